@@ -1,0 +1,139 @@
+//! The untrusted value between transport and decision.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::request::Parts;
+use http::{Extensions, HeaderMap, Method, Request, Uri};
+use zeroize::Zeroize as _;
+
+use crate::description::SchemeInfo;
+
+/// The head of a request, as schemes see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'r> {
+    /// The method.
+    pub method: &'r Method,
+    /// The target.
+    pub uri: &'r Uri,
+    /// The headers; those that carry secrets are marked sensitive.
+    pub headers: &'r HeaderMap,
+    /// What layers outside left there.
+    pub extensions: &'r Extensions,
+}
+
+impl<'r> Head<'r> {
+    /// The head of a request.
+    #[must_use]
+    pub fn of<B>(request: &'r Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+}
+
+impl<'r> From<&'r Parts> for Head<'r> {
+    fn from(parts: &'r Parts) -> Self {
+        Self {
+            method: &parts.method,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            extensions: &parts.extensions,
+        }
+    }
+}
+
+/// What a client claims: a key, and perhaps a user and a project. Nothing of it has been checked.
+///
+/// [`Verifier::verify`](crate::verify::Verifier::verify) turns it into a principal, or refuses it. Its `Debug` shows
+/// no secret.
+pub struct Credentials<'r> {
+    key: Secret<'r>,
+    user: Claim<'r>,
+    project: Claim<'r>,
+    scheme: Option<SchemeInfo>,
+}
+
+/// The key's text, borrowed from a header or owned (out of a body), then overwritten on drop.
+struct Secret<'r>(Cow<'r, str>);
+
+impl Drop for Secret<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(text) = &mut self.0 {
+            text.zeroize();
+        }
+    }
+}
+
+/// What a client says about a user or a project.
+#[derive(Clone, Debug)]
+pub(crate) enum Claim<'r> {
+    /// The scheme has no place for it.
+    NotAsked,
+    /// The scheme has a place for it, and it is empty.
+    Missing,
+    /// This text, which may or may not be an id.
+    Named(Cow<'r, str>),
+}
+
+impl<'r> Credentials<'r> {
+    /// A key, and no claim about user or project.
+    #[must_use]
+    pub fn new(key: impl Into<Cow<'r, str>>) -> Self {
+        Self { key: Secret(key.into()), user: Claim::NotAsked, project: Claim::NotAsked, scheme: None }
+    }
+
+    /// With a claimed user, which must turn out to be the key's owner (R9); `None` says that the scheme demands one
+    /// and the client named none.
+    #[must_use]
+    pub fn claim_user(mut self, user: Option<impl Into<Cow<'r, str>>>) -> Self {
+        self.user = user.map_or(Claim::Missing, |user| Claim::Named(user.into()));
+        self
+    }
+
+    /// With a selected project, or `None` if the client named none.
+    #[must_use]
+    pub fn select_project(mut self, project: Option<impl Into<Cow<'r, str>>>) -> Self {
+        self.project = project.map_or(Claim::Missing, |project| Claim::Named(project.into()));
+        self
+    }
+
+    /// With the scheme through which it came. The layer does this for what schemes read; it is for credentials that
+    /// did not come in a request.
+    #[must_use]
+    pub fn through(mut self, scheme: &SchemeInfo) -> Self {
+        self.scheme = Some(scheme.clone());
+        self
+    }
+
+    /// The scheme through which it came.
+    #[must_use]
+    pub fn scheme(&self) -> Option<&SchemeInfo> {
+        self.scheme.as_ref()
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        &self.key.0
+    }
+
+    pub(crate) fn user(&self) -> &Claim<'r> {
+        &self.user
+    }
+
+    pub(crate) fn project(&self) -> &Claim<'r> {
+        &self.project
+    }
+}
+
+impl fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("scheme", &self.scheme)
+            .field("user", &self.user)
+            .field("project", &self.project)
+            .finish_non_exhaustive()
+    }
+}

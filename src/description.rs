@@ -1,0 +1,227 @@
+//! What a scheme says of itself: its name, its challenge, its headers, and its words for a refusal.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::error::ConfigError;
+
+/// What a scheme says of itself: its name, its challenge, its headers, and its words for a refusal.
+///
+/// Cloning is cheap. A scheme of your own builds one in its constructor and returns it from
+/// [`HeaderScheme::describe`](crate::scheme::HeaderScheme::describe).
+///
+/// ```
+/// use http::HeaderName;
+/// use tower_api_key::{Challenge, SchemeInfo};
+///
+/// let info = SchemeInfo::new("device-token", Challenge::new("DeviceToken", "api")?)
+///     .secret_header(HeaderName::from_static("x-device-token"));
+/// assert_eq!(info.name(), "device-token");
+/// # Ok::<(), tower_api_key::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct SchemeInfo(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    name: &'static str,
+    challenge: Challenge,
+    secret_headers: Vec<HeaderName>,
+    headers: Vec<HeaderName>,
+    requires_project: bool,
+    words: Words,
+}
+
+impl SchemeInfo {
+    /// A scheme of that name (as it shows in logs and in [`Principal::scheme`](crate::Principal::scheme)) and
+    /// challenge, with no headers, no demand for a project, and the bearer document's words.
+    #[must_use]
+    pub fn new(name: &'static str, challenge: Challenge) -> Self {
+        let (secret_headers, headers) = (Vec::new(), Vec::new());
+        let words = Words::default();
+        Self(Arc::new(Inner { name, challenge, secret_headers, headers, requires_project: false, words }))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// Names a header that carries the secret: it is marked sensitive before anything else sees it, and stands in
+    /// `Vary`.
+    #[must_use]
+    pub fn secret_header(self, name: HeaderName) -> Self {
+        self.with(|inner| inner.secret_headers.push(name))
+    }
+
+    /// Names another header that the scheme reads: it stands in `Vary`.
+    #[must_use]
+    pub fn header(self, name: HeaderName) -> Self {
+        self.with(|inner| inner.headers.push(name))
+    }
+
+    /// Whether user-level keys must name a project through this scheme, at endpoints that are not declared
+    /// otherwise (R5, R45).
+    #[must_use]
+    pub fn requires_project(self, required: bool) -> Self {
+        self.with(|inner| inner.requires_project = required)
+    }
+
+    /// The exact words of this scheme's refusals.
+    #[must_use]
+    pub fn words(self, words: Words) -> Self {
+        self.with(|inner| inner.words = words)
+    }
+
+    /// The scheme's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    pub(crate) fn challenge(&self) -> &Challenge {
+        &self.0.challenge
+    }
+
+    pub(crate) fn secret_headers(&self) -> &[HeaderName] {
+        &self.0.secret_headers
+    }
+
+    /// Every header that the answer depends on.
+    pub(crate) fn all_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.secret_headers.iter().chain(&self.0.headers)
+    }
+
+    pub(crate) fn needs_project(&self) -> bool {
+        self.0.requires_project
+    }
+
+    pub(crate) fn get_words(&self) -> &Words {
+        &self.0.words
+    }
+}
+
+impl fmt::Debug for SchemeInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SchemeInfo").field(&self.0.name).finish()
+    }
+}
+
+/// The messages of a scheme (REQUIREMENTS A.7); the defaults are the bearer document's.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Words {
+    /// 401: missing, malformed, unknown, revoked, expired, of another environment.
+    pub unauthorized: Cow<'static, str>,
+    /// 401: the claimed user is not the key's owner.
+    pub invalid_user: Cow<'static, str>,
+    /// 403: no access.
+    pub forbidden: Cow<'static, str>,
+    /// 400: no project is named, or what is named is no id.
+    pub project_required: Cow<'static, str>,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            unauthorized: Cow::Borrowed("Missing or invalid API key"),
+            invalid_user: Cow::Borrowed("Invalid User"),
+            forbidden: Cow::Borrowed("API key doesn't have permission for this resource"),
+            project_required: Cow::Borrowed("X-Project-ID header is required"),
+        }
+    }
+}
+
+/// One `WWW-Authenticate` challenge (RFC 9110 section 11.6.1).
+#[derive(Clone, Debug)]
+pub struct Challenge {
+    value: HeaderValue,
+    /// The same with RFC 6750's error codes; only for bearer challenges.
+    errors: Option<BearerErrors>,
+}
+
+#[derive(Clone, Debug)]
+struct BearerErrors {
+    invalid_request: HeaderValue,
+    invalid_token: HeaderValue,
+    insufficient_scope: HeaderValue,
+}
+
+impl Challenge {
+    /// `scheme realm="..."`; quotes and backslashes in the realm are escaped.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Challenge`] if the scheme is not a token, or the realm is not visible ASCII and spaces.
+    pub fn new(scheme: &str, realm: &str) -> Result<Self, ConfigError> {
+        if !is_token(scheme) {
+            return Err(ConfigError::Challenge);
+        }
+        Self { value: HeaderValue::from_str(scheme).map_err(|_| ConfigError::Challenge)?, errors: None }
+            .with_param(" ", "realm", realm)
+    }
+
+    /// A `Bearer` challenge, which names RFC 6750's error codes to those who sent a token.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Challenge`] if the realm is not visible ASCII and spaces.
+    pub fn bearer(realm: &str) -> Result<Self, ConfigError> {
+        let plain = Self::new("Bearer", realm)?;
+        let with = |code| plain.clone().param("error", code).map(|challenge| challenge.value);
+        let errors = BearerErrors {
+            invalid_request: with("invalid_request")?,
+            invalid_token: with("invalid_token")?,
+            insufficient_scope: with("insufficient_scope")?,
+        };
+        Ok(Self { errors: Some(errors), ..plain })
+    }
+
+    /// Adds a parameter, always as a quoted string.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Challenge`] if the name is not a token, or the value is not visible ASCII and spaces.
+    pub fn param(self, name: &str, value: &str) -> Result<Self, ConfigError> {
+        self.with_param(", ", name, value)
+    }
+
+    fn with_param(self, separator: &str, name: &str, value: &str) -> Result<Self, ConfigError> {
+        if !is_token(name) || !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            return Err(ConfigError::Challenge);
+        }
+        let quoted = value.replace('\\', r"\\").replace('"', "\\\"");
+        let so_far = self.value.to_str().map_err(|_| ConfigError::Challenge)?;
+        let value = HeaderValue::from_str(&format!("{so_far}{separator}{name}=\"{quoted}\""));
+        Ok(Self { value: value.map_err(|_| ConfigError::Challenge)?, errors: self.errors })
+    }
+
+    /// The challenge for somebody who did not use this scheme.
+    pub(crate) fn plain(&self) -> &HeaderValue {
+        &self.value
+    }
+
+    /// The challenge for somebody who used it and got this status (RFC 6750 section 3.1).
+    pub(crate) fn answering(&self, status: http::StatusCode) -> &HeaderValue {
+        match (&self.errors, status) {
+            (Some(errors), http::StatusCode::BAD_REQUEST) => &errors.invalid_request,
+            (Some(errors), http::StatusCode::UNAUTHORIZED) => &errors.invalid_token,
+            (Some(errors), http::StatusCode::FORBIDDEN) => &errors.insufficient_scope,
+            _ => &self.value,
+        }
+    }
+
+    /// Whether it tells more than that credentials are wanted: worth sending with 400 and 403 too.
+    pub(crate) fn explains(&self) -> bool {
+        self.errors.is_some()
+    }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(tchar)
+}

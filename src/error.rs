@@ -1,0 +1,277 @@
+//! The two errors: [`AuthError`], why a request was refused, and [`ConfigError`], what was wrong where it was built.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::description::SchemeInfo;
+
+/// Why a request was refused.
+///
+/// [`kind`](Self::kind) is for logs, metrics and audit: it tells a revoked key from an expired or unknown one.
+/// [`status`](Self::status), [`public_code`](Self::public_code) and [`message`](Self::message) are what the client
+/// may see, and do not. No part of it holds a secret or echoes what the client sent.
+///
+/// Every refusal carries its `AuthError` in the response's extensions, so that layers outside can see why:
+///
+/// ```
+/// # fn f<B>(response: &http::Response<B>) {
+/// use tower_api_key::AuthError;
+///
+/// if let Some(error) = response.extensions().get::<AuthError>() {
+///     println!("refused: {:?}", error.kind());
+/// }
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct AuthError(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: AuthErrorKind,
+    scheme: Option<SchemeInfo>,
+    grpc: bool,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What went wrong, for those who run the service. Not for clients: it tells revoked from unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AuthErrorKind {
+    /// No credential was sent where one is looked for.
+    MissingCredentials,
+    /// What was sent is no key: its grammar, shape or checksum is wrong. No store was asked.
+    MalformedKey,
+    /// The store does not know the key.
+    UnknownKey,
+    /// The key was revoked or replaced.
+    RevokedKey,
+    /// The key's time has run out.
+    ExpiredKey,
+    /// The key's owner is unknown, removed or suspended.
+    OwnerDisabled,
+    /// The claimed user is missing, or is not the key's owner (R9).
+    UserMismatch,
+    /// A user-level key, and no project named where one is required (R5, R45).
+    ProjectRequired,
+    /// What was named as the project is no id.
+    InvalidProject,
+    /// The key belongs to another project than the one named (R46).
+    ProjectMismatch,
+    /// The owner has no access to the project, or the key not to this kind of endpoint (R11).
+    Forbidden,
+    /// The owner may only read here (R20).
+    ReadOnly,
+    /// The key lacks a scope that a guard demands.
+    MissingScope,
+    /// More than one credential, or repeated header lines (R62).
+    ConflictingCredentials,
+    /// The body is not a JSON object that says each credential at most once, or it broke off.
+    MalformedBody,
+    /// The body's type or coding is not one that is read.
+    UnsupportedMediaType,
+    /// The body is larger than the layer reads.
+    BodyTooLarge,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The layer holds as many bytes of bodies as it may.
+    Overloaded,
+    /// A store failed, or what it holds makes no sense; see [`AuthError`]'s source.
+    StoreFailed,
+    /// A store did not answer in time.
+    StoreTimeout,
+}
+
+impl AuthErrorKind {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::MissingCredentials
+            | Self::MalformedKey
+            | Self::UnknownKey
+            | Self::RevokedKey
+            | Self::ExpiredKey
+            | Self::OwnerDisabled
+            | Self::UserMismatch => StatusCode::UNAUTHORIZED,
+            Self::ProjectRequired
+            | Self::InvalidProject
+            | Self::ConflictingCredentials
+            | Self::MalformedBody => StatusCode::BAD_REQUEST,
+            Self::ProjectMismatch | Self::Forbidden | Self::ReadOnly | Self::MissingScope => {
+                StatusCode::FORBIDDEN
+            }
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Overloaded | Self::StoreFailed | Self::StoreTimeout => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn public_code(self) -> &'static str {
+        match self {
+            Self::MissingCredentials => "missing_api_key",
+            Self::MalformedKey
+            | Self::UnknownKey
+            | Self::RevokedKey
+            | Self::ExpiredKey
+            | Self::OwnerDisabled => "invalid_api_key",
+            Self::UserMismatch => "invalid_user",
+            Self::ProjectRequired => "project_required",
+            Self::InvalidProject => "invalid_project",
+            Self::ProjectMismatch => "project_mismatch",
+            Self::Forbidden | Self::MissingScope => "forbidden",
+            Self::ReadOnly => "read_only",
+            Self::ConflictingCredentials => "conflicting_credentials",
+            Self::MalformedBody => "malformed_body",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::Overloaded | Self::StoreFailed | Self::StoreTimeout => "auth_unavailable",
+        }
+    }
+}
+
+impl AuthError {
+    pub(crate) fn new(kind: AuthErrorKind, scheme: Option<&SchemeInfo>) -> Self {
+        Self(Arc::new(Inner { kind, scheme: scheme.cloned(), grpc: false, source: None }))
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
+        self
+    }
+
+    /// What the layer knows and the place that refused did not: whose words apply if no scheme was used, and
+    /// whether the client speaks gRPC.
+    pub(crate) fn answering(mut self, first: &SchemeInfo, grpc: bool) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.scheme.get_or_insert_with(|| first.clone());
+        inner.grpc = grpc;
+        self
+    }
+
+    /// What went wrong, for those who run the service.
+    #[must_use]
+    pub fn kind(&self) -> AuthErrorKind {
+        self.0.kind
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.0.kind.status()
+    }
+
+    /// The machine's word for it, as clients may see it: `error` in the default body (REQUIREMENTS A.7).
+    #[must_use]
+    pub fn public_code(&self) -> &'static str {
+        self.0.kind.public_code()
+    }
+
+    /// The message for the client, in the exact words of the scheme that was used (REQUIREMENTS A.7).
+    #[must_use]
+    pub fn message(&self) -> Cow<'_, str> {
+        let default = crate::description::Words::default;
+        let words = |pick: fn(&crate::description::Words) -> &Cow<'static, str>| match &self.0.scheme {
+            Some(scheme) => Cow::Borrowed(&**pick(scheme.get_words())),
+            None => Cow::Owned(pick(&default()).clone().into_owned()),
+        };
+        match self.0.kind {
+            AuthErrorKind::MissingCredentials
+            | AuthErrorKind::MalformedKey
+            | AuthErrorKind::UnknownKey
+            | AuthErrorKind::RevokedKey
+            | AuthErrorKind::ExpiredKey
+            | AuthErrorKind::OwnerDisabled => words(|words| &words.unauthorized),
+            AuthErrorKind::UserMismatch => words(|words| &words.invalid_user),
+            AuthErrorKind::ProjectMismatch
+            | AuthErrorKind::Forbidden
+            | AuthErrorKind::ReadOnly
+            | AuthErrorKind::MissingScope => words(|words| &words.forbidden),
+            AuthErrorKind::ProjectRequired | AuthErrorKind::InvalidProject => {
+                words(|words| &words.project_required)
+            }
+            AuthErrorKind::ConflictingCredentials => "More than one credential was sent".into(),
+            AuthErrorKind::MalformedBody => "Malformed request body".into(),
+            AuthErrorKind::UnsupportedMediaType => "Unsupported media type".into(),
+            AuthErrorKind::BodyTooLarge => "Request body too large".into(),
+            AuthErrorKind::BodyTimeout => "Request body timed out".into(),
+            AuthErrorKind::Overloaded | AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout => {
+                "Authentication is temporarily unavailable".into()
+            }
+        }
+    }
+
+    /// Whether the client speaks gRPC, and wants a `grpc-status` instead of a body.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.0.grpc
+    }
+
+    /// The scheme that was used, or the layer's first if none was.
+    #[must_use]
+    pub fn scheme(&self) -> Option<&'static str> {
+        self.0.scheme.as_ref().map(SchemeInfo::name)
+    }
+}
+
+impl fmt::Debug for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthError")
+            .field("kind", &self.0.kind)
+            .field("scheme", &self.scheme())
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message())
+    }
+}
+
+impl Error for AuthError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What was wrong where something was built: found at start, never at a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The prefix of keys.
+    #[error("a key prefix is 1 to 10 of A-Z a-z 0-9 _, starts with a letter and does not end with _")]
+    KeyPrefix,
+    /// A challenge's scheme, realm or parameter.
+    #[error("a challenge's scheme and parameter names are tokens, its values visible ASCII and spaces")]
+    Challenge,
+    /// A header's name.
+    #[error("{0:?} is not a header name that can carry a credential")]
+    HeaderName(String),
+    /// The name of a field of the JSON body.
+    #[error("the fields of a JSON body need three names, different from each other and not empty")]
+    FieldName,
+    /// A limit or a deadline of zero.
+    #[error("{0} must be greater than zero")]
+    Zero(&'static str),
+    /// A pattern of an endpoint.
+    #[error("{pattern:?} is not a route pattern: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two declarations of one endpoint that contradict each other.
+    #[error("{method} {pattern} is declared twice, and the declarations contradict each other")]
+    Contradiction {
+        /// The method.
+        method: String,
+        /// The pattern.
+        pattern: String,
+    },
+}

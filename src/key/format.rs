@@ -1,0 +1,133 @@
+//! The shape of keys: made here, and told from everything else without asking a store.
+
+use zeroize::Zeroizing;
+
+use super::base62::{self, Fill};
+use super::{ApiKey, Environment};
+use crate::error::ConfigError;
+
+/// The longest text that is looked at as a key at all, in bytes; anything longer is refused unhashed.
+pub const MAX_KEY_LEN: usize = 512;
+
+const RANDOM_LEN: usize = 33;
+const CHECKSUM_LEN: usize = 6;
+/// With `_live_` and the rest, 55 bytes: one block of SHA-256.
+const MAX_PREFIX_LEN: usize = 10;
+
+/// The shape of the keys that an application issues: `{prefix}_{live|test}_`, 33 random characters, 6 of checksum.
+///
+/// The default prefix is `sk`, as the documents write it (R53, R54). It is also Stripe's: choose your own if secret
+/// scanners are to tell your keys from theirs.
+///
+/// ```
+/// use tower_api_key::{Environment, KeyFormat};
+///
+/// let format = KeyFormat::new("acme")?;
+/// let key = format.generate(Environment::Test)?;
+/// assert!(key.expose_secret().starts_with("acme_test_"));
+/// assert_eq!(format.environment_of(key.expose_secret()), Some(Environment::Test));
+/// assert_eq!(format.environment_of("acme_test_mistyped"), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct KeyFormat {
+    live: Box<str>,
+    test: Box<str>,
+    fill: Fill,
+}
+
+impl Default for KeyFormat {
+    fn default() -> Self {
+        Self::unchecked("sk")
+    }
+}
+
+impl KeyFormat {
+    /// Keys that start with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::KeyPrefix`] unless it is 1 to 10 of `A-Z a-z 0-9 _`, starting with a letter and not ending
+    /// with `_`.
+    pub fn new(prefix: &str) -> Result<Self, ConfigError> {
+        let sound = prefix.len() <= MAX_PREFIX_LEN
+            && prefix.starts_with(|first: char| first.is_ascii_alphabetic())
+            && !prefix.ends_with('_')
+            && prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if sound { Ok(Self::unchecked(prefix)) } else { Err(ConfigError::KeyPrefix) }
+    }
+
+    fn unchecked(prefix: &str) -> Self {
+        let with = |environment: Environment| format!("{prefix}_{}_", environment.as_str()).into_boxed_str();
+        Self { live: with(Environment::Live), test: with(Environment::Test), fill: getrandom::fill }
+    }
+
+    /// The public start of every key of an environment, such as `sk_live_` (R38).
+    #[must_use]
+    pub fn prefix(&self, environment: Environment) -> &str {
+        match environment {
+            Environment::Live => &self.live,
+            Environment::Test => &self.test,
+        }
+    }
+
+    /// A new key.
+    ///
+    /// # Errors
+    ///
+    /// [`RandomSourceError`] if the operating system gives no randomness. No key is made then.
+    pub fn generate(&self, environment: Environment) -> Result<ApiKey, RandomSourceError> {
+        let prefix = self.prefix(environment);
+        let random = Zeroizing::new(base62::random::<RANDOM_LEN>(self.fill).map_err(RandomSourceError)?);
+        // One allocation, never grown: growing would leave a copy behind that nobody overwrites.
+        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + RANDOM_LEN + CHECKSUM_LEN));
+        text.push_str(prefix);
+        text.extend(random.iter().map(|byte| char::from(*byte)));
+        let checksum = base62::encode_u32(crc32fast::hash(text.as_bytes()));
+        text.extend(checksum.iter().map(|byte| char::from(*byte)));
+        Ok(ApiKey::new(text))
+    }
+
+    /// The environment of a text that has exactly the shape of a key of this format, checksum included; `None` for
+    /// every other text.
+    ///
+    /// This asks no store and proves nothing: checksums are public. It refuses typos and garbage cheaply.
+    #[must_use]
+    pub fn environment_of(&self, text: &str) -> Option<Environment> {
+        let (environment, prefix) = if text.starts_with(&*self.live) {
+            (Environment::Live, &self.live)
+        } else if text.starts_with(&*self.test) {
+            (Environment::Test, &self.test)
+        } else {
+            return None;
+        };
+        let body_len = prefix.len() + RANDOM_LEN;
+        let (body, checksum) = text.as_bytes().split_at_checked(body_len)?;
+        let alphabetic = body.get(prefix.len()..)?.iter().all(u8::is_ascii_alphanumeric);
+        let sound = alphabetic && checksum == base62::encode_u32(crc32fast::hash(body));
+        sound.then_some(environment)
+    }
+
+    /// The regular expression of a key, for secret scanners.
+    ///
+    /// ```
+    /// # use tower_api_key::KeyFormat;
+    /// assert_eq!(KeyFormat::default().pattern(), r"\bsk_(live|test)_[0-9A-Za-z]{39}\b");
+    /// ```
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        let prefix = self.live.strip_suffix("_live_").unwrap_or_default();
+        format!(r"\b{prefix}_(live|test)_[0-9A-Za-z]{{{}}}\b", RANDOM_LEN + CHECKSUM_LEN)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_random_source(mut self, fill: Fill) -> Self {
+        self.fill = fill;
+        self
+    }
+}
+
+/// The operating system gave no randomness: no key was made. Try again; if it persists, the host is broken.
+#[derive(Debug, thiserror::Error)]
+#[error("the operating system's random source failed")]
+pub struct RandomSourceError(#[source] pub(crate) getrandom::Error);

@@ -1,0 +1,82 @@
+//! Keys: their text, their shape, and their digest.
+//!
+//! # Format
+//!
+//! ```text
+//! sk_live_ 0123456789ABCDEFGHIJKLMNOPQRSTUVW XYZabc
+//! prefix   33 characters of base62           6 characters of base62
+//! and      drawn uniformly: 196 bits         CRC-32 over everything before
+//! environment
+//! ```
+
+mod base62;
+mod digest;
+mod format;
+mod id;
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+pub use self::digest::KeyDigest;
+pub use self::format::{KeyFormat, MAX_KEY_LEN, RandomSourceError};
+pub use self::id::{IdError, KeyId, ProjectId, UserId};
+
+pub(crate) use self::id::is_id;
+
+/// Which world a key belongs to (R53 to R55).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Environment {
+    /// Real transactions and data: `sk_live_`.
+    Live,
+    /// Development and testing: `sk_test_`.
+    Test,
+}
+
+impl Environment {
+    /// `live` or `test`: as it stands in keys, answers and stores.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Test => "test",
+        }
+    }
+
+    /// The environment of that name, as [`as_str`](Self::as_str) spells it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Live, Self::Test].into_iter().find(|environment| environment.as_str() == name)
+    }
+}
+
+/// The text of a key: the secret.
+///
+/// It is handed out once, when a key is issued, and never stored. It has no `Display` and no `PartialEq`, its
+/// `Debug` shows nothing, its memory is overwritten on drop, and the one way out is
+/// [`expose_secret`](Self::expose_secret).
+pub struct ApiKey(Zeroizing<String>);
+
+impl ApiKey {
+    pub(crate) fn new(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+
+    /// The text itself. Show it to its owner once; do not log or store it.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        &self.0
+    }
+
+    /// What a store may know of it.
+    #[must_use]
+    pub fn digest(&self) -> KeyDigest {
+        KeyDigest::of(&self.0)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(..)")
+    }
+}

@@ -1,0 +1,127 @@
+//! Who makes a request: evidence, not a claim.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::access::Role;
+use crate::clock::Timestamp;
+use crate::description::SchemeInfo;
+use crate::key::{Environment, KeyId, ProjectId, UserId};
+use crate::record::{KeyLevel, KeyRecord};
+
+/// Who makes a request, and what they may do: evidence that a key was verified.
+///
+/// Only [`Verifier::verify`](crate::verify::Verifier::verify) makes one (and `test_util`, for handler tests). It
+/// shows effective rights, those of the key cut by those of its owner at the time of the request, and nothing else.
+/// Cloning is cheap.
+#[derive(Clone)]
+pub struct Principal {
+    key: Arc<KeyRecord>,
+    project: Option<ProjectId>,
+    role: Role,
+    scheme: Option<SchemeInfo>,
+}
+
+impl Principal {
+    /// The only way to make one; `verify.rs` calls it after the last check.
+    pub(crate) fn verified(
+        key: Arc<KeyRecord>,
+        project: Option<ProjectId>,
+        role: Role,
+        scheme: Option<SchemeInfo>,
+    ) -> Self {
+        Self { key, project, role, scheme }
+    }
+
+    /// The id of the key: what to log.
+    #[must_use]
+    pub fn key_id(&self) -> &KeyId {
+        &self.key.id
+    }
+
+    /// What the owner calls the key.
+    #[must_use]
+    pub fn key_name(&self) -> &str {
+        &self.key.name
+    }
+
+    /// The owner of the key.
+    #[must_use]
+    pub fn user_id(&self) -> &UserId {
+        &self.key.owner
+    }
+
+    /// Whether the key is for everything its owner may do, or for one project.
+    #[must_use]
+    pub fn level(&self) -> &KeyLevel {
+        &self.key.level
+    }
+
+    /// The project that this request is about: the one it named, or the key's; `None` where none was named.
+    #[must_use]
+    pub fn project(&self) -> Option<&ProjectId> {
+        self.project.as_ref()
+    }
+
+    /// What may be done in [`project`](Self::project), or in the account where no project was named. A project-level
+    /// key is at most [`Role::Full`], even its account owner's.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Live or test.
+    #[must_use]
+    pub fn environment(&self) -> Environment {
+        self.key.environment
+    }
+
+    /// The name of the scheme through which the key came; `None` if it did not come in a request.
+    #[must_use]
+    pub fn scheme(&self) -> Option<&'static str> {
+        self.scheme.as_ref().map(SchemeInfo::name)
+    }
+
+    /// Every scope of the key.
+    #[must_use]
+    pub fn scopes(&self) -> &BTreeSet<String> {
+        &self.key.scopes
+    }
+
+    /// Whether the key has a scope.
+    #[must_use]
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.key.scopes.contains(scope)
+    }
+
+    /// What the application stored with the key.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.key.metadata
+    }
+
+    /// When the key ends; `None` if it does not.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.key.expires_at
+    }
+
+    pub(crate) fn scheme_info(&self) -> Option<&SchemeInfo> {
+        self.scheme.as_ref()
+    }
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Principal")
+            .field("key_id", &self.key.id)
+            .field("user_id", &self.key.owner)
+            .field("level", &self.key.level)
+            .field("project", &self.project)
+            .field("role", &self.role)
+            .field("environment", &self.key.environment)
+            .field("scheme", &self.scheme())
+            .finish_non_exhaustive()
+    }
+}

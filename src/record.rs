@@ -1,0 +1,155 @@
+//! What a store knows of one key: facts, never a verdict and never the secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::Timestamp;
+use crate::key::{ApiKey, Environment, KeyDigest, KeyId, ProjectId, UserId};
+
+/// What a key gives access to: everything its owner may do, or one project of it (R25, R26). Fixed at issue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KeyLevel {
+    /// Every project that the owner may access at that moment.
+    User,
+    /// One project, as long as the owner may access it.
+    Project(ProjectId),
+}
+
+impl KeyLevel {
+    /// `USER` or `PROJECT`, as the header document's service says it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::User => "USER",
+            Self::Project(_) => "PROJECT",
+        }
+    }
+
+    /// The project of a project-level key.
+    #[must_use]
+    pub fn project(&self) -> Option<&ProjectId> {
+        match self {
+            Self::User => None,
+            Self::Project(project) => Some(project),
+        }
+    }
+}
+
+/// What a store knows of one key.
+///
+/// A store of your own fills one in: [`new`](Self::new) gives a user-level live key without an end, scopes or
+/// metadata, and the fields are public.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KeyRecord {
+    /// Names the key without being secret.
+    pub id: KeyId,
+    /// SHA-256 of the key's text.
+    pub digest: KeyDigest,
+    /// Whose key it is. Rights are never copied here: they are the owner's at the time of the request (R17).
+    pub owner: UserId,
+    /// User or project level.
+    pub level: KeyLevel,
+    /// Decides; the prefix of the key's text must agree (R55).
+    pub environment: Environment,
+    /// What its owner calls it (R34).
+    pub name: String,
+    /// The public start of the key's text, such as `sk_live_` (R38). Empty for keys of a foreign shape.
+    pub prefix: String,
+    /// The last four characters of the key's text, which belong to its checksum. Empty for keys of a foreign shape.
+    pub last4: String,
+    /// Granted scopes; an endpoint demands them with a [guard](crate::guard).
+    pub scopes: BTreeSet<String>,
+    /// Whatever the application wants to find again in the principal.
+    pub metadata: BTreeMap<String, String>,
+    /// When it was issued.
+    pub created_at: Timestamp,
+    /// The first moment at which it is refused; `None` never comes.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked. Written once: a revoked key never comes back.
+    pub revoked_at: Option<Timestamp>,
+    /// The key that took its place. During a rotation's grace both work; a replaced key is not rotated again.
+    pub replaced_by: Option<KeyId>,
+}
+
+impl KeyRecord {
+    /// A user-level live key of `owner`, without name, end, scopes or metadata.
+    #[must_use]
+    pub fn new(id: KeyId, digest: KeyDigest, owner: UserId, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            digest,
+            owner,
+            level: KeyLevel::User,
+            environment: Environment::Live,
+            name: String::new(),
+            prefix: String::new(),
+            last4: String::new(),
+            scopes: BTreeSet::new(),
+            metadata: BTreeMap::new(),
+            created_at,
+            expires_at: None,
+            revoked_at: None,
+            replaced_by: None,
+        }
+    }
+
+    /// Neither revoked nor expired at `now`. At the very moment of expiry a key is expired.
+    #[must_use]
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// The record of the key that takes this one's place: everything is carried over but the secret and what was
+    /// derived from it.
+    ///
+    /// Ledgers call this inside the transaction that replaces a key, so that nothing that changes meanwhile is lost.
+    #[must_use]
+    pub fn successor(&self, fresh: &FreshKey) -> Self {
+        Self {
+            id: fresh.id.clone(),
+            digest: fresh.digest,
+            prefix: fresh.prefix.clone(),
+            last4: fresh.last4.clone(),
+            created_at: fresh.created_at,
+            revoked_at: None,
+            replaced_by: None,
+            ..self.clone()
+        }
+    }
+
+    /// Ends this key in favour of `successor` at `ends_at`, or at its own end if that comes first.
+    ///
+    /// Ledgers call this inside the transaction that replaces a key.
+    pub fn replace(&mut self, successor: &KeyId, now: Timestamp, ends_at: Timestamp) {
+        self.replaced_by = Some(successor.clone());
+        if ends_at <= now {
+            self.revoked_at = Some(now);
+        } else {
+            self.expires_at = Some(self.expires_at.map_or(ends_at, |own| own.min(ends_at)));
+        }
+    }
+}
+
+/// What is new about a key that was just made: its id, and what is derived from its secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FreshKey {
+    /// The new id.
+    pub id: KeyId,
+    /// The digest of the new secret.
+    pub digest: KeyDigest,
+    /// The public start of the new secret.
+    pub prefix: String,
+    /// The last four characters of the new secret.
+    pub last4: String,
+    /// The present.
+    pub created_at: Timestamp,
+}
+
+impl FreshKey {
+    pub(crate) fn of(key: &ApiKey, id: KeyId, prefix: &str, created_at: Timestamp) -> Self {
+        let text = key.expose_secret();
+        let last4 = text.get(text.len().saturating_sub(4)..).unwrap_or_default();
+        Self { id, digest: key.digest(), prefix: prefix.to_owned(), last4: last4.to_owned(), created_at }
+    }
+}

@@ -1,0 +1,324 @@
+//! What the layer asks stores, and what management tells them.
+//!
+//! | trait | who calls it | methods |
+//! |---|---|---|
+//! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
+//! | [`Directory`] | every request | [`standing`](Directory::standing), [`projects`](Directory::projects) |
+//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert, replace, revoke, get, list |
+//! | [`Accounts`] | your application | people and projects of the built-in directory |
+//!
+//! [`MemoryStore`] and `SqliteStore` (feature `sqlite`) are all four. A store of your own needs one method, a directory
+//! of your own two. Stores return facts and never verdicts, and know nothing of HTTP.
+//!
+//! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
+
+mod parts;
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::access::{Role, Standing};
+use crate::clock::Timestamp;
+use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{FreshKey, KeyRecord};
+
+pub use self::parts::NoProjects;
+
+/// Finds keys: the one question that every request asks.
+///
+/// The answer must be what the store holds *now*. A store that answers from a copy keeps revoked keys alive.
+#[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `KeyStore`",
+    note = "`MemoryStore` and `SqliteStore` are; a store of your own implements `KeyStore::find`",
+    note = "to join a key store and a directory, pass `(keys, directory)`; if your API has no projects, `NoProjects(keys)`"
+)]
+pub trait KeyStore: Send + Sync + 'static {
+    /// The record with exactly this digest; `None` only if there certainly is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store could not tell. The client gets 503, never 401.
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError>;
+
+    /// The answer of [`find`](Self::find), if it is at hand without waiting and is as true as `find`'s; `None` means
+    /// ask. Must not block.
+    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
+        let _ = digest;
+        None
+    }
+}
+
+/// Knows people and projects: who may do what, at this moment (R17, R22).
+#[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Directory`",
+    note = "`MemoryStore` and `SqliteStore` are; a directory of your own implements `standing` and `projects`",
+    note = "to join a key store and a directory, pass `(keys, directory)`; if your API has no projects, `NoProjects(keys)`"
+)]
+pub trait Directory: Send + Sync + 'static {
+    /// What `user` may do on `project`, or in their account where it is `None`.
+    ///
+    /// An unknown project is a role of `None`, not an error.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the directory could not tell. The client gets 503, never 403.
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError>;
+
+    /// Every project that `user` may access, in a stable order (R51).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the directory could not tell.
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError>;
+
+    /// The answer of [`standing`](Self::standing), if it is at hand without waiting and is as true as `standing`'s;
+    /// `None` means ask. Must not block.
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+        let _ = (user, project);
+        None
+    }
+}
+
+/// A project, as [`Directory::projects`] lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its name, for people.
+    pub name: String,
+}
+
+/// Records keys: what [`Keyring`](crate::keyring::Keyring) needs. Each method is one transaction.
+///
+/// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
+#[async_trait]
+pub trait KeyLedger: Send + Sync + 'static {
+    /// Adds a key under a policy, which is kept by the same transaction (R30, R33).
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
+    /// [`LedgerError::Store`]. Nothing has changed then.
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError>;
+
+    /// Puts a fresh key in the place of `old`, which must be active at `fresh.created_at` and not replaced yet: of two
+    /// that race, one wins. The new record is [`KeyRecord::successor`], the old one ends by [`KeyRecord::replace`] at
+    /// `old_ends`. Returns the new record.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if `old` is revoked, expired or replaced,
+    /// [`LedgerError::Store`]. Nothing has changed then, and the old key works as before.
+    async fn replace(
+        &self,
+        old: &KeyId,
+        fresh: FreshKey,
+        old_ends: Timestamp,
+    ) -> Result<KeyRecord, LedgerError>;
+
+    /// Revokes a key for good. Revoking it again changes nothing and is no error (R39).
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
+    async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError>;
+
+    /// The record of a key, ended or not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the ledger could not tell.
+    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
+
+    /// The keys of one owner, oldest first (then by id), from after [`KeyQuery::after`].
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`] if `after` is not a key of this owner, [`LedgerError::Store`].
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError>;
+}
+
+/// How many keys a user may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPolicy {
+    /// One per user and environment: issuing another ends the one before (R30).
+    Single,
+    /// Several per user and environment (R33), up to this many that are active.
+    Multiple {
+        /// The most that may be active at once.
+        max: u32,
+    },
+}
+
+/// Which keys of an owner to list.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KeyQuery {
+    /// Only this environment.
+    pub environment: Option<Environment>,
+    /// Only keys that are active at this time; `None` lists ended ones too.
+    pub active_at: Option<Timestamp>,
+    /// Only keys that come after this one.
+    pub after: Option<KeyId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+impl Default for KeyQuery {
+    /// The first hundred keys, of both environments, ended or not.
+    fn default() -> Self {
+        Self { environment: None, active_at: None, after: None, limit: 100 }
+    }
+}
+
+impl KeyQuery {
+    /// Whether a record is among those asked for, not counting [`after`](Self::after) and [`limit`](Self::limit).
+    #[must_use]
+    pub fn selects(&self, key: &KeyRecord) -> bool {
+        self.environment.is_none_or(|environment| key.environment == environment)
+            && self.active_at.is_none_or(|now| key.is_active(now))
+    }
+}
+
+/// People and projects of the built-in directory: accounts with one owner each, members with a role and a list of
+/// projects (R18 to R23).
+///
+/// Each user belongs to one account, and projects are named within their account: two accounts may both have a `p1`.
+/// What changes here is seen by the next request.
+#[async_trait]
+pub trait Accounts: Send + Sync + 'static {
+    /// Makes an account with its owner.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Conflict`] if the account exists or the owner belongs to one, [`LedgerError::Store`].
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError>;
+
+    /// Makes a project. Ids of deleted projects are not used again: their keys would come back.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`] without the account, [`LedgerError::Conflict`] if the id is or was taken,
+    /// [`LedgerError::Store`].
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError>;
+
+    /// Deletes a project. Its keys stay and are refused with 403 (R26).
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError>;
+
+    /// Adds a member to an account, or changes what a member may do: role and list of projects are replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`] without the account or a project, [`LedgerError::Conflict`] if the user is an owner or
+    /// belongs to another account, [`LedgerError::Store`].
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError>;
+
+    /// Removes a member from an account, and revokes their keys for good: they do not come back with the person.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Conflict`] for the owner (transfer the account first),
+    /// [`LedgerError::Store`].
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError>;
+
+    /// Makes a member the owner; the owner before becomes a member with `access`.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`] if `to` is no member or a project is not the account's, [`LedgerError::Store`].
+    async fn transfer_account(
+        &self,
+        account: &str,
+        to: &UserId,
+        access: &Member,
+    ) -> Result<(), LedgerError>;
+
+    /// Suspends an account, so that every key of its people is refused with 401, or lifts that.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError>;
+}
+
+/// What a member of an account may do, and where (R19, R20).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Whether the member may write.
+    pub role: MemberRole,
+    /// The projects that the member may access.
+    pub projects: BTreeSet<ProjectId>,
+}
+
+/// The documents' `FULL` and `READONLY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberRole {
+    /// Reads and writes (R19).
+    Full,
+    /// Reads (R20).
+    ReadOnly,
+}
+
+impl From<MemberRole> for Role {
+    fn from(role: MemberRole) -> Self {
+        match role {
+            MemberRole::Full => Self::Full,
+            MemberRole::ReadOnly => Self::ReadOnly,
+        }
+    }
+}
+
+/// The store could not tell. Not the same as "no".
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store failed: connection, disk, permission, ...
+    #[error("the store failed")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+    /// The store has more to do than it can.
+    #[error("the store is overloaded")]
+    Overloaded,
+    /// The store holds something that makes no sense. It is never read as default rights.
+    #[error("the store holds a row that cannot be: {0}")]
+    Corrupt(&'static str),
+    /// The store did not answer in time.
+    #[error("the store did not answer in time")]
+    Timeout,
+}
+
+impl StoreError {
+    /// From whatever a driver says.
+    pub fn failed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed(source.into())
+    }
+}
+
+/// Why a ledger did not change anything.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// There is no such key, account, project or member.
+    #[error("there is no such entry")]
+    NotFound,
+    /// The key is revoked, expired or already replaced.
+    #[error("the key has ended or was replaced")]
+    Ended,
+    /// The entry exists, or is in the way of another.
+    #[error("the entry exists or stands in the way of another")]
+    Conflict,
+    /// The user has as many active keys as the policy allows.
+    #[error("the user has as many active keys as are allowed")]
+    TooManyKeys,
+    /// The store could not tell.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
