@@ -15,11 +15,15 @@ pub mod store;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
+// -- keys are made, replaced and ended
+pub mod keyring;
 
 pub use crate::access::{AccessClass, Role, Standing};
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
 pub use crate::key::{ApiKey, Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
+pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::principal::Principal;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
+pub use crate::store::{KeyPolicy, KeyQuery};

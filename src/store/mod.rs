@@ -12,6 +12,7 @@
 //!
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
 
+mod deadline;
 mod parts;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,8 @@ use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
 
 pub use self::parts::NoProjects;
+
+pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};
 
 /// Finds keys: the one question that every request asks.
 ///
@@ -97,6 +100,11 @@ pub struct Project {
 ///
 /// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
 #[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `KeyLedger`",
+    note = "`MemoryStore` and `SqliteStore` are; a ledger of your own implements its five methods",
+    note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
+)]
 pub trait KeyLedger: Send + Sync + 'static {
     /// Adds a key under a policy, which is kept by the same transaction (R30, R33).
     ///
@@ -235,12 +243,7 @@ pub trait Accounts: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LedgerError::NotFound`] if `to` is no member or a project is not the account's, [`LedgerError::Store`].
-    async fn transfer_account(
-        &self,
-        account: &str,
-        to: &UserId,
-        access: &Member,
-    ) -> Result<(), LedgerError>;
+    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError>;
 
     /// Suspends an account, so that every key of its people is refused with 401, or lifts that.
     ///
