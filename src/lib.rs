@@ -23,3 +23,4 @@ pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
 pub use crate::key::{ApiKey, Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
 pub use crate::principal::Principal;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
+pub use crate::store::{Accounts, Directory, KeyLedger, KeyStore, MemoryStore, NoProjects};
