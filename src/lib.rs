@@ -26,4 +26,6 @@ pub use crate::key::{ApiKey, Environment, KeyDigest, KeyFormat, KeyId, ProjectId
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::principal::Principal;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
-pub use crate::store::{KeyPolicy, KeyQuery};
+pub use crate::store::{
+    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
+};

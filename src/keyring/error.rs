@@ -50,8 +50,11 @@ impl From<LedgerError> for KeyringError {
             LedgerError::Ended => Self::Ended,
             LedgerError::TooManyKeys => Self::TooManyKeys,
             LedgerError::Store(error) => Self::Store(error),
-            // Ids of 131 bits and digests of 256 do not meet by chance: the ledger is broken.
-            conflict @ LedgerError::Conflict => Self::Store(StoreError::failed(conflict)),
+            // Ids of 131 bits and digests of 256 do not meet by chance, and what is made here makes sense: the
+            // ledger is broken.
+            broken @ (LedgerError::Conflict | LedgerError::Invalid(_)) => {
+                Self::Store(StoreError::failed(broken))
+            }
         }
     }
 }
