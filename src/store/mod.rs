@@ -235,12 +235,7 @@ pub trait Accounts: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LedgerError::NotFound`] if `to` is no member or a project is not the account's, [`LedgerError::Store`].
-    async fn transfer_account(
-        &self,
-        account: &str,
-        to: &UserId,
-        access: &Member,
-    ) -> Result<(), LedgerError>;
+    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError>;
 
     /// Suspends an account, so that every key of its people is refused with 401, or lifts that.
     ///
