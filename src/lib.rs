@@ -35,4 +35,5 @@ pub use crate::layer::ApiKeyAuth;
 pub use crate::principal::Principal;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
+pub use crate::store::{Accounts, Directory, KeyLedger, KeyStore, MemoryStore, NoProjects};
 pub use crate::verify::Verifier;

@@ -12,7 +12,9 @@
 //!
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
 
+mod memory;
 mod parts;
+mod sound;
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -25,6 +27,7 @@ use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
 
+pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
 
 /// Finds keys: the one question that every request asks.
@@ -98,12 +101,14 @@ pub struct Project {
 /// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
 #[async_trait]
 pub trait KeyLedger: Send + Sync + 'static {
-    /// Adds a key under a policy, which is kept by the same transaction (R30, R33).
+    /// Adds a key under a policy, which is kept by the same transaction (R30, R33). The present is `key.created_at`.
+    ///
+    /// A key that has already ended (an imported one) is added as it is, and the policy asks nothing of it.
     ///
     /// # Errors
     ///
     /// [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
-    /// [`LedgerError::Store`]. Nothing has changed then.
+    /// [`LedgerError::Invalid`] if the record contradicts itself, [`LedgerError::Store`]. Nothing has changed then.
     async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError>;
 
     /// Puts a fresh key in the place of `old`, which must be active at `fresh.created_at` and not replaced yet: of two
@@ -113,7 +118,9 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if `old` is revoked, expired or replaced,
-    /// [`LedgerError::Store`]. Nothing has changed then, and the old key works as before.
+    /// [`LedgerError::Conflict`] if the fresh id or digest is taken, [`LedgerError::Invalid`] if the fresh prefix is
+    /// not of the old key's environment, [`LedgerError::Store`]. Nothing has changed then, and the old key works as
+    /// before.
     async fn replace(
         &self,
         old: &KeyId,
@@ -146,9 +153,9 @@ pub trait KeyLedger: Send + Sync + 'static {
 /// How many keys a user may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPolicy {
-    /// One per user and environment: issuing another ends the one before (R30).
+    /// One per user and environment: issuing another revokes all before it, even one in a rotation's grace (R30).
     Single,
-    /// Several per user and environment (R33), up to this many that are active.
+    /// Several per user and environment (R33), up to this many that are active; one in a rotation's grace counts.
     Multiple {
         /// The most that may be active at once.
         max: u32,
@@ -196,7 +203,8 @@ pub trait Accounts: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Conflict`] if the account exists or the owner belongs to one, [`LedgerError::Store`].
+    /// [`LedgerError::Conflict`] if the account exists or the owner belongs to one, [`LedgerError::Invalid`] if
+    /// `account` is not an id (1 to 128 of `A-Z a-z 0-9 . _ : @ -`), [`LedgerError::Store`].
     async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError>;
 
     /// Makes a project. Ids of deleted projects are not used again: their keys would come back.
@@ -234,7 +242,8 @@ pub trait Accounts: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`] if `to` is no member or a project is not the account's, [`LedgerError::Store`].
+    /// [`LedgerError::NotFound`] if `to` is no member (the owner is none) or a project is not the account's,
+    /// [`LedgerError::Store`].
     async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError>;
 
     /// Suspends an account, so that every key of its people is refused with 401, or lifts that.
@@ -310,6 +319,9 @@ pub enum LedgerError {
     /// The entry exists, or is in the way of another.
     #[error("the entry exists or stands in the way of another")]
     Conflict,
+    /// The entry contradicts itself or the rules for ids: no store could read it back.
+    #[error("the entry makes no sense: {0}")]
+    Invalid(&'static str),
     /// The user has as many active keys as the policy allows.
     #[error("the user has as many active keys as are allowed")]
     TooManyKeys,

@@ -1,0 +1,153 @@
+//! A store in memory: for tests, for trying things out, and for applications that load their keys at start.
+
+mod keys;
+mod people;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+
+use self::keys::Keys;
+use self::people::People;
+use super::{
+    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
+};
+use crate::access::Standing;
+use crate::clock::Timestamp;
+use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{FreshKey, KeyRecord};
+
+/// Keys, people and projects in this process's memory.
+///
+/// Everything is gone when the last clone is dropped; clones share one store. It answers
+/// [`warm`](KeyStore::warm): what it holds is the truth, so requests are decided without waiting, and what a change
+/// ended is refused from the moment the change has returned.
+///
+/// # Deployment caveat
+///
+/// Two processes hold two stores. A key revoked in one lives on in the other.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    // One lock for both, because removing a member ends keys in the same step.
+    state: Arc<RwLock<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Keys,
+    people: People,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    // Nothing in the state is ever half changed: every method checks first and then writes without a way to fail.
+    // So a poisoned lock (a panic in an allocator, at worst) is no reason to refuse for ever.
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KeyStore for MemoryStore {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        Ok(self.read().keys.find(digest))
+    }
+
+    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
+        Some(self.read().keys.find(digest))
+    }
+}
+
+#[async_trait]
+impl Directory for MemoryStore {
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        Ok(self.read().people.standing(user, project))
+    }
+
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        Ok(self.read().people.projects(user))
+    }
+
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+        Some(self.read().people.standing(user, project))
+    }
+}
+
+#[async_trait]
+impl KeyLedger for MemoryStore {
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
+        self.write().keys.insert(key, policy)
+    }
+
+    async fn replace(
+        &self,
+        old: &KeyId,
+        fresh: FreshKey,
+        old_ends: Timestamp,
+    ) -> Result<KeyRecord, LedgerError> {
+        self.write().keys.replace(old, &fresh, old_ends)
+    }
+
+    async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
+        self.write().keys.revoke(id, now)
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        Ok(self.read().keys.get(id).cloned())
+    }
+
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        self.read().keys.list(owner, query)
+    }
+}
+
+#[async_trait]
+impl Accounts for MemoryStore {
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+        self.write().people.create_account(account, owner)
+    }
+
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError> {
+        self.write().people.create_project(account, project)
+    }
+
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+        self.write().people.delete_project(account, project)
+    }
+
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
+        self.write().people.set_member(account, user, access)
+    }
+
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
+        let mut state = self.write();
+        state.people.remove_member(account, user)?;
+        state.keys.revoke_all_of(user, now);
+        Ok(())
+    }
+
+    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
+        self.write().people.transfer(account, to, access)
+    }
+
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+        self.write().people.suspend(account, suspended)
+    }
+}
