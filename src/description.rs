@@ -180,6 +180,21 @@ impl Challenge {
         Ok(Self { errors: Some(errors), ..plain })
     }
 
+    /// The challenges of the schemes as they come, whose texts are known to be right.
+    pub(crate) fn api_bearer() -> Self {
+        let value = HeaderValue::from_static;
+        let errors = BearerErrors {
+            invalid_request: value(r#"Bearer realm="api", error="invalid_request""#),
+            invalid_token: value(r#"Bearer realm="api", error="invalid_token""#),
+            insufficient_scope: value(r#"Bearer realm="api", error="insufficient_scope""#),
+        };
+        Self { value: value(r#"Bearer realm="api""#), errors: Some(errors) }
+    }
+
+    pub(crate) fn from_static(value: &'static str) -> Self {
+        Self { value: HeaderValue::from_static(value), errors: None }
+    }
+
     /// Adds a parameter, always as a quoted string.
     ///
     /// # Errors

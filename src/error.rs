@@ -143,11 +143,17 @@ impl AuthError {
         self
     }
 
+    /// The same refusal for another reason.
+    pub(crate) fn of_kind(mut self, kind: AuthErrorKind) -> Self {
+        Arc::make_mut(&mut self.0).kind = kind;
+        self
+    }
+
     /// What the layer knows and the place that refused did not: whose words apply if no scheme was used, and
     /// whether the client speaks gRPC.
-    pub(crate) fn answering(mut self, first: &SchemeInfo, grpc: bool) -> Self {
+    pub(crate) fn answering(mut self, first: Option<&SchemeInfo>, grpc: bool) -> Self {
         let inner = Arc::make_mut(&mut self.0);
-        inner.scheme.get_or_insert_with(|| first.clone());
+        inner.scheme = inner.scheme.take().or_else(|| first.cloned());
         inner.grpc = grpc;
         self
     }

@@ -1,0 +1,238 @@
+//! What each endpoint asks for: who may come in, and whether a project must be named.
+
+use std::collections::HashMap;
+
+use http::Method;
+
+use crate::access::AccessClass;
+use crate::credentials::Head;
+use crate::error::ConfigError;
+
+/// Declares endpoints by method and route pattern; whatever is not declared is guarded.
+///
+/// An endpoint that nothing is declared for needs a key, names a project where its scheme wants one, and reads if its
+/// method is `GET` or `HEAD`, and writes otherwise (R20). A declaration for `GET` holds for `HEAD` too, unless `HEAD`
+/// has its own.
+///
+/// ```
+/// use http::Method;
+/// use tower_api_key::Endpoints;
+///
+/// let endpoints = Endpoints::new()
+///     .project_optional(Method::GET, "/projects")
+///     .read(Method::POST, "/projects/status")
+///     .public(Method::GET, "/health");
+/// ```
+///
+/// # Which path is compared
+///
+/// In axum, the pattern of the route that the whole router matched, nested prefixes included: write it exactly as the
+/// route is written. What the router did not match (fallbacks) matches no declaration. In plain tower the pattern
+/// is matched against the path, in axum's syntax (`/users/{id}`, `/files/{*path}`), and only if the path is in plain
+/// form: without `%`, `//`, `;`, `.` or `..` segments or a trailing slash. Queries and forwarding headers never count.
+///
+/// # Security
+///
+/// [`public`](Self::public) turns authentication off for an endpoint: no key is looked for, and no principal is
+/// carried, whatever the request holds. [`project_optional`](Self::project_optional) does not.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints {
+    declared: Vec<(Method, String, Change)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Class(AccessClass),
+    ProjectOptional,
+    Public,
+}
+
+impl Endpoints {
+    /// Nothing declared: everything needs a key.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// This endpoint changes nothing, whatever its method (R20).
+    #[must_use]
+    pub fn read(self, method: Method, pattern: impl Into<String>) -> Self {
+        self.declare(method, pattern, Change::Class(AccessClass::Read))
+    }
+
+    /// This endpoint changes something, whatever its method.
+    #[must_use]
+    pub fn write(self, method: Method, pattern: impl Into<String>) -> Self {
+        self.declare(method, pattern, Change::Class(AccessClass::Write))
+    }
+
+    /// This endpoint manages keys: only for user-level keys of people who may write (R40).
+    #[must_use]
+    pub fn manage(self, method: Method, pattern: impl Into<String>) -> Self {
+        self.declare(method, pattern, Change::Class(AccessClass::Manage))
+    }
+
+    /// User-level keys need not name a project here (R45). If they do, it is checked as everywhere.
+    #[must_use]
+    pub fn project_optional(self, method: Method, pattern: impl Into<String>) -> Self {
+        self.declare(method, pattern, Change::ProjectOptional)
+    }
+
+    /// Anybody may come in here, without a key; see [Security](Self#security).
+    #[must_use]
+    pub fn public(self, method: Method, pattern: impl Into<String>) -> Self {
+        self.declare(method, pattern, Change::Public)
+    }
+
+    fn declare(mut self, method: Method, pattern: impl Into<String>, change: Change) -> Self {
+        self.declared.push((method, pattern.into(), change));
+        self
+    }
+
+    /// Checks the declarations, and arranges them for requests.
+    pub(crate) fn build(self) -> Result<EndpointTable, ConfigError> {
+        let mut table = EndpointTable::default();
+        for (method, pattern, change) in self.declared {
+            check_pattern(&pattern)?;
+            let index = match table.by_pattern.get(&*pattern) {
+                Some(index) => *index,
+                None => {
+                    let index = table.routes.len();
+                    table.patterns.insert(pattern.clone(), index).map_err(|error| ConfigError::Pattern {
+                        pattern: pattern.clone(),
+                        reason: error.to_string(),
+                    })?;
+                    table.by_pattern.insert(pattern.clone().into(), index);
+                    table.routes.push(Vec::new());
+                    index
+                }
+            };
+            let Some(route) = table.routes.get_mut(index) else { continue };
+            let so_far = route.iter_mut().find(|(declared, _)| *declared == method);
+            let declaration = match so_far {
+                Some((_, declaration)) => declaration,
+                None => {
+                    route.push((method.clone(), Declaration::default()));
+                    let Some((_, declaration)) = route.last_mut() else { continue };
+                    declaration
+                }
+            };
+            let contradiction = match change {
+                Change::Class(class) => {
+                    declaration.public
+                        || declaration.class.replace(class).is_some_and(|before| before != class)
+                }
+                Change::ProjectOptional => {
+                    declaration.project_optional = true;
+                    declaration.public
+                }
+                Change::Public => {
+                    declaration.public = true;
+                    declaration.project_optional || declaration.class.is_some()
+                }
+            };
+            if contradiction {
+                return Err(ConfigError::Contradiction { method: method.to_string(), pattern });
+            }
+        }
+        Ok(table)
+    }
+}
+
+fn check_pattern(pattern: &str) -> Result<(), ConfigError> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b';' | b'?' | b'#' | b'\\');
+    let reason = if !pattern.starts_with('/') {
+        "it must start with /"
+    } else if !pattern.bytes().all(plain) {
+        "it may hold visible ASCII only, and none of % ; ? # \\"
+    } else if pattern.split('/').any(|segment| segment.starts_with([':', '*'])) {
+        "parameters are written {name}, and {*name} for the rest of the path"
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Pattern { pattern: pattern.to_owned(), reason: reason.to_owned() })
+}
+
+/// What an endpoint asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// What a request to it does.
+    pub class: AccessClass,
+    /// Whether a user-level key may leave the project out, even if its scheme wants one.
+    pub project_optional: bool,
+}
+
+impl Endpoint {
+    /// One that only reads and names no project: for [`Verifier::verify`](crate::verify::Verifier::verify) without
+    /// HTTP.
+    pub const READ: Self = Self { class: AccessClass::Read, project_optional: false };
+    /// One that writes.
+    pub const WRITE: Self = Self { class: AccessClass::Write, project_optional: false };
+}
+
+/// The declarations, arranged for requests.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EndpointTable {
+    by_pattern: HashMap<Box<str>, usize>,
+    patterns: matchit::Router<usize>,
+    routes: Vec<Vec<(Method, Declaration)>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Declaration {
+    class: Option<AccessClass>,
+    project_optional: bool,
+    public: bool,
+}
+
+impl EndpointTable {
+    /// What the endpoint of a request asks for; `None` if it is public.
+    pub(crate) fn of(&self, head: &Head<'_>) -> Option<Endpoint> {
+        let declared = self.declaration(head).unwrap_or_default();
+        if declared.public {
+            return None;
+        }
+        let by_method = if head.method == Method::GET || head.method == Method::HEAD {
+            AccessClass::Read
+        } else {
+            AccessClass::Write
+        };
+        let class = declared.class.unwrap_or(by_method);
+        Some(Endpoint { class, project_optional: declared.project_optional })
+    }
+
+    fn declaration(&self, head: &Head<'_>) -> Option<Declaration> {
+        if self.routes.is_empty() {
+            return None;
+        }
+        let route = self.routes.get(self.route(head)?)?;
+        let of =
+            |method: &Method| route.iter().find(|(declared, _)| declared == method).map(|(_, found)| *found);
+        of(head.method).or_else(|| if head.method == Method::HEAD { of(&Method::GET) } else { None })
+    }
+
+    fn route(&self, head: &Head<'_>) -> Option<usize> {
+        #[cfg(feature = "axum")]
+        {
+            use axum::extract::{MatchedPath, OriginalUri};
+            if let Some(matched) = head.extensions.get::<MatchedPath>() {
+                return self.by_pattern.get(matched.as_str()).copied();
+            }
+            // Inside a router that matched nothing, the path may have been rewritten: it proves nothing.
+            if head.extensions.get::<OriginalUri>().is_some() {
+                return None;
+            }
+        }
+        let path = head.uri.path();
+        is_plain(path).then(|| self.patterns.at(path).ok().map(|found| *found.value)).flatten()
+    }
+}
+
+/// Whether a path has only one spelling, so that a router behind us cannot read another into it.
+fn is_plain(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b';' | b'\\');
+    path == "/"
+        || path.strip_prefix('/').is_some_and(|rest| {
+            rest.bytes().all(plain) && rest.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+        })
+}

@@ -1,0 +1,105 @@
+//! [`ResponseFuture`]: the states of a request that is on its way.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::error::AuthError;
+use crate::render::{RenderError, Unrendered};
+use crate::service::Shared;
+
+/// Whether a request may pass, asked of a store or of its body.
+type Deciding<B> = Pin<Box<dyn Future<Output = Result<Request<B>, AuthError>> + Send>>;
+
+pin_project! {
+    /// The future of [`ApiKeyService`](crate::service::ApiKeyService).
+    pub struct ResponseFuture<S, Sch, R, B>
+    where
+        S: Service<Request<B>>,
+    {
+        shared: Arc<Shared<Sch, R>>,
+        #[pin]
+        state: State<S, S::Future, B>,
+    }
+}
+
+pin_project! {
+    #[project = Now]
+    enum State<S, F, B> {
+        /// Asked, and not answered yet. The service is ready, and waits for the answer.
+        Deciding { decision: Deciding<B>, service: S },
+        /// The inner service answers somebody who was let in with a key.
+        Accepted { #[pin] answer: F },
+        /// The inner service answers anybody.
+        Open { #[pin] answer: F },
+        /// The answer is no.
+        Refused { error: AuthError },
+    }
+}
+
+impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
+    pub(crate) fn deciding(shared: Arc<Shared<Sch, R>>, decision: Deciding<B>, service: S) -> Self {
+        Self { shared, state: State::Deciding { decision, service } }
+    }
+
+    pub(crate) fn accepted(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
+        Self { shared, state: State::Accepted { answer } }
+    }
+
+    pub(crate) fn open(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
+        Self { shared, state: State::Open { answer } }
+    }
+
+    pub(crate) fn refused(shared: Arc<Shared<Sch, R>>, error: AuthError) -> Self {
+        Self { shared, state: State::Refused { error } }
+    }
+}
+
+impl<S, Sch, R, B, ResB> Future for ResponseFuture<S, Sch, R, B>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    R: RenderError<ResB>,
+{
+    type Output = Result<Response<ResB>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next = match this.state.as_mut().project() {
+                Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
+                    Ok(request) => State::Accepted { answer: service.call(request) },
+                    Err(error) => State::Refused { error },
+                },
+                Now::Accepted { answer } => {
+                    let mut response = ready!(answer.poll(cx))?;
+                    // A guard inside said no: it is said here, like every other.
+                    if let Some(Unrendered(error)) = response.extensions_mut().remove() {
+                        State::Refused { error }
+                    } else {
+                        this.shared.stamps.authenticated(response.headers_mut());
+                        return Poll::Ready(Ok(response));
+                    }
+                }
+                Now::Open { answer } => return answer.poll(cx),
+                Now::Refused { error } => {
+                    let mut response = this.shared.renderer.render(error);
+                    this.shared.stamps.refused(&mut response, error.clone());
+                    return Poll::Ready(Ok(response));
+                }
+            };
+            this.state.set(next);
+        }
+    }
+}
+
+impl<S: Service<Request<B>>, Sch, R, B> fmt::Debug for ResponseFuture<S, Sch, R, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,274 @@
+//! When the answer is no: how a refusal looks.
+//!
+//! The renderer makes status and body; the layer adds what must never be forgotten: challenges on every 401,
+//! `Cache-Control: no-store`, `Vary`, `Retry-After`, and the [`AuthError`] in the response's extensions.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::description::SchemeInfo;
+use crate::error::{AuthError, AuthErrorKind};
+use crate::scheme::Describe;
+
+/// Makes the answer to a refused request.
+///
+/// A closure will do:
+///
+/// ```
+/// use http::Response;
+/// use tower_api_key::AuthError;
+///
+/// let render = |error: &AuthError| {
+///     let mut response = Response::new(format!("no: {}\n", error.message()));
+///     *response.status_mut() = error.status();
+///     response
+/// };
+/// # fn check(_: impl tower_api_key::RenderError<String>) {}
+/// # check(render);
+/// ```
+///
+/// # Security
+///
+/// Show clients [`message`](AuthError::message) and [`public_code`](AuthError::public_code), and neither
+/// [`kind`](AuthError::kind) nor the error's source.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot make refusals with a body of type `{B}`",
+    note = "the default, `Problem`, needs a body that is `From<Bytes>`; `EmptyOrGrpc` needs one that is `Default`",
+    note = "or pass a closure to `ApiKeyAuth::render_errors`: `|error: &AuthError| -> http::Response<B>`"
+)]
+pub trait RenderError<B>: Send + Sync + 'static {
+    /// The status and the body, and what headers belong to it.
+    fn render(&self, error: &AuthError) -> Response<B>;
+}
+
+impl<B, F> RenderError<B> for F
+where
+    F: Fn(&AuthError) -> Response<B> + Send + Sync + 'static,
+{
+    fn render(&self, error: &AuthError) -> Response<B> {
+        self(error)
+    }
+}
+
+/// The default: one JSON body that satisfies all five documents and RFC 9457, and trailers-only answers for gRPC.
+///
+/// ```json
+/// {"type": "https://docs.rs/tower-api-key/latest/tower_api_key/problems/#invalid_api_key",
+///  "title": "Invalid API key", "status": 401,
+///  "success": false, "message": "Invalid API key", "error": "invalid_api_key", "code": 401}
+/// ```
+///
+/// `title` and `message` are the exact words of the scheme that was used, `error` is the machine's word, `code` repeats
+/// the status. Nothing in it varies with a secret or echoes the request.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    base: Cow<'static, str>,
+    content_type: HeaderValue,
+}
+
+impl Default for Problem {
+    fn default() -> Self {
+        Self {
+            base: Cow::Borrowed("https://docs.rs/tower-api-key/latest/tower_api_key/problems/#"),
+            content_type: HeaderValue::from_static("application/problem+json"),
+        }
+    }
+}
+
+impl Problem {
+    /// Where your documentation explains the errors: `type` is this, and the machine's word after it.
+    #[must_use]
+    pub fn type_base(self, base: impl Into<Cow<'static, str>>) -> Self {
+        Self { base: base.into(), ..self }
+    }
+
+    /// Says `application/json`, for clients that know nothing of RFC 9457.
+    #[must_use]
+    pub fn plain_json(self) -> Self {
+        Self { content_type: HeaderValue::from_static("application/json"), ..self }
+    }
+
+    /// The body for a status, a machine's word and a message.
+    pub(crate) fn body(&self, status: StatusCode, error: &str, message: &str) -> Bytes {
+        let body = serde_json::json!({
+            "type": format!("{}{error}", self.base),
+            "title": message,
+            "status": status.as_u16(),
+            "success": false,
+            "message": message,
+            "error": error,
+            "code": status.as_u16(),
+        });
+        Bytes::from(body.to_string())
+    }
+}
+
+impl<B: From<Bytes>> RenderError<B> for Problem {
+    fn render(&self, error: &AuthError) -> Response<B> {
+        if error.is_grpc() {
+            return grpc(error, Bytes::new().into());
+        }
+        let body = self.body(error.status(), error.public_code(), &error.message());
+        let mut response = Response::new(body.into());
+        *response.status_mut() = error.status();
+        response.headers_mut().insert(CONTENT_TYPE, self.content_type.clone());
+        response
+    }
+}
+
+/// No body at all: for services whose body cannot be made from bytes, tonic's among them. gRPC requests get
+/// trailers-only answers, others their status and the headers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EmptyOrGrpc;
+
+impl<B: Default> RenderError<B> for EmptyOrGrpc {
+    fn render(&self, error: &AuthError) -> Response<B> {
+        if error.is_grpc() {
+            return grpc(error, B::default());
+        }
+        let mut response = Response::new(B::default());
+        *response.status_mut() = error.status();
+        response
+    }
+}
+
+/// A trailers-only answer: status 200, and everything in the headers. gRPC servers map errors themselves, and must not
+/// leave it to clients' reading of HTTP statuses.
+fn grpc<B>(error: &AuthError, body: B) -> Response<B> {
+    let status = match error.status() {
+        StatusCode::UNAUTHORIZED => "16",
+        StatusCode::FORBIDDEN => "7",
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => "8",
+        StatusCode::SERVICE_UNAVAILABLE => "14",
+        _ => "3",
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static(status));
+    if let Ok(message) = HeaderValue::from_str(&percent_encoded(&error.message())) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+/// As gRPC wants its messages: visible ASCII and spaces as they are, `%` and all else encoded.
+fn percent_encoded(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b'%' | 0..b' ' | 0x7f.. => encoded.push_str(&format!("%{byte:02X}")),
+            plain => encoded.push(char::from(plain)),
+        }
+    }
+    encoded
+}
+
+/// Marks a response as a refusal that is yet to be rendered: a guard inside makes it, the layer outside renders it, so
+/// that there is one place that renders.
+#[derive(Clone, Debug)]
+pub(crate) struct Unrendered(pub(crate) AuthError);
+
+impl Unrendered {
+    pub(crate) fn response<B: Default>(error: AuthError) -> Response<B> {
+        let mut response = Response::new(B::default());
+        *response.status_mut() = error.status();
+        response.extensions_mut().insert(Self(error));
+        response
+    }
+}
+
+/// What the layer adds to answers, worked out once from what its schemes say of themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Stamps {
+    schemes: Vec<SchemeInfo>,
+    secret_headers: Vec<HeaderName>,
+    vary: HeaderValue,
+}
+
+impl Stamps {
+    pub(crate) fn of(scheme: &impl Describe) -> Self {
+        let mut schemes = Vec::new();
+        scheme.describe_each(&mut |info| schemes.push(info.clone()));
+        let mut secret_headers = vec![http::header::AUTHORIZATION, HeaderName::from_static("x-api-key")];
+        secret_headers.extend(schemes.iter().flat_map(|info| info.secret_headers()).cloned());
+        secret_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        secret_headers.dedup();
+        let mut vary: Vec<&str> =
+            schemes.iter().flat_map(SchemeInfo::all_headers).map(HeaderName::as_str).collect();
+        vary.sort_unstable();
+        vary.dedup();
+        // Names of headers joined by commas are always a value.
+        let vary = HeaderValue::from_str(&vary.join(", ")).unwrap_or(HeaderValue::from_static("*"));
+        Self { schemes, secret_headers, vary }
+    }
+
+    /// The scheme whose words are used when no credential was sent.
+    pub(crate) fn first(&self) -> Option<&SchemeInfo> {
+        self.schemes.first()
+    }
+
+    /// Keeps secrets out of whatever prints headers from here on.
+    pub(crate) fn mark_secrets(&self, headers: &mut HeaderMap) {
+        for (name, value) in headers.iter_mut() {
+            if self.secret_headers.contains(name) {
+                value.set_sensitive(true);
+            }
+        }
+    }
+
+    /// On answers that were authenticated: a shared cache must not give one client's answer to another (RFC 9111
+    /// protects requests with `Authorization` only).
+    pub(crate) fn authenticated(&self, headers: &mut HeaderMap) {
+        if !headers.contains_key(CACHE_CONTROL) {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        }
+        self.vary(headers);
+    }
+
+    /// On refusals, whoever rendered them.
+    pub(crate) fn refused<B>(&self, response: &mut Response<B>, error: AuthError) {
+        let status = response.status();
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        self.vary(headers);
+        if !error.is_grpc() {
+            self.challenge(status, headers, &error);
+        }
+        if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+            headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
+        }
+        response.extensions_mut().insert(error);
+    }
+
+    fn vary(&self, headers: &mut HeaderMap) {
+        if !self.vary.is_empty() {
+            headers.append(VARY, self.vary.clone());
+        }
+    }
+
+    /// A challenge per scheme on 401, one a line and the well-known ones first (RFC 9110 section 11.6.1); with 400 and
+    /// 403 only one that says what was wrong.
+    fn challenge(&self, status: StatusCode, headers: &mut HeaderMap, error: &AuthError) {
+        let unauthorized = status == StatusCode::UNAUTHORIZED;
+        let explained = matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
+        if !unauthorized && !explained {
+            return;
+        }
+        let sent = error.kind() != AuthErrorKind::MissingCredentials;
+        let (known, own): (Vec<_>, Vec<_>) =
+            self.schemes.iter().partition(|scheme| scheme.challenge().explains());
+        for scheme in known.into_iter().chain(own) {
+            let used = sent && error.scheme() == Some(scheme.name());
+            let challenge = scheme.challenge();
+            if used && (unauthorized || challenge.explains()) {
+                headers.append(WWW_AUTHENTICATE, challenge.answering(status).clone());
+            } else if unauthorized {
+                headers.append(WWW_AUTHENTICATE, challenge.plain().clone());
+            }
+        }
+    }
+}

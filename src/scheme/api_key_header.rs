@@ -1,0 +1,92 @@
+//! `X-API-Key`, with `X-Project-ID`.
+//!
+//! # Format
+//!
+//! ```text
+//! X-API-Key: sk_live_...
+//! X-Project-ID: p1
+//! ```
+//!
+//! Exactly one line each, of visible ASCII, and nothing trimmed. User-level keys name a project, except at endpoints
+//! declared otherwise (R45); project-level keys need none, and may only name their own (R46).
+
+use std::borrow::Cow;
+
+use http::HeaderName;
+
+use super::{HeaderScheme, Unusable, header_name, project, single, visible};
+use crate::credentials::{Credentials, Head};
+use crate::description::{Challenge, SchemeInfo, Words};
+use crate::error::ConfigError;
+
+const KEY: HeaderName = HeaderName::from_static("x-api-key");
+const PROJECT: HeaderName = HeaderName::from_static("x-project-id");
+
+/// Reads `X-API-Key` and `X-Project-ID` (R44 to R47).
+#[derive(Clone, Debug)]
+pub struct ApiKeyHeader {
+    key: HeaderName,
+    project: HeaderName,
+    info: SchemeInfo,
+}
+
+impl Default for ApiKeyHeader {
+    /// `X-API-Key`, `X-Project-ID`, and the realm `api`.
+    fn default() -> Self {
+        let challenge = Challenge::from_static(r#"ApiKey realm="api", in="header", name="X-API-Key""#);
+        let words = words("X-Project-ID header is required".into());
+        Self { key: KEY, project: PROJECT, info: info(challenge, words, KEY, PROJECT) }
+    }
+}
+
+fn info(challenge: Challenge, words: Words, key: HeaderName, project: HeaderName) -> SchemeInfo {
+    let info = SchemeInfo::new("api-key-header", challenge).words(words);
+    info.secret_header(key).header(project).requires_project(true)
+}
+
+fn words(project_required: Cow<'static, str>) -> Words {
+    Words {
+        unauthorized: "Invalid API key".into(),
+        forbidden: "Insufficient permissions".into(),
+        project_required,
+        ..Words::default()
+    }
+}
+
+impl ApiKeyHeader {
+    /// Other names of the two headers, and a realm. The names stand in the challenge and in the words as given here.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::HeaderName`] if one cannot be used or both are the same, [`ConfigError::Challenge`] unless the
+    /// realm is visible ASCII and spaces.
+    pub fn named(key: &str, project: &str, realm: &str) -> Result<Self, ConfigError> {
+        let (key_name, project_name) = (header_name(key)?, header_name(project)?);
+        if key_name == project_name {
+            return Err(ConfigError::HeaderName(project.to_owned()));
+        }
+        let challenge = Challenge::new("ApiKey", realm)?.param("in", "header")?.param("name", key)?;
+        let words = words(format!("{project} header is required").into());
+        let info = info(challenge, words, key_name.clone(), project_name.clone());
+        Ok(Self { key: key_name, project: project_name, info })
+    }
+
+    /// Whether user-level keys must name a project, at endpoints that are not declared otherwise. The default is yes.
+    #[must_use]
+    pub fn requires_project(self, required: bool) -> Self {
+        Self { info: self.info.requires_project(required), ..self }
+    }
+}
+
+impl HeaderScheme for ApiKeyHeader {
+    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, Unusable> {
+        let Some(key) = single(head.headers, &self.key)? else { return Ok(None) };
+        let project = project(head, &self.project)?;
+        let key = visible(key).ok_or(Unusable::Malformed)?;
+        Ok(Some(Credentials::new(key).select_project(project)))
+    }
+
+    fn describe(&self) -> &SchemeInfo {
+        &self.info
+    }
+}

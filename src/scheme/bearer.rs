@@ -1,0 +1,122 @@
+//! `Authorization: Bearer`.
+//!
+//! # Format
+//!
+//! ```text
+//! Authorization: Bearer sk_live_...
+//! X-Project-ID: p1                    (only where the layer is told to read it)
+//! ```
+//!
+//! RFC 9110 section 11.4 and RFC 6750: the scheme's name in any case, one or more spaces, one token68 and nothing else,
+//! on exactly one line. Other authentication schemes (`Basic`, `Digest`) are not ours: absent.
+
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
+
+use super::{HeaderScheme, Unusable, header_name, project};
+use crate::credentials::{Credentials, Head};
+use crate::description::{Challenge, SchemeInfo};
+use crate::error::ConfigError;
+
+/// Reads `Authorization: Bearer sk_live_...` (R52).
+///
+/// No project is required through this scheme, and none is read unless [`project_header`](Self::project_header) names
+/// the header.
+#[derive(Clone, Debug)]
+pub struct Bearer {
+    info: SchemeInfo,
+    project: Option<HeaderName>,
+}
+
+impl Default for Bearer {
+    /// With the realm `api`.
+    fn default() -> Self {
+        Self { info: info(Challenge::api_bearer()), project: None }
+    }
+}
+
+fn info(challenge: Challenge) -> SchemeInfo {
+    SchemeInfo::new("bearer", challenge).secret_header(AUTHORIZATION)
+}
+
+impl Bearer {
+    /// With a realm of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Challenge`] unless it is visible ASCII and spaces.
+    pub fn realm(self, realm: &str) -> Result<Self, ConfigError> {
+        let named = Self { info: info(Challenge::bearer(realm)?), project: None };
+        Ok(named.with_project(self.project))
+    }
+
+    /// Also reads the project from this header, `X-Project-ID` by custom. It may be left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::HeaderName`].
+    pub fn project_header(self, name: &str) -> Result<Self, ConfigError> {
+        let name = header_name(name)?;
+        Ok(Self { info: self.info, project: None }.with_project(Some(name)))
+    }
+
+    fn with_project(self, project: Option<HeaderName>) -> Self {
+        let info = project.iter().cloned().fold(self.info, SchemeInfo::header);
+        Self { info, project }
+    }
+}
+
+impl HeaderScheme for Bearer {
+    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, Unusable> {
+        let mut lines = head.headers.get_all(AUTHORIZATION).iter();
+        let Some(first) = lines.next() else { return Ok(None) };
+        let found = token(first);
+        // Repeated lines are refused if any is ours, so that no order of them can hide one.
+        if let Some(second) = lines.next() {
+            let ours = found.is_some() || token(second).is_some() || lines.any(|line| token(line).is_some());
+            return if ours { Err(Unusable::Repeated) } else { Ok(None) };
+        }
+        let Some(found) = found else { return Ok(None) };
+        let credentials = Credentials::new(found?);
+        match &self.project {
+            None => Ok(Some(credentials)),
+            Some(name) => Ok(Some(credentials.select_project(project(head, name)?))),
+        }
+    }
+
+    fn describe(&self) -> &SchemeInfo {
+        &self.info
+    }
+}
+
+/// The token of a `Bearer` line; `None` if the line is of another authentication scheme.
+fn token(line: &HeaderValue) -> Option<Result<&str, Unusable>> {
+    let (scheme, rest) = line.as_bytes().split_at_checked("bearer".len())?;
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return None;
+    }
+    match rest.first() {
+        // A longer name: another scheme.
+        Some(byte) if *byte != b' ' && *byte != b'\t' => None,
+        _ => {
+            let token = without_leading_spaces(rest);
+            let found =
+                if token.len() < rest.len() && is_token68(token) { str::from_utf8(token).ok() } else { None };
+            Some(found.ok_or(Unusable::Malformed))
+        }
+    }
+}
+
+fn without_leading_spaces(mut text: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+/// RFC 9110 section 11.2.
+fn is_token68(token: &[u8]) -> bool {
+    let unpadded = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    let in_alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+    unpadded > 0 && token.iter().take(unpadded).all(in_alphabet)
+}

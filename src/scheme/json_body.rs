@@ -1,0 +1,283 @@
+//! The key in the JSON body.
+//!
+//! # Format
+//!
+//! ```json
+//! {"apiKey": "sk_live_...", "userId": "u1", "projectId": "p1", "and": "whatever the handler wants"}
+//! ```
+//!
+//! One object at the top level, each credential at most once and a string (`null` counts as missing). The body reaches
+//! the handler as it came: the same bytes, the same trailers.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method};
+
+use super::json_fields::{self, Fields, Names};
+use super::replay::{self, Budget, Rebuild, Replay};
+use super::{BodyInterest, Describe, Scheme, single};
+use crate::credentials::{Credentials, Head};
+use crate::description::{Challenge, SchemeInfo, Words};
+use crate::error::{AuthError, AuthErrorKind, ConfigError};
+
+/// Reads `apiKey`, `userId` and `projectId` from a JSON body (R2 to R7).
+///
+/// Whether to read at all is decided from the head: the method is `POST`, `PUT` or `PATCH`, the content type is
+/// `application/json` or `application/*+json` in UTF-8, no coding is applied, and the declared length is within the
+/// limit. A request with a credential in its head is never read.
+///
+/// # Caveat
+///
+/// The handler sees the key, too, and handlers log bodies: see [`redact_key`](Self::redact_key). Prefer a header scheme
+/// where you can choose.
+#[derive(Clone)]
+pub struct JsonBody {
+    info: SchemeInfo,
+    names: Names,
+    limit: usize,
+    deadline: Duration,
+    budget: Arc<Budget>,
+    methods: Vec<Method>,
+    redact: bool,
+}
+
+impl Default for JsonBody {
+    /// 1 MiB a body (a call that carries credentials in JSON is a call and no upload; ten times the largest that the
+    /// documents show would do), ten seconds for it to arrive, 64 MiB of bodies at once, the realm `api`.
+    fn default() -> Self {
+        let challenge = Challenge::from_static(r#"ApiKey realm="api", in="body", name="apiKey""#);
+        Self {
+            info: info(challenge, "projectId is required".into()),
+            names: Names::documented(),
+            limit: 1 << 20,
+            deadline: Duration::from_secs(10),
+            budget: Budget::new(64 << 20),
+            methods: vec![Method::POST, Method::PUT, Method::PATCH],
+            redact: false,
+        }
+    }
+}
+
+fn info(challenge: Challenge, project_required: Cow<'static, str>) -> SchemeInfo {
+    let words = Words {
+        unauthorized: "Unauthorized: Invalid API Key".into(),
+        invalid_user: "Invalid User".into(),
+        forbidden: "Forbidden".into(),
+        project_required,
+    };
+    SchemeInfo::new("json-body", challenge).words(words).requires_project(true)
+}
+
+impl JsonBody {
+    /// Other names of the three members, and a realm.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::FieldName`] if one is empty or two are the same but for case and separators,
+    /// [`ConfigError::Challenge`] unless the realm and the key's name are visible ASCII and spaces.
+    pub fn named(key: &str, user: &str, project: &str, realm: &str) -> Result<Self, ConfigError> {
+        let names = Names::new([key, user, project])?;
+        let challenge = Challenge::new("ApiKey", realm)?.param("in", "body")?.param("name", key)?;
+        let info = info(challenge, format!("{project} is required").into());
+        Ok(Self { info, names, ..Self::default() })
+    }
+
+    /// The largest body that is read, in bytes; larger ones are refused with 413, by their declared length where
+    /// there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`].
+    pub fn limit(self, bytes: usize) -> Result<Self, ConfigError> {
+        if bytes == 0 {
+            Err(ConfigError::Zero("the limit of a body"))
+        } else {
+            Ok(Self { limit: bytes, ..self })
+        }
+    }
+
+    /// How long a body may take to arrive, as a whole; 408 after that.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`].
+    pub fn read_deadline(self, deadline: Duration) -> Result<Self, ConfigError> {
+        if deadline.is_zero() {
+            return Err(ConfigError::Zero("the deadline of a body"));
+        }
+        Ok(Self { deadline, ..self })
+    }
+
+    /// How many bytes of bodies may be held at once by this layer and its clones, until handlers have taken them; 503
+    /// beyond that.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`].
+    pub fn buffer_cap(self, bytes: usize) -> Result<Self, ConfigError> {
+        if bytes == 0 {
+            return Err(ConfigError::Zero("the cap of buffered bodies"));
+        }
+        Ok(Self { budget: Budget::new(bytes), ..self })
+    }
+
+    /// Also reads the bodies of this method, which by default is asked for no body: `DELETE`, or an extension.
+    #[must_use]
+    pub fn also_method(mut self, method: Method) -> Self {
+        self.methods.push(method);
+        self
+    }
+
+    /// Whether user-level keys must name a project, at endpoints that are not declared otherwise. The default is yes.
+    #[must_use]
+    pub fn requires_project(self, required: bool) -> Self {
+        Self { info: self.info.requires_project(required), ..self }
+    }
+
+    /// Whether the key's characters are replaced by as many `*` in the body that the handler gets. The default is no.
+    ///
+    /// A key that is spelled with JSON escapes cannot be replaced in place: with this on it is refused with 400.
+    #[must_use]
+    pub fn redact_key(self, redact: bool) -> Self {
+        Self { redact, ..self }
+    }
+
+    fn refuse(&self, kind: AuthErrorKind) -> AuthError {
+        AuthError::new(kind, Some(&self.info))
+    }
+
+    fn interest(&self, head: Head<'_>) -> Result<BodyInterest, AuthErrorKind> {
+        if !self.methods.contains(head.method) {
+            return Ok(BodyInterest::None);
+        }
+        let repeated = |_| AuthErrorKind::ConflictingCredentials;
+        match single(head.headers, &CONTENT_TYPE).map_err(repeated)?.map(json_type) {
+            None | Some(JsonType::Other) => return Ok(BodyInterest::OtherType),
+            Some(JsonType::OtherCharset) => return Err(AuthErrorKind::UnsupportedMediaType),
+            Some(JsonType::Utf8) => {}
+        }
+        // An empty coding would be a lie, and `identity` is not to be sent: anything is refused.
+        if head.headers.contains_key(CONTENT_ENCODING) {
+            return Err(AuthErrorKind::UnsupportedMediaType);
+        }
+        let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        match declared.and_then(|length| length.parse::<usize>().ok()) {
+            Some(length) if length > self.limit => Err(AuthErrorKind::BodyTooLarge),
+            Some(length) if !self.budget.has_room_for(length) => Err(AuthErrorKind::Overloaded),
+            _ if !self.budget.has_room_for(1) => Err(AuthErrorKind::Overloaded),
+            _ => Ok(BodyInterest::Wanted),
+        }
+    }
+
+    fn credentials(&self, replay: &mut Replay) -> Result<Option<Credentials<'static>>, AuthErrorKind> {
+        // Nothing was sent: no credential, rather than a broken one.
+        if replay.data.is_empty() {
+            return Ok(None);
+        }
+        let text = replay.data.clone();
+        let Fields { key, user, project } =
+            json_fields::read(&text, &self.names).map_err(|_| AuthErrorKind::MalformedBody)?;
+        let Some(key) = key else { return Ok(None) };
+        let place = match &key {
+            Cow::Borrowed(key) if self.redact => Some(place_of(key, &text)),
+            Cow::Owned(_) if self.redact => return Err(AuthErrorKind::MalformedBody),
+            _ => None,
+        };
+        let credentials = Credentials::new(key.into_owned())
+            .claim_user(user.map(Cow::into_owned))
+            .select_project(project.map(Cow::into_owned));
+        if let Some(place) = place {
+            drop(text);
+            replay.data = fill(std::mem::take(&mut replay.data), place);
+        }
+        Ok(Some(credentials))
+    }
+}
+
+/// Where in `text` the slice `part` of it stands.
+fn place_of(part: &str, text: &[u8]) -> std::ops::Range<usize> {
+    let start = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+    start..start + part.len()
+}
+
+/// The same bytes with `*` in one place.
+fn fill(text: Bytes, place: std::ops::Range<usize>) -> Bytes {
+    let mut text = text.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
+    if let Some(key) = text.get_mut(place) {
+        key.fill(b'*');
+    }
+    text.freeze()
+}
+
+impl Describe for JsonBody {
+    fn describe_each<'a>(&'a self, each: &mut dyn FnMut(&'a SchemeInfo)) {
+        each(&self.info);
+    }
+}
+
+impl<B: Rebuild> Scheme<B> for JsonBody {
+    fn read_head<'r>(&self, _: Head<'r>) -> Result<Option<Credentials<'r>>, AuthError> {
+        Ok(None)
+    }
+
+    fn body_interest(&self, head: Head<'_>) -> Result<BodyInterest, AuthError> {
+        self.interest(head).map_err(|kind| self.refuse(kind))
+    }
+
+    async fn read_body(&self, _: Head<'_>, body: B) -> Result<(Option<Credentials<'static>>, B), AuthError> {
+        let reading = replay::read(body, self.limit, &self.budget);
+        let read = match tokio::time::timeout(self.deadline, reading).await {
+            Ok(read) => read,
+            Err(_) => Err(AuthErrorKind::BodyTimeout),
+        };
+        let mut replay = read.map_err(|kind| self.refuse(kind))?;
+        let found = self.credentials(&mut replay).map_err(|kind| self.refuse(kind))?;
+        Ok((found.map(|credentials| credentials.through(&self.info)), B::rebuild(replay)))
+    }
+}
+
+impl fmt::Debug for JsonBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonBody")
+            .field("names", &self.names)
+            .field("limit", &self.limit)
+            .field("deadline", &self.deadline)
+            .field("methods", &self.methods)
+            .field("redact", &self.redact)
+            .finish_non_exhaustive()
+    }
+}
+
+enum JsonType {
+    Utf8,
+    OtherCharset,
+    Other,
+}
+
+/// What axum's `Json` takes for JSON, but for other charsets, which it overlooks: they would be read wrongly.
+fn json_type(value: &HeaderValue) -> JsonType {
+    let Ok(text) = value.to_str() else { return JsonType::Other };
+    let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
+    let Some((kind, subtype)) = essence.trim_matches(' ').split_once('/') else { return JsonType::Other };
+    let subtype = subtype.to_ascii_lowercase();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+    let json = subtype == "json" || subtype.strip_suffix("+json").is_some_and(|vendor| !vendor.is_empty());
+    if !kind.eq_ignore_ascii_case("application") || !json || !subtype.bytes().all(plain) {
+        return JsonType::Other;
+    }
+    for parameter in parameters.split(';') {
+        let Some((name, value)) = parameter.split_once('=') else {
+            if parameter.bytes().all(|byte| byte == b' ') { continue } else { return JsonType::Other }
+        };
+        let charset = name.trim_matches(' ').eq_ignore_ascii_case("charset");
+        if charset && !value.trim_matches([' ', '"']).eq_ignore_ascii_case("utf-8") {
+            return JsonType::OtherCharset;
+        }
+    }
+    JsonType::Utf8
+}

@@ -1,0 +1,61 @@
+//! Two schemes joined.
+
+use super::{BodyInterest, Describe, Scheme};
+use crate::credentials::{Credentials, Head};
+use crate::description::SchemeInfo;
+use crate::error::{AuthError, AuthErrorKind};
+
+/// Either scheme, but not both at once: made by [`ApiKeyAuth::or`](crate::ApiKeyAuth::or).
+///
+/// If both find something in the head, whatever its worth, the request is refused with 400 (R62).
+#[derive(Clone, Debug)]
+pub struct Or<L, R> {
+    left: L,
+    right: R,
+}
+
+impl<L, R> Or<L, R> {
+    pub(crate) fn new(left: L, right: R) -> Self {
+        Self { left, right }
+    }
+}
+
+impl<L: Describe, R: Describe> Describe for Or<L, R> {
+    fn describe_each<'a>(&'a self, each: &mut dyn FnMut(&'a SchemeInfo)) {
+        self.left.describe_each(each);
+        self.right.describe_each(each);
+    }
+}
+
+impl<B: Send, L: Scheme<B>, R: Scheme<B>> Scheme<B> for Or<L, R> {
+    fn read_head<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, AuthError> {
+        match (self.left.read_head(head), self.right.read_head(head)) {
+            (Ok(None), other) | (other, Ok(None)) => other,
+            (Ok(Some(left)), _) => Err(AuthError::new(AuthErrorKind::ConflictingCredentials, left.scheme())),
+            (Err(left), _) => Err(left.of_kind(AuthErrorKind::ConflictingCredentials)),
+        }
+    }
+
+    fn body_interest(&self, head: Head<'_>) -> Result<BodyInterest, AuthError> {
+        let most = self.left.body_interest(head)?.max(self.right.body_interest(head)?);
+        // Beside other schemes, a body of another type is no credential at all, rather than a bad one.
+        Ok(if most == BodyInterest::OtherType { BodyInterest::None } else { most })
+    }
+
+    async fn read_body(
+        &self,
+        head: Head<'_>,
+        body: B,
+    ) -> Result<(Option<Credentials<'static>>, B), AuthError> {
+        let (found, body) = if self.left.body_interest(head)? == BodyInterest::Wanted {
+            self.left.read_body(head, body).await?
+        } else {
+            (None, body)
+        };
+        if found.is_none() && self.right.body_interest(head)? == BodyInterest::Wanted {
+            self.right.read_body(head, body).await
+        } else {
+            Ok((found, body))
+        }
+    }
+}

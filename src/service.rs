@@ -1,0 +1,175 @@
+//! [`ApiKeyService`]: the whole story of a request.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN};
+use http::{HeaderMap, Method, Request, Response};
+use tower::Service;
+
+use crate::credentials::Head;
+use crate::endpoint::{Endpoint, EndpointTable};
+use crate::error::{AuthError, AuthErrorKind};
+use crate::future::ResponseFuture;
+use crate::principal::Principal;
+use crate::render::{RenderError, Stamps};
+use crate::scheme::{BodyInterest, Scheme};
+use crate::verify::Verifier;
+
+/// The service that [`ApiKeyAuth`](crate::ApiKeyAuth) makes of another.
+pub struct ApiKeyService<S, Sch, R> {
+    inner: S,
+    shared: Arc<Shared<Sch, R>>,
+}
+
+/// What all services of one layer share.
+#[derive(Clone)]
+pub(crate) struct Shared<Sch, R> {
+    pub(crate) scheme: Sch,
+    pub(crate) verifier: Verifier,
+    pub(crate) endpoints: EndpointTable,
+    pub(crate) renderer: R,
+    pub(crate) stamps: Stamps,
+    pub(crate) pass_preflight: bool,
+}
+
+impl<S, Sch, R> ApiKeyService<S, Sch, R> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared<Sch, R>>) -> Self {
+        Self { inner, shared }
+    }
+}
+
+impl<S, Sch, R, B, ResB> Service<Request<B>> for ApiKeyService<S, Sch, R>
+where
+    S: Service<Request<B>, Response = Response<ResB>> + Clone,
+    Sch: Scheme<B>,
+    R: RenderError<ResB>,
+    B: Send + 'static,
+{
+    type Response = Response<ResB>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Sch, R, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        shared.stamps.mark_secrets(request.headers_mut());
+        // Whatever stands there is not our evidence.
+        request.extensions_mut().remove::<Principal>();
+        match shared.decide_at_once(Head::of(&request)) {
+            Decision::Open => ResponseFuture::open(shared, self.inner.call(request)),
+            Decision::Accepted(principal) => {
+                request.extensions_mut().insert(principal);
+                ResponseFuture::accepted(shared, self.inner.call(request))
+            }
+            Decision::Refused(error) => {
+                let error = shared.complete(error, is_grpc(request.headers()));
+                ResponseFuture::refused(shared, error)
+            }
+            Decision::Wait(endpoint) => {
+                // The service that was polled ready is the one to call: its clone may not be.
+                let clone = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, clone);
+                let decision = Box::pin(Arc::clone(&shared).decide(request, endpoint));
+                ResponseFuture::deciding(shared, decision, ready)
+            }
+        }
+    }
+}
+
+/// What can be said at once about a request.
+enum Decision {
+    /// Anybody may come in.
+    Open,
+    Accepted(Principal),
+    Refused(AuthError),
+    /// A store must be asked, or a body read.
+    Wait(Endpoint),
+}
+
+impl<Sch, R> Shared<Sch, R> {
+    fn decide_at_once<B>(&self, head: Head<'_>) -> Decision
+    where
+        Sch: Scheme<B>,
+    {
+        if self.pass_preflight && is_preflight(head) {
+            return Decision::Open;
+        }
+        let Some(endpoint) = self.endpoints.of(&head) else { return Decision::Open };
+        match self.scheme.read_head(head) {
+            Err(error) => Decision::Refused(error),
+            Ok(Some(credentials)) => match self.verifier.verify_warm(&credentials, endpoint) {
+                Some(Ok(principal)) => Decision::Accepted(principal),
+                Some(Err(error)) => Decision::Refused(error),
+                None => Decision::Wait(endpoint),
+            },
+            Ok(None) => match self.scheme.body_interest(head) {
+                Err(error) => Decision::Refused(error),
+                Ok(BodyInterest::Wanted) => Decision::Wait(endpoint),
+                Ok(BodyInterest::OtherType) => {
+                    Decision::Refused(refusal(AuthErrorKind::UnsupportedMediaType))
+                }
+                Ok(BodyInterest::None) => Decision::Refused(refusal(AuthErrorKind::MissingCredentials)),
+            },
+        }
+    }
+
+    async fn decide<B>(
+        self: Arc<Self>,
+        request: Request<B>,
+        endpoint: Endpoint,
+    ) -> Result<Request<B>, AuthError>
+    where
+        Sch: Scheme<B>,
+    {
+        let (mut parts, body) = request.into_parts();
+        let decided = async {
+            let head = Head::from(&parts);
+            let (found, body) = match self.scheme.read_head(head)? {
+                Some(credentials) => (Some(credentials), body),
+                None => self.scheme.read_body(head, body).await?,
+            };
+            let credentials = found.ok_or_else(|| refusal(AuthErrorKind::MissingCredentials))?;
+            Ok((self.verifier.verify(&credentials, endpoint).await?, body))
+        };
+        let (principal, body) =
+            decided.await.map_err(|error| self.complete(error, is_grpc(&parts.headers)))?;
+        parts.extensions.insert(principal);
+        Ok(Request::from_parts(parts, body))
+    }
+
+    /// Adds to an error what only the layer knows.
+    fn complete(&self, error: AuthError, grpc: bool) -> AuthError {
+        error.answering(self.stamps.first(), grpc)
+    }
+}
+
+fn refusal(kind: AuthErrorKind) -> AuthError {
+    AuthError::new(kind, None)
+}
+
+fn is_preflight(head: Head<'_>) -> bool {
+    head.method == Method::OPTIONS
+        && head.headers.contains_key(ORIGIN)
+        && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+impl<S: Clone, Sch, R> Clone for ApiKeyService<S, Sch, R> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S, Sch: fmt::Debug, R> fmt::Debug for ApiKeyService<S, Sch, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKeyService").field("scheme", &self.shared.scheme).finish_non_exhaustive()
+    }
+}
