@@ -19,12 +19,23 @@ pub mod record;
 pub mod store;
 pub mod verify;
 // -- who is it?
+pub mod guard;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
 pub mod render;
 // -- keys are made, replaced and ended
 pub mod keyring;
+// -- edges
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub mod extract;
+#[cfg(feature = "manage")]
+#[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
+pub mod manage;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod test_util;
 
 pub use crate::access::{AccessClass, Role, Standing};
 pub use crate::clock::{Clock, SystemClock, Timestamp};
