@@ -145,19 +145,13 @@ where
         };
         match self.guard.refuses(who) {
             None => GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },
-            Some(kind) => GuardedFuture::stopped(refuse(kind, who, request.headers())),
+            Some(kind) => {
+                let error = AuthError::new(kind, who.scheme_info());
+                let error = error.answering(None, render::is_grpc(request.headers()));
+                GuardedFuture::stopped(Unrendered::response(error))
+            }
         }
     }
-}
-
-/// A refusal for the layer outside to render, in the words of the scheme that the principal came through.
-pub(crate) fn refuse<B: From<Bytes>>(
-    kind: AuthErrorKind,
-    who: &Principal,
-    headers: &http::HeaderMap,
-) -> Response<B> {
-    let error = AuthError::new(kind, who.scheme_info());
-    Unrendered::response(error.answering(None, render::is_grpc(headers)))
 }
 
 pin_project! {

@@ -38,7 +38,7 @@ use std::time::Duration;
 use crate::access::Standing;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
-use crate::key::{ApiKey, Environment, KeyFormat, KeyId, ProjectId, UserId};
+use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::{
     DEFAULT_DEADLINE, Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, StoreError, in_time,
@@ -188,28 +188,13 @@ impl Keyring {
     /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to
     /// come back to it.
     async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
-        match (self.standing(owner, level.project()).await?, level) {
+        let standing = in_time(self.store_deadline, self.directory.standing(owner, level.project()));
+        match (standing.await?, level) {
             // Whoever is in good standing may hold a key for what they may do, be it nothing at the moment.
             (Standing::Active { .. }, KeyLevel::User) => Ok(()),
             (Standing::Active { role: Some(_) }, KeyLevel::Project(_)) => Ok(()),
             _ => Err(KeyringError::Forbidden),
         }
-    }
-
-    pub(crate) async fn standing(
-        &self,
-        user: &UserId,
-        project: Option<&ProjectId>,
-    ) -> Result<Standing, StoreError> {
-        in_time(self.store_deadline, self.directory.standing(user, project)).await
-    }
-
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    pub(crate) fn replaces_on_issue(&self) -> bool {
-        self.policy == KeyPolicy::Single
     }
 
     fn make(&self, environment: Environment, now: Timestamp) -> Result<(ApiKey, FreshKey), KeyringError> {
@@ -223,6 +208,25 @@ impl Keyring {
         question: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, KeyringError> {
         Ok(in_time(self.store_deadline, question).await?)
+    }
+}
+
+/// What the routes need to know before they ask for something.
+#[cfg(feature = "manage")]
+impl Keyring {
+    /// What a user may do in their account at the moment.
+    pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, StoreError> {
+        in_time(self.store_deadline, self.directory.standing(user, None)).await
+    }
+
+    /// The time by which this keyring judges.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether issuing a key ends those before it.
+    pub(crate) fn replaces_on_issue(&self) -> bool {
+        self.policy == KeyPolicy::Single
     }
 }
 
