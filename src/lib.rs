@@ -15,6 +15,10 @@ pub mod store;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
+// -- edges
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod test_util;
 
 pub use crate::access::{AccessClass, Role, Standing};
 pub use crate::credentials::{Credentials, Head};

@@ -45,8 +45,12 @@ pub(super) fn writer(path: &Path) -> Result<Connection, Failure> {
 
 /// A connection that only reads.
 pub(super) fn reader(path: &Path) -> Result<Connection, Failure> {
-    let connection = connect(path)?;
+    let mut connection = connect(path)?;
     connection.execute_batch(READER)?;
+    // SQLite opens the log at the first read. Better now than at a request.
+    let transaction = connection.transaction()?;
+    version(&transaction)?;
+    transaction.commit()?;
     Ok(connection)
 }
 
