@@ -82,6 +82,10 @@ pub mod problems {}
 
 #[doc = include_str!("../docs/promises.md")]
 pub mod promises {}
+// -- edges
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod test_util;
 
 pub use crate::access::{AccessClass, Role, Standing};
 pub use crate::clock::{Clock, SystemClock, Timestamp};
@@ -94,5 +98,8 @@ pub use crate::layer::ApiKeyAuth;
 pub use crate::principal::Principal;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use crate::store::SqliteStore;
 pub use crate::store::{Accounts, Directory, KeyLedger, KeyStore, MemoryStore, NoProjects};
 pub use crate::verify::Verifier;
