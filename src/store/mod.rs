@@ -15,7 +15,8 @@
 mod deadline;
 mod memory;
 mod parts;
-mod sound;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -30,6 +31,9 @@ use crate::record::{FreshKey, KeyRecord};
 
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sqlite::SqliteStore;
 
 pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};
 
@@ -116,7 +120,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
-    /// [`LedgerError::Invalid`] if the record contradicts itself, [`LedgerError::Store`]. Nothing has changed then.
+    /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::Store`]. Nothing has changed then.
     async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError>;
 
     /// Puts a fresh key in the place of `old`, which must be active at `fresh.created_at` and not replaced yet: of two

@@ -1,0 +1,3 @@
+//! The stores: one contract for all, and what only SQLite has to keep.
+
+mod contract;
