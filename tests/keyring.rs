@@ -2,40 +2,21 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tower_api_key::clock::{Clock, Timestamp};
+use tower_api_key::clock::{Clock as _, Timestamp};
 use tower_api_key::store::{
     Accounts as _, Directory, KeyLedger, KeyStore as _, LedgerError, Member, MemberRole, MemoryStore,
     NoProjects, Project, StoreError,
 };
+use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     Environment, FreshKey, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy, KeyQuery, KeyRecord,
     Keyring, KeyringError, NewKey, ProjectId, Standing, UserId,
 };
 
 const NOW: i64 = 1_700_000_000;
-
-#[derive(Clone, Default)]
-struct TestClock(Arc<AtomicI64>);
-
-impl TestClock {
-    fn at(secs: i64) -> Self {
-        Self(Arc::new(AtomicI64::new(secs)))
-    }
-
-    fn advance(&self, secs: i64) {
-        self.0.fetch_add(secs, Ordering::SeqCst);
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_secs(self.0.load(Ordering::SeqCst))
-    }
-}
 
 fn user(id: &str) -> UserId {
     UserId::new(id).unwrap()
@@ -59,13 +40,13 @@ async fn people() -> MemoryStore {
     store
 }
 
-async fn at_noon() -> (MemoryStore, TestClock, Keyring) {
-    let (store, clock) = (people().await, TestClock::at(NOW));
+async fn at_noon() -> (MemoryStore, ManualClock, Keyring) {
+    let (store, clock) = (people().await, ManualClock::new(Timestamp::from_secs(NOW)));
     let keyring = Keyring::new(store.clone()).clock(clock.clone());
     (store, clock, keyring)
 }
 
-async fn works(store: &MemoryStore, clock: &TestClock, issued: &IssuedKey) -> bool {
+async fn works(store: &MemoryStore, clock: &ManualClock, issued: &IssuedKey) -> bool {
     let record = store.find(&issued.key().digest()).await.unwrap();
     record.is_some_and(|record| record.is_active(clock.now()))
 }
@@ -234,7 +215,7 @@ async fn r31_rotation_replaces_the_secret_and_nothing_else() {
         .scopes(["a", "b"])
         .metadata("k", "v");
     let old = keyring.issue(new).await.unwrap();
-    clock.advance(10);
+    clock.advance(Duration::from_secs(10));
     let new = keyring.rotate(old.id(), Grace::None).await.unwrap();
     assert!(!works(&store, &clock, &old).await);
     assert!(works(&store, &clock, &new).await);
@@ -261,9 +242,9 @@ async fn grace_lets_both_work_and_never_outlives_the_old_key() {
     assert!(works(&store, &clock, &old).await && works(&store, &clock, &new).await);
     let again = keyring.rotate(old.id(), Grace::For(Duration::from_secs(60))).await;
     assert!(matches!(again, Err(KeyringError::Ended)), "a replaced key is not rotated again");
-    clock.advance(59);
+    clock.advance(Duration::from_secs(59));
     assert!(works(&store, &clock, &old).await);
-    clock.advance(1);
+    clock.advance(Duration::from_secs(1));
     assert!(!works(&store, &clock, &old).await && works(&store, &clock, &new).await);
 
     let short = NewKey::user_level(user("alice"), "x").expires_at(Timestamp::from_secs(NOW + 100));
@@ -303,7 +284,7 @@ async fn r39_revocation_is_terminal_and_may_be_repeated() {
     let key = keyring.issue(NewKey::user_level(user("alice"), "x")).await.unwrap();
     keyring.revoke(key.id()).await.unwrap();
     assert!(!works(&store, &clock, &key).await);
-    clock.advance(10);
+    clock.advance(Duration::from_secs(10));
     keyring.revoke(key.id()).await.unwrap();
     let record = keyring.get(key.id()).await.unwrap().unwrap();
     assert_eq!(record.revoked_at, Some(Timestamp::from_secs(NOW)), "the first time counts");
@@ -315,7 +296,7 @@ async fn r39_revocation_is_terminal_and_may_be_repeated() {
 
     let end = NewKey::user_level(user("alice"), "x").expires_at(Timestamp::from_secs(NOW + 20));
     let expired = keyring.issue(end).await.unwrap();
-    clock.advance(10);
+    clock.advance(Duration::from_secs(10));
     assert!(matches!(keyring.rotate(expired.id(), Grace::None).await, Err(KeyringError::Ended)));
 }
 
@@ -326,7 +307,7 @@ async fn lists_one_owner_oldest_first_and_page_by_page() {
     for n in 0..5 {
         let issued = keyring.issue(NewKey::user_level(user("alice"), n.to_string())).await.unwrap();
         ids.push(issued.id().clone());
-        clock.advance(1);
+        clock.advance(Duration::from_secs(1));
     }
     let foreign = keyring.issue(NewKey::user_level(user("dave"), "x")).await.unwrap();
     let page = async |after: Option<KeyId>| {
