@@ -12,6 +12,7 @@
 //!
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
 
+mod deadline;
 mod memory;
 mod parts;
 #[cfg(feature = "sqlite")]
@@ -33,6 +34,8 @@ pub use self::parts::NoProjects;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteStore;
+
+pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};
 
 /// Finds keys: the one question that every request asks.
 ///
@@ -104,6 +107,11 @@ pub struct Project {
 ///
 /// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
 #[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `KeyLedger`",
+    note = "`MemoryStore` and `SqliteStore` are; a ledger of your own implements its five methods",
+    note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
+)]
 pub trait KeyLedger: Send + Sync + 'static {
     /// Adds a key under a policy, which is kept by the same transaction (R30, R33). The present is `key.created_at`.
     ///
