@@ -54,6 +54,8 @@
 //! | `full` | all of these but the bundled SQLite |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Only the library must not panic; tests and examples may.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 // -- a request arrives
 pub mod future;

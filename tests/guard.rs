@@ -137,7 +137,7 @@ async fn guards_need_no_axum() {
     let send = async |who: Option<Principal>| {
         let mut request = Request::new(());
         who.map(|who| request.extensions_mut().insert(who));
-        answer(guarded.clone().oneshot(request).await.unwrap()).await
+        answer(guarded.oneshot(request).await.unwrap()).await
     };
     let who = || test_util::principal(user("u"));
     assert_eq!(send(Some(who().scopes(["a", "b"]).build())).await.body, b"in");

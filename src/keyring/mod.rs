@@ -40,9 +40,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
 use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
-use crate::store::{
-    DEFAULT_DEADLINE, Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, StoreError, in_time,
-};
+use crate::store::{DEFAULT_DEADLINE, Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
 
 pub use self::error::KeyringError;
 pub use self::issued::{Grace, IssuedKey};
@@ -123,7 +121,7 @@ impl Keyring {
     ///
     /// [`KeyringError`]: what is asked for cannot be, the owner may not have it, the policy's number is reached, or
     /// the store or the random source failed. No key was made then, save that after a
-    /// [timeout](StoreError::Timeout) there may be one whose secret nobody knows.
+    /// [timeout](crate::store::StoreError::Timeout) there may be one whose secret nobody knows.
     pub async fn issue(&self, new: NewKey) -> Result<IssuedKey, KeyringError> {
         let now = self.clock.now();
         let new = new.check(now)?;
@@ -143,7 +141,7 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`], [`KeyringError::Ended`], [`KeyringError::Forbidden`] if the owner could not be
     /// issued such a key now, or the store or the random source failed. The old key works as before then, save that
-    /// after a [timeout](StoreError::Timeout) it may have been replaced by one whose secret nobody knows.
+    /// after a [timeout](crate::store::StoreError::Timeout) it may have been replaced by one whose secret nobody knows.
     pub async fn rotate(&self, id: &KeyId, grace: Grace) -> Result<IssuedKey, KeyringError> {
         let old = self.get(id).await?.ok_or(KeyringError::NotFound)?;
         let now = self.clock.now();
@@ -215,7 +213,7 @@ impl Keyring {
 #[cfg(feature = "manage")]
 impl Keyring {
     /// What a user may do in their account at the moment.
-    pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, StoreError> {
+    pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, crate::store::StoreError> {
         in_time(self.store_deadline, self.directory.standing(user, None)).await
     }
 

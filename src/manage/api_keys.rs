@@ -133,10 +133,12 @@ async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<Key
 
 /// Where issuing ends the keys before, whoever issues ends them.
 async fn must_cover_all(caller: &Caller, keyring: &Keyring) -> Result<(), Refusal> {
-    let mut query = KeyQuery::default();
-    query.environment = Some(caller.who.environment());
-    query.active_at = Some(keyring.now());
-    query.limit = u32::MAX;
+    let query = KeyQuery {
+        environment: Some(caller.who.environment()),
+        active_at: Some(keyring.now()),
+        after: None,
+        limit: u32::MAX,
+    };
     let keys = keyring.list(caller.who.user_id(), &query).await;
     let keys = keys.map_err(|error| caller.explain(error))?;
     if keys.iter().all(|key| caller.covers(key)) {
@@ -159,16 +161,13 @@ fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::Own> {
             return Err(&refusal::INVALID_QUERY);
         }
     }
-    let mut query = KeyQuery::default();
-    query.limit = match limit.map(|text| text.parse()) {
+    let limit = match limit.map(|text| text.parse()) {
         None => MAX_LIMIT,
         Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
         Some(_) => return Err(&refusal::INVALID_QUERY),
     };
-    if let Some(text) = cursor {
-        query.after = Some(KeyId::new(text).map_err(|_| &refusal::INVALID_QUERY)?);
-    }
-    Ok(query)
+    let after = cursor.map(KeyId::new).transpose().map_err(|_| &refusal::INVALID_QUERY)?;
+    Ok(KeyQuery { after, limit, ..KeyQuery::default() })
 }
 
 /// What the bearer document shows of a key, and no more (R38, C11-07).
