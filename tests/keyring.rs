@@ -13,7 +13,7 @@ use tower_api_key::store::{
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     Environment, FreshKey, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy, KeyQuery, KeyRecord,
-    Keyring, KeyringError, NewKey, ProjectId, Standing, UserId,
+    Keyring, KeyringError, NewKey, ProjectId, SqliteStore, Standing, UserId,
 };
 
 const NOW: i64 = 1_700_000_000;
@@ -447,4 +447,29 @@ async fn c11_05_ids_are_random_and_say_nothing_about_the_secret() {
     // A sequence would rise every time, or never.
     let rises = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
     assert!((1300..1700).contains(&rises), "{rises}");
+}
+
+#[tokio::test]
+async fn r29_no_secret_stands_in_the_database_nor_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
+    store.create_account("a", &user("alice")).await.unwrap();
+    let keyring = Keyring::new(store.clone());
+    let mut secrets = Vec::new();
+    for n in 0..20 {
+        let issued = keyring.issue(NewKey::user_level(user("alice"), n.to_string())).await.unwrap();
+        let rotated = keyring.rotate(issued.id(), Grace::None).await.unwrap();
+        secrets.extend([issued, rotated].map(|issued| issued.into_parts().0));
+    }
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() > 1, "the WAL is among them: {files:?}");
+    let bytes: Vec<u8> = files.iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
+    let holds = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    assert!(holds(secrets[0].digest().as_bytes()), "this search finds what is there");
+    for secret in &secrets {
+        // Without the public prefix and the checksum, whose end is kept.
+        let random = &secret.expose_secret().as_bytes()["sk_live_".len()..][..33];
+        assert!(!holds(random) && !holds(&random[..12]) && !holds(&random[21..]));
+    }
+    assert!(store.find(&secrets[39].digest()).await.unwrap().is_some());
 }

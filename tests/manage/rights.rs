@@ -65,12 +65,15 @@ fn rights(
     rights
 }
 
+/// Owner, project of a project-level key, environment, end, scopes.
+type Issuer =
+    (&'static str, Option<&'static str>, Environment, Option<&'static str>, &'static [&'static str]);
+
 #[tokio::test]
 async fn c11_02_new_rights_are_within_the_issuers_over_the_whole_cross_product() {
     let (world, app) = world().await;
     let scopes = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    // Owner, level, environment, end, scopes.
-    let issuers: [(&str, Option<&str>, Environment, Option<&str>, &[&str]); 12] = [
+    let issuers: [Issuer; 12] = [
         ("u_own", None, Environment::Live, None, &[]),
         ("u_own", None, Environment::Live, ENDS[1], &[]),
         ("u_own", None, Environment::Live, ENDS[2], &["a"]),
@@ -124,9 +127,8 @@ async fn c11_02_new_rights_are_within_the_issuers_over_the_whole_cross_product()
                         Keyring::new(world.store.clone()).revoke(&got.id).await.unwrap();
                         made += 1;
                     } else {
-                        let code = if owner == "u_ro" && level.is_none() { "read_only" } else { "forbidden" };
-                        // The layer says it first: READONLY, then the level.
-                        let code = if owner == "u_ro" { "read_only" } else { code };
+                        // READONLY is said before the level.
+                        let code = if owner == "u_ro" { "read_only" } else { "forbidden" };
                         assert_eq!(answer.verdict(), format!("403/{code}"), "{what}");
                         assert_eq!(rows(&world).await, before, "{what}");
                         refused += 1;
