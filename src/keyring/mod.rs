@@ -40,11 +40,14 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
 use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
-use crate::store::{DEFAULT_DEADLINE, Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
+use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
 
 pub use self::error::KeyringError;
 pub use self::issued::{Grace, IssuedKey};
 pub use self::new_key::NewKey;
+
+/// How long a change may take, where nothing else is said.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Issues, rotates, revokes and lists keys. Cloning is cheap.
 ///
@@ -70,7 +73,7 @@ impl Keyring {
             format: KeyFormat::default(),
             policy: KeyPolicy::Multiple { max: 100 },
             clock: Arc::new(SystemClock),
-            store_deadline: DEFAULT_DEADLINE,
+            store_deadline: CHANGE_DEADLINE,
         }
     }
 
@@ -102,7 +105,8 @@ impl Keyring {
         self
     }
 
-    /// How long the store may take for one answer; the default is one second.
+    /// How long the store may take for one answer; the default is five seconds: longer than `SqliteStore` waits for a lock,
+    /// so that a change that was not made is known not to have been made.
     ///
     /// # Errors
     ///
