@@ -13,6 +13,8 @@
 //! # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(mine).post(anybody));
 //! ```
 //!
+//! A handler that refuses by itself returns an [`AuthError`], which [`Principal::forbidden`] makes.
+//!
 //! # Deployment caveat
 //!
 //! Both need [`ApiKeyAuth`](crate::ApiKeyAuth) outside of the handler. Without it they answer 500 and say so:
@@ -22,8 +24,9 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
+use crate::error::AuthError;
 use crate::principal::{Nobody, Principal};
-use crate::render;
+use crate::render::{self, Unrendered};
 
 /// The handler needs a principal and there is none: the layer is missing, or the endpoint is public. A 500 that names
 /// the fix.
@@ -55,5 +58,12 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
             None if parts.extensions.get::<Nobody>().is_some() => Ok(None),
             None => Err(MissingPrincipal),
         }
+    }
+}
+
+/// Rendered by the layer outside, like its own refusals; without one it is the bare status.
+impl IntoResponse for AuthError {
+    fn into_response(self) -> Response {
+        Unrendered::response(self)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::access::Role;
 use crate::clock::Timestamp;
 use crate::description::SchemeInfo;
+use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
 
@@ -105,6 +106,21 @@ impl Principal {
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.key.expires_at
+    }
+
+    /// A refusal for a handler which finds that this principal may not do what it asks for: 403 `forbidden`, in the
+    /// words of the scheme that was used. In axum a handler returns it, and the layer renders it like its own.
+    ///
+    /// ```
+    /// use tower_api_key::{AuthError, Principal};
+    ///
+    /// fn only_their_own(who: &Principal, user: &str) -> Result<(), AuthError> {
+    ///     if who.user_id().as_str() == user { Ok(()) } else { Err(who.forbidden()) }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn forbidden(&self) -> AuthError {
+        AuthError::new(AuthErrorKind::Forbidden, self.scheme_info())
     }
 
     pub(crate) fn scheme_info(&self) -> Option<&SchemeInfo> {
