@@ -5,39 +5,20 @@ mod live;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use live::curl::Curl;
-use live::{Answer, Program};
+use live::{Announced, Answer, Program};
 
 /// Runs an example, sends everything it prints, and returns the answers.
 fn run(name: &str) -> Vec<Answer> {
     let program = Program::start(name, &[]);
-    printed(&program, name)
+    program
+        .announced()
         .into_iter()
-        .map(|(expected, curl)| {
+        .map(|Announced { status: expected, curl, .. }| {
             let answer = curl.request.send();
             assert_eq!(answer.status, expected, "{name}: {:?} got {answer:?}", curl.request);
             answer
         })
         .collect()
-}
-
-/// The requests that an example prints, each with the number that it announces.
-fn printed(program: &Program, name: &str) -> Vec<(u16, Curl)> {
-    let lines = program.lines_to("Stop with Ctrl-C.");
-    assert!(lines[0].starts_with("Listening on http://127.0.0.1:"), "{name}: {lines:#?}");
-    let text = lines[1..lines.len() - 1].join("\n");
-    let requests: Vec<_> = text
-        .split("# ")
-        .filter(|entry| !entry.is_empty())
-        .map(|entry| {
-            let (comment, curl) = entry.split_once('\n').unwrap();
-            let digits = comment.split(|character: char| !character.is_ascii_digit()).next().unwrap();
-            (digits.parse().unwrap(), Curl::parse(curl))
-        })
-        .collect();
-    // A good one and a bad one at the least.
-    assert!(requests.len() >= 2, "{name}: {text}");
-    requests
 }
 
 #[test]
@@ -121,8 +102,9 @@ fn layer_order() {
 #[tokio::test]
 async fn grpc_tonic() {
     let program = Program::start("grpc_tonic", &[]);
-    for (expected, Curl { request, http2 }) in printed(&program, "grpc_tonic") {
-        assert!(http2);
+    for Announced { status: expected, curl, .. } in program.announced() {
+        let request = curl.request;
+        assert!(curl.http2);
         let stream = tokio::net::TcpStream::connect(&request.host).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use self::curl::Curl;
+
 /// Nothing here takes long; whatever takes so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,6 +34,13 @@ pub fn example(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A request that an example prints, under what it says of the answer: `# 403 Forbidden, because ..`.
+pub struct Announced {
+    pub status: u16,
+    pub message: String,
+    pub curl: Curl,
 }
 
 /// A running example. It is killed when dropped.
@@ -85,6 +94,11 @@ impl Program {
         }
     }
 
+    /// The requests that an example prints when it starts, all of them and at least two: a good one and a bad one.
+    pub fn announced(&self) -> Vec<Announced> {
+        Announced::all_of(&self.lines_to("Stop with Ctrl-C."))
+    }
+
     /// SIGKILL: nothing in the program gets to know of it.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -98,6 +112,24 @@ impl Program {
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         let rest = std::iter::from_fn(|| self.line()).collect();
         (self.child.wait().unwrap().success(), rest)
+    }
+}
+
+impl Announced {
+    pub fn all_of(lines: &[String]) -> Vec<Self> {
+        assert!(lines[0].starts_with("Listening on http://127.0.0.1:"), "{lines:#?}");
+        let text = lines[..lines.len() - 1].join("\n");
+        let all: Vec<_> = text.split("\n# ").skip(1).map(Self::of).collect();
+        assert!(all.len() >= 2, "{text}");
+        all
+    }
+
+    fn of(entry: &str) -> Self {
+        let (comment, command) = entry.split_once('\n').unwrap();
+        let announced = comment.split_once(',').map_or(comment, |(announced, _)| announced);
+        let (status, message) = announced.split_once(' ').unwrap_or((announced, ""));
+        let (status, message) = (status.parse().unwrap(), message.to_owned());
+        Self { status, message, curl: Curl::parse(command) }
     }
 }
 
