@@ -27,7 +27,6 @@ async fn upload(who: Principal, body: Bytes) -> String {
     format!("{} bytes from {}\n", body.len(), who.user_id())
 }
 
-#[expect(clippy::panic, reason = "to show where it ends up")]
 async fn broken(_: Principal) {
     panic!("handlers do that");
 }

@@ -2,100 +2,10 @@
 
 mod live;
 
-use std::path::PathBuf;
-
+use live::Announced;
 use live::curl::Curl;
-use live::{Announced, Answer, Program, Request};
+use live::demo::Demo;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// A running server with its demo, in a directory of its own.
-struct Demo {
-    directory: TempDir,
-    program: Program,
-    host: String,
-    fixture: Value,
-    /// What it printed until it was ready.
-    lines: Vec<String>,
-}
-
-impl Demo {
-    fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let (program, lines) = Self::run(&directory);
-        let fixture: Value =
-            serde_json::from_slice(&std::fs::read(directory.path().join("fixture.json")).unwrap()).unwrap();
-        let host = fixture["address"].as_str().unwrap().to_owned();
-        assert!(lines[0].contains(&host), "{}", lines[0]);
-        Self { directory, program, host, fixture, lines }
-    }
-
-    fn run(directory: &TempDir) -> (Program, Vec<String>) {
-        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        let environment = [("DB", &*path("keys.db")), ("FIXTURE", &*path("fixture.json"))];
-        let program = Program::start("server", &environment);
-        let lines = program.lines_to("Stop with Ctrl-C.");
-        (program, lines)
-    }
-
-    /// Kills it, and starts it on the same file. The fixture stays as it was; the address does not.
-    fn restart(&mut self) {
-        self.program.kill();
-        (self.program, self.lines) = Self::run(&self.directory);
-        let listening = self.lines[0].strip_prefix("Listening on http://").unwrap();
-        self.host = listening.split(',').next().unwrap().to_owned();
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn key(&self, name: &str) -> &str {
-        self.fixture["keys"][name].as_str().unwrap_or_else(|| panic!("no key {name}"))
-    }
-
-    fn request(&self, method: &str, path: &str) -> Request {
-        Request::new(method, &self.host, path)
-    }
-
-    /// Through the first documents' scheme.
-    fn body(&self, path: &str, key: &str, user: &str, project: &str) -> Answer {
-        let body = json!({"apiKey": key, "userId": user, "projectId": project});
-        self.request("POST", &format!("/pixelStripeApi/projects/{path}")).json(&body).send()
-    }
-
-    /// Through the header document's scheme.
-    fn header(&self, path: &str, key: &str, project: Option<&str>) -> Answer {
-        let request = self.request("GET", &format!("/api/v1{path}")).header("X-API-Key", key);
-        match project {
-            Some(project) => request.header("X-Project-ID", project),
-            None => request,
-        }
-        .send()
-    }
-
-    /// Through the bearer document's scheme.
-    fn bearer(&self, method: &str, path: &str, key: &str) -> Answer {
-        self.request(method, path).bearer(key).send()
-    }
-
-    fn create(&self, caller: &str, body: &Value) -> Answer {
-        self.request("POST", "/v1/api-keys").bearer(caller).json(body).send()
-    }
-
-    /// A command line of a document, sent here.
-    fn curl(&self, command: &str, replace: &[(&str, &str)]) -> Answer {
-        let mut command = command.to_owned();
-        for host in ["https://api.streampixel.io", "https://api.example.com"] {
-            command = command.replace(host, &format!("http://{}", self.host));
-        }
-        for (placeholder, value) in replace {
-            assert!(command.contains(placeholder), "{placeholder}");
-            command = command.replace(placeholder, value);
-        }
-        Curl::parse(&command).request.send()
-    }
-}
 
 /// The first character after the prefix is another one: the checksum is wrong.
 fn mistyped(key: &str) -> String {
@@ -548,6 +458,87 @@ fn a_restart_keeps_the_keys_and_shows_none() {
     std::fs::remove_file(demo.file("fixture.json")).unwrap();
     demo.restart();
     assert!(!demo.file("fixture.json").exists());
+}
+
+#[test]
+fn c7_05_the_file_holds_no_secret_in_any_spelling() {
+    let demo = Demo::start();
+    let alice = demo.key("alice");
+    let mut secrets: Vec<String> = demo.fixture["keys"].as_object().unwrap().values().map(text).collect();
+    for _ in 0..5 {
+        let made = demo.create(alice, &json!({"name": "Made"})).json()["data"].clone();
+        let id = made["id"].as_str().unwrap();
+        let rotated = demo.bearer("POST", &format!("/v1/api-keys/{id}/rotate"), alice).json()["data"].clone();
+        let last = rotated["id"].as_str().unwrap();
+        assert_eq!(demo.bearer("DELETE", &format!("/v1/api-keys/{last}"), alice).status, 200);
+        secrets.extend([text(&made["key"]), text(&rotated["key"])]);
+    }
+    for key in &secrets {
+        demo.bearer("POST", "/v1/charges", key);
+        demo.body("upload-file", key, "alice", "p1");
+    }
+
+    let database = |name: &str| name.starts_with("keys.db").then(|| std::fs::read(demo.file(name)).unwrap());
+    let files = || -> Vec<u8> {
+        let names = std::fs::read_dir(demo.directory.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter_map(|name| database(&name)).flatten().collect()
+    };
+    let check = |bytes: &[u8]| {
+        let holds = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+        assert!(holds(b"Alice's key for p1"), "this search finds what is there");
+        for secret in &secrets {
+            let random = &secret["sk_live_".len()..][..33];
+            for spelling in spellings(random) {
+                assert!(!holds(&spelling), "{}", String::from_utf8_lossy(&spelling));
+            }
+        }
+    };
+    // In the log first, then in the file itself.
+    check(&files());
+    let connection = rusqlite::Connection::open(demo.file("keys.db")).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(connection);
+    check(&files());
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// As it is, in hexadecimal, in UTF-16 and in base64, wherever it begins.
+fn spellings(text: &str) -> Vec<Vec<u8>> {
+    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let utf16 = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<_>>();
+    let mut all = vec![
+        text.as_bytes().to_vec(),
+        hex.to_uppercase().into_bytes(),
+        hex.into_bytes(),
+        utf16(u16::to_le_bytes),
+        utf16(u16::to_be_bytes),
+    ];
+    // Six bits at a time; a text that begins elsewhere in a group of three is another text. The ends depend on what
+    // stands beside it.
+    for skipped in 0..3 {
+        let groups = text.as_bytes()[skipped..].chunks_exact(3);
+        let sextets = groups.flat_map(|group| {
+            let group = u32::from_be_bytes([0, group[0], group[1], group[2]]);
+            [18, 12, 6, 0].map(|shift| (group >> shift) as usize & 0x3f)
+        });
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        all.push(sextets.map(|sextet| ALPHABET[sextet]).collect());
+    }
+    all
+}
+
+#[test]
+fn the_search_for_secrets_knows_their_spellings() {
+    let spellings = spellings("Man is");
+    assert!(spellings.contains(&b"Man is".to_vec()));
+    assert!(spellings.contains(&b"4d616e206973".to_vec()));
+    assert!(spellings.contains(&b"M\0a\0n\0 \0i\0s\0".to_vec()));
+    assert!(spellings.contains(&b"TWFuIGlz".to_vec()));
+    assert!(spellings.contains(&b"YW4g".to_vec()));
 }
 
 #[cfg(unix)]
