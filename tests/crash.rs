@@ -26,7 +26,7 @@ fn c9_02_a_server_killed_while_it_issues_and_rotates() {
 }
 
 #[test]
-#[ignore = "takes a minute or so: ten times as many kills"]
+#[ignore = "takes half a minute: ten times as many kills"]
 fn c9_02_a_server_killed_a_thousand_times() {
     kill_servers(1000);
 }
