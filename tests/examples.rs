@@ -97,6 +97,7 @@ fn layer_order() {
     assert_eq!(answers[1].header("access-control-allow-methods"), ["*"]);
     assert_eq!(answers[2].header("access-control-allow-origin"), ["*"]);
     assert_eq!(answers[2].verdict().1, "Missing or invalid API key");
+    assert!(answers[3].text().ends_with(" bytes from alice\n"));
 }
 
 #[tokio::test]

@@ -12,7 +12,10 @@ pub struct Curl {
 impl Curl {
     pub fn parse(line: &str) -> Self {
         let (piped, line) = match line.split_once(" | ") {
-            Some((left, right)) => (Some(printf(left)), right),
+            Some((left, right)) => match right.strip_prefix("gzip | ") {
+                Some(right) => (Some(gzip(&printf(left))), right),
+                None => (Some(printf(left)), right),
+            },
             None => (None, line),
         };
         let mut words = words(line).into_iter();
@@ -100,6 +103,15 @@ fn printf(line: &str) -> Vec<u8> {
         rest = &after[digits..];
     }
     bytes
+}
+
+/// What `gzip` would make of it if it did not compress (RFC 1952, with one stored block of RFC 1951).
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap();
+    let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    let block = [&[1][..], &length.to_le_bytes(), &(!length).to_le_bytes(), text].concat();
+    let tail = [crc32fast::hash(text).to_le_bytes(), u32::from(length).to_le_bytes()].concat();
+    [&head[..], &block, &tail].concat()
 }
 
 #[test]
