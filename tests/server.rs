@@ -2,6 +2,10 @@
 
 mod live;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use live::Announced;
 use live::curl::Curl;
 use live::demo::Demo;
@@ -557,20 +561,50 @@ fn the_fixture_and_the_file_are_for_their_owner_alone() {
 fn it_stops_when_it_is_told_to() {
     let demo = Demo::start();
     // A client that keeps its connection open and says nothing does not keep the server up.
-    let idle = std::net::TcpStream::connect(&demo.host).unwrap();
-    let (ended_well, rest) = demo.program.terminate();
-    assert!(ended_well, "{rest:?}");
+    let idle = TcpStream::connect(&demo.host).unwrap();
+    demo.program.tell_to_stop();
+    assert!(demo.program.ended_well());
     drop(idle);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_it_has_begun_it_ends_before_it_stops() {
+    let demo = Demo::start();
+    let mut stream = TcpStream::connect(&demo.host).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let head = format!(
+        "POST /v1/charges HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Length: 5\r\n\
+         Expect: 100-continue\r\nConnection: close\r\n\r\n",
+        demo.host,
+        demo.key("alice")
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // It says so when the handler wants the body.
+    let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut go_on).unwrap();
+    assert!(go_on.starts_with(b"HTTP/1.1 100"));
+
+    demo.program.tell_to_stop();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while TcpStream::connect(&demo.host).is_ok() {
+        assert!(Instant::now() < deadline, "it still accepts connections");
+        std::thread::yield_now();
+    }
+    stream.write_all(b"hello").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(demo.program.ended_well());
 }
 
 #[test]
 #[ignore = "waits for the server's deadline of ten seconds"]
 fn c3_23_half_a_head_does_not_stay_open() {
-    use std::io::{Read as _, Write as _};
     let demo = Demo::start();
     let streams = ["", "G", "GET /v1/users/usr_123 HTTP/1.1\r\nHost: x\r\nAuthorization: Bea"].map(|start| {
-        let mut stream = std::net::TcpStream::connect(&demo.host).unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        let mut stream = TcpStream::connect(&demo.host).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.write_all(start.as_bytes()).unwrap();
         stream
     });

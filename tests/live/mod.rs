@@ -29,12 +29,28 @@ pub fn example(name: &str) -> PathBuf {
     }
     path.push("examples");
     path.push(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        path.exists(),
-        "{} is not built: `cargo build --examples`, or plain `cargo test`",
-        path.display()
-    );
+    let shown = path.display();
+    assert!(path.exists(), "{shown} is not built: run `cargo build --examples`, or plain `cargo test`");
+    // `cargo test --test server` builds this test, and not what it tests.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources =
+        [root.join("src"), root.join("examples").join(name), root.join(format!("examples/{name}.rs"))];
+    let changed = sources.iter().filter_map(|path| last_change(path)).max().unwrap();
+    let built = std::fs::metadata(&path).unwrap().modified().unwrap();
+    assert!(built >= changed, "{shown} is out of date: run `cargo build --examples`, or plain `cargo test`");
     path
+}
+
+/// When a Rust file, or one in a folder, was changed last.
+fn last_change(path: &Path) -> Option<SystemTime> {
+    if path.is_dir() {
+        return std::fs::read_dir(path)
+            .unwrap()
+            .filter_map(|entry| last_change(&entry.unwrap().path()))
+            .max();
+    }
+    let rust = path.extension().is_some_and(|extension| extension == "rs");
+    if rust { std::fs::metadata(path).ok()?.modified().ok() } else { None }
 }
 
 /// A request that an example prints, under what it says of the answer: `# 403 Forbidden, because ..`.
@@ -106,13 +122,18 @@ impl Program {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and what it leaves behind: whether it ended well, and what it still printed.
+    /// SIGTERM.
     #[cfg(unix)]
-    pub fn terminate(mut self) -> (bool, Vec<String>) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        let rest = std::iter::from_fn(|| self.line()).collect();
-        (self.child.wait().unwrap().success(), rest)
+    pub fn tell_to_stop(&self) {
+        // The shell's own `kill`: not every machine has a program of that name.
+        let kill = format!("kill -TERM {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for its end: whether it ended well.
+    pub fn ended_well(mut self) -> bool {
+        while self.line().is_some() {}
+        self.child.wait().unwrap().success()
     }
 }
 
