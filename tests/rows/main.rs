@@ -8,7 +8,10 @@
 mod common;
 mod kit;
 
+mod c10_faults;
+mod c12_ids;
 mod c1_conflicts;
 mod c2_values;
 mod c3_body;
 mod c4_paths;
+mod c7_digests;
