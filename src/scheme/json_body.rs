@@ -266,7 +266,9 @@ fn json_type(value: &HeaderValue) -> JsonType {
     let (essence, mut parameters) = text.split_once(';').unwrap_or((text, ""));
     let Some((kind, subtype)) = essence.trim_matches(' ').split_once('/') else { return JsonType::Other };
     let subtype = subtype.to_ascii_lowercase();
-    let json = subtype == "json" || subtype.strip_suffix("+json").is_some_and(|vendor| !vendor.is_empty());
+    // gRPC frames its messages, whatever they are made of.
+    let vendor = |vendor: &str| !vendor.is_empty() && !vendor.starts_with("grpc");
+    let json = subtype == "json" || subtype.strip_suffix("+json").is_some_and(vendor);
     if !kind.eq_ignore_ascii_case("application") || !json || !is_token(&subtype) {
         return JsonType::Other;
     }
