@@ -10,8 +10,12 @@ mod kit;
 
 mod c10_faults;
 mod c12_ids;
+mod c13_secrets;
+mod c14_tower;
+mod c15_misc;
 mod c1_conflicts;
 mod c2_values;
 mod c3_body;
 mod c4_paths;
 mod c7_digests;
+mod wire;
