@@ -77,11 +77,13 @@ impl HeaderScheme for Bearer {
             return if ours { Err(Unusable::Repeated) } else { Ok(None) };
         }
         let Some(found) = found else { return Ok(None) };
+        // Repeated lines come before what any of them says.
+        let project = self.project.as_ref().map(|name| project(head, name)).transpose()?;
         let credentials = Credentials::new(found?);
-        match &self.project {
-            None => Ok(Some(credentials)),
-            Some(name) => Ok(Some(credentials.select_project(project(head, name)?))),
-        }
+        Ok(Some(match project {
+            None => credentials,
+            Some(project) => credentials.select_project(project),
+        }))
     }
 
     fn describe(&self) -> &SchemeInfo {
