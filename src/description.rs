@@ -110,7 +110,7 @@ impl fmt::Debug for SchemeInfo {
     }
 }
 
-/// The messages of a scheme (REQUIREMENTS A.7); the defaults are the bearer document's.
+/// The messages of a scheme; see [`problems`](crate::problems). The defaults are the bearer document's.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Words {

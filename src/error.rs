@@ -170,13 +170,13 @@ impl AuthError {
         self.0.kind.status()
     }
 
-    /// The machine's word for it, as clients may see it: `error` in the default body (REQUIREMENTS A.7).
+    /// The machine's word for it, as clients may see it: `error` in the default body; see [`problems`](crate::problems).
     #[must_use]
     pub fn public_code(&self) -> &'static str {
         self.0.kind.public_code()
     }
 
-    /// The message for the client, in the exact words of the scheme that was used (REQUIREMENTS A.7).
+    /// The message for the client, in the exact words of the scheme that was used; see [`problems`](crate::problems).
     #[must_use]
     pub fn message(&self) -> Cow<'_, str> {
         let default = crate::description::Words::default;

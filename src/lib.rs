@@ -1,6 +1,61 @@
 //! A pluggable [`tower::Layer`] that turns a request carrying an API key into a [`Principal`], or refuses it.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use http::Method;
+//! use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+//! use tower_api_key::{ApiKeyAuth, Endpoints, MemoryStore, Principal};
+//!
+//! async fn projects(who: Principal) -> String {
+//!     format!("{} may {:?}", who.user_id(), who.role())
+//! }
+//!
+//! # fn main() -> Result<(), tower_api_key::ConfigError> {
+//! let auth = ApiKeyAuth::new(MemoryStore::new(), Bearer::default()) // Authorization: Bearer sk_live_...
+//!     .or(ApiKeyHeader::default()) // X-API-Key and X-Project-ID
+//!     .or(JsonBody::default()) // {"apiKey", "userId", "projectId"}
+//!     .endpoints(
+//!         Endpoints::new()
+//!             .project_optional(Method::GET, "/projects")
+//!             .read(Method::POST, "/projects/status")
+//!             .public(Method::GET, "/health"),
+//!     )?;
+//! let app: Router = Router::new().route("/projects", get(projects)).layer(auth);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The way of a request
+//!
+//! 1. [`ApiKeyAuth`] is the layer; what it makes of your service is [`service::ApiKeyService`].
+//! 2. What does the client claim? A [scheme] finds [`Credentials`] in the head or the body, or nothing, or something
+//!    broken.
+//! 3. Is it true? [`verify`] asks a [`KeyStore`] and a [`Directory`], in an order that never changes.
+//! 4. Who is it? A [`Principal`] goes into the request's extensions, and the handler runs.
+//! 5. When the answer is no, [`render`] says so in the scheme's own words ([`problems`]), and the [`AuthError`] stands in
+//!    the response's extensions for layers outside.
+//!
+//! # What it holds to
+//!
+//! - "No" and "could not tell" differ: a store that is down or slow is a 503, never a 401, and nothing lets a request in
+//!   because of an error.
+//! - Access is live: a key stores its owner, and what the owner may do is asked at every request.
+//! - Nothing leaks: no secret stands in any `Debug`, log or error; unknown, revoked and expired keys get one answer.
+//! - What the documents promise is numbered in [`promises`].
+//!
+//! # Features
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `JsonBody` on axum's body |
+//! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
+//! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
+//! | `test-util` | principals for handler tests, a clock set by hand, a contract suite for stores |
+//! | `full` | all of these but the bundled SQLite |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Only the library must not panic; tests and examples may.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 // -- a request arrives
 pub mod future;
@@ -19,10 +74,29 @@ pub mod record;
 pub mod store;
 pub mod verify;
 // -- who is it?
+pub mod guard;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
 pub mod render;
+// -- keys are made, replaced and ended
+pub mod keyring;
+// -- edges
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub mod extract;
+#[cfg(feature = "manage")]
+#[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
+pub mod manage;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod test_util;
+
+#[doc = include_str!("../docs/problems.md")]
+pub mod problems {}
+
+#[doc = include_str!("../docs/promises.md")]
+pub mod promises {}
 
 pub use crate::access::{AccessClass, Role, Standing};
 pub use crate::clock::{Clock, SystemClock, Timestamp};
@@ -31,9 +105,15 @@ pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::endpoint::{Endpoint, Endpoints};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
 pub use crate::key::{ApiKey, Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
+pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
 pub use crate::principal::Principal;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
-pub use crate::store::{Accounts, Directory, KeyLedger, KeyStore, MemoryStore, NoProjects};
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use crate::store::SqliteStore;
+pub use crate::store::{
+    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
+};
 pub use crate::verify::Verifier;

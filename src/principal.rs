@@ -112,6 +112,11 @@ impl Principal {
     }
 }
 
+/// The layer's word that a request was let in without a principal, as at a public endpoint. Where neither this nor a
+/// principal stands in the extensions, no layer has run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nobody;
+
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Principal")

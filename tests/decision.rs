@@ -1,4 +1,4 @@
-//! The answers of REQUIREMENTS A.6 to A.8, through each scheme.
+//! The way of a request, end to end, through each scheme.
 
 mod common;
 

@@ -253,14 +253,14 @@ impl fmt::Debug for JsonBody {
     }
 }
 
-enum JsonType {
+pub(crate) enum JsonType {
     Utf8,
     OtherCharset,
     Other,
 }
 
 /// What axum's `Json` takes for JSON, but for other charsets, which it overlooks: they would be read wrongly.
-fn json_type(value: &HeaderValue) -> JsonType {
+pub(crate) fn json_type(value: &HeaderValue) -> JsonType {
     let Ok(text) = value.to_str() else { return JsonType::Other };
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
     let Some((kind, subtype)) = essence.trim_matches(' ').split_once('/') else { return JsonType::Other };

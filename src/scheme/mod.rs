@@ -34,6 +34,9 @@ pub use self::json_body::JsonBody;
 pub use self::or::Or;
 pub use self::replay::{Rebuild, Replay};
 
+#[cfg(feature = "manage")]
+pub(crate) use self::json_body::{JsonType, json_type};
+
 /// A scheme whose credentials stand in the head of a request.
 ///
 /// ```

@@ -1,4 +1,4 @@
-//! The world of the tests: two accounts, their people, projects and keys (THREATS C.0), made at run time.
+//! The world of the tests: two accounts, their people, projects and keys, made at run time.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
 
