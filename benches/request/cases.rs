@@ -10,10 +10,10 @@ use axum::body::Body;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::{Frame, SizeHint};
-use tower_api_key::ApiKeyAuth;
-use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Scheme};
+use tower_api_key::{ApiKeyAuth, Endpoints};
 use tower_http::auth::AsyncRequireAuthorizationLayer;
 
 use crate::others::{Authorize, Minimal, MinimalJson, middleware};
@@ -21,16 +21,28 @@ use crate::world::{MANY, ONE, World};
 
 type Make = Box<dyn Fn() -> Subject>;
 
-/// One line of the tables. Making the subject is put off: it may take a hundred thousand keys.
+/// One line of the tables.
 pub struct Case {
     pub table: &'static str,
-    pub name: String,
-    /// The first of a table is the bare router.
+    pub subject: &'static str,
+    /// What is special about its requests.
+    pub variant: &'static str,
+    /// Put off: it may take a hundred thousand keys.
     pub make: Make,
     /// What it answers.
     pub status: StatusCode,
     /// How often it must compute a SHA-256.
     pub hashes: u64,
+}
+
+impl Case {
+    pub fn name(&self) -> String {
+        if self.variant.is_empty() {
+            self.subject.to_owned()
+        } else {
+            format!("{}, {}", self.subject, self.variant)
+        }
+    }
 }
 
 /// A router and the requests it gets, by turn.
@@ -39,15 +51,13 @@ pub struct Subject {
     pub request: Box<dyn Fn(usize) -> Request<Body>>,
 }
 
-/// The line that the others of its table are compared with.
+/// What the others of a table are compared with.
 pub const BARE: &str = "bare axum";
 pub const MINIMAL: &str = "hand-written minimal layer";
 
-const ONE_KEY: &str = "GET, key in a header, 1 key";
-
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    accepted(&mut cases, ONE_KEY, || &ONE);
+    accepted(&mut cases, "GET, key in a header, 1 key", || &ONE);
     refused(&mut cases);
     accepted(&mut cases, "GET, key in a header, 100,000 keys", || &MANY);
     for (table, size) in [
@@ -72,82 +82,78 @@ fn accepted<W>(cases: &mut Vec<Case>, table: &'static str, world: W)
 where
     W: Fn() -> &'static World + Copy + 'static,
 {
-    let mut add = |name: &str, layered: fn(Router, &World) -> Router, request: Headers| {
-        let make = move || {
+    const IN_PROJECT: &str = "with a project";
+    let mut add = |subject, variant, layered: Layered, request: Headers| {
+        let make = Box::new(move || {
             let world = world();
             let app = layered(Router::new().route("/", get(|| async { "ok" })), world);
             Subject { app, request: Box::new(move |turn| headed(request(world, turn))) }
-        };
-        let hashes = u64::from(name != BARE);
-        cases.push(Case { table, name: name.into(), make: Box::new(make), status: StatusCode::OK, hashes });
+        });
+        let hashes = u64::from(subject != BARE);
+        cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes });
     };
-    add(BARE, |app, _| app, bearer);
-    add(MINIMAL, |app, world| app.layer(Minimal(world.table.clone())), bearer);
-    add(
-        "axum `from_fn`",
-        |app, world| app.layer(from_fn_with_state(world.table.clone(), middleware)),
-        bearer,
-    );
+    add(BARE, "", |app, _| app, bearer);
+    add(MINIMAL, "", |app, world| app.layer(Minimal(world.table.clone())), bearer);
+    let from_fn = |app: Router, world: &World| app.layer(from_fn_with_state(world.table.clone(), middleware));
+    add("axum `from_fn`", "", from_fn, bearer);
     let require = |app: Router, world: &World| {
         app.layer(AsyncRequireAuthorizationLayer::new(Authorize(world.table.clone())))
     };
-    add("tower-http `AsyncRequireAuthorizationLayer`", require, bearer);
-    add("**`Bearer`**", of_bearer, bearer);
-    if table == ONE_KEY {
-        add("**`Bearer`**, key with an end", of_bearer, |world, _| vec![authorization(&world.ending)]);
-    }
-    add("**`ApiKeyHeader`**, with a project", of_header, pair);
-    add("**three joined**, by bearer", of_three, bearer);
-    add("**three joined**, by header, with a project", of_three, pair);
+    add("tower-http `AsyncRequireAuthorizationLayer`", "", require, bearer);
+    add("**`Bearer`**", "", of_bearer, bearer);
+    add("**three joined**", "", of_three, bearer);
+    add("**three joined**", "endpoints declared", of_three_with_endpoints, bearer);
+    add("**`Bearer`**", "key with an end", of_bearer, |world, _| vec![authorization(&world.ending)]);
+    add(BARE, IN_PROJECT, |app, _| app, pair);
+    add("**`ApiKeyHeader`**", IN_PROJECT, of_header, pair);
+    add("**three joined**", IN_PROJECT, of_three, pair);
 }
 
 fn refused(cases: &mut Vec<Case>) {
-    const TABLE: &str = "GET, refused, 1 key";
-    let mut add = |name: &str, layered: fn(Router, &World) -> Router, request: Headers, hashes| {
-        let make = move || {
+    let mut add = |subject, variant, layered: Layered, request: Headers, hashes| {
+        let make = Box::new(move || {
             let app = layered(Router::new().route("/", get(|| async { "ok" })), &ONE);
             Subject { app, request: Box::new(move |turn| headed(request(&ONE, turn))) }
-        };
-        let status = if name == BARE { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-        cases.push(Case { table: TABLE, name: name.into(), make: Box::new(make), status, hashes });
+        });
+        let status = if subject == BARE { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        cases.push(Case { table: "GET, refused, 1 key", subject, variant, make, status, hashes });
     };
     let minimal = |app: Router, world: &World| app.layer(Minimal(world.table.clone()));
-    add(BARE, |app, _| app, bearer, 0);
-    add(MINIMAL, minimal, |world, _| vec![authorization(&world.unknown)], 1);
-    add("**`Bearer`**, unknown key", of_bearer, |world, _| vec![authorization(&world.unknown)], 1);
-    add("**`Bearer`**, wrong checksum", of_bearer, |world, _| vec![authorization(&mistyped(world))], 0);
-    add("**`Bearer`**, malformed key", of_bearer, |_, _| vec![authorization("sk_live_secret")], 0);
-    add("**`Bearer`**, no key", of_bearer, |_, _| Vec::new(), 0);
+    add(BARE, "", |app, _| app, bearer, 0);
+    add(MINIMAL, "unknown key", minimal, |world, _| vec![authorization(&world.unknown)], 1);
+    add("**`Bearer`**", "unknown key", of_bearer, |world, _| vec![authorization(&world.unknown)], 1);
+    add("**`Bearer`**", "wrong checksum", of_bearer, |world, _| vec![authorization(&mistyped(world))], 0);
+    add("**`Bearer`**", "malformed key", of_bearer, |_, _| vec![authorization("sk_live_secret")], 0);
+    add("**`Bearer`**", "no key", of_bearer, |_, _| Vec::new(), 0);
 }
 
 fn json(cases: &mut Vec<Case>, table: &'static str, size: usize) {
-    let mut add = |place: Place, name: &str, layered: fn(Router, &World) -> Router| {
-        let make = move || {
-            let handler = |body: Bytes| async move { body.len().to_string() };
-            let app = layered(Router::new().route("/", post(handler)), &ONE);
-            let body = Bytes::from(object(&ONE, size, place));
-            Subject { app, request: Box::new(move |_| carrying(&body)) }
-        };
-        let let_in = name == BARE || place != Place::Missing;
-        let status = if let_in { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-        let hashes = u64::from(name != BARE && let_in);
-        let name = match place {
-            Place::First => name.to_owned(),
-            Place::Last => format!("{name}, fields last"),
-            Place::Missing => format!("{name}, fields missing"),
-        };
-        cases.push(Case { table, name, make: Box::new(make), status, hashes });
+    let handled = |layered: Layered| {
+        layered(Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() })), &ONE)
     };
-    add(Place::First, BARE, |app, _| app);
+    let mut add = |subject, place, layered: Layered| {
+        let make = Box::new(move || {
+            let body = Bytes::from(object(&ONE, size, place));
+            Subject { app: handled(layered), request: Box::new(move |_| carrying(&body)) }
+        });
+        let let_in = subject == BARE || place != Place::Missing;
+        let status = if let_in { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        let hashes = u64::from(subject != BARE && let_in);
+        let variant = match place {
+            Place::First => "",
+            Place::Last => "fields last",
+            Place::Missing => "fields missing",
+        };
+        cases.push(Case { table, subject, variant, make, status, hashes });
+    };
+    add(BARE, Place::First, |app, _| app);
     for place in [Place::First, Place::Last, Place::Missing] {
-        add(place, MINIMAL, |app, world| app.layer(MinimalJson(world.table.clone())));
-        add(place, "**`JsonBody`**", |app, world| {
+        add(MINIMAL, place, |app, world| app.layer(MinimalJson(world.table.clone())));
+        add("**`JsonBody`**", place, |app, world| {
             app.layer(ApiKeyAuth::new(world.store.clone(), JsonBody::default()))
         });
     }
-    let make = move || {
-        let handler = |body: Bytes| async move { body.len().to_string() };
-        let app = of_three(Router::new().route("/", post(handler)), &ONE);
+    let make = Box::new(move || {
         let body = Bytes::from(object(&ONE, size, Place::Missing));
         let request = move |_| {
             let mut request = carrying(&body);
@@ -155,11 +161,13 @@ fn json(cases: &mut Vec<Case>, table: &'static str, size: usize) {
             request.headers_mut().insert(name, value.parse().unwrap());
             request
         };
-        Subject { app, request: Box::new(request) }
-    };
-    let name = "**three joined**, by bearer: nothing read".to_owned();
-    cases.push(Case { table, name, make: Box::new(make), status: StatusCode::OK, hashes: 1 });
+        Subject { app: handled(of_three), request: Box::new(request) }
+    });
+    let (subject, variant) = ("**three joined**", "key in a header, body not read");
+    cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes: 1 });
 }
+
+type Layered = fn(Router, &World) -> Router;
 
 fn of_bearer(app: Router, world: &World) -> Router {
     app.layer(ApiKeyAuth::new(world.store.clone(), Bearer::default()))
@@ -170,8 +178,21 @@ fn of_header(app: Router, world: &World) -> Router {
 }
 
 fn of_three(app: Router, world: &World) -> Router {
-    let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default());
-    app.layer(auth.or(ApiKeyHeader::default()).or(JsonBody::default()))
+    app.layer(three(world))
+}
+
+fn of_three_with_endpoints(app: Router, world: &World) -> Router {
+    let endpoints = Endpoints::new()
+        .project_optional(Method::GET, "/")
+        .read(Method::POST, "/projects/status")
+        .public(Method::GET, "/health");
+    app.layer(three(world).endpoints(endpoints).unwrap())
+}
+
+fn three(world: &World) -> ApiKeyAuth<impl Scheme<Body> + Clone + use<>> {
+    ApiKeyAuth::new(world.store.clone(), Bearer::default())
+        .or(ApiKeyHeader::default())
+        .or(JsonBody::default())
 }
 
 type Headers = fn(&World, usize) -> Vec<(&'static str, String)>;

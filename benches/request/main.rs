@@ -5,10 +5,10 @@
 //!
 //! - *counted*: instructions from the call to the finished response, by callgrind. It hides the SHA extensions of the
 //!   CPU, so that each SHA-256 is counted as software; *native* is the same without the hashes.
-//! - *over*: native instructions over the first line, the router without a layer; *ratio*: that, to the minimal
-//!   layer's.
-//! - *allocations* over the first line.
-//! - *p50*: the median time of a request, and over the first line. Good as ratios within one run.
+//! - *over*: native instructions over those of the router without a layer that got the same request; *ratio*: that,
+//!   to the minimal layer's.
+//! - *allocations*: over the router's, too.
+//! - *p50*: the median time of a request, and over the router's. Good as ratios within one run.
 //!
 //! Without valgrind there are times only. Arguments: a part of the tables' names to print only those; `--growth` for
 //! the time with a thousand to a million keys instead.
@@ -59,7 +59,7 @@ fn main() {
 }
 
 fn full_name(case: &Case) -> String {
-    format!("{}: {}", case.table, case.name)
+    format!("{}: {}", case.table, case.name())
 }
 
 fn tables(cases: &[Case]) {
@@ -84,10 +84,13 @@ fn table(cases: &[Case], counts: Option<Vec<Counts>>, hash: u64, times: &[Durati
         cases[0].table
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
-    let bare = cases.iter().position(|case| case.name == BARE).unwrap();
     for (index, case) in cases.iter().enumerate() {
-        let minimal = minimal(cases, case);
-        let over = |nanos: &dyn Fn(usize) -> f64, which: usize| nanos(which) - nanos(bare);
+        // Compared with those that had the same request.
+        let (bare, minimal) = (alike(cases, BARE, case.variant), alike(cases, MINIMAL, case.variant));
+        let is_bare = case.subject == BARE;
+        let over = |cost: &dyn Fn(usize) -> f64, which: usize| {
+            cost(which) - cost(alike(cases, BARE, cases[which].variant))
+        };
         let time = |which: usize| times[which].as_nanos() as f64;
         let counted = match &counts {
             None => "| | | | |".to_owned(),
@@ -99,7 +102,7 @@ fn table(cases: &[Case], counts: Option<Vec<Counts>>, hash: u64, times: &[Durati
                     thousands(counts[index].instructions),
                     thousands(native(index) as u64),
                     signed(over(&native, index)),
-                    ratio(index == bare, over(&native, index), over(&native, minimal)),
+                    ratio(is_bare, over(&native, index), over(&native, minimal)),
                     counts[index].allocations as i64 - counts[bare].allocations as i64,
                 )
             }
@@ -107,21 +110,20 @@ fn table(cases: &[Case], counts: Option<Vec<Counts>>, hash: u64, times: &[Durati
         let (over, of_minimal) = (over(&time, index), over(&time, minimal));
         println!(
             "| {} {counted} | {:.2} | {:+.2} | {} |",
-            case.name,
+            case.name(),
             time(index) / 1e3,
             over / 1e3,
-            ratio(index == bare, over, of_minimal),
+            ratio(is_bare, over, of_minimal),
         );
     }
 }
 
-/// The minimal layer that a case is compared with: the one that had the same to read.
-fn minimal(cases: &[Case], case: &Case) -> usize {
-    let place = case.name.split_once(", fields ").map(|(_, place)| place);
-    let alike = |other: &Case| {
-        other.name.starts_with(MINIMAL) && other.name.split_once(", fields ").map(|(_, place)| place) == place
+/// Where a subject's line of that variant stands, or else its first.
+fn alike(cases: &[Case], subject: &str, variant: &str) -> usize {
+    let place = |wanted: &dyn Fn(&Case) -> bool| {
+        cases.iter().position(|case| case.subject == subject && wanted(case))
     };
-    cases.iter().position(alike).unwrap()
+    place(&|case| case.variant == variant).or_else(|| place(&|_| true)).unwrap()
 }
 
 fn ratio(bare: bool, over: f64, of_minimal: f64) -> String {

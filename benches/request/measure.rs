@@ -56,7 +56,7 @@ pub fn count(case: &Case) {
     let Subject { mut app, request } = (case.make)();
     for turn in 0..WARM_UP {
         let response = answer(&mut app, request(turn));
-        assert_eq!(response.status(), case.status, "{}: {}", case.table, case.name);
+        assert_eq!(response.status(), case.status, "{}: {}", case.table, case.name());
     }
     for turn in 0..TURNS {
         drop(counted(&mut app, request(turn)));
