@@ -251,9 +251,7 @@ impl Stamps {
     /// On answers that were authenticated: a shared cache must not give one client's answer to another (RFC 9111
     /// protects requests with `Authorization` only).
     pub(crate) fn authenticated(&self, headers: &mut HeaderMap) {
-        if !headers.contains_key(CACHE_CONTROL) {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-        }
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-store"));
         self.vary(headers);
     }
 

@@ -58,10 +58,10 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
         shared.stamps.mark_secrets(request.headers_mut());
-        // Whatever stands there is not our evidence.
-        request.extensions_mut().remove::<Principal>();
         match shared.decide_at_once(Head::of(&request)) {
             Decision::Open => {
+                // Whatever stands there is not our evidence. (Wherever else a request gets through, ours replaces it.)
+                request.extensions_mut().remove::<Principal>();
                 request.extensions_mut().insert(Nobody);
                 ResponseFuture::open(shared, self.inner.call(request))
             }

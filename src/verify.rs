@@ -197,7 +197,7 @@ impl Verifier {
         if key.revoked_at.is_some() {
             return Err(AuthErrorKind::RevokedKey.into());
         }
-        if !key.is_active(self.clock.now()) {
+        if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
             return Err(AuthErrorKind::ExpiredKey.into());
         }
         let project = selected_project(&key.level, credentials.project());
