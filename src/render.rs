@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
@@ -105,16 +106,30 @@ impl Problem {
     }
 
     fn body(&self, status: StatusCode, error: &str, message: &str) -> Bytes {
-        let body = serde_json::json!({
-            "type": format!("{}{error}", self.base),
-            "title": message,
-            "status": status.as_u16(),
-            "success": false,
-            "message": message,
-            "error": error,
-            "code": status.as_u16(),
-        });
-        Bytes::from(body.to_string())
+        let problem = ProblemBody { base: &self.base, status: status.as_u16(), error, message };
+        // Strings and numbers are always JSON.
+        serde_json::to_vec(&problem).map(Bytes::from).unwrap_or_default()
+    }
+}
+
+struct ProblemBody<'a> {
+    base: &'a str,
+    status: u16,
+    error: &'a str,
+    message: &'a str,
+}
+
+impl Serialize for ProblemBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut body = serializer.serialize_struct("Problem", 7)?;
+        body.serialize_field("type", &format_args!("{}{}", self.base, self.error))?;
+        body.serialize_field("title", self.message)?;
+        body.serialize_field("status", &self.status)?;
+        body.serialize_field("success", &false)?;
+        body.serialize_field("message", self.message)?;
+        body.serialize_field("error", self.error)?;
+        body.serialize_field("code", &self.status)?;
+        body.end()
     }
 }
 
