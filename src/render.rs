@@ -7,9 +7,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
+use crate::credentials::Head;
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::scheme::Describe;
@@ -219,9 +220,18 @@ pub(crate) fn missing_principal<B: From<Bytes>>() -> Response<B> {
 pub(crate) const MISSING_PRINCIPAL: &str = "This route needs a principal, and there is none: add `.layer(auth)` \
     with an `ApiKeyAuth` outside of it, and do not declare it public";
 
-/// Whether a client speaks gRPC, and wants a `grpc-status` instead of a body.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// Whether a client speaks gRPC, and wants a `grpc-status` instead of a body: `POST` over HTTP/2, and its content type.
+/// Nobody else may choose that a refusal is a 200.
+pub(crate) fn is_grpc(head: Head<'_>) -> bool {
+    let is_its_type = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+    };
+    *head.method == Method::POST
+        && head.version >= Version::HTTP_2
+        && head.headers.get(CONTENT_TYPE).is_some_and(is_its_type)
 }
 
 /// What the layer adds to answers, worked out once from what its schemes say of themselves.
@@ -276,9 +286,7 @@ impl Stamps {
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.vary(headers);
-        if !error.is_grpc() {
-            self.challenge(status, headers, &error);
-        }
+        self.challenge(status, headers, &error);
         if error.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
         }
