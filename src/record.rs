@@ -128,6 +128,45 @@ impl KeyRecord {
             self.expires_at = Some(self.expires_at.map_or(ends_at, |own| own.min(ends_at)));
         }
     }
+
+    /// Whether the record agrees with itself: a prefix that names its environment, or none and then nothing of the
+    /// secret's end; times from 1970 on; not its own successor.
+    ///
+    /// Ledgers call this before they take a record, and stores that parse rows when they read one back: a record that
+    /// contradicts itself has no meaning.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, for [`LedgerError::Invalid`](crate::store::LedgerError::Invalid) or
+    /// [`StoreError::Corrupt`](crate::store::StoreError::Corrupt). Nothing of the record is in it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if !self.prefix.is_empty() && !names(&self.prefix, self.environment) {
+            return Err("the prefix of a key disagrees with its environment");
+        }
+        // What foreign keys end in is secret: nothing of it may be kept.
+        let len = if self.prefix.is_empty() { 0 } else { 4 };
+        let shown = self.last4.is_empty() || self.last4.len() == len;
+        if !shown || !self.last4.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err("the last characters of a key are not those of a checksum");
+        }
+        if self.created_at.as_micros() < 0 || self.expires_at.is_some_and(|end| end.as_micros() < 0) {
+            return Err("a time of a key is before 1970");
+        }
+        if self.replaced_by.as_ref() == Some(&self.id) {
+            return Err("a key replaces itself");
+        }
+        Ok(())
+    }
+}
+
+/// Whether the start of a key is one of a [`KeyFormat`](crate::key::KeyFormat) in that environment (R55).
+fn names(prefix: &str, environment: Environment) -> bool {
+    // Ten characters and `_live_`.
+    const MAX_LEN: usize = 16;
+    let before = prefix.strip_suffix('_').and_then(|rest| rest.strip_suffix(environment.as_str()));
+    prefix.len() <= MAX_LEN
+        && prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && before.is_some_and(|rest| rest.len() > 1 && rest.ends_with('_'))
 }
 
 /// What is new about a key that was just made: its id, and what is derived from its secret.

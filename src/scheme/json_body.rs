@@ -253,7 +253,7 @@ impl fmt::Debug for JsonBody {
     }
 }
 
-enum JsonType {
+pub(crate) enum JsonType {
     Utf8,
     OtherCharset,
     Other,
@@ -261,7 +261,7 @@ enum JsonType {
 
 /// What axum's `Json` takes for JSON, but for other charsets, which it overlooks: they would be read wrongly. A value
 /// that two readers could read differently (tabs, two types merged into one line, broken parameters) is of no type.
-fn json_type(value: &HeaderValue) -> JsonType {
+pub(crate) fn json_type(value: &HeaderValue) -> JsonType {
     let Some(text) = value.to_str().ok().filter(|text| !text.contains('\t')) else { return JsonType::Other };
     let (essence, mut parameters) = text.split_once(';').unwrap_or((text, ""));
     let Some((kind, subtype)) = essence.trim_matches(' ').split_once('/') else { return JsonType::Other };

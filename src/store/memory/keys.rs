@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::{KeyPolicy, KeyQuery, LedgerError, sound};
+use super::super::{KeyPolicy, KeyQuery, LedgerError};
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId, UserId};
 use crate::record::{FreshKey, KeyRecord};
@@ -101,7 +101,7 @@ impl Keys {
     }
 
     fn check_new(&self, key: &KeyRecord) -> Result<(), LedgerError> {
-        sound::check(key).map_err(LedgerError::Invalid)?;
+        key.check().map_err(LedgerError::Invalid)?;
         let taken = self.by_id.contains_key(&key.id) || self.by_digest.contains_key(key.digest.as_bytes());
         if taken { Err(LedgerError::Conflict) } else { Ok(()) }
     }

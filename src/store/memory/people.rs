@@ -1,6 +1,6 @@
 //! The people and projects of a [`MemoryStore`](super::MemoryStore).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::{LedgerError, Member, Project};
 use crate::access::{Role, Standing};
@@ -19,7 +19,7 @@ pub(super) struct People {
 struct Account {
     suspended: bool,
     /// With their names; `None` is the tombstone of a deleted one.
-    projects: HashMap<ProjectId, Option<String>>,
+    projects: BTreeMap<ProjectId, Option<String>>,
     people: BTreeSet<UserId>,
 }
 
@@ -35,7 +35,7 @@ enum Access {
 }
 
 impl People {
-    /// One hash for the user, and for an account's owner one for the project.
+    /// One hash, for the user.
     pub(super) fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Standing {
         let Some((person, account)) = self.active(user) else { return Standing::Disabled };
         let role = match (&person.access, project) {
@@ -59,9 +59,7 @@ impl People {
             name.as_ref().map(|name| Project { id: id.clone(), name: name.clone() })
         };
         let all = account.projects.iter().filter(|(id, _)| accessible(id));
-        let mut projects: Vec<_> = all.filter_map(named).collect();
-        projects.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        projects
+        all.filter_map(named).collect()
     }
 
     pub(super) fn create_account(&mut self, account: &str, owner: &UserId) -> Result<(), LedgerError> {

@@ -1,0 +1,110 @@
+-- Version 1 of the file of a SqliteStore.
+--
+-- Texts are compared byte by byte (BINARY, SQLite's default), times are microseconds since 1970 in UTC, and every id
+-- is 1 to 128 of `A-Z a-z 0-9 . _ : @ -`. What the checks let through is parsed once more, strictly, when it is read.
+
+-- Found by digest in one descent: the table itself is ordered by it.
+CREATE TABLE keys (
+    digest      BLOB NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
+    id          TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 128 AND id NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    owner       TEXT NOT NULL CHECK (length(owner) BETWEEN 1 AND 128 AND owner NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    -- Said twice, by `level` and by `project`: a project that is lost must not leave a key for all projects.
+    level       TEXT NOT NULL CHECK (level IN ('USER', 'PROJECT')),
+    project     TEXT CHECK (length(project) BETWEEN 1 AND 128 AND project NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    environment TEXT NOT NULL CHECK (environment IN ('live', 'test')),
+    name        TEXT NOT NULL,
+    prefix      TEXT NOT NULL CHECK (prefix = '' OR substr(prefix, -6) = '_' || environment || '_'),
+    last4       TEXT NOT NULL CHECK (last4 = '' OR (prefix <> '' AND length(last4) = 4)),
+    scopes      TEXT NOT NULL CHECK (json_valid(scopes) AND json_type(scopes) = 'array'),
+    metadata    TEXT NOT NULL CHECK (json_valid(metadata) AND json_type(metadata) = 'object'),
+    created_at  INTEGER NOT NULL CHECK (created_at >= 0),
+    expires_at  INTEGER CHECK (expires_at >= 0),
+    -- Any number: a broken clock must not stop a revocation.
+    revoked_at  INTEGER,
+    replaced_by TEXT CHECK (
+        length(replaced_by) BETWEEN 1 AND 128
+        AND replaced_by NOT GLOB '*[^A-Za-z0-9._:@-]*'
+        AND replaced_by <> id
+    ),
+    CHECK ((level = 'PROJECT') = (project IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX keys_of_owner ON keys (owner, created_at, id);
+
+-- A revoked key never comes back, whoever writes the UPDATE.
+CREATE TRIGGER keys_stay_revoked BEFORE UPDATE ON keys
+WHEN OLD.revoked_at IS NOT NULL AND NEW.revoked_at IS NOT OLD.revoked_at
+BEGIN
+    SELECT RAISE(ABORT, 'a revoked key stays revoked');
+END;
+
+-- Nor as another key: what was fixed when a key was issued is fixed.
+CREATE TRIGGER keys_keep_what_they_are BEFORE UPDATE ON keys
+WHEN NEW.digest IS NOT OLD.digest
+    OR NEW.id IS NOT OLD.id
+    OR NEW.owner IS NOT OLD.owner
+    OR NEW.level IS NOT OLD.level
+    OR NEW.project IS NOT OLD.project
+    OR NEW.environment IS NOT OLD.environment
+    OR NEW.created_at IS NOT OLD.created_at
+    OR (OLD.replaced_by IS NOT NULL AND NEW.replaced_by IS NOT OLD.replaced_by)
+BEGIN
+    SELECT RAISE(ABORT, 'what a key is was fixed when it was issued');
+END;
+
+-- REPLACE would delete without asking the triggers above.
+CREATE TRIGGER keys_are_not_overwritten BEFORE INSERT ON keys
+WHEN EXISTS (SELECT 1 FROM keys WHERE id = NEW.id OR digest = NEW.digest)
+BEGIN
+    SELECT RAISE(ABORT, 'a key of that id or digest exists');
+END;
+
+CREATE TABLE accounts (
+    id        TEXT NOT NULL PRIMARY KEY CHECK (length(id) BETWEEN 1 AND 128 AND id NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    suspended INTEGER NOT NULL CHECK (suspended IN (0, 1))
+) STRICT, WITHOUT ROWID;
+
+-- Deleted projects stay as tombstones: under a used id, old keys would open a new project.
+CREATE TABLE projects (
+    account TEXT NOT NULL REFERENCES accounts (id),
+    id      TEXT NOT NULL CHECK (length(id) BETWEEN 1 AND 128 AND id NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    name    TEXT NOT NULL,
+    deleted INTEGER NOT NULL CHECK (deleted IN (0, 1)),
+    PRIMARY KEY (account, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER projects_stay_deleted BEFORE UPDATE ON projects
+WHEN (OLD.deleted <> 0 AND NEW.deleted IS NOT OLD.deleted)
+    OR NEW.account IS NOT OLD.account
+    OR NEW.id IS NOT OLD.id
+BEGIN
+    SELECT RAISE(ABORT, 'a deleted project stays deleted');
+END;
+
+CREATE TRIGGER projects_leave_a_tombstone BEFORE DELETE ON projects
+BEGIN
+    SELECT RAISE(ABORT, 'projects are marked as deleted');
+END;
+
+-- Each user belongs to one account. One person has no row for a role on each project: one role, and a list.
+CREATE TABLE people (
+    user    TEXT NOT NULL PRIMARY KEY
+            CHECK (length(user) BETWEEN 1 AND 128 AND user NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    account TEXT NOT NULL REFERENCES accounts (id),
+    role    TEXT NOT NULL CHECK (role IN ('OWNER', 'FULL', 'READONLY')),
+    UNIQUE (user, account)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX one_owner_of_account ON people (account) WHERE role = 'OWNER';
+
+-- The two references make it impossible to name another account's project.
+CREATE TABLE access (
+    user    TEXT NOT NULL,
+    account TEXT NOT NULL,
+    project TEXT NOT NULL,
+    PRIMARY KEY (user, project),
+    FOREIGN KEY (user, account) REFERENCES people (user, account) ON DELETE CASCADE,
+    FOREIGN KEY (account, project) REFERENCES projects (account, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX access_to_project ON access (account, project);

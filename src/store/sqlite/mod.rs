@@ -1,0 +1,214 @@
+//! A store in an SQLite file: several processes may share it, and it survives them.
+
+mod failure;
+mod keys;
+mod open;
+mod people;
+mod rows;
+mod worker;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use self::failure::Failure;
+use self::worker::Queue;
+use super::{
+    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
+};
+use crate::access::Standing;
+use crate::clock::Timestamp;
+use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{FreshKey, KeyRecord};
+
+/// One connection is never enough for two cores, and more do not help: a look-up takes a few microseconds.
+const READERS: usize = 2;
+/// Some ten milliseconds of look-ups.
+const WAITING_READS: usize = 1024;
+/// Each write waits for the disk: a second of them, or so.
+const WAITING_WRITES: usize = 256;
+
+/// Keys, people and projects in an SQLite file.
+///
+/// Every request reads the file: what another process, or an operator's SQL, has changed is seen by the next request.
+/// One thread writes and two read, so that the async runtime never waits for a disk. More work than fits their queues
+/// is [`StoreError::Overloaded`]; a lock that another process holds for more than two seconds is
+/// [`StoreError::Timeout`]. Clones share the threads; they end with the last clone.
+///
+/// A change has reached the disk when the call that makes it returns. A call that is dropped before it has returned may
+/// still have changed something.
+///
+/// # Deployment caveats
+///
+/// The file must be on a local disk: no network file system keeps SQLite's promises. It is made with permissions `0600`;
+/// those of a file that is already there are left as they are. Do not move, replace or restore it while a process has it
+/// open: that process would go on with the old one, and its revoked keys would stay alive. Back it up with `VACUUM INTO`
+/// or SQLite's own backup, not by copying it.
+///
+/// SQLite 3.37 with JSON functions is needed. Before 3.51.3 SQLite had a rare bug that could damage a file which two
+/// processes write at the same moment; the feature `sqlite-bundled` brings a newer one.
+#[derive(Clone)]
+pub struct SqliteStore {
+    writer: Queue,
+    readers: Queue,
+}
+
+impl SqliteStore {
+    /// Opens a file, and makes it or brings it up to date if need be. Several processes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if the file cannot be opened, is not an SQLite file, belongs to another application, was
+    /// written by a newer release, or cannot have a write-ahead log (`:memory:`); nothing is changed then.
+    /// [`StoreError::Timeout`] if another process has locked it.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref().to_owned();
+        let (reply, opened) = oneshot::channel();
+        thread::Builder::new()
+            .name("tower-api-key-open".to_owned())
+            .spawn(move || drop(reply.send(Self::open_blocking(path))))
+            .map_err(StoreError::failed)?;
+        let opened = opened.await.map_err(StoreError::failed)?;
+        opened.map_err(Failure::into_store_error)
+    }
+
+    fn open_blocking(path: PathBuf) -> Result<Self, Failure> {
+        let path = open::location(&path)?;
+        let writer = open::writer(&path)?;
+        let readers = (0..READERS).map(|_| open::reader(&path)).collect::<Result<Vec<_>, _>>()?;
+        let start =
+            |name, connections, bound| Queue::start(name, connections, bound).map_err(StoreError::failed);
+        Ok(Self {
+            writer: start("tower-api-key-write", vec![writer], WAITING_WRITES)?,
+            readers: start("tower-api-key-read", readers, WAITING_READS)?,
+        })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.readers.ask(|connection| work(connection)).await.map_err(Failure::into_store_error)
+    }
+
+    /// One transaction, which takes the lock before it reads: nothing that it has seen changes before it writes.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let done = self.writer.ask(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let answer = work(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        });
+        done.await.map_err(Failure::into_ledger_error)
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let digest = *digest;
+        self.read(move |connection| Ok(keys::find(connection, &digest)?.map(Arc::new))).await
+    }
+}
+
+#[async_trait]
+impl Directory for SqliteStore {
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        let (user, project) = (user.clone(), project.cloned());
+        self.read(move |connection| people::standing(connection, &user, project.as_ref())).await
+    }
+
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        let user = user.clone();
+        self.read(move |connection| people::projects(connection, &user)).await
+    }
+}
+
+#[async_trait]
+impl KeyLedger for SqliteStore {
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
+        self.write(move |transaction| keys::insert(transaction, &key, policy)).await
+    }
+
+    async fn replace(
+        &self,
+        old: &KeyId,
+        fresh: FreshKey,
+        old_ends: Timestamp,
+    ) -> Result<KeyRecord, LedgerError> {
+        let old = old.clone();
+        self.write(move |transaction| keys::replace(transaction, &old, &fresh, old_ends)).await
+    }
+
+    async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
+        let id = id.clone();
+        self.write(move |transaction| keys::revoke(transaction, &id, now)).await
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let id = id.clone();
+        self.read(move |connection| keys::get(connection, &id)).await
+    }
+
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        let (owner, query) = (owner.clone(), query.clone());
+        let listed = self.readers.ask(move |connection| keys::list(connection, &owner, &query));
+        listed.await.map_err(Failure::into_ledger_error)
+    }
+}
+
+#[async_trait]
+impl Accounts for SqliteStore {
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+        let (account, owner) = (account.to_owned(), owner.clone());
+        self.write(move |transaction| people::create_account(transaction, &account, &owner)).await
+    }
+
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError> {
+        let (account, project) = (account.to_owned(), project.clone());
+        self.write(move |transaction| people::create_project(transaction, &account, &project)).await
+    }
+
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+        let (account, project) = (account.to_owned(), project.clone());
+        self.write(move |transaction| people::delete_project(transaction, &account, &project)).await
+    }
+
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
+        let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
+        self.write(move |transaction| people::set_member(transaction, &account, &user, &access)).await
+    }
+
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
+        let (account, user) = (account.to_owned(), user.clone());
+        let removed = self.write(move |transaction| {
+            people::remove_member(transaction, &account, &user)?;
+            keys::revoke_all_of(transaction, &user, now)
+        });
+        removed.await
+    }
+
+    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
+        let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
+        self.write(move |transaction| people::transfer(transaction, &account, &to, &access)).await
+    }
+
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+        let account = account.to_owned();
+        self.write(move |transaction| people::suspend(transaction, &account, suspended)).await
+    }
+}

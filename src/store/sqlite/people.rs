@@ -1,0 +1,248 @@
+//! The SQL of accounts, people and projects.
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::super::{LedgerError, Member, Project, StoreError};
+use super::failure::Failure;
+use super::rows::{text, truth};
+use crate::access::{Role, Standing};
+use crate::key::{ProjectId, UserId, is_id};
+
+/// One row for a user who belongs to an account. The last two columns are about the project asked for: whether it is
+/// deleted (NULL if it never was), and whether the user's list has it.
+const STANDING: &str = "
+    SELECT people.role, accounts.suspended, projects.deleted, access.project IS NOT NULL
+    FROM people
+    LEFT JOIN accounts ON accounts.id = people.account
+    LEFT JOIN projects ON projects.account = people.account AND projects.id = ?2
+    LEFT JOIN access ON access.user = people.user AND access.account = people.account AND access.project = ?2
+    WHERE people.user = ?1";
+
+const PROJECTS: &str = "
+    SELECT people.role, projects.id, projects.name
+    FROM people
+    JOIN accounts ON accounts.id = people.account AND accounts.suspended = 0
+    JOIN projects ON projects.account = people.account AND projects.deleted = 0
+    LEFT JOIN access
+        ON access.user = people.user AND access.account = people.account AND access.project = projects.id
+    WHERE people.user = ?1 AND (people.role = 'OWNER' OR access.project IS NOT NULL)
+    ORDER BY projects.id";
+
+const ACCOUNT_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE id = ?1)";
+const ADD_ACCOUNT: &str = "INSERT INTO accounts (id, suspended) VALUES (?1, 0)";
+const SUSPEND: &str = "UPDATE accounts SET suspended = ?2 WHERE id = ?1";
+
+const PROJECT_EVER_WAS: &str = "SELECT EXISTS (SELECT 1 FROM projects WHERE account = ?1 AND id = ?2)";
+const PROJECT_EXISTS: &str =
+    "SELECT EXISTS (SELECT 1 FROM projects WHERE account = ?1 AND id = ?2 AND deleted = 0)";
+const ADD_PROJECT: &str = "INSERT INTO projects (account, id, name, deleted) VALUES (?1, ?2, ?3, 0)";
+const DELETE_PROJECT: &str = "UPDATE projects SET deleted = 1 WHERE account = ?1 AND id = ?2 AND deleted = 0";
+const FORGET_PROJECT: &str = "DELETE FROM access WHERE account = ?1 AND project = ?2";
+
+const BELONGS: &str = "SELECT account, role FROM people WHERE user = ?1";
+const ADD_PERSON: &str = "
+    INSERT INTO people (user, account, role) VALUES (?1, ?2, ?3)
+    ON CONFLICT (user) DO UPDATE SET role = excluded.role";
+const DEMOTE_OWNER: &str = "UPDATE people SET role = ?2 WHERE account = ?1 AND role = 'OWNER' RETURNING user";
+const PROMOTE: &str = "UPDATE people SET role = 'OWNER' WHERE user = ?1";
+const REMOVE_PERSON: &str = "DELETE FROM people WHERE user = ?1";
+
+const FORGET_ACCESS: &str = "DELETE FROM access WHERE user = ?1";
+const ADD_ACCESS: &str = "INSERT INTO access (user, account, project) VALUES (?1, ?2, ?3)";
+
+pub(super) fn standing(
+    connection: &Connection,
+    user: &UserId,
+    project: Option<&ProjectId>,
+) -> Result<Standing, Failure> {
+    let mut statement = connection.prepare_cached(STANDING)?;
+    let mut found = statement.query(params![user.as_str(), project.map(ProjectId::as_str)])?;
+    let Some(row) = found.next()? else { return Ok(Standing::Disabled) };
+    let role = role_of(text(row, 0)?)?;
+    let suspended =
+        truth(row, 1)?.ok_or(StoreError::Corrupt("a user belongs to an account that is not there"))?;
+    let deleted = truth(row, 2)?;
+    let on_list = truth(row, 3)? == Some(true);
+    if suspended {
+        return Ok(Standing::Disabled);
+    }
+    let may = project.is_none() || (deleted == Some(false) && (role == Role::Owner || on_list));
+    Ok(Standing::Active { role: may.then_some(role) })
+}
+
+pub(super) fn projects(connection: &Connection, user: &UserId) -> Result<Vec<Project>, Failure> {
+    let mut statement = connection.prepare_cached(PROJECTS)?;
+    let mut found = statement.query(params![user.as_str()])?;
+    let mut projects = Vec::new();
+    while let Some(row) = found.next()? {
+        role_of(text(row, 0)?)?;
+        let id = ProjectId::new(text(row, 1)?);
+        let id = id.map_err(|_| StoreError::Corrupt("the id of a project is none"))?;
+        projects.push(Project { id, name: text(row, 2)?.to_owned() });
+    }
+    Ok(projects)
+}
+
+pub(super) fn create_account(
+    transaction: &Transaction<'_>,
+    account: &str,
+    owner: &UserId,
+) -> Result<(), Failure> {
+    if !is_id(account) {
+        return Err(LedgerError::Invalid("the name of an account is not an id").into());
+    }
+    if exists(transaction, ACCOUNT_EXISTS, params![account])? || person(transaction, owner)?.is_some() {
+        return Err(LedgerError::Conflict.into());
+    }
+    execute(transaction, ADD_ACCOUNT, params![account])?;
+    execute(transaction, ADD_PERSON, params![owner.as_str(), account, role_name(Role::Owner)])?;
+    Ok(())
+}
+
+pub(super) fn create_project(
+    transaction: &Transaction<'_>,
+    account: &str,
+    project: &Project,
+) -> Result<(), Failure> {
+    check_account(transaction, account)?;
+    if exists(transaction, PROJECT_EVER_WAS, params![account, project.id.as_str()])? {
+        return Err(LedgerError::Conflict.into());
+    }
+    execute(transaction, ADD_PROJECT, params![account, project.id.as_str(), project.name])?;
+    Ok(())
+}
+
+pub(super) fn delete_project(
+    transaction: &Transaction<'_>,
+    account: &str,
+    project: &ProjectId,
+) -> Result<(), Failure> {
+    if execute(transaction, DELETE_PROJECT, params![account, project.as_str()])? == 0 {
+        return Err(LedgerError::NotFound.into());
+    }
+    execute(transaction, FORGET_PROJECT, params![account, project.as_str()])?;
+    Ok(())
+}
+
+pub(super) fn set_member(
+    transaction: &Transaction<'_>,
+    account: &str,
+    user: &UserId,
+    access: &Member,
+) -> Result<(), Failure> {
+    check_account(transaction, account)?;
+    check_projects(transaction, account, access)?;
+    if person(transaction, user)?.is_some_and(|(of, role)| of != account || role == Role::Owner) {
+        return Err(LedgerError::Conflict.into());
+    }
+    execute(transaction, ADD_PERSON, params![user.as_str(), account, role_name(access.role.into())])?;
+    grant(transaction, account, user.as_str(), access)
+}
+
+pub(super) fn remove_member(
+    transaction: &Transaction<'_>,
+    account: &str,
+    user: &UserId,
+) -> Result<(), Failure> {
+    match person(transaction, user)? {
+        Some((of, Role::Owner)) if of == account => Err(LedgerError::Conflict.into()),
+        Some((of, _)) if of == account => {
+            // The list goes with the person.
+            execute(transaction, REMOVE_PERSON, params![user.as_str()])?;
+            Ok(())
+        }
+        _ => Err(LedgerError::NotFound.into()),
+    }
+}
+
+pub(super) fn transfer(
+    transaction: &Transaction<'_>,
+    account: &str,
+    to: &UserId,
+    access: &Member,
+) -> Result<(), Failure> {
+    let member = person(transaction, to)?.is_some_and(|(of, role)| of == account && role != Role::Owner);
+    if !member {
+        return Err(LedgerError::NotFound.into());
+    }
+    check_projects(transaction, account, access)?;
+    // In this order: there is never more than one owner.
+    let before: String = transaction
+        .prepare_cached(DEMOTE_OWNER)?
+        .query_row(params![account, role_name(access.role.into())], |row| row.get(0))?;
+    grant(transaction, account, &before, access)?;
+    execute(transaction, PROMOTE, params![to.as_str()])?;
+    execute(transaction, FORGET_ACCESS, params![to.as_str()])?;
+    Ok(())
+}
+
+pub(super) fn suspend(transaction: &Transaction<'_>, account: &str, suspended: bool) -> Result<(), Failure> {
+    if execute(transaction, SUSPEND, params![account, suspended])? == 0 {
+        return Err(LedgerError::NotFound.into());
+    }
+    Ok(())
+}
+
+/// Replaces a member's list.
+fn grant(transaction: &Transaction<'_>, account: &str, user: &str, access: &Member) -> Result<(), Failure> {
+    execute(transaction, FORGET_ACCESS, params![user])?;
+    for project in &access.projects {
+        execute(transaction, ADD_ACCESS, params![user, account, project.as_str()])?;
+    }
+    Ok(())
+}
+
+fn check_account(transaction: &Transaction<'_>, account: &str) -> Result<(), Failure> {
+    if exists(transaction, ACCOUNT_EXISTS, params![account])? {
+        Ok(())
+    } else {
+        Err(LedgerError::NotFound.into())
+    }
+}
+
+fn check_projects(transaction: &Transaction<'_>, account: &str, access: &Member) -> Result<(), Failure> {
+    for project in &access.projects {
+        if !exists(transaction, PROJECT_EXISTS, params![account, project.as_str()])? {
+            return Err(LedgerError::NotFound.into());
+        }
+    }
+    Ok(())
+}
+
+/// Which account a user belongs to, and as what.
+fn person(transaction: &Transaction<'_>, user: &UserId) -> Result<Option<(String, Role)>, Failure> {
+    let mut statement = transaction.prepare_cached(BELONGS)?;
+    let mut found = statement.query(params![user.as_str()])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    Ok(Some((text(row, 0)?.to_owned(), role_of(text(row, 1)?)?)))
+}
+
+fn exists(
+    connection: &Connection,
+    question: &'static str,
+    params: impl rusqlite::Params,
+) -> Result<bool, Failure> {
+    Ok(connection.prepare_cached(question)?.query_row(params, |row| row.get(0))?)
+}
+
+fn execute(
+    connection: &Connection,
+    statement: &'static str,
+    params: impl rusqlite::Params,
+) -> Result<usize, Failure> {
+    Ok(connection.prepare_cached(statement)?.execute(params)?)
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "OWNER",
+        Role::Full => "FULL",
+        Role::ReadOnly => "READONLY",
+    }
+}
+
+fn role_of(name: &str) -> Result<Role, StoreError> {
+    let roles = [Role::Owner, Role::Full, Role::ReadOnly];
+    let role = roles.into_iter().find(|role| role_name(*role) == name);
+    role.ok_or(StoreError::Corrupt("the role of a user is none"))
+}

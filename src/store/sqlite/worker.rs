@@ -1,0 +1,169 @@
+//! Threads that own the connections: SQLite blocks, and an async runtime must not.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::super::StoreError;
+use super::failure::Failure;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A bounded queue of work, and one thread for each connection that takes from it.
+///
+/// The threads end, and the connections close, when the last clone is dropped.
+#[derive(Clone)]
+pub(super) struct Queue {
+    jobs: SyncSender<Job>,
+}
+
+impl Queue {
+    /// Starts the threads; at most `bound` jobs wait.
+    pub(super) fn start(name: &str, connections: Vec<Connection>, bound: usize) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::sync_channel(bound);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for connection in connections {
+            let waiting = Arc::clone(&waiting);
+            thread::Builder::new().name(name.to_owned()).spawn(move || serve(&waiting, connection))?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Has a thread do `work`. Work is not begun if nobody waits for its answer any more.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            if !reply.is_closed() {
+                // If nobody waits now, the work is done all the same, and its result is theirs to find.
+                drop(reply.send(work(connection)));
+            }
+        });
+        self.jobs.try_send(job).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Overloaded,
+            TrySendError::Disconnected(_) => StoreError::failed(Gone),
+        })?;
+        // The sender is dropped unused if the work panicked.
+        answer.await.map_err(|_| StoreError::failed(Gone))?
+    }
+}
+
+fn serve(waiting: &Mutex<Receiver<Job>>, mut connection: Connection) {
+    loop {
+        // One thread waits for the next job, and the others wait for their turn to wait.
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        // A panic is that of one job: its caller is told, the transaction was rolled back while unwinding, and the
+        // thread goes on.
+        drop(catch_unwind(AssertUnwindSafe(|| job(&mut connection))));
+        if !connection.is_autocommit() {
+            // A rollback that failed, on a full disk perhaps. Without this every later write would fail too.
+            drop(connection.execute_batch("ROLLBACK"));
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the thread that was asked gave no answer")]
+struct Gone;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::store::LedgerError;
+
+    fn queue(bound: usize) -> Queue {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE done (what TEXT)").unwrap();
+        Queue::start("test", vec![connection], bound).unwrap()
+    }
+
+    async fn count(queue: &Queue) -> i64 {
+        let counted = queue.ask(|connection| {
+            Ok(connection.query_row("SELECT count(*) FROM done", [], |row| row.get::<_, i64>(0))?)
+        });
+        counted.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_for_its_caller_and_for_nobody_else() {
+        let queue = queue(4);
+        let panicked: Result<(), _> = queue
+            .ask(|connection| {
+                let transaction = connection.transaction()?;
+                transaction.execute("INSERT INTO done VALUES ('half')", [])?;
+                panic!("a bug");
+            })
+            .await;
+        assert!(matches!(panicked.unwrap_err().into_store_error(), StoreError::Failed(_)));
+        assert_eq!(count(&queue).await, 0);
+    }
+
+    #[tokio::test]
+    async fn c10_08_a_transaction_left_open_does_not_stick() {
+        let queue = queue(4);
+        let left: Result<(), _> = queue
+            .ask(|connection| {
+                connection.execute_batch("BEGIN; INSERT INTO done VALUES ('left')")?;
+                Err(LedgerError::Conflict.into())
+            })
+            .await;
+        assert!(matches!(left.unwrap_err().into_ledger_error(), LedgerError::Conflict));
+        assert_eq!(count(&queue).await, 0);
+    }
+
+    #[tokio::test]
+    async fn c10_03_a_full_queue_is_overload_at_once_and_abandoned_work_is_skipped() {
+        let queue = queue(1);
+        let (started, has_started) = channel();
+        let (go, may_go) = channel::<()>();
+        let busy = tokio::spawn({
+            let queue = queue.clone();
+            async move {
+                let work = queue.ask(move |_| {
+                    started.send(()).unwrap();
+                    may_go.recv().unwrap();
+                    Ok(())
+                });
+                work.await
+            }
+        });
+        while has_started.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+
+        // One waits. It is polled once, so that it stands in the queue, and then nobody waits for it any more.
+        let mut abandoned = Box::pin(queue.ask(|connection| {
+            connection.execute("INSERT INTO done VALUES ('abandoned')", [])?;
+            Ok(())
+        }));
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(abandoned.as_mut().poll(context)));
+        assert!(polled.await.is_pending());
+        let refused = queue.ask(|_| Ok(())).await.unwrap_err();
+        assert!(matches!(refused.into_store_error(), StoreError::Overloaded));
+        drop(abandoned);
+
+        go.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        // The place in the queue is free once the abandoned job was taken out of it.
+        let counted = loop {
+            let counted = queue.ask(|connection| {
+                Ok(connection.query_row("SELECT count(*) FROM done", [], |row| row.get::<_, i64>(0))?)
+            });
+            match counted.await.map_err(Failure::into_store_error) {
+                Err(StoreError::Overloaded) => tokio::task::yield_now().await,
+                counted => break counted.unwrap(),
+            }
+        };
+        assert_eq!(counted, 0);
+    }
+}

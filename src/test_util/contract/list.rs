@@ -1,0 +1,94 @@
+//! Lists of keys.
+
+use std::sync::Arc;
+
+use super::{NOW, Names, assert_same, later, ok, refused};
+use crate::key::{Environment, KeyId};
+use crate::record::KeyRecord;
+use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError};
+
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+
+async fn ids<S: KeyLedger>(store: &S, names: &Names, owner: &str, query: &KeyQuery) -> Vec<KeyId> {
+    let keys = ok(store.list(&names.user(owner), query).await);
+    keys.into_iter().map(|key| key.id).collect()
+}
+
+pub(super) async fn lists_are_ordered_and_paged<S: KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    assert!(ids(&**store, &names, "u", &KeyQuery::default()).await.is_empty());
+    // Neither in the order of time nor of ids; of equal times, capital letters come before small ones.
+    let made = [("d", 3), ("b", 1), ("B", 1), ("z", 0), ("a", 3), ("C", 1)];
+    for (name, age) in made {
+        let key = KeyRecord { created_at: later(age), ..names.key(name, "u") };
+        ok(store.insert(key, MANY).await);
+    }
+    ok(store.insert(names.key("other", "U"), MANY).await);
+    let all: Vec<_> = ["z", "B", "C", "b", "a", "d"].map(|name| names.id(name)).into();
+    assert_eq!(ids(&**store, &names, "u", &KeyQuery::default()).await, all, "oldest first, then by id");
+
+    for limit in 1..=7 {
+        let mut query = KeyQuery { limit, ..KeyQuery::default() };
+        let mut paged = Vec::new();
+        loop {
+            let page = ids(&**store, &names, "u", &query).await;
+            assert!(page.len() <= limit as usize, "a page is longer than was asked for");
+            let Some(last) = page.last() else { break };
+            query.after = Some(last.clone());
+            paged.extend(page);
+        }
+        assert_eq!(paged, all, "pages of {limit} make the whole");
+    }
+    let nothing = KeyQuery { limit: 0, ..KeyQuery::default() };
+    assert!(ids(&**store, &names, "u", &nothing).await.is_empty());
+    let everything = KeyQuery { limit: u32::MAX, ..KeyQuery::default() };
+    assert_eq!(ids(&**store, &names, "u", &everything).await, all);
+
+    for after in ["other", "unknown"] {
+        let query = KeyQuery { after: Some(names.id(after)), ..KeyQuery::default() };
+        let foreign = store.list(&names.user("u"), &query).await;
+        refused!(foreign, LedgerError::NotFound, "lists go on after keys of the same owner only");
+    }
+}
+
+pub(super) async fn lists_are_filtered<S: KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let live = names.key("1-live", "u");
+    let test = KeyRecord {
+        environment: Environment::Test,
+        prefix: "sk_test_".into(),
+        expires_at: Some(later(10)),
+        ..names.key("2-test", "u")
+    };
+    let revoked = names.key("3-revoked", "u");
+    let last = names.key("4-last", "u");
+    for key in [&live, &test, &revoked, &last] {
+        ok(store.insert(key.clone(), MANY).await);
+    }
+    ok(store.revoke(&revoked.id, NOW).await);
+
+    let of = |environment, active_at| KeyQuery { environment, active_at, ..KeyQuery::default() };
+    let expected = [
+        (of(None, None), vec![&live, &test, &revoked, &last]),
+        (of(Some(Environment::Test), None), vec![&test]),
+        (of(Some(Environment::Live), None), vec![&live, &revoked, &last]),
+        (of(None, Some(NOW)), vec![&live, &test, &last]),
+        (of(None, Some(later(10))), vec![&live, &last]),
+        (of(Some(Environment::Live), Some(NOW)), vec![&live, &last]),
+        // What is passed over takes no place on a page, and a key that has ended since is still a place to go on from.
+        (KeyQuery { limit: 2, after: Some(live.id.clone()), ..of(None, Some(NOW)) }, vec![&test, &last]),
+        (KeyQuery { after: Some(revoked.id.clone()), ..of(None, Some(NOW)) }, vec![&last]),
+        (
+            KeyQuery { after: Some(test.id.clone()), ..of(Some(Environment::Live), None) },
+            vec![&revoked, &last],
+        ),
+    ];
+    for (query, keys) in expected {
+        let ids: Vec<_> = keys.iter().map(|key| key.id.clone()).collect();
+        assert_eq!(self::ids(&**store, &names, "u", &query).await, ids, "{query:?}");
+    }
+    let listed = ok(store.list(&names.user("u"), &KeyQuery::default()).await);
+    for (listed, key) in listed.iter().zip([&live, &test]) {
+        assert_same(listed, key);
+    }
+}

@@ -1,0 +1,208 @@
+//! Accounts and who belongs to them: making, removing, transferring.
+
+use std::sync::Arc;
+
+use super::access::{projects, standing};
+use super::{NOW, Names, assert_same, is_active, known, later, member, ok, project, race, refused};
+use crate::access::{Role, Standing};
+use crate::key::Environment;
+use crate::record::KeyRecord;
+use crate::store::{Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole};
+
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+
+const fn active(role: Role) -> Standing {
+    Standing::Active { role: Some(role) }
+}
+
+pub(super) async fn accounts_are_made_once<S: Accounts + Directory>(store: &Arc<S>) {
+    let names = Names::new();
+    let (account, alice, other) = (names.text("a"), names.user("alice"), names.user("other"));
+    ok(store.create_account(&account, &alice).await);
+    let taken = store.create_account(&account, &other).await;
+    refused!(taken, LedgerError::Conflict, "an account is made once");
+    assert_eq!(standing(&**store, &other, None).await, Standing::Disabled, "a failed call added a user");
+    let second = store.create_account(&names.text("b"), &alice).await;
+    refused!(second, LedgerError::Conflict, "an owner belongs to one account");
+    // The failed call has left no account behind.
+    ok(store.create_account(&names.text("b"), &other).await);
+
+    let long = "a".repeat(129);
+    for wrong in ["", " ", "a b", "a/b", "\u{e9}", "a\0", "*", &*long] {
+        let answer = store.create_account(wrong, &names.user("nobody")).await;
+        refused!(answer, LedgerError::Invalid(_), "accounts are named by ids");
+    }
+    assert_eq!(standing(&**store, &names.user("nobody"), None).await, Standing::Disabled);
+
+    let results = race(store, 8, |store, number| {
+        let (account, owner) = (names.text(&format!("race{number}")), names.user("racer"));
+        async move { store.create_account(&account, &owner).await }
+    });
+    let made = results.await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(made, 1, "of racing accounts with the same owner, one is made");
+}
+
+pub(super) async fn everybody_belongs_to_one_account<S: Accounts + Directory>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    let (first, second) = (names.text("a"), names.text("b"));
+    let (alice, dave, bob) = (names.user("alice"), names.user("dave"), names.user("bob"));
+    ok(store.create_account(&first, &alice).await);
+    ok(store.create_account(&second, &dave).await);
+    ok(store.set_member(&first, &bob, &member(MemberRole::Full, [])).await);
+    for (account, user) in [(&second, &bob), (&second, &alice), (&first, &alice)] {
+        let answer = store.set_member(account, user, &member(MemberRole::ReadOnly, [])).await;
+        refused!(answer, LedgerError::Conflict, "owners and other accounts' people become no members");
+    }
+    let owner = store.create_account(&names.text("c"), &bob).await;
+    refused!(owner, LedgerError::Conflict, "a member makes no account");
+    assert_eq!(standing(store, &bob, None).await, active(Role::Full));
+    assert_eq!(standing(store, &alice, None).await, active(Role::Owner));
+
+    // Free again, once removed.
+    ok(store.remove_member(&first, &bob, NOW).await);
+    ok(store.set_member(&second, &bob, &member(MemberRole::ReadOnly, [])).await);
+    assert_eq!(standing(store, &bob, None).await, active(Role::ReadOnly));
+}
+
+pub(super) async fn members_take_no_keys_back<S: Accounts + Directory + KeyStore + KeyLedger>(
+    store: &Arc<S>,
+) {
+    let (names, store) = (Names::new(), &**store);
+    let account = names.text("a");
+    let (alice, bob) = (names.user("alice"), names.user("bob"));
+    ok(store.create_account(&account, &alice).await);
+    ok(store.create_project(&account, &project("p1")).await);
+    ok(store.set_member(&account, &bob, &member(MemberRole::Full, ["p1"])).await);
+
+    let live = names.key("live", "bob");
+    let test = KeyRecord {
+        environment: Environment::Test,
+        prefix: "sk_test_".into(),
+        expires_at: Some(later(9)),
+        ..names.key("test", "bob")
+    };
+    let gone = names.key("gone", "bob");
+    let others = [names.key("alices", "alice"), names.key("bobs", "BOB")];
+    for key in [&live, &test, &gone].into_iter().chain(&others) {
+        ok(store.insert(key.clone(), MANY).await);
+    }
+    ok(store.revoke(&gone.id, NOW).await);
+
+    refused!(
+        store.remove_member(&account, &alice, later(1)).await,
+        LedgerError::Conflict,
+        "an owner is not removed"
+    );
+    for (account, user) in [(names.text("z"), &bob), (account.clone(), &names.user("unknown"))] {
+        let answer = store.remove_member(&account, user, later(1)).await;
+        refused!(answer, LedgerError::NotFound, "who is no member is not removed");
+    }
+    ok(store.create_account(&names.text("b"), &names.user("dave")).await);
+    refused!(
+        store.remove_member(&names.text("b"), &bob, later(1)).await,
+        LedgerError::NotFound,
+        "another account's member is not removed"
+    );
+    assert_eq!(standing(store, &bob, Some("p1")).await, active(Role::Full));
+    assert!(is_active(store, &live.digest, NOW).await, "a removal that failed ended a key");
+
+    ok(store.remove_member(&account, &bob, later(1)).await);
+    for asked in [None, Some("p1")] {
+        assert_eq!(standing(store, &bob, asked).await, Standing::Disabled);
+    }
+    assert!(projects(store, &bob).await.is_empty());
+    refused!(
+        store.remove_member(&account, &bob, later(2)).await,
+        LedgerError::NotFound,
+        "who was removed is no member"
+    );
+    ok(store.set_member(&account, &bob, &member(MemberRole::ReadOnly, [])).await);
+    assert_eq!(
+        standing(store, &bob, Some("p1")).await,
+        Standing::Active { role: None },
+        "an old list came back"
+    );
+    for (key, revoked_at) in [(live, later(1)), (test, later(1)), (gone, NOW)] {
+        let found = known(store, &key).await;
+        assert_same(&found, &KeyRecord { revoked_at: Some(revoked_at), ..key });
+    }
+    for key in others {
+        assert_same(&known(store, &key).await, &key);
+    }
+}
+
+pub(super) async fn accounts_are_transferred_whole<S: Accounts + Directory + KeyStore + KeyLedger>(
+    store: &Arc<S>,
+) {
+    let (names, store) = (Names::new(), &**store);
+    let account = names.text("a");
+    let (alice, bob, carol) = (names.user("alice"), names.user("bob"), names.user("carol"));
+    ok(store.create_account(&account, &alice).await);
+    for id in ["p1", "p2"] {
+        ok(store.create_project(&account, &project(id)).await);
+    }
+    for user in [&bob, &carol] {
+        ok(store.set_member(&account, user, &member(MemberRole::ReadOnly, ["p1"])).await);
+    }
+    ok(store.create_account(&names.text("b"), &names.user("dave")).await);
+    let key = names.key("key", "alice");
+    ok(store.insert(key.clone(), MANY).await);
+
+    let access = member(MemberRole::ReadOnly, ["p2"]);
+    let unknown = member(MemberRole::Full, ["p2", "p9"]);
+    for (to, access) in [("unknown", &access), ("dave", &access), ("alice", &access), ("bob", &unknown)] {
+        let answer = store.transfer_account(&account, &names.user(to), access).await;
+        refused!(
+            answer,
+            LedgerError::NotFound,
+            "accounts go to their members, and lists name their projects"
+        );
+    }
+    let nowhere = store.transfer_account(&names.text("z"), &bob, &access).await;
+    refused!(nowhere, LedgerError::NotFound, "an account that is not there goes to nobody");
+    assert_eq!(standing(store, &alice, Some("p1")).await, active(Role::Owner));
+    assert_eq!(standing(store, &bob, Some("p1")).await, active(Role::ReadOnly));
+
+    ok(store.transfer_account(&account, &bob, &access).await);
+    for asked in [None, Some("p1"), Some("p2")] {
+        assert_eq!(standing(store, &bob, asked).await, active(Role::Owner));
+    }
+    assert_eq!(standing(store, &alice, None).await, active(Role::ReadOnly));
+    assert_eq!(projects(store, &alice).await, ["p2"]);
+    assert_eq!(projects(store, &carol).await, ["p1"], "other members stay what they are");
+    assert_same(&known(store, &key).await, &key);
+
+    // Each is now what the other was.
+    refused!(
+        store.remove_member(&account, &bob, NOW).await,
+        LedgerError::Conflict,
+        "the new owner is not removed"
+    );
+    ok(store.transfer_account(&account, &alice, &member(MemberRole::Full, [])).await);
+    assert_eq!(projects(store, &alice).await, ["p1", "p2"]);
+    assert!(projects(store, &bob).await.is_empty(), "a list from before the transfer came back");
+    ok(store.remove_member(&account, &bob, NOW).await);
+    assert_eq!(standing(store, &bob, None).await, Standing::Disabled);
+}
+
+pub(super) async fn what_is_not_there_is_not_changed<S: Accounts + Directory>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    let (account, alice) = (names.text("a"), names.user("alice"));
+    ok(store.create_account(&account, &alice).await);
+    for unknown in [names.text("z"), String::new(), "%".into(), "' OR '1'='1".into(), "a\0".into()] {
+        let answers = [
+            store.create_project(&unknown, &project("p1")).await,
+            store.delete_project(&unknown, &project("p1").id).await,
+            store.set_member(&unknown, &names.user("bob"), &member(MemberRole::Full, [])).await,
+            store.remove_member(&unknown, &alice, NOW).await,
+            store.suspend_account(&unknown, true).await,
+        ];
+        for answer in answers {
+            refused!(answer, LedgerError::NotFound, "an account that is not there is not changed");
+        }
+    }
+    let unknown = store.delete_project(&account, &project("p1").id).await;
+    refused!(unknown, LedgerError::NotFound, "a project that is not there is not deleted");
+    assert_eq!(standing(store, &alice, None).await, active(Role::Owner));
+    assert_eq!(standing(store, &names.user("bob"), None).await, Standing::Disabled);
+}
