@@ -417,6 +417,7 @@ async fn c3_12_other_encodings() {
         "application/json; charset=\"utf-16",
         "application/json; charset=\"utf\\-8\"",
         "application/json; x=\"y; charset=utf-16",
+        "application/json; x=\"a\\\"; y=\"; charset=utf-16\"",
         "application/json;\t charset=utf-16",
     ] {
         sites.alone.expect_offline("C3-12", &typed(kind), MEDIA).await;
