@@ -268,6 +268,175 @@ async fn c15_12_answers_of_every_kind_get_the_headers_and_keep_their_bodies() {
     }
 }
 
+/// The exact words of each scheme (REQUIREMENTS A.7), and what its challenge says.
+#[tokio::test]
+async fn c15_00_each_scheme_refuses_in_its_own_words() {
+    let world = World::new().await;
+    let own = world.own.expose_secret();
+    let ro = world.ro.expose_secret();
+    let body =
+        |key: &str, user: &str, project: &str| json!({"apiKey": key, "userId": user, "projectId": project});
+    let denied = "API key doesn't have permission for this resource";
+    let bearer = |error: &str| vec![format!("Bearer realm=\"api\", error=\"{error}\"")];
+    let (plain, header, json) = (
+        vec!["Bearer realm=\"api\"".to_owned()],
+        vec!["ApiKey realm=\"api\", in=\"header\", name=\"X-API-Key\"".to_owned()],
+        vec!["ApiKey realm=\"api\", in=\"body\", name=\"apiKey\"".to_owned()],
+    );
+    let cases = [
+        (Site::bearer(&world), Ask::get("/sites"), "Missing or invalid API key", plain),
+        (
+            Site::bearer(&world),
+            Ask::get("/sites").bearer(&world.revoked),
+            "Missing or invalid API key",
+            bearer("invalid_token"),
+        ),
+        (
+            Site::bearer(&world),
+            Ask::new("POST", "/sites").bearer(&world.ro),
+            denied,
+            bearer("insufficient_scope"),
+        ),
+        (
+            Site::bearer(&world),
+            Ask::get("/sites").bearer(&world.own).project(""),
+            "X-Project-ID header is required",
+            bearer("invalid_request"),
+        ),
+        (Site::header(&world), Ask::get("/sites"), "Invalid API key", header.clone()),
+        (Site::header(&world), Ask::get("/sites").api_key(&world.revoked), "Invalid API key", header),
+        (
+            Site::header(&world),
+            Ask::get("/sites").api_key(&world.ro).project("p2"),
+            "Insufficient permissions",
+            vec![],
+        ),
+        (
+            Site::header(&world),
+            Ask::get("/sites").api_key(&world.own),
+            "X-Project-ID header is required",
+            vec![],
+        ),
+        (Site::body(&world), Ask::json("/upload", "{}"), "Unauthorized: Invalid API Key", json.clone()),
+        (
+            Site::body(&world),
+            Ask::json("/upload", body("x", "u_own", "p1")),
+            "Unauthorized: Invalid API Key",
+            json.clone(),
+        ),
+        (Site::body(&world), Ask::json("/upload", body(own, "u_b", "p1")), "Invalid User", json),
+        (Site::body(&world), Ask::json("/upload", body(ro, "u_ro", "p1")), "Forbidden", vec![]),
+        (Site::body(&world), Ask::json("/upload", body(own, "u_own", "q1")), "Forbidden", vec![]),
+        (Site::body(&world), Ask::json("/upload", body(own, "u_own", "")), "projectId is required", vec![]),
+    ];
+    for (site, ask, message, challenges) in cases {
+        let answer = site.see("C15", &ask).await.answer;
+        assert_eq!(answer.json()["message"], message, "{ask:?}");
+        assert_eq!(answer.json()["title"], message, "{ask:?}");
+        assert_eq!(answer.header("www-authenticate"), challenges, "{ask:?}");
+    }
+    // The well-known challenge comes first, whatever the order of the schemes; the words are those of the first scheme.
+    let auth = ApiKeyAuth::new(world.store.clone(), JsonBody::default())
+        .or(ApiKeyHeader::default())
+        .or(Bearer::default());
+    let app = Router::new().fallback(echo).layer(auth);
+    let answer = send(&app, Ask::get("/x").request()).await;
+    assert_eq!(answer.json()["message"], "Unauthorized: Invalid API Key");
+    let challenges = answer.header("www-authenticate");
+    assert_eq!((challenges.len(), challenges[0]), (3, "Bearer realm=\"api\""));
+}
+
+/// What cannot work is refused where it is built.
+#[test]
+fn c15_00_wrong_configuration_is_found_at_start() {
+    use std::time::Duration;
+    use tower_api_key::{ConfigError, KeyFormat};
+
+    let taken = [
+        "authorization",
+        "Authorization",
+        "proxy-authorization",
+        "cookie",
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "expect",
+        "upgrade",
+        "",
+        "a b",
+        "x:y",
+        "\u{e4}",
+        "x\r\ny",
+    ];
+    for name in taken {
+        assert!(Bearer::default().project_header(name).is_err(), "{name:?}");
+        assert!(ApiKeyHeader::named(name, "x-p", "api").is_err(), "{name:?}");
+        assert!(ApiKeyHeader::named("x-k", name, "api").is_err(), "{name:?}");
+    }
+    assert_eq!(
+        ApiKeyHeader::named("X-K", "x-k", "api").map(drop),
+        Err(ConfigError::HeaderName("x-k".to_owned()))
+    );
+    assert_eq!(ApiKeyHeader::named("X-K", "X-P", "api").map(drop), Ok(()));
+    for realm in ["\u{e4}", "a\r\nb", "\t", "\0"] {
+        assert_eq!(Bearer::default().realm(realm).map(drop), Err(ConfigError::Challenge), "{realm:?}");
+        assert_eq!(
+            ApiKeyHeader::named("X-K", "X-P", realm).map(drop),
+            Err(ConfigError::Challenge),
+            "{realm:?}"
+        );
+        assert_eq!(JsonBody::named("k", "u", "p", realm).map(drop), Err(ConfigError::Challenge), "{realm:?}");
+    }
+    for [key, user, project] in [
+        ["", "u", "p"],
+        ["k", "", "p"],
+        ["k", "u", ""],
+        ["k", "k", "p"],
+        ["k", "u", "U"],
+        ["a_b", "u", "AB"],
+        ["_", "u", "p"],
+    ] {
+        let named = JsonBody::named(key, user, project, "api").map(drop);
+        assert_eq!(named, Err(ConfigError::FieldName), "{key:?} {user:?} {project:?}");
+    }
+    assert!(JsonBody::default().limit(0).is_err());
+    assert!(JsonBody::default().buffer_cap(0).is_err());
+    assert!(JsonBody::default().read_deadline(Duration::ZERO).is_err());
+    for prefix in ["", "1a", "_a", "a_", "a-b", "elevenchars", "\u{e4}", "a b"] {
+        assert!(KeyFormat::new(prefix).is_err(), "{prefix:?}");
+    }
+    assert!(KeyFormat::new("a_1").is_ok() && KeyFormat::new("tenletters").is_ok());
+}
+
+/// With names of one's own, and nothing under the usual ones.
+#[tokio::test]
+async fn c15_00_other_names() {
+    let world = World::new().await;
+    let auth =
+        ApiKeyAuth::new(world.store.clone(), JsonBody::named("token", "who", "where", "a \"b\"").unwrap())
+            .or(ApiKeyHeader::named("X-Device", "X-Place", "api").unwrap());
+    let app = Router::new().fallback(echo).layer(auth);
+    let own = world.own.expose_secret();
+    let verdict = async |ask: Ask| send(&app, ask.request()).await.verdict();
+    assert_eq!(verdict(Ask::json("/x", json!({"token": own, "who": "u_own", "where": "p1"}))).await, "200:h");
+    assert_eq!(
+        verdict(Ask::json("/x", json!({"apiKey": own, "userId": "u_own", "projectId": "p1"}))).await,
+        "401/missing_api_key"
+    );
+    assert_eq!(verdict(Ask::json("/x", json!({"token": own, "Token": 1}))).await, "400/malformed_body");
+    assert_eq!(verdict(Ask::get("/x").header("x-device", own).header("x-place", "p1")).await, "200:h");
+    assert_eq!(verdict(Ask::get("/x").api_key(&world.own).project("p1")).await, "401/missing_api_key");
+    let answer = send(&app, Ask::get("/x").header("x-device", own).request()).await;
+    assert_eq!(answer.json()["message"], "X-Place header is required");
+    let answer = send(&app, Ask::json("/x", json!({"token": own, "who": "u_own"})).request()).await;
+    assert_eq!(answer.json()["message"], "where is required");
+    let answer = send(&app, Ask::get("/x").request()).await;
+    assert_eq!(answer.header("www-authenticate")[0], r#"ApiKey realm="a \"b\"", in="body", name="token""#);
+    assert_eq!(answer.header("vary"), ["x-device, x-place"]);
+}
+
 #[tokio::test]
 async fn c15_13_grpc_is_refused_in_its_own_words() {
     let world = World::new().await;

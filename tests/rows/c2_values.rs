@@ -191,6 +191,15 @@ async fn c2_06_long_keys_are_refused_unhashed() {
     }
     let ask = Ask::get("/projects").header("x-api-key", "");
     foreign.expect_offline("C2-06", &ask, INVALID).await;
+    let foreign = Site::new(&world, |store, routes| {
+        let verifier = Verifier::new(store).accept_foreign_keys();
+        routes.layer(ApiKeyAuth::with_verifier(verifier, tower_api_key::scheme::JsonBody::default()))
+    });
+    for (length, calls) in [(0, 0), (1, 1), (512, 1), (513, 0)] {
+        let body = json!({"apiKey": "k".repeat(length), "userId": "u_own", "projectId": "p1"});
+        let seen = foreign.expect("C2-06", &Ask::json("/upload", body), INVALID).await;
+        assert_eq!(seen.calls, calls, "C2-06: a foreign key of {length} bytes in a body");
+    }
 }
 
 /// The one at `at` replaced by another of base62.
@@ -303,6 +312,17 @@ async fn c2_10_the_random_part_of_a_key_in_another_environment() {
         [format!("pk_live_{}", &key[8..41]), format!("sk_live_{}", &key[9..41]), format!("{}0", &key[..41])]
     {
         sites.refuse("C2-10", with_checksum(&body)).await;
+    }
+    // Nor other characters than an issued key has.
+    for body in
+        ["-".repeat(33), format!("{}_", "0".repeat(32)), format!("{}\u{e4}", "0".repeat(31)), " ".repeat(33)]
+    {
+        let forged = with_checksum(&format!("sk_live_{body}"));
+        assert_eq!(KeyFormat::default().environment_of(&forged), None, "C2-10: {forged:?}");
+        sites.refuse("C2-10", forged).await;
+    }
+    for text in ["", "sk_live_", "sk_test_", &"0".repeat(47), &key[..41]] {
+        assert_eq!(KeyFormat::default().environment_of(text), None, "C2-10: {text:?}");
     }
     let random = with_checksum(&format!("sk_live_{}", "0".repeat(33)));
     for (scheme, ask) in asks(random.as_bytes()) {

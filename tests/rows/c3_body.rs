@@ -355,26 +355,38 @@ async fn c3_11_numbers_and_what_is_almost_json() {
     sites.expect("C3-11", &upload(with(&world, r#""x":1,"#)), MALFORMED).await;
 }
 
-/// What the parser says of itself inside texts, where features that another crate may switch on would listen.
+/// Names by which serde_json talks to itself, where features that another crate may switch on would listen (axum's `json`
+/// switches on one). The verdict is the same with and without them.
 #[tokio::test]
 async fn c3_11_names_that_the_parser_uses_itself() {
     let world = World::new().await;
     let sites = Sites::new(&world);
-    for token in ["$serde_json::private::Number", "$serde_json::private::RawValue"] {
-        for value in [r#""abc""#, r#""1""#, "1", r#""{\"apiKey\":1}""#, "null"] {
-            let nested = with(&world, &format!(r#""x":{{"{token}":{value}}}"#));
-            let fine = serde_json::from_str::<Value>(&nested).is_ok();
-            let site = &sites.alone;
-            let seen = site.see("C3-11", &upload(nested)).await;
-            assert!(fine || seen.verdict == MALFORMED, "C3-11: {token} {value} is {}", seen.verdict);
-            let top = format!(r#"{{"{token}":{value},{}}}"#, members(&world));
-            let fine = serde_json::from_str::<Value>(&top).is_ok();
-            let seen = site.see("C3-11", &upload(top)).await;
-            assert!(
-                fine || seen.verdict == MALFORMED,
-                "C3-11: {token} {value} at the top is {}",
-                seen.verdict
-            );
+    let (number, raw) = ("$serde_json::private::Number", "$serde_json::private::RawValue");
+    let nested = [
+        (number, r#""1""#, "200:h"),
+        (number, r#""-1.5e3""#, "200:h"),
+        (number, r#""abc""#, MALFORMED),
+        (number, r#""""#, MALFORMED),
+        (number, "1", MALFORMED),
+        (number, "null", MALFORMED),
+        (number, r#""1","b":1"#, MALFORMED),
+        (raw, r#""1""#, MALFORMED),
+        (raw, r#""[1""#, MALFORMED),
+        (raw, r#""{\"apiKey\":1}""#, MALFORMED),
+        (raw, "1", MALFORMED),
+    ];
+    for (token, value, verdict) in nested {
+        for text in [format!(r#""x":{{"{token}":{value}}}"#), format!(r#""x":[{{"{token}":{value}}}]"#)] {
+            let body = with(&world, &text);
+            sites.expect("C3-11", &upload(body.clone()), verdict).await;
+            assert!(verdict == MALFORMED || serde_json::from_str::<Value>(&body).is_ok(), "C3-11: {body}");
+        }
+        // In the object of the credentials there is no place for them.
+        for top in [
+            format!(r#"{{"{token}":{value},{}}}"#, members(&world)),
+            with(&world, &format!(r#""{token}":{value}"#)),
+        ] {
+            sites.expect("C3-11", &upload(top), MALFORMED).await;
         }
     }
 }
@@ -417,6 +429,7 @@ async fn c3_12_other_encodings() {
         "application/json; charset=\"utf-16",
         "application/json; charset=\"utf\\-8\"",
         "application/json; x=\"y; charset=utf-16",
+        "application/json; x=\"a\\\"; y=\"; charset=utf-16\"",
         "application/json;\t charset=utf-16",
     ] {
         sites.alone.expect_offline("C3-12", &typed(kind), MEDIA).await;
@@ -541,6 +554,14 @@ async fn c3_15_other_content_types() {
         "application/json; x=y, text/plain",
         "application/json;x=\"a\", text/plain",
         "application/json; a=b c",
+        "application/json; a=b c=d",
+        "application/json; a=b,c",
+        "application/json; a b=c",
+        "application/json; a@=b",
+        "application/json; a=\"b\"c",
+        "application/a b+json",
+        "application/a,b+json",
+        "application/a/b+json",
     ] {
         let ask = Ask::new("POST", "/upload").header("content-type", kind).body(text.as_str());
         alone.expect_offline("C3-15", &ask, MEDIA).await;
@@ -828,6 +849,17 @@ async fn c3_24_all_bodies_together_have_a_cap() {
     assert_eq!(polls.load(SeqCst), 0);
     let answered = send(&app, post(watched(vec![data(vec![b' '; 900])], false).0)).await;
     assert_eq!(answered.verdict(), "503/auth_unavailable");
+    // Where there is no room for a byte, nothing is read at all.
+    let last = {
+        let (app, request) = (app.clone(), post(watched(vec![data(vec![b' '; 300])], false).0));
+        tokio::spawn(async move { answer(app.oneshot(request).await.unwrap()).await })
+    };
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let (body, polls) = watched(vec![data("{}")], true);
+    assert_eq!(send(&app, post(body)).await.verdict(), "503/auth_unavailable");
+    assert_eq!(polls.load(SeqCst), 0);
+    last.abort();
+    assert!(last.await.is_err());
     // A small one still finds room, and other schemes need none. Clones of the layer share the cap.
     let small = format!("{{{}}}", members(&world));
     assert_eq!(send(&app, post(Body::from(small.clone()))).await.verdict(), "200:h");
@@ -844,6 +876,28 @@ async fn c3_24_all_bodies_together_have_a_cap() {
     for _ in 0..10 {
         assert_eq!(send(&app, post(Body::from(text.clone()))).await.verdict(), "200:h");
     }
+}
+
+/// Bytes count until nobody holds them any more: a handler that has not read its body holds it.
+#[tokio::test]
+async fn c3_24_a_body_counts_while_a_handler_holds_it() {
+    let world = World::new().await;
+    let text = format!("{{{}}}", members(&world));
+    let held = Arc::<std::sync::Mutex<Vec<Request<Body>>>>::default();
+    let keep = Arc::clone(&held);
+    let handler = move |request: Request<Body>| {
+        keep.lock().unwrap().push(request);
+        async { r#"{"handler":true}"# }
+    };
+    let scheme = JsonBody::default().buffer_cap(text.len() * 2).unwrap();
+    let app = Router::new().fallback(handler).layer(ApiKeyAuth::new(world.store.clone(), scheme));
+    let verdict = async || send(&app, post(Body::from(text.clone()))).await.verdict();
+    assert_eq!(
+        [verdict().await, verdict().await, verdict().await],
+        ["200:h", "200:h", "503/auth_unavailable"]
+    );
+    held.lock().unwrap().pop();
+    assert_eq!([verdict().await, verdict().await], ["200:h", "503/auth_unavailable"]);
 }
 
 #[tokio::test]
@@ -897,12 +951,14 @@ async fn c3_27_methods_whose_bodies_are_not_read() {
 #[tokio::test]
 async fn c3_28_trailers_reach_the_handler() {
     async fn shown(request: Request<Body>) -> Json<Value> {
-        let collected = request.into_body().collect().await.unwrap();
+        let mut body = request.into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        // Servers and clients ask this to know whether to go on.
+        assert!(!http_body::Body::is_end_stream(&body), "C3-28: the trailers would be forgotten");
+        let collected = body.collect().await.unwrap();
         let trailers = collected.trailers().cloned().unwrap_or_default();
         let trailers: Vec<_> = trailers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
-        Json(
-            json!({"handler": true, "trailers": trailers, "body": String::from_utf8_lossy(&collected.to_bytes())}),
-        )
+        Json(json!({"handler": true, "trailers": trailers, "body": String::from_utf8_lossy(&first)}))
     }
     let world = World::new().await;
     let app = Router::new().fallback(shown).layer(ApiKeyAuth::new(world.store.clone(), JsonBody::default()));

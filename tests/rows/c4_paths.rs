@@ -179,6 +179,25 @@ async fn c4_06_what_the_router_did_not_match_matches_no_declaration() {
     }
 }
 
+/// The pattern that is declared is the route's, and not one that the path would also match.
+#[tokio::test]
+async fn c4_06_a_path_that_the_router_matched_otherwise() {
+    let world = World::new().await;
+    let forget = async |mut request: Request<Body>| {
+        request.extensions_mut().remove::<axum::extract::OriginalUri>();
+        request
+    };
+    for forgotten in [false, true] {
+        let auth =
+            ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default()).endpoints(endpoints()).unwrap();
+        let app = Router::new().route("/{page}", any(echo)).layer(auth);
+        let app = if forgotten { app.layer(axum::middleware::map_request(forget)) } else { app };
+        assert_eq!(send(&app, Ask::get("/health").request()).await.verdict(), MISSING, "C4-06");
+        let ask = Ask::get("/projects").api_key(&world.own);
+        assert_eq!(send(&app, ask.request()).await.verdict(), REQUIRED, "C4-06");
+    }
+}
+
 #[tokio::test]
 async fn c4_07_queries_and_forwarding_headers_decide_nothing() {
     let world = World::new().await;
@@ -329,6 +348,7 @@ async fn c4_14_outside_the_router_only_plain_paths_match() {
         "/%2f",
         "*",
         "/OPEN/x",
+        "/open/\u{e4}",
     ];
     for path in closed.into_iter().filter(|path| parses(path)) {
         assert_eq!(verdict(Ask::get(path)).await, MISSING, "C4-14: {path}");

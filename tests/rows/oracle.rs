@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 use tower::{Layer as _, ServiceExt as _};
-use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Or};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::{
     ApiKeyAuth, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, Principal, ProjectId, Role, Standing,
@@ -68,6 +68,10 @@ pub struct Rig {
     store: Everything,
     plain: ApiKeyAuth<JsonBody>,
     redacting: ApiKeyAuth<JsonBody>,
+    /// Each for keys of our own shape, and for keys of any.
+    bearer: [ApiKeyAuth<Bearer>; 2],
+    header: [ApiKeyAuth<ApiKeyHeader>; 2],
+    both: [ApiKeyAuth<Or<Bearer, ApiKeyHeader>>; 2],
     keys: [String; 2],
 }
 
@@ -78,17 +82,27 @@ impl Default for Rig {
             let verifier = Verifier::new(store.clone()).accept_foreign_keys();
             ApiKeyAuth::with_verifier(verifier, JsonBody::default().redact_key(redact))
         };
+        let verifier = |foreign| {
+            let plain = Verifier::new(store.clone());
+            if foreign { plain.accept_foreign_keys() } else { plain }
+        };
+        let scheme = || Bearer::default().project_header("X-Project-ID").unwrap();
         let key =
             |environment| KeyFormat::default().generate(environment).unwrap().expose_secret().to_owned();
+        // All records of this store are live ones.
+        let (valid, other) = (key(Environment::Live), key(Environment::Live));
+        let wrong = other[..46].to_owned() + if other.ends_with('a') { "b" } else { "a" };
         Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
             plain: body(false),
             redacting: body(true),
-            keys: [key(Environment::Live), {
-                // One live key is all that a layer with a store of live records can accept.
-                let text = key(Environment::Live);
-                text[..46].to_owned() + if text.ends_with('a') { "b" } else { "a" }
-            }],
+            bearer: [false, true].map(|foreign| ApiKeyAuth::with_verifier(verifier(foreign), scheme())),
+            header: [false, true]
+                .map(|foreign| ApiKeyAuth::with_verifier(verifier(foreign), ApiKeyHeader::default())),
+            both: [false, true].map(|foreign| {
+                ApiKeyAuth::with_verifier(verifier(foreign), scheme()).or(ApiKeyHeader::default())
+            }),
+            keys: [valid, wrong],
             store,
         }
     }
@@ -401,20 +415,13 @@ impl Rig {
         for foreign in [false, true] {
             for (with_bearer, with_header) in [(true, false), (false, true), (true, true)] {
                 let expected = expected(&headers, foreign, with_bearer, with_header);
-                let plain = Verifier::new(self.store.clone());
-                let verifier = if foreign { plain.accept_foreign_keys() } else { plain };
-                let scheme = || Bearer::default().project_header("X-Project-ID").unwrap();
+                let at = usize::from(foreign);
                 let mut request = Request::new(Full::<Bytes>::default().boxed_unsync());
                 *request.headers_mut() = headers.clone();
                 let outcome: Outcome = match (with_bearer, with_header) {
-                    (true, false) => through!(self, ApiKeyAuth::with_verifier(verifier, scheme()), request),
-                    (false, _) => {
-                        through!(self, ApiKeyAuth::with_verifier(verifier, ApiKeyHeader::default()), request)
-                    }
-                    (true, true) => {
-                        let auth = ApiKeyAuth::with_verifier(verifier, scheme()).or(ApiKeyHeader::default());
-                        through!(self, auth, request)
-                    }
+                    (true, false) => through!(self, self.bearer[at], request),
+                    (false, _) => through!(self, self.header[at], request),
+                    (true, true) => through!(self, self.both[at], request),
                 };
                 let outcome = outcome.map(|seen| seen.project);
                 assert_eq!(
