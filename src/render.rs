@@ -303,9 +303,9 @@ impl Stamps {
             return;
         }
         let sent = error.kind() != AuthErrorKind::MissingCredentials;
-        let (known, own): (Vec<_>, Vec<_>) =
-            self.schemes.iter().partition(|scheme| scheme.challenge().explains());
-        for scheme in known.into_iter().chain(own) {
+        let explaining = |wanted| move |scheme: &&SchemeInfo| scheme.challenge().explains() == wanted;
+        let well_known = self.schemes.iter().filter(explaining(true));
+        for scheme in well_known.chain(self.schemes.iter().filter(explaining(false))) {
             let used = sent && error.scheme() == Some(scheme.name());
             let challenge = scheme.challenge();
             if used && (unauthorized || challenge.explains()) {
