@@ -64,10 +64,10 @@ pub fn count(case: &Case) {
 }
 
 pub fn count_hash() {
-    const KEY: &str = "sk_live_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabc";
-    black_box(KeyDigest::of(KEY));
+    let key = "k".repeat(47);
+    black_box(KeyDigest::of(&key));
     for _ in 0..TURNS {
-        hash::counted(KEY);
+        hash::counted(&key);
     }
 }
 
