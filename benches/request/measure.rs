@@ -63,8 +63,11 @@ pub fn count(case: &Case) {
     }
 }
 
+/// As long as a key with the default prefix.
+const KEY_LEN: usize = 47;
+
 pub fn count_hash() {
-    let key = "k".repeat(47);
+    let key = "k".repeat(KEY_LEN);
     black_box(KeyDigest::of(&key));
     for _ in 0..TURNS {
         hash::counted(&key);

@@ -443,7 +443,12 @@ async fn c14_05_a_panic_never_reaches_the_handler() {
             ApiKeyAuth::with_verifier(verifier, BombedScheme(bomb, Bearer::default())).render_errors(render);
         let (probe, calls) = Probe::new();
         let service = auth.layer(probe);
-        let key = if bomb == Bomb::Renderer { &world.revoked } else { &world.own };
+        let key = match bomb {
+            Bomb::Renderer => &world.revoked,
+            // Only a key with an end has the clock read.
+            Bomb::Clock => &world.expired,
+            _ => &world.own,
+        };
         for _ in 0..2 {
             let request = Ask::get("/x").bearer(key).request();
             let caught = tokio::spawn(service.clone().oneshot(request)).await;

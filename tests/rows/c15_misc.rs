@@ -132,11 +132,14 @@ async fn c15_10_what_a_handler_refuses_is_the_handlers() {
     }
 }
 
+/// The headers that `Vary` named, as they were in the request.
+type Varied = Vec<(String, Option<String>)>;
+
 /// A shared cache as RFC 9111 allows it: it stores answers to GET unless it is told not to, also to requests with keys
 /// in headers that it does not know, and gives them to requests that agree in what `Vary` names.
 #[derive(Default)]
 struct Cache {
-    stored: HashMap<String, (Vec<(String, Option<String>)>, Vec<u8>)>,
+    stored: HashMap<String, (Varied, Vec<u8>)>,
 }
 
 impl Cache {

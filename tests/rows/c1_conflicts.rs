@@ -236,6 +236,10 @@ async fn c1_11_a_project_header_that_is_repeated_or_empty() {
     for (site, ask) in both(Ask::get("/projects").project("p1").project("p2")) {
         site.expect_offline("C1-11", &ask, CONFLICT).await;
     }
+    // Before anything is said of the key.
+    let twice = Ask::get("/sites").project("p1").project("p1");
+    header.expect_offline("C1-11", &twice.clone().header("x-api-key", "garbage"), CONFLICT).await;
+    bearer.expect_offline("C1-11", &twice.header("authorization", "Bearer"), CONFLICT).await;
     for value in ["p1, p2", "p1,p1", "", " ", "   ", " p1", "p1 ", "\t"] {
         for path in ["/sites", "/projects"] {
             for (site, ask) in both(Ask::get(path).project(value)) {

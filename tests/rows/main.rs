@@ -2,7 +2,13 @@
 //! answer. One binary, a module a chapter.
 
 #![allow(unreachable_pub, reason = "the modules of a test binary have no public")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests, too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests are tests, too"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -18,4 +24,6 @@ mod c2_values;
 mod c3_body;
 mod c4_paths;
 mod c7_digests;
+mod oracle;
+mod random;
 mod wire;

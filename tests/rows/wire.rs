@@ -116,7 +116,6 @@ struct Client {
 #[derive(Debug)]
 struct Heard {
     status: u16,
-    head: String,
     body: Vec<u8>,
 }
 
@@ -166,7 +165,7 @@ impl Client {
             assert!(self.more().await);
         }
         let rest = self.read.split_off(length);
-        Heard { status, head, body: std::mem::replace(&mut self.read, rest) }
+        Heard { status, body: std::mem::replace(&mut self.read, rest) }
     }
 
     /// Everything until the server closes.
@@ -436,6 +435,7 @@ async fn c14_07_an_upgrade_is_the_handlers() {
     assert_eq!(server.reached.load(SeqCst), 1);
 }
 
+type Lines<'a> = &'a [(&'static str, &'a [u8])];
 type H2 = hyper::client::conn::http2::SendRequest<Body>;
 
 async fn h2(server: &Server) -> H2 {
@@ -449,11 +449,7 @@ async fn h2(server: &Server) -> H2 {
     sender
 }
 
-async fn h2_send(
-    sender: &mut H2,
-    headers: &[(&'static str, &[u8])],
-    body: Body,
-) -> Result<(u16, Value), hyper::Error> {
+async fn h2_send(sender: &mut H2, headers: Lines<'_>, body: Body) -> Result<(u16, Value), hyper::Error> {
     let mut all = HeaderMap::new();
     for (name, value) in headers {
         all.append(*name, HeaderValue::from_bytes(value).unwrap());
@@ -475,7 +471,7 @@ async fn c1_22_http2_repeats_are_repeats() {
     let bearer = [b"Bearer ", key].concat();
     let spaced = [b" ", key, b" "].concat();
     let conflict = json!("conflicting_credentials");
-    let cases: [(&[(&'static str, &[u8])], u16, &Value); 6] = [
+    let cases: [(Lines<'_>, u16, &Value); 6] = [
         (&[("authorization", &bearer), ("authorization", &bearer)], 400, &conflict),
         (&[("authorization", &bearer), ("authorization", b"Basic x")], 400, &conflict),
         (&[("x-api-key", key), ("x-api-key", key)], 400, &conflict),
@@ -489,7 +485,7 @@ async fn c1_22_http2_repeats_are_repeats() {
         assert_eq!((got, &json["error"]), (status, error), "C1-22: {headers:?}");
     }
     assert_eq!(server.seen(), (0, 0));
-    let fine: &[(&'static str, &[u8])] = &[("authorization", &bearer), ("host", b"evil")];
+    let fine: Lines<'_> = &[("authorization", &bearer), ("host", b"evil")];
     assert_eq!(h2_send(&mut sender, fine, Body::empty()).await.unwrap().0, 200);
 }
 
