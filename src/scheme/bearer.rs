@@ -94,7 +94,8 @@ impl HeaderScheme for Bearer {
 /// The token of a `Bearer` line; `None` if the line is of another authentication scheme.
 fn token(line: &HeaderValue) -> Option<Result<&str, Unusable>> {
     let (scheme, rest) = line.as_bytes().split_at_checked("bearer".len())?;
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
+    // First as nearly everybody spells it.
+    if scheme != b"Bearer" && !scheme.eq_ignore_ascii_case(b"bearer") {
         return None;
     }
     match rest.first() {
