@@ -93,7 +93,8 @@ fn token(line: &HeaderValue) -> Option<Result<&str, Unusable>> {
     let text = line.as_bytes().trim_ascii_start();
     let trimmed = text.len() < line.len();
     let (scheme, rest) = text.split_at_checked("bearer".len())?;
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
+    // First as nearly everybody spells it.
+    if scheme != b"Bearer" && !scheme.eq_ignore_ascii_case(b"bearer") {
         return None;
     }
     // A longer name is another scheme.
