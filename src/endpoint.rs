@@ -93,7 +93,10 @@ impl Endpoints {
     pub(crate) fn build(self) -> Result<EndpointTable, ConfigError> {
         let mut table = EndpointTable::default();
         for (method, pattern, change) in self.declared {
-            check_pattern(&pattern)?;
+            check_pattern(&pattern).map_err(|reason| ConfigError::Pattern {
+                pattern: pattern.clone(),
+                reason: reason.to_owned(),
+            })?;
             let index = match table.by_pattern.get(&*pattern) {
                 Some(index) => *index,
                 None => {
@@ -139,18 +142,18 @@ impl Endpoints {
     }
 }
 
-fn check_pattern(pattern: &str) -> Result<(), ConfigError> {
+/// Whether a text is a route pattern in axum's syntax, or what is wrong with it.
+pub(crate) fn check_pattern(pattern: &str) -> Result<(), &'static str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b';' | b'?' | b'#' | b'\\');
-    let reason = if !pattern.starts_with('/') {
-        "it must start with /"
+    if !pattern.starts_with('/') {
+        Err("it must start with /")
     } else if !pattern.bytes().all(plain) {
-        "it may hold visible ASCII only, and none of % ; ? # \\"
+        Err("it may hold visible ASCII only, and none of % ; ? # \\")
     } else if pattern.split('/').any(|segment| segment.starts_with([':', '*'])) {
-        "parameters are written {name}, and {*name} for the rest of the path"
+        Err("parameters are written {name}, and {*name} for the rest of the path")
     } else {
-        return Ok(());
-    };
-    Err(ConfigError::Pattern { pattern: pattern.to_owned(), reason: reason.to_owned() })
+        Ok(())
+    }
 }
 
 /// What an endpoint asks for.
@@ -212,19 +215,45 @@ impl EndpointTable {
     }
 
     fn route(&self, head: &Head<'_>) -> Option<usize> {
+        match Target::of(head) {
+            Target::Route(pattern) => self.by_pattern.get(pattern).copied(),
+            Target::Path(path) => self.patterns.at(path).ok().map(|found| *found.value),
+            Target::Unknown => None,
+        }
+    }
+}
+
+/// What of a request may be compared with patterns; see [`Endpoints`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Target<'r> {
+    /// The pattern of the route that the whole router matched: compared as text.
+    Route(&'r str),
+    /// The path, which has only one spelling: matched.
+    Path(&'r str),
+    /// Nothing matches.
+    #[default]
+    Unknown,
+}
+
+impl<'r> Target<'r> {
+    pub(crate) fn of(head: &Head<'r>) -> Self {
         #[cfg(feature = "axum")]
         {
             use axum::extract::{MatchedPath, OriginalUri};
             if let Some(matched) = head.extensions.get::<MatchedPath>() {
-                return self.by_pattern.get(matched.as_str()).copied();
+                return Self::Route(matched.as_str());
             }
             // Inside a router that matched nothing, the path may have been rewritten: it proves nothing.
             if head.extensions.get::<OriginalUri>().is_some() {
-                return None;
+                return Self::Unknown;
             }
         }
-        let path = head.uri.path();
-        is_plain(path).then(|| self.patterns.at(path).ok().map(|found| *found.value)).flatten()
+        Self::path(head.uri.path())
+    }
+
+    /// A path that no router has looked at.
+    pub(crate) fn path(path: &'r str) -> Self {
+        if is_plain(path) { Self::Path(path) } else { Self::Unknown }
     }
 }
 
