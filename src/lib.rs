@@ -65,10 +65,12 @@ pub mod description;
 pub mod scheme;
 // -- is it true?
 pub mod access;
+pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
 pub mod key;
 pub mod record;
+pub mod restriction;
 pub mod store;
 pub mod verify;
 // -- who is it?

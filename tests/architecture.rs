@@ -8,7 +8,7 @@ use std::process::Command;
 /// The rooms by level: a file imports from its own level or below, never from above.
 const LEVELS: [&[&str]; 6] = [
     &["error", "description", "clock", "access", "key"],
-    &["record", "credentials", "endpoint", "principal"],
+    &["record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
     &["store", "scheme", "render"],
     &["store/*", "scheme/*", "verify", "guard"],
     &["keyring", "future", "service"],

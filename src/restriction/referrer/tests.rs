@@ -230,7 +230,8 @@ fn c6_09_names_below() {
         "*",
         "*://good.example",
         "https://*.0.0.1",
-        "https://*.[::1]", "https://*.[::1.2.3.4]",
+        "https://*.[::1]",
+        "https://*.[::1.2.3.4]",
         "http*://good.example",
         "https://good.example:*",
     ] {
