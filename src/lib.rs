@@ -61,6 +61,7 @@ pub mod layer;
 pub mod service;
 // -- what does the client claim?
 pub mod credentials;
+pub mod deprecation;
 pub mod description;
 pub mod scheme;
 // -- is it true?
@@ -69,6 +70,7 @@ pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
 pub mod key;
+pub mod limit;
 pub mod record;
 pub mod restriction;
 pub mod store;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// The rooms by level: a file imports from its own level or below, never from above.
 const LEVELS: [&[&str]; 6] = [
-    &["error", "description", "clock", "access", "key"],
+    &["error", "description", "deprecation", "clock", "access", "key", "limit"],
     &["record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
     &["store", "scheme", "render"],
     &["store/*", "scheme/*", "verify", "guard"],
