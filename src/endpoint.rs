@@ -227,6 +227,7 @@ impl EndpointTable {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Target<'r> {
     /// The pattern of the route that the whole router matched: compared as text.
+    #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "only axum says what it matched"))]
     Route(&'r str),
     /// The path, which has only one spelling: matched.
     Path(&'r str),

@@ -227,7 +227,7 @@ impl From<IpAddr> for Hop {
 }
 
 /// The entries of all lines from the right, without the spaces around them; `None` for one that is no text.
-fn entries<'r>(headers: &'r HeaderMap, name: HeaderName) -> impl Iterator<Item = Option<&'r str>> {
+fn entries(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Option<&str>> {
     let lines = headers.get_all(name).iter().rev();
     lines.flat_map(|line| FromRight(Some(line.as_bytes()))).map(|entry| str::from_utf8(entry).ok())
 }

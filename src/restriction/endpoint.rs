@@ -63,7 +63,7 @@ impl EndpointRestriction {
     }
 }
 
-/// One endpoint: see [the format](EndpointRestriction#format).
+/// One endpoint: see [the format](self#format).
 #[derive(Clone)]
 pub struct EndpointRule {
     method: Method,

@@ -63,7 +63,7 @@ impl IpRestriction {
     }
 }
 
-/// A network, or a single address: see [the format](IpRestriction#format).
+/// A network, or a single address: see [the format](self#format).
 ///
 /// ```
 /// use tower_api_key::restriction::Network;

@@ -18,10 +18,10 @@
 //! restriction that is set to [`Mode::Observe`] lets the request through and says what it would have refused, so that
 //! a key in use can be tightened without an outage.
 
-mod endpoint;
+pub mod endpoint;
 mod facts;
-mod ip;
-mod referrer;
+pub mod ip;
+pub mod referrer;
 mod text;
 
 use std::borrow::Cow;
@@ -115,7 +115,6 @@ impl Restrictions {
     }
 
     /// Judges a request by every restriction, in the order of [`RestrictionKind::ALL`].
-    #[must_use]
     pub fn judge(&self, facts: &Facts<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         for kind in RestrictionKind::ALL {

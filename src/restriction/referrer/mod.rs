@@ -12,11 +12,6 @@
 //! ASCII only (a name in another script is written `xn--...`), no user, query or fragment. Hosts are compared without
 //! regard to case, paths with regard to it.
 //!
-//! # Security
-//!
-//! A referrer is no authentication. Browsers send it truthfully, and everybody else sends what they like: it keeps a
-//! key out of other people's pages, and out of nothing else.
-//!
 //! # What is read
 //!
 //! One `Referer` line, of an `http` or `https` URL in plain form. Anything else (no line, two, `null`, a user, a
@@ -31,7 +26,12 @@ use std::str::FromStr;
 use super::facts::Line;
 use super::{Facts, Mode, RestrictionError, parse_list};
 
-/// From which pages a key may be used; see [Security](self#security).
+/// From which pages a key may be used.
+///
+/// # Security
+///
+/// A referrer is no authentication. Browsers send it truthfully, and everybody else sends what they like: it keeps a
+/// key out of other people's pages, and out of nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerRestriction {
     mode: Mode,
@@ -118,7 +118,7 @@ struct Page<'r> {
     path: Option<&'r str>,
 }
 
-/// An origin, or all below a name, and perhaps a path: see [the format](ReferrerRestriction#format).
+/// An origin, or all below a name, and perhaps a path: see [the format](self#format).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerRule {
     secure: bool,
