@@ -20,7 +20,7 @@
 //! there, they must agree.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::facts::Line;
@@ -267,7 +267,11 @@ fn is_host(host: &str) -> bool {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         (1..=63).contains(&label.len()) && label.bytes().all(plain)
     };
-    host.len() <= 253 && host.split('.').all(label)
+    // What ends in a number is an address to browsers, which write it in one way only: 127.0.0.1, never 127.1.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let number =
+        last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
+    host.len() <= 253 && host.split('.').all(label) && (!number || host.parse::<Ipv4Addr>().is_ok())
 }
 
 fn port_number(digits: &str) -> Option<u16> {

@@ -104,6 +104,11 @@ fn c6_04_scheme_port_and_dot() {
     assert!(from(&rule("http://[2001:db8::a]"), "http://[2001:DB8::A]/"));
     assert!(from(&rule("http://127.0.0.1"), "http://127.0.0.1/"));
     assert!(!from(&rule("http://[::1]"), "http://[::1]x/"));
+    for address in
+        ["127.1", "0177.0.0.1", "0x7f.0.0.1", "127.0.0.0x1", "2130706433", "127.0.0.256", "1.2.3.4.5"]
+    {
+        assert!(format!("http://{address}").parse::<ReferrerRule>().is_err(), "{address}");
+    }
 }
 
 #[test]
