@@ -47,7 +47,7 @@
 //!
 //! | feature | brings |
 //! |---|---|
-//! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `JsonBody` on axum's body |
+//! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
 //! | `test-util` | principals for handler tests, a clock set by hand, a contract suite for stores |
