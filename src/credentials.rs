@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Method, Request, Uri};
+use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri};
 use zeroize::Zeroize as _;
 
 use crate::description::SchemeInfo;
 
 /// The head of a request, as schemes see it.
-#[derive(Clone, Copy, Debug)]
+///
+/// Its `Debug` shows the method, the path and the names of the headers: values may be secret, and queries too.
+#[derive(Clone, Copy)]
 pub struct Head<'r> {
     /// The method.
     pub method: &'r Method,
@@ -32,6 +34,16 @@ impl<'r> Head<'r> {
             headers: request.headers(),
             extensions: request.extensions(),
         }
+    }
+}
+
+impl fmt::Debug for Head<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("method", &self.method)
+            .field("path", &self.uri.path())
+            .field("headers", &self.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }
 

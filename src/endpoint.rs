@@ -1,6 +1,6 @@
 //! What each endpoint asks for: who may come in, and whether a project must be named.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use http::Method;
 
@@ -176,7 +176,8 @@ impl Endpoint {
 /// The declarations, arranged for requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EndpointTable {
-    by_pattern: HashMap<Box<str>, usize>,
+    /// A tree: patterns are few, and comparing costs less than hashing.
+    by_pattern: BTreeMap<Box<str>, usize>,
     patterns: matchit::Router<usize>,
     routes: Vec<Vec<(Method, Declaration)>>,
 }

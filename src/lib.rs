@@ -54,6 +54,8 @@
 //! | `full` | all of these but the bundled SQLite |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Only the library must not panic; tests and examples may.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 // -- a request arrives
 pub mod future;
@@ -76,20 +78,29 @@ pub mod restriction;
 pub mod store;
 pub mod verify;
 // -- who is it?
+pub mod guard;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
 pub mod render;
+// -- keys are made, replaced and ended
+pub mod keyring;
+// -- edges
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub mod extract;
+#[cfg(feature = "manage")]
+#[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
+pub mod manage;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod test_util;
 
 #[doc = include_str!("../docs/problems.md")]
 pub mod problems {}
 
 #[doc = include_str!("../docs/promises.md")]
 pub mod promises {}
-// -- edges
-#[cfg(feature = "test-util")]
-#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
-pub mod test_util;
 
 pub use crate::access::{AccessClass, Role, Standing};
 pub use crate::clock::{Clock, SystemClock, Timestamp};
@@ -98,6 +109,7 @@ pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::endpoint::{Endpoint, Endpoints};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
 pub use crate::key::{ApiKey, Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
+pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
 pub use crate::principal::Principal;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
@@ -105,5 +117,7 @@ pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::store::SqliteStore;
-pub use crate::store::{Accounts, Directory, KeyLedger, KeyStore, MemoryStore, NoProjects};
+pub use crate::store::{
+    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
+};
 pub use crate::verify::Verifier;

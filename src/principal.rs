@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::access::Role;
 use crate::clock::Timestamp;
 use crate::description::SchemeInfo;
+use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
 
@@ -107,10 +108,30 @@ impl Principal {
         self.key.expires_at
     }
 
+    /// A refusal for a handler which finds that this principal may not do what it asks for: 403 `forbidden`, in the
+    /// words of the scheme that was used. In axum a handler returns it, and the layer renders it like its own.
+    ///
+    /// ```
+    /// use tower_api_key::{AuthError, Principal};
+    ///
+    /// fn only_their_own(who: &Principal, user: &str) -> Result<(), AuthError> {
+    ///     if who.user_id().as_str() == user { Ok(()) } else { Err(who.forbidden()) }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn forbidden(&self) -> AuthError {
+        AuthError::new(AuthErrorKind::Forbidden, self.scheme_info())
+    }
+
     pub(crate) fn scheme_info(&self) -> Option<&SchemeInfo> {
         self.scheme.as_ref()
     }
 }
+
+/// The layer's word that a request was let in without a principal, as at a public endpoint. Where neither this nor a
+/// principal stands in the extensions, no layer has run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nobody;
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -91,8 +91,20 @@ impl Problem {
         Self { content_type: HeaderValue::from_static("application/json"), ..self }
     }
 
-    /// The body for a status, a machine's word and a message.
-    pub(crate) fn body(&self, status: StatusCode, error: &str, message: &str) -> Bytes {
+    /// The answer for a status, a machine's word and a message.
+    pub(crate) fn response<B: From<Bytes>>(
+        &self,
+        status: StatusCode,
+        error: &str,
+        message: &str,
+    ) -> Response<B> {
+        let mut response = Response::new(self.body(status, error, message).into());
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, self.content_type.clone());
+        response
+    }
+
+    fn body(&self, status: StatusCode, error: &str, message: &str) -> Bytes {
         let body = serde_json::json!({
             "type": format!("{}{error}", self.base),
             "title": message,
@@ -111,11 +123,7 @@ impl<B: From<Bytes>> RenderError<B> for Problem {
         if error.is_grpc() {
             return grpc(error, Bytes::new().into());
         }
-        let body = self.body(error.status(), error.public_code(), &error.message());
-        let mut response = Response::new(body.into());
-        *response.status_mut() = error.status();
-        response.headers_mut().insert(CONTENT_TYPE, self.content_type.clone());
-        response
+        self.response(error.status(), error.public_code(), &error.message())
     }
 }
 
@@ -173,12 +181,32 @@ fn percent_encoded(message: &str) -> String {
 pub(crate) struct Unrendered(pub(crate) AuthError);
 
 impl Unrendered {
-    pub(crate) fn response<B: Default>(error: AuthError) -> Response<B> {
-        let mut response = Response::new(B::default());
+    pub(crate) fn response<B: From<Bytes>>(error: AuthError) -> Response<B> {
+        let mut response = Response::new(Bytes::new().into());
         *response.status_mut() = error.status();
         response.extensions_mut().insert(Self(error));
         response
     }
+}
+
+/// The answer where a principal is needed and none is there: whoever built the service made a mistake, and reads here
+/// how to mend it. Never a 200, and nobody is let through as anonymous.
+pub(crate) fn missing_principal<B: From<Bytes>>() -> Response<B> {
+    let mut response = Problem::default().response(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "missing_principal",
+        MISSING_PRINCIPAL,
+    );
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+pub(crate) const MISSING_PRINCIPAL: &str = "This route needs a principal, and there is none: add `.layer(auth)` \
+    with an `ApiKeyAuth` outside of it, and do not declare it public";
+
+/// Whether a client speaks gRPC, and wants a `grpc-status` instead of a body.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// What the layer adds to answers, worked out once from what its schemes say of themselves.
@@ -223,9 +251,7 @@ impl Stamps {
     /// On answers that were authenticated: a shared cache must not give one client's answer to another (RFC 9111
     /// protects requests with `Authorization` only).
     pub(crate) fn authenticated(&self, headers: &mut HeaderMap) {
-        if !headers.contains_key(CACHE_CONTROL) {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-        }
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-store"));
         self.vary(headers);
     }
 

@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN};
-use http::{HeaderMap, Method, Request, Response};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{Method, Request, Response};
 use tower::Service;
 
 use crate::credentials::Head;
 use crate::endpoint::{Endpoint, EndpointTable};
 use crate::error::{AuthError, AuthErrorKind};
 use crate::future::ResponseFuture;
-use crate::principal::Principal;
-use crate::render::{RenderError, Stamps};
+use crate::principal::{Nobody, Principal};
+use crate::render::{RenderError, Stamps, is_grpc};
 use crate::scheme::{BodyInterest, Scheme};
 use crate::verify::Verifier;
 
@@ -58,10 +58,13 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
         shared.stamps.mark_secrets(request.headers_mut());
-        // Whatever stands there is not our evidence.
-        request.extensions_mut().remove::<Principal>();
         match shared.decide_at_once(Head::of(&request)) {
-            Decision::Open => ResponseFuture::open(shared, self.inner.call(request)),
+            Decision::Open => {
+                // Whatever stands there is not our evidence. (Wherever else a request gets through, ours replaces it.)
+                request.extensions_mut().remove::<Principal>();
+                request.extensions_mut().insert(Nobody);
+                ResponseFuture::open(shared, self.inner.call(request))
+            }
             Decision::Accepted(principal) => {
                 request.extensions_mut().insert(principal);
                 ResponseFuture::accepted(shared, self.inner.call(request))
@@ -156,10 +159,6 @@ fn is_preflight(head: Head<'_>) -> bool {
     head.method == Method::OPTIONS
         && head.headers.contains_key(ORIGIN)
         && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 impl<S: Clone, Sch, R> Clone for ApiKeyService<S, Sch, R> {

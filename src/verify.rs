@@ -25,7 +25,7 @@ use crate::error::{AuthError, AuthErrorKind, ConfigError};
 use crate::key::{Environment, KeyDigest, KeyFormat, MAX_KEY_LEN, ProjectId};
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
-use crate::store::{Directory, KeyStore, StoreError};
+use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore, StoreError, in_time};
 
 /// Decides whether credentials are true.
 ///
@@ -77,7 +77,7 @@ impl Verifier {
             format: KeyFormat::default(),
             accept_foreign_keys: false,
             clock: Arc::new(SystemClock),
-            store_deadline: Duration::from_secs(1),
+            store_deadline: DEFAULT_DEADLINE,
         }
     }
 
@@ -136,13 +136,13 @@ impl Verifier {
         let candidate = self.candidate(credentials).map_err(refuse)?;
         let found = match self.keys.warm(&candidate.digest) {
             Some(found) => found,
-            None => self.ask(self.keys.find(&candidate.digest)).await.map_err(refuse)?,
+            None => self.in_time(self.keys.find(&candidate.digest)).await.map_err(refuse)?,
         };
         let known = self.known(found, &candidate, credentials).map_err(refuse)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
-            None => self.ask(self.directory.standing(owner, project)).await.map_err(refuse)?,
+            None => self.in_time(self.directory.standing(owner, project)).await.map_err(refuse)?,
         };
         known.may(standing, credentials, endpoint).map_err(refuse)
     }
@@ -197,18 +197,15 @@ impl Verifier {
         if key.revoked_at.is_some() {
             return Err(AuthErrorKind::RevokedKey.into());
         }
-        if !key.is_active(self.clock.now()) {
+        if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
             return Err(AuthErrorKind::ExpiredKey.into());
         }
         let project = selected_project(&key.level, credentials.project());
         Ok(Known { key, project })
     }
 
-    async fn ask<T>(&self, question: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
-        match tokio::time::timeout(self.store_deadline, question).await {
-            Ok(answer) => answer.map_err(Refusal::from),
-            Err(_) => Err(StoreError::Timeout.into()),
-        }
+    async fn in_time<T>(&self, question: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
+        Ok(in_time(self.store_deadline, question).await?)
     }
 
     fn refuse(&self, refusal: Refusal, credentials: &Credentials<'_>) -> AuthError {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use subtle::{Choice, ConstantTimeEq as _};
 
 /// SHA-256 over the whole text of a key, environment included: what stores hold and look up by.
 ///
@@ -34,12 +34,34 @@ impl KeyDigest {
     /// Compares in constant time.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        // By words: each comparison is hidden from the optimizer, and four cost less than thirty-two.
+        let (same, pairs) = (Choice::from(1), self.words().zip(other.words()));
+        pairs.fold(same, |same, (one, other)| same & one.ct_eq(&other)).into()
+    }
+
+    fn words(&self) -> impl Iterator<Item = u64> {
+        self.0.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word))
     }
 }
 
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyDigest(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bit_makes_another_digest() {
+        let digest = KeyDigest::of("sk_live_");
+        assert!(digest.matches(&KeyDigest::of("sk_live_")));
+        for bit in 0..256 {
+            let mut bytes = *digest.as_bytes();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(!digest.matches(&KeyDigest::from_bytes(bytes)), "bit {bit}");
+        }
     }
 }

@@ -94,16 +94,15 @@ impl KeyFormat {
     /// This asks no store and proves nothing: checksums are public. It refuses typos and garbage cheaply.
     #[must_use]
     pub fn environment_of(&self, text: &str) -> Option<Environment> {
-        let (environment, prefix) = if text.starts_with(&*self.live) {
-            (Environment::Live, &self.live)
-        } else if text.starts_with(&*self.test) {
-            (Environment::Test, &self.test)
+        let (environment, rest) = if let Some(rest) = text.strip_prefix(&*self.live) {
+            (Environment::Live, rest)
         } else {
-            return None;
+            (Environment::Test, text.strip_prefix(&*self.test)?)
         };
-        let body_len = prefix.len() + RANDOM_LEN;
-        let (body, checksum) = text.as_bytes().split_at_checked(body_len)?;
-        let alphabetic = body.get(prefix.len()..)?.iter().all(u8::is_ascii_alphanumeric);
+        let (random, checksum) = rest.as_bytes().split_first_chunk::<RANDOM_LEN>()?;
+        let body = text.as_bytes().get(..text.len() - checksum.len())?;
+        // Without stopping at the first that is wrong, so that many are compared at a time.
+        let alphabetic = random.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric());
         let sound = alphabetic && checksum == base62::encode_u32(crc32fast::hash(body));
         sound.then_some(environment)
     }

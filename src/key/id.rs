@@ -107,4 +107,10 @@ impl KeyId {
         let text: String = "key_".chars().chain(random.iter().map(|byte| char::from(*byte))).collect();
         Ok(Self(text.into()))
     }
+
+    /// The id of keys that only a test knows.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn of_a_test() -> Self {
+        Self("key_test".into())
+    }
 }

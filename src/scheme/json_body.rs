@@ -22,7 +22,7 @@ use super::json_fields::{self, Fields, Names};
 use super::replay::{self, Budget, Rebuild, Replay};
 use super::{BodyInterest, Describe, Scheme, single};
 use crate::credentials::{Credentials, Head};
-use crate::description::{Challenge, SchemeInfo, Words};
+use crate::description::{Challenge, SchemeInfo, Words, is_token};
 use crate::error::{AuthError, AuthErrorKind, ConfigError};
 
 /// Reads `apiKey`, `userId` and `projectId` from a JSON body (R2 to R7).
@@ -253,31 +253,49 @@ impl fmt::Debug for JsonBody {
     }
 }
 
-enum JsonType {
+pub(crate) enum JsonType {
     Utf8,
     OtherCharset,
     Other,
 }
 
-/// What axum's `Json` takes for JSON, but for other charsets, which it overlooks: they would be read wrongly.
-fn json_type(value: &HeaderValue) -> JsonType {
-    let Ok(text) = value.to_str() else { return JsonType::Other };
-    let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
+/// What axum's `Json` takes for JSON, but for other charsets, which it overlooks: they would be read wrongly. A value
+/// that two readers could read differently (tabs, two types merged into one line, broken parameters) is of no type.
+pub(crate) fn json_type(value: &HeaderValue) -> JsonType {
+    let Some(text) = value.to_str().ok().filter(|text| !text.contains('\t')) else { return JsonType::Other };
+    let (essence, mut parameters) = text.split_once(';').unwrap_or((text, ""));
     let Some((kind, subtype)) = essence.trim_matches(' ').split_once('/') else { return JsonType::Other };
     let subtype = subtype.to_ascii_lowercase();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
-    let json = subtype == "json" || subtype.strip_suffix("+json").is_some_and(|vendor| !vendor.is_empty());
-    if !kind.eq_ignore_ascii_case("application") || !json || !subtype.bytes().all(plain) {
+    // gRPC frames its messages, whatever they are made of.
+    let vendor = |vendor: &str| !vendor.is_empty() && !vendor.starts_with("grpc");
+    let json = subtype == "json" || subtype.strip_suffix("+json").is_some_and(vendor);
+    if !kind.eq_ignore_ascii_case("application") || !json || !is_token(&subtype) {
         return JsonType::Other;
     }
-    for parameter in parameters.split(';') {
-        let Some((name, value)) = parameter.split_once('=') else {
-            if parameter.bytes().all(|byte| byte == b' ') { continue } else { return JsonType::Other }
-        };
-        let charset = name.trim_matches(' ').eq_ignore_ascii_case("charset");
-        if charset && !value.trim_matches([' ', '"']).eq_ignore_ascii_case("utf-8") {
-            return JsonType::OtherCharset;
+    let mut found = JsonType::Utf8;
+    loop {
+        parameters = parameters.trim_start_matches([' ', ';']);
+        if parameters.is_empty() {
+            return found;
         }
+        let Some((name, value, rest)) = parameter(parameters) else { return JsonType::Other };
+        if name.eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8") {
+            found = JsonType::OtherCharset;
+        }
+        parameters = rest;
     }
-    JsonType::Utf8
+}
+
+/// A media type's first parameter, without quotes, and what follows it (RFC 9110 section 5.6.6).
+fn parameter(text: &str) -> Option<(&str, &str, &str)> {
+    let (name, after) = text.split_once('=')?;
+    let (value, rest) = match after.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"').filter(|(value, _)| !value.contains('\\'))?,
+        None => {
+            let (value, rest) = after.split_at(after.find([';', ' ']).unwrap_or(after.len()));
+            (is_token(value).then_some(value)?, rest)
+        }
+    };
+    let rest = rest.trim_start_matches(' ');
+    (is_token(name) && (rest.is_empty() || rest.starts_with(';'))).then_some((name, value, rest))
 }

@@ -150,7 +150,10 @@ impl Visitor<'_> for MemberName<'_> {
         f.write_str("a name")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Member, E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Member, E> {
+        if text.starts_with(PRIVATE) {
+            return Err(E::custom("a name of the parser's own"));
+        }
         let names = &self.0.0;
         if let Some(which) = names.iter().position(|name| *name.exact == *text) {
             return Ok(Member::Exact(which));
@@ -240,9 +243,71 @@ impl<'de> Visitor<'de> for StrictSkip {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while members.next_key_seed(Self)?.is_some() {
+        while let Some(is_number) = members.next_key_seed(SkippedName)? {
+            if is_number {
+                members.next_value_seed(SkippedNumber)?;
+                // `Value` makes a number of it, and looks at no more.
+                return match members.next_key_seed(SkippedName)? {
+                    Some(_) => Err(A::Error::custom("more than a number")),
+                    None => Ok(()),
+                };
+            }
             members.next_value_seed(Self)?;
         }
         Ok(())
+    }
+}
+
+/// How the names begin by which serde_json talks to itself, once another crate switches features of it on: `Value` makes
+/// something else of an object that has one. axum's `json` switches on `raw_value`.
+const PRIVATE: &str = "$serde_json::private::";
+
+/// The name of a member that is passed over: whether it says that a number follows (`arbitrary_precision`).
+struct SkippedName;
+
+impl<'de> DeserializeSeed<'de> for SkippedName {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for SkippedName {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<bool, E> {
+        match text.strip_prefix(PRIVATE) {
+            None => Ok(false),
+            Some("Number") => Ok(true),
+            Some(_) => Err(E::custom("a name of the parser's own")),
+        }
+    }
+}
+
+/// The text of a number, as `arbitrary_precision` hands it on.
+struct SkippedNumber;
+
+impl<'de> DeserializeSeed<'de> for SkippedNumber {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for SkippedNumber {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        text.parse::<serde_json::Number>().map(drop).map_err(|_| E::custom("not a number"))
     }
 }

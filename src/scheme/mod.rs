@@ -34,6 +34,9 @@ pub use self::json_body::JsonBody;
 pub use self::or::Or;
 pub use self::replay::{Rebuild, Replay};
 
+#[cfg(feature = "manage")]
+pub(crate) use self::json_body::{JsonType, json_type};
+
 /// A scheme whose credentials stand in the head of a request.
 ///
 /// ```
@@ -195,7 +198,8 @@ fn single<'r>(headers: &'r HeaderMap, name: &HeaderName) -> Result<Option<&'r He
 /// The text of a value of visible ASCII, not empty and not trimmed.
 fn visible(value: &HeaderValue) -> Option<&str> {
     let bytes = value.as_bytes();
-    let visible = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic);
+    // Without stopping at the first that is not, so that many are compared at a time.
+    let visible = !bytes.is_empty() && bytes.iter().fold(true, |all, byte| all & byte.is_ascii_graphic());
     visible.then(|| str::from_utf8(bytes).ok()).flatten()
 }
 

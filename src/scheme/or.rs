@@ -29,10 +29,15 @@ impl<L: Describe, R: Describe> Describe for Or<L, R> {
 
 impl<B: Send, L: Scheme<B>, R: Scheme<B>> Scheme<B> for Or<L, R> {
     fn read_head<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, AuthError> {
-        match (self.left.read_head(head), self.right.read_head(head)) {
-            (Ok(None), other) | (other, Ok(None)) => other,
-            (Ok(Some(left)), _) => Err(AuthError::new(AuthErrorKind::ConflictingCredentials, left.scheme())),
-            (Err(left), _) => Err(left.of_kind(AuthErrorKind::ConflictingCredentials)),
+        // Mostly one of them has nothing to say, and then the other's answer is passed on as it stands.
+        let right = self.right.read_head(head);
+        if let Ok(None) = right {
+            return self.left.read_head(head);
+        }
+        match self.left.read_head(head) {
+            Ok(None) => right,
+            Ok(Some(left)) => Err(AuthError::new(AuthErrorKind::ConflictingCredentials, left.scheme())),
+            Err(left) => Err(left.of_kind(AuthErrorKind::ConflictingCredentials)),
         }
     }
 

@@ -12,27 +12,31 @@
 //!
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
 
+mod accounts;
+mod deadline;
 mod memory;
 mod parts;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::access::{Role, Standing};
+use crate::access::Standing;
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
 
+pub use self::accounts::{Accounts, Member, MemberRole};
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteStore;
+
+pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};
 
 /// Finds keys: the one question that every request asks.
 ///
@@ -104,6 +108,11 @@ pub struct Project {
 ///
 /// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
 #[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `KeyLedger`",
+    note = "`MemoryStore` and `SqliteStore` are; a ledger of your own implements its five methods",
+    note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
+)]
 pub trait KeyLedger: Send + Sync + 'static {
     /// Adds a key under a policy, which is kept by the same transaction (R30, R33). The present is `key.created_at`.
     ///
@@ -193,95 +202,6 @@ impl KeyQuery {
     pub fn selects(&self, key: &KeyRecord) -> bool {
         self.environment.is_none_or(|environment| key.environment == environment)
             && self.active_at.is_none_or(|now| key.is_active(now))
-    }
-}
-
-/// People and projects of the built-in directory: accounts with one owner each, members with a role and a list of
-/// projects (R18 to R23).
-///
-/// Each user belongs to one account, and projects are named within their account: two accounts may both have a `p1`.
-/// What changes here is seen by the next request.
-#[async_trait]
-pub trait Accounts: Send + Sync + 'static {
-    /// Makes an account with its owner.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::Conflict`] if the account exists or the owner belongs to one, [`LedgerError::Invalid`] if
-    /// `account` is not an id (1 to 128 of `A-Z a-z 0-9 . _ : @ -`), [`LedgerError::Store`].
-    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError>;
-
-    /// Makes a project. Ids of deleted projects are not used again: their keys would come back.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::NotFound`] without the account, [`LedgerError::Conflict`] if the id is or was taken,
-    /// [`LedgerError::Store`].
-    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError>;
-
-    /// Deletes a project. Its keys stay and are refused with 403 (R26).
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
-    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError>;
-
-    /// Adds a member to an account, or changes what a member may do: role and list of projects are replaced.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::NotFound`] without the account or a project, [`LedgerError::Conflict`] if the user is an owner or
-    /// belongs to another account, [`LedgerError::Store`].
-    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError>;
-
-    /// Removes a member from an account, and revokes their keys for good: they do not come back with the person.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Conflict`] for the owner (transfer the account first),
-    /// [`LedgerError::Store`].
-    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError>;
-
-    /// Makes a member the owner; the owner before becomes a member with `access`.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::NotFound`] if `to` is no member (the owner is none) or a project is not the account's,
-    /// [`LedgerError::Store`].
-    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError>;
-
-    /// Suspends an account, so that every key of its people is refused with 401, or lifts that.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
-    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError>;
-}
-
-/// What a member of an account may do, and where (R19, R20).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Whether the member may write.
-    pub role: MemberRole,
-    /// The projects that the member may access.
-    pub projects: BTreeSet<ProjectId>,
-}
-
-/// The documents' `FULL` and `READONLY`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemberRole {
-    /// Reads and writes (R19).
-    Full,
-    /// Reads (R20).
-    ReadOnly,
-}
-
-impl From<MemberRole> for Role {
-    fn from(role: MemberRole) -> Self {
-        match role {
-            MemberRole::Full => Self::Full,
-            MemberRole::ReadOnly => Self::ReadOnly,
-        }
     }
 }
 

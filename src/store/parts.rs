@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Directory, KeyStore, Project, StoreError};
+use super::{Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Project, StoreError};
 use crate::access::{Role, Standing};
-use crate::key::{KeyDigest, ProjectId, UserId};
-use crate::record::KeyRecord;
+use crate::clock::Timestamp;
+use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{FreshKey, KeyRecord};
 
 /// A key store for an API that has no projects, said out loud: every owner of a key is in good standing and owns
 /// what there is; a named project is refused with 403.
@@ -30,7 +31,7 @@ impl<K: KeyStore> KeyStore for NoProjects<K> {
 }
 
 #[async_trait]
-impl<K: KeyStore> Directory for NoProjects<K> {
+impl<K: Send + Sync + 'static> Directory for NoProjects<K> {
     async fn standing(&self, _user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
         Ok(without_projects(project))
     }
@@ -61,7 +62,7 @@ impl<K: KeyStore, D: Directory> KeyStore for (K, D) {
 }
 
 #[async_trait]
-impl<K: KeyStore, D: Directory> Directory for (K, D) {
+impl<K: Send + Sync + 'static, D: Directory> Directory for (K, D) {
     async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
         self.1.standing(user, project).await
     }
@@ -100,3 +101,45 @@ impl<D: Directory + ?Sized> Directory for Arc<D> {
         Directory::warm(&**self, user, project)
     }
 }
+
+/// Passes a ledger through: what is put together from parts is managed like what it holds.
+macro_rules! pass_ledger_through {
+    ($this:ident => $ledger:expr; impl[$($generics:tt)*] for $whole:ty) => {
+        #[async_trait]
+        impl<$($generics)*> KeyLedger for $whole {
+            async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
+                let $this = self;
+                $ledger.insert(key, policy).await
+            }
+
+            async fn replace(
+                &self,
+                old: &KeyId,
+                fresh: FreshKey,
+                old_ends: Timestamp,
+            ) -> Result<KeyRecord, LedgerError> {
+                let $this = self;
+                $ledger.replace(old, fresh, old_ends).await
+            }
+
+            async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
+                let $this = self;
+                $ledger.revoke(id, now).await
+            }
+
+            async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+                let $this = self;
+                $ledger.get(id).await
+            }
+
+            async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+                let $this = self;
+                $ledger.list(owner, query).await
+            }
+        }
+    };
+}
+
+pass_ledger_through!(whole => whole.0; impl[K: KeyLedger] for NoProjects<K>);
+pass_ledger_through!(whole => whole.0; impl[K: KeyLedger, D: Send + Sync + 'static] for (K, D));
+pass_ledger_through!(whole => (**whole); impl[K: KeyLedger + ?Sized] for Arc<K>);

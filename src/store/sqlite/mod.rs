@@ -78,6 +78,7 @@ impl SqliteStore {
     }
 
     fn open_blocking(path: PathBuf) -> Result<Self, Failure> {
+        let path = open::location(&path)?;
         let writer = open::writer(&path)?;
         let readers = (0..READERS).map(|_| open::reader(&path)).collect::<Result<Vec<_>, _>>()?;
         let start =

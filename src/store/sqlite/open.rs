@@ -1,6 +1,6 @@
 //! Opens the file: makes it if there is none, brings it up to date, and refuses what is not ours.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,15 @@ const READER: &str = "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0; PRA
 
 /// More than there are statements, so that each is prepared once.
 const STATEMENTS: usize = 64;
+
+/// Where the file is, whatever the working directory becomes.
+pub(super) fn location(path: &Path) -> Result<PathBuf, Failure> {
+    if path.as_os_str() == ":memory:" {
+        // Each connection would have a database of its own.
+        return Err(StoreError::failed(OpenError::NoLog).into());
+    }
+    Ok(std::path::absolute(path).map_err(StoreError::failed)?)
+}
 
 /// The connection that writes, on a file that is up to date.
 pub(super) fn writer(path: &Path) -> Result<Connection, Failure> {

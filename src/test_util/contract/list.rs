@@ -18,13 +18,13 @@ pub(super) async fn lists_are_ordered_and_paged<S: KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
     assert!(ids(&**store, &names, "u", &KeyQuery::default()).await.is_empty());
     // Neither in the order of time nor of ids; of equal times, capital letters come before small ones.
-    let made = [("d", 3), ("b", 1), ("B", 1), ("z", 0), ("a", 3), ("C", 2)];
+    let made = [("d", 3), ("b", 1), ("B", 1), ("z", 0), ("a", 3), ("C", 1)];
     for (name, age) in made {
         let key = KeyRecord { created_at: later(age), ..names.key(name, "u") };
         ok(store.insert(key, MANY).await);
     }
     ok(store.insert(names.key("other", "U"), MANY).await);
-    let all: Vec<_> = ["z", "B", "b", "C", "a", "d"].map(|name| names.id(name)).into();
+    let all: Vec<_> = ["z", "B", "C", "b", "a", "d"].map(|name| names.id(name)).into();
     assert_eq!(ids(&**store, &names, "u", &KeyQuery::default()).await, all, "oldest first, then by id");
 
     for limit in 1..=7 {

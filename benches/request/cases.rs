@@ -1,0 +1,300 @@
+//! What is measured: a router behind each layer, and the requests it gets.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body::{Frame, SizeHint};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Scheme};
+use tower_api_key::{ApiKeyAuth, Endpoints};
+use tower_http::auth::AsyncRequireAuthorizationLayer;
+
+use crate::others::{Authorize, Minimal, MinimalJson, middleware};
+use crate::world::{MANY, ONE, World};
+
+type Make = Box<dyn Fn() -> Subject>;
+
+/// One line of the tables.
+pub struct Case {
+    pub table: &'static str,
+    pub subject: &'static str,
+    /// What is special about its requests.
+    pub variant: &'static str,
+    /// Put off: it may take a hundred thousand keys.
+    pub make: Make,
+    /// What it answers.
+    pub status: StatusCode,
+    /// How often it must compute a SHA-256.
+    pub hashes: u64,
+}
+
+impl Case {
+    pub fn name(&self) -> String {
+        if self.variant.is_empty() {
+            self.subject.to_owned()
+        } else {
+            format!("{}, {}", self.subject, self.variant)
+        }
+    }
+}
+
+/// A router and the requests it gets, by turn.
+pub struct Subject {
+    pub app: Router,
+    pub request: Box<dyn Fn(usize) -> Request<Body>>,
+}
+
+/// What the others of a table are compared with.
+pub const BARE: &str = "bare axum";
+pub const MINIMAL: &str = "hand-written minimal layer";
+
+pub fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    accepted(&mut cases, "GET, key in a header, 1 key", || &ONE);
+    refused(&mut cases);
+    accepted(&mut cases, "GET, key in a header, 100,000 keys", || &MANY);
+    for (table, size) in [
+        ("POST, JSON body of 200 B", 200),
+        ("POST, JSON body of 10 kB", 10_000),
+        ("POST, JSON body of 1 MB in frames of 64 kB", 1_000_000),
+    ] {
+        json(&mut cases, table, size);
+    }
+    cases
+}
+
+/// For the growth of the time per request with the number of keys.
+pub fn growing(table: &'static str, world: &'static World) -> Vec<Case> {
+    let mut cases = Vec::new();
+    accepted(&mut cases, table, move || world);
+    cases.truncate(5);
+    cases
+}
+
+fn accepted<W>(cases: &mut Vec<Case>, table: &'static str, world: W)
+where
+    W: Fn() -> &'static World + Copy + 'static,
+{
+    const IN_PROJECT: &str = "with a project";
+    let mut add = |subject, variant, layered: Layered, request: Headers| {
+        let make = Box::new(move || {
+            let world = world();
+            let app = layered(Router::new().route("/", get(|| async { "ok" })), world);
+            Subject { app, request: Box::new(move |turn| headed(request(world, turn))) }
+        });
+        let hashes = u64::from(subject != BARE);
+        cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes });
+    };
+    add(BARE, "", |app, _| app, bearer);
+    add(MINIMAL, "", |app, world| app.layer(Minimal(world.table.clone())), bearer);
+    let from_fn = |app: Router, world: &World| app.layer(from_fn_with_state(world.table.clone(), middleware));
+    add("axum `from_fn`", "", from_fn, bearer);
+    let require = |app: Router, world: &World| {
+        app.layer(AsyncRequireAuthorizationLayer::new(Authorize(world.table.clone())))
+    };
+    add("tower-http `AsyncRequireAuthorizationLayer`", "", require, bearer);
+    add("**`Bearer`**", "", of_bearer, bearer);
+    add("**three joined**", "", of_three, bearer);
+    add("**three joined**", "endpoints declared", of_three_with_endpoints, bearer);
+    add("**`Bearer`**", "key with an end", of_bearer, |world, _| vec![authorization(&world.ending)]);
+    add(BARE, IN_PROJECT, |app, _| app, pair);
+    add("**`ApiKeyHeader`**", IN_PROJECT, of_header, pair);
+    add("**three joined**", IN_PROJECT, of_three, pair);
+}
+
+fn refused(cases: &mut Vec<Case>) {
+    let mut add = |subject, variant, layered: Layered, request: Headers, hashes| {
+        let make = Box::new(move || {
+            let app = layered(Router::new().route("/", get(|| async { "ok" })), &ONE);
+            Subject { app, request: Box::new(move |turn| headed(request(&ONE, turn))) }
+        });
+        let status = if subject == BARE { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        cases.push(Case { table: "GET, refused, 1 key", subject, variant, make, status, hashes });
+    };
+    let minimal = |app: Router, world: &World| app.layer(Minimal(world.table.clone()));
+    add(BARE, "", |app, _| app, bearer, 0);
+    add(MINIMAL, "unknown key", minimal, |world, _| vec![authorization(&world.unknown)], 1);
+    add("**`Bearer`**", "unknown key", of_bearer, |world, _| vec![authorization(&world.unknown)], 1);
+    add("**`Bearer`**", "wrong checksum", of_bearer, |world, _| vec![authorization(&mistyped(world))], 0);
+    add("**`Bearer`**", "malformed key", of_bearer, |_, _| vec![authorization("sk_live_secret")], 0);
+    add("**`Bearer`**", "no key", of_bearer, |_, _| Vec::new(), 0);
+}
+
+fn json(cases: &mut Vec<Case>, table: &'static str, size: usize) {
+    let handled = |layered: Layered| {
+        layered(Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() })), &ONE)
+    };
+    let mut add = |subject, place, layered: Layered| {
+        let make = Box::new(move || {
+            let body = Bytes::from(object(&ONE, size, place));
+            Subject { app: handled(layered), request: Box::new(move |_| carrying(&body)) }
+        });
+        let let_in = subject == BARE || place != Place::Missing;
+        let status = if let_in { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        let hashes = u64::from(subject != BARE && let_in);
+        let variant = match place {
+            Place::First => "",
+            Place::Last => "fields last",
+            Place::Missing => "fields missing",
+        };
+        cases.push(Case { table, subject, variant, make, status, hashes });
+    };
+    add(BARE, Place::First, |app, _| app);
+    for place in [Place::First, Place::Last, Place::Missing] {
+        add(MINIMAL, place, |app, world| app.layer(MinimalJson(world.table.clone())));
+        add("**`JsonBody`**", place, |app, world| {
+            app.layer(ApiKeyAuth::new(world.store.clone(), JsonBody::default()))
+        });
+    }
+    let make = Box::new(move || {
+        let body = Bytes::from(object(&ONE, size, Place::Missing));
+        let request = move |_| {
+            let mut request = carrying(&body);
+            let (name, value) = authorization(ONE.key(0));
+            request.headers_mut().insert(name, value.parse().unwrap());
+            request
+        };
+        Subject { app: handled(of_three), request: Box::new(request) }
+    });
+    let (subject, variant) = ("**three joined**", "key in a header, body not read");
+    cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes: 1 });
+}
+
+type Layered = fn(Router, &World) -> Router;
+
+fn of_bearer(app: Router, world: &World) -> Router {
+    app.layer(ApiKeyAuth::new(world.store.clone(), Bearer::default()))
+}
+
+fn of_header(app: Router, world: &World) -> Router {
+    app.layer(ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default()))
+}
+
+fn of_three(app: Router, world: &World) -> Router {
+    app.layer(three(world))
+}
+
+fn of_three_with_endpoints(app: Router, world: &World) -> Router {
+    let endpoints = Endpoints::new()
+        .project_optional(Method::GET, "/")
+        .read(Method::POST, "/projects/status")
+        .public(Method::GET, "/health");
+    app.layer(three(world).endpoints(endpoints).unwrap())
+}
+
+fn three(world: &World) -> ApiKeyAuth<impl Scheme<Body> + Clone + use<>> {
+    ApiKeyAuth::new(world.store.clone(), Bearer::default())
+        .or(ApiKeyHeader::default())
+        .or(JsonBody::default())
+}
+
+type Headers = fn(&World, usize) -> Vec<(&'static str, String)>;
+
+fn authorization(key: &str) -> (&'static str, String) {
+    ("authorization", format!("Bearer {key}"))
+}
+
+fn bearer(world: &World, turn: usize) -> Vec<(&'static str, String)> {
+    vec![authorization(world.key(turn))]
+}
+
+fn pair(world: &World, turn: usize) -> Vec<(&'static str, String)> {
+    vec![("x-api-key", world.key(turn).to_owned()), ("x-project-id", "p1".to_owned())]
+}
+
+/// The first key with one character changed.
+fn mistyped(world: &World) -> String {
+    let (start, last) = world.key(0).split_at(46);
+    format!("{start}{}", if last == "0" { "1" } else { "0" })
+}
+
+/// A request with what a browser or an HTTP library sends along.
+fn headed(headers: Vec<(&'static str, String)>) -> Request<Body> {
+    let builder = Request::builder()
+        .uri("/")
+        .header("host", "api.example.com")
+        .header("user-agent", "curl/8.5.0")
+        .header("accept", "*/*");
+    let builder = headers.into_iter().fold(builder, |builder, (name, value)| builder.header(name, value));
+    builder.body(Body::empty()).unwrap()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    First,
+    Last,
+    Missing,
+}
+
+/// An object of about `size` bytes, of numbers, strings and all else.
+fn object(world: &World, size: usize, place: Place) -> String {
+    let credentials =
+        format!(r#""apiKey":"{}","userId":"user_0000000000000000","projectId":"p1""#, world.key(0));
+    let mut members = Vec::new();
+    let mut len = credentials.len() + 2;
+    for number in 0.. {
+        let member = format!(
+            r#""item{number}":{{"id":{number},"title":"A line of \"words\"","tags":["a","b"],"price":12.5,"ok":true}}"#
+        );
+        len += member.len() + 1;
+        if len > size {
+            break;
+        }
+        members.push(member);
+    }
+    if len > size {
+        members
+            .push(format!(r#""rest":"{}""#, "-".repeat(size.saturating_sub(members.join(",").len() + 114))));
+    }
+    match place {
+        Place::First => members.insert(0, credentials),
+        Place::Last => members.push(credentials),
+        Place::Missing => members.push(format!(r#""other":"{}""#, "-".repeat(credentials.len() - 10))),
+    }
+    format!("{{{}}}", members.join(","))
+}
+
+fn carrying(body: &Bytes) -> Request<Body> {
+    let mut rest = body.clone();
+    let mut frames = VecDeque::new();
+    while !rest.is_empty() {
+        frames.push_back(rest.split_to(rest.len().min(64 << 10)));
+    }
+    let request = Request::builder()
+        .method("POST")
+        .uri("/")
+        .header("host", "api.example.com")
+        .header("content-type", "application/json")
+        .header("content-length", body.len());
+    request.body(Body::new(Frames(frames))).unwrap()
+}
+
+/// A body as a connection yields it: its length is known, its frames come one after another.
+struct Frames(VecDeque<Bytes>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|data| data.len() as u64).sum())
+    }
+}

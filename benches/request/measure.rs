@@ -1,0 +1,161 @@
+//! Instructions and allocations by callgrind, times by a clock.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use tower::Service as _;
+use tower_api_key::KeyDigest;
+
+use crate::cases::{Case, Subject};
+use crate::world::at_once;
+
+/// From the call to the finished response.
+#[inline(always)]
+fn answer(app: &mut Router, request: Request<Body>) -> Response<Body> {
+    match at_once(app.call(black_box(request))) {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// The part of the process that callgrind counts: it goes by this function's name.
+#[inline(never)]
+fn counted(app: &mut Router, request: Request<Body>) -> Response<Body> {
+    black_box(answer(app, request))
+}
+
+/// The same for one hash. (Its own module: functions that are counted have one name.)
+mod hash {
+    #[inline(never)]
+    pub(super) fn counted(key: &str) -> super::KeyDigest {
+        super::black_box(super::KeyDigest::of(super::black_box(key)))
+    }
+}
+
+const COUNTED: [&str; 4] = [
+    "request::measure::counted",
+    "request::measure::counted::h*",
+    "request::measure::hash::counted",
+    "request::measure::hash::counted::h*",
+];
+
+/// The case that is one hash and nothing else.
+pub const HASH: &str = "one hash";
+
+const WARM_UP: usize = 3;
+const TURNS: usize = 10;
+
+/// What runs under callgrind.
+pub fn count(case: &Case) {
+    let Subject { mut app, request } = (case.make)();
+    for turn in 0..WARM_UP {
+        let response = answer(&mut app, request(turn));
+        assert_eq!(response.status(), case.status, "{}: {}", case.table, case.name());
+    }
+    for turn in 0..TURNS {
+        drop(counted(&mut app, request(turn)));
+    }
+}
+
+pub fn count_hash() {
+    const KEY: &str = "sk_live_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabc";
+    black_box(KeyDigest::of(KEY));
+    for _ in 0..TURNS {
+        hash::counted(KEY);
+    }
+}
+
+/// What one request costs, as callgrind counts it.
+#[derive(Clone, Copy)]
+pub struct Counts {
+    pub instructions: u64,
+    pub allocations: u64,
+}
+
+pub fn valgrind_is_there() -> bool {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    valgrind.status().is_ok_and(|status| status.success())
+}
+
+/// Runs this program again, under callgrind, for one case.
+pub fn callgrind(case: &str) -> Counts {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("callgrind.out");
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args([
+        "--tool=callgrind",
+        "--quiet",
+        "--dump-instr=yes",
+        "--compress-strings=no",
+        "--compress-pos=no",
+    ]);
+    valgrind.arg(format!("--callgrind-out-file={}", out.display()));
+    valgrind.args(COUNTED.map(|name| format!("--toggle-collect={name}")));
+    valgrind.arg(std::env::current_exe().unwrap()).args(["--count", case]);
+    assert!(valgrind.status().unwrap().success(), "{case} failed under callgrind");
+    read(&out)
+}
+
+/// The file says for each function, address by address, what was counted there.
+fn read(out: &Path) -> Counts {
+    const ALLOCATE: [&str; 4] = ["fn=malloc", "fn=calloc", "fn=realloc", "fn=posix_memalign"];
+    let text = std::fs::read_to_string(out).unwrap();
+    let (mut instructions, mut entries, mut function) = (0, HashMap::new(), "");
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(total) = line.strip_prefix("totals: ") {
+            instructions = total.parse().unwrap();
+        } else if line.starts_with("fn=") {
+            function = line;
+        } else if line.starts_with("calls=") {
+            // What was counted in the function that is called: said there, too.
+            lines.next();
+        } else if let Some(counted) = line.strip_prefix("0x").filter(|_| ALLOCATE.contains(&function)) {
+            let [address, _, count] = counted.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let address = u64::from_str_radix(address, 16).unwrap();
+            entries.entry((function, address)).or_insert(count.parse::<u64>().unwrap());
+        }
+    }
+    // A function's first instruction is executed once a call.
+    let first = |name| entries.iter().filter(|((function, _), _)| *function == name).min();
+    let allocations: u64 = ALLOCATE.into_iter().filter_map(first).map(|(_, count)| count).sum();
+    let turns = TURNS as u64;
+    Counts { instructions: instructions / turns, allocations: allocations / turns }
+}
+
+/// The median time of a request for each case, in batches that take turns, so that what else the machine does hits
+/// all alike.
+pub fn times(cases: &[&Case], span: Duration) -> Vec<Duration> {
+    let mut subjects: Vec<Subject> = cases.iter().map(|case| (case.make)()).collect();
+    let mut samples = vec![Vec::new(); cases.len()];
+    // Small enough for requests and answers to stay in the caches.
+    const BATCH: usize = 32;
+    let start = Instant::now();
+    let mut batch = 0;
+    while start.elapsed() < span * u32::try_from(cases.len()).unwrap() || batch < 10 {
+        for (index, (subject, samples)) in subjects.iter_mut().zip(&mut samples).enumerate() {
+            // Each case is at other keys than those before it, which have just brought theirs into the caches.
+            let first = batch * BATCH + index * 10_007;
+            let requests: Vec<_> = (first..first + BATCH).map(&subject.request).collect();
+            let mut answers = Vec::with_capacity(BATCH);
+            let start = Instant::now();
+            for request in requests {
+                answers.push(answer(&mut subject.app, request));
+            }
+            samples.push(start.elapsed() / u32::try_from(BATCH).unwrap());
+        }
+        batch += 1;
+    }
+    let median = |samples: &mut Vec<Duration>| {
+        samples.sort_unstable();
+        samples[samples.len() / 2]
+    };
+    samples.iter_mut().map(median).collect()
+}

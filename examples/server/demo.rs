@@ -1,0 +1,202 @@
+//! Two accounts, their people, projects and keys.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+use tower_api_key::store::{LedgerError, Member, MemberRole, Project};
+use tower_api_key::{
+    Accounts as _, ApiKey, Environment, KeyFormat, KeyId, KeyLedger as _, KeyPolicy, KeyQuery, KeyRecord,
+    Keyring, NewKey, ProjectId, SqliteStore, Timestamp, UserId,
+};
+
+use crate::Failure;
+
+/// The keys that were made: their name in the fixture, what they are, and the text, which exists only here.
+pub(crate) struct Demo {
+    keys: Vec<(&'static str, &'static str, ApiKey)>,
+}
+
+/// Makes the demo. A start that was broken off is no obstacle: what it made is used, and its keys are revoked.
+pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring) -> Result<Demo, Failure> {
+    let user = UserId::new;
+    let (alice, bob, carol, dave) = (user("alice")?, user("bob")?, user("carol")?, user("dave")?);
+    unless_made(store.create_account("A", &alice).await)?;
+    unless_made(store.create_account("B", &dave).await)?;
+    for (account, id, name) in [
+        ("A", "p1", "Project 1"),
+        ("A", "p2", "Project 2"),
+        ("A", "p3", "Project 3"),
+        ("B", "q1", "Project Q"),
+    ] {
+        let project = Project { id: ProjectId::new(id)?, name: name.to_owned() };
+        unless_made(store.create_project(account, &project).await)?;
+    }
+    let p1 = ProjectId::new("p1")?;
+    for (member, role) in [(&bob, MemberRole::Full), (&carol, MemberRole::ReadOnly)] {
+        store.set_member("A", member, &Member { role, projects: BTreeSet::from([p1.clone()]) }).await?;
+    }
+    for owner in [&alice, &bob, &carol, &dave] {
+        let mut all = KeyQuery::default();
+        all.limit = u32::MAX;
+        for key in keyring.list(owner, &all).await? {
+            keyring.revoke(&key.id).await?;
+        }
+    }
+
+    let mut keys = Vec::new();
+    for (name, what, new) in [
+        ("alice", "owner of account A", NewKey::user_level(alice.clone(), "Alice's key")),
+        (
+            "alice_test",
+            "hers for tests",
+            NewKey::user_level(alice.clone(), "Alice's test key").environment(Environment::Test),
+        ),
+        ("bob", "FULL on p1", NewKey::user_level(bob, "Bob's key")),
+        ("carol", "READONLY on p1", NewKey::user_level(carol, "Carol's key")),
+        ("alice_p1", "alice's for p1 only", NewKey::project_level(alice.clone(), "Alice's key for p1", p1)),
+        ("dave", "owner of account B", NewKey::user_level(dave, "Dave's key")),
+    ] {
+        keys.push((name, what, keyring.issue(new).await?.into_parts().0));
+    }
+    keys.push(("expired", "was alice's", expired(store, &alice).await?));
+    let revoked = keyring.issue(NewKey::user_level(alice, "Alice's revoked key")).await?;
+    keyring.revoke(revoked.id()).await?;
+    keys.push(("revoked", "was alice's", revoked.into_parts().0));
+    Ok(Demo { keys })
+}
+
+fn unless_made(made: Result<(), LedgerError>) -> Result<(), LedgerError> {
+    match made {
+        Err(LedgerError::Conflict) => Ok(()),
+        other => other,
+    }
+}
+
+/// A key that expired in 2001. A keyring issues none such, so it is entered as if imported.
+async fn expired(store: &SqliteStore, owner: &UserId) -> Result<ApiKey, Failure> {
+    let (format, environment) = (KeyFormat::default(), Environment::Live);
+    let key = format.generate(environment)?;
+    // Its own id even if the start is repeated.
+    let id = KeyId::new(format!("key_expired_{}", Timestamp::from(SystemTime::now()).as_micros()))?;
+    let mut record = KeyRecord::new(id, key.digest(), owner.clone(), Timestamp::from_secs(978_307_200));
+    record.expires_at = Some(Timestamp::from_secs(1_000_000_000));
+    record.name = "Alice's expired key".to_owned();
+    record.prefix = format.prefix(environment).to_owned();
+    let text = key.expose_secret();
+    record.last4 = text.get(text.len() - 4..).unwrap_or_default().to_owned();
+    store.insert(record, KeyPolicy::Multiple { max: 100 }).await?;
+    Ok(key)
+}
+
+impl Demo {
+    fn key(&self, name: &str) -> &str {
+        let found = self.keys.iter().find(|(key, ..)| *key == name);
+        found.map_or("", |(.., key)| key.expose_secret())
+    }
+
+    /// Writes the demo for scripts to read: whole or not at all, and for its owner's eyes only.
+    pub(crate) fn write_fixture(&self, path: &Path, address: &str) -> io::Result<()> {
+        let keys: Map<String, Value> =
+            self.keys.iter().map(|(name, _, key)| ((*name).to_owned(), key.expose_secret().into())).collect();
+        let fixture = json!({
+            "address": address,
+            "accounts": {
+                "A": {
+                    "owner": "alice",
+                    "members": {
+                        "bob": {"role": "FULL", "projects": ["p1"]},
+                        "carol": {"role": "READONLY", "projects": ["p1"]},
+                    },
+                    "projects": ["p1", "p2", "p3"],
+                },
+                "B": {"owner": "dave", "members": {}, "projects": ["q1"]},
+            },
+            "keys": keys,
+        });
+        let mut unfinished = path.to_owned().into_os_string();
+        unfinished.push(".unfinished");
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&unfinished)?;
+        file.write_all(format!("{fixture:#}\n").as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
+    }
+
+    /// Shows the keys, and what to try with them.
+    pub(crate) fn print(&self, url: &str) {
+        println!("\nThe demo keys. They are shown this once:\n");
+        for (name, what, key) in &self.keys {
+            println!("  {name:<10}  {}  {what}", key.expose_secret());
+        }
+        let json = |path: &str, key: &str, user: &str, project: &str, more: &str| {
+            println!("curl -X POST {url}{path} \\\n  -H 'Content-Type: application/json' \\");
+            println!(
+                r#"  -d '{{"apiKey": "{}", "userId": "{user}", "projectId": "{project}"{more}}}'"#,
+                self.key(key)
+            );
+        };
+        let upload = r#", "fileUrl": "https://storage.example.com/build.zip""#;
+        println!("\nTry, in this order:\n");
+        println!("# 200, with the key in the body");
+        json("/pixelStripeApi/projects/upload-file", "alice", "alice", "p1", upload);
+        println!("# 200, because status only reads");
+        json("/pixelStripeApi/projects/status", "carol", "carol", "p1", "");
+        println!("# 403 Forbidden, because carol is READONLY");
+        json("/pixelStripeApi/projects/upload-file", "carol", "carol", "p1", upload);
+        println!("# 403 Forbidden, because bob has no access to p2");
+        json("/pixelStripeApi/projects/status", "bob", "bob", "p2", "");
+        println!("# 401 Invalid User");
+        json("/pixelStripeApi/projects/status", "alice", "bob", "p1", "");
+        println!("# 401 Unauthorized: Invalid API Key");
+        json("/pixelStripeApi/projects/status", "revoked", "alice", "p1", "");
+
+        let header = |path: &str, key: &str, more: &str| {
+            println!("curl {url}{path} -H 'X-API-Key: {}'{more}", self.key(key));
+        };
+        println!("# 200, with the key in a header");
+        header("/api/v1/validate", "alice", "");
+        println!("# 200");
+        header("/api/v1/projects", "bob", "");
+        println!("# 200");
+        header("/api/v1/sites", "alice", " -H 'X-Project-ID: p1'");
+        println!("# 200, because the key is for p1 alone");
+        header("/api/v1/projects/p1", "alice_p1", "");
+        println!("# 403 Insufficient permissions");
+        header("/api/v1/projects/p2", "alice_p1", "");
+        println!("# 400 X-Project-ID header is required");
+        header("/api/v1/sites", "alice", "");
+        println!("# 401 Invalid API key");
+        header("/api/v1/validate", "expired", "");
+
+        let bearer = |method: &str, path: &str, key: &str, more: &str| {
+            println!("curl -X {method} {url}{path} -H 'Authorization: Bearer {}'{more}", self.key(key));
+        };
+        println!("# 200, with the key as a bearer token");
+        bearer("GET", "/v1/users/usr_123", "alice", "");
+        println!("# 200, and nothing is charged or persisted");
+        bearer("POST", "/v1/charges", "alice_test", r#" -d '{"amount": 100}'"#);
+        println!("# 200, with the keys that alice has");
+        bearer("GET", "/v1/api-keys", "alice", "");
+        println!("# 201, with a new key, which is shown once");
+        let new = r#" -H 'Content-Type: application/json' -d '{"name": "Production Key"}'"#;
+        bearer("POST", "/v1/api-keys", "alice", new);
+        println!("# 401 Missing or invalid API key\ncurl -X GET {url}/v1/api-keys");
+        println!("# 200, with any of the three");
+        bearer("POST", "/migrate/echo", "dave", "");
+        println!("# 400 More than one credential was sent");
+        let second = format!(" -H 'X-API-Key: {}'", self.key("dave"));
+        bearer("POST", "/migrate/echo", "dave", &second);
+        println!("# 200, without any\ncurl {url}/health");
+    }
+}

@@ -1,0 +1,170 @@
+//! The areas of the server, each behind its own layer.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, OriginalUri, Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::{
+    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, Role, SqliteStore, manage,
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::charges::Charges;
+
+pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
+    let app = Router::new()
+        .nest("/pixelStripeApi", in_the_body(&store)?)
+        .nest("/api/v1", in_a_header(&store)?)
+        .nest("/v1", as_a_bearer(&store, keyring, charges)?)
+        .merge(in_either(&store))
+        .route("/health", get(async || "ok\n"))
+        .fallback(not_found)
+        // A body that comes slowly holds its connection no longer than this.
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(30)))
+        .layer(CatchPanicLayer::new());
+    Ok(app)
+}
+
+/// `{"apiKey", "userId", "projectId", ..}`. Every call is a `POST` here, and one of them only reads.
+fn in_the_body(store: &SqliteStore) -> Result<Router, ConfigError> {
+    let endpoints = Endpoints::new().read(Method::POST, "/pixelStripeApi/projects/status");
+    let auth = ApiKeyAuth::new(store.clone(), JsonBody::default()).endpoints(endpoints)?;
+    Ok(Router::new()
+        .route("/projects/upload-file", post(saw))
+        .route("/projects/status", post(saw))
+        .fallback(not_found)
+        .layer(auth))
+}
+
+/// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
+fn in_a_header(store: &SqliteStore) -> Result<Router, ConfigError> {
+    let endpoints = Endpoints::new()
+        .project_optional(Method::GET, "/api/v1/validate")
+        .project_optional(Method::GET, "/api/v1/projects");
+    let auth = ApiKeyAuth::new(store.clone(), ApiKeyHeader::default()).endpoints(endpoints)?;
+    Ok(Router::new()
+        .route("/validate", manage::validate())
+        .route("/projects", manage::projects(store.clone()))
+        .route("/projects/{id}", get(project))
+        .route("/sites", get(saw))
+        .fallback(not_found)
+        .layer(auth))
+}
+
+/// `Authorization: Bearer`, and the keys' own management.
+fn as_a_bearer(store: &SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
+    let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys");
+    let auth = ApiKeyAuth::new(store.clone(), Bearer::default()).endpoints(endpoints)?;
+    Ok(Router::new()
+        .route("/users/{id}", get(saw))
+        .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
+        .with_state(charges)
+        .nest("/api-keys", manage::api_keys(keyring))
+        .fallback(not_found)
+        .layer(auth))
+}
+
+/// For clients that move from one scheme to another. Two credentials in one request are refused.
+fn in_either(store: &SqliteStore) -> Router {
+    let auth =
+        ApiKeyAuth::new(store.clone(), Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
+    Router::new().route("/migrate/echo", any(saw)).route_layer(auth)
+}
+
+/// What a handler sees of a request.
+struct Seen(Value);
+
+impl<S: Send + Sync> FromRequest<S> for Seen {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let who =
+            Principal::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
+        let OriginalUri(uri) =
+            OriginalUri::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
+        let method = parts.method.to_string();
+        let body = Bytes::from_request(Request::from_parts(parts, body), state).await;
+        let body = body.map_err(IntoResponse::into_response)?;
+        let digest: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(json!({
+            "principal": shown(&who),
+            "method": method,
+            "path": uri.path(),
+            "body_len": body.len(),
+            "body_sha256": digest,
+        })))
+    }
+}
+
+/// All that a principal knows but its times.
+fn shown(who: &Principal) -> Value {
+    let role = match who.role() {
+        Role::Owner => "OWNER",
+        Role::Full => "FULL",
+        Role::ReadOnly => "READONLY",
+    };
+    json!({
+        "key_id": who.key_id().as_str(),
+        "key_name": who.key_name(),
+        "user_id": who.user_id().as_str(),
+        "level": who.level().as_str(),
+        "project_id": who.project().map(ProjectId::as_str),
+        "role": role,
+        "environment": who.environment().as_str(),
+        "scheme": who.scheme(),
+        "scopes": who.scopes(),
+        "metadata": who.metadata(),
+    })
+}
+
+async fn saw(Seen(seen): Seen) -> Json<Value> {
+    Json(seen)
+}
+
+/// One project: the one that the request selected, and no other (C4-09).
+async fn project(who: Principal, Path(id): Path<String>, Seen(seen): Seen) -> Result<Json<Value>, AuthError> {
+    if who.project().is_some_and(|project| project.as_str() == id) {
+        Ok(Json(seen))
+    } else {
+        Err(who.forbidden())
+    }
+}
+
+async fn charge(
+    State(charges): State<Charges>,
+    who: Principal,
+    Seen(mut seen): Seen,
+) -> Result<Json<Value>, StatusCode> {
+    // What is charged is of no interest here; what was seen will do for finding it again.
+    let body_sha256 = seen["body_sha256"].as_str().unwrap_or_default().to_owned();
+    let charge = charges.charge(&who, body_sha256).await.map_err(failed)?;
+    seen["charge"] = charge;
+    Ok(Json(seen))
+}
+
+async fn list_charges(State(charges): State<Charges>, who: Principal) -> Result<Json<Value>, StatusCode> {
+    let list = charges.list(&who).await.map_err(failed)?;
+    Ok(Json(json!({"success": true, "data": list})))
+}
+
+fn failed(error: impl std::fmt::Display) -> StatusCode {
+    eprintln!("charges: {error}");
+    StatusCode::INTERNAL_SERVER_ERROR
+}
+
+async fn not_found() -> impl IntoResponse {
+    let body = json!({
+        "title": "Not found", "status": 404, "success": false, "message": "Not found", "error": "not_found",
+        "code": 404,
+    });
+    (StatusCode::NOT_FOUND, Json(body))
+}

@@ -1,0 +1,73 @@
+//! What `axum::serve` leaves out: a deadline for heads, and an end for those who do not end.
+
+use std::io;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+
+use crate::Failure;
+
+/// A head that is not here in this time ends its connection, and so does a connection that says nothing (C3-23).
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long requests that are on their way may take once the server was told to stop.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
+/// Serves until SIGTERM or ctrl-c, then answers what it has begun to answer.
+pub(crate) async fn serve(listener: TcpListener, app: Router) -> Result<(), Failure> {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(told_to_stop());
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    pause(&error).await;
+                    continue;
+                }
+            },
+            told = &mut stop => {
+                told?;
+                break;
+            }
+        };
+        let service = TowerToHyperService::new(app.clone());
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // Clients that go away are none of our errors.
+            let _ = connection.await;
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(LAST_REQUESTS, graceful.shutdown()).await.is_err() {
+        eprintln!("some connections did not end, and were cut off");
+    }
+    Ok(())
+}
+
+/// Out of file descriptors, say: nothing to end a server for, nor to try again at once.
+async fn pause(error: &io::Error) {
+    eprintln!("accept: {error}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[cfg(unix)]
+async fn told_to_stop() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn told_to_stop() -> io::Result<()> {
+    tokio::signal::ctrl_c().await
+}

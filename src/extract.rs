@@ -1,0 +1,69 @@
+//! axum's extractors: [`Principal`], and `Option<Principal>` for endpoints that are declared public.
+//!
+//! ```
+//! use tower_api_key::Principal;
+//!
+//! async fn mine(who: Principal) -> String {
+//!     format!("{} came with {}", who.user_id(), who.key_id())
+//! }
+//!
+//! async fn anybody(who: Option<Principal>) -> &'static str {
+//!     if who.is_some() { "you are known here" } else { "you are welcome all the same" }
+//! }
+//! # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(mine).post(anybody));
+//! ```
+//!
+//! A handler that refuses by itself returns an [`AuthError`], which [`Principal::forbidden`] makes.
+//!
+//! # Deployment caveat
+//!
+//! Both need [`ApiKeyAuth`](crate::ApiKeyAuth) outside of the handler. Without it they answer 500 and say so:
+//! `Option<Principal>` is `None` only where the layer itself let somebody in without a key.
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+
+use crate::error::AuthError;
+use crate::principal::{Nobody, Principal};
+use crate::render::{self, Unrendered};
+
+/// The handler needs a principal and there is none: the layer is missing, or the endpoint is public. A 500 that names
+/// the fix.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{}", render::MISSING_PRINCIPAL)]
+#[non_exhaustive]
+pub struct MissingPrincipal;
+
+impl IntoResponse for MissingPrincipal {
+    fn into_response(self) -> Response {
+        render::missing_principal()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Principal {
+    type Rejection = MissingPrincipal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MissingPrincipal> {
+        parts.extensions.get::<Self>().cloned().ok_or(MissingPrincipal)
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
+    type Rejection = MissingPrincipal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, MissingPrincipal> {
+        match parts.extensions.get::<Self>() {
+            Some(who) => Ok(Some(who.clone())),
+            None if parts.extensions.get::<Nobody>().is_some() => Ok(None),
+            None => Err(MissingPrincipal),
+        }
+    }
+}
+
+/// Rendered by the layer outside, like its own refusals; without one it is the bare status.
+impl IntoResponse for AuthError {
+    fn into_response(self) -> Response {
+        Unrendered::response(self)
+    }
+}

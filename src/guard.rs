@@ -1,0 +1,197 @@
+//! Guards for single routes, as layers: they narrow what [`Endpoints`](crate::endpoint::Endpoints) allows, and never
+//! widen it.
+//!
+//! They look at the [`Principal`] that [`ApiKeyAuth`](crate::ApiKeyAuth) left in the request. What they refuse looks
+//! exactly like what the layer itself refuses: the layer renders it.
+//!
+#![cfg_attr(feature = "axum", doc = "```")]
+#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+//! use axum::{Router, routing::post};
+//! use tower_api_key::guard::{RequireEnvironment, RequireScope};
+//! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::store::MemoryStore;
+//! use tower_api_key::{ApiKeyAuth, Environment};
+//!
+//! let app: Router = Router::new()
+//!     .route("/v1/payouts", post(async || "paid"))
+//!     .route_layer(RequireScope("payouts:write")) // 403 for keys without it
+//!     .route_layer(RequireEnvironment(Environment::Live)) // 403 for test keys (R55)
+//!     .layer(ApiKeyAuth::new(MemoryStore::new(), Bearer::default()));
+//! ```
+//!
+//! # Deployment caveat
+//!
+//! A guard needs the layer outside of it. Where there is no principal, because there is no layer or because the endpoint
+//! is declared public, every request gets a 500 that says so.
+
+use std::fmt;
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use crate::access::AccessClass;
+use crate::error::{AuthError, AuthErrorKind};
+use crate::key::Environment;
+use crate::principal::Principal;
+use crate::record::KeyLevel;
+use crate::render::{self, Unrendered};
+
+/// Lets in who may do what an endpoint of this class does (R20, R40); others get 403.
+///
+/// ```
+/// use tower_api_key::AccessClass;
+/// use tower_api_key::guard::RequireClass;
+///
+/// let guard = RequireClass(AccessClass::Write); // not for READONLY members, even if the method is GET
+/// # let _ = guard;
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a guard does nothing until it is added to a route"]
+pub struct RequireClass(pub AccessClass);
+
+/// Lets in keys that have this scope, spelled exactly so; others get 403.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a guard does nothing until it is added to a route"]
+pub struct RequireScope(pub &'static str);
+
+/// Lets in keys of this environment (R55); others get 403.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a guard does nothing until it is added to a route"]
+pub struct RequireEnvironment(pub Environment);
+
+/// What a guard demands of a principal. The guards of this module are all there are: one of your own reads the
+/// [`Principal`] from the request's extensions and answers as it likes.
+pub trait Guard: sealed::Demand {}
+
+mod sealed {
+    use crate::error::AuthErrorKind;
+    use crate::principal::Principal;
+
+    pub trait Demand {
+        /// Why this principal is not let in; `None` lets it in.
+        fn refuses(&self, who: &Principal) -> Option<AuthErrorKind>;
+    }
+}
+
+impl sealed::Demand for RequireClass {
+    fn refuses(&self, who: &Principal) -> Option<AuthErrorKind> {
+        if !who.role().allows(self.0) {
+            Some(AuthErrorKind::ReadOnly)
+        } else if self.0 == AccessClass::Manage && *who.level() != KeyLevel::User {
+            Some(AuthErrorKind::Forbidden)
+        } else {
+            None
+        }
+    }
+}
+
+impl sealed::Demand for RequireScope {
+    fn refuses(&self, who: &Principal) -> Option<AuthErrorKind> {
+        (!who.has_scope(self.0)).then_some(AuthErrorKind::MissingScope)
+    }
+}
+
+impl sealed::Demand for RequireEnvironment {
+    fn refuses(&self, who: &Principal) -> Option<AuthErrorKind> {
+        (who.environment() != self.0).then_some(AuthErrorKind::Forbidden)
+    }
+}
+
+macro_rules! guard {
+    ($($guard:ty),*) => {$(
+        impl Guard for $guard {}
+
+        impl<S> Layer<S> for $guard {
+            type Service = Guarded<S, Self>;
+
+            fn layer(&self, inner: S) -> Self::Service {
+                Guarded { inner, guard: *self }
+            }
+        }
+    )*};
+}
+
+guard!(RequireClass, RequireScope, RequireEnvironment);
+
+/// A service behind a guard.
+#[derive(Clone, Copy, Debug)]
+pub struct Guarded<S, G> {
+    inner: S,
+    guard: G,
+}
+
+impl<S, G, B, ResB> Service<Request<B>> for Guarded<S, G>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    G: Guard,
+    ResB: From<Bytes>,
+{
+    type Response = Response<ResB>;
+    type Error = S::Error;
+    type Future = GuardedFuture<S::Future, ResB, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Some(who) = request.extensions().get::<Principal>() else {
+            return GuardedFuture::stopped(render::missing_principal());
+        };
+        match self.guard.refuses(who) {
+            None => GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },
+            Some(kind) => {
+                let error = AuthError::new(kind, who.scheme_info());
+                let error = error.answering(None, render::is_grpc(request.headers()));
+                GuardedFuture::stopped(Unrendered::response(error))
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// The future of a [`Guarded`] service.
+    pub struct GuardedFuture<F, ResB, E> {
+        #[pin]
+        state: State<F, ResB, E>,
+    }
+}
+
+pin_project! {
+    #[project = Now]
+    enum State<F, ResB, E> {
+        Passed { #[pin] answer: F },
+        Stopped { #[pin] answer: Ready<Result<Response<ResB>, E>> },
+    }
+}
+
+impl<F, ResB, E> GuardedFuture<F, ResB, E> {
+    fn stopped(response: Response<ResB>) -> Self {
+        Self { state: State::Stopped { answer: ready(Ok(response)) } }
+    }
+}
+
+impl<F, ResB, E> Future for GuardedFuture<F, ResB, E>
+where
+    F: Future<Output = Result<Response<ResB>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project().state.project() {
+            Now::Passed { answer } => answer.poll(cx),
+            Now::Stopped { answer } => answer.poll(cx),
+        }
+    }
+}
+
+impl<F, ResB, E> fmt::Debug for GuardedFuture<F, ResB, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedFuture").finish_non_exhaustive()
+    }
+}

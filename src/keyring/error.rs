@@ -1,0 +1,60 @@
+//! Why a key was not made, replaced or ended.
+
+use crate::key::RandomSourceError;
+use crate::store::{LedgerError, StoreError};
+
+/// Why a keyring did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyringError {
+    /// The name is none.
+    #[error("a key's name is 1 to 64 characters, without control, bidirectional and format characters")]
+    Name,
+    /// The key would be expired from the start.
+    #[error("a key expires in the future: pass a later `expires_at`, or none")]
+    Expiry,
+    /// A scope is none, or there are too many.
+    #[error("a key has at most 64 scopes, each 1 to 64 visible ASCII characters without \" and \\")]
+    Scopes,
+    /// An entry of metadata is too long, or there are too many.
+    #[error("a key has at most 32 entries of metadata, names of 1 to 64 bytes and values of up to 512")]
+    Metadata,
+    /// The owner may not have such a key at the moment.
+    #[error(
+        "the owner is not in good standing or has no access to the key's project: change that in the directory"
+    )]
+    Forbidden,
+    /// There is no such key.
+    #[error("there is no such key")]
+    NotFound,
+    /// The key cannot be rotated.
+    #[error("the key is revoked, expired or already replaced: issue a new one")]
+    Ended,
+    /// The policy's number is reached.
+    #[error(
+        "the user has as many active keys as the policy allows: revoke one, or raise `KeyPolicy::Multiple`"
+    )]
+    TooManyKeys,
+    /// No randomness, no key.
+    #[error(transparent)]
+    RandomSource(#[from] RandomSourceError),
+    /// The store could not tell.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<LedgerError> for KeyringError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::NotFound => Self::NotFound,
+            LedgerError::Ended => Self::Ended,
+            LedgerError::TooManyKeys => Self::TooManyKeys,
+            LedgerError::Store(error) => Self::Store(error),
+            // Ids of 131 bits and digests of 256 do not meet by chance, and what is made here makes sense: the
+            // ledger is broken.
+            broken @ (LedgerError::Conflict | LedgerError::Invalid(_)) => {
+                Self::Store(StoreError::failed(broken))
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What comes out of a keyring: the one time that a secret can be had.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::key::{ApiKey, KeyId};
+use crate::record::KeyRecord;
+
+/// How long a rotated key works beside its successor. It never outlives the key's own end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grace {
+    /// Not at all: it is revoked when the rotation returns (R31).
+    #[default]
+    None,
+    /// So long, if it does not expire or is revoked before.
+    For(Duration),
+}
+
+impl Grace {
+    pub(super) fn end(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::None => now,
+            Self::For(grace) => now.saturating_add(grace),
+        }
+    }
+}
+
+/// A key that was just issued, and what is stored of it. Show the secret to its owner now: it cannot be had again
+/// (R29). `Debug` does not show it.
+#[derive(Debug)]
+#[must_use = "this is the only time that the secret can be had"]
+pub struct IssuedKey {
+    key: ApiKey,
+    record: KeyRecord,
+}
+
+impl IssuedKey {
+    pub(super) fn new(key: ApiKey, record: KeyRecord) -> Self {
+        Self { key, record }
+    }
+
+    /// The secret.
+    #[must_use]
+    pub fn key(&self) -> &ApiKey {
+        &self.key
+    }
+
+    /// What is stored of it.
+    #[must_use]
+    pub fn record(&self) -> &KeyRecord {
+        &self.record
+    }
+
+    /// The key's id, which is not secret.
+    #[must_use]
+    pub fn id(&self) -> &KeyId {
+        &self.record.id
+    }
+
+    /// The secret, and what is stored of it.
+    #[must_use]
+    pub fn into_parts(self) -> (ApiKey, KeyRecord) {
+        (self.key, self.record)
+    }
+}

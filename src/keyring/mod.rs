@@ -1,0 +1,246 @@
+//! Keys are made, replaced and ended.
+//!
+//! The one who issues a key sees its secret once; what is stored is its digest (R29).
+//!
+//! ```
+//! use tower_api_key::keyring::{Grace, Keyring, NewKey};
+//! use tower_api_key::{KeyQuery, UserId};
+//! # use tower_api_key::store::{KeyLedger, Directory};
+//!
+//! # async fn f(store: impl KeyLedger + Directory) -> Result<(), Box<dyn std::error::Error>> {
+//! let keyring = Keyring::new(store);
+//! let alice = UserId::new("alice")?;
+//!
+//! let issued = keyring.issue(NewKey::user_level(alice.clone(), "Production Key")).await?;
+//! println!("shown once: {}", issued.key().expose_secret());
+//!
+//! let rotated = keyring.rotate(issued.id(), Grace::None).await?; // the key before is dead now
+//! keyring.revoke(rotated.id()).await?; // and now this one
+//! let ended_too = keyring.list(&alice, &KeyQuery::default()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Deployment caveat
+//!
+//! The keyring is for your own code: it asks whether the *owner* of a key may have it, and not who is calling. What
+//! a key may do to other keys is decided by the routes in `manage` (feature `manage`).
+
+mod error;
+mod issued;
+mod name;
+mod new_key;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::Standing;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::error::ConfigError;
+use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
+use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
+
+pub use self::error::KeyringError;
+pub use self::issued::{Grace, IssuedKey};
+pub use self::new_key::NewKey;
+
+/// How long a change may take, where nothing else is said.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Issues, rotates, revokes and lists keys. Cloning is cheap.
+///
+/// Must be used in a tokio runtime with its timer on.
+#[derive(Clone)]
+pub struct Keyring {
+    ledger: Arc<dyn KeyLedger>,
+    directory: Arc<dyn Directory>,
+    format: KeyFormat,
+    policy: KeyPolicy,
+    clock: Arc<dyn Clock>,
+    store_deadline: Duration,
+}
+
+impl Keyring {
+    /// Keeps keys in `store`. `(ledger, directory)` joins two; `NoProjects(ledger)` says that there are no projects.
+    #[must_use]
+    pub fn new<S: KeyLedger + Directory>(store: S) -> Self {
+        let store = Arc::new(store);
+        Self {
+            ledger: Arc::clone(&store) as Arc<dyn KeyLedger>,
+            directory: store,
+            format: KeyFormat::default(),
+            policy: KeyPolicy::Multiple { max: 100 },
+            clock: Arc::new(SystemClock),
+            store_deadline: CHANGE_DEADLINE,
+        }
+    }
+
+    /// The shape of new keys; give the layer the same one. The default is `sk_live_...`, `sk_test_...`.
+    #[must_use]
+    pub fn key_format(mut self, format: KeyFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// How many keys a user may have. The default is many, up to 100 per environment (R33): that issuing a key ends
+    /// the one before (R30, [`KeyPolicy::Single`]) is for those who ask for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`] for many that are none.
+    pub fn policy(mut self, policy: KeyPolicy) -> Result<Self, ConfigError> {
+        if policy == (KeyPolicy::Multiple { max: 0 }) {
+            return Err(ConfigError::Zero("the number of keys that a user may have"));
+        }
+        self.policy = policy;
+        Ok(self)
+    }
+
+    /// The clock that dates keys and judges their expiry; the default is the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How long the store may take for one answer; the default is five seconds: longer than `SqliteStore` waits for a lock,
+    /// so that a change that was not made is known not to have been made.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`].
+    pub fn store_deadline(mut self, deadline: Duration) -> Result<Self, ConfigError> {
+        if deadline.is_zero() {
+            return Err(ConfigError::Zero("the store's deadline"));
+        }
+        self.store_deadline = deadline;
+        Ok(self)
+    }
+
+    /// Makes a key and stores its digest. This is the only time its secret can be had.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError`]: what is asked for cannot be, the owner may not have it, the policy's number is reached, or
+    /// the store or the random source failed. No key was made then, save that after a
+    /// [timeout](crate::store::StoreError::Timeout) there may be one whose secret nobody knows.
+    pub async fn issue(&self, new: NewKey) -> Result<IssuedKey, KeyringError> {
+        let now = self.clock.now();
+        let new = new.check(now)?;
+        self.owner_may_have(&new.owner, &new.level).await?;
+        let (key, fresh) = self.make(new.environment, now)?;
+        let record = new.into_record(fresh);
+        self.ask(self.ledger.insert(record.clone(), self.policy)).await?;
+        Ok(IssuedKey::new(key, record))
+    }
+
+    /// Puts a new key in the place of an active one, which ends now or after a grace. Everything but the secret, the
+    /// id and the date of issue is carried over. Of two who rotate the same key, one wins.
+    ///
+    /// Without grace, no request that is checked after this has returned is accepted with the old key (R31).
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::NotFound`], [`KeyringError::Ended`], [`KeyringError::Forbidden`] if the owner could not be
+    /// issued such a key now, or the store or the random source failed. The old key works as before then, save that
+    /// after a [timeout](crate::store::StoreError::Timeout) it may have been replaced by one whose secret nobody knows.
+    pub async fn rotate(&self, id: &KeyId, grace: Grace) -> Result<IssuedKey, KeyringError> {
+        let old = self.get(id).await?.ok_or(KeyringError::NotFound)?;
+        let now = self.clock.now();
+        if !old.is_active(now) || old.replaced_by.is_some() {
+            return Err(KeyringError::Ended);
+        }
+        self.owner_may_have(&old.owner, &old.level).await?;
+        let (key, fresh) = self.make(old.environment, now)?;
+        let record = self.ask(self.ledger.replace(id, fresh, grace.end(now))).await?;
+        Ok(IssuedKey::new(key, record))
+    }
+
+    /// Ends a key for good. Revoking it again changes nothing and is no error (R39).
+    ///
+    /// No request that is checked after this has returned is accepted with the key (R42).
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::NotFound`], or the store failed: repeat it then.
+    pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
+        self.ask(self.ledger.revoke(id, self.clock.now())).await
+    }
+
+    /// The record of a key, ended or not.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, KeyringError> {
+        Ok(in_time(self.store_deadline, self.ledger.get(id)).await?)
+    }
+
+    /// The keys of a user, oldest first. Pass the last id as [`KeyQuery::after`] for those that follow.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::NotFound`] if `after` is not a key of this user, [`KeyringError::Store`].
+    pub async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, KeyringError> {
+        self.ask(self.ledger.list(owner, query)).await
+    }
+
+    /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to
+    /// come back to it.
+    async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
+        let standing = in_time(self.store_deadline, self.directory.standing(owner, level.project()));
+        match (standing.await?, level) {
+            // Whoever is in good standing may hold a key for what they may do, be it nothing at the moment.
+            (Standing::Active { .. }, KeyLevel::User) => Ok(()),
+            (Standing::Active { role: Some(_) }, KeyLevel::Project(_)) => Ok(()),
+            _ => Err(KeyringError::Forbidden),
+        }
+    }
+
+    fn make(&self, environment: Environment, now: Timestamp) -> Result<(ApiKey, FreshKey), KeyringError> {
+        let key = self.format.generate(environment)?;
+        let fresh = FreshKey::of(&key, KeyId::generate()?, self.format.prefix(environment), now);
+        Ok((key, fresh))
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, KeyringError> {
+        Ok(in_time(self.store_deadline, question).await?)
+    }
+}
+
+/// What the routes need to know before they ask for something.
+#[cfg(feature = "manage")]
+impl Keyring {
+    /// What a user may do in their account at the moment.
+    pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, crate::store::StoreError> {
+        in_time(self.store_deadline, self.directory.standing(user, None)).await
+    }
+
+    /// The time by which this keyring judges.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Whether issuing a key ends those before it.
+    pub(crate) fn replaces_on_issue(&self) -> bool {
+        self.policy == KeyPolicy::Single
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring")
+            .field("format", &self.format)
+            .field("policy", &self.policy)
+            .field("store_deadline", &self.store_deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

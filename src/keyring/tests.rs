@@ -1,0 +1,61 @@
+//! What cannot be tested from outside: a broken random source.
+
+use async_trait::async_trait;
+
+use super::{Grace, Keyring, KeyringError, NewKey};
+use crate::access::{Role, Standing};
+use crate::clock::Timestamp;
+use crate::key::{KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
+use crate::record::{FreshKey, KeyRecord};
+use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, Project, StoreError};
+
+/// Holds one key, and fails the test if anything would be written.
+struct ReadOnly;
+
+#[async_trait]
+impl KeyLedger for ReadOnly {
+    async fn insert(&self, _: KeyRecord, _: KeyPolicy) -> Result<(), LedgerError> {
+        panic!("a key without randomness was written");
+    }
+
+    async fn replace(&self, _: &KeyId, _: FreshKey, _: Timestamp) -> Result<KeyRecord, LedgerError> {
+        panic!("a key was replaced by one without randomness");
+    }
+
+    async fn revoke(&self, _: &KeyId, _: Timestamp) -> Result<(), LedgerError> {
+        panic!("a key was revoked for one without randomness");
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        Ok(Some(KeyRecord::new(id.clone(), KeyDigest::of("x"), alice(), Timestamp::from_secs(0))))
+    }
+
+    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Directory for ReadOnly {
+    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        Ok(Standing::Active { role: Some(Role::Owner) })
+    }
+
+    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+fn alice() -> UserId {
+    UserId::new("alice").unwrap()
+}
+
+#[tokio::test]
+async fn c7_10_without_randomness_there_is_no_key_and_no_row() {
+    let broken = KeyFormat::default().with_random_source(|_| Err(getrandom::Error::UNSUPPORTED));
+    let keyring = Keyring::new(ReadOnly).key_format(broken);
+    let issued = keyring.issue(NewKey::user_level(alice(), "a")).await;
+    assert!(matches!(issued, Err(KeyringError::RandomSource(_))), "{issued:?}");
+    let rotated = keyring.rotate(&KeyId::new("key_1").unwrap(), Grace::None).await;
+    assert!(matches!(rotated, Err(KeyringError::RandomSource(_))), "{rotated:?}");
+}

@@ -1,0 +1,202 @@
+//! `/v1/api-keys`: list, create, rotate and revoke.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Query, RawPathParams, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, PRAGMA};
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use super::refusal::{self, Refusal};
+use super::{new_key, time};
+use crate::error::AuthErrorKind;
+use crate::key::KeyId;
+use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError};
+use crate::record::KeyRecord;
+use crate::store::KeyQuery;
+
+const MAX_LIMIT: u32 = 100;
+
+/// What a path parameter comes as, or not.
+type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;
+type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
+
+/// List, create, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
+///
+/// | | answer |
+/// |---|---|
+/// | `GET /` | the active keys, oldest first; `?limit` of 1 to 100, `?cursor` (R38) |
+/// | `POST /` | 201, and the secret once (R29); 422 for a body that cannot be |
+/// | `POST /{id}/rotate` | 201, and the new secret once; the old key is dead (R31) |
+/// | `DELETE /{id}` | 200, also for a key that is revoked already (R39) |
+///
+/// A client that lost an answer and repeats `POST /` has two keys, and revokes the first by its id.
+///
+/// What a key may do to other keys, and the problems, are said in [the module's documentation](super). Declare the
+/// routes by [`declare`](super::declare).
+///
+/// ```
+/// use axum::Router;
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::{Keyring, manage};
+///
+/// let keyring = Keyring::new(MemoryStore::new());
+/// let app: Router = Router::new().nest("/v1/api-keys", manage::api_keys(keyring));
+/// ```
+pub fn api_keys<S>(keyring: Keyring) -> Router<S> {
+    Router::new()
+        .route("/", get(list).post(create))
+        .route("/{id}", delete(revoke))
+        .route("/{id}/rotate", post(rotate))
+        .with_state(keyring)
+}
+
+async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> Result<Json<Value>, Refusal> {
+    caller.may_list()?;
+    let mut query = asked_for(pairs)?;
+    query.environment = Some(caller.who.environment());
+    query.active_at = Some(keyring.now());
+    let limit = query.limit;
+    // One more tells whether there is more.
+    query.limit = limit.saturating_add(1);
+    let mut keys = match keyring.list(caller.who.user_id(), &query).await {
+        Ok(keys) => keys,
+        Err(KeyringError::NotFound) => return Err((&refusal::INVALID_QUERY).into()),
+        Err(error) => return Err(caller.explain(error)),
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = keys.len() > limit;
+    keys.truncate(limit);
+    let mut answer = json!({"success": true, "data": keys.iter().map(shown).collect::<Vec<_>>()});
+    if let (true, Some(last), Value::Object(members)) = (more, keys.last(), &mut answer) {
+        members.insert("next_cursor".to_owned(), last.id.as_str().into());
+    }
+    Ok(Json(answer))
+}
+
+async fn create(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Refusal> {
+    caller.may_manage(&keyring).await?;
+    let new = new_key::read(&caller, request).await?;
+    // A body may come slowly, so that a key is revoked while it issues another.
+    caller.is_still_good(&keyring).await?;
+    if keyring.replaces_on_issue() {
+        must_cover_all(&caller, &keyring).await?;
+    }
+    let issued = keyring.issue(new).await.map_err(|error| caller.explain(error))?;
+    Ok(shown_once(&issued))
+}
+
+async fn rotate(State(keyring): State<Keyring>, caller: Caller, params: Params) -> Result<Response, Refusal> {
+    caller.may_manage(&keyring).await?;
+    let key = known(&caller, &keyring, params).await?;
+    if !caller.covers(&key) {
+        return Err(caller.refuse(AuthErrorKind::Forbidden));
+    }
+    let issued = keyring.rotate(&key.id, Grace::None).await.map_err(|error| caller.explain(error))?;
+    Ok(shown_once(&issued))
+}
+
+async fn revoke(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<Value>, Refusal> {
+    caller.may_manage(&keyring).await?;
+    let key = known(&caller, &keyring, params).await?;
+    // Repeated by somebody who lost the answer, it is the same answer.
+    if key.revoked_at.is_none() {
+        if !caller.covers(&key) && key.id != *caller.who.key_id() {
+            return Err(caller.refuse(AuthErrorKind::Forbidden));
+        }
+        keyring.revoke(&key.id).await.map_err(|error| caller.explain(error))?;
+    }
+    Ok(Json(json!({"success": true, "message": "API key revoked successfully"})))
+}
+
+/// The key that the path names, if the caller may know of it; otherwise nobody learns why not.
+async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
+    let not_found = || Refusal::from(&refusal::KEY_NOT_FOUND);
+    let params = params.map_err(|_| not_found())?;
+    // The last, since an outer router may have an `id` of its own.
+    let named = params.iter().filter(|(name, _)| *name == "id").last();
+    let id = named.and_then(|(_, text)| KeyId::new(text).ok()).ok_or_else(not_found)?;
+    let key = keyring.get(&id).await.map_err(|error| caller.explain(error))?;
+    key.filter(|key| caller.knows(key)).ok_or_else(not_found)
+}
+
+/// Where issuing ends the keys before, whoever issues ends them.
+async fn must_cover_all(caller: &Caller, keyring: &Keyring) -> Result<(), Refusal> {
+    let query = KeyQuery {
+        environment: Some(caller.who.environment()),
+        active_at: Some(keyring.now()),
+        after: None,
+        limit: u32::MAX,
+    };
+    let keys = keyring.list(caller.who.user_id(), &query).await;
+    let keys = keys.map_err(|error| caller.explain(error))?;
+    if keys.iter().all(|key| caller.covers(key)) {
+        Ok(())
+    } else {
+        Err(caller.refuse(AuthErrorKind::Forbidden))
+    }
+}
+
+fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::Own> {
+    let Query(pairs) = pairs.map_err(|_| &refusal::INVALID_QUERY)?;
+    let (mut limit, mut cursor) = (None, None);
+    for (name, value) in pairs {
+        let before = match &*name {
+            "limit" => limit.replace(value),
+            "cursor" => cursor.replace(value),
+            _ => None,
+        };
+        if before.is_some() {
+            return Err(&refusal::INVALID_QUERY);
+        }
+    }
+    let limit = match limit.map(|text| text.parse()) {
+        None => MAX_LIMIT,
+        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+        Some(_) => return Err(&refusal::INVALID_QUERY),
+    };
+    let after = cursor.map(KeyId::new).transpose().map_err(|_| &refusal::INVALID_QUERY)?;
+    Ok(KeyQuery { after, limit, ..KeyQuery::default() })
+}
+
+/// What the bearer document shows of a key, and no more (R38, C11-07).
+fn shown(key: &KeyRecord) -> Value {
+    json!({
+        "id": key.id.as_str(),
+        "name": key.name,
+        "prefix": key.prefix,
+        "created_at": time::format(key.created_at),
+        // Until usage is recorded.
+        "last_used": null,
+    })
+}
+
+fn shown_once(issued: &IssuedKey) -> Response {
+    let key = issued.record();
+    let mut data = shown(key);
+    if let Value::Object(members) = &mut data {
+        let more = [
+            ("last4", json!(key.last4)),
+            ("level", json!(key.level.as_str())),
+            ("project_id", json!(key.level.project().map(|project| project.as_str()))),
+            ("environment", json!(key.environment.as_str())),
+            ("expires_at", json!(key.expires_at.map(time::format))),
+            ("key", json!(issued.key().expose_secret())),
+        ];
+        members.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    }
+    // No cache keeps a secret, not even an old one.
+    let headers = [(CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")];
+    (StatusCode::CREATED, headers, Json(json!({"success": true, "data": data}))).into_response()
+}

@@ -1,0 +1,96 @@
+//! axum routers for people who hold keys: `/v1/api-keys`, `/validate`, `/projects`. They stand under any path.
+//!
+//! ```
+//! use axum::Router;
+//! use http::Method;
+//! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::store::MemoryStore;
+//! use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, manage};
+//!
+//! let store = MemoryStore::new();
+//! let endpoints = Endpoints::new()
+//!     .project_optional(Method::GET, "/validate")
+//!     .project_optional(Method::GET, "/projects");
+//! let endpoints = manage::declare(endpoints, "/v1/api-keys");
+//!
+//! let app: Router = Router::new()
+//!     .nest("/v1/api-keys", manage::api_keys(Keyring::new(store.clone())))
+//!     .route("/validate", manage::validate())
+//!     .route("/projects", manage::projects(store.clone()))
+//!     .layer(ApiKeyAuth::new(store, Bearer::default()).endpoints(endpoints)?);
+//! # Ok::<(), tower_api_key::ConfigError>(())
+//! ```
+//!
+//! # What a key may do to other keys
+//!
+//! A key never gives anybody more than it has (R40). These routes check that themselves, whatever is declared:
+//!
+//! | | project level | READONLY | others |
+//! |---|---|---|---|
+//! | list | 403 | keys of its user and environment | the same |
+//! | create, rotate, revoke | 403 | 403 | within the caller's rights |
+//!
+//! - The owner of a new key is the caller's user, and its environment the caller's: another one is a 403.
+//! - A new key carries exactly the caller's scopes and metadata.
+//! - A new key ends no later than the caller. A caller that has an end must name one (`expires_at`): none is a 403.
+//! - A key with a scope that the caller lacks, or that ends later, can neither be rotated (that hands out its secret)
+//!   nor revoked: 403. A key may revoke itself.
+//! - Where issuing ends the keys before ([`KeyPolicy::Single`](crate::KeyPolicy::Single)), those must be within the
+//!   caller's rights too.
+//! - Keys of others, of the other environment, unknown ids and texts that are no ids are one and the same 404.
+//!
+//! Rights that your application reads from metadata are not compared: put them into scopes.
+//!
+//! # Problems
+//!
+//! Refusals are those of the layer ([`problems`](crate::problems)), in the words of the caller's scheme. These routes add
+//! problems of their own, in the shape of [`Problem`](crate::Problem)'s default:
+//!
+//! | `error` | status | |
+//! |---|---|---|
+//! | `key_not_found` | 404 | there is no such key among the caller's |
+//! | `key_ended` | 409 | the key to be rotated is revoked, expired or already replaced |
+//! | `too_many_keys` | 409 | the policy's number is reached |
+//! | `unknown_field` | 422 | the body holds a member that is none of those that are read |
+//! | `invalid_name`, `invalid_level`, `invalid_project_id`, `invalid_environment`, `invalid_expires_at` | 422 | what that member must be |
+//! | `invalid_query` | 400 | `limit` is not 1 to 100, or `cursor` not an id that was given |
+//!
+//! # Deployment caveat
+//!
+//! The routes need [`ApiKeyAuth`](crate::ApiKeyAuth) outside of them; without it they answer 500 and say so. A body that
+//! carries credentials ([`JsonBody`](crate::scheme::JsonBody)) cannot create a key: its members are unknown fields.
+
+mod api_keys;
+mod caller;
+mod new_key;
+mod projects;
+mod refusal;
+mod time;
+mod validate;
+
+use http::Method;
+
+use crate::endpoint::Endpoints;
+
+pub use self::api_keys::api_keys;
+pub use self::projects::projects;
+pub use self::validate::validate;
+
+/// Declares the routes of [`api_keys`], which are nested at `at`: listing reads, the others manage, none needs a project.
+///
+/// Declare the routes of [`validate`] and [`projects`] by
+/// [`project_optional(Method::GET, ..)`](Endpoints::project_optional).
+#[must_use]
+pub fn declare(endpoints: Endpoints, at: &str) -> Endpoints {
+    let at = at.trim_end_matches('/');
+    let (one, rotate) = (format!("{at}/{{id}}"), format!("{at}/{{id}}/rotate"));
+    endpoints
+        .read(Method::GET, at)
+        .project_optional(Method::GET, at)
+        .manage(Method::POST, at)
+        .project_optional(Method::POST, at)
+        .manage(Method::DELETE, &*one)
+        .project_optional(Method::DELETE, &*one)
+        .manage(Method::POST, &*rotate)
+        .project_optional(Method::POST, &*rotate)
+}

@@ -1,0 +1,73 @@
+//! What these routes answer when the answer is no.
+
+use axum::response::{IntoResponse, Response};
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, StatusCode};
+
+use crate::error::AuthError;
+use crate::render::{Problem, Unrendered};
+
+/// Why something was not done.
+pub(super) enum Refusal {
+    /// Like the layer's own, and rendered by it.
+    Auth(AuthError),
+    /// One that only these routes know. It says nothing of what was sent.
+    Own(&'static Own),
+}
+
+/// Status, machine's word, and message.
+pub(super) struct Own(StatusCode, &'static str, &'static str);
+
+pub(super) const KEY_NOT_FOUND: Own = Own(StatusCode::NOT_FOUND, "key_not_found", "API key not found");
+pub(super) const KEY_ENDED: Own = Own(
+    StatusCode::CONFLICT,
+    "key_ended",
+    "API key is revoked, expired or already replaced: create a new one",
+);
+pub(super) const TOO_MANY_KEYS: Own =
+    Own(StatusCode::CONFLICT, "too_many_keys", "Too many active API keys: revoke one first");
+pub(super) const INVALID_QUERY: Own = Own(
+    StatusCode::BAD_REQUEST,
+    "invalid_query",
+    "limit is a number from 1 to 100, and cursor the next_cursor of an answer",
+);
+pub(super) const UNKNOWN_FIELD: Own = unprocessable(
+    "unknown_field",
+    "Unknown field: only name, level, project_id, environment and expires_at are read",
+);
+pub(super) const INVALID_NAME: Own = unprocessable(
+    "invalid_name",
+    "name is required: 1 to 64 characters without control, bidirectional and format characters",
+);
+pub(super) const INVALID_LEVEL: Own = unprocessable("invalid_level", "level is USER or PROJECT");
+pub(super) const INVALID_PROJECT_ID: Own = unprocessable(
+    "invalid_project_id",
+    "project_id is the id of a project if level is PROJECT, and left out if it is USER",
+);
+pub(super) const INVALID_ENVIRONMENT: Own =
+    unprocessable("invalid_environment", "environment is live or test");
+pub(super) const INVALID_EXPIRES_AT: Own =
+    unprocessable("invalid_expires_at", "expires_at is a time in the future, as RFC 3339 writes it");
+
+const fn unprocessable(error: &'static str, message: &'static str) -> Own {
+    Own(StatusCode::UNPROCESSABLE_ENTITY, error, message)
+}
+
+impl From<&'static Own> for Refusal {
+    fn from(own: &'static Own) -> Self {
+        Self::Own(own)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Auth(error) => Unrendered::response(error),
+            Self::Own(Own(status, error, message)) => {
+                let mut response: Response = Problem::default().response(*status, error, message);
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                response
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! People and projects of the built-in directory.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+
+use super::{LedgerError, Project};
+use crate::access::Role;
+use crate::clock::Timestamp;
+use crate::key::{ProjectId, UserId};
+
+/// People and projects of the built-in directory: accounts with one owner each, members with a role and a list of
+/// projects (R18 to R23).
+///
+/// Each user belongs to one account, and projects are named within their account: two accounts may both have a `p1`.
+/// What changes here is seen by the next request.
+#[async_trait]
+pub trait Accounts: Send + Sync + 'static {
+    /// Makes an account with its owner.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Conflict`] if the account exists or the owner belongs to one, [`LedgerError::Invalid`] if
+    /// `account` is not an id (1 to 128 of `A-Z a-z 0-9 . _ : @ -`), [`LedgerError::Store`].
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError>;
+
+    /// Makes a project. Ids of deleted projects are not used again: their keys would come back.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`] without the account, [`LedgerError::Conflict`] if the id is or was taken,
+    /// [`LedgerError::Store`].
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError>;
+
+    /// Deletes a project. Its keys stay and are refused with 403 (R26).
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError>;
+
+    /// Adds a member to an account, or changes what a member may do: role and list of projects are replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`] without the account or a project, [`LedgerError::Conflict`] if the user is an owner or
+    /// belongs to another account, [`LedgerError::Store`].
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError>;
+
+    /// Removes a member from an account, and revokes their keys for good: they do not come back with the person.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Conflict`] for the owner (transfer the account first),
+    /// [`LedgerError::Store`].
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError>;
+
+    /// Makes a member the owner; the owner before becomes a member with `access`.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`] if `to` is no member (the owner is none) or a project is not the account's,
+    /// [`LedgerError::Store`].
+    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError>;
+
+    /// Suspends an account, so that every key of its people is refused with 401, or lifts that.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError>;
+}
+
+/// What a member of an account may do, and where (R19, R20).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Whether the member may write.
+    pub role: MemberRole,
+    /// The projects that the member may access.
+    pub projects: BTreeSet<ProjectId>,
+}
+
+/// The documents' `FULL` and `READONLY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberRole {
+    /// Reads and writes (R19).
+    Full,
+    /// Reads (R20).
+    ReadOnly,
+}
+
+impl From<MemberRole> for Role {
+    fn from(role: MemberRole) -> Self {
+        match role {
+            MemberRole::Full => Self::Full,
+            MemberRole::ReadOnly => Self::ReadOnly,
+        }
+    }
+}

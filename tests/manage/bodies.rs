@@ -1,0 +1,364 @@
+//! What is read from a client, and what is not.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::Frame;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tower_api_key::clock::Timestamp;
+use tower_api_key::store::{Directory, KeyLedger, LedgerError, Project, StoreError};
+use tower_api_key::{
+    AuthError, AuthErrorKind, FreshKey, KeyId, KeyPolicy, KeyQuery, KeyRecord, Keyring, ProjectId, Standing,
+    UserId,
+};
+
+use crate::common::{World, bearer, get, request, send};
+use crate::{AT, app, call, create, path_of, record, rows, world};
+
+#[tokio::test]
+async fn c11_01_who_owns_a_key_and_what_it_may_do_is_not_the_clients_to_say() {
+    let (world, app) = world().await;
+    let before = rows(&world).await;
+    let members = [
+        "userId",
+        "user_id",
+        "owner",
+        "ownerId",
+        "owner_id",
+        "account_id",
+        "permissions",
+        "scopes",
+        "rate_limit",
+        "hash",
+        "digest",
+        "id",
+        "created_at",
+        "key",
+        "metadata",
+        "restrictions",
+        "revoked_at",
+        "Name",
+        "LEVEL",
+        "name ",
+        "",
+        "projectId",
+        "apiKey",
+        "expiresAt",
+        "__proto__",
+    ];
+    let mut bodies = Vec::new();
+    for member in members {
+        for value in [json!("canary"), json!(null), json!(["u_b"]), json!({"a": {}})] {
+            let mut body = json!({"name": "x"});
+            body[member] = value;
+            let answer = create(&app, &world.own, &body).await;
+            assert_eq!(answer.verdict(), "422/unknown_field", "{body}");
+            bodies.push(answer.body);
+            let headers = [("content-type", "application/json")];
+            let without_key = send(&app, request("POST", AT, &headers, body.to_string())).await;
+            assert_eq!(without_key.verdict(), "401/missing_api_key", "{body}");
+        }
+    }
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1, "nothing is echoed");
+    let problem: Value = serde_json::from_slice(&bodies[0]).unwrap();
+    let members: Vec<_> = problem.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["code", "error", "message", "status", "success", "title", "type"]);
+    assert_eq!(rows(&world).await, before);
+}
+
+#[tokio::test]
+async fn r34_r35_what_cannot_be_is_a_422_that_says_what_must_be() {
+    let (world, app) = world().await;
+    let before = rows(&world).await;
+    let named = |name: &str| json!({"name": name});
+    let with = |member: &str, value: Value| {
+        let mut body = json!({"name": "x"});
+        body[member] = value;
+        body
+    };
+    let project = |id: Value| json!({"name": "x", "level": "PROJECT", "project_id": id});
+    let cases = [
+        (json!({}), "invalid_name"),
+        (json!({"name": null}), "invalid_name"),
+        (named(" \t"), "invalid_name"),
+        (named(&"x".repeat(65)), "invalid_name"),
+        (named("canary\r\nSet-Cookie: a=b"), "invalid_name"),
+        (named("canary\u{202E}"), "invalid_name"),
+        (named("canary\u{0}"), "invalid_name"),
+        (with("level", json!("ACCOUNT-canary")), "invalid_level"),
+        (with("level", json!("")), "invalid_level"),
+        (project(json!(null)), "invalid_project_id"),
+        (project(json!("")), "invalid_project_id"),
+        (project(json!("p1 canary")), "invalid_project_id"),
+        (project(json!("../p1")), "invalid_project_id"),
+        (with("project_id", json!("p1")), "invalid_project_id"),
+        (json!({"name": "x", "level": "USER", "project_id": "p1"}), "invalid_project_id"),
+        (with("environment", json!("staging-canary")), "invalid_environment"),
+        (with("environment", json!("")), "invalid_environment"),
+        (with("expires_at", json!("canary")), "invalid_expires_at"),
+        (with("expires_at", json!("2100-01-01")), "invalid_expires_at"),
+        (with("expires_at", json!("2100-01-01T00:00:00")), "invalid_expires_at"),
+        (with("expires_at", json!("2000-01-01T00:00:00Z")), "invalid_expires_at"),
+        (with("expires_at", json!("-009999-01-02T00:00:00Z")), "invalid_expires_at"),
+    ];
+    for (body, error) in cases {
+        let answer = create(&app, &world.own, &body).await;
+        assert_eq!(answer.verdict(), format!("422/{error}"), "{body}");
+        assert_eq!(answer.json()["title"], answer.json()["message"]);
+        assert_eq!(answer.header("content-type"), ["application/problem+json"]);
+        assert_eq!(answer.header("cache-control"), ["no-store"]);
+        assert!(!String::from_utf8(answer.body).unwrap().contains("canary"), "{body}");
+    }
+    for id in ["p9", "q1"] {
+        let answer = create(&app, &world.own, &project(json!(id))).await;
+        assert_eq!(answer.verdict(), "403/forbidden", "{id}");
+    }
+    assert_eq!(rows(&world).await, before);
+    assert_eq!(
+        create(&app, &world.own, &named("<script>\"'{{7*7}}=1+1")).await.status,
+        201,
+        "markup is text"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_object_of_strings_is_a_400() {
+    let (world, app) = world().await;
+    let before = rows(&world).await;
+    let headers = [("authorization", &*bearer(&world.own)), ("content-type", "application/json")];
+    let deep = format!("{{\"name\":{}", "[".repeat(5000));
+    let bodies: [&[u8]; 18] = [
+        b"",
+        b" ",
+        b"{",
+        b"null",
+        b"[]",
+        br#"["x","USER",null,null,null]"#,
+        br#""name""#,
+        br#"{"name":"x"}{}"#,
+        br#"{"name":"x",}"#,
+        br#"{"name":1}"#,
+        br#"{"name":["x"]}"#,
+        br#"{"name":"x","name":"y"}"#,
+        br#"{"name":"x","na\u006de":"y"}"#,
+        br#"{"name":"x","expires_at":4102444800}"#,
+        b"{\"name\":\"\xff\"}",
+        br#"{"name":"\ud800"}"#,
+        br#"{'name':'x'}"#,
+        deep.as_bytes(),
+    ];
+    for body in bodies {
+        let answer = send(&app, request("POST", AT, &headers, Bytes::copy_from_slice(body))).await;
+        assert_eq!(answer.verdict(), "400/malformed_body", "{}", String::from_utf8_lossy(body));
+        assert_eq!(answer.json()["message"], "Malformed request body");
+    }
+    assert_eq!(rows(&world).await, before);
+}
+
+#[tokio::test]
+async fn c11_13_only_json_is_read_and_only_so_much() {
+    let (world, app) = world().await;
+    let bearer = bearer(&world.own);
+    let body = r#"{"name":"x"}"#;
+    let post = async |types: &[&str], body: String| {
+        let mut headers = vec![("authorization", &*bearer)];
+        headers.extend(types.iter().map(|kind| ("content-type", *kind)));
+        send(&app, request("POST", AT, &headers, body)).await.verdict()
+    };
+    let simple =
+        ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"];
+    let other =
+        ["", "json", "application/jsonp", "application/json; charset=utf-16", "application/json, text/plain"];
+    for kind in simple.into_iter().chain(other) {
+        assert_eq!(post(&[kind], body.into()).await, "415/unsupported_media_type", "{kind}");
+    }
+    assert_eq!(post(&[], body.into()).await, "415/unsupported_media_type");
+    assert_eq!(post(&["application/json", "text/plain"], body.into()).await, "415/unsupported_media_type");
+    for kind in ["application/json", "application/vnd.acme+json", "Application/JSON; charset=\"UTF-8\""] {
+        assert_eq!(post(&[kind], body.into()).await, "201/-", "{kind}");
+    }
+    let padded = |len: usize| format!("{body}{}", " ".repeat(len - body.len()));
+    assert_eq!(post(&["application/json"], padded(16 * 1024)).await, "201/-");
+    assert_eq!(post(&["application/json"], padded(16 * 1024 + 1)).await, "413/body_too_large");
+}
+
+/// A body that comes when it is let.
+struct Later(oneshot::Receiver<Bytes>);
+
+impl http_body::Body for Later {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.0.is_terminated() {
+            return Poll::Ready(None);
+        }
+        let received = std::task::ready!(Pin::new(&mut self.0).poll(cx));
+        Poll::Ready(Some(received.map(Frame::data).map_err(std::io::Error::other)))
+    }
+}
+
+fn slow(world: &World) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
+    let (sender, receiver) = oneshot::channel();
+    let headers = [("authorization", &*bearer(&world.own)), ("content-type", "application/json")];
+    (sender, request("POST", AT, &headers, Body::new(Later(receiver))))
+}
+
+#[tokio::test]
+async fn c9_a_key_that_is_revoked_while_its_body_comes_issues_nothing() {
+    let (world, app) = world().await;
+    let (body, post) = slow(&world);
+    let pending = tokio::spawn({
+        let app = app.clone();
+        async move { send(&app, post).await.verdict() }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    Keyring::new(world.store.clone()).revoke(&record(&world, &world.own).await.id).await.unwrap();
+    let before = rows(&world).await;
+    body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
+    assert_eq!(pending.await.unwrap(), "401/invalid_api_key");
+    assert_eq!(rows(&world).await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_comes_or_breaks_off_is_not_waited_for() {
+    let (world, app) = world().await;
+    let (_kept, post) = slow(&world);
+    assert_eq!(send(&app, post).await.verdict(), "408/body_timeout");
+    let (dropped, post) = slow(&world);
+    drop(dropped);
+    assert_eq!(send(&app, post).await.verdict(), "400/malformed_body");
+}
+
+/// A store that fails, or never answers.
+#[derive(Clone, Copy)]
+enum Trouble {
+    Fails,
+    Hangs,
+}
+
+impl Trouble {
+    async fn ask<T, E: From<StoreError>>(self) -> Result<T, E> {
+        match self {
+            Self::Fails => Err(StoreError::failed("disk on fire: canary").into()),
+            Self::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl KeyLedger for Trouble {
+    async fn insert(&self, _: KeyRecord, _: KeyPolicy) -> Result<(), LedgerError> {
+        self.ask().await
+    }
+
+    async fn replace(&self, _: &KeyId, _: FreshKey, _: Timestamp) -> Result<KeyRecord, LedgerError> {
+        self.ask().await
+    }
+
+    async fn revoke(&self, _: &KeyId, _: Timestamp) -> Result<(), LedgerError> {
+        self.ask().await
+    }
+
+    async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.ask().await
+    }
+
+    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        self.ask().await
+    }
+}
+
+#[async_trait]
+impl Directory for Trouble {
+    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        self.ask().await
+    }
+
+    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.ask().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c10_a_store_in_trouble_is_a_503_and_never_a_no() {
+    let world = World::new().await;
+    for (trouble, kind) in
+        [(Trouble::Fails, AuthErrorKind::StoreFailed), (Trouble::Hangs, AuthErrorKind::StoreTimeout)]
+    {
+        let keys = tower_api_key::manage::api_keys(Keyring::new((trouble, world.store.clone())));
+        let routes =
+            axum::Router::new().nest(AT, keys).route("/projects", tower_api_key::manage::projects(trouble));
+        let app = crate::guarded(routes, world.store.clone());
+        let path = path_of(&world, &world.p1).await;
+        let answers = [
+            call(&app, "GET", AT, &world.own).await,
+            call(&app, "GET", "/projects", &world.own).await,
+            create(&app, &world.own, &json!({"name": "x"})).await,
+            call(&app, "DELETE", &path, &world.own).await,
+            call(&app, "POST", &format!("{path}/rotate"), &world.own).await,
+        ];
+        for answer in answers {
+            assert_eq!(answer.verdict(), "503/auth_unavailable");
+            assert_eq!(answer.json()["message"], "Authentication is temporarily unavailable");
+            assert_eq!(
+                (answer.header("retry-after"), answer.header("cache-control")),
+                (vec!["1"], vec!["no-store"])
+            );
+            assert_eq!(answer.extensions.get::<AuthError>().unwrap().kind(), kind);
+            assert!(!String::from_utf8(answer.body).unwrap().contains("canary"));
+        }
+        let named = [("authorization", &*bearer(&world.own))];
+        assert_eq!(send(&app, get(&format!("{AT}/key_1/rotate"), &named)).await.status, 405);
+    }
+}
+
+#[tokio::test]
+async fn c11_06_what_is_no_id_is_an_unknown_one() {
+    let (world, app) = world().await;
+    let unknown = call(&app, "DELETE", &format!("{AT}/key_unknown"), &world.own).await;
+    assert_eq!(unknown.verdict(), "404/key_not_found");
+    // A ledger that fails every question shows that none is asked for what is no id.
+    let broken = app_with_broken_ledger(&world);
+    let long = "k".repeat(10_000);
+    let ids = [
+        "%00",
+        "key_1%2f..",
+        "key_1%00",
+        "%ff",
+        "%C3%28",
+        "key_1'--",
+        "key_1%20",
+        "%D0%BA%D0%B5%D1%83",
+        "%2e%2e%2f",
+        "*",
+        "key_1;",
+        &long,
+        "key_1%0d%0aX:y",
+    ];
+    for id in ids {
+        for app in [&app, &broken] {
+            for (method, path) in [("DELETE", format!("{AT}/{id}")), ("POST", format!("{AT}/{id}/rotate"))] {
+                let answer = call(app, method, &path, &world.own).await;
+                assert_eq!(answer.verdict(), "404/key_not_found", "{method} {id}");
+                assert_eq!(answer.body, unknown.body, "{method} {id}");
+            }
+        }
+    }
+    for id in ["..", ".", "key_1%252f"] {
+        assert_eq!(call(&app, "DELETE", &format!("{AT}/{id}"), &world.own).await.status, 404, "{id}");
+    }
+}
+
+fn app_with_broken_ledger(world: &World) -> axum::Router {
+    app(world, Keyring::new((Trouble::Fails, world.store.clone())))
+}

@@ -1,0 +1,77 @@
+//! The routes for people who hold keys, end to end: through the layer, to a store in memory.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod answers;
+mod bodies;
+mod rights;
+
+use axum::Router;
+use common::{Answer, World, bearer, request, send};
+use http::Method;
+use serde_json::Value;
+use tower_api_key::scheme::{ApiKeyHeader, Bearer};
+use tower_api_key::store::{KeyStore as _, MemoryStore};
+use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, KeyQuery, KeyRecord, Keyring, manage};
+
+const AT: &str = "/v1/api-keys";
+
+/// The routes as the documentation mounts them.
+fn routes(keyring: Keyring, store: MemoryStore) -> Router {
+    Router::new()
+        .nest(AT, manage::api_keys(keyring))
+        .route("/validate", manage::validate())
+        .route("/projects", manage::projects(store))
+}
+
+fn guarded(routes: Router, store: MemoryStore) -> Router {
+    let endpoints = Endpoints::new()
+        .project_optional(Method::GET, "/validate")
+        .project_optional(Method::GET, "/projects");
+    let auth = ApiKeyAuth::new(store, Bearer::default())
+        .or(ApiKeyHeader::default())
+        .endpoints(manage::declare(endpoints, AT))
+        .unwrap();
+    routes.layer(auth)
+}
+
+async fn world() -> (World, Router) {
+    let world = World::new().await;
+    let app = app(&world, Keyring::new(world.store.clone()));
+    (world, app)
+}
+
+fn app(world: &World, keyring: Keyring) -> Router {
+    guarded(routes(keyring, world.store.clone()), world.store.clone())
+}
+
+async fn call(app: &Router, method: &str, path: &str, key: &ApiKey) -> Answer {
+    send(app, request(method, path, &[("authorization", &bearer(key))], "")).await
+}
+
+async fn create(app: &Router, key: &ApiKey, body: &Value) -> Answer {
+    let headers = [("authorization", &*bearer(key)), ("content-type", "application/json")];
+    send(app, request("POST", AT, &headers, body.to_string())).await
+}
+
+async fn record(world: &World, key: &ApiKey) -> KeyRecord {
+    KeyRecord::clone(&world.store.find(&key.digest()).await.unwrap().unwrap())
+}
+
+/// `/v1/api-keys/{id}` of a key.
+async fn path_of(world: &World, key: &ApiKey) -> String {
+    format!("{AT}/{}", record(world, key).await.id)
+}
+
+/// Everything that every owner has, as it can be compared.
+async fn rows(world: &World) -> String {
+    let keyring = Keyring::new(world.store.clone());
+    let mut rows = String::new();
+    for owner in ["u_own", "u_full", "u_ro", "u_b", "u_nobody"] {
+        let mut query = KeyQuery::default();
+        query.limit = u32::MAX;
+        rows += &format!("{:?}", keyring.list(&common::user(owner), &query).await.unwrap());
+    }
+    rows
+}

@@ -1,0 +1,309 @@
+//! C15: whose rights a key has, and what the layer does to answers.
+
+use std::collections::HashMap;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::response::IntoResponse as _;
+use axum::routing::{any, get};
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::json;
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::store::{Accounts as _, Member, MemberRole, Project};
+use tower_api_key::{ApiKeyAuth, AuthError, Principal, Timestamp};
+
+use crate::common::{Answer, World, echo, member, project, send, user};
+use crate::kit::{Ask, Site, endpoints};
+
+const INVALID: &str = "401/invalid_api_key";
+const FORBIDDEN: &str = "403/forbidden";
+
+#[tokio::test]
+async fn c15_04_a_key_of_a_project_that_is_gone() {
+    let world = World::new().await;
+    let site = Site::header(&world);
+    let ask = || Ask::get("/sites").api_key(&world.p1);
+    site.expect("C15-04", &ask(), "200:h").await;
+    world.store.delete_project("A", &project("p1")).await.unwrap();
+    // Neither 401, nor the account instead.
+    site.expect("C15-04", &ask(), FORBIDDEN).await;
+    site.expect("C15-04", &ask().project("p1"), FORBIDDEN).await;
+    site.expect("C15-04", &ask().project("p2"), "403/project_mismatch").await;
+    // One of that name in another account is another project.
+    let moved = Project { id: project("p1"), name: "moved".to_owned() };
+    world.store.create_project("B", &moved).await.unwrap();
+    site.expect("C15-04", &ask(), FORBIDDEN).await;
+    // The name is not used again in its own.
+    assert!(world.store.create_project("A", &moved).await.is_err());
+}
+
+#[tokio::test]
+async fn c15_04_rights_are_the_owners_of_this_moment() {
+    let world = World::new().await;
+    let site = Site::bearer(&world);
+    let write = |project: &str| Ask::new("POST", "/upload").bearer(&world.full).project(project);
+    site.expect("C15-04", &write("p1"), "200:h").await;
+    site.expect("C15-04", &write("p2"), "200:h").await;
+    // Removed from one project, the key lives on in the other.
+    world.store.set_member("A", &user("u_full"), &member(MemberRole::Full, &["p2"])).await.unwrap();
+    site.expect("C15-04", &write("p1"), FORBIDDEN).await;
+    site.expect("C15-04", &write("p2"), "200:h").await;
+    // Demoted: reads go on.
+    world.store.set_member("A", &user("u_full"), &member(MemberRole::ReadOnly, &["p2"])).await.unwrap();
+    site.expect("C15-04", &write("p2"), "403/read_only").await;
+    site.expect("C15-04", &Ask::get("/sites").bearer(&world.full).project("p2"), "200:h").await;
+    // Suspended and back.
+    world.store.suspend_account("A", true).await.unwrap();
+    for key in [&world.own, &world.full, &world.ro, &world.p1, &world.test] {
+        site.expect("C15-04", &Ask::get("/sites").bearer(key), INVALID).await;
+    }
+    site.expect("C15-04", &Ask::get("/sites").bearer(&world.b), "200:h").await;
+    world.store.suspend_account("A", false).await.unwrap();
+    site.expect("C15-04", &Ask::get("/sites").bearer(&world.full).project("p2"), "200:h").await;
+    // Removed, and taken on again: the old key does not come back with the person.
+    world.store.remove_member("A", &user("u_full"), Timestamp::from_secs(10)).await.unwrap();
+    site.expect("C15-04", &Ask::get("/sites").bearer(&world.full), INVALID).await;
+    world.store.set_member("A", &user("u_full"), &member(MemberRole::Full, &["p2"])).await.unwrap();
+    site.expect("C15-04", &Ask::get("/sites").bearer(&world.full), INVALID).await;
+}
+
+#[tokio::test]
+async fn c15_05_the_keys_of_an_owner_who_gave_the_account_away() {
+    let world = World::new().await;
+    let site = Site::bearer(&world);
+    let role = async |ask: &Ask| {
+        site.expect("C15-05", ask, "200:h").await.answer.json()["principal"]["role"].to_string()
+    };
+    let ask = |method: &str, key, project: &str| Ask::new(method, "/sites").bearer(key).project(project);
+    assert_eq!(role(&ask("POST", &world.own, "p3")).await, "\"Owner\"");
+    assert_eq!(role(&ask("POST", &world.full, "p1")).await, "\"Full\"");
+    let left: Member = member(MemberRole::ReadOnly, &["p2"]);
+    world.store.transfer_account("A", &user("u_full"), &left).await.unwrap();
+    site.expect("C15-05", &ask("GET", &world.own, "p3"), FORBIDDEN).await;
+    site.expect("C15-05", &ask("POST", &world.own, "p2"), "403/read_only").await;
+    assert_eq!(role(&ask("GET", &world.own, "p2")).await, "\"ReadOnly\"");
+    site.expect("C15-05", &Ask::get("/sites").bearer(&world.p1), FORBIDDEN).await;
+    assert_eq!(role(&ask("POST", &world.full, "p3")).await, "\"Owner\"");
+}
+
+/// A project-level key is never more than its project: not even its account owner's.
+#[tokio::test]
+async fn c15_05_a_project_level_key_decides_nothing_about_the_account() {
+    let world = World::new().await;
+    let site = Site::new(&world, |store, routes| {
+        let endpoints = endpoints().manage(http::Method::POST, "/upload").manage(http::Method::GET, "/usr");
+        routes.layer(ApiKeyAuth::new(store, Bearer::default()).endpoints(endpoints).unwrap())
+    });
+    for (method, path) in [("POST", "/upload"), ("GET", "/usr")] {
+        site.expect("C15-05", &Ask::new(method, path).bearer(&world.own), "200:h").await;
+        site.expect("C15-05", &Ask::new(method, path).bearer(&world.full), "200:h").await;
+        site.expect("C15-05", &Ask::new(method, path).bearer(&world.ro), "403/read_only").await;
+        site.expect("C15-05", &Ask::new(method, path).bearer(&world.p1), FORBIDDEN).await;
+    }
+    let seen = site.expect("C15-05", &Ask::new("POST", "/sites").bearer(&world.p1), "200:h").await;
+    let principal = seen.answer.json()["principal"].clone();
+    assert_eq!((&principal["role"], &principal["level"]), (&json!("Full"), &json!("PROJECT")));
+}
+
+fn plain(status: u16, headers: &[(&str, &str)], body: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    for (name, value) in headers {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+        response.headers_mut().append(name, value.parse().unwrap());
+    }
+    response
+}
+
+#[tokio::test]
+async fn c15_10_what_a_handler_refuses_is_the_handlers() {
+    let world = World::new().await;
+    for status in [400, 401, 403, 404, 413, 429, 500, 503] {
+        let app = Router::new().fallback(move || async move {
+            plain(status, &[("www-authenticate", "Custom realm=\"x\""), ("x-own", "1")], "own words")
+        });
+        let app = app.layer(ApiKeyAuth::new(world.store.clone(), Bearer::default()));
+        let answer = send(&app, Ask::get("/x").bearer(&world.own).request()).await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_slice()), (status, &b"own words"[..]));
+        assert_eq!(answer.header("www-authenticate"), ["Custom realm=\"x\""], "C15-10: {status}");
+        assert!(answer.header("retry-after").is_empty());
+        assert!(answer.extensions.get::<AuthError>().is_none(), "C15-10: {status} was counted as ours");
+    }
+}
+
+/// A shared cache as RFC 9111 allows it: it stores answers to GET unless it is told not to, also to requests with keys
+/// in headers that it does not know, and gives them to requests that agree in what `Vary` names.
+#[derive(Default)]
+struct Cache {
+    stored: HashMap<String, (Vec<(String, Option<String>)>, Vec<u8>)>,
+}
+
+impl Cache {
+    fn directives(headers: &HeaderMap) -> Vec<String> {
+        let lines = headers.get_all("cache-control").iter().map(|value| value.to_str().unwrap().to_owned());
+        lines.flat_map(|line| line.split(',').map(|one| one.trim().to_owned()).collect::<Vec<_>>()).collect()
+    }
+
+    async fn send(&mut self, app: &Router, ask: &Ask) -> (Vec<u8>, bool) {
+        let request = ask.request();
+        let value = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let target = request.uri().to_string();
+        if let Some((varied, body)) = self.stored.get(&target)
+            && varied.iter().all(|(name, stored)| value(name) == *stored)
+        {
+            return (body.clone(), true);
+        }
+        let keyed = request.headers().contains_key("authorization");
+        let names_of = |answer: &Answer| -> Vec<String> {
+            let lines = answer.headers.get_all("vary").iter();
+            lines
+                .flat_map(|line| line.to_str().unwrap().split(", ").map(str::to_owned).collect::<Vec<_>>())
+                .collect()
+        };
+        let given: HashMap<String, String> = request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        let answer = send(app, request).await;
+        let directives = Self::directives(&answer.headers);
+        let forbidden = directives.iter().any(|one| one == "no-store" || one == "private")
+            || keyed && !directives.iter().any(|one| one == "public");
+        if !forbidden {
+            let varied =
+                names_of(&answer).into_iter().map(|name| (name.clone(), given.get(&name).cloned())).collect();
+            self.stored.insert(target, (varied, answer.body.clone()));
+        }
+        (answer.body, false)
+    }
+}
+
+#[tokio::test]
+async fn c15_11_a_shared_cache_mixes_nobody_up() {
+    async fn whoami(who: axum::Extension<Principal>) -> String {
+        who.user_id().to_string()
+    }
+    async fn public(who: axum::Extension<Principal>) -> Response<Body> {
+        let mut response = who.user_id().to_string().into_response();
+        response.headers_mut().insert("cache-control", "public, max-age=60".parse().unwrap());
+        response.headers_mut().append("vary", "accept-encoding".parse().unwrap());
+        response
+    }
+    let world = World::new().await;
+    let routes = || Router::new().route("/sites", get(whoami)).route("/public", get(public));
+    let header = || ApiKeyHeader::default().requires_project(false);
+    let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default()).or(header()).or(JsonBody::default());
+    let app = routes().layer(auth);
+    for path in ["/sites", "/public"] {
+        let mut cache = Cache::default();
+        for _ in 0..2 {
+            for (key, owner) in [(&world.own, "u_own"), (&world.b, "u_b"), (&world.full, "u_full")] {
+                let (body, hit) = cache.send(&app, &Ask::get(path).api_key(key)).await;
+                assert_eq!(body, owner.as_bytes(), "C15-11: {path}");
+                assert!(!hit || path == "/public", "C15-11: {path} came from the cache");
+                let (body, _) = cache.send(&app, &Ask::get(path).bearer(key)).await;
+                assert_eq!(body, owner.as_bytes(), "C15-11: {path}");
+            }
+            // Refusals are never stored, for nobody and for those who come after.
+            let (body, hit) = cache.send(&app, &Ask::get(path).api_key(&world.revoked)).await;
+            assert!(!hit && String::from_utf8(body).unwrap().contains("invalid_api_key"));
+            let (_, hit) = cache.send(&app, &Ask::get(path)).await;
+            assert!(!hit, "C15-11: a refusal came from the cache");
+        }
+    }
+    // The cache does leak without the headers, or the test would show nothing.
+    let stripped = routes().layer(ApiKeyAuth::new(world.store.clone(), header())).layer(
+        axum::middleware::map_response(async |mut response: Response<Body>| {
+            response.headers_mut().remove("cache-control");
+            response.headers_mut().remove("vary");
+            response
+        }),
+    );
+    let mut cache = Cache::default();
+    cache.send(&stripped, &Ask::get("/sites").api_key(&world.own)).await;
+    let (body, hit) = cache.send(&stripped, &Ask::get("/sites").api_key(&world.b)).await;
+    assert_eq!((body.as_slice(), hit), (&b"u_own"[..], true));
+}
+
+#[tokio::test]
+async fn c15_12_answers_of_every_kind_get_the_headers_and_keep_their_bodies() {
+    let world = World::new().await;
+    async fn kind(Path(status): Path<u16>) -> Response<Body> {
+        let body = if matches!(status, 204 | 304) { "" } else { "the body" };
+        plain(status, &[("etag", "\"x\""), ("vary", "accept"), ("content-range", "bytes 0-7/9")], body)
+    }
+    let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default()).or(ApiKeyHeader::default());
+    let app = Router::new().route("/{status}", any(kind)).layer(auth);
+    for status in [200, 201, 202, 204, 206, 301, 304, 404, 418, 500] {
+        for method in ["GET", "HEAD", "POST"] {
+            let ask = Ask::new(method, &format!("/{status}")).bearer(&world.own);
+            let answer = send(&app, ask.request()).await;
+            assert_eq!(answer.status.as_u16(), status);
+            assert_eq!(answer.header("cache-control"), ["private, no-store"], "C15-12: {method} {status}");
+            let vary = answer.header("vary");
+            assert_eq!(
+                vary,
+                ["accept", "authorization, x-api-key, x-project-id"],
+                "C15-12: {method} {status}"
+            );
+            assert_eq!(answer.header("etag"), ["\"x\""]);
+            let empty = method == "HEAD" || matches!(status, 204 | 304);
+            assert_eq!(answer.body, if empty { &b""[..] } else { b"the body" }, "C15-12: {method} {status}");
+        }
+    }
+    // What the handler says of caching stands.
+    for own in ["public, max-age=60", "no-cache", "max-age=0"] {
+        let app = Router::new()
+            .fallback(move || async move { plain(200, &[("cache-control", own)], "") })
+            .layer(ApiKeyAuth::new(world.store.clone(), Bearer::default()));
+        let answer = send(&app, Ask::get("/x").bearer(&world.own).request()).await;
+        assert_eq!(
+            (answer.header("cache-control"), answer.header("vary")),
+            (vec![own], vec!["authorization"])
+        );
+    }
+}
+
+#[tokio::test]
+async fn c15_13_grpc_is_refused_in_its_own_words() {
+    let world = World::new().await;
+    let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default())
+        .or(ApiKeyHeader::default())
+        .or(JsonBody::default());
+    let app = Router::new().fallback(echo).layer(auth);
+    let grpc = |kind: &str| Ask::new("POST", "/pkg.Service/Method").header("content-type", kind);
+    for kind in
+        ["application/grpc", "application/grpc+proto", "application/grpc+json", "application/grpc; x=y"]
+    {
+        let cases = [
+            (grpc(kind), "16"),
+            (grpc(kind).header("authorization", "Bearer garbage"), "16"),
+            (grpc(kind).bearer(&world.revoked), "16"),
+            (grpc(kind).bearer(&world.ro), "7"),
+            (grpc(kind).api_key(&world.own), "3"),
+            (grpc(kind).api_key(&world.own).bearer(&world.own), "3"),
+        ];
+        for (ask, status) in cases {
+            let answer = send(&app, ask.request()).await;
+            let at = format!("C15-13: {ask:?}");
+            assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, vec![status]), "{at}");
+            assert_eq!(answer.header("content-type"), ["application/grpc"], "{at}");
+            assert!(answer.body.is_empty(), "{at}");
+            assert_eq!(answer.header("cache-control"), ["no-store"], "{at}");
+            assert!(answer.header("www-authenticate").is_empty(), "{at}");
+            let message = answer.header("grpc-message")[0];
+            assert!(!message.is_empty() && message.is_ascii(), "{at}");
+            assert!(answer.extensions.get::<AuthError>().is_some_and(AuthError::is_grpc), "{at}");
+        }
+        // The body is gRPC's, and is not looked at.
+        let body =
+            json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1"}).to_string();
+        assert_eq!(send(&app, grpc(kind).body(body).request()).await.header("grpc-status"), ["16"]);
+        assert_eq!(send(&app, grpc(kind).bearer(&world.own).request()).await.verdict(), "200:h");
+    }
+    // Other types that begin alike are not gRPC's business.
+    let answer =
+        send(&app, Ask::new("POST", "/x").header("content-type", "application/graphql").request()).await;
+    assert_eq!(answer.verdict(), "401/missing_api_key");
+}

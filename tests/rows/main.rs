@@ -1,0 +1,21 @@
+//! The rows of the threat model as tests, by their ids (`c3_02_...` is C3-02): what is attacked, and the only right
+//! answer. One binary, a module a chapter.
+
+#![allow(unreachable_pub, reason = "the modules of a test binary have no public")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests, too")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod kit;
+
+mod c10_faults;
+mod c12_ids;
+mod c13_secrets;
+mod c14_tower;
+mod c15_misc;
+mod c1_conflicts;
+mod c2_values;
+mod c3_body;
+mod c4_paths;
+mod c7_digests;
+mod wire;

@@ -1,0 +1,268 @@
+//! c10_06: rows that cannot be. Whatever stands in a column, it is never read as a right.
+
+use rusqlite::Connection;
+use tower_api_key::key::IdError;
+use tower_api_key::store::{KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError};
+use tower_api_key::{
+    Accounts as _, Directory as _, KeyId, KeyLedger as _, KeyLevel, KeyRecord, KeyStore as _, Standing,
+};
+
+use super::{File, MANY, key, project, user};
+
+/// SQL expressions, most of them wrong in most columns.
+const VALUES: &[&str] = &[
+    "NULL",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "1.5",
+    "-9223372036854775808",
+    "9223372036854775807",
+    "''",
+    "' '",
+    "'0'",
+    "'SUPER'",
+    "'user'",
+    "'USER'",
+    "'LIVE'",
+    "'live '",
+    "'test'",
+    "'OWNER '",
+    "'sk_test_'",
+    "'sk_live'",
+    "'p1 '",
+    "'é'",
+    "'a/b'",
+    "printf('%.129c', 'a')",
+    "x''",
+    "x'00'",
+    "zeroblob(31)",
+    "zeroblob(33)",
+    "printf('%.32c', 'a')",
+    "CAST(x'ff' AS TEXT)",
+    "CAST(x'7031007a' AS TEXT)",
+    "'null'",
+    "'[1]'",
+    "'[null]'",
+    "'[\"a\",\"a\"]'",
+    "'[\"a\"'",
+    "'[\"a\"]]'",
+    "'{\"a\":1}'",
+    "'{\"a\":\"b\",\"a\":\"c\"}'",
+    "'\"admin\"'",
+];
+
+/// Takes every rule out of the schema, as only damage or malice would; rows stay as they are.
+fn without_rules(file: &File) -> Connection {
+    let operator = file.operator();
+    let names = |sql: &str| -> Vec<String> {
+        let mut statement = operator.prepare(sql).unwrap();
+        let names = statement.query_map([], |row| row.get(0)).unwrap();
+        names.map(Result::unwrap).collect()
+    };
+    for trigger in names("SELECT name FROM sqlite_master WHERE type = 'trigger'") {
+        operator.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
+    }
+    operator.execute_batch("PRAGMA writable_schema = ON").unwrap();
+    for (table, keys) in [
+        ("keys", "PRIMARY KEY (digest), UNIQUE (id)"),
+        ("accounts", "PRIMARY KEY (id)"),
+        ("projects", "PRIMARY KEY (account, id)"),
+        ("people", "PRIMARY KEY (user), UNIQUE (user, account)"),
+    ] {
+        let columns =
+            names(&format!("SELECT name FROM pragma_table_info('{table}') ORDER BY cid")).join(", ");
+        let lax = format!("CREATE TABLE {table} ({columns}, {keys}) WITHOUT ROWID");
+        let changed = operator.execute("UPDATE sqlite_master SET sql = ?1 WHERE name = ?2", [&lax, table]);
+        assert_eq!(changed.unwrap(), 1);
+    }
+    let version: i64 = operator.query_row("PRAGMA schema_version", [], |row| row.get(0)).unwrap();
+    operator.execute_batch(&format!("PRAGMA schema_version = {}", version + 1)).unwrap();
+    drop(operator);
+    let vandal = file.operator();
+    vandal.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+    vandal
+}
+
+/// A store with a row of each kind, and a connection that may damage them.
+async fn store_and_vandal(file: &File) -> (SqliteStore, KeyRecord, Connection) {
+    let store = file.open().await;
+    store.create_account("a", &user("alice")).await.unwrap();
+    store.create_project("a", &Project { id: project("p1"), name: "P".into() }).await.unwrap();
+    let access = Member { role: MemberRole::ReadOnly, projects: [project("p1")].into() };
+    store.set_member("a", &user("bob"), &access).await.unwrap();
+    let mut key = key("key", "bob");
+    key.level = KeyLevel::Project(project("p1"));
+    key.scopes = ["read".to_owned()].into();
+    key.metadata = [("a".to_owned(), "b".to_owned())].into();
+    store.insert(key.clone(), MANY).await.unwrap();
+    (store, key, without_rules(file))
+}
+
+fn is_corrupt<T>(answer: &Result<T, StoreError>) -> bool {
+    matches!(answer, Err(StoreError::Corrupt(_)))
+}
+
+/// What a value is when SQLite has evaluated it: an integer, a text, or something else.
+fn evaluate(vandal: &Connection, value: &str) -> (Option<i64>, Option<String>, bool) {
+    let read = |row: &rusqlite::Row<'_>| {
+        let null = matches!(row.get_ref(0)?, rusqlite::types::ValueRef::Null);
+        Ok((row.get(0).ok(), row.get(0).ok(), null))
+    };
+    vandal.query_row(&format!("SELECT {value}"), [], read).unwrap()
+}
+
+/// Whether a column may hold a value, said once more and differently.
+fn may_hold(vandal: &Connection, column: &str, value: &str) -> bool {
+    let (integer, text, null) = evaluate(vandal, value);
+    let id = |text: &Option<String>| {
+        text.as_ref().is_some_and(|text| KeyId::new(text).map_err(|IdError| ()).is_ok())
+    };
+    match column {
+        "id" | "owner" | "project" => id(&text),
+        "replaced_by" => null || id(&text),
+        "name" => text.is_some(),
+        "last4" => ["''", "'user'", "'USER'", "'LIVE'", "'test'", "'null'"].contains(&value),
+        "created_at" => integer.is_some_and(|micros| micros >= 0),
+        "expires_at" => null || integer.is_some_and(|micros| micros >= 0),
+        "revoked_at" => null || integer.is_some(),
+        // The row below is one of a live key for a project, with scopes and metadata.
+        "digest" | "level" | "environment" | "prefix" | "scopes" | "metadata" => false,
+        unknown => panic!("a column without a rule: {unknown}"),
+    }
+}
+
+#[tokio::test]
+async fn c10_06_a_damaged_key_is_an_error() {
+    let file = File::new();
+    let (store, key, vandal) = store_and_vandal(&file).await;
+    vandal.execute_batch("CREATE TABLE saved AS SELECT * FROM keys").unwrap();
+    let mut columns = vandal.prepare("SELECT name FROM pragma_table_info('keys')").unwrap();
+    let columns = columns.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let columns: Vec<_> = columns.map(Result::unwrap).collect();
+    assert_eq!(columns.len(), 15);
+    let (mut damaged, mut sound) = (0, 0);
+    for column in &columns {
+        for value in VALUES {
+            let context = format!("{column} = {value}");
+            if column == "digest" && *value == "NULL" {
+                continue; // SQLite refuses it in any table that is ordered by it.
+            }
+            vandal.execute(&format!("UPDATE keys SET {context}"), []).unwrap();
+            let found = store.find(&key.digest).await;
+            let listed = store.list(&key.owner, &KeyQuery::default()).await;
+            if may_hold(&vandal, column, value) {
+                sound += 1;
+                assert!(matches!(found, Ok(Some(_))), "{context}: {found:?}");
+            } else {
+                damaged += 1;
+                // With another digest it is not the key that was asked for.
+                let other = column == "digest" && matches!(found, Ok(None));
+                assert!(is_corrupt(&found) || other, "{context}: {found:?}");
+                // With a damaged id or owner it may not be in the index that was asked, and without a time in no list.
+                let got = store.get(&key.id).await;
+                assert!(is_corrupt(&got) || column == "id" && matches!(got, Ok(None)), "{context}: {got:?}");
+                let unlisted = column == "owner" || context == "created_at = NULL";
+                let missed = unlisted && matches!(&listed, Ok(keys) if keys.is_empty());
+                let corrupt = matches!(listed, Err(LedgerError::Store(StoreError::Corrupt(_))));
+                assert!(corrupt || missed, "{context}: {listed:?}");
+            }
+            vandal.execute_batch("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").unwrap();
+        }
+    }
+    assert!(damaged > 300 && sound > 50, "{damaged} damaged and {sound} sound rows");
+    assert!(store.find(&key.digest).await.unwrap().is_some());
+}
+
+/// Two columns that contradict each other, and values that only one kind of key may have.
+#[tokio::test]
+async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
+    let file = File::new();
+    let (store, key, vandal) = store_and_vandal(&file).await;
+    vandal.execute_batch("CREATE TABLE saved AS SELECT * FROM keys").unwrap();
+    for (damage, sound) in [
+        ("project = NULL", false),
+        ("level = 'USER'", false),
+        ("level = 'USER', project = NULL", true),
+        ("environment = 'test'", false),
+        ("prefix = 'sk_test_'", false),
+        ("environment = 'test', prefix = 'sk_test_'", true),
+        ("prefix = ''", false),
+        ("prefix = '', last4 = ''", true),
+        ("replaced_by = id", false),
+        ("scopes = '[]', metadata = '{}'", true),
+        ("scopes = '{}'", false),
+        ("metadata = '[]'", false),
+        ("scopes = metadata", false),
+        ("created_at = CAST(created_at AS TEXT)", false),
+        ("revoked_at = '5'", false),
+        ("revoked_at = ''", false),
+        ("revoked_at = 5.0", false),
+        ("expires_at = 'never'", false),
+    ] {
+        vandal.execute(&format!("UPDATE keys SET {damage}"), []).unwrap();
+        let found = store.find(&key.digest).await;
+        assert!(if sound { matches!(found, Ok(Some(_))) } else { is_corrupt(&found) }, "{damage}: {found:?}");
+        if !sound {
+            // Nobody builds on it either, and it is not mended by the way.
+            let replaced = store.insert(key.clone(), MANY).await;
+            assert!(replaced.is_err());
+            assert!(is_corrupt(&store.find(&key.digest).await));
+        }
+        vandal.execute_batch("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn c10_06_a_damaged_standing_is_an_error() {
+    let file = File::new();
+    let (store, _, vandal) = store_and_vandal(&file).await;
+    for (table, column, row, asked) in [
+        ("people", "role", "user = 'bob'", "bob"),
+        ("people", "role", "user = 'alice'", "alice"),
+        ("accounts", "suspended", "id = 'a'", "bob"),
+        ("accounts", "suspended", "id = 'a'", "alice"),
+        ("projects", "deleted", "id = 'p1'", "bob"),
+        ("projects", "deleted", "id = 'p1'", "alice"),
+    ] {
+        for value in VALUES {
+            let context = format!("{table}.{column} of {asked} = {value}");
+            vandal.execute_batch("BEGIN").unwrap();
+            let saved: rusqlite::types::Value = vandal
+                .query_row(&format!("SELECT {column} FROM {table} WHERE {row}"), [], |row| row.get(0))
+                .unwrap();
+            vandal.execute(&format!("UPDATE {table} SET {column} = {value} WHERE {row}"), []).unwrap();
+            vandal.execute_batch("COMMIT").unwrap();
+            let standing = store.standing(&user(asked), Some(&project("p1"))).await;
+            match (column, *value) {
+                ("suspended", "1") => assert_eq!(standing.unwrap(), Standing::Disabled, "{context}"),
+                ("deleted", "1") => {
+                    assert_eq!(standing.unwrap(), Standing::Active { role: None }, "{context}");
+                }
+                ("suspended" | "deleted", "0") => {
+                    assert!(matches!(standing, Ok(Standing::Active { role: Some(_) })), "{context}");
+                }
+                // A project that is neither there nor deleted is not there.
+                ("deleted", "NULL") => {
+                    assert!(
+                        is_corrupt(&standing) || matches!(standing, Ok(Standing::Active { role: None })),
+                        "{context}"
+                    );
+                }
+                _ => assert!(is_corrupt(&standing), "{context}: {standing:?}"),
+            }
+            if !matches!((column, *value), ("suspended" | "deleted", "0")) {
+                let projects = store.projects(&user(asked)).await;
+                let none = matches!(&projects, Ok(projects) if projects.is_empty());
+                assert!(none || is_corrupt(&projects), "{context}: {projects:?}");
+            }
+            let restore = format!("UPDATE {table} SET {column} = ?1 WHERE {row}");
+            vandal.execute(&restore, [saved]).unwrap();
+        }
+    }
+    vandal.execute("UPDATE people SET account = 'nowhere' WHERE user = 'bob'", []).unwrap();
+    assert!(is_corrupt(&store.standing(&user("bob"), None).await));
+    vandal.execute("UPDATE projects SET id = 'a b'", []).unwrap();
+    assert!(is_corrupt(&store.projects(&user("alice")).await));
+}

@@ -1,0 +1,184 @@
+//! The file itself: made, opened again, opened by several at once, refused.
+
+use std::fs;
+
+use tower_api_key::KeyStore as _;
+use tower_api_key::store::{SqliteStore, StoreError};
+
+use super::{File, connect, insert, is_active, key};
+
+fn number(file: &File, sql: &str) -> i64 {
+    file.operator().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn a_fresh_file_is_made_and_found_again() {
+    let file = File::new();
+    let store = file.open().await;
+    let inserted = insert(&store, "key", "u").await;
+    drop(store);
+    assert_eq!(number(&file, "PRAGMA user_version"), 1);
+    assert_eq!(number(&file, "PRAGMA application_id"), 0x7461_706b);
+    for _ in 0..2 {
+        let store = file.open().await;
+        assert!(is_active(&store, &inserted).await);
+    }
+    let mode: String = file.operator().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "wal");
+    let sound: String = file.operator().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
+}
+
+#[tokio::test]
+async fn an_empty_file_is_a_fresh_one() {
+    let file = File::new();
+    fs::write(file.path(), "").unwrap();
+    insert(&file.open().await, "key", "u").await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_fresh_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let file = File::new();
+    let store = file.open().await;
+    insert(&store, "key", "u").await;
+    let mut seen = 0;
+    for entry in fs::read_dir(file.directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
+        seen += 1;
+    }
+    assert_eq!(seen, 3, "the file, its log, and the index of the log");
+
+    // What somebody has decided on is left alone.
+    let shared = File::new();
+    fs::write(shared.path(), "").unwrap();
+    fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o660)).unwrap();
+    shared.open().await;
+    assert_eq!(fs::metadata(shared.path()).unwrap().permissions().mode() & 0o777, 0o660);
+}
+
+/// Refused, for this reason, and left as it was.
+async fn assert_refused(file: &File, reason: &str) {
+    let before = fs::read(file.path()).unwrap();
+    let refused = SqliteStore::open(file.path()).await;
+    let Err(StoreError::Failed(source)) = refused else { panic!("{} bytes: {refused:?}", before.len()) };
+    assert!(source.to_string().contains(reason), "{source}");
+    assert!(fs::read(file.path()).unwrap() == before, "a refused file was changed");
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_release_is_refused() {
+    let (known, file) = (File::new(), File::new());
+    let _open = known.open().await;
+    known.operator().execute("VACUUM INTO ?1", [file.path().to_str().unwrap()]).unwrap();
+    file.operator().execute_batch("PRAGMA user_version = 2").unwrap();
+    assert_refused(&file, "version 2, written by a newer release").await;
+}
+
+#[tokio::test]
+async fn files_of_others_are_refused() {
+    for sql in [
+        "CREATE TABLE keys (id)",
+        "PRAGMA application_id = 1; CREATE TABLE t (id)",
+        "PRAGMA application_id = 1",
+        "PRAGMA user_version = 1; CREATE TABLE t (id)",
+        "PRAGMA application_id = 0x7461706b; CREATE TABLE t (id)",
+        "PRAGMA application_id = 0x7461706b; PRAGMA user_version = -1",
+    ] {
+        let file = File::new();
+        file.operator().execute_batch(sql).unwrap();
+        assert_refused(&file, "another application").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused() {
+    for garbage in [&b"garbage".repeat(1000)[..], b"xy", b"SQLite format 3\0", &[0xff; 4096]] {
+        let file = File::new();
+        fs::write(file.path(), garbage).unwrap();
+        assert_refused(&file, "").await;
+    }
+    let file = File::new();
+    let nowhere = file.directory.path().join("no/such/directory.db");
+    for path in [file.directory.path().to_owned(), nowhere, ":memory:".into(), "".into()] {
+        let refused = SqliteStore::open(&path).await;
+        assert!(matches!(refused, Err(StoreError::Failed(_))), "{path:?}");
+    }
+    assert!(!std::path::Path::new(":memory:").exists());
+}
+
+#[tokio::test]
+async fn a_truncated_file_is_an_error_and_no_answer() {
+    let file = File::new();
+    let inserted = insert(&file.open().await, "key", "u").await;
+    let copy = File::new();
+    file.operator().execute("VACUUM INTO ?1", [copy.path().to_str().unwrap()]).unwrap();
+    let whole = fs::read(copy.path()).unwrap();
+    assert!(is_active(&copy.open().await, &inserted).await);
+    for len in [100, 512, 4096, 8192, whole.len() - 4096] {
+        let cut = File::new();
+        fs::write(cut.path(), whole.get(..len).unwrap()).unwrap();
+        let found = match SqliteStore::open(cut.path()).await {
+            Ok(store) => store.find(&inserted.digest).await,
+            Err(error) => Err(error),
+        };
+        // Never "there is no such key", which would be a 401.
+        if let Ok(found) = found {
+            assert!(found.is_some(), "cut to {len} of {} bytes, the key is unknown", whole.len());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_threads_open_a_fresh_file_at_once() {
+    for _ in 0..10 {
+        let file = File::new();
+        let opened: Vec<_> = (0..4)
+            .map(|number| {
+                let path = file.path();
+                tokio::spawn(async move {
+                    let store = SqliteStore::open(path).await.unwrap();
+                    insert(&store, &format!("key{number}"), "u").await
+                })
+            })
+            .collect();
+        let mut keys = Vec::new();
+        for task in opened {
+            keys.push(task.await.unwrap());
+        }
+        let store = file.open().await;
+        for key in &keys {
+            assert!(is_active(&store, key).await);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_processes_open_a_fresh_file_at_once() {
+    for _ in 0..3 {
+        let file = File::new();
+        let names = ["key1", "key2", "key3", "key4"];
+        let processes = names.map(|name| {
+            super::sql::in_another_process(&file, "file::opens_and_inserts_a_key", name).spawn().unwrap()
+        });
+        for mut process in processes {
+            assert!(process.wait().unwrap().success());
+        }
+        let store = file.open().await;
+        for name in names {
+            assert!(is_active(&store, &key(name, "u")).await);
+        }
+        drop(connect(&file.path()));
+    }
+}
+
+#[tokio::test]
+#[ignore = "a part of the test above, in a process of its own"]
+async fn opens_and_inserts_a_key() {
+    let Ok(name) = std::env::var("STORES_KEY") else { return };
+    let store = SqliteStore::open(std::env::var("STORES_FILE").unwrap()).await.unwrap();
+    insert(&store, &name, "u").await;
+}
