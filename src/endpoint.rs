@@ -113,7 +113,10 @@ impl Endpoints {
     pub(crate) fn build(self) -> Result<EndpointTable, ConfigError> {
         let mut table = EndpointTable { by_path: self.by_path, ..EndpointTable::default() };
         for (method, pattern, change) in self.declared {
-            check_pattern(&pattern)?;
+            check_pattern(&pattern).map_err(|reason| ConfigError::Pattern {
+                pattern: pattern.clone(),
+                reason: reason.to_owned(),
+            })?;
             let index = match table.by_pattern.get(&*pattern) {
                 Some(index) => *index,
                 None => {
@@ -160,18 +163,18 @@ impl Endpoints {
     }
 }
 
-fn check_pattern(pattern: &str) -> Result<(), ConfigError> {
+/// Whether a text is a route pattern in axum's syntax, or what is wrong with it.
+pub(crate) fn check_pattern(pattern: &str) -> Result<(), &'static str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b';' | b'?' | b'#' | b'\\');
-    let reason = if !pattern.starts_with('/') {
-        "it must start with /"
+    if !pattern.starts_with('/') {
+        Err("it must start with /")
     } else if !pattern.bytes().all(plain) {
-        "it may hold visible ASCII only, and none of % ; ? # \\"
+        Err("it may hold visible ASCII only, and none of % ; ? # \\")
     } else if pattern.split('/').any(|segment| segment.starts_with([':', '*'])) {
-        "parameters are written {name}, and {*name} for the rest of the path"
+        Err("parameters are written {name}, and {*name} for the rest of the path")
     } else {
-        return Ok(());
-    };
-    Err(ConfigError::Pattern { pattern: pattern.to_owned(), reason: reason.to_owned() })
+        Ok(())
+    }
 }
 
 /// What an endpoint asks for.

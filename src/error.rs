@@ -284,4 +284,26 @@ pub enum ConfigError {
         /// The pattern.
         pattern: String,
     },
+    /// A network of trusted proxies.
+    #[error("{network:?} is not a network: {reason}")]
+    Network {
+        /// The network.
+        network: String,
+        /// What is wrong with it, and what to write instead.
+        reason: String,
+    },
+    /// A rate limit, or several that do not go together.
+    #[error("{limit:?} is not a rate limit: {reason}")]
+    RateLimit {
+        /// The limit.
+        limit: String,
+        /// What is wrong with it, and what to write instead.
+        reason: &'static str,
+    },
+    /// The dates of a deprecation.
+    #[error("a sunset is not before the deprecation, and both are in the years 1970 to 9999")]
+    Sunset,
+    /// The link of a deprecation.
+    #[error("{0:?} is not a link: write an absolute URL, such as https://example.com/migration")]
+    Link(String),
 }

@@ -47,7 +47,7 @@
 //!
 //! | feature | brings |
 //! |---|---|
-//! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `JsonBody` on axum's body |
+//! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
 //! | `test-util` | principals for handler tests, a clock set by hand, a contract suite for stores |
@@ -63,14 +63,18 @@ pub mod layer;
 pub mod service;
 // -- what does the client claim?
 pub mod credentials;
+pub mod deprecation;
 pub mod description;
 pub mod scheme;
 // -- is it true?
 pub mod access;
+pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
 pub mod key;
+pub mod limit;
 pub mod record;
+pub mod restriction;
 pub mod store;
 pub mod verify;
 // -- who is it?

@@ -1,0 +1,307 @@
+//! How often: rate limits of keys, and a brake on failed attempts.
+//!
+//! # Format
+//!
+//! ```text
+//! 12/min                  twelve a minute
+//! 200/30d                 two hundred in thirty days; s, min, h and d are the units
+//! burst=12/min            the same with a name for clients, which is `12/min` otherwise
+//! burst=12/min,200/30d    several at once
+//! ```
+//!
+//! ```text
+//! RateLimit-Policy: "burst";q=12;w=60          (draft-ietf-httpapi-ratelimit-headers)
+//! RateLimit: "burst";r=11;t=5
+//! Retry-After: 5                               (refusals only)
+//! ```
+//!
+//! # What a limit means
+//!
+//! A bucket that holds `12` and is refilled evenly, one every five seconds (GCRA). So twelve may come at once, and then
+//! one every five seconds: in any one minute at most twice twelve, in the long run twelve a minute. Several limits
+//! are all kept; a request that one of them refuses counts for none.
+//!
+//! Time is passed in, and no clock is read. A clock that jumps back makes nobody wait longer than an empty bucket does.
+
+mod bucket;
+mod limiter;
+mod shards;
+mod throttle;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+
+use self::bucket::Rate;
+use crate::error::ConfigError;
+
+pub use self::limiter::Limiter;
+pub use self::throttle::Throttle;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// How many limits a key may have.
+const MAX_LIMITS: usize = 8;
+const MAX_COUNT: u32 = 1_000_000_000;
+/// 366 days, in seconds.
+const MAX_WINDOW: u32 = 31_622_400;
+
+/// One limit, such as `12/min`: see [the format](self#format). Cloning is cheap.
+///
+/// ```
+/// use tower_api_key::limit::Limit;
+///
+/// let limit: Limit = "burst=12/min".parse()?;
+/// assert_eq!((limit.name(), limit.count(), limit.window().as_secs()), ("burst", 12, 60));
+/// # Ok::<(), tower_api_key::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Limit(Arc<Inner>);
+
+struct Inner {
+    text: Box<str>,
+    name: Box<str>,
+    count: u32,
+    window: u32,
+    rate: Rate,
+    policy: HeaderValue,
+}
+
+impl Limit {
+    /// What clients know it by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// How many a full bucket holds.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.0.count
+    }
+
+    /// How long it takes to fill an empty bucket.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        Duration::from_secs(self.0.window.into())
+    }
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        const SHAPE: &str = "a limit is a number and a period, such as 12/min or 200/30d";
+        let (name, quota) = match text.split_once('=') {
+            Some((name, quota)) => (Some(name), quota),
+            None => (None, text),
+        };
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if name.is_some_and(|name| !(1..=32).contains(&name.len()) || !name.bytes().all(plain)) {
+            return Err("a limit's name is 1 to 32 of A-Z a-z 0-9 - _");
+        }
+        let (count, period) = quota.split_once('/').ok_or(SHAPE)?;
+        let count = number(count)
+            .filter(|count| *count <= MAX_COUNT)
+            .ok_or("before the / stands a number from 1 to 1000000000, without leading zeros")?;
+        let digits = period.bytes().take_while(u8::is_ascii_digit).count();
+        let (times, unit) = period.split_at_checked(digits).ok_or(SHAPE)?;
+        let times = match times {
+            "" => 1,
+            "1" => return Err("a period of one unit is written without a number: 12/min"),
+            digits => number(digits).ok_or(SHAPE)?,
+        };
+        let unit = match unit {
+            "s" => 1,
+            "min" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return Err("after the / stands a period in s, min, h or d, such as min or 30d"),
+        };
+        let window = times.checked_mul(unit).filter(|window| *window <= MAX_WINDOW);
+        let window = window.ok_or("a period is at most 366d")?;
+        let rate = Rate::new(count, window);
+        let name = name.unwrap_or(quota);
+        let policy = format!("\"{name}\";q={count};w={window}");
+        let policy = HeaderValue::from_str(&policy).map_err(|_| SHAPE)?;
+        Ok(Self(Arc::new(Inner { text: text.into(), name: name.into(), count, window, rate, policy })))
+    }
+}
+
+/// Plain decimals from 1 on, no sign, no leading zero.
+fn number(digits: &str) -> Option<u32> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    if plain { digits.parse().ok() } else { None }
+}
+
+impl FromStr for Limit {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        Self::parse(text).map_err(|reason| refused(text, reason))
+    }
+}
+
+fn refused(text: &str, reason: &'static str) -> ConfigError {
+    const SHOWN: usize = 80;
+    ConfigError::RateLimit { limit: text.chars().take(SHOWN).collect(), reason }
+}
+
+impl PartialEq for Limit {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text == other.0.text
+    }
+}
+
+impl Eq for Limit {}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+impl fmt::Debug for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One to eight limits that are all kept, of different names and periods. Cloning is cheap.
+///
+/// Its text, [`Display`](fmt::Display) and [`FromStr`], is for stores.
+///
+/// ```
+/// use tower_api_key::limit::Limits;
+///
+/// let limits: Limits = "12/min,200/30d".parse()?;
+/// assert_eq!(limits.iter().count(), 2);
+/// assert_eq!(limits.to_string(), "12/min,200/30d");
+/// # Ok::<(), tower_api_key::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    first: Limit,
+    rest: Arc<[Limit]>,
+}
+
+impl Limits {
+    /// The limits, in the order in which they were written.
+    pub fn iter(&self) -> impl Iterator<Item = &Limit> {
+        std::iter::once(&self.first).chain(&*self.rest)
+    }
+}
+
+impl From<Limit> for Limits {
+    fn from(limit: Limit) -> Self {
+        Self { first: limit, rest: Arc::default() }
+    }
+}
+
+impl FromStr for Limits {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let mut parts = text.split(',');
+        let first: Limit = parts.next().unwrap_or_default().parse()?;
+        let mut rest: Vec<Limit> = Vec::new();
+        for part in parts {
+            let limit: Limit = part.parse()?;
+            let mut so_far = std::iter::once(&first).chain(&rest);
+            if so_far.clone().count() == MAX_LIMITS {
+                return Err(refused(part, "a key has at most 8 limits"));
+            }
+            if so_far.clone().any(|other| other.name() == limit.name()) {
+                return Err(refused(part, "two limits have one name"));
+            }
+            if so_far.any(|other| other.0.window == limit.0.window) {
+                return Err(refused(part, "two limits have one period: keep the smaller"));
+            }
+            rest.push(limit);
+        }
+        Ok(Self { first, rest: rest.into() })
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, limit) in self.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{limit}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a request is within its limits, and what to tell the client: about the most restrictive one.
+///
+/// That is the one that refuses for longest, or if none does, the one that leaves least.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Tally {
+    limit: Limit,
+    remaining: u32,
+    reset: Duration,
+    wait: Option<Duration>,
+}
+
+impl Tally {
+    /// Whether the request may go on. It was counted then, and not at all otherwise.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.wait.is_none()
+    }
+
+    /// The most restrictive limit.
+    #[must_use]
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// How many it would let through at once after this request.
+    #[must_use]
+    pub fn remaining(&self) -> u32 {
+        self.remaining
+    }
+
+    /// How long until its bucket is full again, if nothing else comes.
+    #[must_use]
+    pub fn reset(&self) -> Duration {
+        self.reset
+    }
+
+    /// How long a refused request should wait; then it is allowed, if nothing else comes.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// Sets `RateLimit`, `RateLimit-Policy` and, on a refusal, `Retry-After`. Never for a 401: who holds no valid key
+    /// must not see how much one is used.
+    pub fn stamp(&self, headers: &mut HeaderMap) {
+        let rate_limit = format!("\"{}\";r={};t={}", self.limit.name(), self.remaining, seconds(self.reset));
+        if let Ok(value) = HeaderValue::from_str(&rate_limit) {
+            headers.insert(RATE_LIMIT, value);
+        }
+        headers.insert(RATE_LIMIT_POLICY, self.limit.0.policy.clone());
+        if let Some(wait) = self.wait {
+            headers.insert(RETRY_AFTER, retry_after(wait));
+        }
+    }
+}
+
+/// A `Retry-After` of at least one second, rounded up: who waits that long does not come too early.
+#[must_use]
+pub fn retry_after(wait: Duration) -> HeaderValue {
+    HeaderValue::from(seconds(wait).max(1))
+}
+
+fn seconds(span: Duration) -> u64 {
+    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
+}
+
+#[cfg(test)]
+mod tests;

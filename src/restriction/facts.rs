@@ -1,0 +1,88 @@
+//! What is known about a request, as far as restrictions look at it.
+
+use std::net::IpAddr;
+
+use http::header::{HeaderName, ORIGIN, REFERER};
+use http::{HeaderMap, Method};
+
+use crate::credentials::Head;
+use crate::endpoint::Target;
+
+/// What is known about a request, as far as [`Restrictions`](super::Restrictions) look at it.
+///
+/// What is not known is not allowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'r> {
+    pub(super) address: Option<IpAddr>,
+    pub(super) referer: Line<'r>,
+    pub(super) origin: Line<'r>,
+    pub(super) endpoint: Option<(&'r Method, Target<'r>)>,
+}
+
+/// A header that must not be repeated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Line<'r> {
+    #[default]
+    Absent,
+    Once(&'r [u8]),
+    Repeated,
+}
+
+impl<'r> Line<'r> {
+    fn of(headers: &'r HeaderMap, name: HeaderName) -> Self {
+        let mut lines = headers.get_all(name).iter();
+        match (lines.next(), lines.next()) {
+            (None, _) => Self::Absent,
+            (Some(line), None) => Self::Once(line.as_bytes()),
+            (Some(_), Some(_)) => Self::Repeated,
+        }
+    }
+}
+
+impl<'r> Facts<'r> {
+    /// Nothing is known.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the head of a request says: `Referer`, `Origin`, and the endpoint, but not the client's address.
+    #[must_use]
+    pub fn of(head: &Head<'r>) -> Self {
+        Self {
+            address: None,
+            referer: Line::of(head.headers, REFERER),
+            origin: Line::of(head.headers, ORIGIN),
+            endpoint: Some((head.method, Target::of(head))),
+        }
+    }
+
+    /// The client's address, as [`ClientAddr`](crate::client_addr::ClientAddr) finds it.
+    #[must_use]
+    pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
+        self.address = Some(address.into());
+        self
+    }
+
+    /// A `Referer`.
+    #[must_use]
+    pub fn referrer(mut self, referrer: &'r str) -> Self {
+        self.referer = Line::Once(referrer.as_bytes());
+        self
+    }
+
+    /// An `Origin`.
+    #[must_use]
+    pub fn origin(mut self, origin: &'r str) -> Self {
+        self.origin = Line::Once(origin.as_bytes());
+        self
+    }
+
+    /// A method and a path that no router has looked at. It counts only in plain form; see
+    /// [`Endpoints`](crate::endpoint::Endpoints).
+    #[must_use]
+    pub fn endpoint(mut self, method: &'r Method, path: &'r str) -> Self {
+        self.endpoint = Some((method, Target::path(path)));
+        self
+    }
+}

@@ -1,0 +1,206 @@
+//! Restrictions as text, for stores and management: see [the format](super#format).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
+use super::{
+    EndpointRestriction, IpRestriction, Mode, ReferrerRestriction, RestrictionError, RestrictionKind,
+    Restrictions,
+};
+
+/// JSON, as in [the format](crate::restriction#format), without spaces; `{}` is no restriction.
+impl fmt::Display for Restrictions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// The text that [`Display`](fmt::Display) writes. For a store: a text that is refused is a corrupt row.
+impl FromStr for Restrictions {
+    type Err = RestrictionError;
+
+    fn from_str(text: &str) -> Result<Self, RestrictionError> {
+        const MAX_LEN: usize = 256 * 1024;
+        // Errors of the parser quote what they read, and say nothing that helps here.
+        let malformed = || {
+            let reason = r#"restrictions are written {"ip":{"mode":"enforce","allow":["192.0.2.0/24"]}}, with ip, referrer and endpoints"#;
+            RestrictionError::new(text, reason)
+        };
+        if text.len() > MAX_LEN {
+            return Err(malformed());
+        }
+        serde_json::from_str::<Written>(text).map_err(|_| malformed())?.understood()
+    }
+}
+
+impl Serialize for Restrictions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(ip) = self.get_ip() {
+            map.serialize_entry("ip", &WrittenOne::of(ip.mode(), ip.networks(), false))?;
+        }
+        if let Some(referrer) = self.get_referrer() {
+            let written = WrittenOne::of(referrer.mode(), referrer.rules(), referrer.accepts_origin());
+            map.serialize_entry("referrer", &written)?;
+        }
+        if let Some(endpoints) = self.get_endpoints() {
+            map.serialize_entry("endpoints", &WrittenOne::of(endpoints.mode(), endpoints.rules(), false))?;
+        }
+        map.end()
+    }
+}
+
+/// As strict as the text: unknown and repeated members are errors. The error quotes the entry it is about.
+impl<'de> Deserialize<'de> for Restrictions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Written::deserialize(deserializer)?.understood().map_err(D::Error::custom)
+    }
+}
+
+/// What was written, before the entries are understood.
+#[derive(Default)]
+struct Written {
+    ip: Option<WrittenOne>,
+    referrer: Option<WrittenOne>,
+    endpoints: Option<WrittenOne>,
+}
+
+#[derive(Default)]
+struct WrittenOne {
+    mode: Mode,
+    allow: Vec<String>,
+    origin: bool,
+}
+
+impl Written {
+    fn understood(self) -> Result<Restrictions, RestrictionError> {
+        let mut restrictions = Restrictions::none();
+        if let Some(ip) = self.ip {
+            let restriction = IpRestriction::allow(&ip.allow)?;
+            restrictions = restrictions.ip(with_mode(restriction, ip.mode, IpRestriction::observe));
+        }
+        if let Some(referrer) = self.referrer {
+            let mut restriction = ReferrerRestriction::allow(&referrer.allow)?;
+            if referrer.origin {
+                restriction = restriction.accept_origin();
+            }
+            restrictions =
+                restrictions.referrer(with_mode(restriction, referrer.mode, ReferrerRestriction::observe));
+        }
+        if let Some(endpoints) = self.endpoints {
+            let restriction = EndpointRestriction::allow(&endpoints.allow)?;
+            restrictions =
+                restrictions.endpoints(with_mode(restriction, endpoints.mode, EndpointRestriction::observe));
+        }
+        Ok(restrictions)
+    }
+}
+
+fn with_mode<R>(restriction: R, mode: Mode, observe: fn(R) -> R) -> R {
+    match mode {
+        Mode::Enforce => restriction,
+        Mode::Observe => observe(restriction),
+    }
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with ip, referrer and endpoints")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
+                let mut written = Written::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    let (kind, place) = match &*name {
+                        "ip" => (RestrictionKind::Ip, &mut written.ip),
+                        "referrer" => (RestrictionKind::Referrer, &mut written.referrer),
+                        "endpoints" => (RestrictionKind::Endpoint, &mut written.endpoints),
+                        _ => {
+                            return Err(A::Error::custom(
+                                "there are ip, referrer and endpoints, and no others",
+                            ));
+                        }
+                    };
+                    let one: WrittenOne = map.next_value()?;
+                    if one.origin && kind != RestrictionKind::Referrer {
+                        return Err(A::Error::custom("origin is for referrer only"));
+                    }
+                    if place.replace(one).is_some() {
+                        return Err(A::Error::custom("a restriction is there twice"));
+                    }
+                }
+                Ok(written)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+impl<'de> Deserialize<'de> for WrittenOne {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = WrittenOne;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with mode and allow")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WrittenOne, A::Error> {
+                let (mut mode, mut allow, mut origin) = (None, None, None);
+                while let Some(name) = map.next_key::<String>()? {
+                    let twice = match &*name {
+                        "mode" => mode.replace(mode_of(&map.next_value::<String>()?)?).is_some(),
+                        "allow" => allow.replace(map.next_value::<Vec<String>>()?).is_some(),
+                        "origin" => origin.replace(map.next_value::<bool>()?).is_some(),
+                        _ => return Err(A::Error::custom("there are mode, allow and origin, and no others")),
+                    };
+                    if twice {
+                        return Err(A::Error::custom("a member is there twice"));
+                    }
+                }
+                let allow = allow.ok_or_else(|| A::Error::custom("allow is missing"))?;
+                Ok(WrittenOne { mode: mode.unwrap_or_default(), allow, origin: origin.unwrap_or_default() })
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+fn mode_of<E: serde::de::Error>(text: &str) -> Result<Mode, E> {
+    match text {
+        "enforce" => Ok(Mode::Enforce),
+        "observe" => Ok(Mode::Observe),
+        _ => Err(E::custom("mode is enforce or observe")),
+    }
+}
+
+impl WrittenOne {
+    fn of<R: fmt::Display>(mode: Mode, rules: &[R], origin: bool) -> Self {
+        Self { mode, allow: rules.iter().map(ToString::to_string).collect(), origin }
+    }
+}
+
+impl Serialize for WrittenOne {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("mode", self.mode.as_str())?;
+        map.serialize_entry("allow", &self.allow)?;
+        if self.origin {
+            map.serialize_entry("origin", &true)?;
+        }
+        map.end()
+    }
+}
