@@ -38,9 +38,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let alice = UserId::new("alice")?;
     let issued = Keyring::new(store.clone()).issue(NewKey::user_level(alice, "For trying out")).await?;
 
-    // Without axum, patterns are matched against the path.
+    // No router says here which route it matched: the path itself is compared.
     let auth = ApiKeyAuth::new(store, Bearer::default())
-        .endpoints(Endpoints::new().public(Method::GET, "/health"))?;
+        .endpoints(Endpoints::new().public(Method::GET, "/health").by_path())?;
     let service = TowerToHyperService::new(ServiceBuilder::new().layer(auth).service(service_fn(hello)));
 
     let listener = TcpListener::bind(std::env::var("ADDR").as_deref().unwrap_or("127.0.0.1:3000")).await?;

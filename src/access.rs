@@ -2,6 +2,7 @@
 
 /// What a user may do on one project, or in the account where no project is named (R18 to R20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Role {
     /// Reads only: a write is refused with 403 (R20).
     ReadOnly,
@@ -16,6 +17,7 @@ pub enum Role {
 /// Where [`Endpoints`](crate::endpoint::Endpoints) declares nothing, `GET` and `HEAD` read and every other method
 /// writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum AccessClass {
     /// Changes nothing.
     Read,
@@ -26,6 +28,16 @@ pub enum AccessClass {
 }
 
 impl Role {
+    /// `OWNER`, `FULL` or `READONLY`, as the body document says it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "READONLY",
+            Self::Full => "FULL",
+            Self::Owner => "OWNER",
+        }
+    }
+
     /// Whether this role covers what an endpoint of `class` does.
     #[must_use]
     pub fn allows(self, class: AccessClass) -> bool {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri};
+use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri, Version};
 use zeroize::Zeroize as _;
 
 use crate::description::SchemeInfo;
@@ -13,11 +13,14 @@ use crate::description::SchemeInfo;
 ///
 /// Its `Debug` shows the method, the path and the names of the headers: values may be secret, and queries too.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Head<'r> {
     /// The method.
     pub method: &'r Method,
     /// The target.
     pub uri: &'r Uri,
+    /// The version of HTTP.
+    pub version: Version,
     /// The headers; those that carry secrets are marked sensitive.
     pub headers: &'r HeaderMap,
     /// What layers outside left there.
@@ -31,6 +34,7 @@ impl<'r> Head<'r> {
         Self {
             method: request.method(),
             uri: request.uri(),
+            version: request.version(),
             headers: request.headers(),
             extensions: request.extensions(),
         }
@@ -52,6 +56,7 @@ impl<'r> From<&'r Parts> for Head<'r> {
         Self {
             method: &parts.method,
             uri: &parts.uri,
+            version: parts.version,
             headers: &parts.headers,
             extensions: &parts.extensions,
         }

@@ -50,6 +50,10 @@ impl SchemeInfo {
         self
     }
 
+    pub(crate) fn challenged(self, challenge: Challenge) -> Self {
+        self.with(|inner| inner.challenge = challenge)
+    }
+
     /// Names a header that carries the secret: it is marked sensitive before anything else sees it, and stands in
     /// `Vary`.
     #[must_use]
@@ -141,6 +145,8 @@ pub struct Challenge {
     value: HeaderValue,
     /// The same with RFC 6750's error codes; only for bearer challenges.
     errors: Option<BearerErrors>,
+    /// The names of its parameters, none of which may be repeated.
+    params: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -160,8 +166,9 @@ impl Challenge {
         if !is_token(scheme) {
             return Err(ConfigError::Challenge);
         }
-        Self { value: HeaderValue::from_str(scheme).map_err(|_| ConfigError::Challenge)?, errors: None }
-            .with_param(" ", "realm", realm)
+        let scheme = HeaderValue::from_str(scheme).map_err(|_| ConfigError::Challenge)?;
+        let value = with_param(scheme, " ", "realm", realm)?;
+        Ok(Self { value, errors: None, params: vec!["realm".to_owned()] })
     }
 
     /// A `Bearer` challenge, which names RFC 6750's error codes to those who sent a token.
@@ -171,13 +178,14 @@ impl Challenge {
     /// [`ConfigError::Challenge`] if the realm is not visible ASCII and spaces.
     pub fn bearer(realm: &str) -> Result<Self, ConfigError> {
         let plain = Self::new("Bearer", realm)?;
-        let with = |code| plain.clone().param("error", code).map(|challenge| challenge.value);
+        let with = |code| with_param(plain.value.clone(), ", ", "error", code);
         let errors = BearerErrors {
             invalid_request: with("invalid_request")?,
             invalid_token: with("invalid_token")?,
             insufficient_scope: with("insufficient_scope")?,
         };
-        Ok(Self { errors: Some(errors), ..plain })
+        let params = vec!["realm".to_owned(), "error".to_owned()];
+        Ok(Self { value: plain.value, errors: Some(errors), params })
     }
 
     /// The challenges of the schemes as they come, whose texts are known to be right.
@@ -188,30 +196,41 @@ impl Challenge {
             invalid_token: value(r#"Bearer realm="api", error="invalid_token""#),
             insufficient_scope: value(r#"Bearer realm="api", error="insufficient_scope""#),
         };
-        Self { value: value(r#"Bearer realm="api""#), errors: Some(errors) }
+        let params = vec!["realm".to_owned(), "error".to_owned()];
+        Self { value: value(r#"Bearer realm="api""#), errors: Some(errors), params }
     }
 
     pub(crate) fn from_static(value: &'static str) -> Self {
-        Self { value: HeaderValue::from_static(value), errors: None }
+        Self { value: HeaderValue::from_static(value), errors: None, params: Vec::new() }
     }
 
     /// Adds a parameter, always as a quoted string.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Challenge`] if the name is not a token, or the value is not visible ASCII and spaces.
-    pub fn param(self, name: &str, value: &str) -> Result<Self, ConfigError> {
-        self.with_param(", ", name, value)
-    }
-
-    fn with_param(self, separator: &str, name: &str, value: &str) -> Result<Self, ConfigError> {
-        if !is_token(name) || !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+    /// [`ConfigError::Challenge`] if the name is not a token or stands there already, or the value is not visible ASCII
+    /// and spaces.
+    pub fn param(mut self, name: &str, value: &str) -> Result<Self, ConfigError> {
+        if self.params.iter().any(|param| param.eq_ignore_ascii_case(name)) {
             return Err(ConfigError::Challenge);
         }
-        let quoted = value.replace('\\', r"\\").replace('"', "\\\"");
-        let so_far = self.value.to_str().map_err(|_| ConfigError::Challenge)?;
-        let value = HeaderValue::from_str(&format!("{so_far}{separator}{name}=\"{quoted}\""));
-        Ok(Self { value: value.map_err(|_| ConfigError::Challenge)?, errors: self.errors })
+        self.params.push(name.to_owned());
+        self.map(|challenge| with_param(challenge, ", ", name, value))
+    }
+
+    fn map(
+        self,
+        change: impl Fn(HeaderValue) -> Result<HeaderValue, ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        let errors = match self.errors {
+            None => None,
+            Some(errors) => Some(BearerErrors {
+                invalid_request: change(errors.invalid_request)?,
+                invalid_token: change(errors.invalid_token)?,
+                insufficient_scope: change(errors.insufficient_scope)?,
+            }),
+        };
+        Ok(Self { value: change(self.value)?, errors, params: self.params })
     }
 
     /// The challenge for somebody who did not use this scheme.
@@ -233,6 +252,21 @@ impl Challenge {
     pub(crate) fn explains(&self) -> bool {
         self.errors.is_some()
     }
+}
+
+fn with_param(
+    challenge: HeaderValue,
+    separator: &str,
+    name: &str,
+    value: &str,
+) -> Result<HeaderValue, ConfigError> {
+    if !is_token(name) || !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return Err(ConfigError::Challenge);
+    }
+    let quoted = value.replace('\\', r"\\").replace('"', "\\\"");
+    let so_far = challenge.to_str().map_err(|_| ConfigError::Challenge)?;
+    let value = HeaderValue::from_str(&format!("{so_far}{separator}{name}=\"{quoted}\""));
+    value.map_err(|_| ConfigError::Challenge)
 }
 
 /// RFC 9110 section 5.6.2.

@@ -26,10 +26,14 @@ use crate::error::ConfigError;
 ///
 /// # Which path is compared
 ///
-/// In axum, the pattern of the route that the whole router matched, nested prefixes included: write it exactly as the
-/// route is written. What the router did not match (fallbacks) matches no declaration. In plain tower the pattern
-/// is matched against the path, in axum's syntax (`/users/{id}`, `/files/{*path}`), and only if the path is in plain
-/// form: without `%`, `//`, `;`, `.` or `..` segments or a trailing slash. Queries and forwarding headers never count.
+/// In axum, the pattern of the route that the whole router matched, nested prefixes included; the names of its parameters
+/// do not matter. What the router did not match (fallbacks, nested services) matches no declaration.
+///
+/// Where no router has looked at a request yet (plain tower, or a layer around the router instead of inside), nothing
+/// matches either, unless [`by_path`](Self::by_path) says that paths may be compared.
+///
+/// A request that cannot be compared is guarded like an undeclared one; if any `GET` or `HEAD` is declared to write or to
+/// manage, it counts as a write, whatever its method. Queries and forwarding headers never count.
 ///
 /// # Security
 ///
@@ -38,6 +42,7 @@ use crate::error::ConfigError;
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     declared: Vec<(Method, String, Change)>,
+    by_path: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +89,21 @@ impl Endpoints {
         self.declare(method, pattern, Change::Public)
     }
 
+    /// Compares patterns, in axum's syntax (`/users/{id}`, `/files/{*path}`), with the paths of requests that no router
+    /// has looked at: for hyper, tonic and plain tower. Only paths that have one spelling are compared: without `%`,
+    /// `//`, `;`, `.` or `..` segments or a trailing slash.
+    ///
+    /// # Security
+    ///
+    /// This knows only the declared patterns, and not the routes: declared as public, `/{page}` makes `/admin` public,
+    /// too. It takes the path for the whole path, which it is not where something outside has cut off a prefix. In axum,
+    /// put the layer inside the router (`Router::layer`) instead.
+    #[must_use]
+    pub fn by_path(mut self) -> Self {
+        self.by_path = true;
+        self
+    }
+
     fn declare(mut self, method: Method, pattern: impl Into<String>, change: Change) -> Self {
         self.declared.push((method, pattern.into(), change));
         self
@@ -91,7 +111,7 @@ impl Endpoints {
 
     /// Checks the declarations, and arranges them for requests.
     pub(crate) fn build(self) -> Result<EndpointTable, ConfigError> {
-        let mut table = EndpointTable::default();
+        let mut table = EndpointTable { by_path: self.by_path, ..EndpointTable::default() };
         for (method, pattern, change) in self.declared {
             check_pattern(&pattern)?;
             let index = match table.by_pattern.get(&*pattern) {
@@ -119,6 +139,7 @@ impl Endpoints {
             };
             let contradiction = match change {
                 Change::Class(class) => {
+                    table.narrows_reads |= reads(&method) && class != AccessClass::Read;
                     declaration.public
                         || declaration.class.replace(class).is_some_and(|before| before != class)
                 }
@@ -177,6 +198,9 @@ pub(crate) struct EndpointTable {
     by_pattern: BTreeMap<Box<str>, usize>,
     patterns: matchit::Router<usize>,
     routes: Vec<Vec<(Method, Declaration)>>,
+    by_path: bool,
+    /// Whether some `GET` or `HEAD` is declared to do more than read.
+    narrows_reads: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -189,11 +213,16 @@ struct Declaration {
 impl EndpointTable {
     /// What the endpoint of a request asks for; `None` if it is public.
     pub(crate) fn of(&self, head: &Head<'_>) -> Option<Endpoint> {
-        let declared = self.declaration(head).unwrap_or_default();
+        // A request that cannot be compared may be one that is declared to write.
+        let (declared, comparable) = match self.route(head) {
+            Some(route) => (route.and_then(|route| self.declaration(route, head.method)), true),
+            None => (None, false),
+        };
+        let declared = declared.unwrap_or_default();
         if declared.public {
             return None;
         }
-        let by_method = if head.method == Method::GET || head.method == Method::HEAD {
+        let by_method = if reads(head.method) && (comparable || !self.narrows_reads) {
             AccessClass::Read
         } else {
             AccessClass::Write
@@ -202,30 +231,87 @@ impl EndpointTable {
         Some(Endpoint { class, project_optional: declared.project_optional })
     }
 
-    fn declaration(&self, head: &Head<'_>) -> Option<Declaration> {
-        if self.routes.is_empty() {
-            return None;
-        }
-        let route = self.routes.get(self.route(head)?)?;
+    fn declaration(&self, route: usize, method: &Method) -> Option<Declaration> {
+        let route = self.routes.get(route)?;
         let of =
             |method: &Method| route.iter().find(|(declared, _)| declared == method).map(|(_, found)| *found);
-        of(head.method).or_else(|| if head.method == Method::HEAD { of(&Method::GET) } else { None })
+        of(method).or_else(|| if method == Method::HEAD { of(&Method::GET) } else { None })
     }
 
-    fn route(&self, head: &Head<'_>) -> Option<usize> {
+    /// The route of a request if it is a declared one; `None` outside if that cannot be told.
+    fn route(&self, head: &Head<'_>) -> Option<Option<usize>> {
+        if self.routes.is_empty() {
+            return Some(None);
+        }
+        match Target::of(head) {
+            Target::Route(matched) => Some(self.by_pattern.get(matched).copied().or_else(|| {
+                self.by_pattern
+                    .iter()
+                    .find(|(pattern, _)| same_route(pattern, matched))
+                    .map(|(_, route)| *route)
+            })),
+            Target::Path(path) if self.by_path => Some(self.patterns.at(path).ok().map(|found| *found.value)),
+            Target::Path(_) | Target::Unknown => None,
+        }
+    }
+}
+
+/// Whether a method reads where nothing else is declared.
+fn reads(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// Whether two patterns are of one route: the same but for the names of their parameters.
+fn same_route(one: &str, other: &str) -> bool {
+    let nameless = |segment: &'_ str| match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'))
+    {
+        Some(name) if name.starts_with('*') => Some("*"),
+        Some(name) if !name.starts_with('{') => Some(""),
+        _ => None,
+    };
+    let (mut ones, mut others) = (one.split('/'), other.split('/'));
+    loop {
+        match (ones.next(), others.next()) {
+            (None, None) => return true,
+            (Some(one), Some(other)) if one == other => {}
+            (Some(one), Some(other)) if nameless(one).is_some() && nameless(one) == nameless(other) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// What of a request may be compared with patterns; see [`Endpoints`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Target<'r> {
+    /// The pattern of the route that the whole router matched: compared as text.
+    #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "only axum says what it matched"))]
+    Route(&'r str),
+    /// The path, which has only one spelling: matched.
+    Path(&'r str),
+    /// Nothing matches.
+    #[default]
+    Unknown,
+}
+
+impl<'r> Target<'r> {
+    pub(crate) fn of(head: &Head<'r>) -> Self {
         #[cfg(feature = "axum")]
         {
             use axum::extract::{MatchedPath, OriginalUri};
             if let Some(matched) = head.extensions.get::<MatchedPath>() {
-                return self.by_pattern.get(matched.as_str()).copied();
+                return Self::Route(matched.as_str());
             }
             // Inside a router that matched nothing, the path may have been rewritten: it proves nothing.
             if head.extensions.get::<OriginalUri>().is_some() {
-                return None;
+                return Self::Unknown;
             }
         }
-        let path = head.uri.path();
-        is_plain(path).then(|| self.patterns.at(path).ok().map(|found| *found.value)).flatten()
+        Self::path(head.uri.path())
+    }
+
+    /// A path that no router has looked at.
+    pub(crate) fn path(path: &'r str) -> Self {
+        if is_plain(path) { Self::Path(path) } else { Self::Unknown }
     }
 }
 

@@ -134,7 +134,11 @@ impl AuthErrorKind {
 }
 
 impl AuthError {
-    pub(crate) fn new(kind: AuthErrorKind, scheme: Option<&SchemeInfo>) -> Self {
+    /// A refusal in the words of a scheme; without one, in those of the layer's first.
+    ///
+    /// For schemes of your own that read bodies: [`Scheme`](crate::scheme::Scheme).
+    #[must_use]
+    pub fn new(kind: AuthErrorKind, scheme: Option<&SchemeInfo>) -> Self {
         Self(Arc::new(Inner { kind, scheme: scheme.cloned(), grpc: false, source: None }))
     }
 
@@ -210,7 +214,7 @@ impl AuthError {
         }
     }
 
-    /// Whether the client speaks gRPC, and wants a `grpc-status` instead of a body.
+    /// Whether the client speaks gRPC (`POST` over HTTP/2 with its content type), and wants a `grpc-status` instead of a body.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
         self.0.grpc

@@ -35,6 +35,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::access::AccessClass;
+use crate::credentials::Head;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::key::Environment;
 use crate::principal::Principal;
@@ -147,7 +148,7 @@ where
             None => GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },
             Some(kind) => {
                 let error = AuthError::new(kind, who.scheme_info());
-                let error = error.answering(None, render::is_grpc(request.headers()));
+                let error = error.answering(None, render::is_grpc(Head::of(&request)));
                 GuardedFuture::stopped(Unrendered::response(error))
             }
         }

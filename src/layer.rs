@@ -39,9 +39,13 @@ use crate::verify::Verifier;
 /// # Where to put it
 ///
 /// `Router::layer` also guards the router's fallback, so that unknown routes answer 401 before 404.
-/// `Router::route_layer` does not. A `CorsLayer`, a `TraceLayer` and a `CatchPanicLayer` belong outside, so that they
-/// see refusals too; so does a decompression layer if bodies are read. Limits on concurrency belong outside as well:
-/// inside, their permits are taken before a slow body is read.
+/// `Router::route_layer` does not. Around a router instead of inside, [`Endpoints`] cannot be compared with routes; see
+/// there.
+///
+/// A `CorsLayer`, a `TraceLayer` and a `CatchPanicLayer` belong outside, so that they see refusals too; so does a
+/// decompression layer if bodies are read. What stands outside sees headers before they are marked sensitive: put
+/// tower-http's `SetSensitiveRequestHeadersLayer` around a layer that prints them. A limit on concurrency counts a request
+/// from before its body is read, inside as well as outside.
 ///
 /// Cloning is cheap; clones share one cap for buffered bodies.
 #[must_use = "a layer does nothing until it is added to a service"]

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
+use crate::credentials::Head;
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::scheme::Describe;
@@ -106,31 +106,35 @@ impl Problem {
     }
 
     fn body(&self, status: StatusCode, error: &str, message: &str) -> Bytes {
-        let problem = ProblemBody { base: &self.base, status: status.as_u16(), error, message };
-        // Strings and numbers are always JSON.
-        serde_json::to_vec(&problem).map(Bytes::from).unwrap_or_default()
+        let (base, error, message) = (escaped(&self.base), escaped(error), escaped(message));
+        let body = [
+            r#"{"type":""#,
+            &base,
+            &error,
+            r#"","title":""#,
+            &message,
+            r#"","status":"#,
+            status.as_str(),
+            r#","success":false,"message":""#,
+            &message,
+            r#"","error":""#,
+            &error,
+            r#"","code":"#,
+            status.as_str(),
+            "}",
+        ];
+        body.concat().into()
     }
 }
 
-struct ProblemBody<'a> {
-    base: &'a str,
-    status: u16,
-    error: &'a str,
-    message: &'a str,
-}
-
-impl Serialize for ProblemBody<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut body = serializer.serialize_struct("Problem", 7)?;
-        body.serialize_field("type", &format_args!("{}{}", self.base, self.error))?;
-        body.serialize_field("title", self.message)?;
-        body.serialize_field("status", &self.status)?;
-        body.serialize_field("success", &false)?;
-        body.serialize_field("message", self.message)?;
-        body.serialize_field("error", self.error)?;
-        body.serialize_field("code", &self.status)?;
-        body.end()
+/// A text as it stands between the quotes of JSON: as it is, almost always.
+fn escaped(text: &str) -> Cow<'_, str> {
+    let plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+        return Cow::Borrowed(text);
     }
+    let quoted = serde_json::to_string(text).unwrap_or_default();
+    Cow::Owned(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned())
 }
 
 impl<B: From<Bytes>> RenderError<B> for Problem {
@@ -219,9 +223,18 @@ pub(crate) fn missing_principal<B: From<Bytes>>() -> Response<B> {
 pub(crate) const MISSING_PRINCIPAL: &str = "This route needs a principal, and there is none: add `.layer(auth)` \
     with an `ApiKeyAuth` outside of it, and do not declare it public";
 
-/// Whether a client speaks gRPC, and wants a `grpc-status` instead of a body.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// Whether a client speaks gRPC, and wants a `grpc-status` instead of a body: `POST` over HTTP/2, and its content type.
+/// Nobody else may choose that a refusal is a 200.
+pub(crate) fn is_grpc(head: Head<'_>) -> bool {
+    let is_its_type = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+    };
+    *head.method == Method::POST
+        && head.version >= Version::HTTP_2
+        && head.headers.get(CONTENT_TYPE).is_some_and(is_its_type)
 }
 
 /// What the layer adds to answers, worked out once from what its schemes say of themselves.
@@ -276,9 +289,7 @@ impl Stamps {
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.vary(headers);
-        if !error.is_grpc() {
-            self.challenge(status, headers, &error);
-        }
+        self.challenge(status, headers, &error);
         if error.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
         }
@@ -300,9 +311,9 @@ impl Stamps {
             return;
         }
         let sent = error.kind() != AuthErrorKind::MissingCredentials;
-        let (known, own): (Vec<_>, Vec<_>) =
-            self.schemes.iter().partition(|scheme| scheme.challenge().explains());
-        for scheme in known.into_iter().chain(own) {
+        let explaining = |wanted| move |scheme: &&SchemeInfo| scheme.challenge().explains() == wanted;
+        let well_known = self.schemes.iter().filter(explaining(true));
+        for scheme in well_known.chain(self.schemes.iter().filter(explaining(false))) {
             let used = sent && error.scheme() == Some(scheme.name());
             let challenge = scheme.challenge();
             if used && (unauthorized || challenge.explains()) {
@@ -310,6 +321,24 @@ impl Stamps {
             } else if unauthorized {
                 headers.append(WWW_AUTHENTICATE, challenge.plain().clone());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_json_whatever_the_words() {
+        let problem = Problem::default().type_base(r#"https://example.com/"a\b"#);
+        for words in ["No", r#"a "quoted" \ word""#, "\u{0}\u{1f}\n\u{7f}\u{2028}ü", ""] {
+            let body = problem.body(StatusCode::FORBIDDEN, "a_word", words);
+            let expected = serde_json::json!({
+                "type": r#"https://example.com/"a\ba_word"#, "title": words, "status": 403,
+                "success": false, "message": words, "error": "a_word", "code": 403,
+            });
+            assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap(), expected);
         }
     }
 }

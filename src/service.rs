@@ -70,7 +70,7 @@ where
                 ResponseFuture::accepted(shared, self.inner.call(request))
             }
             Decision::Refused(error) => {
-                let error = shared.complete(error, is_grpc(request.headers()));
+                let error = shared.complete(error, is_grpc(Head::of(&request)));
                 ResponseFuture::refused(shared, error)
             }
             Decision::Wait(endpoint) => {
@@ -140,7 +140,7 @@ impl<Sch, R> Shared<Sch, R> {
             Ok((self.verifier.verify(&credentials, endpoint).await?, body))
         };
         let (principal, body) =
-            decided.await.map_err(|error| self.complete(error, is_grpc(&parts.headers)))?;
+            decided.await.map_err(|error| self.complete(error, is_grpc(Head::from(&parts))))?;
         parts.extensions.insert(principal);
         Ok(Request::from_parts(parts, body))
     }

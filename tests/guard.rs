@@ -123,7 +123,9 @@ async fn a_renderer_of_ones_own_and_grpc_reach_guards_too() {
 
     let app = routes().layer(auth.render_errors(EmptyOrGrpc));
     let headers = [headers[0], ("content-type", "application/grpc")];
-    let answer = send(&app, request("POST", "/scope", &headers, "")).await;
+    let mut grpc = request("POST", "/scope", &headers, "");
+    *grpc.version_mut() = http::Version::HTTP_2;
+    let answer = send(&app, grpc).await;
     assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, vec!["7"]));
     assert_eq!(send(&app, get("/scope", &headers[..1])).await.body, b"");
 }

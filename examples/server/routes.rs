@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, Role, SqliteStore, manage,
+    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, manage,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -107,11 +107,7 @@ impl<S: Send + Sync> FromRequest<S> for Seen {
 
 /// All that a principal knows but its times.
 fn shown(who: &Principal) -> Value {
-    let role = match who.role() {
-        Role::Owner => "OWNER",
-        Role::Full => "FULL",
-        Role::ReadOnly => "READONLY",
-    };
+    let role = who.role().as_str();
     json!({
         "key_id": who.key_id().as_str(),
         "key_name": who.key_name(),

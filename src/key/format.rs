@@ -1,5 +1,7 @@
 //! The shape of keys: made here, and told from everything else without asking a store.
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 use super::base62::{self, Fill};
@@ -29,7 +31,7 @@ const MAX_PREFIX_LEN: usize = 10;
 /// assert_eq!(format.environment_of("acme_test_mistyped"), None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KeyFormat {
     live: Box<str>,
     test: Box<str>,
@@ -123,6 +125,12 @@ impl KeyFormat {
     pub(crate) fn with_random_source(mut self, fill: Fill) -> Self {
         self.fill = fill;
         self
+    }
+}
+
+impl fmt::Debug for KeyFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyFormat").field(&self.live).field(&self.test).finish()
     }
 }
 

@@ -5,6 +5,7 @@ use http::request::Parts;
 
 use super::refusal::{self, Refusal};
 use crate::access::{AccessClass, Role, Standing};
+use crate::credentials::Head;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::extract::MissingPrincipal;
 use crate::keyring::{Keyring, KeyringError};
@@ -24,7 +25,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, MissingPrincipal> {
         let who = Principal::from_request_parts(parts, state).await?;
-        Ok(Self { who, grpc: render::is_grpc(&parts.headers) })
+        Ok(Self { who, grpc: render::is_grpc(Head::from(&*parts)) })
     }
 }
 

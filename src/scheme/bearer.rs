@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{HeaderScheme, Unusable, header_name, project};
 use crate::credentials::{Credentials, Head};
-use crate::description::{Challenge, SchemeInfo};
+use crate::description::{Challenge, SchemeInfo, Words};
 use crate::error::ConfigError;
 
 /// Reads `Authorization: Bearer sk_live_...` (R52).
@@ -46,8 +46,7 @@ impl Bearer {
     ///
     /// [`ConfigError::Challenge`] unless it is visible ASCII and spaces.
     pub fn realm(self, realm: &str) -> Result<Self, ConfigError> {
-        let named = Self { info: info(Challenge::bearer(realm)?), project: None };
-        Ok(named.with_project(self.project))
+        Ok(Self { info: self.info.challenged(Challenge::bearer(realm)?), ..self })
     }
 
     /// Also reads the project from this header, `X-Project-ID` by custom. It may be left out.
@@ -56,13 +55,10 @@ impl Bearer {
     ///
     /// [`ConfigError::HeaderName`].
     pub fn project_header(self, name: &str) -> Result<Self, ConfigError> {
-        let name = header_name(name)?;
-        Ok(Self { info: self.info, project: None }.with_project(Some(name)))
-    }
-
-    fn with_project(self, project: Option<HeaderName>) -> Self {
-        let info = project.iter().cloned().fold(self.info, SchemeInfo::header);
-        Self { info, project }
+        let header = header_name(name)?;
+        let project_required = format!("{name} header is required").into();
+        let words = Words { project_required, ..Words::default() };
+        Ok(Self { info: self.info.header(header.clone()).words(words), project: Some(header) })
     }
 }
 
@@ -93,20 +89,22 @@ impl HeaderScheme for Bearer {
 
 /// The token of a `Bearer` line; `None` if the line is of another authentication scheme.
 fn token(line: &HeaderValue) -> Option<Result<&str, Unusable>> {
-    let (scheme, rest) = line.as_bytes().split_at_checked("bearer".len())?;
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
+    // HTTP/2 does not trim: whoever does so before us reads a credential here, and it must not be hidden from us.
+    let text = line.as_bytes().trim_ascii_start();
+    let trimmed = text.len() < line.len();
+    let (scheme, rest) = text.split_at_checked("bearer".len())?;
+    // First as nearly everybody spells it.
+    if scheme != b"Bearer" && !scheme.eq_ignore_ascii_case(b"bearer") {
         return None;
     }
-    match rest.first() {
-        // A longer name: another scheme.
-        Some(byte) if *byte != b' ' && *byte != b'\t' => None,
-        _ => {
-            let token = without_leading_spaces(rest);
-            let found =
-                if token.len() < rest.len() && is_token68(token) { str::from_utf8(token).ok() } else { None };
-            Some(found.ok_or(Unusable::Malformed))
-        }
+    // A longer name is another scheme.
+    if rest.first().is_some_and(|byte| *byte != b' ' && *byte != b'\t') {
+        return None;
     }
+    let token = without_leading_spaces(rest);
+    let well_formed = !trimmed && token.len() < rest.len() && is_token68(token);
+    let found = if well_formed { str::from_utf8(token).ok() } else { None };
+    Some(found.ok_or(Unusable::Malformed))
 }
 
 fn without_leading_spaces(mut text: &[u8]) -> &[u8] {

@@ -262,6 +262,10 @@ pub(crate) enum JsonType {
 /// What axum's `Json` takes for JSON, but for other charsets, which it overlooks: they would be read wrongly. A value
 /// that two readers could read differently (tabs, two types merged into one line, broken parameters) is of no type.
 pub(crate) fn json_type(value: &HeaderValue) -> JsonType {
+    // As nearly everybody spells it.
+    if value == "application/json" {
+        return JsonType::Utf8;
+    }
     let Ok(text) = value.to_str() else { return JsonType::Other };
     let (essence, mut parameters) = text.split_once(';').unwrap_or((text, ""));
     let Some((kind, subtype)) = essence.trim_matches(' ').split_once('/') else { return JsonType::Other };

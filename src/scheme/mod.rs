@@ -45,6 +45,7 @@ pub(crate) use self::json_body::{JsonType, json_type};
 /// use tower_api_key::{Challenge, ConfigError, Credentials, Head, SchemeInfo};
 ///
 /// /// `X-Device-Token: ...`
+/// #[derive(Clone)] // the builder of the layer wants it
 /// struct DeviceToken(SchemeInfo);
 ///
 /// const NAME: HeaderName = HeaderName::from_static("x-device-token");
@@ -89,6 +90,7 @@ pub trait HeaderScheme: Send + Sync + 'static {
 
 /// A credential is there, and broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unusable {
     /// It is no key: 401, in the ordinary words of the scheme.
     Malformed,
@@ -111,7 +113,7 @@ impl Unusable {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot read requests with a body of type `{B}`",
     note = "`JsonBody` hands a body on under the type it came with, and so needs one that can be made anew: \
-            axum's `Body`, or http_body_util's `BoxBody` and `UnsyncBoxBody`",
+            axum's `Body`, or http_body_util's `BoxBody`, `UnsyncBoxBody` and `Full`",
     note = "map the body before the layer: `ServiceBuilder::new().map_request(|r: Request<_>| r.map(UnsyncBoxBody::new))`",
     note = "a scheme of your own implements `HeaderScheme`"
 )]
@@ -147,6 +149,7 @@ pub trait Scheme<B>: Describe {
 
 /// Whether a scheme wants to see a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum BodyInterest {
     /// It holds nothing for this scheme.
     None,

@@ -52,15 +52,20 @@ impl<B: Send, L: Scheme<B>, R: Scheme<B>> Scheme<B> for Or<L, R> {
         head: Head<'_>,
         body: B,
     ) -> Result<(Option<Credentials<'static>>, B), AuthError> {
-        let (found, body) = if self.left.body_interest(head)? == BodyInterest::Wanted {
-            self.left.read_body(head, body).await?
-        } else {
-            (None, body)
+        let wants = |interest| interest == BodyInterest::Wanted;
+        let (left, body) = match wants(self.left.body_interest(head)?) {
+            true => self.left.read_body(head, body).await?,
+            false => (None, body),
         };
-        if found.is_none() && self.right.body_interest(head)? == BodyInterest::Wanted {
-            self.right.read_body(head, body).await
-        } else {
-            Ok((found, body))
+        let (right, body) = match wants(self.right.body_interest(head)?) {
+            true => self.right.read_body(head, body).await?,
+            false => (None, body),
+        };
+        match (left, right) {
+            (Some(left), Some(_)) => {
+                Err(AuthError::new(AuthErrorKind::ConflictingCredentials, left.scheme()))
+            }
+            (left, right) => Ok((left.or(right), body)),
         }
     }
 }

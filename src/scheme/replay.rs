@@ -20,7 +20,7 @@ const MAX_EMPTY_FRAMES: usize = 1024;
 /// A body that can be made anew from what was read of it, so that a layer can look into it and the next service gets
 /// the type it expects.
 ///
-/// Implemented for axum's `Body` (feature `axum`) and http_body_util's `BoxBody` and `UnsyncBoxBody`. Map other bodies
+/// Implemented for axum's `Body` (feature `axum`) and http_body_util's `BoxBody`, `UnsyncBoxBody` and `Full`. Map other bodies
 /// into one of these before the layer.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made anew after it was read",
@@ -47,6 +47,13 @@ impl<E: 'static> Rebuild for http_body_util::combinators::UnsyncBoxBody<Bytes, E
 impl<E: 'static> Rebuild for http_body_util::combinators::BoxBody<Bytes, E> {
     fn rebuild(replay: Replay) -> Self {
         Self::new(replay.map_err(|never| match never {}))
+    }
+}
+
+impl Rebuild for http_body_util::Full<Bytes> {
+    /// A body of this type has no trailers that could be lost.
+    fn rebuild(replay: Replay) -> Self {
+        Self::new(replay.data)
     }
 }
 
@@ -144,9 +151,10 @@ impl Parts {
         }
         let first = std::mem::take(&mut self.first);
         if !first.is_empty() {
-            // The declared length is within the limit, or reading would not have begun.
+            // Never much more than has arrived: a declared length costs nobody who declares it anything.
+            let arrived = first.len() + data.len();
             let expected = expected.and_then(|expected| usize::try_from(expected).ok()).unwrap_or_default();
-            self.all.reserve(expected.max(first.len() + data.len()));
+            self.all.reserve(expected.clamp(arrived, 2 * arrived));
             self.all.extend_from_slice(&first);
         }
         self.all.extend_from_slice(&data);

@@ -457,7 +457,9 @@ async fn c15_13_grpc_is_refused_in_its_own_words() {
             (grpc(kind).api_key(&world.own).bearer(&world.own), "3"),
         ];
         for (ask, status) in cases {
-            let answer = send(&app, ask.request()).await;
+            let mut request = ask.request();
+            *request.version_mut() = http::Version::HTTP_2;
+            let answer = send(&app, request).await;
             let at = format!("C15-13: {ask:?}");
             assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, vec![status]), "{at}");
             assert_eq!(answer.header("content-type"), ["application/grpc"], "{at}");
@@ -471,7 +473,9 @@ async fn c15_13_grpc_is_refused_in_its_own_words() {
         // The body is gRPC's, and is not looked at.
         let body =
             json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1"}).to_string();
-        assert_eq!(send(&app, grpc(kind).body(body).request()).await.header("grpc-status"), ["16"]);
+        let mut request = grpc(kind).body(body).request();
+        *request.version_mut() = http::Version::HTTP_2;
+        assert_eq!(send(&app, request).await.header("grpc-status"), ["16"]);
         assert_eq!(send(&app, grpc(kind).bearer(&world.own).request()).await.verdict(), "200:h");
     }
     // Other types that begin alike are not gRPC's business.

@@ -113,8 +113,9 @@ async fn c2_02_what_is_not_one_token_after_bearer() {
         let ask = Ask::get("/sites").header("authorization", value);
         site.expect_offline("C2-02", &ask, "401/missing_api_key").await;
     }
+    // HTTP/2 does not trim, and others do: a credential there, and a broken one.
     let ask = Ask::get("/sites").header("authorization", format!(" Bearer {key}"));
-    site.expect_offline("C2-02", &ask, "401/missing_api_key").await;
+    site.expect_offline("C2-02", &ask, INVALID).await;
 }
 
 #[tokio::test]

@@ -309,7 +309,8 @@ async fn c4_14_outside_the_router_only_plain_paths_match() {
     let endpoints = endpoints()
         .public(Method::GET, "/open/{name}")
         .public(Method::GET, "/files/{*rest}")
-        .public(Method::GET, "/");
+        .public(Method::GET, "/")
+        .by_path();
     let auth = ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default()).endpoints(endpoints).unwrap();
     let app = ServiceBuilder::new().layer(auth).service(routes());
     let verdict = async |ask: Ask| answer(app.clone().oneshot(ask.request()).await.unwrap()).await.verdict();

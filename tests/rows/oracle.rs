@@ -360,11 +360,12 @@ fn values<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h [u8]> {
 fn bearer(headers: &HeaderMap) -> Found {
     let lines = values(headers, "authorization");
     let ours = |line: &&[u8]| {
-        let text = String::from_utf8_lossy(line).to_ascii_lowercase();
+        let text = String::from_utf8_lossy(line.trim_ascii_start()).to_ascii_lowercase();
         text == "bearer" || text.starts_with("bearer ") || text.starts_with("bearer\t")
     };
     match lines.as_slice() {
         lines if !lines.iter().any(ours) => Found::Nothing,
+        [line] if line.trim_ascii_start() != *line => Found::Malformed,
         [line] => {
             let token = String::from_utf8_lossy(line)[6..].trim_start_matches(' ').to_owned();
             let stem = token.trim_end_matches('=');
