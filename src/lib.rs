@@ -121,3 +121,8 @@ pub use crate::store::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
 };
 pub use crate::verify::Verifier;
+
+/// README's code compiles.
+#[cfg(all(doctest, feature = "axum", feature = "sqlite"))]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeDoctests;

@@ -103,7 +103,10 @@ where
     add("**`Bearer`**", "", of_bearer, bearer);
     add("**three joined**", "", of_three, bearer);
     add("**three joined**", "endpoints declared", of_three_with_endpoints, bearer);
-    add("**`Bearer`**", "key with an end", of_bearer, |world, _| vec![authorization(&world.ending)]);
+    // There is one such key: among many, it would stay in the caches.
+    if table.ends_with(", 1 key") {
+        add("**`Bearer`**", "key with an end", of_bearer, |world, _| vec![authorization(&world.ending)]);
+    }
     add(BARE, IN_PROJECT, |app, _| app, pair);
     add("**`ApiKeyHeader`**", IN_PROJECT, of_header, pair);
     add("**three joined**", IN_PROJECT, of_three, pair);

@@ -423,6 +423,11 @@ async fn c10_09_the_moment_of_expiry() {
         let verdict = if lives { "200:h" } else { "401/invalid_api_key" };
         assert_eq!(answer.verdict(), verdict, "C10-09: now {now}, end {end:?}");
     }
+    // What lists and policies go by, too.
+    let mut record = record(&world.own);
+    assert!(record.is_active(Timestamp::from_secs(5)));
+    record.revoked_at = Some(Timestamp::from_secs(9));
+    assert!(!record.is_active(Timestamp::from_secs(5)), "C10-09: revoked, whatever the time");
     // Back, and an expired key lives again, but never a revoked one.
     let app = app(Verifier::new(world.store.clone()).clock(clock.clone()));
     for (now, expired) in [(1_999_999, "200:h"), (2_000_000, "401/invalid_api_key"), (1, "200:h")] {
