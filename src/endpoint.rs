@@ -234,6 +234,11 @@ impl EndpointTable {
         Some(Endpoint { class, project_optional: declared.project_optional })
     }
 
+    /// Whether the paths of requests that no router has looked at may be compared.
+    pub(crate) fn compares_paths(&self) -> bool {
+        self.by_path
+    }
+
     fn declaration(&self, route: usize, method: &Method) -> Option<Declaration> {
         let route = self.routes.get(route)?;
         let of =
@@ -265,7 +270,7 @@ fn reads(method: &Method) -> bool {
 }
 
 /// Whether two patterns are of one route: the same but for the names of their parameters.
-fn same_route(one: &str, other: &str) -> bool {
+pub(crate) fn same_route(one: &str, other: &str) -> bool {
     let nameless = |segment: &'_ str| match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'))
     {
         Some(name) if name.starts_with('*') => Some("*"),

@@ -51,6 +51,8 @@ pub enum AuthErrorKind {
     RevokedKey,
     /// The key's time has run out.
     ExpiredKey,
+    /// The key is of the other environment than the layer's (R55).
+    WrongEnvironment,
     /// The key's owner is unknown, removed or suspended.
     OwnerDisabled,
     /// The claimed user is missing, or is not the key's owner (R9).
@@ -65,6 +67,10 @@ pub enum AuthErrorKind {
     Forbidden,
     /// The owner may only read here (R20).
     ReadOnly,
+    /// The request is outside of the key's restrictions; see [`AuthError`]'s source for which (R57).
+    Restricted,
+    /// The request came in clear, and the layer demands HTTPS (R14). The key was not looked at.
+    InsecureTransport,
     /// The key lacks a scope that a guard demands.
     MissingScope,
     /// More than one credential, or repeated header lines (R62).
@@ -93,15 +99,19 @@ impl AuthErrorKind {
             | Self::UnknownKey
             | Self::RevokedKey
             | Self::ExpiredKey
+            | Self::WrongEnvironment
             | Self::OwnerDisabled
             | Self::UserMismatch => StatusCode::UNAUTHORIZED,
             Self::ProjectRequired
             | Self::InvalidProject
             | Self::ConflictingCredentials
             | Self::MalformedBody => StatusCode::BAD_REQUEST,
-            Self::ProjectMismatch | Self::Forbidden | Self::ReadOnly | Self::MissingScope => {
-                StatusCode::FORBIDDEN
-            }
+            Self::ProjectMismatch
+            | Self::Forbidden
+            | Self::ReadOnly
+            | Self::Restricted
+            | Self::InsecureTransport
+            | Self::MissingScope => StatusCode::FORBIDDEN,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -116,6 +126,7 @@ impl AuthErrorKind {
             | Self::UnknownKey
             | Self::RevokedKey
             | Self::ExpiredKey
+            | Self::WrongEnvironment
             | Self::OwnerDisabled => "invalid_api_key",
             Self::UserMismatch => "invalid_user",
             Self::ProjectRequired => "project_required",
@@ -123,6 +134,8 @@ impl AuthErrorKind {
             Self::ProjectMismatch => "project_mismatch",
             Self::Forbidden | Self::MissingScope => "forbidden",
             Self::ReadOnly => "read_only",
+            Self::Restricted => "restricted",
+            Self::InsecureTransport => "https_required",
             Self::ConflictingCredentials => "conflicting_credentials",
             Self::MalformedBody => "malformed_body",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -142,8 +155,8 @@ impl AuthError {
         Self(Arc::new(Inner { kind, scheme: scheme.cloned(), grpc: false, source: None }))
     }
 
-    pub(crate) fn with_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
-        Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Arc::make_mut(&mut self.0).source = Some(source.into().into());
         self
     }
 
@@ -194,15 +207,18 @@ impl AuthError {
             | AuthErrorKind::UnknownKey
             | AuthErrorKind::RevokedKey
             | AuthErrorKind::ExpiredKey
+            | AuthErrorKind::WrongEnvironment
             | AuthErrorKind::OwnerDisabled => words(|words| &words.unauthorized),
             AuthErrorKind::UserMismatch => words(|words| &words.invalid_user),
             AuthErrorKind::ProjectMismatch
             | AuthErrorKind::Forbidden
             | AuthErrorKind::ReadOnly
+            | AuthErrorKind::Restricted
             | AuthErrorKind::MissingScope => words(|words| &words.forbidden),
             AuthErrorKind::ProjectRequired | AuthErrorKind::InvalidProject => {
                 words(|words| &words.project_required)
             }
+            AuthErrorKind::InsecureTransport => "HTTPS is required".into(),
             AuthErrorKind::ConflictingCredentials => "More than one credential was sent".into(),
             AuthErrorKind::MalformedBody => "Malformed request body".into(),
             AuthErrorKind::UnsupportedMediaType => "Unsupported media type".into(),

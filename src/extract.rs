@@ -25,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
 use crate::error::AuthError;
+use crate::key::Environment;
 use crate::principal::{Nobody, Principal};
 use crate::render::{self, Unrendered};
 
@@ -58,6 +59,47 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
             None if parts.extensions.get::<Nobody>().is_some() => Ok(None),
             None => Err(MissingPrincipal),
         }
+    }
+}
+
+/// A principal of the live environment: what code asks for that moves real money (R53 to R55).
+///
+/// A test key gets 403, in the words of its scheme, and the handler never sees it.
+///
+/// ```
+/// use tower_api_key::extract::Live;
+///
+/// async fn charge(Live(who): Live) -> String {
+///     format!("{} pays", who.user_id())
+/// }
+/// # let _: axum::routing::MethodRouter = axum::routing::post(charge);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Live(pub Principal);
+
+/// A principal of the test environment; a live key gets 403.
+#[derive(Clone, Debug)]
+pub struct Test(pub Principal);
+
+/// Why an environment was not handed to a handler: its answer is the layer's.
+async fn of_environment(parts: &mut Parts, environment: Environment) -> Result<Principal, Response> {
+    let who = Principal::from_request_parts(parts, &()).await.map_err(IntoResponse::into_response)?;
+    if who.environment() == environment { Ok(who) } else { Err(who.forbidden().into_response()) }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Live {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        of_environment(parts, Environment::Live).await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Test {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        of_environment(parts, Environment::Test).await.map(Self)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tower::Layer;
 
+use crate::client_addr::ClientAddr;
 use crate::endpoint::{EndpointTable, Endpoints};
 use crate::error::ConfigError;
 use crate::render::{Problem, Stamps};
@@ -62,12 +63,19 @@ impl<Sch: Describe> ApiKeyAuth<Sch> {
         Self::with_verifier(Verifier::new(store), scheme)
     }
 
-    /// With a verifier that was set up by hand: another key format, foreign keys, a clock, a deadline.
+    /// With a verifier that was set up by hand: another key format, foreign keys, one environment, a clock, a deadline.
     pub fn with_verifier(verifier: Verifier, scheme: Sch) -> Self {
-        let stamps = Stamps::of(&scheme);
-        let (endpoints, renderer) = (EndpointTable::default(), Problem::default());
-        let pass_preflight = false;
-        Self { shared: Arc::new(Shared { scheme, verifier, endpoints, renderer, stamps, pass_preflight }) }
+        let shared = Shared {
+            stamps: Stamps::of(&scheme),
+            scheme,
+            verifier,
+            endpoints: EndpointTable::default(),
+            renderer: Problem::default(),
+            pass_preflight: false,
+            client: ClientAddr::peer(),
+            require_https: false,
+        };
+        Self { shared: Arc::new(shared) }
     }
 }
 
@@ -76,13 +84,33 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     ///
     /// The first scheme's words are used where no credential was sent.
     pub fn or<Other: Describe>(self, other: Other) -> ApiKeyAuth<Or<Sch, Other>, R> {
-        let Shared { scheme, verifier, endpoints, renderer, pass_preflight, .. } =
-            Arc::unwrap_or_clone(self.shared);
-        let scheme = Or::new(scheme, other);
-        let stamps = Stamps::of(&scheme);
-        ApiKeyAuth {
-            shared: Arc::new(Shared { scheme, verifier, endpoints, renderer, stamps, pass_preflight }),
-        }
+        self.rebuilt(|scheme, renderer| (Or::new(scheme, other), renderer))
+    }
+
+    /// Renders refusals in another way: a closure, or a type of your own.
+    pub fn render_errors<Other>(self, renderer: Other) -> ApiKeyAuth<Sch, Other> {
+        self.rebuilt(|scheme, _| (scheme, renderer))
+    }
+
+    fn rebuilt<S: Describe, Other>(self, change: impl FnOnce(Sch, R) -> (S, Other)) -> ApiKeyAuth<S, Other> {
+        let before = Arc::unwrap_or_clone(self.shared);
+        let (scheme, renderer) = change(before.scheme, before.renderer);
+        let shared = Shared {
+            stamps: Stamps::of(&scheme),
+            scheme,
+            renderer,
+            verifier: before.verifier,
+            endpoints: before.endpoints,
+            pass_preflight: before.pass_preflight,
+            client: before.client,
+            require_https: before.require_https,
+        };
+        ApiKeyAuth { shared: Arc::new(shared) }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Shared<Sch, R>)) -> Self {
+        change(Arc::make_mut(&mut self.shared));
+        self
     }
 
     /// Declares endpoints: what they do, whether they need a project, which are public. Replaces earlier declarations.
@@ -90,25 +118,30 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     /// # Errors
     ///
     /// [`ConfigError::Pattern`], [`ConfigError::Contradiction`].
-    pub fn endpoints(mut self, endpoints: Endpoints) -> Result<Self, ConfigError> {
-        Arc::make_mut(&mut self.shared).endpoints = endpoints.build()?;
-        Ok(self)
+    pub fn endpoints(self, endpoints: Endpoints) -> Result<Self, ConfigError> {
+        let table = endpoints.build()?;
+        Ok(self.with(|shared| shared.endpoints = table))
     }
 
-    /// Renders refusals in another way: a closure, or a type of your own.
-    pub fn render_errors<Other>(self, renderer: Other) -> ApiKeyAuth<Sch, Other> {
-        let Shared { scheme, verifier, endpoints, stamps, pass_preflight, .. } =
-            Arc::unwrap_or_clone(self.shared);
-        ApiKeyAuth {
-            shared: Arc::new(Shared { scheme, verifier, endpoints, renderer, stamps, pass_preflight }),
-        }
+    /// Whose address a request comes from, for keys that are restricted to some (R56). The default is the peer's; behind
+    /// proxies, name them.
+    pub fn client_addr(self, client: ClientAddr) -> Self {
+        self.with(|shared| shared.client = client)
+    }
+
+    /// Refuses requests that came in clear with 403, before the credential is looked at, and does not redirect (R14).
+    /// Public endpoints stay open.
+    ///
+    /// A layer does not see TLS: a trusted proxy says it ([`client_addr`](Self::client_addr)), or your listener, by a
+    /// [`Proto`](crate::client_addr::Proto) in the request's extensions. Where nobody says it, every request is refused.
+    pub fn require_https(self, required: bool) -> Self {
+        self.with(|shared| shared.require_https = required)
     }
 
     /// Lets CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) through, without a principal.
     /// Only needed where the `CorsLayer` is inside; browsers send no credentials with them.
-    pub fn pass_preflight(mut self, pass: bool) -> Self {
-        Arc::make_mut(&mut self.shared).pass_preflight = pass;
-        self
+    pub fn pass_preflight(self, pass: bool) -> Self {
+        self.with(|shared| shared.pass_preflight = pass)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
+use crate::restriction::{RestrictionKind, Restrictions, Verdict};
 
 /// Who makes a request, and what they may do: evidence that a key was verified.
 ///
@@ -21,6 +22,7 @@ pub struct Principal {
     key: Arc<KeyRecord>,
     project: Option<ProjectId>,
     role: Role,
+    verdict: Verdict,
     scheme: Option<SchemeInfo>,
 }
 
@@ -30,9 +32,10 @@ impl Principal {
         key: Arc<KeyRecord>,
         project: Option<ProjectId>,
         role: Role,
+        verdict: Verdict,
         scheme: Option<SchemeInfo>,
     ) -> Self {
-        Self { key, project, role, scheme }
+        Self { key, project, role, verdict, scheme }
     }
 
     /// The id of the key: what to log.
@@ -106,6 +109,16 @@ impl Principal {
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.key.expires_at
+    }
+
+    /// The restrictions of the key that are set to [observe](crate::restriction::Mode::Observe) and would have refused
+    /// this request.
+    pub fn observed(&self) -> impl Iterator<Item = RestrictionKind> + use<> {
+        self.verdict.observed()
+    }
+
+    pub(crate) fn restrictions(&self) -> &Restrictions {
+        &self.key.restrictions
     }
 
     /// A refusal for a handler which finds that this principal may not do what it asks for: 403 `forbidden`, in the

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::key::{ApiKey, Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::restriction::Restrictions;
 
 /// What a key gives access to: everything its owner may do, or one project of it (R25, R26). Fixed at issue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,8 @@ pub struct KeyRecord {
     pub scopes: BTreeSet<String>,
     /// Whatever the application wants to find again in the principal.
     pub metadata: BTreeMap<String, String>,
+    /// From where, and for what, it may be used (R56); by default from anywhere and for everything.
+    pub restrictions: Restrictions,
     /// When it was issued.
     pub created_at: Timestamp,
     /// The first moment at which it is refused; `None` never comes.
@@ -72,7 +75,7 @@ pub struct KeyRecord {
 }
 
 impl KeyRecord {
-    /// A user-level live key of `owner`, without name, end, scopes or metadata.
+    /// A user-level live key of `owner`, without name, end, scopes, metadata or restrictions.
     #[must_use]
     pub fn new(id: KeyId, digest: KeyDigest, owner: UserId, created_at: Timestamp) -> Self {
         Self {
@@ -86,6 +89,7 @@ impl KeyRecord {
             last4: String::new(),
             scopes: BTreeSet::new(),
             metadata: BTreeMap::new(),
+            restrictions: Restrictions::none(),
             created_at,
             expires_at: None,
             revoked_at: None,

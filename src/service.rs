@@ -8,12 +8,14 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, Response};
 use tower::Service;
 
+use crate::client_addr::ClientAddr;
 use crate::credentials::Head;
 use crate::endpoint::{Endpoint, EndpointTable};
 use crate::error::{AuthError, AuthErrorKind};
 use crate::future::ResponseFuture;
 use crate::principal::{Nobody, Principal};
 use crate::render::{RenderError, Stamps, is_grpc};
+use crate::restriction::Facts;
 use crate::scheme::{BodyInterest, Scheme};
 use crate::verify::Verifier;
 
@@ -32,6 +34,8 @@ pub(crate) struct Shared<Sch, R> {
     pub(crate) renderer: R,
     pub(crate) stamps: Stamps,
     pub(crate) pass_preflight: bool,
+    pub(crate) client: ClientAddr,
+    pub(crate) require_https: bool,
 }
 
 impl<S, Sch, R> ApiKeyService<S, Sch, R> {
@@ -103,13 +107,18 @@ impl<Sch, R> Shared<Sch, R> {
             return Decision::Open;
         }
         let Some(endpoint) = self.endpoints.of(&head) else { return Decision::Open };
+        if self.require_https && !self.client.is_secure(&head) {
+            return Decision::Refused(refusal(AuthErrorKind::InsecureTransport));
+        }
         match self.scheme.read_head(head) {
             Err(error) => Decision::Refused(error),
-            Ok(Some(credentials)) => match self.verifier.verify_warm(&credentials, endpoint) {
-                Some(Ok(principal)) => Decision::Accepted(principal),
-                Some(Err(error)) => Decision::Refused(error),
-                None => Decision::Wait(endpoint),
-            },
+            Ok(Some(credentials)) => {
+                match self.verifier.verify_warm(&credentials, endpoint, || self.facts(head)) {
+                    Some(Ok(principal)) => Decision::Accepted(principal),
+                    Some(Err(error)) => Decision::Refused(error),
+                    None => Decision::Wait(endpoint),
+                }
+            }
             Ok(None) => match self.scheme.body_interest(head) {
                 Err(error) => Decision::Refused(error),
                 Ok(BodyInterest::Wanted) => Decision::Wait(endpoint),
@@ -137,12 +146,23 @@ impl<Sch, R> Shared<Sch, R> {
                 None => self.scheme.read_body(head, body).await?,
             };
             let credentials = found.ok_or_else(|| refusal(AuthErrorKind::MissingCredentials))?;
-            Ok((self.verifier.verify(&credentials, endpoint).await?, body))
+            let principal = self.verifier.verify_by(&credentials, endpoint, || self.facts(head)).await?;
+            Ok((principal, body))
         };
         let (principal, body) =
             decided.await.map_err(|error| self.complete(error, is_grpc(Head::from(&parts))))?;
         parts.extensions.insert(principal);
         Ok(Request::from_parts(parts, body))
+    }
+
+    /// What a key's restrictions look at.
+    fn facts<'r>(&self, head: Head<'r>) -> Facts<'r> {
+        let facts = Facts::of(&head);
+        let facts = if self.endpoints.compares_paths() { facts } else { facts.unless_matched() };
+        match self.client.of(&head) {
+            Some(address) => facts.address(address),
+            None => facts,
+        }
     }
 
     /// Adds to an error what only the layer knows.

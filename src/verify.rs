@@ -6,12 +6,14 @@
 //! 2. Does the store know the key? A store that cannot tell is a 503.
 //! 3. Is the key neither revoked nor expired, its environment the one it says, its owner in good standing? Else 401.
 //! 4. Is the claimed user the owner? Else 401 `Invalid User`.
-//! 5. Is a project named where one must be, and properly? Else 400. Is it the key's, may the owner access it? Else
+//! 5. Is the request within the key's restrictions? Else 403.
+//! 6. Is a project named where one must be, and properly? Else 400. Is it the key's, may the owner access it? Else
 //!    403.
-//! 6. Does the owner's role, and the key's level, cover what the endpoint does? Else 403.
+//! 7. Does the owner's role, and the key's level, cover what the endpoint does? Else 403.
 //!
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::error::{AuthError, AuthErrorKind, ConfigError};
 use crate::key::{Environment, KeyDigest, KeyFormat, MAX_KEY_LEN, ProjectId};
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
+use crate::restriction::{Facts, Verdict};
 use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore, StoreError, in_time};
 
 /// Decides whether credentials are true.
@@ -49,6 +52,7 @@ pub struct Verifier {
     directory: Arc<dyn Directory>,
     format: KeyFormat,
     accept_foreign_keys: bool,
+    environment: Option<Environment>,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
 }
@@ -76,6 +80,7 @@ impl Verifier {
             directory: store,
             format: KeyFormat::default(),
             accept_foreign_keys: false,
+            environment: None,
             clock: Arc::new(SystemClock),
             store_deadline: DEFAULT_DEADLINE,
         }
@@ -96,6 +101,14 @@ impl Verifier {
     #[must_use]
     pub fn accept_foreign_keys(mut self) -> Self {
         self.accept_foreign_keys = true;
+        self
+    }
+
+    /// Accepts keys of one environment only (R55). Those of the other are refused with 401, like unknown ones. The
+    /// default is both.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
         self
     }
 
@@ -121,6 +134,9 @@ impl Verifier {
 
     /// Turns credentials into a principal who may do what `endpoint` does.
     ///
+    /// Nothing is known here about where they came from: keys with restrictions are refused. For those there is
+    /// [`verify_with`](Self::verify_with).
+    ///
     /// Must run in a tokio runtime with its timer on, unless the stores answer [`warm`](KeyStore::warm).
     ///
     /// # Errors
@@ -131,6 +147,30 @@ impl Verifier {
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
+    ) -> Result<Principal, AuthError> {
+        self.verify_by(credentials, endpoint, Facts::new).await
+    }
+
+    /// The same with what is known about the request, for the key's restrictions (R56).
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify).
+    pub async fn verify_with(
+        &self,
+        credentials: &Credentials<'_>,
+        endpoint: Endpoint,
+        facts: &Facts<'_>,
+    ) -> Result<Principal, AuthError> {
+        self.verify_by(credentials, endpoint, || *facts).await
+    }
+
+    /// The facts are found out only for keys with restrictions.
+    pub(crate) async fn verify_by<'f>(
+        &self,
+        credentials: &Credentials<'_>,
+        endpoint: Endpoint,
+        facts: impl FnOnce() -> Facts<'f>,
     ) -> Result<Principal, AuthError> {
         let refuse = |error| self.refuse(error, credentials);
         let candidate = self.candidate(credentials).map_err(refuse)?;
@@ -144,29 +184,33 @@ impl Verifier {
             Some(standing) => standing,
             None => self.in_time(self.directory.standing(owner, project)).await.map_err(refuse)?,
         };
-        known.may(standing, credentials, endpoint).map_err(refuse)
+        known.may(standing, credentials, endpoint, facts).map_err(refuse)
     }
 
     /// The same without waiting; `None` if a store must be asked.
-    pub(crate) fn verify_warm(
+    pub(crate) fn verify_warm<'f>(
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
+        facts: impl FnOnce() -> Facts<'f>,
     ) -> Option<Result<Principal, AuthError>> {
-        self.try_warm(credentials, endpoint).map_err(|refusal| self.refuse(refusal, credentials)).transpose()
+        self.try_warm(credentials, endpoint, facts)
+            .map_err(|refusal| self.refuse(refusal, credentials))
+            .transpose()
     }
 
-    fn try_warm(
+    fn try_warm<'f>(
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
+        facts: impl FnOnce() -> Facts<'f>,
     ) -> Result<Option<Principal>, Refusal> {
         let candidate = self.candidate(credentials)?;
         let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
         let known = self.known(found, &candidate, credentials)?;
         let (owner, project) = known.asks_about();
         let Some(standing) = self.directory.warm(owner, project) else { return Ok(None) };
-        known.may(standing, credentials, endpoint).map(Some)
+        known.may(standing, credentials, endpoint, facts).map(Some)
     }
 
     /// Questions 1: asks no store.
@@ -199,6 +243,9 @@ impl Verifier {
         }
         if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
             return Err(AuthErrorKind::ExpiredKey.into());
+        }
+        if self.environment.is_some_and(|environment| environment != key.environment) {
+            return Err(AuthErrorKind::WrongEnvironment.into());
         }
         let project = selected_project(&key.level, credentials.project());
         Ok(Known { key, project })
@@ -233,12 +280,13 @@ impl Known {
         (&self.key.owner, self.project.as_ref().ok().and_then(Option::as_ref))
     }
 
-    /// Questions 3, as far as the owner goes, to 6.
-    fn may(
+    /// Questions 3, as far as the owner goes, to 7.
+    fn may<'f>(
         self,
         standing: Standing,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
+        facts: impl FnOnce() -> Facts<'f>,
     ) -> Result<Principal, Refusal> {
         let Standing::Active { role } = standing else { return Err(AuthErrorKind::OwnerDisabled.into()) };
         let is_owner = match credentials.user() {
@@ -249,7 +297,11 @@ impl Known {
         if !is_owner {
             return Err(AuthErrorKind::UserMismatch.into());
         }
-        // Restrictions of the key (IP, referrer, endpoint) belong here, before the project.
+        let restrictions = &self.key.restrictions;
+        let verdict = if restrictions.is_none() { Verdict::default() } else { restrictions.judge(&facts()) };
+        if !verdict.is_allowed() {
+            return Err(Refusal { kind: AuthErrorKind::Restricted, source: Some(Box::new(verdict)) });
+        }
         let project = self.project?;
         let scheme_wants_project = credentials.scheme().is_some_and(|scheme| scheme.needs_project());
         if project.is_none() && scheme_wants_project && !endpoint.project_optional {
@@ -265,14 +317,14 @@ impl Known {
         }
         // A key for one project decides nothing about the account, not even its owner's.
         let role = if project_level { role.min(Role::Full) } else { role };
-        Ok(Principal::verified(self.key, project, role, credentials.scheme().cloned()))
+        Ok(Principal::verified(self.key, project, role, verdict, credentials.scheme().cloned()))
     }
 }
 
 /// A refusal before it knows its scheme.
 struct Refusal {
     kind: AuthErrorKind,
-    source: Option<StoreError>,
+    source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl From<AuthErrorKind> for Refusal {
@@ -287,7 +339,7 @@ impl From<StoreError> for Refusal {
             StoreError::Timeout => AuthErrorKind::StoreTimeout,
             _ => AuthErrorKind::StoreFailed,
         };
-        Self { kind, source: Some(source) }
+        Self { kind, source: Some(Box::new(source)) }
     }
 }
 

@@ -162,6 +162,18 @@ impl ClientAddr {
         }
     }
 
+    /// Whether a request came over TLS: as a trusted proxy says, or, where none is in between, as the listener says by a
+    /// [`Proto`] in the request's extensions. What nobody says is no.
+    #[must_use]
+    pub fn is_secure(&self, head: &Head<'_>) -> bool {
+        let proto = if self.is_behind_proxy(head) {
+            self.forwarded_proto(head)
+        } else {
+            head.extensions.get::<Proto>().copied()
+        };
+        proto == Some(Proto::Https)
+    }
+
     /// Whether the peer is believed what it writes into the header.
     #[must_use]
     pub fn is_behind_proxy(&self, head: &Head<'_>) -> bool {

@@ -19,7 +19,7 @@ use std::str::FromStr;
 use http::Method;
 
 use super::{Facts, Mode, RestrictionError, parse_list};
-use crate::endpoint::{Target, check_pattern};
+use crate::endpoint::{Target, check_pattern, same_route};
 
 /// At which endpoints a key may be used. A request whose endpoint is not known is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl EndpointRule {
         let method_fits = self.method == *method || (self.method == Method::GET && *method == Method::HEAD);
         method_fits
             && match target {
-                Target::Route(pattern) => *self.pattern == *pattern,
+                Target::Route(pattern) => same_route(&self.pattern, pattern),
                 Target::Path(path) => self.matcher.at(path).is_ok(),
                 Target::Unknown => false,
             }

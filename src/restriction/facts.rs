@@ -57,6 +57,12 @@ impl<'r> Facts<'r> {
         }
     }
 
+    /// Without the endpoint, unless a router has matched it.
+    pub(crate) fn unless_matched(mut self) -> Self {
+        self.endpoint = self.endpoint.filter(|(_, target)| matches!(target, Target::Route(_)));
+        self
+    }
+
     /// The client's address, as [`ClientAddr`](crate::client_addr::ClientAddr) finds it.
     #[must_use]
     pub fn address(mut self, address: impl Into<IpAddr>) -> Self {

@@ -224,6 +224,16 @@ impl Verdict {
     }
 }
 
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refused by the key's restrictions:")?;
+        self.refused().try_for_each(|kind| write!(f, " {kind}"))
+    }
+}
+
+/// Why a request is outside of a key's restrictions, for those who run the service.
+impl std::error::Error for Verdict {}
+
 /// A set of kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Kinds(u8);
