@@ -123,9 +123,10 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`KeyringError`]: what is asked for cannot be, the owner may not have it, the policy's number is reached, or
-    /// the store or the random source failed. No key was made then, save that after a
-    /// [timeout](crate::store::StoreError::Timeout) there may be one whose secret nobody knows.
+    /// [`KeyringError`]: what is asked for cannot be, the owner may not have it or has just lost it, the policy's
+    /// number is reached, or the store or the random source failed. No key works then, save that after
+    /// [`KeyringError::Store`] there may be one whose secret nobody knows. Where issuing ends the keys before
+    /// ([`KeyPolicy::Single`]), they may have ended.
     pub async fn issue(&self, new: NewKey) -> Result<IssuedKey, KeyringError> {
         let now = self.clock.now();
         let new = new.check(now)?;
@@ -133,6 +134,12 @@ impl Keyring {
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
         self.ask(self.ledger.insert(record.clone(), self.policy)).await?;
+        // Whoever took the owner's access away in between has revoked the keys that were there, and not this one.
+        if let Err(refused) = self.owner_may_have(&record.owner, &record.level).await {
+            // Nobody ever learns its secret. Revoked, it takes no place either; if that fails, it takes one.
+            drop(self.revoke(&record.id).await);
+            return Err(refused);
+        }
         Ok(IssuedKey::new(key, record))
     }
 

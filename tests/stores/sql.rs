@@ -3,7 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tower_api_key::store::{LedgerError, Member, MemberRole, Project, SqliteStore, StoreError};
+use tower_api_key::store::{
+    KeyPolicy, KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError,
+};
 use tower_api_key::{Accounts as _, Directory as _, KeyLedger as _, KeyStore as _, Role, Standing};
 
 use super::{File, NOW, insert, is_active, key, project, user};
@@ -210,6 +212,50 @@ async fn c12_07_no_list_names_another_accounts_project() {
         assert!(store.projects(&user("bob")).await.unwrap().is_empty());
         operator.execute_batch("DELETE FROM access WHERE project = 'p2'").unwrap();
     }
+}
+
+/// A user issues and ends keys without end: a policy counts active ones only, and nothing ever takes the others away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_ended_keys_stop_nobody() {
+    const ENDED: u32 = 100_000;
+    let file = File::new();
+    let store = file.open().await;
+    file.operator()
+        .execute_batch(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ENDED})
+             INSERT INTO keys SELECT randomblob(32), 'key_' || i, 'u', 'USER', NULL, 'live', 'x', 'sk_live_', '', '[]', '{{}}',
+                 i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL FROM n"
+        ))
+        .unwrap();
+    let other = insert(&store, "other", "v").await;
+
+    // However long a list is, nobody who asks about a request waits for it.
+    let everything = || {
+        let (store, mut query) = (store.clone(), KeyQuery::default());
+        query.limit = u32::MAX;
+        tokio::spawn(async move { store.list(&user("u"), &query).await.unwrap().len() })
+    };
+    let (began, lists) = (Instant::now(), [everything(), everything()]);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let asked = Instant::now();
+    assert!(is_active(&store, &other).await);
+    assert_eq!(store.standing(&user("v"), None).await.unwrap(), Standing::Disabled);
+    let answered = asked.elapsed();
+    for list in lists {
+        assert_eq!(list.await.unwrap(), 100_000);
+    }
+    let everything = began.elapsed();
+    assert!(answered * 4 < everything, "{answered:?}, beside {everything:?} for lists of all");
+
+    // And whoever asks for active keys, as the policy does too, does not meet those that have ended.
+    let began = Instant::now();
+    let own = insert(&store, "own", "u").await;
+    let mut active = KeyQuery::default();
+    active.active_at = Some(NOW);
+    assert_eq!(store.list(&user("u"), &active).await.unwrap().len(), 1);
+    store.insert(key("only", "u"), KeyPolicy::Multiple { max: 2 }).await.unwrap();
+    store.revoke(&own.id, NOW).await.unwrap();
+    assert!(began.elapsed() * 4 < everything, "{:?}, and {everything:?} for lists of all", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

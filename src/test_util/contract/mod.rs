@@ -66,6 +66,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     policy::racing_inserts_keep_to_the_policy(&store().await).await;
     list::lists_are_ordered_and_paged(&store().await).await;
     list::lists_are_filtered(&store().await).await;
+    list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
 }
 
 /// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys.
