@@ -291,7 +291,7 @@ pub(crate) fn same_route(one: &str, other: &str) -> bool {
 /// What of a request may be compared with patterns; see [`Endpoints`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Target<'r> {
-    /// The pattern of the route that the whole router matched: compared as text.
+    /// The pattern of the route that the whole router matched: compared but for the names of parameters.
     #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "only axum says what it matched"))]
     Route(&'r str),
     /// The path, which has only one spelling: matched.

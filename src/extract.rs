@@ -83,7 +83,9 @@ pub struct Test(pub Principal);
 
 /// Why an environment was not handed to a handler: its answer is the layer's.
 async fn of_environment(parts: &mut Parts, environment: Environment) -> Result<Principal, Response> {
-    let who = Principal::from_request_parts(parts, &()).await.map_err(IntoResponse::into_response)?;
+    let who = <Principal as FromRequestParts<()>>::from_request_parts(parts, &())
+        .await
+        .map_err(IntoResponse::into_response)?;
     if who.environment() == environment { Ok(who) } else { Err(who.forbidden().into_response()) }
 }
 

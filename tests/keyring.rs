@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tower_api_key::clock::{Clock as _, Timestamp};
+use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::{
     Accounts as _, Directory, KeyLedger, KeyStore as _, LedgerError, Member, MemberRole, MemoryStore,
     NoProjects, Project, StoreError,
@@ -443,6 +444,10 @@ impl KeyLedger for Silent {
     }
 
     async fn revoke(&self, _: &KeyId, _: Timestamp) -> Result<(), LedgerError> {
+        std::future::pending().await
+    }
+
+    async fn restrict(&self, _: &KeyId, _: &Restrictions) -> Result<(), LedgerError> {
         std::future::pending().await
     }
 

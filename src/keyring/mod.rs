@@ -40,6 +40,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
 use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
 
 pub use self::error::KeyringError;
@@ -174,6 +175,17 @@ impl Keyring {
     /// [`KeyringError::NotFound`], or the store failed: repeat it then.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
         self.ask(self.ledger.revoke(id, self.clock.now())).await
+    }
+
+    /// Puts other restrictions in the place of a key's; set to observe first, they show what they would refuse.
+    ///
+    /// No request that is checked after this has returned is accepted against the new ones.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::NotFound`], [`KeyringError::Ended`], or the store failed: repeat it then.
+    pub async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), KeyringError> {
+        self.ask(self.ledger.restrict(id, restrictions)).await
     }
 
     /// The record of a key, ended or not.

@@ -6,6 +6,7 @@ use super::{KeyringError, name};
 use crate::clock::Timestamp;
 use crate::key::{Environment, ProjectId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::restriction::Restrictions;
 
 /// Scopes per key, and bytes per scope.
 const MAX_SCOPES: usize = 64;
@@ -45,6 +46,7 @@ pub struct NewKey {
     expires_at: Option<Timestamp>,
     scopes: BTreeSet<String>,
     metadata: BTreeMap<String, String>,
+    restrictions: Restrictions,
 }
 
 impl NewKey {
@@ -71,6 +73,7 @@ impl NewKey {
             expires_at: None,
             scopes: BTreeSet::new(),
             metadata: BTreeMap::new(),
+            restrictions: Restrictions::none(),
         }
     }
 
@@ -97,6 +100,12 @@ impl NewKey {
     /// values of up to 512. It is no place for secrets.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(name.into(), value.into());
+        self
+    }
+
+    /// From where, and for what, it may be used (R56).
+    pub fn restrictions(mut self, restrictions: Restrictions) -> Self {
+        self.restrictions = restrictions;
         self
     }
 
@@ -129,6 +138,7 @@ impl NewKey {
         record.expires_at = self.expires_at;
         record.scopes = self.scopes;
         record.metadata = self.metadata;
+        record.restrictions = self.restrictions;
         record
     }
 }

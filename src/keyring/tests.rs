@@ -7,6 +7,7 @@ use crate::access::{Role, Standing};
 use crate::clock::Timestamp;
 use crate::key::{KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
+use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, Project, StoreError};
 
 /// Holds one key, and fails the test if anything would be written.
@@ -24,6 +25,10 @@ impl KeyLedger for ReadOnly {
 
     async fn revoke(&self, _: &KeyId, _: Timestamp) -> Result<(), LedgerError> {
         panic!("a key was revoked for one without randomness");
+    }
+
+    async fn restrict(&self, _: &KeyId, _: &Restrictions) -> Result<(), LedgerError> {
+        Err(StoreError::Overloaded.into())
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {

@@ -72,7 +72,8 @@ impl Caller {
         }
     }
 
-    /// Whether a key gives nothing that the caller's does not give: no other scope, no later end. Owner and environment
+    /// Whether a key gives nothing that the caller's does not give: no other scope, no later end, no other
+    /// restrictions where the caller's has some. Owner and environment
     /// are the caller's already, and a user-level key covers both levels.
     pub(super) fn covers(&self, key: &KeyRecord) -> bool {
         let ends_in_time = match (self.who.expires_at(), key.expires_at) {
@@ -80,7 +81,9 @@ impl Caller {
             (Some(own), Some(end)) => end <= own,
             (Some(_), None) => false,
         };
-        ends_in_time && key.scopes.is_subset(self.who.scopes())
+        let own = self.who.restrictions();
+        let as_narrow = own.is_none() || key.restrictions == *own;
+        ends_in_time && as_narrow && key.scopes.is_subset(self.who.scopes())
     }
 
     /// Whether a key is one of those that the caller knows of.

@@ -32,8 +32,9 @@
 //!
 //! - The owner of a new key is the caller's user, and its environment the caller's: another one is a 403.
 //! - A new key carries exactly the caller's scopes and metadata.
+//! - A new key of a restricted caller has the caller's restrictions; others choose them (`restrictions`).
 //! - A new key ends no later than the caller. A caller that has an end must name one (`expires_at`): none is a 403.
-//! - A key with a scope that the caller lacks, or that ends later, can neither be rotated (that hands out its secret)
+//! - A key with a scope that the caller lacks, that ends later, or that is not restricted like a restricted caller, can neither be rotated (that hands out its secret)
 //!   nor revoked: 403. A key may revoke itself.
 //! - Where issuing ends the keys before ([`KeyPolicy::Single`](crate::KeyPolicy::Single)), those must be within the
 //!   caller's rights too.
@@ -53,6 +54,7 @@
 //! | `too_many_keys` | 409 | the policy's number is reached |
 //! | `unknown_field` | 422 | the body holds a member that is none of those that are read |
 //! | `invalid_name`, `invalid_level`, `invalid_project_id`, `invalid_environment`, `invalid_expires_at` | 422 | what that member must be |
+//! | `invalid_restrictions` | 422 | the entry, and what to write instead |
 //! | `invalid_query` | 400 | `limit` is not 1 to 100, or `cursor` not an id that was given |
 //!
 //! # Deployment caveat

@@ -3,11 +3,12 @@
 //! # Format
 //!
 //! ```json
-//! {"name": "CI", "level": "PROJECT", "project_id": "p1", "environment": "live", "expires_at": "2030-01-01T00:00:00Z"}
+//! {"name": "CI", "level": "PROJECT", "project_id": "p1", "environment": "live", "expires_at": "2030-01-01T00:00:00Z",
+//!  "restrictions": {"ip": {"allow": ["192.0.2.0/24"]}}}
 //! ```
 //!
 //! Only `name` is required. `level` is `USER` or `PROJECT` in any case, and `USER` if it is left out; `environment` is
-//! the caller's if it is left out. `null` is the same as left out. Anything else in the object is refused: who owns a
+//! the caller's if it is left out; `restrictions` are written as [`restriction`](crate::restriction) says. `null` is the same as left out. Anything else in the object is refused: who owns a
 //! key and what it may do is never the client's to say (C11-01).
 
 use std::borrow::Cow;
@@ -20,15 +21,17 @@ use axum::extract::Request;
 use http::header::CONTENT_TYPE;
 use http_body_util::LengthLimitError;
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::caller::Caller;
-use super::refusal::{self, Own, Refusal};
+use super::refusal::{self, Refusal};
 use super::time;
 use crate::clock::Timestamp;
 use crate::error::AuthErrorKind;
 use crate::key::{Environment, ProjectId};
 use crate::keyring::NewKey;
 use crate::record::KeyLevel;
+use crate::restriction::Restrictions;
 use crate::scheme::{JsonType, json_type};
 
 /// Five short strings fit many times.
@@ -68,11 +71,13 @@ struct Fields {
     project_id: Option<String>,
     environment: Option<String>,
     expires_at: Option<String>,
+    /// Read once more, strictly and with a reason where it is wrong.
+    restrictions: Option<Box<RawValue>>,
     unknown: bool,
 }
 
 impl Fields {
-    /// One object, each member at most once, strings and `null` only. Of what serde says nothing is kept: it quotes
+    /// One object, each member at most once; strings and `null` only, but for the restrictions. Of what serde says nothing is kept: it quotes
     /// values.
     fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(text);
@@ -95,6 +100,7 @@ impl<'de> Visitor<'de> for Object {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Fields, A::Error> {
         let mut fields = Fields::default();
         let mut seen = [false; 5];
+        let mut restrictions_seen = false;
         while let Some(member) = members.next_key::<Cow<'_, str>>()? {
             let (seen, field) = match (&*member, &mut seen) {
                 ("name", [seen, ..]) => (seen, &mut fields.name),
@@ -102,6 +108,13 @@ impl<'de> Visitor<'de> for Object {
                 ("project_id", [_, _, seen, ..]) => (seen, &mut fields.project_id),
                 ("environment", [.., seen, _]) => (seen, &mut fields.environment),
                 ("expires_at", [.., seen]) => (seen, &mut fields.expires_at),
+                ("restrictions", _) => {
+                    if std::mem::replace(&mut restrictions_seen, true) {
+                        return Err(A::Error::custom("a member is said twice"));
+                    }
+                    fields.restrictions = members.next_value()?;
+                    continue;
+                }
                 _ => {
                     members.next_value::<IgnoredAny>()?;
                     fields.unknown = true;
@@ -123,12 +136,13 @@ struct Asked {
     level: KeyLevel,
     environment: Option<Environment>,
     expires_at: Option<Timestamp>,
+    restrictions: Option<Restrictions>,
 }
 
 impl Asked {
-    fn of(fields: &Fields) -> Result<Self, &'static Own> {
+    fn of(fields: &Fields) -> Result<Self, Refusal> {
         if fields.unknown {
-            return Err(&refusal::UNKNOWN_FIELD);
+            return Err((&refusal::UNKNOWN_FIELD).into());
         }
         let name = fields.name.clone().ok_or(&refusal::INVALID_NAME)?;
         let level = match fields.level.as_deref().map(str::to_ascii_uppercase).as_deref() {
@@ -137,11 +151,11 @@ impl Asked {
                 let project = fields.project_id.as_ref().and_then(|id| ProjectId::new(id).ok());
                 KeyLevel::Project(project.ok_or(&refusal::INVALID_PROJECT_ID)?)
             }
-            Some(_) => return Err(&refusal::INVALID_LEVEL),
+            Some(_) => return Err((&refusal::INVALID_LEVEL).into()),
         };
         // A project beside the wider level is a mistake, and never widened in silence (R35).
         if level == KeyLevel::User && fields.project_id.is_some() {
-            return Err(&refusal::INVALID_PROJECT_ID);
+            return Err((&refusal::INVALID_PROJECT_ID).into());
         }
         let environment = match &fields.environment {
             None => None,
@@ -153,7 +167,9 @@ impl Asked {
             None => None,
             Some(text) => Some(time::parse(text).ok_or(&refusal::INVALID_EXPIRES_AT)?),
         };
-        Ok(Self { name, level, environment, expires_at })
+        let restrictions = fields.restrictions.as_ref().map(|text| text.get().parse()).transpose();
+        let restrictions = restrictions.map_err(Refusal::Restrictions)?;
+        Ok(Self { name, level, environment, expires_at, restrictions })
     }
 
     /// The caller's own key, cut further: never more than that (C11-02).
@@ -161,11 +177,15 @@ impl Asked {
         let who = &caller.who;
         let other_environment = self.environment.is_some_and(|environment| environment != who.environment());
         let outlives = who.expires_at().is_some_and(|own| self.expires_at.is_none_or(|end| end > own));
-        if other_environment || outlives {
+        // Whether one set of restrictions is within another is not worked out: a restricted caller passes on its own.
+        let own = who.restrictions();
+        let widens = !own.is_none() && self.restrictions.as_ref().is_some_and(|asked| asked != own);
+        if other_environment || outlives || widens {
             return Err(caller.refuse(AuthErrorKind::Forbidden));
         }
         let new = NewKey::of_level(who.user_id().clone(), self.name, self.level)
             .environment(who.environment())
+            .restrictions(self.restrictions.unwrap_or_else(|| own.clone()))
             .scopes(who.scopes().iter().cloned());
         let new = who.metadata().iter().fold(new, |new, (name, value)| new.metadata(name, value));
         Ok(match self.expires_at {

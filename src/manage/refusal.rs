@@ -6,11 +6,14 @@ use http::{HeaderValue, StatusCode};
 
 use crate::error::AuthError;
 use crate::render::{Problem, Unrendered};
+use crate::restriction::RestrictionError;
 
 /// Why something was not done.
 pub(super) enum Refusal {
     /// Like the layer's own, and rendered by it.
     Auth(AuthError),
+    /// The restrictions of a new key are not understood: the reason is for whoever wrote them.
+    Restrictions(RestrictionError),
     /// One that only these routes know. It says nothing of what was sent.
     Own(&'static Own),
 }
@@ -33,7 +36,7 @@ pub(super) const INVALID_QUERY: Own = Own(
 );
 pub(super) const UNKNOWN_FIELD: Own = unprocessable(
     "unknown_field",
-    "Unknown field: only name, level, project_id, environment and expires_at are read",
+    "Unknown field: only name, level, project_id, environment, expires_at and restrictions are read",
 );
 pub(super) const INVALID_NAME: Own = unprocessable(
     "invalid_name",
@@ -63,11 +66,16 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
             Self::Auth(error) => Unrendered::response(error),
-            Self::Own(Own(status, error, message)) => {
-                let mut response: Response = Problem::default().response(*status, error, message);
-                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                response
+            Self::Restrictions(error) => {
+                own(StatusCode::UNPROCESSABLE_ENTITY, "invalid_restrictions", &error.to_string())
             }
+            Self::Own(Own(status, error, message)) => own(*status, error, message),
         }
     }
+}
+
+fn own(status: StatusCode, error: &str, message: &str) -> Response {
+    let mut response: Response = Problem::default().response(status, error, message);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

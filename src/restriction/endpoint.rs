@@ -180,12 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn c4_10_a_route_is_compared_as_text() {
+    fn c4_10_a_route_is_compared_but_for_the_names_of_its_parameters() {
         let allows = |pattern| {
             users().allows(&Facts { endpoint: Some((&Method::GET, Target::Route(pattern))), ..Facts::new() })
         };
         assert!(allows("/v1/users/{id}"));
-        assert!(!allows("/v1/users/{name}"));
+        assert!(allows("/v1/users/{name}"));
+        assert!(!allows("/v1/users/{*rest}"));
         assert!(!allows("/v1/users/x"));
         assert!(!allows("/v1/users/{id}/keys"));
         assert!(!allows("/{*path}"));

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
 //! | [`Directory`] | every request | [`standing`](Directory::standing), [`projects`](Directory::projects) |
-//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert, replace, revoke, get, list |
+//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert, replace, revoke, restrict, get, list |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
 //! [`MemoryStore`] and `SqliteStore` (feature `sqlite`) are all four. A store of your own needs one method, a directory
@@ -28,6 +28,7 @@ use crate::access::Standing;
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
+use crate::restriction::Restrictions;
 
 pub use self::accounts::{Accounts, Member, MemberRole};
 pub use self::memory::MemoryStore;
@@ -147,6 +148,13 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Store`].
     async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError>;
+
+    /// Puts other restrictions in the place of a key's.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Store`].
+    async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError>;
 
     /// The record of a key, ended or not.
     ///

@@ -9,6 +9,7 @@ use crate::access::{Role, Standing};
 use crate::clock::Timestamp;
 use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
+use crate::restriction::Restrictions;
 
 /// A key store for an API that has no projects, said out loud: every owner of a key is in good standing and owns
 /// what there is; a named project is refused with 403.
@@ -125,6 +126,11 @@ macro_rules! pass_ledger_through {
             async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
                 let $this = self;
                 $ledger.revoke(id, now).await
+            }
+
+            async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
+                let $this = self;
+                $ledger.restrict(id, restrictions).await
             }
 
             async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {

@@ -8,6 +8,7 @@ use crate::description::SchemeInfo;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
+use crate::restriction::Verdict;
 
 /// Starts a principal: `owner` with a user-level live key, who owns their account and names no project.
 ///
@@ -145,6 +146,6 @@ impl PrincipalBuilder {
         record.scopes = self.scopes.into_iter().collect();
         record.metadata = self.metadata.into_iter().collect();
         record.expires_at = self.expires_at;
-        Principal::verified(Arc::new(record), project, role, self.scheme)
+        Principal::verified(Arc::new(record), project, role, Verdict::default(), self.scheme)
     }
 }

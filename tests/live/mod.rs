@@ -49,7 +49,8 @@ fn last_change(path: &Path) -> Option<SystemTime> {
             .filter_map(|entry| last_change(&entry.unwrap().path()))
             .max();
     }
-    let rust = path.extension().is_some_and(|extension| extension == "rs");
+    // Unit tests are no part of an example.
+    let rust = path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs");
     if rust { std::fs::metadata(path).ok()?.modified().ok() } else { None }
 }
 

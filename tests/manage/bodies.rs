@@ -11,6 +11,7 @@ use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower_api_key::clock::Timestamp;
+use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::{Directory, KeyLedger, LedgerError, Project, StoreError};
 use tower_api_key::{
     AuthError, AuthErrorKind, FreshKey, KeyId, KeyPolicy, KeyQuery, KeyRecord, Keyring, ProjectId, Standing,
@@ -40,7 +41,7 @@ async fn c11_01_who_owns_a_key_and_what_it_may_do_is_not_the_clients_to_say() {
         "created_at",
         "key",
         "metadata",
-        "restrictions",
+        "restriction",
         "revoked_at",
         "Name",
         "LEVEL",
@@ -266,6 +267,10 @@ impl KeyLedger for Trouble {
     }
 
     async fn revoke(&self, _: &KeyId, _: Timestamp) -> Result<(), LedgerError> {
+        self.ask().await
+    }
+
+    async fn restrict(&self, _: &KeyId, _: &Restrictions) -> Result<(), LedgerError> {
         self.ask().await
     }
 

@@ -9,6 +9,7 @@ use super::super::{KeyPolicy, KeyQuery, LedgerError};
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId, UserId};
 use crate::record::{FreshKey, KeyRecord};
+use crate::restriction::Restrictions;
 
 type Digest = [u8; 32];
 
@@ -92,6 +93,15 @@ impl Keys {
         if key.revoked_at.is_none() {
             self.edit(id, |key| key.revoked_at = Some(now));
         }
+        Ok(())
+    }
+
+    pub(super) fn restrict(&mut self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
+        let key = self.get(id).ok_or(LedgerError::NotFound)?;
+        if key.revoked_at.is_some() {
+            return Err(LedgerError::Ended);
+        }
+        self.edit(id, |key| key.restrictions = restrictions.clone());
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::access::Standing;
 use crate::clock::Timestamp;
 use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
+use crate::restriction::Restrictions;
 
 /// Keys, people and projects in this process's memory.
 ///
@@ -107,6 +108,10 @@ impl KeyLedger for MemoryStore {
 
     async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
         self.write().keys.revoke(id, now)
+    }
+
+    async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
+        self.write().keys.restrict(id, restrictions)
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {

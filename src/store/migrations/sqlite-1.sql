@@ -17,6 +17,8 @@ CREATE TABLE keys (
     last4       TEXT NOT NULL CHECK (last4 = '' OR (prefix <> '' AND length(last4) = 4)),
     scopes      TEXT NOT NULL CHECK (json_valid(scopes) AND json_type(scopes) = 'array'),
     metadata    TEXT NOT NULL CHECK (json_valid(metadata) AND json_type(metadata) = 'object'),
+    -- Never NULL: restrictions that are lost must not leave a key without any.
+    restrictions TEXT NOT NULL CHECK (json_valid(restrictions) AND json_type(restrictions) = 'object'),
     created_at  INTEGER NOT NULL CHECK (created_at >= 0),
     expires_at  INTEGER CHECK (expires_at >= 0),
     -- Any number: a broken clock must not stop a revocation.

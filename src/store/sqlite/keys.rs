@@ -8,6 +8,7 @@ use super::rows::{self, key_columns};
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId, UserId};
 use crate::record::{FreshKey, KeyRecord};
+use crate::restriction::Restrictions;
 
 const FIND: &str = concat!("SELECT ", key_columns!(), " FROM keys WHERE digest = ?1");
 
@@ -43,7 +44,7 @@ const TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 OR digest =
 const INSERT: &str = concat!(
     "INSERT INTO keys (",
     key_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
 );
 
 const COUNT_ACTIVE: &str = "
@@ -56,6 +57,8 @@ const REVOKE: &str = "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_
 
 const REVOKE_ALIKE: &str =
     "UPDATE keys SET revoked_at = ?3 WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL";
+
+const RESTRICT: &str = "UPDATE keys SET restrictions = ?2 WHERE id = ?1 AND revoked_at IS NULL";
 
 const REVOKE_ALL_OF: &str = "UPDATE keys SET revoked_at = ?2 WHERE owner = ?1 AND revoked_at IS NULL";
 
@@ -186,6 +189,20 @@ pub(super) fn revoke(transaction: &Transaction<'_>, id: &KeyId, now: Timestamp) 
     Ok(())
 }
 
+pub(super) fn restrict(
+    transaction: &Transaction<'_>,
+    id: &KeyId,
+    restrictions: &Restrictions,
+) -> Result<(), Failure> {
+    let changed =
+        transaction.prepare_cached(RESTRICT)?.execute(params![id.as_str(), restrictions.to_string()])?;
+    if changed > 0 {
+        return Ok(());
+    }
+    let exists = ask(transaction, EXISTS, params![id.as_str()])?;
+    Err(if exists { LedgerError::Ended } else { LedgerError::NotFound }.into())
+}
+
 pub(super) fn revoke_all_of(
     transaction: &Transaction<'_>,
     owner: &UserId,
@@ -227,6 +244,7 @@ fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
         key.expires_at.map(Timestamp::as_micros),
         key.revoked_at.map(Timestamp::as_micros),
         key.replaced_by.as_ref().map(KeyId::as_str),
+        key.restrictions.to_string(),
     ])?;
     Ok(())
 }

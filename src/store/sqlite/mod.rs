@@ -25,6 +25,7 @@ use crate::access::Standing;
 use crate::clock::Timestamp;
 use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
+use crate::restriction::Restrictions;
 
 /// One connection is never enough for two cores, and more do not help: a look-up takes a few microseconds.
 const READERS: usize = 2;
@@ -173,6 +174,11 @@ impl KeyLedger for SqliteStore {
     async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
         let id = id.clone();
         self.write(move |transaction| keys::revoke(transaction, &id, now)).await
+    }
+
+    async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
+        let (id, restrictions) = (id.clone(), restrictions.clone());
+        self.write(move |transaction| keys::restrict(transaction, &id, &restrictions)).await
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {

@@ -11,12 +11,13 @@ use super::super::StoreError;
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
+use crate::restriction::Restrictions;
 
 /// The columns in the order in which [`key`] reads them.
 macro_rules! key_columns {
     () => {
         "digest, id, owner, level, project, environment, name, prefix, last4, scopes, metadata, created_at, \
-         expires_at, revoked_at, replaced_by"
+         expires_at, revoked_at, replaced_by, restrictions"
     };
 }
 pub(super) use key_columns;
@@ -41,6 +42,7 @@ pub(super) fn key(row: &Row<'_>) -> Result<KeyRecord, StoreError> {
         last4: text(row, 8)?.to_owned(),
         scopes: scopes(text(row, 9)?)?,
         metadata: metadata(text(row, 10)?)?,
+        restrictions: restrictions(text(row, 15)?)?,
         created_at: time(row, 11)?.ok_or(StoreError::Corrupt("a key was never created"))?,
         expires_at: time(row, 12)?,
         revoked_at: time(row, 13)?,
@@ -100,6 +102,10 @@ fn scopes(json: &str) -> Result<BTreeSet<String>, StoreError> {
 fn metadata(json: &str) -> Result<BTreeMap<String, String>, StoreError> {
     let parsed: Result<Metadata, _> = serde_json::from_str(json);
     parsed.map(|parsed| parsed.0).map_err(|_| StoreError::Corrupt("the metadata of a key is no map of texts"))
+}
+
+fn restrictions(json: &str) -> Result<Restrictions, StoreError> {
+    json.parse().map_err(|_| StoreError::Corrupt("the restrictions of a key are none"))
 }
 
 /// Unlike serde's maps, refuses a name that comes twice.
