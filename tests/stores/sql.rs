@@ -8,7 +8,7 @@ use tower_api_key::store::{
 };
 use tower_api_key::{Accounts as _, Directory as _, KeyLedger as _, KeyStore as _, Role, Standing};
 
-use super::{File, NOW, insert, is_active, key, project, user};
+use super::{File, MANY, NOW, insert, is_active, key, project, user};
 
 const NO_ACCESS: Standing = Standing::Active { role: None };
 
@@ -121,7 +121,7 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
     let (store, operator) = (file.open().await, file.operator());
     store.create_account("a", &user("alice")).await.unwrap();
     for id in ["p1", "p2"] {
-        store.create_project("a", &Project { id: project(id), name: String::new() }).await.unwrap();
+        store.create_project("a", &Project::new(project(id), "")).await.unwrap();
     }
     store.delete_project("a", &project("p1")).await.unwrap();
     for sql in [
@@ -160,9 +160,9 @@ async fn c12_04_05_06_ids_are_texts_and_nothing_else() {
     let (store, operator) = (file.open().await, file.operator());
     store.create_account("a", &user("alice")).await.unwrap();
     for id in ["p1", "1", "P1"] {
-        store.create_project("a", &Project { id: project(id), name: String::new() }).await.unwrap();
+        store.create_project("a", &Project::new(project(id), "")).await.unwrap();
     }
-    let access = Member { role: MemberRole::Full, projects: [project("1")].into() };
+    let access = Member::new(MemberRole::Full, [project("1")]);
     store.set_member("a", &user("1"), &access).await.unwrap();
 
     // c12_04: numbers. c12_05: case. c12_06: words that somebody may take for more than an id.
@@ -190,9 +190,9 @@ async fn c12_07_no_list_names_another_accounts_project() {
     let (store, operator) = (file.open().await, file.operator());
     for (account, owner, id) in [("a", "alice", "p1"), ("b", "dave", "p1"), ("c", "erin", "p2")] {
         store.create_account(account, &user(owner)).await.unwrap();
-        store.create_project(account, &Project { id: project(id), name: String::new() }).await.unwrap();
+        store.create_project(account, &Project::new(project(id), "")).await.unwrap();
     }
-    let access = Member { role: MemberRole::Full, projects: [project("p1")].into() };
+    let access = Member::new(MemberRole::Full, [project("p1")]);
     store.set_member("a", &user("bob"), &access).await.unwrap();
     store.delete_project("a", &project("p1")).await.unwrap();
     assert_eq!(store.standing(&user("bob"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
@@ -278,6 +278,65 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     operator.execute_batch("ROLLBACK").unwrap();
     store.revoke(&key.id, NOW).await.unwrap();
     assert!(!is_active(&store, &key).await);
+}
+
+/// All changes wait for one disk: while it or another process's lock holds them up, whoever sends most decides who is
+/// refused, save for those who take access away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
+    let file = File::new();
+    let (store, operator) = (file.open().await, file.operator());
+    let leaked = insert(&store, "leaked", "u").await;
+    store.create_account("a", &user("alice")).await.unwrap();
+    store.create_project("a", &Project::new(project("p1"), "")).await.unwrap();
+    for id in ["bob", "carol"] {
+        let nothing = Member::new(MemberRole::Full, []);
+        store.set_member("a", &user(id), &nothing).await.unwrap();
+    }
+
+    operator.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let flood: Vec<_> = (0..400)
+        .map(|number| {
+            let (store, key) = (store.clone(), key(&format!("flood{number}"), "v"));
+            tokio::spawn(async move { store.insert(key, MANY).await })
+        })
+        .collect();
+    while !flood.iter().any(tokio::task::JoinHandle::is_finished) {
+        tokio::task::yield_now().await;
+    }
+    let refused = store.create_project("a", &Project::new(project("p2"), "")).await;
+    assert!(matches!(refused, Err(LedgerError::Store(StoreError::Overloaded))), "{refused:?}");
+    let (alice, bob, carol, p1) = (user("alice"), user("bob"), user("carol"), project("p1"));
+    let less = Member::new(MemberRole::ReadOnly, []);
+    let revoking = async {
+        tokio::join!(
+            store.revoke(&leaked.id, NOW),
+            store.remove_member("a", &bob, NOW),
+            store.set_member("a", &carol, &less),
+            store.delete_project("a", &p1),
+            store.suspend_account("a", true),
+            async {
+                // All of them stand in the queue.
+                tokio::task::yield_now().await;
+                operator.execute_batch("ROLLBACK").unwrap();
+            },
+        )
+    };
+    let (revoked, removed, demoted, deleted, suspended, ()) = revoking.await;
+    for done in [revoked, removed, demoted, deleted, suspended] {
+        done.unwrap();
+    }
+    assert!(!is_active(&store, &leaked).await);
+    assert_eq!(store.standing(&alice, None).await.unwrap(), Standing::Disabled);
+    let mut refused = 0;
+    for one in flood {
+        match one.await.unwrap() {
+            Ok(()) => {}
+            Err(LedgerError::Store(_)) => refused += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > 0);
 }
 
 #[tokio::test]
