@@ -8,7 +8,7 @@ use tower_api_key::store::{
 };
 use tower_api_key::{Accounts as _, Directory as _, KeyLedger as _, KeyStore as _, Role, Standing};
 
-use super::{File, NOW, insert, is_active, key, project, user};
+use super::{File, MANY, NOW, insert, is_active, key, project, user};
 
 const NO_ACCESS: Standing = Standing::Active { role: None };
 
@@ -278,6 +278,64 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     operator.execute_batch("ROLLBACK").unwrap();
     store.revoke(&key.id, NOW).await.unwrap();
     assert!(!is_active(&store, &key).await);
+}
+
+/// All changes wait for one disk: while it or another process's lock holds them up, whoever sends most decides who is
+/// refused, save for those who take access away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
+    let file = File::new();
+    let (store, operator) = (file.open().await, file.operator());
+    let leaked = insert(&store, "leaked", "u").await;
+    store.create_account("a", &user("alice")).await.unwrap();
+    store.create_project("a", &Project { id: project("p1"), name: String::new() }).await.unwrap();
+    for id in ["bob", "carol"] {
+        let nothing = Member { role: MemberRole::Full, projects: [].into() };
+        store.set_member("a", &user(id), &nothing).await.unwrap();
+    }
+
+    operator.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let flood: Vec<_> = (0..400)
+        .map(|number| {
+            let (store, key) = (store.clone(), key(&format!("flood{number}"), "v"));
+            tokio::spawn(async move { store.insert(key, MANY).await })
+        })
+        .collect();
+    while !flood.iter().any(tokio::task::JoinHandle::is_finished) {
+        tokio::task::yield_now().await;
+    }
+    // At most one of their places is free, where the first had not begun to wait for the lock.
+    let (alice, bob, carol, p1) = (user("alice"), user("bob"), user("carol"), project("p1"));
+    let less = Member { role: MemberRole::ReadOnly, projects: [].into() };
+    let revoking = async {
+        tokio::join!(
+            store.revoke(&leaked.id, NOW),
+            store.remove_member("a", &bob, NOW),
+            store.set_member("a", &carol, &less),
+            store.delete_project("a", &p1),
+            store.suspend_account("a", true),
+            async {
+                // All of them stand in the queue.
+                tokio::task::yield_now().await;
+                operator.execute_batch("ROLLBACK").unwrap();
+            },
+        )
+    };
+    let (revoked, removed, demoted, deleted, suspended, ()) = revoking.await;
+    for done in [revoked, removed, demoted, deleted, suspended] {
+        done.unwrap();
+    }
+    assert!(!is_active(&store, &leaked).await);
+    assert_eq!(store.standing(&alice, None).await.unwrap(), Standing::Disabled);
+    let mut refused = 0;
+    for one in flood {
+        match one.await.unwrap() {
+            Ok(()) => {}
+            Err(LedgerError::Store(_)) => refused += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > 0);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use self::failure::Failure;
-use self::worker::Queue;
+use self::worker::{Places, Queue};
 use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
@@ -33,14 +33,17 @@ const WAITING_READS: usize = 1024;
 /// Lists have a connection of their own, so that a long one keeps nobody's look-up waiting.
 const WAITING_LISTS: usize = 256;
 /// Each write waits for the disk: a second of them, or so.
-const WAITING_WRITES: usize = 256;
+const WAITING_WRITES: usize = 192;
+/// And some that wait only for what takes access away: it is not refused because others ask for more keys than the disk
+/// can take.
+const WAITING_ENDS: usize = 64;
 
 /// Keys, people and projects in an SQLite file.
 ///
 /// Every request reads the file: what another process, or an operator's SQL, has changed is seen by the next request.
 /// One thread writes, two look up what requests ask for, and one reads for management, so that the async runtime never
 /// waits for a disk, nor a request for somebody's long list. More work than fits their queues is
-/// [`StoreError::Overloaded`]; a lock that another process holds for more than two seconds is [`StoreError::Timeout`].
+/// [`StoreError::Overloaded`], and what takes access away has places in them that nothing else takes; a lock that another process holds for more than two seconds is [`StoreError::Timeout`].
 /// Clones share the threads; they end with the last clone.
 ///
 /// A change has reached the disk when the call that makes it returns. A call that is dropped before it has returned may
@@ -88,12 +91,13 @@ impl SqliteStore {
         let writer = open::writer(&path)?;
         let lister = open::reader(&path)?;
         let readers = (0..READERS).map(|_| open::reader(&path)).collect::<Result<Vec<_>, _>>()?;
-        let start =
-            |name, connections, bound| Queue::start(name, connections, bound).map_err(StoreError::failed);
+        let start = |name, connections, common, kept| {
+            Queue::start(name, connections, common, kept).map_err(StoreError::failed)
+        };
         Ok(Self {
-            writer: start("tower-api-key-write", vec![writer], WAITING_WRITES)?,
-            readers: start("tower-api-key-read", readers, WAITING_READS)?,
-            lister: start("tower-api-key-list", vec![lister], WAITING_LISTS)?,
+            writer: start("tower-api-key-write", vec![writer], WAITING_WRITES, WAITING_ENDS)?,
+            readers: start("tower-api-key-read", readers, WAITING_READS, 0)?,
+            lister: start("tower-api-key-list", vec![lister], WAITING_LISTS, 0)?,
         })
     }
 
@@ -101,22 +105,42 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.readers.ask(|connection| work(connection)).await.map_err(Failure::into_store_error)
+        self.readers
+            .ask(Places::Common, |connection| work(connection))
+            .await
+            .map_err(Failure::into_store_error)
     }
 
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.lister.ask(|connection| work(connection)).await
+        self.lister.ask(Places::Common, |connection| work(connection)).await
     }
 
-    /// One transaction, which takes the lock before it reads: nothing that it has seen changes before it writes.
+    /// A change that takes nothing away, or may wait: under a flood of changes it is refused first.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let done = self.writer.ask(|connection| {
+        self.transact(Places::Common, work).await
+    }
+
+    /// A change that may take access away.
+    async fn end<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.transact(Places::Kept, work).await
+    }
+
+    /// One transaction, which takes the lock before it reads: nothing that it has seen changes before it writes.
+    async fn transact<T: Send + 'static>(
+        &self,
+        places: Places,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let done = self.writer.ask(places, |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let answer = work(&transaction)?;
             transaction.commit()?;
@@ -172,7 +196,7 @@ impl KeyLedger for SqliteStore {
 
     async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
         let id = id.clone();
-        self.write(move |transaction| keys::revoke(transaction, &id, now)).await
+        self.end(move |transaction| keys::revoke(transaction, &id, now)).await
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -202,17 +226,17 @@ impl Accounts for SqliteStore {
 
     async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
         let (account, project) = (account.to_owned(), project.clone());
-        self.write(move |transaction| people::delete_project(transaction, &account, &project)).await
+        self.end(move |transaction| people::delete_project(transaction, &account, &project)).await
     }
 
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
         let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
-        self.write(move |transaction| people::set_member(transaction, &account, &user, &access)).await
+        self.end(move |transaction| people::set_member(transaction, &account, &user, &access)).await
     }
 
     async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
         let (account, user) = (account.to_owned(), user.clone());
-        let removed = self.write(move |transaction| {
+        let removed = self.end(move |transaction| {
             people::remove_member(transaction, &account, &user)?;
             keys::revoke_all_of(transaction, &user, now)
         });
@@ -221,11 +245,11 @@ impl Accounts for SqliteStore {
 
     async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
         let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
-        self.write(move |transaction| people::transfer(transaction, &account, &to, &access)).await
+        self.end(move |transaction| people::transfer(transaction, &account, &to, &access)).await
     }
 
     async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
         let account = account.to_owned();
-        self.write(move |transaction| people::suspend(transaction, &account, suspended)).await
+        self.end(move |transaction| people::suspend(transaction, &account, suspended)).await
     }
 }
