@@ -34,10 +34,10 @@ async fn people() -> MemoryStore {
     store.create_account("a", &user("alice")).await.unwrap();
     store.create_account("b", &user("dave")).await.unwrap();
     for id in ["p1", "p2"] {
-        let project = Project { id: project(id), name: id.to_uppercase() };
+        let project = Project::new(project(id), id.to_uppercase());
         store.create_project("a", &project).await.unwrap();
     }
-    let reads_p1 = Member { role: MemberRole::ReadOnly, projects: BTreeSet::from([project("p1")]) };
+    let reads_p1 = Member::new(MemberRole::ReadOnly, [project("p1")]);
     store.set_member("a", &user("carol"), &reads_p1).await.unwrap();
     store
 }
@@ -211,7 +211,7 @@ async fn c9_15_a_key_issued_while_its_owner_loses_the_right_to_it_does_not_come_
         |store| Box::pin(async move { store.suspend_account("a", true).await.unwrap() });
     let taken_off_p1: fn(MemoryStore) -> BoxFuture = |store| {
         Box::pin(async move {
-            let nothing = Member { role: MemberRole::Full, projects: BTreeSet::new() };
+            let nothing = Member::new(MemberRole::Full, []);
             store.set_member("a", &user("carol"), &nothing).await.unwrap();
         })
     };

@@ -73,6 +73,7 @@ pub trait Accounts: Send + Sync + 'static {
 
 /// What a member of an account may do, and where (R19, R20).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Member {
     /// Whether the member may write.
     pub role: MemberRole,
@@ -80,8 +81,17 @@ pub struct Member {
     pub projects: BTreeSet<ProjectId>,
 }
 
+impl Member {
+    /// A member of that role, on those projects and no other.
+    #[must_use]
+    pub fn new(role: MemberRole, projects: impl IntoIterator<Item = ProjectId>) -> Self {
+        Self { role, projects: projects.into_iter().collect() }
+    }
+}
+
 /// The documents' `FULL` and `READONLY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MemberRole {
     /// Reads and writes (R19).
     Full,

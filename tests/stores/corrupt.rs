@@ -89,8 +89,8 @@ fn without_rules(file: &File) -> Connection {
 async fn store_and_vandal(file: &File) -> (SqliteStore, KeyRecord, Connection) {
     let store = file.open().await;
     store.create_account("a", &user("alice")).await.unwrap();
-    store.create_project("a", &Project { id: project("p1"), name: "P".into() }).await.unwrap();
-    let access = Member { role: MemberRole::ReadOnly, projects: [project("p1")].into() };
+    store.create_project("a", &Project::new(project("p1"), "P")).await.unwrap();
+    let access = Member::new(MemberRole::ReadOnly, [project("p1")]);
     store.set_member("a", &user("bob"), &access).await.unwrap();
     let mut key = key("key", "bob");
     key.level = KeyLevel::Project(project("p1"));

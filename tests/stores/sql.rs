@@ -121,7 +121,7 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
     let (store, operator) = (file.open().await, file.operator());
     store.create_account("a", &user("alice")).await.unwrap();
     for id in ["p1", "p2"] {
-        store.create_project("a", &Project { id: project(id), name: String::new() }).await.unwrap();
+        store.create_project("a", &Project::new(project(id), "")).await.unwrap();
     }
     store.delete_project("a", &project("p1")).await.unwrap();
     for sql in [
@@ -160,9 +160,9 @@ async fn c12_04_05_06_ids_are_texts_and_nothing_else() {
     let (store, operator) = (file.open().await, file.operator());
     store.create_account("a", &user("alice")).await.unwrap();
     for id in ["p1", "1", "P1"] {
-        store.create_project("a", &Project { id: project(id), name: String::new() }).await.unwrap();
+        store.create_project("a", &Project::new(project(id), "")).await.unwrap();
     }
-    let access = Member { role: MemberRole::Full, projects: [project("1")].into() };
+    let access = Member::new(MemberRole::Full, [project("1")]);
     store.set_member("a", &user("1"), &access).await.unwrap();
 
     // c12_04: numbers. c12_05: case. c12_06: words that somebody may take for more than an id.
@@ -190,9 +190,9 @@ async fn c12_07_no_list_names_another_accounts_project() {
     let (store, operator) = (file.open().await, file.operator());
     for (account, owner, id) in [("a", "alice", "p1"), ("b", "dave", "p1"), ("c", "erin", "p2")] {
         store.create_account(account, &user(owner)).await.unwrap();
-        store.create_project(account, &Project { id: project(id), name: String::new() }).await.unwrap();
+        store.create_project(account, &Project::new(project(id), "")).await.unwrap();
     }
-    let access = Member { role: MemberRole::Full, projects: [project("p1")].into() };
+    let access = Member::new(MemberRole::Full, [project("p1")]);
     store.set_member("a", &user("bob"), &access).await.unwrap();
     store.delete_project("a", &project("p1")).await.unwrap();
     assert_eq!(store.standing(&user("bob"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
@@ -288,9 +288,9 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     let (store, operator) = (file.open().await, file.operator());
     let leaked = insert(&store, "leaked", "u").await;
     store.create_account("a", &user("alice")).await.unwrap();
-    store.create_project("a", &Project { id: project("p1"), name: String::new() }).await.unwrap();
+    store.create_project("a", &Project::new(project("p1"), "")).await.unwrap();
     for id in ["bob", "carol"] {
-        let nothing = Member { role: MemberRole::Full, projects: [].into() };
+        let nothing = Member::new(MemberRole::Full, []);
         store.set_member("a", &user(id), &nothing).await.unwrap();
     }
 
@@ -306,7 +306,7 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     }
     // At most one of their places is free, where the first had not begun to wait for the lock.
     let (alice, bob, carol, p1) = (user("alice"), user("bob"), user("carol"), project("p1"));
-    let less = Member { role: MemberRole::ReadOnly, projects: [].into() };
+    let less = Member::new(MemberRole::ReadOnly, []);
     let revoking = async {
         tokio::join!(
             store.revoke(&leaked.id, NOW),

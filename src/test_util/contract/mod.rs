@@ -160,11 +160,11 @@ fn full(key: KeyRecord) -> KeyRecord {
 }
 
 fn project(id: &str) -> Project {
-    Project { id: ProjectId::new(id).unwrap(), name: format!("The {id}") }
+    Project::new(ProjectId::new(id).unwrap(), format!("The {id}"))
 }
 
 fn member<const N: usize>(role: MemberRole, projects: [&str; N]) -> Member {
-    Member { role, projects: projects.into_iter().map(|id| project(id).id).collect() }
+    Member::new(role, projects.into_iter().map(|id| project(id).id))
 }
 
 /// Fails unless two records are the same in every field.
