@@ -106,7 +106,10 @@ impl Keyring {
     }
 
     /// How long the store may take for one answer; the default is five seconds: longer than `SqliteStore` waits for a lock,
-    /// so that a change that was not made is known not to have been made.
+    /// so that a lock alone is told by the store, and the change has certainly not been made.
+    ///
+    /// When the deadline itself has passed, nobody knows: a change that still waits behind others is never begun, and one
+    /// that was begun may be finished.
     ///
     /// # Errors
     ///

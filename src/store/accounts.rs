@@ -47,7 +47,11 @@ pub trait Accounts: Send + Sync + 'static {
     /// belongs to another account, [`LedgerError::Store`].
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError>;
 
-    /// Removes a member from an account, and revokes their keys for good: they do not come back with the person.
+    /// Removes a member from an account, and in the same step revokes the keys of theirs that this store holds: those do
+    /// not come back with the person.
+    ///
+    /// Keys in another store (`(ledger, accounts)`) are not touched. They are refused while the person is in no account,
+    /// and would work again if they join one: revoke them by the [`Keyring`](crate::keyring::Keyring).
     ///
     /// # Errors
     ///
