@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = MemoryStore::new();
     let (alice, p1) = (UserId::new("alice")?, ProjectId::new("p1")?);
     store.create_account("acme", &alice).await?;
-    store.create_project("acme", &Project { id: p1.clone(), name: "The first".to_owned() }).await?;
+    store.create_project("acme", &Project::new(p1.clone(), "The first")).await?;
     let keyring = Keyring::new(store.clone());
     let user_level = keyring.issue(NewKey::user_level(alice.clone(), "All my projects")).await?;
     let project_level = keyring.issue(NewKey::project_level(alice, "Only p1", p1)).await?;

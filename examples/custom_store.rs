@@ -50,7 +50,7 @@ impl Directory for People {
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         let id = ProjectId::new(user.as_str()).map_err(StoreError::failed)?;
-        Ok(vec![Project { id, name: format!("{user}'s project") }])
+        Ok(vec![Project::new(id, format!("{user}'s project"))])
     }
 }
 

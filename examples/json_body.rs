@@ -6,7 +6,6 @@
 //!
 //! It makes keys and prints requests to try, each under the status that it gets. `ADDR` sets the address.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 
 use axum::routing::post;
@@ -30,8 +29,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = MemoryStore::new();
     let (alice, carol, p1) = (UserId::new("alice")?, UserId::new("carol")?, ProjectId::new("p1")?);
     store.create_account("acme", &alice).await?;
-    store.create_project("acme", &Project { id: p1.clone(), name: "The first".to_owned() }).await?;
-    let reads_p1 = Member { role: MemberRole::ReadOnly, projects: BTreeSet::from([p1]) };
+    store.create_project("acme", &Project::new(p1.clone(), "The first")).await?;
+    let reads_p1 = Member::new(MemberRole::ReadOnly, [p1]);
     store.set_member("acme", &carol, &reads_p1).await?;
     let keyring = Keyring::new(store.clone());
     let alices = keyring.issue(NewKey::user_level(alice, "Alice's")).await?;

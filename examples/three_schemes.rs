@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = MemoryStore::new();
     let alice = UserId::new("alice")?;
     store.create_account("acme", &alice).await?;
-    let p1 = Project { id: ProjectId::new("p1")?, name: "The first".to_owned() };
+    let p1 = Project::new(ProjectId::new("p1")?, "The first");
     store.create_project("acme", &p1).await?;
     let issued = Keyring::new(store.clone()).issue(NewKey::user_level(alice, "For trying out")).await?;
 

@@ -15,7 +15,9 @@ use crate::description::SchemeInfo;
 /// [`status`](Self::status), [`public_code`](Self::public_code) and [`message`](Self::message) are what the client
 /// may see, and do not. No part of it holds a secret or echoes what the client sent.
 ///
-/// Every refusal carries its `AuthError` in the response's extensions, so that layers outside can see why:
+/// Every refusal by the layer, and by guards, extractors and routes behind it that refuse with an `AuthError`, carries it
+/// in the response's extensions, so that layers outside can see why. What the routes of `manage` say of keys by themselves
+/// (there is no such key, a name is none, ...) is no refusal of the caller and carries none.
 ///
 /// ```
 /// # fn f<B>(response: &http::Response<B>) {

@@ -50,8 +50,8 @@
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
-//! | `test-util` | principals for handler tests, a clock set by hand, a contract suite for stores |
 //! | `full` | all of these but the bundled SQLite |
+//! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Only the library must not panic; tests and examples may.

@@ -1,7 +1,9 @@
 //! Keys are made, replaced and ended: the keyring over a store in memory.
 
 use std::collections::{BTreeSet, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,10 +34,10 @@ async fn people() -> MemoryStore {
     store.create_account("a", &user("alice")).await.unwrap();
     store.create_account("b", &user("dave")).await.unwrap();
     for id in ["p1", "p2"] {
-        let project = Project { id: project(id), name: id.to_uppercase() };
+        let project = Project::new(project(id), id.to_uppercase());
         store.create_project("a", &project).await.unwrap();
     }
-    let reads_p1 = Member { role: MemberRole::ReadOnly, projects: BTreeSet::from([project("p1")]) };
+    let reads_p1 = Member::new(MemberRole::ReadOnly, [project("p1")]);
     store.set_member("a", &user("carol"), &reads_p1).await.unwrap();
     store
 }
@@ -163,6 +165,103 @@ async fn r26_a_key_for_a_project_out_of_reach_is_neither_issued_nor_rotated() {
         Err(KeyringError::Forbidden)
     ));
     keyring.revoke(key.id()).await.expect("revoking asks nobody but the ledger (R42)");
+}
+
+/// Answers what it knows, and only then lets what follows happen: once.
+struct AndThen {
+    store: MemoryStore,
+    happens: AtomicBool,
+    then: fn(MemoryStore) -> BoxFuture,
+}
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl AndThen {
+    fn new(store: &MemoryStore, then: fn(MemoryStore) -> BoxFuture) -> Self {
+        Self { store: store.clone(), happens: AtomicBool::new(true), then }
+    }
+}
+
+#[async_trait]
+impl Directory for AndThen {
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        let standing = self.store.standing(user, project).await?;
+        if self.happens.swap(false, Ordering::Relaxed) {
+            (self.then)(self.store.clone()).await;
+        }
+        Ok(standing)
+    }
+
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.store.projects(user).await
+    }
+}
+
+/// Of all who may have something taken away while a key for it is being issued.
+#[tokio::test]
+async fn c9_15_a_key_issued_while_its_owner_loses_the_right_to_it_does_not_come_back() {
+    let of_user: fn(UserId) -> NewKey = |carol| NewKey::user_level(carol, "raced");
+    let of_p1: fn(UserId) -> NewKey = |carol| NewKey::project_level(carol, "raced", project("p1"));
+    let removed: fn(MemoryStore) -> BoxFuture = |store| {
+        Box::pin(async move {
+            store.remove_member("a", &user("carol"), Timestamp::from_secs(NOW)).await.unwrap();
+        })
+    };
+    let suspended: fn(MemoryStore) -> BoxFuture =
+        |store| Box::pin(async move { store.suspend_account("a", true).await.unwrap() });
+    let taken_off_p1: fn(MemoryStore) -> BoxFuture = |store| {
+        Box::pin(async move {
+            let nothing = Member::new(MemberRole::Full, []);
+            store.set_member("a", &user("carol"), &nothing).await.unwrap();
+        })
+    };
+    for (new, then) in [
+        (of_user, removed),
+        (of_p1, removed),
+        (of_user, suspended),
+        (of_p1, suspended),
+        (of_p1, taken_off_p1),
+    ] {
+        let store = people().await;
+        let keyring = Keyring::new((store.clone(), AndThen::new(&store, then)));
+        let issued = keyring.issue(new(user("carol"))).await;
+        assert!(matches!(issued, Err(KeyringError::Forbidden)), "{issued:?}");
+        let keys = keyring.list(&user("carol"), &KeyQuery::default()).await.unwrap();
+        assert_eq!(keys.len(), 1);
+        assert!(keys[0].revoked_at.is_some(), "it would come back with its owner");
+    }
+
+    // What is taken away elsewhere is no matter.
+    let store = people().await;
+    let keyring = Keyring::new((store.clone(), AndThen::new(&store, taken_off_p1)));
+    let issued = keyring.issue(of_user(user("carol"))).await.unwrap();
+    assert!(store.find(&issued.key().digest()).await.unwrap().unwrap().revoked_at.is_none());
+}
+
+/// Knows once, and then cannot tell.
+struct FailsThen(AtomicBool);
+
+#[async_trait]
+impl Directory for FailsThen {
+    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        if self.0.swap(true, Ordering::Relaxed) {
+            return Err(StoreError::Overloaded);
+        }
+        Ok(Standing::Active { role: None })
+    }
+
+    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn c9_15_a_key_whose_owner_cannot_be_told_any_more_is_not_handed_out() {
+    let keyring = Keyring::new((MemoryStore::new(), FailsThen(AtomicBool::new(false))));
+    let issued = keyring.issue(NewKey::user_level(user("alice"), "raced")).await;
+    assert!(matches!(issued, Err(KeyringError::Store(StoreError::Overloaded))), "{issued:?}");
+    let keys = keyring.list(&user("alice"), &KeyQuery::default()).await.unwrap();
+    assert!(keys.len() == 1 && keys[0].revoked_at.is_some());
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ fn record(store: &MemoryStore, index: usize, text: &str, ends: bool) -> KeyRecor
     use tower_api_key::Clock as _;
     let account = format!("account_{index:016x}");
     let owner = UserId::new(format!("user_{index:016x}")).unwrap();
-    let project = Project { id: ProjectId::new("p1").unwrap(), name: String::new() };
+    let project = Project::new(ProjectId::new("p1").unwrap(), "");
     at_once(store.create_account(&account, &owner)).unwrap();
     at_once(store.create_project(&account, &project)).unwrap();
     let id = KeyId::new(format!("key_{index:022x}")).unwrap();

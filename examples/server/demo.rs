@@ -1,6 +1,5 @@
 //! Two accounts, their people, projects and keys.
 
-use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -32,12 +31,12 @@ pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring) -> Result<Demo,
         ("A", "p3", "Project 3"),
         ("B", "q1", "Project Q"),
     ] {
-        let project = Project { id: ProjectId::new(id)?, name: name.to_owned() };
+        let project = Project::new(ProjectId::new(id)?, name);
         unless_made(store.create_project(account, &project).await)?;
     }
     let p1 = ProjectId::new("p1")?;
     for (member, role) in [(&bob, MemberRole::Full), (&carol, MemberRole::ReadOnly)] {
-        store.set_member("A", member, &Member { role, projects: BTreeSet::from([p1.clone()]) }).await?;
+        store.set_member("A", member, &Member::new(role, [p1.clone()])).await?;
     }
     for owner in [&alice, &bob, &carol, &dave] {
         let mut all = KeyQuery::default();

@@ -8,6 +8,7 @@ use crate::record::KeyRecord;
 
 /// How long a rotated key works beside its successor. It never outlives the key's own end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Grace {
     /// Not at all: it is revoked when the rotation returns (R31).
     #[default]

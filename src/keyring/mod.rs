@@ -106,7 +106,10 @@ impl Keyring {
     }
 
     /// How long the store may take for one answer; the default is five seconds: longer than `SqliteStore` waits for a lock,
-    /// so that a change that was not made is known not to have been made.
+    /// so that a lock alone is told by the store, and the change has certainly not been made.
+    ///
+    /// When the deadline itself has passed, nobody knows: a change that still waits behind others is never begun, and one
+    /// that was begun may be finished.
     ///
     /// # Errors
     ///
@@ -123,9 +126,10 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`KeyringError`]: what is asked for cannot be, the owner may not have it, the policy's number is reached, or
-    /// the store or the random source failed. No key was made then, save that after a
-    /// [timeout](crate::store::StoreError::Timeout) there may be one whose secret nobody knows.
+    /// [`KeyringError`]: what is asked for cannot be, the owner may not have it or has just lost it, the policy's
+    /// number is reached, or the store or the random source failed. No key works then, save that after
+    /// [`KeyringError::Store`] there may be one whose secret nobody knows. Where issuing ends the keys before
+    /// ([`KeyPolicy::Single`]), they may have ended.
     pub async fn issue(&self, new: NewKey) -> Result<IssuedKey, KeyringError> {
         let now = self.clock.now();
         let new = new.check(now)?;
@@ -133,6 +137,12 @@ impl Keyring {
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
         self.ask(self.ledger.insert(record.clone(), self.policy)).await?;
+        // Whoever took the owner's access away in between has revoked the keys that were there, and not this one.
+        if let Err(refused) = self.owner_may_have(&record.owner, &record.level).await {
+            // Nobody ever learns its secret. Revoked, it takes no place either; if that fails, it takes one.
+            drop(self.revoke(&record.id).await);
+            return Err(refused);
+        }
         Ok(IssuedKey::new(key, record))
     }
 

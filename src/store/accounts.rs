@@ -47,7 +47,11 @@ pub trait Accounts: Send + Sync + 'static {
     /// belongs to another account, [`LedgerError::Store`].
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError>;
 
-    /// Removes a member from an account, and revokes their keys for good: they do not come back with the person.
+    /// Removes a member from an account, and in the same step revokes the keys of theirs that this store holds: those do
+    /// not come back with the person.
+    ///
+    /// Keys in another store (`(ledger, accounts)`) are not touched. They are refused while the person is in no account,
+    /// and would work again if they join one: revoke them by the [`Keyring`](crate::keyring::Keyring).
     ///
     /// # Errors
     ///
@@ -73,6 +77,7 @@ pub trait Accounts: Send + Sync + 'static {
 
 /// What a member of an account may do, and where (R19, R20).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Member {
     /// Whether the member may write.
     pub role: MemberRole,
@@ -80,8 +85,17 @@ pub struct Member {
     pub projects: BTreeSet<ProjectId>,
 }
 
+impl Member {
+    /// A member of that role, on those projects and no other.
+    #[must_use]
+    pub fn new(role: MemberRole, projects: impl IntoIterator<Item = ProjectId>) -> Self {
+        Self { role, projects: projects.into_iter().collect() }
+    }
+}
+
 /// The documents' `FULL` and `READONLY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MemberRole {
     /// Reads and writes (R19).
     Full,

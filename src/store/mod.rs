@@ -97,11 +97,20 @@ pub trait Directory: Send + Sync + 'static {
 
 /// A project, as [`Directory::projects`] lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Project {
     /// Its id.
     pub id: ProjectId,
     /// Its name, for people.
     pub name: String,
+}
+
+impl Project {
+    /// A project of that id and name.
+    #[must_use]
+    pub fn new(id: ProjectId, name: impl Into<String>) -> Self {
+        Self { id, name: name.into() }
+    }
 }
 
 /// Records keys: what [`Keyring`](crate::keyring::Keyring) needs. Each method is one transaction.
@@ -165,6 +174,7 @@ pub trait KeyLedger: Send + Sync + 'static {
 
 /// How many keys a user may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyPolicy {
     /// One per user and environment: issuing another revokes all before it, even one in a rotation's grace (R30).
     Single,

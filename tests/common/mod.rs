@@ -2,7 +2,6 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -49,7 +48,7 @@ pub fn project(id: &str) -> ProjectId {
 }
 
 pub fn member(role: MemberRole, projects: &[&str]) -> Member {
-    Member { role, projects: projects.iter().map(|id| project(id)).collect::<BTreeSet<_>>() }
+    Member::new(role, projects.iter().map(|id| project(id)))
 }
 
 impl World {
@@ -58,10 +57,7 @@ impl World {
         store.create_account("A", &user("u_own")).await.unwrap();
         store.create_account("B", &user("u_b")).await.unwrap();
         for (account, id) in [("A", "p1"), ("A", "p2"), ("A", "p3"), ("B", "q1")] {
-            store
-                .create_project(account, &Project { id: project(id), name: id.to_uppercase() })
-                .await
-                .unwrap();
+            store.create_project(account, &Project::new(project(id), id.to_uppercase())).await.unwrap();
         }
         store.set_member("A", &user("u_full"), &member(MemberRole::Full, &["p1", "p2"])).await.unwrap();
         store.set_member("A", &user("u_ro"), &member(MemberRole::ReadOnly, &["p1"])).await.unwrap();

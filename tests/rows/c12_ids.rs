@@ -197,7 +197,7 @@ async fn c12_02_lengths_end_before_the_store() {
 #[tokio::test]
 async fn c12_04_ids_that_look_like_numbers_are_texts() {
     let world = World::new().await;
-    let account = Project { id: project("1"), name: "one".to_owned() };
+    let account = Project::new(project("1"), "one");
     world.store.create_project("A", &account).await.unwrap();
     let site = Site::header(&world);
     let seen = site.expect("C12-04", &Ask::get("/sites").api_key(&world.own).project("1"), "200:h").await;
@@ -270,7 +270,7 @@ async fn c12_06_words_that_mean_everything_elsewhere_mean_nothing() {
 #[tokio::test]
 async fn c12_07_projects_of_one_name_in_two_accounts() {
     let world = World::new().await;
-    let same = Project { id: project("p1"), name: "another p1".to_owned() };
+    let same = Project::new(project("p1"), "another p1");
     world.store.create_project("B", &same).await.unwrap();
     let site = Site::header(&world);
     // Each owner reaches the own one, and nothing says which: the principal's user does.

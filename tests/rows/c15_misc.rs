@@ -31,7 +31,7 @@ async fn c15_04_a_key_of_a_project_that_is_gone() {
     site.expect("C15-04", &ask().project("p1"), FORBIDDEN).await;
     site.expect("C15-04", &ask().project("p2"), "403/project_mismatch").await;
     // One of that name in another account is another project.
-    let moved = Project { id: project("p1"), name: "moved".to_owned() };
+    let moved = Project::new(project("p1"), "moved");
     world.store.create_project("B", &moved).await.unwrap();
     site.expect("C15-04", &ask(), FORBIDDEN).await;
     // The name is not used again in its own.

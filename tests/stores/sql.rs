@@ -3,10 +3,12 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tower_api_key::store::{LedgerError, Member, MemberRole, Project, SqliteStore, StoreError};
+use tower_api_key::store::{
+    KeyPolicy, KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError,
+};
 use tower_api_key::{Accounts as _, Directory as _, KeyLedger as _, KeyStore as _, Role, Standing};
 
-use super::{File, NOW, insert, is_active, key, project, user};
+use super::{File, MANY, NOW, insert, is_active, key, project, user};
 
 const NO_ACCESS: Standing = Standing::Active { role: None };
 
@@ -119,7 +121,7 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
     let (store, operator) = (file.open().await, file.operator());
     store.create_account("a", &user("alice")).await.unwrap();
     for id in ["p1", "p2"] {
-        store.create_project("a", &Project { id: project(id), name: String::new() }).await.unwrap();
+        store.create_project("a", &Project::new(project(id), "")).await.unwrap();
     }
     store.delete_project("a", &project("p1")).await.unwrap();
     for sql in [
@@ -158,9 +160,9 @@ async fn c12_04_05_06_ids_are_texts_and_nothing_else() {
     let (store, operator) = (file.open().await, file.operator());
     store.create_account("a", &user("alice")).await.unwrap();
     for id in ["p1", "1", "P1"] {
-        store.create_project("a", &Project { id: project(id), name: String::new() }).await.unwrap();
+        store.create_project("a", &Project::new(project(id), "")).await.unwrap();
     }
-    let access = Member { role: MemberRole::Full, projects: [project("1")].into() };
+    let access = Member::new(MemberRole::Full, [project("1")]);
     store.set_member("a", &user("1"), &access).await.unwrap();
 
     // c12_04: numbers. c12_05: case. c12_06: words that somebody may take for more than an id.
@@ -188,9 +190,9 @@ async fn c12_07_no_list_names_another_accounts_project() {
     let (store, operator) = (file.open().await, file.operator());
     for (account, owner, id) in [("a", "alice", "p1"), ("b", "dave", "p1"), ("c", "erin", "p2")] {
         store.create_account(account, &user(owner)).await.unwrap();
-        store.create_project(account, &Project { id: project(id), name: String::new() }).await.unwrap();
+        store.create_project(account, &Project::new(project(id), "")).await.unwrap();
     }
-    let access = Member { role: MemberRole::Full, projects: [project("p1")].into() };
+    let access = Member::new(MemberRole::Full, [project("p1")]);
     store.set_member("a", &user("bob"), &access).await.unwrap();
     store.delete_project("a", &project("p1")).await.unwrap();
     assert_eq!(store.standing(&user("bob"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
@@ -210,6 +212,50 @@ async fn c12_07_no_list_names_another_accounts_project() {
         assert!(store.projects(&user("bob")).await.unwrap().is_empty());
         operator.execute_batch("DELETE FROM access WHERE project = 'p2'").unwrap();
     }
+}
+
+/// A user issues and ends keys without end: a policy counts active ones only, and nothing ever takes the others away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_ended_keys_stop_nobody() {
+    const ENDED: u32 = 100_000;
+    let file = File::new();
+    let store = file.open().await;
+    file.operator()
+        .execute_batch(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ENDED})
+             INSERT INTO keys SELECT randomblob(32), 'key_' || i, 'u', 'USER', NULL, 'live', 'x', 'sk_live_', '', '[]', '{{}}',
+                 i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL FROM n"
+        ))
+        .unwrap();
+    let other = insert(&store, "other", "v").await;
+
+    // However long a list is, nobody who asks about a request waits for it.
+    let everything = || {
+        let (store, mut query) = (store.clone(), KeyQuery::default());
+        query.limit = u32::MAX;
+        tokio::spawn(async move { store.list(&user("u"), &query).await.unwrap().len() })
+    };
+    let (began, lists) = (Instant::now(), [everything(), everything()]);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let asked = Instant::now();
+    assert!(is_active(&store, &other).await);
+    assert_eq!(store.standing(&user("v"), None).await.unwrap(), Standing::Disabled);
+    let answered = asked.elapsed();
+    for list in lists {
+        assert_eq!(list.await.unwrap(), 100_000);
+    }
+    let everything = began.elapsed();
+    assert!(answered * 4 < everything, "{answered:?}, beside {everything:?} for lists of all");
+
+    // And whoever asks for active keys, as the policy does too, does not meet those that have ended.
+    let began = Instant::now();
+    let own = insert(&store, "own", "u").await;
+    let mut active = KeyQuery::default();
+    active.active_at = Some(NOW);
+    assert_eq!(store.list(&user("u"), &active).await.unwrap().len(), 1);
+    store.insert(key("only", "u"), KeyPolicy::Multiple { max: 2 }).await.unwrap();
+    store.revoke(&own.id, NOW).await.unwrap();
+    assert!(began.elapsed() * 4 < everything, "{:?}, and {everything:?} for lists of all", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,6 +278,64 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     operator.execute_batch("ROLLBACK").unwrap();
     store.revoke(&key.id, NOW).await.unwrap();
     assert!(!is_active(&store, &key).await);
+}
+
+/// All changes wait for one disk: while it or another process's lock holds them up, whoever sends most decides who is
+/// refused, save for those who take access away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
+    let file = File::new();
+    let (store, operator) = (file.open().await, file.operator());
+    let leaked = insert(&store, "leaked", "u").await;
+    store.create_account("a", &user("alice")).await.unwrap();
+    store.create_project("a", &Project::new(project("p1"), "")).await.unwrap();
+    for id in ["bob", "carol"] {
+        let nothing = Member::new(MemberRole::Full, []);
+        store.set_member("a", &user(id), &nothing).await.unwrap();
+    }
+
+    operator.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let flood: Vec<_> = (0..400)
+        .map(|number| {
+            let (store, key) = (store.clone(), key(&format!("flood{number}"), "v"));
+            tokio::spawn(async move { store.insert(key, MANY).await })
+        })
+        .collect();
+    while !flood.iter().any(tokio::task::JoinHandle::is_finished) {
+        tokio::task::yield_now().await;
+    }
+    // At most one of their places is free, where the first had not begun to wait for the lock.
+    let (alice, bob, carol, p1) = (user("alice"), user("bob"), user("carol"), project("p1"));
+    let less = Member::new(MemberRole::ReadOnly, []);
+    let revoking = async {
+        tokio::join!(
+            store.revoke(&leaked.id, NOW),
+            store.remove_member("a", &bob, NOW),
+            store.set_member("a", &carol, &less),
+            store.delete_project("a", &p1),
+            store.suspend_account("a", true),
+            async {
+                // All of them stand in the queue.
+                tokio::task::yield_now().await;
+                operator.execute_batch("ROLLBACK").unwrap();
+            },
+        )
+    };
+    let (revoked, removed, demoted, deleted, suspended, ()) = revoking.await;
+    for done in [revoked, removed, demoted, deleted, suspended] {
+        done.unwrap();
+    }
+    assert!(!is_active(&store, &leaked).await);
+    assert_eq!(store.standing(&alice, None).await.unwrap(), Standing::Disabled);
+    let mut refused = 0;
+    for one in flood {
+        match one.await.unwrap() {
+            Ok(()) => {}
+            Err(LedgerError::Store(_)) => refused += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > 0);
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ impl Directory for AppStore {
         shops
             .into_iter()
             .map(|(id, name)| {
-                Ok(Project { id: ProjectId::new(id.to_string()).map_err(StoreError::failed)?, name })
+                Ok(Project::new(ProjectId::new(id.to_string()).map_err(StoreError::failed)?, name))
             })
             .collect()
     }

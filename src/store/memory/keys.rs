@@ -17,8 +17,25 @@ type Digest = [u8; 32];
 pub(super) struct Keys {
     by_digest: HashMap<Digest, Arc<KeyRecord>, BuildHasherDefault<DigestHasher>>,
     by_id: HashMap<KeyId, Digest>,
-    /// In the order in which they are listed.
-    by_owner: HashMap<UserId, BTreeMap<(Timestamp, KeyId), Digest>>,
+    by_owner: HashMap<UserId, Owned>,
+}
+
+/// In the order in which they are listed.
+type Listed = BTreeMap<(Timestamp, KeyId), Digest>;
+
+/// The keys of one owner.
+#[derive(Default)]
+struct Owned {
+    all: Listed,
+    /// By environment and end, so that whoever looks for active ones does not meet ended ones, of which there may be
+    /// very many.
+    unrevoked: BTreeMap<(Environment, End), Listed>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    At(Timestamp),
+    Never,
 }
 
 impl Keys {
@@ -37,9 +54,11 @@ impl Keys {
             match policy {
                 KeyPolicy::Single => self.revoke_where(&key.owner, Some(key.environment), now),
                 KeyPolicy::Multiple { max } => {
-                    let alike = |other: &&KeyRecord| other.environment == key.environment;
-                    let active =
-                        self.of(&key.owner).filter(alike).filter(|other| other.is_active(now)).count();
+                    let of_owner = self.by_owner.get(&key.owner).into_iter();
+                    let active: usize = of_owner
+                        .flat_map(|owned| owned.active(key.environment, now))
+                        .map(BTreeMap::len)
+                        .sum();
                     if active >= usize::try_from(max).unwrap_or(usize::MAX) {
                         return Err(LedgerError::TooManyKeys);
                     }
@@ -89,15 +108,21 @@ impl Keys {
             }
         };
         let Some(of_owner) = self.by_owner.get(owner) else { return Ok(Vec::new()) };
+        let page = (after, Bound::Unbounded);
+        let in_order: Box<dyn Iterator<Item = &Digest>> = match query.active_at {
+            None => Box::new(of_owner.all.range(page).map(|(_, digest)| digest)),
+            Some(now) => {
+                let asked = [Environment::Live, Environment::Test]
+                    .into_iter()
+                    .filter(|environment| query.environment.is_none_or(|asked| asked == *environment));
+                let active = asked.flat_map(|environment| of_owner.active(environment, now));
+                let sorted: BTreeMap<_, _> = active.flat_map(|listed| listed.range(page.clone())).collect();
+                Box::new(sorted.into_values())
+            }
+        };
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let keys =
-            of_owner.range((after, Bound::Unbounded)).filter_map(|(_, digest)| self.by_digest.get(digest));
+        let keys = in_order.filter_map(|digest| self.by_digest.get(digest));
         Ok(keys.filter(|key| query.selects(key)).take(limit).map(|key| KeyRecord::clone(key)).collect())
-    }
-
-    fn of(&self, owner: &UserId) -> impl Iterator<Item = &KeyRecord> {
-        let digests = self.by_owner.get(owner).into_iter().flat_map(BTreeMap::values);
-        digests.filter_map(|digest| self.by_digest.get(digest)).map(AsRef::as_ref)
     }
 
     fn check_new(&self, key: &KeyRecord) -> Result<(), LedgerError> {
@@ -110,27 +135,62 @@ impl Keys {
         let digest = *key.digest.as_bytes();
         self.by_id.insert(key.id.clone(), digest);
         let of_owner = self.by_owner.entry(key.owner.clone()).or_default();
-        of_owner.insert((key.created_at, key.id.clone()), digest);
+        of_owner.all.insert((key.created_at, key.id.clone()), digest);
+        of_owner.note(&key);
         self.by_digest.insert(digest, Arc::new(key));
     }
 
     /// Requests that hold the record go on with what it was when they asked.
     fn edit(&mut self, id: &KeyId, change: impl FnOnce(&mut KeyRecord)) {
-        if let Some(key) = self.by_id.get(id).and_then(|digest| self.by_digest.get_mut(digest)) {
-            change(Arc::make_mut(key));
-        }
+        let Some(key) = self.by_id.get(id).and_then(|digest| self.by_digest.get_mut(digest)) else { return };
+        let Some(of_owner) = self.by_owner.get_mut(&key.owner) else { return };
+        of_owner.forget(key);
+        change(Arc::make_mut(key));
+        of_owner.note(key);
     }
 
     /// Expired keys too: a clock that jumps back must not bring a second one to life.
     fn revoke_where(&mut self, owner: &UserId, environment: Option<Environment>, now: Timestamp) {
-        for digest in self.by_owner.get(owner).into_iter().flat_map(BTreeMap::values) {
-            let Some(key) = self.by_digest.get_mut(digest) else { continue };
-            if key.revoked_at.is_none()
-                && environment.is_none_or(|environment| key.environment == environment)
-            {
-                Arc::make_mut(key).revoked_at = Some(now);
+        let Some(of_owner) = self.by_owner.get_mut(owner) else { return };
+        of_owner.unrevoked.retain(|(of, _), listed| {
+            let ends = environment.is_none_or(|environment| environment == *of);
+            for digest in listed.values().filter(|_| ends) {
+                if let Some(key) = self.by_digest.get_mut(digest) {
+                    Arc::make_mut(key).revoked_at = Some(now);
+                }
             }
+            !ends
+        });
+    }
+}
+
+impl Owned {
+    /// The keys of one environment that are active, in pieces.
+    fn active(&self, environment: Environment, now: Timestamp) -> impl Iterator<Item = &Listed> {
+        let later = Bound::Excluded((environment, End::At(now)));
+        self.unrevoked.range((later, Bound::Included((environment, End::Never)))).map(|(_, listed)| listed)
+    }
+
+    fn note(&mut self, key: &KeyRecord) {
+        if key.revoked_at.is_none() {
+            let listed = self.unrevoked.entry((key.environment, End::of(key))).or_default();
+            listed.insert((key.created_at, key.id.clone()), *key.digest.as_bytes());
         }
+    }
+
+    fn forget(&mut self, key: &KeyRecord) {
+        let end = (key.environment, End::of(key));
+        let Some(listed) = self.unrevoked.get_mut(&end) else { return };
+        listed.remove(&(key.created_at, key.id.clone()));
+        if listed.is_empty() {
+            self.unrevoked.remove(&end);
+        }
+    }
+}
+
+impl End {
+    fn of(key: &KeyRecord) -> Self {
+        key.expires_at.map_or(Self::Never, Self::At)
     }
 }
 

@@ -56,7 +56,7 @@ impl People {
             Access::Member(member) => member.projects.contains(id),
         };
         let named = |(id, name): (&ProjectId, &Option<String>)| {
-            name.as_ref().map(|name| Project { id: id.clone(), name: name.clone() })
+            name.as_ref().map(|name| Project::new(id.clone(), name))
         };
         let all = account.projects.iter().filter(|(id, _)| accessible(id));
         all.filter_map(named).collect()

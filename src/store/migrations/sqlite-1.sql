@@ -29,7 +29,10 @@ CREATE TABLE keys (
     CHECK ((level = 'PROJECT') = (project IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX keys_of_owner ON keys (owner, created_at, id);
+CREATE INDEX keys_of_owner ON keys (owner, environment, created_at, id);
+
+-- Ended keys are never taken away, and somebody may have very many: whoever looks for active ones must not meet them.
+CREATE INDEX unrevoked_keys ON keys (owner, environment, expires_at, created_at, id) WHERE revoked_at IS NULL;
 
 -- A revoked key never comes back, whoever writes the UPDATE.
 CREATE TRIGGER keys_stay_revoked BEFORE UPDATE ON keys

@@ -17,7 +17,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use self::failure::Failure;
-use self::worker::Queue;
+use self::worker::{Places, Queue};
 use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
@@ -30,15 +30,21 @@ use crate::record::{FreshKey, KeyRecord};
 const READERS: usize = 2;
 /// Some ten milliseconds of look-ups.
 const WAITING_READS: usize = 1024;
+/// Lists have a connection of their own, so that a long one keeps nobody's look-up waiting.
+const WAITING_LISTS: usize = 256;
 /// Each write waits for the disk: a second of them, or so.
-const WAITING_WRITES: usize = 256;
+const WAITING_WRITES: usize = 192;
+/// And some that wait only for what takes access away: it is not refused because others ask for more keys than the disk
+/// can take.
+const WAITING_ENDS: usize = 64;
 
 /// Keys, people and projects in an SQLite file.
 ///
 /// Every request reads the file: what another process, or an operator's SQL, has changed is seen by the next request.
-/// One thread writes and two read, so that the async runtime never waits for a disk. More work than fits their queues
-/// is [`StoreError::Overloaded`]; a lock that another process holds for more than two seconds is
-/// [`StoreError::Timeout`]. Clones share the threads; they end with the last clone.
+/// One thread writes, two look up what requests ask for, and one reads for management, so that the async runtime never
+/// waits for a disk, nor a request for somebody's long list. More work than fits their queues is
+/// [`StoreError::Overloaded`], and what takes access away has places in them that nothing else takes; a lock that another process holds for more than two seconds is [`StoreError::Timeout`].
+/// Clones share the threads; they end with the last clone.
 ///
 /// A change has reached the disk when the call that makes it returns. A call that is dropped before it has returned may
 /// still have changed something.
@@ -55,7 +61,10 @@ const WAITING_WRITES: usize = 256;
 #[derive(Clone)]
 pub struct SqliteStore {
     writer: Queue,
+    /// For the two questions of every request.
     readers: Queue,
+    /// For answers that may be long, and whatever else is not asked at every request.
+    lister: Queue,
 }
 
 impl SqliteStore {
@@ -80,28 +89,58 @@ impl SqliteStore {
     fn open_blocking(path: PathBuf) -> Result<Self, Failure> {
         let path = open::location(&path)?;
         let writer = open::writer(&path)?;
+        let lister = open::reader(&path)?;
         let readers = (0..READERS).map(|_| open::reader(&path)).collect::<Result<Vec<_>, _>>()?;
-        let start =
-            |name, connections, bound| Queue::start(name, connections, bound).map_err(StoreError::failed);
+        let start = |name, connections, common, kept| {
+            Queue::start(name, connections, common, kept).map_err(StoreError::failed)
+        };
         Ok(Self {
-            writer: start("tower-api-key-write", vec![writer], WAITING_WRITES)?,
-            readers: start("tower-api-key-read", readers, WAITING_READS)?,
+            writer: start("tower-api-key-write", vec![writer], WAITING_WRITES, WAITING_ENDS)?,
+            readers: start("tower-api-key-read", readers, WAITING_READS, 0)?,
+            lister: start("tower-api-key-list", vec![lister], WAITING_LISTS, 0)?,
         })
+    }
+
+    async fn look_up<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.readers
+            .ask(Places::Common, |connection| work(connection))
+            .await
+            .map_err(Failure::into_store_error)
     }
 
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.readers.ask(|connection| work(connection)).await.map_err(Failure::into_store_error)
+    ) -> Result<T, Failure> {
+        self.lister.ask(Places::Common, |connection| work(connection)).await
     }
 
-    /// One transaction, which takes the lock before it reads: nothing that it has seen changes before it writes.
+    /// A change that takes nothing away, or may wait: under a flood of changes it is refused first.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let done = self.writer.ask(|connection| {
+        self.transact(Places::Common, work).await
+    }
+
+    /// A change that may take access away.
+    async fn end<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.transact(Places::Kept, work).await
+    }
+
+    /// One transaction, which takes the lock before it reads: nothing that it has seen changes before it writes.
+    async fn transact<T: Send + 'static>(
+        &self,
+        places: Places,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let done = self.writer.ask(places, |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let answer = work(&transaction)?;
             transaction.commit()?;
@@ -121,7 +160,7 @@ impl fmt::Debug for SqliteStore {
 impl KeyStore for SqliteStore {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let digest = *digest;
-        self.read(move |connection| Ok(keys::find(connection, &digest)?.map(Arc::new))).await
+        self.look_up(move |connection| Ok(keys::find(connection, &digest)?.map(Arc::new))).await
     }
 }
 
@@ -129,12 +168,13 @@ impl KeyStore for SqliteStore {
 impl Directory for SqliteStore {
     async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
         let (user, project) = (user.clone(), project.cloned());
-        self.read(move |connection| people::standing(connection, &user, project.as_ref())).await
+        self.look_up(move |connection| people::standing(connection, &user, project.as_ref())).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         let user = user.clone();
-        self.read(move |connection| people::projects(connection, &user)).await
+        let projects = self.read(move |connection| people::projects(connection, &user));
+        projects.await.map_err(Failure::into_store_error)
     }
 }
 
@@ -156,17 +196,18 @@ impl KeyLedger for SqliteStore {
 
     async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
         let id = id.clone();
-        self.write(move |transaction| keys::revoke(transaction, &id, now)).await
+        self.end(move |transaction| keys::revoke(transaction, &id, now)).await
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
         let id = id.clone();
-        self.read(move |connection| keys::get(connection, &id)).await
+        let got = self.read(move |connection| keys::get(connection, &id));
+        got.await.map_err(Failure::into_store_error)
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
         let (owner, query) = (owner.clone(), query.clone());
-        let listed = self.readers.ask(move |connection| keys::list(connection, &owner, &query));
+        let listed = self.read(move |connection| keys::list(connection, &owner, &query));
         listed.await.map_err(Failure::into_ledger_error)
     }
 }
@@ -185,17 +226,17 @@ impl Accounts for SqliteStore {
 
     async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
         let (account, project) = (account.to_owned(), project.clone());
-        self.write(move |transaction| people::delete_project(transaction, &account, &project)).await
+        self.end(move |transaction| people::delete_project(transaction, &account, &project)).await
     }
 
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
         let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
-        self.write(move |transaction| people::set_member(transaction, &account, &user, &access)).await
+        self.end(move |transaction| people::set_member(transaction, &account, &user, &access)).await
     }
 
     async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
         let (account, user) = (account.to_owned(), user.clone());
-        let removed = self.write(move |transaction| {
+        let removed = self.end(move |transaction| {
             people::remove_member(transaction, &account, &user)?;
             keys::revoke_all_of(transaction, &user, now)
         });
@@ -204,11 +245,11 @@ impl Accounts for SqliteStore {
 
     async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
         let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
-        self.write(move |transaction| people::transfer(transaction, &account, &to, &access)).await
+        self.end(move |transaction| people::transfer(transaction, &account, &to, &access)).await
     }
 
     async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
         let account = account.to_owned();
-        self.write(move |transaction| people::suspend(transaction, &account, suspended)).await
+        self.end(move |transaction| people::suspend(transaction, &account, suspended)).await
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn projects(connection: &Connection, user: &UserId) -> Result<Vec<Pro
         role_of(text(row, 0)?)?;
         let id = ProjectId::new(text(row, 1)?);
         let id = id.map_err(|_| StoreError::Corrupt("the id of a project is none"))?;
-        projects.push(Project { id, name: text(row, 2)?.to_owned() });
+        projects.push(Project::new(id, text(row, 2)?));
     }
     Ok(projects)
 }

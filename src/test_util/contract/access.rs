@@ -62,7 +62,7 @@ pub(super) async fn owners_may_do_everything_in_their_account<S: Accounts + Dire
     for unknown in ["p3", "P1", "all", "null", "undefined", "me", "self", "0", "-1", ".", "p1.", "p"] {
         assert_eq!(standing(store, &alice, Some(unknown)).await, NO_ACCESS, "{unknown}");
     }
-    let later = Project { id: ProjectId::new("p3").unwrap(), name: "\u{e9}'\"; --\0<b>".into() };
+    let later = Project::new(ProjectId::new("p3").unwrap(), "\u{e9}'\"; --\0<b>");
     ok(store.create_project(&account, &later).await);
     assert_eq!(
         standing(store, &alice, Some("p3")).await,

@@ -92,3 +92,60 @@ pub(super) async fn lists_are_filtered<S: KeyLedger>(store: &Arc<S>) {
         assert_same(listed, key);
     }
 }
+
+/// However a store finds active keys, they are those of all keys that are active, in the same order.
+pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    for n in 0..24 {
+        let test = n % 3 == 0;
+        let key = KeyRecord {
+            environment: if test { Environment::Test } else { Environment::Live },
+            prefix: if test { "sk_test_" } else { "sk_live_" }.into(),
+            // Several of one age, and ends in another order than ages.
+            created_at: later(n % 7),
+            expires_at: (n % 4 != 0).then(|| later(20 + n * 5 % 24)),
+            ..names.key(&format!("{n}"), "u")
+        };
+        ok(store.insert(key.clone(), MANY).await);
+        match n % 5 {
+            0 => ok(store.revoke(&key.id, NOW).await),
+            1 if !test => {
+                let fresh = names.fresh(&format!("{n}-new"), later(7));
+                drop(ok(store.replace(&key.id, fresh, later(n * 2)).await));
+            }
+            _ => {}
+        }
+    }
+    let all = ok(store.list(&names.user("u"), &KeyQuery::default()).await);
+    assert!(all.is_sorted_by_key(|key| (key.created_at, key.id.clone())));
+    for environment in [None, Some(Environment::Live), Some(Environment::Test)] {
+        for now in [None, Some(NOW), Some(later(20)), Some(later(31)), Some(later(99))] {
+            let whole = KeyQuery { environment, active_at: now, ..KeyQuery::default() };
+            let expected: Vec<_> =
+                all.iter().filter(|key| whole.selects(key)).map(|key| key.id.clone()).collect();
+            for limit in [1, 3, 100] {
+                let mut query = KeyQuery { limit, ..whole.clone() };
+                let mut paged = Vec::new();
+                while let page = ids(&**store, &names, "u", &query).await
+                    && let Some(last) = page.last()
+                {
+                    query.after = Some(last.clone());
+                    paged.extend(page);
+                }
+                assert_eq!(paged, expected, "{whole:?} in pages of {limit}");
+            }
+            // The policy counts as lists do.
+            if let (Some(environment), Some(now)) = (environment, now) {
+                let max = u32::try_from(expected.len()).unwrap();
+                let more = KeyRecord {
+                    environment,
+                    prefix: format!("sk_{}_", environment.as_str()),
+                    created_at: now,
+                    ..names.key("more", "u")
+                };
+                let full = store.insert(more, KeyPolicy::Multiple { max }).await;
+                refused!(full, LedgerError::TooManyKeys, "a policy counts every active key");
+            }
+        }
+    }
+}

@@ -66,6 +66,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     policy::racing_inserts_keep_to_the_policy(&store().await).await;
     list::lists_are_ordered_and_paged(&store().await).await;
     list::lists_are_filtered(&store().await).await;
+    list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
 }
 
 /// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys.
@@ -159,11 +160,11 @@ fn full(key: KeyRecord) -> KeyRecord {
 }
 
 fn project(id: &str) -> Project {
-    Project { id: ProjectId::new(id).unwrap(), name: format!("The {id}") }
+    Project::new(ProjectId::new(id).unwrap(), format!("The {id}"))
 }
 
 fn member<const N: usize>(role: MemberRole, projects: [&str; N]) -> Member {
-    Member { role, projects: projects.into_iter().map(|id| project(id).id).collect() }
+    Member::new(role, projects.into_iter().map(|id| project(id).id))
 }
 
 /// Fails unless two records are the same in every field.
