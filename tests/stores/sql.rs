@@ -304,8 +304,7 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     while !flood.iter().any(tokio::task::JoinHandle::is_finished) {
         tokio::task::yield_now().await;
     }
-    let refused = store.create_project("a", &Project::new(project("p2"), "")).await;
-    assert!(matches!(refused, Err(LedgerError::Store(StoreError::Overloaded))), "{refused:?}");
+    // At most one of their places is free, where the first had not begun to wait for the lock.
     let (alice, bob, carol, p1) = (user("alice"), user("bob"), user("carol"), project("p1"));
     let less = Member::new(MemberRole::ReadOnly, []);
     let revoking = async {

@@ -202,7 +202,7 @@ impl KeyLedger for SqliteStore {
 
     async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
         let (id, restrictions) = (id.clone(), restrictions.clone());
-        self.write(move |transaction| keys::restrict(transaction, &id, &restrictions)).await
+        self.end(move |transaction| keys::restrict(transaction, &id, &restrictions)).await
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
