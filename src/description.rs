@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::deprecation::Deprecation;
 use crate::error::ConfigError;
 
 /// What a scheme says of itself: its name, its challenge, its headers, and its words for a refusal.
@@ -33,6 +34,7 @@ struct Inner {
     headers: Vec<HeaderName>,
     requires_project: bool,
     words: Words,
+    deprecation: Option<Deprecation>,
 }
 
 impl SchemeInfo {
@@ -42,7 +44,16 @@ impl SchemeInfo {
     pub fn new(name: &'static str, challenge: Challenge) -> Self {
         let (secret_headers, headers) = (Vec::new(), Vec::new());
         let words = Words::default();
-        Self(Arc::new(Inner { name, challenge, secret_headers, headers, requires_project: false, words }))
+        let (requires_project, deprecation) = (false, None);
+        Self(Arc::new(Inner {
+            name,
+            challenge,
+            secret_headers,
+            headers,
+            requires_project,
+            words,
+            deprecation,
+        }))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -78,6 +89,19 @@ impl SchemeInfo {
     #[must_use]
     pub fn words(self, words: Words) -> Self {
         self.with(|inner| inner.words = words)
+    }
+
+    /// Says in every answer through this scheme that it is deprecated; after its sunset the scheme refuses with 401 and
+    /// names the challenges of the others.
+    #[must_use]
+    pub fn deprecated(self, deprecation: Deprecation) -> Self {
+        self.with(|inner| inner.deprecation = Some(deprecation))
+    }
+
+    /// Whether the scheme is on its way out.
+    #[must_use]
+    pub fn deprecation(&self) -> Option<&Deprecation> {
+        self.0.deprecation.as_ref()
     }
 
     /// The scheme's name.

@@ -55,6 +55,8 @@ pub enum AuthErrorKind {
     ExpiredKey,
     /// The key is of the other environment than the layer's (R55).
     WrongEnvironment,
+    /// The scheme's sunset is over: it accepts nobody any more.
+    SchemeEnded,
     /// The key's owner is unknown, removed or suspended.
     OwnerDisabled,
     /// The claimed user is missing, or is not the key's owner (R9).
@@ -102,6 +104,7 @@ impl AuthErrorKind {
             | Self::RevokedKey
             | Self::ExpiredKey
             | Self::WrongEnvironment
+            | Self::SchemeEnded
             | Self::OwnerDisabled
             | Self::UserMismatch => StatusCode::UNAUTHORIZED,
             Self::ProjectRequired
@@ -129,6 +132,7 @@ impl AuthErrorKind {
             | Self::RevokedKey
             | Self::ExpiredKey
             | Self::WrongEnvironment
+            | Self::SchemeEnded
             | Self::OwnerDisabled => "invalid_api_key",
             Self::UserMismatch => "invalid_user",
             Self::ProjectRequired => "project_required",
@@ -210,6 +214,7 @@ impl AuthError {
             | AuthErrorKind::RevokedKey
             | AuthErrorKind::ExpiredKey
             | AuthErrorKind::WrongEnvironment
+            | AuthErrorKind::SchemeEnded
             | AuthErrorKind::OwnerDisabled => words(|words| &words.unauthorized),
             AuthErrorKind::UserMismatch => words(|words| &words.invalid_user),
             AuthErrorKind::ProjectMismatch
@@ -236,6 +241,10 @@ impl AuthError {
     #[must_use]
     pub fn is_grpc(&self) -> bool {
         self.0.grpc
+    }
+
+    pub(crate) fn scheme_info(&self) -> Option<&SchemeInfo> {
+        self.0.scheme.as_ref()
     }
 
     /// The scheme that was used, or the layer's first if none was.

@@ -10,7 +10,9 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use crate::description::SchemeInfo;
 use crate::error::AuthError;
+use crate::principal::Principal;
 use crate::render::{RenderError, Unrendered};
 use crate::service::Shared;
 
@@ -35,7 +37,7 @@ pin_project! {
         /// Asked, and not answered yet. The service is ready, and waits for the answer.
         Deciding { decision: Deciding<B>, service: S },
         /// The inner service answers somebody who was let in with a key.
-        Accepted { #[pin] answer: F },
+        Accepted { #[pin] answer: F, deprecated: Option<SchemeInfo> },
         /// The inner service answers anybody.
         Open { #[pin] answer: F },
         /// The answer is no.
@@ -48,8 +50,12 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
         Self { shared, state: State::Deciding { decision, service } }
     }
 
-    pub(crate) fn accepted(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
-        Self { shared, state: State::Accepted { answer } }
+    pub(crate) fn accepted(
+        shared: Arc<Shared<Sch, R>>,
+        answer: S::Future,
+        deprecated: Option<SchemeInfo>,
+    ) -> Self {
+        Self { shared, state: State::Accepted { answer, deprecated } }
     }
 
     pub(crate) fn open(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
@@ -73,23 +79,28 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
-                    Ok(request) => State::Accepted { answer: service.call(request) },
+                    Ok(request) => {
+                        let deprecated =
+                            request.extensions().get::<Principal>().and_then(Principal::deprecated_scheme);
+                        State::Accepted { answer: service.call(request), deprecated }
+                    }
                     Err(error) => State::Refused { error },
                 },
-                Now::Accepted { answer } => {
+                Now::Accepted { answer, deprecated } => {
                     let mut response = ready!(answer.poll(cx))?;
                     // A guard inside said no: it is said here, like every other.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
                         State::Refused { error }
                     } else {
-                        this.shared.stamps.authenticated(response.headers_mut());
+                        this.shared.stamps.authenticated(response.headers_mut(), deprecated.as_ref());
                         return Poll::Ready(Ok(response));
                     }
                 }
                 Now::Open { answer } => return answer.poll(cx),
                 Now::Refused { error } => {
                     let mut response = this.shared.renderer.render(error);
-                    this.shared.stamps.refused(&mut response, error.clone());
+                    let is_over = |scheme: &SchemeInfo| this.shared.verifier.is_over(scheme);
+                    this.shared.stamps.refused(&mut response, error.clone(), is_over);
                     return Poll::Ready(Ok(response));
                 }
             };

@@ -136,6 +136,11 @@ impl Principal {
         AuthError::new(AuthErrorKind::Forbidden, self.scheme_info())
     }
 
+    /// The scheme, if it is on its way out: the answer says so.
+    pub(crate) fn deprecated_scheme(&self) -> Option<SchemeInfo> {
+        self.scheme.as_ref().filter(|scheme| scheme.deprecation().is_some()).cloned()
+    }
+
     pub(crate) fn scheme_info(&self) -> Option<&SchemeInfo> {
         self.scheme.as_ref()
     }

@@ -278,18 +278,27 @@ impl Stamps {
 
     /// On answers that were authenticated: a shared cache must not give one client's answer to another (RFC 9111
     /// protects requests with `Authorization` only).
-    pub(crate) fn authenticated(&self, headers: &mut HeaderMap) {
+    pub(crate) fn authenticated(&self, headers: &mut HeaderMap, through: Option<&SchemeInfo>) {
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-store"));
         self.vary(headers);
+        deprecated(headers, through);
     }
 
     /// On refusals, whoever rendered them.
-    pub(crate) fn refused<B>(&self, response: &mut Response<B>, error: AuthError) {
+    pub(crate) fn refused<B>(
+        &self,
+        response: &mut Response<B>,
+        error: AuthError,
+        is_over: impl Fn(&SchemeInfo) -> bool,
+    ) {
         let status = response.status();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.vary(headers);
-        self.challenge(status, headers, &error);
+        self.challenge(status, headers, &error, is_over);
+        if error.kind() != AuthErrorKind::MissingCredentials {
+            deprecated(headers, error.scheme_info());
+        }
         if error.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
         }
@@ -304,7 +313,13 @@ impl Stamps {
 
     /// A challenge per scheme on 401, one a line and the well-known ones first (RFC 9110 section 11.6.1); with 400 and
     /// 403 only one that says what was wrong.
-    fn challenge(&self, status: StatusCode, headers: &mut HeaderMap, error: &AuthError) {
+    fn challenge(
+        &self,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        error: &AuthError,
+        is_over: impl Fn(&SchemeInfo) -> bool,
+    ) {
         let unauthorized = status == StatusCode::UNAUTHORIZED;
         let explained = matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
         if !unauthorized && !explained {
@@ -312,8 +327,13 @@ impl Stamps {
         }
         let sent = error.kind() != AuthErrorKind::MissingCredentials;
         let explaining = |wanted| move |scheme: &&SchemeInfo| scheme.challenge().explains() == wanted;
+        // Schemes that have ended are not worth a try. A 401 must name one all the same.
+        let all_over = self.schemes.iter().all(&is_over);
         let well_known = self.schemes.iter().filter(explaining(true));
         for scheme in well_known.chain(self.schemes.iter().filter(explaining(false))) {
+            if is_over(scheme) && !all_over {
+                continue;
+            }
             let used = sent && error.scheme() == Some(scheme.name());
             let challenge = scheme.challenge();
             if used && (unauthorized || challenge.explains()) {
@@ -322,6 +342,13 @@ impl Stamps {
                 headers.append(WWW_AUTHENTICATE, challenge.plain().clone());
             }
         }
+    }
+}
+
+/// On every answer through a scheme that is on its way out.
+fn deprecated(headers: &mut HeaderMap, scheme: Option<&SchemeInfo>) {
+    if let Some(deprecation) = scheme.and_then(SchemeInfo::deprecation) {
+        deprecation.stamp(headers);
     }
 }
 

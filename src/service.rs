@@ -70,8 +70,9 @@ where
                 ResponseFuture::open(shared, self.inner.call(request))
             }
             Decision::Accepted(principal) => {
+                let deprecated = principal.deprecated_scheme();
                 request.extensions_mut().insert(principal);
-                ResponseFuture::accepted(shared, self.inner.call(request))
+                ResponseFuture::accepted(shared, self.inner.call(request), deprecated)
             }
             Decision::Refused(error) => {
                 let error = shared.complete(error, is_grpc(Head::of(&request)));

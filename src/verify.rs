@@ -2,7 +2,7 @@
 //!
 //! [`Verifier::verify`] asks, in this order, and the first failing question answers:
 //!
-//! 1. Has the text the shape of a key, with the right checksum? Else 401, and no store was asked.
+//! 1. Is the scheme still in use, and has the text the shape of a key, with the right checksum? Else 401, and no store was asked.
 //! 2. Does the store know the key? A store that cannot tell is a 503.
 //! 3. Is the key neither revoked nor expired, its environment the one it says, its owner in good standing? Else 401.
 //! 4. Is the claimed user the owner? Else 401 `Invalid User`.
@@ -22,6 +22,7 @@ use std::time::Duration;
 use crate::access::{AccessClass, Role, Standing};
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::{Claim, Credentials};
+use crate::description::SchemeInfo;
 use crate::endpoint::Endpoint;
 use crate::error::{AuthError, AuthErrorKind, ConfigError};
 use crate::key::{Environment, KeyDigest, KeyFormat, MAX_KEY_LEN, ProjectId};
@@ -215,6 +216,9 @@ impl Verifier {
 
     /// Questions 1: asks no store.
     fn candidate(&self, credentials: &Credentials<'_>) -> Result<Candidate, Refusal> {
+        if credentials.scheme().is_some_and(|scheme| self.is_over(scheme)) {
+            return Err(AuthErrorKind::SchemeEnded.into());
+        }
         let text = credentials.key();
         let environment = self.format.environment_of(text);
         let foreign = self.accept_foreign_keys && (1..=MAX_KEY_LEN).contains(&text.len());
@@ -249,6 +253,11 @@ impl Verifier {
         }
         let project = selected_project(&key.level, credentials.project());
         Ok(Known { key, project })
+    }
+
+    /// Whether a scheme's sunset is over.
+    pub(crate) fn is_over(&self, scheme: &SchemeInfo) -> bool {
+        scheme.deprecation().is_some_and(|deprecation| deprecation.is_over(self.clock.now()))
     }
 
     async fn in_time<T>(&self, question: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {

@@ -16,6 +16,7 @@ use http::HeaderName;
 
 use super::{HeaderScheme, Unusable, header_name, project, single, visible};
 use crate::credentials::{Credentials, Head};
+use crate::deprecation::Deprecation;
 use crate::description::{Challenge, SchemeInfo, Words};
 use crate::error::ConfigError;
 
@@ -69,6 +70,13 @@ impl ApiKeyHeader {
         let words = words(format!("{project} header is required").into());
         let info = info(challenge, words, key_name.clone(), project_name.clone());
         Ok(Self { key: key_name, project: project_name, info })
+    }
+
+    /// Says in every answer through this scheme that it is deprecated, and refuses after its sunset; see
+    /// [`Deprecation`].
+    #[must_use]
+    pub fn deprecated(self, deprecation: Deprecation) -> Self {
+        Self { info: self.info.deprecated(deprecation), ..self }
     }
 
     /// Whether user-level keys must name a project, at endpoints that are not declared otherwise. The default is yes.

@@ -15,6 +15,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{HeaderScheme, Unusable, header_name, project};
 use crate::credentials::{Credentials, Head};
+use crate::deprecation::Deprecation;
 use crate::description::{Challenge, SchemeInfo, Words};
 use crate::error::ConfigError;
 
@@ -59,6 +60,13 @@ impl Bearer {
         let project_required = format!("{name} header is required").into();
         let words = Words { project_required, ..Words::default() };
         Ok(Self { info: self.info.header(header.clone()).words(words), project: Some(header) })
+    }
+
+    /// Says in every answer through this scheme that it is deprecated, and refuses after its sunset; see
+    /// [`Deprecation`].
+    #[must_use]
+    pub fn deprecated(self, deprecation: Deprecation) -> Self {
+        Self { info: self.info.deprecated(deprecation), ..self }
     }
 }
 

@@ -22,6 +22,7 @@ use super::json_fields::{self, Fields, Names};
 use super::replay::{self, Budget, Rebuild, Replay};
 use super::{BodyInterest, Describe, Scheme, single};
 use crate::credentials::{Credentials, Head};
+use crate::deprecation::Deprecation;
 use crate::description::{Challenge, SchemeInfo, Words, is_token};
 use crate::error::{AuthError, AuthErrorKind, ConfigError};
 
@@ -131,6 +132,13 @@ impl JsonBody {
     pub fn also_method(mut self, method: Method) -> Self {
         self.methods.push(method);
         self
+    }
+
+    /// Says in every answer through this scheme that it is deprecated, and refuses after its sunset; see
+    /// [`Deprecation`].
+    #[must_use]
+    pub fn deprecated(self, deprecation: Deprecation) -> Self {
+        Self { info: self.info.deprecated(deprecation), ..self }
     }
 
     /// Whether user-level keys must name a project, at endpoints that are not declared otherwise. The default is yes.
