@@ -102,6 +102,9 @@ pub mod problems {}
 #[doc = include_str!("../docs/promises.md")]
 pub mod promises {}
 
+#[doc = include_str!("../docs/migration.md")]
+pub mod migration {}
+
 pub use crate::access::{AccessClass, Role, Standing};
 pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::credentials::{Credentials, Head};

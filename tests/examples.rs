@@ -57,6 +57,16 @@ fn three_schemes() {
 }
 
 #[test]
+fn moving_schemes() {
+    let answers = run("moving_schemes");
+    let says = |name| answers.iter().map(|answer| answer.header(name).len()).collect::<Vec<_>>();
+    assert_eq!(says("deprecation"), [0, 1, 1, 1, 0, 0, 0]);
+    assert_eq!(says("sunset"), [0, 0, 1, 1, 0, 0, 0]);
+    assert_eq!(answers[3].verdict().1, "Unauthorized: Invalid API Key");
+    assert_eq!(answers[3].header("www-authenticate"), [r#"Bearer realm="api""#]);
+}
+
+#[test]
 fn custom_store() {
     let answers = run("custom_store");
     assert_eq!(answers[0].text(), "hello alice\n");
