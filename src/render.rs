@@ -310,7 +310,9 @@ impl Stamps {
         if !unauthorized && !explained {
             return;
         }
-        let sent = error.kind() != AuthErrorKind::MissingCredentials;
+        // Of a credential that was not looked at, nothing is said.
+        let sent =
+            !matches!(error.kind(), AuthErrorKind::MissingCredentials | AuthErrorKind::InsecureTransport);
         let explaining = |wanted| move |scheme: &&SchemeInfo| scheme.challenge().explains() == wanted;
         let well_known = self.schemes.iter().filter(explaining(true));
         for scheme in well_known.chain(self.schemes.iter().filter(explaining(false))) {
