@@ -325,7 +325,9 @@ impl Stamps {
         if !unauthorized && !explained {
             return;
         }
-        let sent = error.kind() != AuthErrorKind::MissingCredentials;
+        // Of a credential that was not looked at, nothing is said.
+        let sent =
+            !matches!(error.kind(), AuthErrorKind::MissingCredentials | AuthErrorKind::InsecureTransport);
         let explaining = |wanted| move |scheme: &&SchemeInfo| scheme.challenge().explains() == wanted;
         // Schemes that have ended are not worth a try. A 401 must name one all the same.
         let all_over = self.schemes.iter().all(&is_over);

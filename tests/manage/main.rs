@@ -5,6 +5,7 @@ mod common;
 
 mod answers;
 mod bodies;
+mod restrictions;
 mod rights;
 
 use axum::Router;

@@ -203,6 +203,22 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
         ("revoked_at = ''", false),
         ("revoked_at = 5.0", false),
         ("expires_at = 'never'", false),
+        ("restrictions = '{\"ip\":{\"allow\":[]}}'", true),
+        ("restrictions = '{\"ip\":{\"mode\":\"observe\",\"allow\":[\"192.0.2.0/24\"]}}'", true),
+        ("restrictions = '{\"ip\":{\"allow\":[\"192.0.2.0/24\"]'", false),
+        ("restrictions = '{\"ip\":{\"allow\":[\"192.0.2.7/24\"]}}'", false),
+        ("restrictions = '{\"ip\":{\"allow\":[\"::1\",\"::1\"]}}'", false),
+        ("restrictions = '{\"ip\":{\"allow\":[]},\"ip\":{\"allow\":[\"::/0\"]}}'", false),
+        ("restrictions = '{\"ip\":null}'", false),
+        ("restrictions = '{\"ip\":{}}'", false),
+        ("restrictions = '{\"ip\":{\"mode\":\"off\",\"allow\":[]}}'", false),
+        ("restrictions = '{\"IP\":{\"allow\":[]}}'", false),
+        ("restrictions = '{\"origin\":{\"allow\":[]}}'", false),
+        ("restrictions = '{\"endpoints\":{\"allow\":[\"GET /.*\"]}}'", false),
+        ("restrictions = '{\"referrer\":{\"allow\":[\"*\"]}}'", false),
+        ("restrictions = '[]'", false),
+        ("restrictions = ''", false),
+        ("restrictions = NULL", false),
     ] {
         vandal.execute(&format!("UPDATE keys SET {damage}"), []).unwrap();
         let found = store.find(&key.digest).await;

@@ -31,6 +31,7 @@ mod life;
 mod list;
 mod people;
 mod policy;
+mod restrict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -42,7 +43,8 @@ use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::{Accounts, Directory, KeyLedger, KeyStore, Member, MemberRole, Project};
 
-/// Checks [`KeyStore`] and [`KeyLedger`]: exact look-up, policies, rotation, revocation, lists, and races of each.
+/// Checks [`KeyStore`] and [`KeyLedger`]: exact look-up, policies, rotation, revocation,
+/// restrictions, lists, and races of each.
 ///
 /// # Panics
 ///
@@ -60,6 +62,10 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     life::a_failed_replacement_changes_nothing(&store().await).await;
     life::of_racing_replacements_one_wins(&store().await).await;
     life::revocation_and_replacement_may_race(&store().await).await;
+    restrict::restrictions_come_back_as_they_went_in(&store().await).await;
+    restrict::restrictions_are_carried_over(&store().await).await;
+    restrict::restrictions_are_replaced_whole(&store().await).await;
+    restrict::what_has_ended_is_not_restricted(&store().await).await;
     policy::single_leaves_one_key(&store().await).await;
     policy::multiple_stops_at_the_most(&store().await).await;
     policy::ended_keys_are_imported_as_they_are(&store().await).await;
@@ -155,6 +161,7 @@ fn full(key: KeyRecord) -> KeyRecord {
         metadata: BTreeMap::from([("".into(), "no name".into()), ("plan".into(), "\n\u{e9}\0".into())]),
         created_at: Timestamp::from_micros(1),
         expires_at: Some(Timestamp::from_micros(i64::MAX)),
+        restrictions: restrict::all(),
         ..key
     }
 }

@@ -1,0 +1,105 @@
+//! What narrows a key is never lost, and never left behind.
+
+use std::sync::Arc;
+
+use super::{NOW, Names, assert_same, find, known, later, ok, refused};
+use crate::record::KeyRecord;
+use crate::restriction::{EndpointRestriction, IpRestriction, ReferrerRestriction, Restrictions};
+use crate::store::{KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError};
+
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+
+/// Every kind, in either mode.
+pub(super) fn all() -> Restrictions {
+    Restrictions::none()
+        .ip(IpRestriction::allow(["192.0.2.0/24", "2001:db8::/32"]).unwrap())
+        .referrer(
+            ReferrerRestriction::allow(["https://*.example.com", "http://[::1]:8080/it's/;--"])
+                .unwrap()
+                .observe()
+                .accept_origin(),
+        )
+        .endpoints(EndpointRestriction::allow(["GET /v1/users/{id}", "POST /v1/files/{*path}"]).unwrap())
+}
+
+/// Nobody, from nowhere: the furthest from no restriction, and the likest to it if written carelessly.
+fn nobody() -> Restrictions {
+    let none = [""; 0];
+    Restrictions::none()
+        .ip(IpRestriction::allow(none).unwrap())
+        .referrer(ReferrerRestriction::allow(none).unwrap())
+        .endpoints(EndpointRestriction::allow(none).unwrap().observe())
+}
+
+fn kinds() -> [Restrictions; 4] {
+    let one = Restrictions::none().ip(IpRestriction::allow([""; 0]).unwrap());
+    [all(), nobody(), one, Restrictions::none()]
+}
+
+/// Fails unless every way to a key shows these.
+async fn has<S: KeyStore + KeyLedger>(store: &S, key: &KeyRecord, restrictions: &Restrictions) {
+    assert_eq!(known(store, key).await.restrictions, *restrictions, "the restrictions of a key changed");
+    let query = KeyQuery { limit: 1000, ..KeyQuery::default() };
+    let listed = ok(store.list(&key.owner, &query).await);
+    let listed = listed.iter().find(|listed| listed.id == key.id).expect("a key is listed");
+    assert_eq!(listed.restrictions, *restrictions, "lists show other restrictions");
+}
+
+pub(super) async fn restrictions_come_back_as_they_went_in<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    for (number, restrictions) in kinds().into_iter().enumerate() {
+        let key = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("key{number}"), "u") };
+        ok(store.insert(key.clone(), MANY).await);
+        has(&**store, &key, &restrictions).await;
+    }
+}
+
+pub(super) async fn restrictions_are_carried_over<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    for (number, restrictions) in kinds().into_iter().enumerate() {
+        let old = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("old{number}"), "u") };
+        ok(store.insert(old.clone(), MANY).await);
+        let fresh = names.fresh(&format!("new{number}"), later(1));
+        let successor = ok(store.replace(&old.id, fresh, later(10)).await);
+        assert_eq!(successor.restrictions, restrictions, "a successor has its predecessor's restrictions");
+        has(&**store, &successor, &restrictions).await;
+        // The old one keeps them for its grace.
+        has(&**store, &old, &restrictions).await;
+    }
+}
+
+pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let (key, other) = (names.key("key", "u"), names.key("other", "u"));
+    let other = KeyRecord { restrictions: nobody(), ..other };
+    for key in [&key, &other] {
+        ok(store.insert(key.clone(), MANY).await);
+    }
+    for restrictions in kinds() {
+        ok(store.restrict(&key.id, &restrictions).await);
+        has(&**store, &key, &restrictions).await;
+        // Nothing else of it changed, nor anything of others.
+        assert_same(&known(&**store, &key).await, &KeyRecord { restrictions, ..key.clone() });
+        assert_same(&known(&**store, &other).await, &other);
+    }
+    // A key in its grace may still be narrowed, alone.
+    let successor = ok(store.replace(&key.id, names.fresh("next", later(1)), later(10)).await);
+    ok(store.restrict(&key.id, &nobody()).await);
+    has(&**store, &key, &nobody()).await;
+    has(&**store, &successor, &Restrictions::none()).await;
+}
+
+pub(super) async fn what_has_ended_is_not_restricted<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let key = KeyRecord { restrictions: all(), ..names.key("key", "u") };
+    let unknown = store.restrict(&key.id, &all()).await;
+    refused!(unknown, LedgerError::NotFound, "an unknown key is not restricted");
+    ok(store.insert(key.clone(), MANY).await);
+    ok(store.revoke(&key.id, NOW).await);
+    let ended = known(&**store, &key).await;
+    for restrictions in kinds() {
+        let again = store.restrict(&key.id, &restrictions).await;
+        refused!(again, LedgerError::Ended, "a revoked key is not restricted any more");
+    }
+    assert_same(&find(&**store, &key.digest).await.expect("it is still there"), &ended);
+}
