@@ -275,7 +275,8 @@ fn each_demo_key_is_what_the_fixture_says() {
     assert_eq!(demo.body("upload-file", demo.key("bob"), "bob", "p1").status, 200);
 
     let names: Vec<_> = demo.fixture["keys"].as_object().unwrap().keys().cloned().collect();
-    let expected = ["alice", "alice_p1", "alice_test", "bob", "carol", "dave", "expired", "revoked"];
+    let expected =
+        ["alice", "alice_office", "alice_p1", "alice_test", "bob", "carol", "dave", "expired", "revoked"];
     assert_eq!(names, expected);
 }
 
@@ -356,6 +357,22 @@ fn keys_are_listed_made_rotated_and_revoked() {
     let (id, key) = (own["id"].as_str().unwrap(), own["key"].as_str().unwrap());
     assert_eq!(demo.bearer("DELETE", &format!("/v1/api-keys/{id}"), key).status, 200);
     assert_eq!(demo.bearer("DELETE", &format!("/v1/api-keys/{id}"), key).verdict(), invalid_key);
+}
+
+#[test]
+fn r56_the_peers_address_reaches_the_layers() {
+    let demo = Demo::start();
+    for (network, status) in [("127.0.0.0/8", 200), ("192.0.2.0/24", 403)] {
+        let new = json!({"name": "Narrow", "restrictions": {"ip": {"allow": [network]}}});
+        let made = demo.create(demo.key("alice"), &new);
+        assert_eq!(made.status, 201);
+        let key = made.json()["data"]["key"].as_str().unwrap().to_owned();
+        assert_eq!(demo.bearer("GET", "/v1/users/usr_123", &key).status, status, "{network}");
+        assert_eq!(demo.header("/validate", &key, None).status, status, "{network}");
+        assert_eq!(demo.body("status", &key, "alice", "p1").status, status, "{network}");
+        let forged = demo.request("GET", "/v1/users/usr_123").header("X-Forwarded-For", "192.0.2.7");
+        assert_eq!(forged.bearer(&key).send().status, status, "{network}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use tower_api_key::extract::{Live, Test};
 use tower_api_key::{Environment, Principal};
 
 use crate::Failure;
@@ -54,27 +55,24 @@ impl Charges {
         self.ask(|live| live.execute(MADE, []).map(drop)).await
     }
 
-    /// Charges; nothing is charged for a test key, and what it leaves is gone when the server ends.
-    pub(crate) async fn charge(&self, who: &Principal, body_sha256: String) -> Result<Value, Failure> {
+    /// Charges. What moves money takes a live principal and no other.
+    pub(crate) async fn charge(&self, Live(who): &Live, body_sha256: String) -> Result<Value, Failure> {
         let owner = who.user_id().to_string();
-        let (id, persisted) = match who.environment() {
-            Environment::Live => {
-                let id = self.ask(move |live| {
-                    live.execute(INSERT, (owner, body_sha256))?;
-                    Ok(live.last_insert_rowid())
-                });
-                (format!("ch_{}", id.await?), true)
-            }
-            Environment::Test => {
-                let mut test = self.test.lock().unwrap_or_else(PoisonError::into_inner);
-                test.made += 1;
-                let id = test.made;
-                test.newest.push_front((id, owner, body_sha256));
-                test.newest.truncate(MAX_TEST_CHARGES);
-                (format!("ch_test_{id}"), false)
-            }
-        };
-        Ok(json!({"id": id, "environment": who.environment().as_str(), "persisted": persisted}))
+        let id = self.ask(move |live| {
+            live.execute(INSERT, (owner, body_sha256))?;
+            Ok(live.last_insert_rowid())
+        });
+        Ok(made(who, format!("ch_{}", id.await?), true))
+    }
+
+    /// Charges nothing, and what it leaves is gone when the server ends.
+    pub(crate) fn pretend(&self, Test(who): &Test, body_sha256: String) -> Value {
+        let mut test = self.test.lock().unwrap_or_else(PoisonError::into_inner);
+        test.made += 1;
+        let id = test.made;
+        test.newest.push_front((id, who.user_id().to_string(), body_sha256));
+        test.newest.truncate(MAX_TEST_CHARGES);
+        made(who, format!("ch_test_{id}"), false)
     }
 
     /// The newest hundred of the caller, in the environment of the caller's key.
@@ -110,6 +108,10 @@ impl Charges {
         });
         Ok(answer.await??)
     }
+}
+
+fn made(who: &Principal, id: String, persisted: bool) -> Value {
+    json!({"id": id, "environment": who.environment().as_str(), "persisted": persisted})
 }
 
 fn shown(id: String, body_sha256: &str) -> Value {

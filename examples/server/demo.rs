@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
+use tower_api_key::restriction::{IpRestriction, Restrictions};
 use tower_api_key::store::{LedgerError, Member, MemberRole, Project};
 use tower_api_key::{
     Accounts as _, ApiKey, Environment, KeyFormat, KeyId, KeyLedger as _, KeyPolicy, KeyQuery, KeyRecord,
@@ -46,6 +47,7 @@ pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring) -> Result<Demo,
         }
     }
 
+    let office = Restrictions::none().ip(IpRestriction::allow(["192.0.2.0/24"])?);
     let mut keys = Vec::new();
     for (name, what, new) in [
         ("alice", "owner of account A", NewKey::user_level(alice.clone(), "Alice's key")),
@@ -53,6 +55,11 @@ pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring) -> Result<Demo,
             "alice_test",
             "hers for tests",
             NewKey::user_level(alice.clone(), "Alice's test key").environment(Environment::Test),
+        ),
+        (
+            "alice_office",
+            "hers from 192.0.2.0/24",
+            NewKey::user_level(alice.clone(), "Alice's key at the office").restrictions(office),
         ),
         ("bob", "FULL on p1", NewKey::user_level(bob, "Bob's key")),
         ("carol", "READONLY on p1", NewKey::user_level(carol, "Carol's key")),
@@ -136,7 +143,7 @@ impl Demo {
     pub(crate) fn print(&self, url: &str) {
         println!("\nThe demo keys. They are shown this once:\n");
         for (name, what, key) in &self.keys {
-            println!("  {name:<10}  {}  {what}", key.expose_secret());
+            println!("  {name:<12}  {}  {what}", key.expose_secret());
         }
         let json = |path: &str, key: &str, user: &str, project: &str, more: &str| {
             println!("curl -X POST {url}{path} \\\n  -H 'Content-Type: application/json' \\");
@@ -190,6 +197,14 @@ impl Demo {
         println!("# 201, with a new key, which is shown once");
         let new = r#" -H 'Content-Type: application/json' -d '{"name": "Production Key"}'"#;
         bearer("POST", "/v1/api-keys", "alice", new);
+        println!("# 201, with a new key that works from 192.0.2.0/24 alone");
+        let new = concat!(
+            r#" -H 'Content-Type: application/json' -d '{"name": "Office Key", "#,
+            r#""restrictions": {"ip": {"allow": ["192.0.2.0/24"]}}}'"#
+        );
+        bearer("POST", "/v1/api-keys", "alice", new);
+        println!("# 403 API key doesn't have permission for this resource, because you are somewhere else");
+        bearer("GET", "/v1/users/usr_123", "alice_office", "");
         println!("# 401 Missing or invalid API key\ncurl -X GET {url}/v1/api-keys");
         println!("# 200, with any of the three");
         bearer("POST", "/migrate/echo", "dave", "");

@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tower_api_key::extract::{Live, Test};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::{
     ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, manage,
@@ -137,13 +138,19 @@ async fn project(who: Principal, Path(id): Path<String>, Seen(seen): Seen) -> Re
 
 async fn charge(
     State(charges): State<Charges>,
-    who: Principal,
+    live: Result<Live, Response>,
+    test: Result<Test, Response>,
     Seen(mut seen): Seen,
-) -> Result<Json<Value>, StatusCode> {
+) -> Result<Json<Value>, Response> {
     // What is charged is of no interest here; what was seen will do for finding it again.
     let body_sha256 = seen["body_sha256"].as_str().unwrap_or_default().to_owned();
-    let charge = charges.charge(&who, body_sha256).await.map_err(failed)?;
-    seen["charge"] = charge;
+    seen["charge"] = match (live, test) {
+        (Ok(live), _) => {
+            charges.charge(&live, body_sha256).await.map_err(|error| failed(error).into_response())?
+        }
+        (Err(_), Ok(test)) => charges.pretend(&test, body_sha256),
+        (Err(refusal), Err(_)) => return Err(refusal),
+    };
     Ok(Json(seen))
 }
 

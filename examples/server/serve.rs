@@ -1,14 +1,18 @@
-//! What `axum::serve` leaves out: a deadline for heads, and an end for those who do not end.
+//! What `axum::serve` leaves out: who the peer is, a deadline for heads, and an end for those who do not end.
 
 use std::io;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+use tower_api_key::client_addr::PeerAddr;
 
 use crate::Failure;
 
@@ -24,9 +28,9 @@ pub(crate) async fn serve(listener: TcpListener, app: Router) -> Result<(), Fail
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(told_to_stop());
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     pause(&error).await;
                     continue;
@@ -37,7 +41,12 @@ pub(crate) async fn serve(listener: TcpListener, app: Router) -> Result<(), Fail
                 break;
             }
         };
-        let service = TowerToHyperService::new(app.clone());
+        // For keys that are restricted to addresses. Behind a proxy, `ApiKeyAuth::client_addr` names it.
+        let app = app.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(PeerAddr::from(peer));
+            request
+        });
+        let service = TowerToHyperService::new(app);
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             // Clients that go away are none of our errors.

@@ -61,11 +61,16 @@ impl Caller {
         }
     }
 
-    /// Whether the caller's own key has not ended since the request was let in.
+    /// Whether the caller's own key has neither ended nor been narrowed since the request was let in: what it may pass on
+    /// was read from it then.
     pub(super) async fn is_still_good(&self, keyring: &Keyring) -> Result<(), Refusal> {
         let own = keyring.get(self.who.key_id()).await.map_err(|error| self.explain(error))?;
         match own {
-            Some(own) if own.is_active(keyring.now()) => Ok(()),
+            Some(own) if own.is_active(keyring.now()) => {
+                let same =
+                    own.restrictions == *self.who.restrictions() && own.expires_at == self.who.expires_at();
+                if same { Ok(()) } else { Err(self.refuse(AuthErrorKind::Forbidden)) }
+            }
             Some(own) if own.revoked_at.is_none() => Err(self.refuse(AuthErrorKind::ExpiredKey)),
             Some(_) => Err(self.refuse(AuthErrorKind::RevokedKey)),
             None => Err(self.refuse(AuthErrorKind::UnknownKey)),

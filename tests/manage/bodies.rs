@@ -14,8 +14,8 @@ use tower_api_key::clock::Timestamp;
 use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::{Directory, KeyLedger, LedgerError, Project, StoreError};
 use tower_api_key::{
-    AuthError, AuthErrorKind, FreshKey, KeyId, KeyPolicy, KeyQuery, KeyRecord, Keyring, ProjectId, Standing,
-    UserId,
+    AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyPolicy, KeyQuery, KeyRecord, Keyring, ProjectId,
+    Standing, UserId,
 };
 
 use crate::common::{World, bearer, get, request, send};
@@ -228,6 +228,31 @@ async fn c9_a_key_that_is_revoked_while_its_body_comes_issues_nothing() {
     body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
     assert_eq!(pending.await.unwrap(), "401/invalid_api_key");
     assert_eq!(rows(&world).await, before);
+}
+
+#[tokio::test]
+async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
+    for restrict in [true, false] {
+        let (world, app) = world().await;
+        let (body, post) = slow(&world);
+        let pending = tokio::spawn({
+            let app = app.clone();
+            async move { send(&app, post).await.verdict() }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let keyring = Keyring::new(world.store.clone());
+        let id = record(&world, &world.own).await.id;
+        if restrict {
+            let restrictions = r#"{"ip":{"allow":[]}}"#.parse().unwrap();
+            keyring.restrict(&id, &restrictions).await.unwrap();
+        } else {
+            drop(keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap());
+        }
+        let before = rows(&world).await;
+        body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
+        assert_eq!(pending.await.unwrap(), "403/forbidden", "{restrict}");
+        assert_eq!(rows(&world).await, before);
+    }
 }
 
 #[tokio::test(start_paused = true)]
