@@ -21,6 +21,11 @@
 //! one every five seconds: in any one minute at most twice twelve, in the long run twelve a minute. Several limits
 //! are all kept; a request that one of them refuses counts for none.
 //!
+//! # Deployment caveat
+//!
+//! The layer does not ask these limits yet: a handler or a layer of your own does, with the principal's key id or the
+//! client's address.
+//!
 //! Time is passed in, and no clock is read. A clock that jumps back makes nobody wait longer than an empty bucket does.
 
 mod bucket;
