@@ -59,6 +59,8 @@ async fn run() -> Result<(), Failure> {
     let file = std::env::var_os("DB").map_or_else(|| PathBuf::from("tower-api-key-demo.db"), PathBuf::from);
     let fixture = std::env::var_os("FIXTURE").map(PathBuf::from);
 
+    // Before anybody is told that the server runs: whoever then ends it shall find it listening.
+    let stop = serve::told_to_stop()?;
     let listener = TcpListener::bind(&address)
         .await
         .map_err(|error| format!("cannot listen on {address}: {error}. ADDR sets another address"))?;
@@ -87,7 +89,7 @@ async fn run() -> Result<(), Failure> {
     println!("\nStop with Ctrl-C.");
 
     let app = routes::app(store, keyring, charges)?;
-    serve::serve(listener, app).await
+    serve::serve(listener, app, stop).await
 }
 
 async fn open(file: &Path) -> Result<(SqliteStore, Charges), Failure> {
