@@ -8,9 +8,10 @@ use tower::Layer;
 use crate::client_addr::ClientAddr;
 use crate::endpoint::{EndpointTable, Endpoints};
 use crate::error::ConfigError;
-use crate::render::{Problem, Stamps};
+use crate::render::Problem;
 use crate::scheme::{Describe, Or};
 use crate::service::{ApiKeyService, Shared};
+use crate::stamps::Stamps;
 use crate::store::{Directory, KeyStore};
 use crate::verify::Verifier;
 

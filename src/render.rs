@@ -6,13 +6,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::credentials::Head;
-use crate::description::SchemeInfo;
-use crate::error::{AuthError, AuthErrorKind};
-use crate::scheme::Describe;
+use crate::error::AuthError;
 
 /// Makes the answer to a refused request.
 ///
@@ -235,123 +233,6 @@ pub(crate) fn is_grpc(head: Head<'_>) -> bool {
     *head.method == Method::POST
         && head.version >= Version::HTTP_2
         && head.headers.get(CONTENT_TYPE).is_some_and(is_its_type)
-}
-
-/// What the layer adds to answers, worked out once from what its schemes say of themselves.
-#[derive(Clone, Debug)]
-pub(crate) struct Stamps {
-    schemes: Vec<SchemeInfo>,
-    secret_headers: Vec<HeaderName>,
-    vary: HeaderValue,
-}
-
-impl Stamps {
-    pub(crate) fn of(scheme: &impl Describe) -> Self {
-        let mut schemes = Vec::new();
-        scheme.describe_each(&mut |info| schemes.push(info.clone()));
-        let mut secret_headers = vec![http::header::AUTHORIZATION, HeaderName::from_static("x-api-key")];
-        secret_headers.extend(schemes.iter().flat_map(|info| info.secret_headers()).cloned());
-        secret_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        secret_headers.dedup();
-        let mut vary: Vec<&str> =
-            schemes.iter().flat_map(SchemeInfo::all_headers).map(HeaderName::as_str).collect();
-        vary.sort_unstable();
-        vary.dedup();
-        // Names of headers joined by commas are always a value.
-        let vary = HeaderValue::from_str(&vary.join(", ")).unwrap_or(HeaderValue::from_static("*"));
-        Self { schemes, secret_headers, vary }
-    }
-
-    /// The scheme whose words are used when no credential was sent.
-    pub(crate) fn first(&self) -> Option<&SchemeInfo> {
-        self.schemes.first()
-    }
-
-    /// Keeps secrets out of whatever prints headers from here on.
-    pub(crate) fn mark_secrets(&self, headers: &mut HeaderMap) {
-        for (name, value) in headers.iter_mut() {
-            if self.secret_headers.contains(name) {
-                value.set_sensitive(true);
-            }
-        }
-    }
-
-    /// On answers that were authenticated: a shared cache must not give one client's answer to another (RFC 9111
-    /// protects requests with `Authorization` only).
-    pub(crate) fn authenticated(&self, headers: &mut HeaderMap, through: Option<&SchemeInfo>) {
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-store"));
-        self.vary(headers);
-        deprecated(headers, through);
-    }
-
-    /// On refusals, whoever rendered them.
-    pub(crate) fn refused<B>(
-        &self,
-        response: &mut Response<B>,
-        error: AuthError,
-        is_over: impl Fn(&SchemeInfo) -> bool,
-    ) {
-        let status = response.status();
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        self.vary(headers);
-        self.challenge(status, headers, &error, is_over);
-        if error.kind() != AuthErrorKind::MissingCredentials {
-            deprecated(headers, error.scheme_info());
-        }
-        if error.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
-        }
-        response.extensions_mut().insert(error);
-    }
-
-    fn vary(&self, headers: &mut HeaderMap) {
-        if !self.vary.is_empty() {
-            headers.append(VARY, self.vary.clone());
-        }
-    }
-
-    /// A challenge per scheme on 401, one a line and the well-known ones first (RFC 9110 section 11.6.1); with 400 and
-    /// 403 only one that says what was wrong.
-    fn challenge(
-        &self,
-        status: StatusCode,
-        headers: &mut HeaderMap,
-        error: &AuthError,
-        is_over: impl Fn(&SchemeInfo) -> bool,
-    ) {
-        let unauthorized = status == StatusCode::UNAUTHORIZED;
-        let explained = matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
-        if !unauthorized && !explained {
-            return;
-        }
-        // Of a credential that was not looked at, nothing is said.
-        let sent =
-            !matches!(error.kind(), AuthErrorKind::MissingCredentials | AuthErrorKind::InsecureTransport);
-        let explaining = |wanted| move |scheme: &&SchemeInfo| scheme.challenge().explains() == wanted;
-        // Schemes that have ended are not worth a try. A 401 must name one all the same.
-        let all_over = self.schemes.iter().all(&is_over);
-        let well_known = self.schemes.iter().filter(explaining(true));
-        for scheme in well_known.chain(self.schemes.iter().filter(explaining(false))) {
-            if is_over(scheme) && !all_over {
-                continue;
-            }
-            let used = sent && error.scheme() == Some(scheme.name());
-            let challenge = scheme.challenge();
-            if used && (unauthorized || challenge.explains()) {
-                headers.append(WWW_AUTHENTICATE, challenge.answering(status).clone());
-            } else if unauthorized {
-                headers.append(WWW_AUTHENTICATE, challenge.plain().clone());
-            }
-        }
-    }
-}
-
-/// On every answer through a scheme that is on its way out.
-fn deprecated(headers: &mut HeaderMap, scheme: Option<&SchemeInfo>) {
-    if let Some(deprecation) = scheme.and_then(SchemeInfo::deprecation) {
-        deprecation.stamp(headers);
-    }
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use crate::endpoint::{Endpoint, EndpointTable};
 use crate::error::{AuthError, AuthErrorKind};
 use crate::future::ResponseFuture;
 use crate::principal::{Nobody, Principal};
-use crate::render::{RenderError, Stamps, is_grpc};
+use crate::render::{RenderError, is_grpc};
 use crate::restriction::Facts;
 use crate::scheme::{BodyInterest, Scheme};
+use crate::stamps::Stamps;
 use crate::verify::Verifier;
 
 /// The service that [`ApiKeyAuth`](crate::ApiKeyAuth) makes of another.

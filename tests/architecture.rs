@@ -9,7 +9,7 @@ use std::process::Command;
 const LEVELS: [&[&str]; 6] = [
     &["error", "description", "deprecation", "clock", "access", "key", "limit"],
     &["record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
-    &["store", "scheme", "render"],
+    &["store", "scheme", "render", "stamps"],
     &["store/*", "scheme/*", "verify", "guard"],
     &["keyring", "future", "service"],
     &["layer", "extract", "manage", "test_util"],
