@@ -117,7 +117,9 @@ impl Principal {
         self.verdict.observed()
     }
 
-    pub(crate) fn restrictions(&self) -> &Restrictions {
+    /// The restrictions of the key (R56). This request is within those that are enforced.
+    #[must_use]
+    pub fn restrictions(&self) -> &Restrictions {
         &self.key.restrictions
     }
 
