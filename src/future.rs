@@ -11,6 +11,8 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::error::AuthError;
+use crate::limit::Tally;
+use crate::principal::Principal;
 use crate::render::{RenderError, Unrendered};
 use crate::service::Shared;
 
@@ -35,7 +37,7 @@ pin_project! {
         /// Asked, and not answered yet. The service is ready, and waits for the answer.
         Deciding { decision: Deciding<B>, service: S },
         /// The inner service answers somebody who was let in with a key.
-        Accepted { #[pin] answer: F },
+        Accepted { #[pin] answer: F, tally: Option<Arc<Tally>> },
         /// The inner service answers anybody.
         Open { #[pin] answer: F },
         /// The answer is no.
@@ -48,8 +50,12 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
         Self { shared, state: State::Deciding { decision, service } }
     }
 
-    pub(crate) fn accepted(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
-        Self { shared, state: State::Accepted { answer } }
+    pub(crate) fn accepted(
+        shared: Arc<Shared<Sch, R>>,
+        answer: S::Future,
+        tally: Option<Arc<Tally>>,
+    ) -> Self {
+        Self { shared, state: State::Accepted { answer, tally } }
     }
 
     pub(crate) fn open(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
@@ -73,16 +79,22 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
-                    Ok(request) => State::Accepted { answer: service.call(request) },
+                    Ok(request) => {
+                        let tally = request.extensions().get().and_then(Principal::tally);
+                        State::Accepted { answer: service.call(request), tally }
+                    }
                     Err(error) => State::Refused { error },
                 },
-                Now::Accepted { answer } => {
+                Now::Accepted { answer, tally } => {
                     let mut response = ready!(answer.poll(cx))?;
                     // A guard inside said no: it is said here, like every other.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
                         State::Refused { error }
                     } else {
                         this.shared.stamps.authenticated(response.headers_mut());
+                        if let Some(tally) = tally {
+                            this.shared.stamps.counted(&mut response, tally);
+                        }
                         return Poll::Ready(Ok(response));
                     }
                 }

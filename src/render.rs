@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 
 use crate::credentials::Head;
 use crate::description::SchemeInfo;
-use crate::error::{AuthError, AuthErrorKind};
+use crate::error::{AuthError, AuthErrorKind, Wait};
+use crate::limit::{Tally, retry_after};
 use crate::scheme::Describe;
 
 /// Makes the answer to a refused request.
@@ -283,6 +284,13 @@ impl Stamps {
         self.vary(headers);
     }
 
+    /// On answers to a key with limits; never on a 401, which somebody may have sent who holds no key.
+    pub(crate) fn counted<B>(&self, response: &mut Response<B>, tally: &Tally) {
+        if response.status() != StatusCode::UNAUTHORIZED {
+            tally.stamp(response.headers_mut());
+        }
+    }
+
     /// On refusals, whoever rendered them.
     pub(crate) fn refused<B>(&self, response: &mut Response<B>, error: AuthError) {
         let status = response.status();
@@ -290,6 +298,13 @@ impl Stamps {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.vary(headers);
         self.challenge(status, headers, &error);
+        match error.wait() {
+            Some(Wait::Failures(wait)) => {
+                headers.insert(RETRY_AFTER, retry_after(*wait));
+            }
+            Some(Wait::Limit(tally)) if status != StatusCode::UNAUTHORIZED => tally.stamp(headers),
+            _ => {}
+        }
         if error.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
         }

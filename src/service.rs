@@ -70,8 +70,9 @@ where
                 ResponseFuture::open(shared, self.inner.call(request))
             }
             Decision::Accepted(principal) => {
+                let tally = principal.tally();
                 request.extensions_mut().insert(principal);
-                ResponseFuture::accepted(shared, self.inner.call(request))
+                ResponseFuture::accepted(shared, self.inner.call(request), tally)
             }
             Decision::Refused(error) => {
                 let error = shared.complete(error, is_grpc(Head::of(&request)));
