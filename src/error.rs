@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 
 use crate::description::SchemeInfo;
+use crate::limit::Tally;
 
 /// Why a request was refused.
 ///
@@ -37,6 +39,16 @@ struct Inner {
     scheme: Option<SchemeInfo>,
     grpc: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    wait: Option<Wait>,
+}
+
+/// Why the client must wait, and how long.
+#[derive(Clone, Debug)]
+pub(crate) enum Wait {
+    /// Too many of its attempts have failed: it is told how long, and nothing of what is counted.
+    Failures(Duration),
+    /// A limit of its key, which it may know.
+    Limit(Arc<Tally>),
 }
 
 /// What went wrong, for those who run the service. Not for clients: it tells revoked from unknown.
@@ -77,6 +89,8 @@ pub enum AuthErrorKind {
     InsecureTransport,
     /// The key lacks a scope that a guard demands.
     MissingScope,
+    /// Too many failed attempts from the client's address, or too many requests with the key.
+    RateLimited,
     /// More than one credential, or repeated header lines (R62).
     ConflictingCredentials,
     /// The body is not a JSON object that says each credential at most once, or it broke off.
@@ -117,6 +131,7 @@ impl AuthErrorKind {
             | Self::Restricted
             | Self::InsecureTransport
             | Self::MissingScope => StatusCode::FORBIDDEN,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -142,6 +157,7 @@ impl AuthErrorKind {
             Self::ReadOnly => "read_only",
             Self::Restricted => "restricted",
             Self::InsecureTransport => "https_required",
+            Self::RateLimited => "rate_limited",
             Self::ConflictingCredentials => "conflicting_credentials",
             Self::MalformedBody => "malformed_body",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -158,12 +174,21 @@ impl AuthError {
     /// For schemes of your own that read bodies: [`Scheme`](crate::scheme::Scheme).
     #[must_use]
     pub fn new(kind: AuthErrorKind, scheme: Option<&SchemeInfo>) -> Self {
-        Self(Arc::new(Inner { kind, scheme: scheme.cloned(), grpc: false, source: None }))
+        Self(Arc::new(Inner { kind, scheme: scheme.cloned(), grpc: false, source: None, wait: None }))
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Arc::make_mut(&mut self.0).source = Some(source.into().into());
         self
+    }
+
+    pub(crate) fn with_wait(mut self, wait: Wait) -> Self {
+        Arc::make_mut(&mut self.0).wait = Some(wait);
+        self
+    }
+
+    pub(crate) fn wait(&self) -> Option<&Wait> {
+        self.0.wait.as_ref()
     }
 
     /// The same refusal for another reason.
@@ -226,6 +251,7 @@ impl AuthError {
                 words(|words| &words.project_required)
             }
             AuthErrorKind::InsecureTransport => "HTTPS is required".into(),
+            AuthErrorKind::RateLimited => "Too many requests".into(),
             AuthErrorKind::ConflictingCredentials => "More than one credential was sent".into(),
             AuthErrorKind::MalformedBody => "Malformed request body".into(),
             AuthErrorKind::UnsupportedMediaType => "Unsupported media type".into(),
@@ -234,6 +260,15 @@ impl AuthError {
             AuthErrorKind::Overloaded | AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout => {
                 "Authentication is temporarily unavailable".into()
             }
+        }
+    }
+
+    /// How long the client should wait, after [`AuthErrorKind::RateLimited`].
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.0.wait.as_ref()? {
+            Wait::Failures(wait) => Some(*wait),
+            Wait::Limit(tally) => tally.retry_after(),
         }
     }
 

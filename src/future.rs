@@ -12,6 +12,7 @@ use tower::Service;
 
 use crate::description::SchemeInfo;
 use crate::error::AuthError;
+use crate::limit::Tally;
 use crate::principal::Principal;
 use crate::render::{RenderError, Unrendered};
 use crate::service::Shared;
@@ -37,7 +38,7 @@ pin_project! {
         /// Asked, and not answered yet. The service is ready, and waits for the answer.
         Deciding { decision: Deciding<B>, service: S },
         /// The inner service answers somebody who was let in with a key.
-        Accepted { #[pin] answer: F, deprecated: Option<SchemeInfo> },
+        Accepted { #[pin] answer: F, deprecated: Option<SchemeInfo>, tally: Option<Arc<Tally>> },
         /// The inner service answers anybody.
         Open { #[pin] answer: F },
         /// The answer is no.
@@ -54,8 +55,9 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
         shared: Arc<Shared<Sch, R>>,
         answer: S::Future,
         deprecated: Option<SchemeInfo>,
+        tally: Option<Arc<Tally>>,
     ) -> Self {
-        Self { shared, state: State::Accepted { answer, deprecated } }
+        Self { shared, state: State::Accepted { answer, deprecated, tally } }
     }
 
     pub(crate) fn open(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
@@ -80,19 +82,23 @@ where
             let next = match this.state.as_mut().project() {
                 Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
                     Ok(request) => {
-                        let deprecated =
-                            request.extensions().get::<Principal>().and_then(Principal::deprecated_scheme);
-                        State::Accepted { answer: service.call(request), deprecated }
+                        let who = request.extensions().get::<Principal>();
+                        let deprecated = who.and_then(Principal::deprecated_scheme);
+                        let tally = who.and_then(Principal::tally);
+                        State::Accepted { answer: service.call(request), deprecated, tally }
                     }
                     Err(error) => State::Refused { error },
                 },
-                Now::Accepted { answer, deprecated } => {
+                Now::Accepted { answer, deprecated, tally } => {
                     let mut response = ready!(answer.poll(cx))?;
                     // A guard inside said no: it is said here, like every other.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
                         State::Refused { error }
                     } else {
                         this.shared.stamps.authenticated(response.headers_mut(), deprecated.as_ref());
+                        if let Some(tally) = tally {
+                            this.shared.stamps.counted(&mut response, tally);
+                        }
                         return Poll::Ready(Ok(response));
                     }
                 }

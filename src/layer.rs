@@ -124,7 +124,8 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
         Ok(self.with(|shared| shared.endpoints = table))
     }
 
-    /// Whose address a request comes from, for keys that are restricted to some (R56). The default is the peer's; behind
+    /// Whose address a request comes from, for keys that are restricted to some (R56) and for the
+    /// [throttle](Verifier::throttle). The default is the peer's; behind
     /// proxies, name them.
     pub fn client_addr(self, client: ClientAddr) -> Self {
         self.with(|shared| shared.client = client)

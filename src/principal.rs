@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
+use crate::limit::Tally;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{RestrictionKind, Restrictions, Verdict};
 
@@ -24,6 +25,7 @@ pub struct Principal {
     role: Role,
     verdict: Verdict,
     scheme: Option<SchemeInfo>,
+    tally: Option<Arc<Tally>>,
 }
 
 impl Principal {
@@ -35,7 +37,12 @@ impl Principal {
         verdict: Verdict,
         scheme: Option<SchemeInfo>,
     ) -> Self {
-        Self { key, project, role, verdict, scheme }
+        Self { key, project, role, verdict, scheme, tally: None }
+    }
+
+    /// As counted by the limits of the key.
+    pub(crate) fn counted(self, tally: Option<Arc<Tally>>) -> Self {
+        Self { tally, ..self }
     }
 
     /// The id of the key: what to log.
@@ -115,6 +122,16 @@ impl Principal {
     /// this request.
     pub fn observed(&self) -> impl Iterator<Item = RestrictionKind> + use<> {
         self.verdict.observed()
+    }
+
+    /// What the most restrictive limit of the key leaves; `None` for a key without limits.
+    #[must_use]
+    pub fn rate_limit(&self) -> Option<&Tally> {
+        self.tally.as_deref()
+    }
+
+    pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
+        self.tally.clone()
     }
 
     /// The restrictions of the key (R56). This request is within those that are enforced.

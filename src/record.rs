@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::key::{ApiKey, Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::limit::Limits;
 use crate::restriction::Restrictions;
 
 /// What a key gives access to: everything its owner may do, or one project of it (R25, R26). Fixed at issue.
@@ -64,6 +65,11 @@ pub struct KeyRecord {
     pub metadata: BTreeMap<String, String>,
     /// From where, and for what, it may be used (R56); by default from anywhere and for everything.
     pub restrictions: Restrictions,
+    /// How often it may be used; by default as often as it likes.
+    pub limits: Option<Limits>,
+    /// The first key of those that replaced each other, up to this one: they are counted together. Its own id, if it
+    /// replaced none.
+    pub family: KeyId,
     /// When it was issued.
     pub created_at: Timestamp,
     /// The first moment at which it is refused; `None` never comes.
@@ -75,10 +81,11 @@ pub struct KeyRecord {
 }
 
 impl KeyRecord {
-    /// A user-level live key of `owner`, without name, end, scopes, metadata or restrictions.
+    /// A user-level live key of `owner`, without name, end, scopes, metadata, restrictions or limits.
     #[must_use]
     pub fn new(id: KeyId, digest: KeyDigest, owner: UserId, created_at: Timestamp) -> Self {
         Self {
+            family: id.clone(),
             id,
             digest,
             owner,
@@ -90,6 +97,7 @@ impl KeyRecord {
             scopes: BTreeSet::new(),
             metadata: BTreeMap::new(),
             restrictions: Restrictions::none(),
+            limits: None,
             created_at,
             expires_at: None,
             revoked_at: None,

@@ -71,9 +71,9 @@ where
                 ResponseFuture::open(shared, self.inner.call(request))
             }
             Decision::Accepted(principal) => {
-                let deprecated = principal.deprecated_scheme();
+                let (deprecated, tally) = (principal.deprecated_scheme(), principal.tally());
                 request.extensions_mut().insert(principal);
-                ResponseFuture::accepted(shared, self.inner.call(request), deprecated)
+                ResponseFuture::accepted(shared, self.inner.call(request), deprecated, tally)
             }
             Decision::Refused(error) => {
                 let error = shared.complete(error, is_grpc(Head::of(&request)));

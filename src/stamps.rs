@@ -4,7 +4,8 @@ use http::header::{CACHE_CONTROL, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::description::SchemeInfo;
-use crate::error::{AuthError, AuthErrorKind};
+use crate::error::{AuthError, AuthErrorKind, Wait};
+use crate::limit::{Tally, retry_after};
 use crate::scheme::Describe;
 
 /// What the layer adds to answers, worked out once from what its schemes say of themselves.
@@ -54,6 +55,13 @@ impl Stamps {
         deprecated(headers, through);
     }
 
+    /// On answers to a key with limits; never on a 401, which somebody may have sent who holds no key.
+    pub(crate) fn counted<B>(&self, response: &mut Response<B>, tally: &Tally) {
+        if response.status() != StatusCode::UNAUTHORIZED {
+            tally.stamp(response.headers_mut());
+        }
+    }
+
     /// On refusals, whoever rendered them.
     pub(crate) fn refused<B>(
         &self,
@@ -68,6 +76,13 @@ impl Stamps {
         self.challenge(status, headers, &error, is_over);
         if error.kind() != AuthErrorKind::MissingCredentials {
             deprecated(headers, error.scheme_info());
+        }
+        match error.wait() {
+            Some(Wait::Failures(wait)) => {
+                headers.insert(RETRY_AFTER, retry_after(*wait));
+            }
+            Some(Wait::Limit(tally)) if status != StatusCode::UNAUTHORIZED => tally.stamp(headers),
+            _ => {}
         }
         if error.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));

@@ -2,14 +2,18 @@
 //!
 //! [`Verifier::verify`] asks, in this order, and the first failing question answers:
 //!
-//! 1. Is the scheme still in use, and has the text the shape of a key, with the right checksum? Else 401, and no store was asked.
-//! 2. Does the store know the key? A store that cannot tell is a 503.
-//! 3. Is the key neither revoked nor expired, its environment the one it says, its owner in good standing? Else 401.
-//! 4. Is the claimed user the owner? Else 401 `Invalid User`.
-//! 5. Is the request within the key's restrictions? Else 403.
-//! 6. Is a project named where one must be, and properly? Else 400. Is it the key's, may the owner access it? Else
+//! 1. Is the scheme still in use, and has the text the shape of a key, with the right checksum? Else 401, and no store was
+//!    asked.
+//! 2. Have too many attempts from the client's address failed? Then 429, where a [throttle](Verifier::throttle) is set.
+//!    A key that is known without asking, and good, works all the same.
+//! 3. Does the store know the key? A store that cannot tell is a 503.
+//! 4. Is the key neither revoked nor expired, its environment the one it says, its owner in good standing? Else 401.
+//! 5. Is the claimed user the owner? Else 401 `Invalid User`.
+//! 6. Is the request within the key's restrictions? Else 403.
+//! 7. Is a project named where one must be, and properly? Else 400. Is it the key's, may the owner access it? Else
 //!    403.
-//! 7. Does the owner's role, and the key's level, cover what the endpoint does? Else 403.
+//! 8. Does the owner's role, and the key's level, cover what the endpoint does? Else 403.
+//! 9. Is the request within the key's limits? Else 429. Here it is counted, and only here.
 //!
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
@@ -24,12 +28,16 @@ use crate::clock::{Clock, SystemClock};
 use crate::credentials::{Claim, Credentials};
 use crate::description::SchemeInfo;
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, AuthErrorKind, ConfigError};
-use crate::key::{Environment, KeyDigest, KeyFormat, MAX_KEY_LEN, ProjectId};
+use crate::error::{AuthError, AuthErrorKind, ConfigError, Wait};
+use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, MAX_KEY_LEN, ProjectId};
+use crate::limit::{Limiter, Limits, Tally, Throttle};
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{Facts, Verdict};
 use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore, StoreError, in_time};
+
+/// How many keys with limits are remembered, unless told otherwise.
+const LIMITED_KEYS: usize = 65_536;
 
 /// Decides whether credentials are true.
 ///
@@ -56,6 +64,8 @@ pub struct Verifier {
     environment: Option<Environment>,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
+    throttle: Option<Arc<Throttle>>,
+    limiter: Arc<Limiter<KeyId>>,
 }
 
 /// A text that may be a key: what is left to ask the store.
@@ -84,6 +94,8 @@ impl Verifier {
             environment: None,
             clock: Arc::new(SystemClock),
             store_deadline: DEFAULT_DEADLINE,
+            throttle: None,
+            limiter: Arc::new(Limiter::new(LIMITED_KEYS)),
         }
     }
 
@@ -113,7 +125,7 @@ impl Verifier {
         self
     }
 
-    /// The clock that expiry is judged by; the default is the system's.
+    /// The clock that expiry and limits are judged by; the default is the system's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -133,9 +145,45 @@ impl Verifier {
         Ok(self)
     }
 
+    /// Lets each client fail only so often: a [`Limit`](crate::limit::Limit) such as `10/min`, or a [`Throttle`]. The
+    /// default is no brake.
+    ///
+    /// ```
+    /// use tower_api_key::{MemoryStore, Verifier, limit::Limit};
+    ///
+    /// let verifier = Verifier::new(MemoryStore::new()).throttle("10/min".parse::<Limit>()?);
+    /// # Ok::<(), tower_api_key::ConfigError>(())
+    /// ```
+    ///
+    /// What counts is a key of the right shape that is unknown, revoked, expired, of the other environment or of a
+    /// disabled owner. Who has failed too often gets 429 for every key before the store is asked, except for a good one
+    /// that the store has [at hand](KeyStore::warm). Counted is by address, as
+    /// [`ApiKeyAuth::client_addr`](crate::ApiKeyAuth::client_addr) finds it: behind a proxy that is not named there, all
+    /// clients are one. A client whose address is unknown is not slowed down. Clones count together.
+    #[must_use]
+    pub fn throttle(mut self, throttle: impl Into<Throttle>) -> Self {
+        self.throttle = Some(Arc::new(throttle.into()));
+        self
+    }
+
+    /// How many keys with limits are remembered at once; the default is 65536. When there are more, those that have
+    /// spent least are forgotten first, and start afresh. Clones made before count apart.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`].
+    pub fn limited_keys(mut self, capacity: usize) -> Result<Self, ConfigError> {
+        if capacity == 0 {
+            return Err(ConfigError::Zero("the number of keys with limits"));
+        }
+        self.limiter = Arc::new(Limiter::new(capacity));
+        Ok(self)
+    }
+
     /// Turns credentials into a principal who may do what `endpoint` does.
     ///
-    /// Nothing is known here about where they came from: keys with restrictions are refused. For those there is
+    /// Nothing is known here about where they came from: keys with restrictions are refused, and no failure counts for
+    /// the [throttle](Self::throttle). For those there is
     /// [`verify_with`](Self::verify_with).
     ///
     /// Must run in a tokio runtime with its timer on, unless the stores answer [`warm`](KeyStore::warm).
@@ -152,7 +200,7 @@ impl Verifier {
         self.verify_by(credentials, endpoint, Facts::new).await
     }
 
-    /// The same with what is known about the request, for the key's restrictions (R56).
+    /// The same with what is known about the request, for the key's restrictions (R56) and the throttle.
     ///
     /// # Errors
     ///
@@ -166,26 +214,30 @@ impl Verifier {
         self.verify_by(credentials, endpoint, || *facts).await
     }
 
-    /// The facts are found out only for keys with restrictions.
+    /// The facts are found out only for keys with restrictions, and for the throttle.
     pub(crate) async fn verify_by<'f>(
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
-        facts: impl FnOnce() -> Facts<'f>,
+        facts: impl Fn() -> Facts<'f>,
     ) -> Result<Principal, AuthError> {
         let refuse = |error| self.refuse(error, credentials);
         let candidate = self.candidate(credentials).map_err(refuse)?;
-        let found = match self.keys.warm(&candidate.digest) {
-            Some(found) => found,
-            None => self.in_time(self.keys.find(&candidate.digest)).await.map_err(refuse)?,
+        let (found, asked) = match self.keys.warm(&candidate.digest) {
+            Some(found) => (found, false),
+            None => {
+                self.brake(&facts).map_err(refuse)?;
+                (self.in_time(self.keys.find(&candidate.digest)).await.map_err(refuse)?, true)
+            }
         };
-        let known = self.known(found, &candidate, credentials).map_err(refuse)?;
+        let failed = |refusal| refuse(self.failed(refusal, &facts, asked));
+        let known = self.known(found, &candidate, credentials).map_err(failed)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
             None => self.in_time(self.directory.standing(owner, project)).await.map_err(refuse)?,
         };
-        known.may(standing, credentials, endpoint, facts).map_err(refuse)
+        known.may(self, standing, credentials, endpoint, &facts).map_err(failed)
     }
 
     /// The same without waiting; `None` if a store must be asked.
@@ -193,7 +245,7 @@ impl Verifier {
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
-        facts: impl FnOnce() -> Facts<'f>,
+        facts: impl Fn() -> Facts<'f>,
     ) -> Option<Result<Principal, AuthError>> {
         self.try_warm(credentials, endpoint, facts)
             .map_err(|refusal| self.refuse(refusal, credentials))
@@ -204,14 +256,15 @@ impl Verifier {
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
-        facts: impl FnOnce() -> Facts<'f>,
+        facts: impl Fn() -> Facts<'f>,
     ) -> Result<Option<Principal>, Refusal> {
         let candidate = self.candidate(credentials)?;
         let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
-        let known = self.known(found, &candidate, credentials)?;
+        let failed = |refusal| self.failed(refusal, &facts, false);
+        let known = self.known(found, &candidate, credentials).map_err(failed)?;
         let (owner, project) = known.asks_about();
         let Some(standing) = self.directory.warm(owner, project) else { return Ok(None) };
-        known.may(standing, credentials, endpoint, facts).map(Some)
+        known.may(self, standing, credentials, endpoint, &facts).map(Some).map_err(failed)
     }
 
     /// Questions 1: asks no store.
@@ -228,7 +281,46 @@ impl Verifier {
         Ok(Candidate { digest: KeyDigest::of(text), environment })
     }
 
-    /// Questions 2 and 3, as far as the key goes.
+    /// Question 2, before a store is asked.
+    fn brake<'f>(&self, facts: &impl Fn() -> Facts<'f>) -> Result<(), Refusal> {
+        let Some(throttle) = &self.throttle else { return Ok(()) };
+        let Some(client) = facts().client() else { return Ok(()) };
+        match throttle.retry_after(client, self.clock.now()) {
+            None => Ok(()),
+            Some(wait) => Err(Wait::Failures(wait).into()),
+        }
+    }
+
+    /// Counts a refusal, if it is one that counts. Where no store had to be `asked`, question 2 is still open, and has
+    /// the answer that it would have had before.
+    #[cold]
+    fn failed<'f>(&self, refusal: Refusal, facts: &impl Fn() -> Facts<'f>, asked: bool) -> Refusal {
+        // All that a client sees as one: if some did not count, it could tell them from the others.
+        let counts = matches!(
+            refusal.kind,
+            AuthErrorKind::UnknownKey
+                | AuthErrorKind::RevokedKey
+                | AuthErrorKind::ExpiredKey
+                | AuthErrorKind::WrongEnvironment
+                | AuthErrorKind::OwnerDisabled
+        );
+        let Some(throttle) = self.throttle.as_ref().filter(|_| counts) else { return refusal };
+        let Some(client) = facts().client() else { return refusal };
+        let now = self.clock.now();
+        if !asked && let Some(wait) = throttle.retry_after(client, now) {
+            return Wait::Failures(wait).into();
+        }
+        throttle.failed(client, now);
+        refusal
+    }
+
+    /// Question 9.
+    fn count(&self, family: &KeyId, limits: &Limits) -> Result<Arc<Tally>, Refusal> {
+        let tally = Arc::new(self.limiter.take(family, limits, self.clock.now()));
+        if tally.is_allowed() { Ok(tally) } else { Err(Wait::Limit(tally).into()) }
+    }
+
+    /// Questions 3 and 4, as far as the key goes.
     fn known(
         &self,
         found: Option<Arc<KeyRecord>>,
@@ -266,6 +358,10 @@ impl Verifier {
 
     fn refuse(&self, refusal: Refusal, credentials: &Credentials<'_>) -> AuthError {
         let error = AuthError::new(refusal.kind, credentials.scheme());
+        let error = match refusal.wait {
+            Some(wait) => error.with_wait(wait),
+            None => error,
+        };
         match refusal.source {
             Some(source) => error.with_source(source),
             None => error,
@@ -289,13 +385,14 @@ impl Known {
         (&self.key.owner, self.project.as_ref().ok().and_then(Option::as_ref))
     }
 
-    /// Questions 3, as far as the owner goes, to 7.
+    /// Questions 4, as far as the owner goes, to 9.
     fn may<'f>(
         self,
+        verifier: &Verifier,
         standing: Standing,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
-        facts: impl FnOnce() -> Facts<'f>,
+        facts: &impl Fn() -> Facts<'f>,
     ) -> Result<Principal, Refusal> {
         let Standing::Active { role } = standing else { return Err(AuthErrorKind::OwnerDisabled.into()) };
         let is_owner = match credentials.user() {
@@ -309,7 +406,11 @@ impl Known {
         let restrictions = &self.key.restrictions;
         let verdict = if restrictions.is_none() { Verdict::default() } else { restrictions.judge(&facts()) };
         if !verdict.is_allowed() {
-            return Err(Refusal { kind: AuthErrorKind::Restricted, source: Some(Box::new(verdict)) });
+            return Err(Refusal {
+                kind: AuthErrorKind::Restricted,
+                source: Some(Box::new(verdict)),
+                wait: None,
+            });
         }
         let project = self.project?;
         let scheme_wants_project = credentials.scheme().is_some_and(|scheme| scheme.needs_project());
@@ -326,7 +427,13 @@ impl Known {
         }
         // A key for one project decides nothing about the account, not even its owner's.
         let role = if project_level { role.min(Role::Full) } else { role };
-        Ok(Principal::verified(self.key, project, role, verdict, credentials.scheme().cloned()))
+        // Last: a request that is refused for anything else is not counted.
+        let tally = match &self.key.limits {
+            None => None,
+            Some(limits) => Some(verifier.count(&self.key.family, limits)?),
+        };
+        let scheme = credentials.scheme().cloned();
+        Ok(Principal::verified(self.key, project, role, verdict, scheme).counted(tally))
     }
 }
 
@@ -334,11 +441,18 @@ impl Known {
 struct Refusal {
     kind: AuthErrorKind,
     source: Option<Box<dyn Error + Send + Sync>>,
+    wait: Option<Wait>,
 }
 
 impl From<AuthErrorKind> for Refusal {
     fn from(kind: AuthErrorKind) -> Self {
-        Self { kind, source: None }
+        Self { kind, source: None, wait: None }
+    }
+}
+
+impl From<Wait> for Refusal {
+    fn from(wait: Wait) -> Self {
+        Self { kind: AuthErrorKind::RateLimited, source: None, wait: Some(wait) }
     }
 }
 
@@ -348,7 +462,7 @@ impl From<StoreError> for Refusal {
             StoreError::Timeout => AuthErrorKind::StoreTimeout,
             _ => AuthErrorKind::StoreFailed,
         };
-        Self { kind, source: Some(Box::new(source)) }
+        Self { kind, source: Some(Box::new(source)), wait: None }
     }
 }
 
@@ -358,6 +472,7 @@ impl fmt::Debug for Verifier {
             .field("format", &self.format)
             .field("accept_foreign_keys", &self.accept_foreign_keys)
             .field("store_deadline", &self.store_deadline)
+            .field("throttle", &self.throttle)
             .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{KeyringError, name};
 use crate::clock::Timestamp;
 use crate::key::{Environment, ProjectId, UserId};
+use crate::limit::Limits;
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 
@@ -47,6 +48,7 @@ pub struct NewKey {
     scopes: BTreeSet<String>,
     metadata: BTreeMap<String, String>,
     restrictions: Restrictions,
+    limits: Option<Limits>,
 }
 
 impl NewKey {
@@ -74,6 +76,7 @@ impl NewKey {
             scopes: BTreeSet::new(),
             metadata: BTreeMap::new(),
             restrictions: Restrictions::none(),
+            limits: None,
         }
     }
 
@@ -109,6 +112,12 @@ impl NewKey {
         self
     }
 
+    /// How often it may be used; the keys that replace it share one account with it. Several limits are all kept.
+    pub fn limits(mut self, limits: impl Into<Limits>) -> Self {
+        self.limits = Some(limits.into());
+        self
+    }
+
     /// Whether this can be a key at all; asks no store.
     pub(super) fn check(mut self, now: Timestamp) -> Result<Self, KeyringError> {
         self.name = name::check(&self.name).ok_or(KeyringError::Name)?.to_owned();
@@ -139,6 +148,7 @@ impl NewKey {
         record.scopes = self.scopes;
         record.metadata = self.metadata;
         record.restrictions = self.restrictions;
+        record.limits = self.limits;
         record
     }
 }

@@ -112,6 +112,12 @@ impl Throttle {
     }
 }
 
+impl From<Limit> for Throttle {
+    fn from(limit: Limit) -> Self {
+        Self::new(limit)
+    }
+}
+
 impl fmt::Debug for Throttle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Throttle").field("limit", &self.limit).finish_non_exhaustive()

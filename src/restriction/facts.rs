@@ -70,6 +70,10 @@ impl<'r> Facts<'r> {
         self
     }
 
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// A `Referer`.
     #[must_use]
     pub fn referrer(mut self, referrer: &'r str) -> Self {

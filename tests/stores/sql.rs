@@ -91,10 +91,11 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
         "UPDATE keys SET level = 'PROJECT', project = 'p1' WHERE id = 'other'",
         "UPDATE keys SET environment = 'test', prefix = 'sk_test_' WHERE id = 'other'",
         "UPDATE keys SET created_at = 0 WHERE id = 'other'",
+        "UPDATE keys SET family = 'revoked' WHERE id = 'other'",
         "INSERT OR REPLACE INTO keys SELECT digest, id, owner, level, project, environment, name, prefix, last4, \
-         scopes, metadata, restrictions, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked'",
+         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked'",
         "INSERT INTO keys SELECT digest, 'again', owner, level, project, environment, name, prefix, last4, \
-         scopes, metadata, restrictions, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked' \
+         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked' \
          ON CONFLICT DO UPDATE SET revoked_at = NULL",
     ] {
         assert!(operator.execute(sql, []).is_err(), "{sql}");
@@ -137,7 +138,7 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
 
 #[tokio::test]
 async fn c7_11_the_file_takes_no_digest_but_a_whole_one() {
-    const ROW: &str = "INSERT INTO keys VALUES (DIGEST, 'key', 'u', 'USER', NULL, 'live', '', '', '', '[]', '{}', '{}', 0, \
+    const ROW: &str = "INSERT INTO keys VALUES (DIGEST, 'key', 'u', 'USER', NULL, 'live', '', '', '', '[]', '{}', '{}', NULL, 'key', 0, \
                        NULL, NULL, NULL)";
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
@@ -224,7 +225,7 @@ async fn a_users_ended_keys_stop_nobody() {
         .execute_batch(&format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ENDED})
              INSERT INTO keys SELECT randomblob(32), 'key_' || i, 'u', 'USER', NULL, 'live', 'x', 'sk_live_', '', '[]', '{{}}', '{{}}',
-                 i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL FROM n"
+                 NULL, 'key_' || i, i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL FROM n"
         ))
         .unwrap();
     let other = insert(&store, "other", "v").await;

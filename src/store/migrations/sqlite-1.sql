@@ -19,6 +19,10 @@ CREATE TABLE keys (
     metadata    TEXT NOT NULL CHECK (json_valid(metadata) AND json_type(metadata) = 'object'),
     -- Never NULL: restrictions that are lost must not leave a key without any.
     restrictions TEXT NOT NULL CHECK (json_valid(restrictions) AND json_type(restrictions) = 'object'),
+    limits      TEXT CHECK (length(limits) BETWEEN 3 AND 512 AND limits NOT GLOB '*[^A-Za-z0-9_/=,-]*'
+                            AND limits GLOB '*[0-9]/*'),
+    -- The first of the keys that replaced each other: they are counted together.
+    family      TEXT NOT NULL CHECK (length(family) BETWEEN 1 AND 128 AND family NOT GLOB '*[^A-Za-z0-9._:@-]*'),
     created_at  INTEGER NOT NULL CHECK (created_at >= 0),
     expires_at  INTEGER CHECK (expires_at >= 0),
     -- Any number: a broken clock must not stop a revocation.
@@ -52,6 +56,7 @@ WHEN NEW.digest IS NOT OLD.digest
     OR NEW.project IS NOT OLD.project
     OR NEW.environment IS NOT OLD.environment
     OR NEW.created_at IS NOT OLD.created_at
+    OR NEW.family IS NOT OLD.family
     OR (OLD.replaced_by IS NOT NULL AND NEW.replaced_by IS NOT OLD.replaced_by)
 BEGIN
     SELECT RAISE(ABORT, 'what a key is was fixed when it was issued');

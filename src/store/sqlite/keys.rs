@@ -44,7 +44,7 @@ const TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 OR digest =
 const INSERT: &str = concat!(
     "INSERT INTO keys (",
     key_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
 );
 
 const COUNT_ACTIVE: &str = "
@@ -245,6 +245,8 @@ fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
         key.revoked_at.map(Timestamp::as_micros),
         key.replaced_by.as_ref().map(KeyId::as_str),
         key.restrictions.to_string(),
+        key.limits.as_ref().map(ToString::to_string),
+        key.family.as_str(),
     ])?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use super::super::StoreError;
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::limit::Limits;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 
@@ -17,7 +18,7 @@ use crate::restriction::Restrictions;
 macro_rules! key_columns {
     () => {
         "digest, id, owner, level, project, environment, name, prefix, last4, scopes, metadata, created_at, \
-         expires_at, revoked_at, replaced_by, restrictions"
+         expires_at, revoked_at, replaced_by, restrictions, limits, family"
     };
 }
 pub(super) use key_columns;
@@ -43,6 +44,8 @@ pub(super) fn key(row: &Row<'_>) -> Result<KeyRecord, StoreError> {
         scopes: scopes(text(row, 9)?)?,
         metadata: metadata(text(row, 10)?)?,
         restrictions: restrictions(text(row, 15)?)?,
+        limits: optional_text(row, 16)?.map(limits).transpose()?,
+        family: KeyId::new(text(row, 17)?).map_err(|_| NO_ID)?,
         created_at: time(row, 11)?.ok_or(StoreError::Corrupt("a key was never created"))?,
         expires_at: time(row, 12)?,
         revoked_at: time(row, 13)?,
@@ -106,6 +109,10 @@ fn metadata(json: &str) -> Result<BTreeMap<String, String>, StoreError> {
 
 fn restrictions(json: &str) -> Result<Restrictions, StoreError> {
     json.parse().map_err(|_| StoreError::Corrupt("the restrictions of a key are none"))
+}
+
+fn limits(text: &str) -> Result<Limits, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt("the limits of a key are none"))
 }
 
 /// Unlike serde's maps, refuses a name that comes twice.

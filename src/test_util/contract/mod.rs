@@ -159,6 +159,8 @@ fn full(key: KeyRecord) -> KeyRecord {
         name: "naïve \u{202e} '; DROP TABLE keys; -- \0 \u{1f511}".into(),
         scopes: BTreeSet::from(["charges:read".into(), "\"quoted\\\"".into()]),
         metadata: BTreeMap::from([("".into(), "no name".into()), ("plan".into(), "\n\u{e9}\0".into())]),
+        limits: Some("burst=12/min,200/30d".parse().unwrap()),
+        family: KeyId::new("key_first").unwrap(),
         created_at: Timestamp::from_micros(1),
         expires_at: Some(Timestamp::from_micros(i64::MAX)),
         restrictions: restrict::all(),

@@ -1,0 +1,421 @@
+//! How often: the brake on failed attempts and the limits of keys, through each scheme, over stores that answer at once
+//! and over stores that must be waited for.
+
+mod common;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::any;
+use http::{Request, StatusCode};
+use serde_json::json;
+use tower_api_key::client_addr::PeerAddr;
+use tower_api_key::keyring::{Grace, Keyring, NewKey};
+use tower_api_key::limit::{Limit, Limits, Throttle};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::store::{Accounts as _, Member, MemberRole, SqliteStore};
+use tower_api_key::test_util::ManualClock;
+use tower_api_key::{
+    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Credentials, Endpoint, Environment, KeyFormat, Principal,
+    Timestamp, Verifier,
+};
+
+use common::{Answer, Counted, World, echo, project, send, user};
+
+const START: Timestamp = Timestamp::from_secs(1_000_000);
+const HOME: &str = "192.0.2.7";
+const AWAY: &str = "192.0.2.8";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Bearer,
+    Header,
+    Body,
+}
+
+const PLACES: [Place; 3] = [Place::Bearer, Place::Header, Place::Body];
+
+fn ask(place: Place, key: &ApiKey, owner: &str, from: Option<&str>) -> Request<Body> {
+    let text = key.expose_secret();
+    let mut request = match place {
+        Place::Bearer => common::get("/", &[("authorization", &common::bearer(key)), ("x-project-id", "p1")]),
+        Place::Header => common::get("/", &[("x-api-key", text), ("x-project-id", "p1")]),
+        Place::Body => common::post_json("/", json!({"apiKey": text, "userId": owner, "projectId": "p1"})),
+    };
+    if let Some(from) = from {
+        request.extensions_mut().insert(PeerAddr(from.parse::<IpAddr>().unwrap()));
+    }
+    request
+}
+
+fn fresh() -> ApiKey {
+    KeyFormat::default().generate(Environment::Live).unwrap()
+}
+
+/// One app over the store of a world, with all schemes.
+struct Site {
+    name: &'static str,
+    app: Router,
+    clock: ManualClock,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Site {
+    fn all(world: &World, set_up: impl Fn(Verifier) -> Verifier) -> [Self; 2] {
+        let (counted, calls) = world.counted();
+        [
+            Self::of("warm", Verifier::new(world.store.clone()), Arc::default(), &set_up),
+            Self::of("cold", Verifier::new::<Counted>(counted), calls, &set_up),
+        ]
+    }
+
+    fn of(
+        name: &'static str,
+        verifier: Verifier,
+        calls: Arc<AtomicUsize>,
+        set_up: impl Fn(Verifier) -> Verifier,
+    ) -> Self {
+        let clock = ManualClock::new(START);
+        let verifier = set_up(verifier.clock(clock.clone()));
+        let auth =
+            ApiKeyAuth::with_verifier(verifier, Bearer::default().project_header("X-Project-ID").unwrap())
+                .or(ApiKeyHeader::default())
+                .or(JsonBody::default());
+        let answers_401 = any(async || StatusCode::UNAUTHORIZED);
+        let app = Router::new().route("/", any(echo)).route("/401", answers_401).layer(auth);
+        Self { name, app, clock, calls }
+    }
+
+    async fn see(&self, place: Place, key: &ApiKey, owner: &str, from: &str) -> Answer {
+        send(&self.app, ask(place, key, owner, Some(from))).await
+    }
+}
+
+fn braked(limit: &str) -> impl Fn(Verifier) -> Verifier {
+    move |verifier| verifier.throttle(limit.parse::<Limit>().unwrap())
+}
+
+fn as_it_is(verifier: Verifier) -> Verifier {
+    verifier
+}
+
+/// No field tells what is counted of a key.
+fn assert_tells_nothing(answer: &Answer, at: &str) {
+    for name in ["ratelimit", "ratelimit-policy"] {
+        assert!(answer.header(name).is_empty(), "{at}: {name}");
+    }
+}
+
+#[tokio::test]
+async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
+    let world = World::new().await;
+    for place in PLACES {
+        for site in Site::all(&world, braked("10/s")) {
+            let at = format!("{place:?}, {}", site.name);
+            let (mut refused, mut unknown) = (0, 0);
+            for round in 0..10_000 {
+                let answer = site.see(place, &fresh(), "u_own", HOME).await;
+                assert_tells_nothing(&answer, &at);
+                match answer.verdict().as_str() {
+                    "401/invalid_api_key" => unknown += 1,
+                    "429/rate_limited" => {
+                        refused += 1;
+                        assert_eq!(answer.header("retry-after"), ["1"], "{at}");
+                        assert_eq!(answer.header("cache-control"), ["no-store"], "{at}");
+                        assert!(answer.header("www-authenticate").is_empty(), "{at}");
+                        assert_eq!(answer.json()["message"], "Too many requests", "{at}");
+                        let error = answer.extensions.get::<AuthError>().unwrap();
+                        assert_eq!(error.kind(), AuthErrorKind::RateLimited, "{at}");
+                        assert_eq!(error.retry_after(), Some(Duration::from_millis(100)), "{at}");
+                    }
+                    other => panic!("{at}: {other}"),
+                }
+                if round == 5_000 {
+                    assert_eq!(unknown, 10, "{at}");
+                    site.clock.advance(Duration::from_secs(1));
+                }
+            }
+            assert_eq!((unknown, refused), (20, 9_980), "{at}");
+            if site.name == "cold" {
+                assert_eq!(site.calls.load(SeqCst), 20, "{at}");
+            }
+            // Others are unaffected, and so is a good key from here, if no store must be asked about it.
+            assert_eq!(site.see(place, &world.own, "u_own", AWAY).await.verdict(), "200:h", "{at}");
+            let own = site.see(place, &world.own, "u_own", HOME).await.verdict();
+            assert_eq!(own, if site.name == "warm" { "200:h" } else { "429/rate_limited" }, "{at}");
+            // And it recovers.
+            site.clock.advance(Duration::from_millis(100));
+            assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
+        }
+    }
+}
+
+/// Whatever the key is: if no good one, the answers are the same to the last byte.
+#[tokio::test]
+async fn c15_07_a_429_does_not_tell_whether_a_key_exists() {
+    let world = World::new().await;
+    let live_only = |verifier: Verifier| {
+        verifier.environment(Environment::Live).throttle("3/min".parse::<Limit>().unwrap())
+    };
+    let bad = [&fresh(), &world.revoked, &world.expired, &world.test, &world.stray];
+    for place in PLACES {
+        for key in bad {
+            for site in Site::all(&world, live_only) {
+                let at = format!("{place:?}, {}", site.name);
+                for _ in 0..3 {
+                    let answer = site.see(place, key, "u_own", HOME).await;
+                    assert_eq!(answer.verdict(), "401/invalid_api_key", "{at}");
+                    assert_tells_nothing(&answer, &at);
+                }
+                let mut answers = Vec::new();
+                for key in bad {
+                    let answer = site.see(place, key, "u_own", HOME).await;
+                    assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
+                    assert_eq!(answer.header("retry-after"), ["20"], "{at}");
+                    answers.push((format!("{:?}", answer.headers), answer.body));
+                }
+                assert!(answers.windows(2).all(|two| two[0] == two[1]), "{at}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_costs_no_question_and_what_succeeds_is_no_failed_attempt() {
+    let world = World::new().await;
+    for place in PLACES {
+        for site in Site::all(&world, braked("1/h")) {
+            let at = format!("{place:?}, {}", site.name);
+            for _ in 0..5 {
+                assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
+                // No access to p1 is no failure of the key.
+                let forbidden = site.see(place, &world.b, "u_b", HOME).await;
+                assert_eq!(forbidden.status, StatusCode::FORBIDDEN, "{at}");
+            }
+            let mut request = common::get("/", &[("x-api-key", "no key at all")]);
+            request.extensions_mut().insert(PeerAddr(HOME.parse().unwrap()));
+            assert_eq!(send(&site.app, request).await.status, StatusCode::UNAUTHORIZED, "{at}");
+            // Whose address nobody knows is not slowed down, and slows down nobody.
+            for _ in 0..5 {
+                let answer = send(&site.app, ask(place, &fresh(), "u_own", None)).await;
+                assert_eq!(answer.verdict(), "401/invalid_api_key", "{at}");
+            }
+            // The first failure, and no more.
+            let verdict = async || site.see(place, &fresh(), "u_own", HOME).await.verdict();
+            assert_eq!(verdict().await, "401/invalid_api_key", "{at}");
+            assert_eq!(verdict().await, "429/rate_limited", "{at}");
+            // Syntax comes first (A.8: 7 before 8).
+            let mut request = common::get("/", &[("x-api-key", "no key at all")]);
+            request.extensions_mut().insert(PeerAddr(HOME.parse().unwrap()));
+            assert_eq!(send(&site.app, request).await.verdict(), "401/invalid_api_key", "{at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_ipv6_client_is_a_network() {
+    let world = World::new().await;
+    for site in Site::all(&world, |verifier| verifier.throttle(Throttle::new("2/min".parse().unwrap()))) {
+        let verdict = async |from| site.see(Place::Bearer, &fresh(), "", from).await.verdict();
+        assert_eq!(verdict("2001:db8:0:1::1").await, "401/invalid_api_key");
+        assert_eq!(verdict("2001:db8:0:1:ffff::2").await, "401/invalid_api_key");
+        assert_eq!(verdict("2001:db8:0:1:abcd::3").await, "429/rate_limited");
+        assert_eq!(verdict("2001:db8:0:2::1").await, "401/invalid_api_key");
+    }
+}
+
+#[tokio::test]
+async fn a_key_with_limits_is_counted_and_told_so() {
+    let world = World::new().await;
+    let limited = world.key("u_own", |key| key.limits = Some("burst=3/min".parse().unwrap())).await;
+    for place in PLACES {
+        for site in Site::all(&world, as_it_is) {
+            let at = format!("{place:?}, {}", site.name);
+            for left in [2, 1, 0] {
+                let answer = site.see(place, &limited, "u_own", HOME).await;
+                assert_eq!(answer.verdict(), "200:h", "{at}");
+                let expected = format!("\"burst\";r={left};t={}", (3 - left) * 20);
+                assert_eq!(answer.header("ratelimit"), [expected], "{at}");
+                assert_eq!(answer.header("ratelimit-policy"), ["\"burst\";q=3;w=60"], "{at}");
+                assert!(answer.header("retry-after").is_empty(), "{at}");
+            }
+            // By key, wherever it comes from.
+            for from in [HOME, AWAY] {
+                let answer = site.see(place, &limited, "u_own", from).await;
+                assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
+                assert_eq!(answer.json()["message"], "Too many requests", "{at}");
+                assert_eq!(answer.header("retry-after"), ["20"], "{at}");
+                assert_eq!(answer.header("ratelimit"), ["\"burst\";r=0;t=60"], "{at}");
+                assert_eq!(answer.header("ratelimit-policy"), ["\"burst\";q=3;w=60"], "{at}");
+                assert_eq!(answer.header("cache-control"), ["no-store"], "{at}");
+            }
+            // A key without limits is told nothing.
+            let free = site.see(place, &world.own, "u_own", HOME).await;
+            assert_eq!(free.verdict(), "200:h", "{at}");
+            assert_tells_nothing(&free, &at);
+            // A second too early, and at the time that was told.
+            site.clock.advance(Duration::from_secs(19));
+            let early = site.see(place, &limited, "u_own", HOME).await;
+            assert_eq!(
+                (early.verdict().as_str(), early.header("retry-after")),
+                ("429/rate_limited", vec!["1"])
+            );
+            site.clock.advance(Duration::from_secs(1));
+            assert_eq!(site.see(place, &limited, "u_own", HOME).await.verdict(), "200:h", "{at}");
+        }
+    }
+}
+
+/// A.8: the limits come last, and a request that is refused for anything else is not counted.
+#[tokio::test]
+async fn only_what_would_be_let_in_is_counted() {
+    let world = World::new().await;
+    let once = |key: &mut tower_api_key::KeyRecord| key.limits = Some("1/h".parse().unwrap());
+    let (read_only, other) = (world.key("u_ro", once).await, world.key("u_b", once).await);
+    let limited = world.key("u_own", once).await;
+    for site in Site::all(&world, as_it_is) {
+        let at = site.name;
+        for _ in 0..3 {
+            // READONLY, by a POST.
+            let answer = site.see(Place::Body, &read_only, "u_ro", HOME).await;
+            assert_eq!(answer.verdict(), "403/read_only", "{at}");
+            assert_tells_nothing(&answer, at);
+            for place in PLACES {
+                // Another account's project.
+                assert_eq!(site.see(place, &other, "u_b", HOME).await.verdict(), "403/forbidden", "{at}");
+            }
+            // Not the owner: 401, and without a word about limits.
+            let answer = site.see(Place::Body, &limited, "u_full", HOME).await;
+            assert_eq!(answer.verdict(), "401/invalid_user", "{at}");
+            assert_tells_nothing(&answer, at);
+        }
+        assert_eq!(site.see(Place::Bearer, &read_only, "u_ro", HOME).await.verdict(), "200:h", "{at}");
+        assert_eq!(site.see(Place::Bearer, &read_only, "u_ro", HOME).await.verdict(), "429/rate_limited");
+        // And still the other refusals come before.
+        assert_eq!(site.see(Place::Body, &read_only, "u_ro", HOME).await.verdict(), "403/read_only", "{at}");
+        assert_eq!(site.see(Place::Bearer, &limited, "u_own", HOME).await.verdict(), "200:h", "{at}");
+        let answer = site.see(Place::Body, &limited, "u_full", HOME).await;
+        assert_eq!(answer.verdict(), "401/invalid_user", "{at}");
+        assert_tells_nothing(&answer, at);
+    }
+}
+
+/// Not even where a handler says 401 of its own.
+#[tokio::test]
+async fn no_401_tells_of_limits() {
+    let world = World::new().await;
+    let limited = world.key("u_own", |key| key.limits = Some("9/h".parse().unwrap())).await;
+    for site in Site::all(&world, as_it_is) {
+        let headers = [("x-api-key", limited.expose_secret()), ("x-project-id", "p1")];
+        let answer = send(&site.app, common::get("/401", &headers)).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert_tells_nothing(&answer, site.name);
+    }
+}
+
+#[tokio::test]
+async fn several_limits_are_all_kept_and_a_refusal_counts_for_none() {
+    let world = World::new().await;
+    let both: Limits = "2/s,4/h".parse().unwrap();
+    let limited = world.key("u_own", |key| key.limits = Some(both.clone())).await;
+    for place in PLACES {
+        for site in Site::all(&world, as_it_is) {
+            let at = format!("{place:?}, {}", site.name);
+            let see = async || site.see(place, &limited, "u_own", HOME).await;
+            for _ in 0..2 {
+                assert_eq!(see().await.verdict(), "200:h", "{at}");
+            }
+            for _ in 0..10 {
+                let answer = see().await;
+                assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
+                assert_eq!(answer.header("ratelimit-policy"), ["\"2/s\";q=2;w=1"], "{at}");
+                assert_eq!(answer.header("retry-after"), ["1"], "{at}");
+            }
+            // What was refused by the first is not missing in the second.
+            site.clock.advance(Duration::from_secs(1));
+            let answers = [see().await, see().await];
+            assert!(answers.iter().all(|answer| answer.verdict() == "200:h"), "{at}");
+            assert_eq!(answers[1].header("ratelimit-policy"), ["\"4/h\";q=4;w=3600"], "{at}");
+            site.clock.advance(Duration::from_secs(1));
+            let answer = see().await;
+            assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
+            assert_eq!(answer.header("ratelimit-policy"), ["\"4/h\";q=4;w=3600"], "{at}");
+            assert_eq!(answer.header("retry-after"), ["898"], "{at}");
+        }
+    }
+}
+
+/// A rotation gives nobody a second account, in any store.
+#[tokio::test]
+async fn a_rotated_key_and_its_successors_are_counted_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = SqliteStore::open(folder.path().join("keys.sqlite")).await.unwrap();
+    sqlite.create_account("A", &user("u_own")).await.unwrap();
+    let p1 = tower_api_key::store::Project::new(project("p1"), "P1");
+    sqlite.create_project("A", &p1).await.unwrap();
+    let access = Member::new(MemberRole::Full, [project("p1")]);
+    sqlite.set_member("A", &user("u_full"), &access).await.unwrap();
+    let world = World::new().await;
+
+    for place in PLACES {
+        let memory = Site::of("memory", Verifier::new(world.store.clone()), Arc::default(), as_it_is);
+        shares(place, &memory, &Keyring::new(world.store.clone()).clock(memory.clock.clone())).await;
+        let file = Site::of("sqlite", Verifier::new(sqlite.clone()), Arc::default(), as_it_is);
+        shares(place, &file, &Keyring::new(sqlite.clone()).clock(file.clock.clone())).await;
+    }
+}
+
+async fn shares(place: Place, site: &Site, keyring: &Keyring) {
+    let at = format!("{place:?}, {}", site.name);
+    let limits: Limits = "4/h".parse().unwrap();
+    let new = NewKey::user_level(user("u_full"), "rotated").limits(limits.clone());
+    let first = keyring.issue(new).await.unwrap();
+    assert_eq!(&first.record().family, first.id(), "{at}");
+    let grace = Grace::For(Duration::from_secs(600));
+    let second = keyring.rotate(first.id(), grace).await.unwrap();
+    let third = keyring.rotate(second.id(), grace).await.unwrap();
+    for key in [&second, &third] {
+        let stored = keyring.get(key.id()).await.unwrap().unwrap();
+        assert_eq!((&stored.family, stored.limits.as_ref()), (first.id(), Some(&limits)), "{at}");
+    }
+    let see = async |key| site.see(place, key, "u_full", HOME).await;
+    for (key, left) in [(&first, 3), (&second, 2), (&third, 1), (&first, 0)] {
+        let answer = see(key.key()).await;
+        assert_eq!(answer.verdict(), "200:h", "{at}");
+        assert!(answer.header("ratelimit")[0].starts_with(&format!("\"4/h\";r={left};")), "{at}");
+    }
+    for key in [&first, &second, &third] {
+        assert_eq!(see(key.key()).await.verdict(), "429/rate_limited", "{at}");
+    }
+    // Another key of the same person has its own account.
+    let other = keyring.issue(NewKey::user_level(user("u_full"), "other").limits(limits)).await.unwrap();
+    assert_eq!(see(other.key()).await.verdict(), "200:h", "{at}");
+    for key in [&first, &second, &third, &other] {
+        keyring.revoke(key.id()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_a_layer_a_refusal_says_how_long() {
+    let world = World::new().await;
+    let limited = world.key("u_own", |key| key.limits = Some("2/min".parse().unwrap())).await;
+    let clock = ManualClock::new(START);
+    let verifier = Verifier::new(world.store.clone()).clock(clock.clone());
+    let ask = async || {
+        let credentials = Credentials::new(limited.expose_secret());
+        verifier.verify(&credentials, Endpoint::READ).await
+    };
+    let left = |who: Principal| who.rate_limit().unwrap().remaining();
+    assert_eq!(ask().await.map(left).unwrap(), 1);
+    assert_eq!(ask().await.map(left).unwrap(), 0);
+    let error = ask().await.unwrap_err();
+    assert_eq!((error.kind(), error.status().as_u16()), (AuthErrorKind::RateLimited, 429));
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(ask().await.map(left).unwrap(), 0);
+    assert!(Verifier::new(world.store.clone()).limited_keys(0).is_err());
+}
