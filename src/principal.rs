@@ -130,6 +130,12 @@ impl Principal {
         self.tally.as_deref()
     }
 
+    /// The rotation family of a key with limits, which share one count; `None` for a key without.
+    #[cfg(feature = "manage")]
+    pub(crate) fn limited_family(&self) -> Option<&KeyId> {
+        self.key.limits.is_some().then_some(&self.key.family)
+    }
+
     pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
         self.tally.clone()
     }

@@ -21,10 +21,12 @@
 //! one every five seconds: in any one minute at most twice twelve, in the long run twelve a minute. Several limits
 //! are all kept; a request that one of them refuses counts for none.
 //!
+//! A key carries its limits ([`NewKey::limits`](crate::NewKey::limits)); the layer asks them last, once per request.
+//! [`Verifier::throttle`](crate::Verifier::throttle) sets the brake on failed attempts.
+//!
 //! # Deployment caveat
 //!
-//! The layer does not ask these limits yet: a handler or a layer of your own does, with the principal's key id or the
-//! client's address.
+//! Counts are kept in this process: two processes count apart, and a restart forgets.
 //!
 //! Time is passed in, and no clock is read. A clock that jumps back makes nobody wait longer than an empty bucket does.
 

@@ -88,7 +88,9 @@ impl Caller {
         };
         let own = self.who.restrictions();
         let as_narrow = own.is_none() || key.restrictions == *own;
-        ends_in_time && as_narrow && key.scopes.is_subset(self.who.scopes())
+        // A key outside of the family would be another count.
+        let as_limited = self.who.limited_family().is_none_or(|family| key.family == *family);
+        ends_in_time && as_narrow && as_limited && key.scopes.is_subset(self.who.scopes())
     }
 
     /// Whether a key is one of those that the caller knows of.

@@ -33,6 +33,7 @@
 //! - The owner of a new key is the caller's user, and its environment the caller's: another one is a 403.
 //! - A new key carries exactly the caller's scopes and metadata.
 //! - A new key of a restricted caller has the caller's restrictions; others choose them (`restrictions`).
+//! - A key with limits makes no keys, and rotates and revokes its own rotation family only.
 //! - A new key ends no later than the caller. A caller that has an end must name one (`expires_at`): none is a 403.
 //! - A key with a scope that the caller lacks, that ends later, or that is not restricted like a restricted caller, can neither be rotated (that hands out its secret)
 //!   nor revoked: 403. A key may revoke itself.

@@ -180,7 +180,9 @@ impl Asked {
         // Whether one set of restrictions is within another is not worked out: a restricted caller passes on its own.
         let own = who.restrictions();
         let widens = !own.is_none() && self.restrictions.as_ref().is_some_and(|asked| asked != own);
-        if other_environment || outlives || widens {
+        // A new key has a count of its own: whoever is limited would have twice as much.
+        let unlimited = who.limited_family().is_some();
+        if other_environment || outlives || widens || unlimited {
             return Err(caller.refuse(AuthErrorKind::Forbidden));
         }
         let new = NewKey::of_level(who.user_id().clone(), self.name, self.level)

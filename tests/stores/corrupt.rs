@@ -220,6 +220,13 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
         ("restrictions = '[]'", false),
         ("restrictions = ''", false),
         ("restrictions = NULL", false),
+        ("limits = '12/min,200/30d'", true),
+        ("limits = '12/min,12/min'", false),
+        ("limits = '012/min'", false),
+        ("limits = ''", false),
+        ("family = 'another'", true),
+        ("family = NULL", false),
+        ("family = ''", false),
     ] {
         vandal.execute(&format!("UPDATE keys SET {damage}"), []).unwrap();
         let found = store.find(&key.digest).await;
