@@ -189,3 +189,24 @@ async fn c11_02_a_restricted_key_rotates_and_revokes_its_like_alone() {
         assert_eq!(from(&app, INSIDE, call("DELETE", &path, caller.expose_secret())).await.status, 200);
     }
 }
+
+/// A key of its own would be a count of its own: a limited key makes none, and replaces only itself.
+#[tokio::test]
+async fn c11_02_a_limited_key_does_not_make_its_way_out_of_its_limits() {
+    let (world, app) = world().await;
+    let limited = world.key("u_own", |key| key.limits = Some("100/min".parse().unwrap())).await;
+    let before = rows(&world).await;
+    let answer = send(&app, create(&limited, r#"{"name": "wider"}"#)).await;
+    assert_eq!(answer.verdict(), "403/forbidden");
+    let other = record(&world, &world.own).await;
+    let rotate = |id: &str| call("POST", &format!("{AT}/{id}/rotate"), limited.expose_secret());
+    assert_eq!(send(&app, rotate(other.id.as_str())).await.verdict(), "403/forbidden");
+    assert_eq!(rows(&world).await, before);
+
+    let own = record(&world, &limited).await;
+    let answer = send(&app, rotate(own.id.as_str())).await;
+    assert_eq!(answer.status, 201, "{}", answer.verdict());
+    let successor = KeyDigest::of(answer.json()["data"]["key"].as_str().unwrap());
+    let successor = world.store.find(&successor).await.unwrap().unwrap();
+    assert_eq!((&successor.limits, &successor.family), (&own.limits, &own.family));
+}
