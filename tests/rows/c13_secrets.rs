@@ -1,15 +1,21 @@
 //! C13: secrets in logs, `Debug`, traces and errors. Every secret is looked for in every spelling.
 
+use std::convert::Infallible;
 use std::fmt::{Debug, Write as _};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
 use axum::middleware::from_fn;
+use bytes::Bytes;
 use http::Request;
+use http_body::Frame;
+use http_body_util::Full;
 use serde_json::json;
 use tower::{Layer as _, Service, ServiceExt as _};
-use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme as _, JsonBody, Unusable};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme as _, JsonBody, Rebuild, Replay, Unusable};
 use tower_api_key::store::{KeyLedger as _, LedgerError, NoProjects, StoreError};
 use tower_api_key::{
     ApiKey, ApiKeyAuth, AuthError, ConfigError, Credentials, EmptyOrGrpc, Endpoint, Head, KeyDigest,
@@ -106,6 +112,50 @@ async fn c13_01_debug_of_a_head() {
     look(&Head::of(&request), &secrets);
     let (parts, ()) = request.map(drop).into_parts();
     look(&Head::from(&parts), &secrets);
+}
+
+/// A body of somebody else's, who may print what it was made anew from.
+enum Printable {
+    Sent(Full<Bytes>),
+    Read(Replay),
+}
+
+impl http_body::Body for Printable {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Sent(body) => Pin::new(body).poll_frame(context),
+            Self::Read(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+}
+
+impl Rebuild for Printable {
+    fn rebuild(replay: Replay) -> Self {
+        Self::Read(replay)
+    }
+}
+
+#[tokio::test]
+async fn c13_01_debug_of_a_body_that_was_read() {
+    let world = World::new().await;
+    let key = world.own.expose_secret();
+    let text = json!({"apiKey": key, "userId": "u_own", "projectId": "p1"}).to_string();
+    let secrets = canaries(&world);
+    let inner = tower::service_fn(async |request: Request<Printable>| {
+        let Printable::Read(body) = request.body() else { panic!("C13-01: it was not read") };
+        look(body, &secrets);
+        Ok::<_, Infallible>(http::Response::new(Full::<Bytes>::default()))
+    });
+    let auth = ApiKeyAuth::new(world.store.clone(), JsonBody::default());
+    let request = Request::post("/x").header("content-type", "application/json");
+    let request = request.body(Printable::Sent(Full::from(text))).unwrap();
+    assert_eq!(auth.layer(inner).oneshot(request).await.unwrap().status(), 200);
 }
 
 /// Keeps everything that is traced.

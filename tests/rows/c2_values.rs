@@ -321,6 +321,21 @@ async fn c2_10_the_random_part_of_a_key_in_another_environment() {
         assert_eq!(KeyFormat::default().environment_of(&forged), None, "C2-10: {forged:?}");
         sites.refuse("C2-10", forged).await;
     }
+    // At no place of it.
+    for place in 0..33 {
+        for other in ["-", "_", "/", "@", "[", "{", " "] {
+            let mut body = key[8..41].to_owned();
+            body.replace_range(place..=place, other);
+            let forged = with_checksum(&format!("sk_live_{body}"));
+            assert_eq!(KeyFormat::default().environment_of(&forged), None, "C2-10: {other:?} at {place}");
+        }
+    }
+    // Nor the prefix in another case, even where its checksum is right.
+    for prefix in ["SK_LIVE_", "SK_live_", "Sk_live_", "sk_LIVE_", "sk_Live_", "SK_TEST_", "sk_Test_"] {
+        let forged = with_checksum(&format!("{prefix}{}", &key[8..41]));
+        assert_eq!(KeyFormat::default().environment_of(&forged), None, "C2-10: {prefix:?}");
+        sites.refuse("C2-10", forged).await;
+    }
     for text in ["", "sk_live_", "sk_test_", &"0".repeat(47), &key[..41]] {
         assert_eq!(KeyFormat::default().environment_of(text), None, "C2-10: {text:?}");
     }
