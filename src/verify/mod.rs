@@ -18,6 +18,9 @@
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
 mod check;
+mod details;
+mod explain;
+mod explanation;
 mod often;
 mod questions;
 mod refusal;
@@ -28,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::check::Check;
+pub use self::explanation::{Explanation, Finding, Outcome};
 
 use self::questions::Strict;
 use self::refusal::Refusal;

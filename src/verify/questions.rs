@@ -21,10 +21,10 @@ pub(super) trait Judge {
     type Stop;
 
     /// An answer that those after it do without.
-    fn hear(&mut self, check: Check, answer: Result<(), Refusal>) -> Result<(), Self::Stop>;
+    fn hear<E: Into<Refusal>>(&mut self, check: Check, answer: Result<(), E>) -> Result<(), Self::Stop>;
 
     /// An answer without which nothing after it can be asked.
-    fn need<T>(&mut self, check: Check, answer: Result<T, Refusal>) -> Result<T, Self::Stop>;
+    fn need<T, E: Into<Refusal>>(&mut self, check: Check, answer: Result<T, E>) -> Result<T, Self::Stop>;
 }
 
 /// The first failing question answers.
@@ -34,20 +34,20 @@ impl Judge for Strict {
     type Stop = Refusal;
 
     #[inline(always)]
-    fn hear(&mut self, _: Check, answer: Result<(), Refusal>) -> Result<(), Refusal> {
-        answer
+    fn hear<E: Into<Refusal>>(&mut self, _: Check, answer: Result<(), E>) -> Result<(), Refusal> {
+        answer.map_err(Into::into)
     }
 
     #[inline(always)]
-    fn need<T>(&mut self, _: Check, answer: Result<T, Refusal>) -> Result<T, Refusal> {
-        answer
+    fn need<T, E: Into<Refusal>>(&mut self, _: Check, answer: Result<T, E>) -> Result<T, Refusal> {
+        answer.map_err(Into::into)
     }
 }
 
 /// No, if something is so.
 #[inline(always)]
-fn refuse_if(wrong: bool, kind: AuthErrorKind) -> Result<(), Refusal> {
-    if wrong { Err(kind.into()) } else { Ok(()) }
+fn refuse_if(wrong: bool, kind: AuthErrorKind) -> Result<(), AuthErrorKind> {
+    if wrong { Err(kind) } else { Ok(()) }
 }
 
 /// A text that may be a key: what is left to ask the store.
@@ -172,7 +172,7 @@ impl Known {
             Check::Owner,
             match standing {
                 Standing::Active { role } => Ok(role),
-                Standing::Disabled => Err(AuthErrorKind::OwnerDisabled.into()),
+                Standing::Disabled => Err(AuthErrorKind::OwnerDisabled),
             },
         )?;
         let is_owner = match claims.claimed_user() {
@@ -184,17 +184,17 @@ impl Known {
         let restrictions = &self.key.restrictions;
         let verdict = if restrictions.is_none() { Verdict::default() } else { restrictions.judge(&facts()) };
         for kind in RestrictionKind::ALL {
-            let answer = if verdict.refuses(kind) { Err(verdict.into()) } else { Ok(()) };
+            let answer = if verdict.refuses(kind) { Err(verdict) } else { Ok(()) };
             judge.hear(Check::Restriction(kind), answer)?;
         }
         let wants_project = claims.scheme().is_some_and(SchemeInfo::needs_project);
-        let project = self.project.as_ref().map_err(|kind| Refusal::from(*kind));
-        let project = project.and_then(|project| match project {
-            None if wants_project && !endpoint.project_optional => Err(AuthErrorKind::ProjectRequired.into()),
-            _ => Ok(()),
-        });
+        let project = match &self.project {
+            Ok(None) if wants_project && !endpoint.project_optional => Err(AuthErrorKind::ProjectRequired),
+            Ok(_) => Ok(()),
+            Err(kind) => Err(*kind),
+        };
         judge.need(Check::Project, project)?;
-        let role = judge.need(Check::Access, role.ok_or(AuthErrorKind::Forbidden.into()))?;
+        let role = judge.need(Check::Access, role.ok_or(AuthErrorKind::Forbidden))?;
         judge.hear(Check::Role, refuse_if(!role.allows(endpoint.class), AuthErrorKind::ReadOnly))?;
         let project_level = self.key.level != KeyLevel::User;
         let manages = endpoint.class == AccessClass::Manage;
