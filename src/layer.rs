@@ -8,6 +8,7 @@ use tower::Layer;
 use crate::client_addr::ClientAddr;
 use crate::endpoint::{EndpointTable, Endpoints};
 use crate::error::ConfigError;
+use crate::explain::Explainer;
 use crate::render::Problem;
 use crate::scheme::{Describe, Or};
 use crate::service::{ApiKeyService, Shared};
@@ -138,6 +139,18 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     /// [`Proto`](crate::client_addr::Proto) in the request's extensions. Where nobody says it, every request is refused.
     pub fn require_https(self, required: bool) -> Self {
         self.with(|shared| shared.require_https = required)
+    }
+
+    /// Explains what this layer, as it is set up so far, answers to requests: what support needs when somebody says "403".
+    /// See [`explain`](crate::explain).
+    pub fn explainer(&self) -> Explainer
+    where
+        Sch: Describe,
+    {
+        let Shared { scheme, verifier, endpoints, require_https, .. } = &*self.shared;
+        let mut schemes = Vec::new();
+        scheme.describe_each(&mut |scheme| schemes.push(scheme.clone()));
+        Explainer::new(verifier.clone(), endpoints.clone(), schemes, *require_https)
     }
 
     /// Lets CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) through, without a principal.

@@ -11,19 +11,11 @@
 //! the caller's if it is left out; `restrictions` are written as [`restriction`](crate::restriction) says. `null` is the same as left out. Anything else in the object is refused: who owns a
 //! key and what it may do is never the client's to say (C11-01).
 
-use std::borrow::Cow;
-use std::error::Error as _;
-use std::fmt;
-use std::time::Duration;
-
-use axum::body::Body;
 use axum::extract::Request;
-use http::header::CONTENT_TYPE;
-use http_body_util::LengthLimitError;
-use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::caller::Caller;
+use super::members::{Members, string};
 use super::refusal::{self, Refusal};
 use super::time;
 use crate::clock::Timestamp;
@@ -32,39 +24,17 @@ use crate::key::{Environment, ProjectId};
 use crate::keyring::NewKey;
 use crate::record::KeyLevel;
 use crate::restriction::Restrictions;
-use crate::scheme::{JsonType, json_type};
 
-/// Five short strings fit many times.
-const MAX_BODY_LEN: usize = 16 * 1024;
-const READ_DEADLINE: Duration = Duration::from_secs(10);
+const NAMES: [&str; 6] = ["name", "level", "project_id", "environment", "expires_at", "restrictions"];
 
 /// What the caller asks for, within what it may ask for.
 pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Refusal> {
-    let mut types = request.headers().get_all(CONTENT_TYPE).iter().map(json_type);
-    if !matches!((types.next(), types.next()), (Some(JsonType::Utf8), None)) {
-        return Err(caller.refuse(AuthErrorKind::UnsupportedMediaType));
-    }
-    let body = collect(request.into_body()).await.map_err(|kind| caller.refuse(kind))?;
-    let fields = Fields::read(&body).map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))?;
+    let fields = Fields::read(caller, request).await?;
     let asked = Asked::of(&fields)?;
     asked.within(caller)
 }
 
-async fn collect(body: Body) -> Result<bytes::Bytes, AuthErrorKind> {
-    match tokio::time::timeout(READ_DEADLINE, axum::body::to_bytes(body, MAX_BODY_LEN)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_long(&error) => Err(AuthErrorKind::BodyTooLarge),
-        Ok(Err(_)) => Err(AuthErrorKind::MalformedBody),
-        Err(_) => Err(AuthErrorKind::BodyTimeout),
-    }
-}
-
-fn is_too_long(error: &axum::Error) -> bool {
-    error.source().is_some_and(|source| source.is::<LengthLimitError>())
-}
-
 /// The members of the object, as they stand there.
-#[derive(Default)]
 struct Fields {
     name: Option<String>,
     level: Option<String>,
@@ -77,56 +47,20 @@ struct Fields {
 }
 
 impl Fields {
-    /// One object, each member at most once; strings and `null` only, but for the restrictions. Of what serde says nothing is kept: it quotes
-    /// values.
-    fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
-        let mut deserializer = serde_json::Deserializer::from_slice(text);
-        // Not a derived struct, which would take an array of five strings, too.
-        let fields = deserializer.deserialize_map(Object)?;
-        deserializer.end()?;
-        Ok(fields)
-    }
-}
-
-struct Object;
-
-impl<'de> Visitor<'de> for Object {
-    type Value = Fields;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Fields, A::Error> {
-        let mut fields = Fields::default();
-        let mut seen = [false; 5];
-        let mut restrictions_seen = false;
-        while let Some(member) = members.next_key::<Cow<'_, str>>()? {
-            let (seen, field) = match (&*member, &mut seen) {
-                ("name", [seen, ..]) => (seen, &mut fields.name),
-                ("level", [_, seen, ..]) => (seen, &mut fields.level),
-                ("project_id", [_, _, seen, ..]) => (seen, &mut fields.project_id),
-                ("environment", [.., seen, _]) => (seen, &mut fields.environment),
-                ("expires_at", [.., seen]) => (seen, &mut fields.expires_at),
-                ("restrictions", _) => {
-                    if std::mem::replace(&mut restrictions_seen, true) {
-                        return Err(A::Error::custom("a member is said twice"));
-                    }
-                    fields.restrictions = members.next_value()?;
-                    continue;
-                }
-                _ => {
-                    members.next_value::<IgnoredAny>()?;
-                    fields.unknown = true;
-                    continue;
-                }
-            };
-            if std::mem::replace(seen, true) {
-                return Err(A::Error::custom("a member is said twice"));
-            }
-            *field = members.next_value()?;
-        }
-        Ok(fields)
+    /// Strings and `null` only, but for the restrictions.
+    async fn read(caller: &Caller, request: Request) -> Result<Self, Refusal> {
+        let Members { values, unknown } = Members::of(caller, request, &NAMES).await?;
+        let [name, level, project_id, environment, expires_at, restrictions] = values;
+        let string = |member| string(caller, member);
+        Ok(Self {
+            name: string(name)?,
+            level: string(level)?,
+            project_id: string(project_id)?,
+            environment: string(environment)?,
+            expires_at: string(expires_at)?,
+            restrictions,
+            unknown,
+        })
     }
 }
 
