@@ -136,10 +136,6 @@ impl Principal {
         self.key.limits.is_some().then_some(&self.key.family)
     }
 
-    pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
-        self.tally.clone()
-    }
-
     /// The restrictions of the key (R56). This request is within those that are enforced.
     #[must_use]
     pub fn restrictions(&self) -> &Restrictions {
@@ -161,14 +157,30 @@ impl Principal {
         AuthError::new(AuthErrorKind::Forbidden, self.scheme_info())
     }
 
-    /// The scheme, if it is on its way out: the answer says so.
-    pub(crate) fn deprecated_scheme(&self) -> Option<SchemeInfo> {
-        self.scheme.as_ref().filter(|scheme| scheme.deprecation().is_some()).cloned()
+    /// What the answer must say of the key and of the way it came, if anything.
+    pub(crate) fn notes(&self) -> Option<Box<Notes>> {
+        let replaced = self.key.replaced_at.zip(self.key.expires_at);
+        let deprecated = self.scheme.as_ref().is_some_and(|scheme| scheme.deprecation().is_some());
+        if replaced.is_none() && !deprecated && self.tally.is_none() {
+            return None;
+        }
+        let scheme = self.scheme.as_ref().filter(|_| deprecated).cloned();
+        Some(Box::new(Notes { scheme, replaced, tally: self.tally.clone() }))
     }
 
     pub(crate) fn scheme_info(&self) -> Option<&SchemeInfo> {
         self.scheme.as_ref()
     }
+}
+
+/// What an answer says of the key that it is for, whoever makes it.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    /// The scheme, if it is on its way out.
+    pub(crate) scheme: Option<SchemeInfo>,
+    /// Since when another key stands in the place of this one, and until when it works.
+    pub(crate) replaced: Option<(Timestamp, Timestamp)>,
+    pub(crate) tally: Option<Arc<Tally>>,
 }
 
 /// The layer's word that a request was let in without a principal, as at a public endpoint. Where neither this nor a

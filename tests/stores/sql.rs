@@ -92,10 +92,12 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
         "UPDATE keys SET environment = 'test', prefix = 'sk_test_' WHERE id = 'other'",
         "UPDATE keys SET created_at = 0 WHERE id = 'other'",
         "UPDATE keys SET family = 'revoked' WHERE id = 'other'",
-        "INSERT OR REPLACE INTO keys SELECT digest, id, owner, level, project, environment, name, prefix, last4, \
-         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked'",
-        "INSERT INTO keys SELECT digest, 'again', owner, level, project, environment, name, prefix, last4, \
-         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked' \
+        "INSERT OR REPLACE INTO keys SELECT digest, digested_by, id, owner, level, project, environment, name, prefix, last4, \
+         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by, replaced_at \
+         FROM keys WHERE id = 'revoked'",
+        "INSERT INTO keys SELECT digest, digested_by, 'again', owner, level, project, environment, name, prefix, last4, \
+         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by, replaced_at \
+         FROM keys WHERE id = 'revoked' \
          ON CONFLICT DO UPDATE SET revoked_at = NULL",
     ] {
         assert!(operator.execute(sql, []).is_err(), "{sql}");
@@ -112,8 +114,16 @@ async fn c9_16_what_a_key_was_replaced_by_is_fixed() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     insert(&store, "old", "u").await;
-    operator.execute("UPDATE keys SET replaced_by = 'new'", []).unwrap();
-    assert!(operator.execute("UPDATE keys SET replaced_by = NULL", []).is_err());
+    assert!(operator.execute("UPDATE keys SET replaced_by = 'new'", []).is_err());
+    operator.execute("UPDATE keys SET replaced_by = 'new', replaced_at = 5", []).unwrap();
+    for change in [
+        "replaced_by = NULL",
+        "replaced_by = NULL, replaced_at = NULL",
+        "replaced_at = 6",
+        "replaced_by = 'x'",
+    ] {
+        assert!(operator.execute(&format!("UPDATE keys SET {change}"), []).is_err(), "{change}");
+    }
 }
 
 #[tokio::test]
