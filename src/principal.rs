@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
-use crate::limit::Tally;
+use crate::limit::{Limits, Tally};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{RestrictionKind, Restrictions, Verdict};
 
@@ -130,10 +130,16 @@ impl Principal {
         self.tally.as_deref()
     }
 
-    /// The rotation family of a key with limits, which share one count; `None` for a key without.
+    /// The limits of the key.
+    #[must_use]
+    pub fn limits(&self) -> Option<&Limits> {
+        self.key.limits.as_ref()
+    }
+
+    /// The rotation family of the key, which shares one count.
     #[cfg(feature = "manage")]
-    pub(crate) fn limited_family(&self) -> Option<&KeyId> {
-        self.key.limits.is_some().then_some(&self.key.family)
+    pub(crate) fn family(&self) -> &KeyId {
+        &self.key.family
     }
 
     /// The restrictions of the key (R56). This request is within those that are enforced.

@@ -14,6 +14,7 @@ use axum::routing::any;
 use http::{Request, StatusCode};
 use serde_json::json;
 use tower_api_key::client_addr::PeerAddr;
+use tower_api_key::guard::RequireScope;
 use tower_api_key::keyring::{Grace, Keyring, NewKey};
 use tower_api_key::limit::{Limit, Limits, Throttle};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
@@ -86,7 +87,12 @@ impl Site {
                 .or(ApiKeyHeader::default())
                 .or(JsonBody::default());
         let answers_401 = any(async || StatusCode::UNAUTHORIZED);
-        let app = Router::new().route("/", any(echo)).route("/401", answers_401).layer(auth);
+        let app = Router::new()
+            .route("/", any(echo))
+            .route("/401", answers_401)
+            .route("/guarded", any(echo).layer(RequireScope("never:granted")))
+            .route("/forbidden", any(async |who: Principal| who.forbidden()))
+            .layer(auth);
         Self { name, app, clock, calls }
     }
 
@@ -301,6 +307,31 @@ async fn only_what_would_be_let_in_is_counted() {
         let answer = site.see(Place::Body, &limited, "u_full", HOME).await;
         assert_eq!(answer.verdict(), "401/invalid_user", "{at}");
         assert_tells_nothing(&answer, at);
+    }
+}
+
+/// A refusal behind a counted request was counted: a guard's or a handler's 403 tells so like every other answer.
+#[tokio::test]
+async fn who_was_counted_is_told_so_whatever_the_answer_is() {
+    let world = World::new().await;
+    for place in PLACES {
+        let limited = world.key("u_own", |key| key.limits = Some("burst=3/min".parse().unwrap())).await;
+        for (at, site) in Site::all(&world, as_it_is).into_iter().enumerate() {
+            for (path, left) in [("/guarded", 2), ("/forbidden", 1), ("/", 0)] {
+                let mut request = ask(place, &limited, "u_own", Some(HOME));
+                *request.uri_mut() = path.parse().unwrap();
+                let answer = send(&site.app, request).await;
+                let at = format!("{place:?} {at} {path}");
+                assert_eq!(answer.status, if path == "/" { 200 } else { 403 }, "{at}");
+                let expected = format!("\"burst\";r={left};t={}", (3 - left) * 20);
+                assert_eq!(answer.header("ratelimit"), [expected], "{at}");
+                assert_eq!(answer.header("ratelimit-policy").len(), 1, "{at}");
+                assert!(answer.header("retry-after").is_empty(), "{at}");
+            }
+            let mut request = ask(place, &limited, "u_own", Some(HOME));
+            *request.uri_mut() = "/guarded".parse().unwrap();
+            assert_eq!(send(&site.app, request).await.verdict(), "429/rate_limited");
+        }
     }
 }
 
