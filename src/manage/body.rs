@@ -54,17 +54,17 @@ impl Members {
         value.map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))
     }
 
-    /// `restrictions`, if they are there; `null` is none.
-    pub(super) fn restrictions(&mut self) -> Result<Option<Restrictions>, Refusal> {
+    /// `restrictions`, if they are there: `Some(None)` is `null`.
+    pub(super) fn restrictions(&mut self) -> Result<Option<Option<Restrictions>>, Refusal> {
         let Some(value) = self.take("restrictions") else { return Ok(None) };
         if value.get() == "null" {
-            return Ok(Some(Restrictions::none()));
+            return Ok(Some(None));
         }
-        let read = value.get().parse().map(Some);
+        let read = value.get().parse().map(|restrictions| Some(Some(restrictions)));
         read.map_err(|error| Refusal::unprocessable("invalid_restrictions", &error))
     }
 
-    /// `limits`, if they are there, as one text or several; `null` is none.
+    /// `limits`, if they are there, as one text or several: `Some(None)` is `null`.
     pub(super) fn limits(&mut self) -> Result<Option<Option<Limits>>, Refusal> {
         let Some(value) = self.take("limits") else { return Ok(None) };
         if value.get() == "null" {

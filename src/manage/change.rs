@@ -27,6 +27,7 @@ pub(super) async fn read(caller: &Caller, request: Request) -> Result<Amendment,
         amendment = amendment.name(name.ok_or(&refusal::INVALID_NAME)?);
     }
     if let Some(restrictions) = restrictions? {
+        let restrictions = restrictions.unwrap_or_default();
         if !caller.may_restrict_to(&restrictions) {
             return Err(caller.refuse(AuthErrorKind::Forbidden));
         }

@@ -59,15 +59,8 @@ pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Re
         None => None,
         Some(text) => Some(time::parse(text).ok_or(&refusal::INVALID_EXPIRES_AT)?),
     };
-    let asked = Asked {
-        name,
-        level,
-        environment,
-        expires_at,
-        restrictions: restrictions?,
-        limits: limits?.flatten(),
-    };
-    asked.within(caller)
+    let (restrictions, limits) = (restrictions?.flatten(), limits?.flatten());
+    Asked { name, level, environment, expires_at, restrictions, limits }.within(caller)
 }
 
 /// What the members mean.

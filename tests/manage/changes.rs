@@ -1,5 +1,7 @@
 //! Limits of new keys, and changes of keys that there are: names, restrictions, limits (R33, R34, R56, C11-01, C11-02).
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tower_api_key::keyring::{Grace, Keyring};
 use tower_api_key::{ApiKey, Timestamp};
@@ -198,9 +200,8 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
     let restrictions = observing.to_string().parse().unwrap();
     let restricted = world.key("u_own", |key| key.restrictions = restrictions).await;
     let slow = limited(&world, "100/h").await;
-    let next =
-        keyring.rotate(&record(&world, &slow).await.id, Grace::For(std::time::Duration::from_secs(600)));
-    let next = next.await.unwrap();
+    let id = record(&world, &slow).await.id;
+    let next = keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap();
     let (own_restricted, own_slow) = (path_of(&world, &restricted).await, path_of(&world, &slow).await);
     let plain = path_of(&world, &world.own).await;
     let (name, successor) = (json!({"name": "renamed"}), path_of(&world, next.key()).await);
@@ -235,7 +236,7 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
     for key in [&slow, next.key()] {
         assert_eq!(record(&world, key).await.limits, Some("100/h".parse().unwrap()));
     }
-    assert_eq!(record(&world, &restricted).await.restrictions.to_string(), observing.to_string());
+    assert_eq!(record(&world, &restricted).await.restrictions, observing.to_string().parse().unwrap());
     // What changes nothing of it may be said, and all else of its like.
     for (caller, path, body) in [
         (&restricted, &own_restricted, json!({"restrictions": observing, "name": "a"})),
@@ -259,9 +260,8 @@ async fn keys_of_one_family_with_other_limits_keep_what_was_spent() {
     let (world, app) = world().await;
     let keyring = Keyring::new(world.store.clone());
     let old = limited(&world, "3/h").await;
-    let next =
-        keyring.rotate(&record(&world, &old).await.id, Grace::For(std::time::Duration::from_secs(600)));
-    let next = next.await.unwrap();
+    let id = record(&world, &old).await.id;
+    let next = keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap();
     let path = path_of(&world, next.key()).await;
     assert_eq!(change(&app, &world.own, &path, &json!({"limits": "3/d"})).await.status, 200);
     let mut accepted = 0;

@@ -148,8 +148,8 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
 
 #[tokio::test]
 async fn c7_11_the_file_takes_no_digest_but_a_whole_one() {
-    const ROW: &str = "INSERT INTO keys VALUES (DIGEST, 'sha256', 'key', 'u', 'USER', NULL, 'live', '', '', '', '[]', '{}', '{}', NULL, 'key', 0, \
-                       NULL, NULL, NULL)";
+    const ROW: &str = "INSERT INTO keys VALUES (DIGEST, 'sha256', 'key', 'u', 'USER', NULL, 'live', '', '', '', '[]', '{}', '{}', 'none', 'key', 0, \
+                       NULL, NULL, NULL, NULL)";
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     for digest in ["zeroblob(31)", "zeroblob(33)", "x''", "NULL", "'text'", "hex(zeroblob(16))", "0"] {
@@ -235,7 +235,7 @@ async fn a_users_ended_keys_stop_nobody() {
         .execute_batch(&format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ENDED})
              INSERT INTO keys SELECT randomblob(32), 'sha256', 'key_' || i, 'u', 'USER', NULL, 'live', 'x', 'sk_live_', '', '[]', '{{}}', '{{}}',
-                 NULL, 'key_' || i, i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL FROM n"
+                 'none', 'key_' || i, i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL, NULL FROM n"
         ))
         .unwrap();
     let other = insert(&store, "other", "v").await;
