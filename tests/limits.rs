@@ -21,8 +21,8 @@ use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Accounts as _, Member, MemberRole, SqliteStore};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Credentials, Endpoint, Environment, KeyFormat, Principal,
-    Timestamp, Verifier,
+    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Environment, KeyFormat,
+    Principal, Timestamp, Verifier, manage,
 };
 
 use common::{Answer, Counted, World, echo, project, send, user};
@@ -158,6 +158,58 @@ async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
             assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
         }
     }
+}
+
+/// Guesses at `/validate` from one address, while somebody else works: how often the store was asked.
+async fn guess(world: &World, clock: impl Clock, guesses: u32, pace: impl Fn()) -> usize {
+    let (counted, calls) = world.counted();
+    let verifier = Verifier::new::<Counted>(counted).clock(clock).throttle("10/s".parse::<Limit>().unwrap());
+    let app = Router::new()
+        .route("/validate", manage::validate())
+        .layer(ApiKeyAuth::with_verifier(verifier, Bearer::default()));
+    let validate = async |key: &ApiKey, from: &str| {
+        let mut request = common::get("/validate", &[("authorization", &common::bearer(key))]);
+        request.extensions_mut().insert(PeerAddr(from.parse::<IpAddr>().unwrap()));
+        send(&app, request).await
+    };
+    let mut from_others = 0;
+    for round in 0..guesses {
+        let answer = validate(&fresh(), HOME).await;
+        match answer.status.as_u16() {
+            401 => assert_eq!(answer.json()["error"], "invalid_api_key"),
+            429 => assert_eq!(answer.header("retry-after"), ["1"]),
+            other => panic!("{other}"),
+        }
+        // No oracle: nothing but the scheme's words, and nothing of what is counted.
+        assert!(answer.json().get("data").is_none());
+        assert_tells_nothing(&answer, "validate");
+        if round % 1000 == 0 {
+            from_others += 2;
+            assert_eq!(validate(&world.own, AWAY).await.status, 200, "guess {round}");
+        }
+        pace();
+    }
+    calls.load(SeqCst) - from_others
+}
+
+#[tokio::test]
+async fn c15_08_validate_is_no_oracle_for_those_who_guess() {
+    let world = World::new().await;
+    let clock = ManualClock::new(START);
+    // Twenty seconds of a thousand guesses each.
+    let asked = guess(&world, clock.clone(), 20_000, || clock.advance(Duration::from_millis(1))).await;
+    assert!((200..=210).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+#[ignore = "a million requests: with --release --show-output it takes some ten seconds, and prints what it counted"]
+async fn c7_09_c15_08_a_million_guesses() {
+    let world = World::new().await;
+    let began = std::time::Instant::now();
+    let asked = guess(&world, tower_api_key::SystemClock, 1_000_000, || ()).await;
+    let took = began.elapsed();
+    println!("1,000,000 guesses in {took:.1?}: the store was asked {asked} times");
+    assert!(asked as f64 <= 10.0 + 10.0 * took.as_secs_f64() + 1.0, "{asked} in {took:?}");
 }
 
 /// Whatever the key is: if no good one, the answers are the same to the last byte.
