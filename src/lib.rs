@@ -77,6 +77,7 @@ pub mod limit;
 pub mod record;
 pub mod restriction;
 pub mod store;
+pub mod usage;
 pub mod verify;
 // -- who is it?
 pub mod guard;
@@ -108,7 +109,7 @@ pub mod promises {}
 pub mod migration {}
 
 pub use crate::access::{AccessClass, Role, Standing};
-pub use crate::audit::Actor;
+pub use crate::audit::{Actor, AuditEntry, KeyEvent};
 pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
@@ -126,6 +127,7 @@ pub use crate::store::SqliteStore;
 pub use crate::store::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
 };
+pub use crate::usage::{Through, Usage};
 pub use crate::verify::Verifier;
 
 /// README's code compiles.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::audit::AmendedPart;
 use crate::clock::Timestamp;
 use crate::key::{ApiKey, DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
@@ -258,6 +259,17 @@ impl Amendment {
     pub fn limits(mut self, limits: Option<Limits>) -> Self {
         self.limits = Some(limits);
         self
+    }
+
+    /// What it changes, for the trail of the key.
+    #[must_use]
+    pub fn parts(&self) -> Vec<AmendedPart> {
+        let parts = [
+            self.name.as_ref().map(|_| AmendedPart::Name),
+            self.restrictions.as_ref().map(|_| AmendedPart::Restrictions),
+            self.limits.as_ref().map(|_| AmendedPart::Limits),
+        ];
+        parts.into_iter().flatten().collect()
     }
 
     /// Has another name looked at, and put in the place of the one that was asked for.

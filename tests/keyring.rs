@@ -468,6 +468,8 @@ impl KeyLedger for Silent {
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::DigestMethod,
+        _: Timestamp,
+        _: Timestamp,
     ) -> Result<(), LedgerError> {
         std::future::pending().await
     }

@@ -322,6 +322,7 @@ impl KeyLedger for Trouble {
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::DigestMethod,
+        _: Timestamp,
     ) -> Result<(), LedgerError> {
         self.ask().await
     }

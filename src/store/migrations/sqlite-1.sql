@@ -76,6 +76,45 @@ BEGIN
     SELECT RAISE(ABORT, 'a key of that id or digest exists');
 END;
 
+-- What became of keys, and who did it: written by the transaction that makes the change.
+CREATE TABLE history (
+    number INTEGER NOT NULL PRIMARY KEY CHECK (number > 0),
+    key    TEXT NOT NULL CHECK (length(key) BETWEEN 1 AND 128 AND key NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    owner  TEXT NOT NULL CHECK (length(owner) BETWEEN 1 AND 128 AND owner NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    -- Any number: a broken clock must not stop a revocation.
+    at     INTEGER NOT NULL,
+    by     TEXT NOT NULL CHECK (length(by) BETWEEN 1 AND 256),
+    event  TEXT NOT NULL CHECK (length(event) BETWEEN 1 AND 256)
+) STRICT;
+
+CREATE INDEX history_of_key ON history (key, number);
+
+CREATE TRIGGER history_is_not_rewritten BEFORE UPDATE ON history
+BEGIN
+    SELECT RAISE(ABORT, 'what has happened stays as it was written');
+END;
+
+CREATE TRIGGER history_is_not_forgotten BEFORE DELETE ON history
+BEGIN
+    SELECT RAISE(ABORT, 'what has happened stays written');
+END;
+
+-- REPLACE would delete without asking the trigger above.
+CREATE TRIGGER history_is_not_overwritten BEFORE INSERT ON history
+WHEN EXISTS (SELECT 1 FROM history WHERE number = NEW.number)
+BEGIN
+    SELECT RAISE(ABORT, 'what has happened stays written');
+END;
+
+-- When keys were last used. Not a part of the keys, so that writing it late cannot bring anything of a key back.
+CREATE TABLE usage (
+    key     TEXT NOT NULL CHECK (length(key) BETWEEN 1 AND 128 AND key NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    through TEXT NOT NULL CHECK (length(through) BETWEEN 1 AND 256),
+    last    INTEGER NOT NULL,
+    count   INTEGER NOT NULL CHECK (count >= 0),
+    PRIMARY KEY (key, through)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE accounts (
     id        TEXT NOT NULL PRIMARY KEY CHECK (length(id) BETWEEN 1 AND 128 AND id NOT GLOB '*[^A-Za-z0-9._:@-]*'),
     suspended INTEGER NOT NULL CHECK (suspended IN (0, 1))

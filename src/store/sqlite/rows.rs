@@ -90,7 +90,7 @@ fn digest(row: &Row<'_>) -> Result<KeyDigest, StoreError> {
     .ok_or(StoreError::Corrupt("a digest is not 32 bytes"))
 }
 
-fn time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
     match row.get_ref(column) {
         Ok(ValueRef::Integer(micros)) => Ok(Some(Timestamp::from_micros(micros))),
         Ok(ValueRef::Null) => Ok(None),
