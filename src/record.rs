@@ -81,6 +81,8 @@ pub struct KeyRecord {
     pub revoked_at: Option<Timestamp>,
     /// The key that took its place. During a rotation's grace both work; a replaced key is not rotated again.
     pub replaced_by: Option<KeyId>,
+    /// When that was.
+    pub replaced_at: Option<Timestamp>,
 }
 
 impl KeyRecord {
@@ -106,6 +108,7 @@ impl KeyRecord {
             expires_at: None,
             revoked_at: None,
             replaced_by: None,
+            replaced_at: None,
         }
     }
 
@@ -130,6 +133,7 @@ impl KeyRecord {
             created_at: fresh.created_at,
             revoked_at: None,
             replaced_by: None,
+            replaced_at: None,
             ..self.clone()
         }
     }
@@ -139,6 +143,7 @@ impl KeyRecord {
     /// Ledgers call this inside the transaction that replaces a key.
     pub fn replace(&mut self, successor: &KeyId, now: Timestamp, ends_at: Timestamp) {
         self.replaced_by = Some(successor.clone());
+        self.replaced_at = Some(now);
         if ends_at <= now {
             self.revoked_at = Some(now);
         } else {
@@ -147,7 +152,7 @@ impl KeyRecord {
     }
 
     /// Whether the record agrees with itself: a prefix that names its environment, or none and then nothing of the
-    /// secret's end; times from 1970 on; not its own successor.
+    /// secret's end; times from 1970 on; a successor since some time or none, and not itself.
     ///
     /// Ledgers call this before they take a record, and stores that parse rows when they read one back: a record that
     /// contradicts itself has no meaning.
@@ -166,8 +171,12 @@ impl KeyRecord {
         if !shown || !self.last4.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err("the last characters of a key are not those of a checksum");
         }
-        if self.created_at.as_micros() < 0 || self.expires_at.is_some_and(|end| end.as_micros() < 0) {
+        let times = [Some(self.created_at), self.expires_at, self.replaced_at];
+        if times.into_iter().flatten().any(|time| time.as_micros() < 0) {
             return Err("a time of a key is before 1970");
+        }
+        if self.replaced_by.is_some() != self.replaced_at.is_some() {
+            return Err("a key is replaced by none, or at no time");
         }
         if self.replaced_by.as_ref() == Some(&self.id) {
             return Err("a key replaces itself");

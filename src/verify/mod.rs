@@ -368,7 +368,11 @@ impl Known {
             return Err(AuthErrorKind::UserMismatch.into());
         }
         let restrictions = &self.key.restrictions;
-        let verdict = if restrictions.is_none() { Verdict::default() } else { restrictions.judge(&facts()) };
+        let verdict = match credentials.scheme() {
+            _ if restrictions.is_none() => Verdict::default(),
+            Some(scheme) => restrictions.judge(&facts().scheme(scheme.name())),
+            None => restrictions.judge(&facts()),
+        };
         if !verdict.is_allowed() {
             return Err(Refusal {
                 kind: AuthErrorKind::Restricted,

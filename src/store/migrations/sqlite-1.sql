@@ -21,8 +21,10 @@ CREATE TABLE keys (
     metadata    TEXT NOT NULL CHECK (json_valid(metadata) AND json_type(metadata) = 'object'),
     -- Never NULL: restrictions that are lost must not leave a key without any.
     restrictions TEXT NOT NULL CHECK (json_valid(restrictions) AND json_type(restrictions) = 'object'),
-    limits      TEXT CHECK (length(limits) BETWEEN 3 AND 512 AND limits NOT GLOB '*[^A-Za-z0-9_/=,-]*'
-                            AND limits GLOB '*[0-9]/*'),
+    -- Nor this, for the same reason.
+    limits      TEXT NOT NULL CHECK (limits = 'none' OR (
+        length(limits) BETWEEN 3 AND 512 AND limits NOT GLOB '*[^A-Za-z0-9_/=,-]*' AND limits GLOB '*[0-9]/*'
+    )),
     -- The first of the keys that replaced each other: they are counted together.
     family      TEXT NOT NULL CHECK (length(family) BETWEEN 1 AND 128 AND family NOT GLOB '*[^A-Za-z0-9._:@-]*'),
     created_at  INTEGER NOT NULL CHECK (created_at >= 0),
@@ -34,6 +36,8 @@ CREATE TABLE keys (
         AND replaced_by NOT GLOB '*[^A-Za-z0-9._:@-]*'
         AND replaced_by <> id
     ),
+    replaced_at INTEGER CHECK (replaced_at >= 0),
+    CHECK ((replaced_by IS NULL) = (replaced_at IS NULL)),
     CHECK ((level = 'PROJECT') = (project IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
@@ -60,6 +64,7 @@ WHEN (NEW.digest IS NOT OLD.digest AND NEW.digested_by IS OLD.digested_by)
     OR NEW.created_at IS NOT OLD.created_at
     OR NEW.family IS NOT OLD.family
     OR (OLD.replaced_by IS NOT NULL AND NEW.replaced_by IS NOT OLD.replaced_by)
+    OR (OLD.replaced_at IS NOT NULL AND NEW.replaced_at IS NOT OLD.replaced_at)
 BEGIN
     SELECT RAISE(ABORT, 'what a key is was fixed when it was issued');
 END;

@@ -47,7 +47,7 @@ const TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 OR digest =
 const INSERT: &str = concat!(
     "INSERT INTO keys (",
     key_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
 );
 
 const COUNT_ACTIVE: &str = "
@@ -74,7 +74,8 @@ const REVOKE_ALL_OF: &str = "UPDATE keys SET revoked_at = ?2 WHERE owner = ?1 AN
 
 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1)";
 
-const REPLACE: &str = "UPDATE keys SET expires_at = ?2, revoked_at = ?3, replaced_by = ?4 WHERE id = ?1";
+const REPLACE: &str = "UPDATE keys SET expires_at = ?2, revoked_at = ?3, replaced_by = ?4, replaced_at = ?5
+    WHERE id = ?1";
 
 pub(super) fn find(connection: &Connection, digest: &KeyDigest) -> Result<Option<KeyRecord>, Failure> {
     let mut statement = connection.prepare_cached(FIND)?;
@@ -190,6 +191,7 @@ pub(super) fn replace(
         before.expires_at.map(Timestamp::as_micros),
         before.revoked_at.map(Timestamp::as_micros),
         before.replaced_by.as_ref().map(KeyId::as_str),
+        before.replaced_at.map(Timestamp::as_micros),
     ])?;
     add(transaction, &successor)?;
     for event in KeyEvent::of_replaced(&before) {
@@ -226,7 +228,7 @@ pub(super) fn amend(
         id.as_str(),
         key.name,
         key.restrictions.to_string(),
-        key.limits.as_ref().map(ToString::to_string),
+        rows::limits_text(key.limits.as_ref()),
     ])?;
     trail::write(transaction, now, &key, by, KeyEvent::Amended(amendment.parts()))
 }
@@ -305,9 +307,10 @@ fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
         key.revoked_at.map(Timestamp::as_micros),
         key.replaced_by.as_ref().map(KeyId::as_str),
         key.restrictions.to_string(),
-        key.limits.as_ref().map(ToString::to_string),
+        rows::limits_text(key.limits.as_ref()),
         key.family.as_str(),
         key.digested_by.to_string(),
+        key.replaced_at.map(Timestamp::as_micros),
     ])?;
     Ok(())
 }
