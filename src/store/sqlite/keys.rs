@@ -165,6 +165,19 @@ pub(super) fn insert(
     add(transaction, key)
 }
 
+/// In one transaction, in which those that are refused have changed nothing.
+pub(super) fn insert_all(
+    transaction: &Transaction<'_>,
+    keys: &[KeyRecord],
+    policy: KeyPolicy,
+) -> Result<Vec<Result<(), LedgerError>>, Failure> {
+    let one = |key| match insert(transaction, key, policy).map_err(Failure::into_ledger_error) {
+        Err(LedgerError::Store(error)) => Err(error.into()),
+        answer => Ok(answer),
+    };
+    keys.iter().map(one).collect()
+}
+
 pub(super) fn replace(
     transaction: &Transaction<'_>,
     old: &KeyId,

@@ -186,6 +186,16 @@ impl KeyLedger for SqliteStore {
         self.write(move |transaction| keys::insert(transaction, &key, policy)).await
     }
 
+    async fn insert_all(
+        &self,
+        new: Vec<KeyRecord>,
+        policy: KeyPolicy,
+        _: &Actor,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let inserted = self.write(move |transaction| keys::insert_all(transaction, &new, policy)).await;
+        inserted.map_err(|error| Failure::from(error).into_store_error())
+    }
+
     async fn replace(
         &self,
         old: &KeyId,
