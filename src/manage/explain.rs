@@ -21,8 +21,8 @@ use http::header::CACHE_CONTROL;
 use serde_json::json;
 
 use super::api_keys::{Params, known};
+use super::body::Members;
 use super::caller::Caller;
-use super::members::{Members, string};
 use super::refusal::{self, Refusal};
 use crate::error::AuthErrorKind;
 use crate::explain::{Explainer, Question};
@@ -92,42 +92,43 @@ async fn answer(
 }
 
 async fn asked(caller: &Caller, request: Request) -> Result<Question, Refusal> {
-    let Members { values, unknown } = Members::of(caller, request, &NAMES).await?;
-    if unknown {
-        return Err((&refusal::UNKNOWN_MEMBER).into());
+    let mut members = Members::read(caller, request).await?;
+    let mut texts = [const { None }; NAMES.len()];
+    for (place, name) in texts.iter_mut().zip(NAMES) {
+        *place = members.text(caller, name)?.flatten();
     }
-    let [method, route, path, scheme, project, user, address, referrer, origin, proto] =
-        values.map(|value| string(caller, value));
-    let method = match method? {
+    members.end(&refusal::UNKNOWN_MEMBER)?;
+    let [method, route, path, scheme, project, user, address, referrer, origin, proto] = texts;
+    let method = match method {
         None => Method::GET,
         Some(name) => Method::from_bytes(name.as_bytes()).map_err(|_| &refusal::INVALID_METHOD)?,
     };
     let mut question = Question::new(method);
-    question = match (route?, path?) {
+    question = match (route, path) {
         (None, None) => question,
         (Some(route), None) => question.route(route),
         (None, Some(path)) => question.path(path),
         (Some(_), Some(_)) => return Err((&refusal::ROUTE_OR_PATH).into()),
     };
-    if let Some(scheme) = scheme? {
+    if let Some(scheme) = scheme {
         question = question.scheme(scheme);
     }
-    if let Some(project) = project? {
+    if let Some(project) = project {
         question = question.project(project);
     }
-    if let Some(user) = user? {
+    if let Some(user) = user {
         question = question.user(user);
     }
-    if let Some(address) = address? {
+    if let Some(address) = address {
         question = question.address(address.parse::<IpAddr>().map_err(|_| &refusal::INVALID_ADDRESS)?);
     }
-    if let Some(referrer) = referrer? {
+    if let Some(referrer) = referrer {
         question = question.referrer(referrer);
     }
-    if let Some(origin) = origin? {
+    if let Some(origin) = origin {
         question = question.origin(origin);
     }
-    match proto?.as_deref() {
+    match proto.as_deref() {
         None | Some("https") => Ok(question),
         Some("http") => Ok(question.in_clear()),
         Some(_) => Err((&refusal::INVALID_PROTO).into()),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::details::Scene;
 use super::explanation::{Explanation, Finding, Outcome};
-use super::questions::{Candidate, Judge, Known};
+use super::lookup::Found;
+use super::questions::{Judge, Known};
 use super::refusal::Refusal;
 use super::{Check, Verifier};
 use crate::access::Standing;
@@ -38,6 +39,8 @@ impl Verifier {
         // Where it stops is in the notes.
         let _ = self.walk(&mut notes, key, claims, endpoint, facts).await;
         self.brake_if_failed(&mut notes, facts);
+        let facts = claims.scheme().map_or(*facts, |scheme| facts.scheme(scheme.name()));
+        let facts = &facts;
         let scene = Scene {
             verifier: self,
             key: notes.key.as_deref().unwrap_or(key),
@@ -71,9 +74,10 @@ impl Verifier {
     ) -> Result<(), Stopped> {
         let facts = || *facts;
         let ours = self.format.prefix(key.environment) == key.prefix;
-        let candidate = Candidate { digest: key.digest, environment: ours.then_some(key.environment) };
-        self.offline(notes, claims, candidate.environment, true)?;
-        let found = match self.keys.warm(&candidate.digest) {
+        let environment = ours.then_some(key.environment);
+        self.offline(notes, claims, environment, true)?;
+        // The text would lead to this one of its digests, if the ring has it at all.
+        let found = match self.keys.warm(&key.digest) {
             Some(found) => {
                 notes.warm = true;
                 notes.hear::<Refusal>(Check::Throttle, Ok(()))?;
@@ -81,14 +85,17 @@ impl Verifier {
             }
             None => {
                 notes.hear(Check::Throttle, self.brake(&facts))?;
-                self.in_time(self.keys.find(&candidate.digest)).await
+                self.ask(&key.digest).await
             }
         };
         let found = match found {
             Ok(found) => found,
             Err(refusal) => return notes.need(Check::Known, Err(refusal)),
         };
-        let known = self.known(notes, found, &candidate, claims)?;
+        let is_it = |found: &Arc<KeyRecord>| {
+            found.digest.matches(&key.digest) && self.digests.knows(found.digested_by.kind())
+        };
+        let known = self.known(notes, found.filter(is_it).map(Found::by_newest), environment, claims)?;
         notes.key = Some(Arc::clone(&known.key));
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {

@@ -21,9 +21,13 @@ mod check;
 mod details;
 mod explain;
 mod explanation;
+mod lookup;
 mod often;
 mod questions;
 mod refusal;
+mod renew;
+#[cfg(feature = "slow-hashes")]
+mod slow;
 
 use std::fmt;
 use std::future::Future;
@@ -35,15 +39,16 @@ pub use self::explanation::{Explanation, Finding, Outcome};
 
 use self::questions::Strict;
 use self::refusal::Refusal;
+use self::renew::Renewer;
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::error::{AuthError, ConfigError};
-use crate::key::{Environment, KeyFormat, KeyId};
+use crate::key::{DigestRing, Environment, KeyFormat, KeyId};
 use crate::limit::{Limiter, Throttle};
 use crate::principal::Principal;
 use crate::restriction::Facts;
-use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore, StoreError, in_time};
+use crate::store::{DEFAULT_DEADLINE, Directory, KeyLedger, KeyStore, StoreError, in_time};
 
 /// How many keys with limits are remembered, unless told otherwise.
 const LIMITED_KEYS: usize = 65_536;
@@ -69,6 +74,8 @@ pub struct Verifier {
     keys: Arc<dyn KeyStore>,
     directory: Arc<dyn Directory>,
     format: KeyFormat,
+    digests: DigestRing,
+    renewer: Option<Renewer>,
     accept_foreign_keys: bool,
     environment: Option<Environment>,
     clock: Arc<dyn Clock>,
@@ -86,6 +93,8 @@ impl Verifier {
             keys: Arc::clone(&store) as Arc<dyn KeyStore>,
             directory: store,
             format: KeyFormat::default(),
+            digests: DigestRing::default(),
+            renewer: None,
             accept_foreign_keys: false,
             environment: None,
             clock: Arc::new(SystemClock),
@@ -110,6 +119,26 @@ impl Verifier {
     #[must_use]
     pub fn accept_foreign_keys(mut self) -> Self {
         self.accept_foreign_keys = true;
+        self
+    }
+
+    /// The digests that keys are looked up by; the default is SHA-256. More are for [peppers](crate::Pepper), and for keys that
+    /// were [imported](crate::importing).
+    #[must_use]
+    pub fn digests(mut self, ring: DigestRing) -> Self {
+        self.digests = ring;
+        self
+    }
+
+    /// Gives keys that are found by an older digest of the [ring](Self::digests) the newest one, when a request with them was
+    /// accepted. The default is that they keep what they have.
+    ///
+    /// It is done in the background, in the tokio runtime that the request is in, for a few keys at a time: no request waits
+    /// for it or fails by it, and what has failed is tried again at the key's next use. The ledger must be that of the
+    /// store.
+    #[must_use]
+    pub fn renew_digests(mut self, ledger: impl KeyLedger) -> Self {
+        self.renewer = Some(Renewer::new(ledger));
         self
     }
 
@@ -219,15 +248,17 @@ impl Verifier {
     ) -> Result<Principal, AuthError> {
         let refuse = |error| self.refuse(error, credentials);
         let candidate = self.candidate(credentials).map_err(refuse)?;
-        let (found, asked) = match self.keys.warm(&candidate.digest) {
-            Some(found) => (found, false),
-            None => {
+        let (found, asked) = match self.at_hand(&candidate) {
+            Ok(None) => {
                 self.brake(&facts).map_err(refuse)?;
-                (self.in_time(self.keys.find(&candidate.digest)).await.map_err(refuse)?, true)
+                (self.find(&candidate).await, true)
             }
+            at_hand => (at_hand.map(Option::flatten), false),
         };
         let failed = |refusal| refuse(self.failed(refusal, &facts, asked));
-        let known = self.known(&mut Strict, found, &candidate, credentials.claims()).map_err(failed)?;
+        let known = found
+            .and_then(|found| self.known(&mut Strict, found, candidate.environment, credentials.claims()));
+        let known = known.map_err(failed)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
@@ -255,9 +286,10 @@ impl Verifier {
         facts: impl Fn() -> Facts<'f>,
     ) -> Result<Option<Principal>, Refusal> {
         let candidate = self.candidate(credentials)?;
-        let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
+        let Some(found) = self.at_hand(&candidate)? else { return Ok(None) };
         let failed = |refusal| self.failed(refusal, &facts, false);
-        let known = self.known(&mut Strict, found, &candidate, credentials.claims()).map_err(failed)?;
+        let known = self.known(&mut Strict, found, candidate.environment, credentials.claims());
+        let known = known.map_err(failed)?;
         let (owner, project) = known.asks_about();
         let Some(standing) = self.directory.warm(owner, project) else { return Ok(None) };
         known.may(self, standing, credentials.claims(), endpoint, &facts).map(Some).map_err(failed)
@@ -284,6 +316,7 @@ impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
             .field("format", &self.format)
+            .field("digests", &self.digests)
             .field("accept_foreign_keys", &self.accept_foreign_keys)
             .field("store_deadline", &self.store_deadline)
             .field("throttle", &self.throttle)

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::lookup::Found;
 use super::refusal::Refusal;
+use super::renew::Outdated;
 use super::{Check, Verifier};
 use crate::access::{AccessClass, Role, Standing};
 use crate::credentials::{Claim, Claims, Credentials};
@@ -51,7 +53,9 @@ fn refuse_if(wrong: bool, kind: AuthErrorKind) -> Result<(), AuthErrorKind> {
 }
 
 /// A text that may be a key: what is left to ask the store.
-pub(super) struct Candidate {
+pub(super) struct Candidate<'c> {
+    pub(super) text: &'c str,
+    /// The newest that it has.
     pub(super) digest: KeyDigest,
     /// What the text says; `None` for keys of a foreign shape, which say nothing.
     pub(super) environment: Option<Environment>,
@@ -62,16 +66,17 @@ pub(super) struct Known {
     pub(super) key: Arc<KeyRecord>,
     /// The project that the request is about. What is wrong with it is said later, after the owner was looked at.
     project: Result<Option<ProjectId>, AuthErrorKind>,
+    outdated: Option<Box<Outdated>>,
 }
 
 impl Verifier {
     /// Questions 1: asks no store.
-    pub(super) fn candidate(&self, credentials: &Credentials<'_>) -> Result<Candidate, Refusal> {
+    pub(super) fn candidate<'c>(&self, credentials: &'c Credentials<'_>) -> Result<Candidate<'c>, Refusal> {
         let text = credentials.key();
         let environment = self.format.environment_of(text);
         let len_fits = (1..=MAX_KEY_LEN).contains(&text.len());
         self.offline(&mut Strict, credentials.claims(), environment, len_fits)?;
-        Ok(Candidate { digest: KeyDigest::of(text), environment })
+        Ok(Candidate { text, digest: self.digests.newest().digest(text), environment })
     }
 
     /// Questions 1, about a text that says this.
@@ -84,7 +89,7 @@ impl Verifier {
         len_fits: bool,
     ) -> Result<(), J::Stop> {
         let over = claims.scheme().is_some_and(|scheme| self.is_over(scheme));
-        judge.hear(Check::Scheme, refuse_if(over, AuthErrorKind::SchemeEnded))?;
+        judge.hear(Check::Sunset, refuse_if(over, AuthErrorKind::SchemeEnded))?;
         let foreign = self.accept_foreign_keys && len_fits;
         judge.hear(Check::Shape, refuse_if(environment.is_none() && !foreign, AuthErrorKind::MalformedKey))
     }
@@ -94,18 +99,23 @@ impl Verifier {
     pub(super) fn known<J: Judge>(
         &self,
         judge: &mut J,
-        found: Option<Arc<KeyRecord>>,
-        candidate: &Candidate,
+        found: Option<Found>,
+        environment: Option<Environment>,
         claims: &Claims<'_>,
     ) -> Result<Known, J::Stop> {
-        let key = judge.need(Check::Known, found_it(found, candidate))?;
+        let Found { key, outdated } = judge.need(Check::Known, consistent(found, environment))?;
+        self.in_force(judge, &key)?;
+        let project = selected_project(&key.level, claims.selected_project());
+        Ok(Known { key, project, outdated })
+    }
+
+    #[inline(always)]
+    pub(super) fn in_force<J: Judge>(&self, judge: &mut J, key: &KeyRecord) -> Result<(), J::Stop> {
         judge.hear(Check::Revocation, refuse_if(key.revoked_at.is_some(), AuthErrorKind::RevokedKey))?;
         let expired = key.expires_at.is_some_and(|end| self.clock.now() >= end);
         judge.hear(Check::Expiry, refuse_if(expired, AuthErrorKind::ExpiredKey))?;
         let other = self.environment.is_some_and(|environment| environment != key.environment);
-        judge.hear(Check::Environment, refuse_if(other, AuthErrorKind::WrongEnvironment))?;
-        let project = selected_project(&key.level, claims.selected_project());
-        Ok(Known { key, project })
+        judge.hear(Check::Environment, refuse_if(other, AuthErrorKind::WrongEnvironment))
     }
 
     /// Whether a scheme's sunset is over.
@@ -114,14 +124,14 @@ impl Verifier {
     }
 }
 
-fn found_it(found: Option<Arc<KeyRecord>>, candidate: &Candidate) -> Result<Arc<KeyRecord>, Refusal> {
-    // The store compared the digests; this is the second line, for stores whose comparison is not exact.
-    let key = found.filter(|key| key.digest.matches(&candidate.digest)).ok_or(AuthErrorKind::UnknownKey)?;
+#[inline(always)]
+fn consistent(found: Option<Found>, environment: Option<Environment>) -> Result<Found, Refusal> {
+    let found = found.ok_or(AuthErrorKind::UnknownKey)?;
     // The text's environment is part of the digest, so they can differ only if the record was tampered with.
-    if candidate.environment.is_some_and(|environment| environment != key.environment) {
+    if environment.is_some_and(|environment| environment != found.key.environment) {
         return Err(StoreError::Corrupt("the environment of a key differs from its text").into());
     }
-    Ok(key)
+    Ok(found)
 }
 
 fn selected_project(level: &KeyLevel, claim: &Claim<'_>) -> Result<Option<ProjectId>, AuthErrorKind> {
@@ -154,6 +164,9 @@ impl Known {
             None => None,
             Some(limits) => Some(verifier.count(&self.key.family, limits)?),
         };
+        if let Some(outdated) = self.outdated {
+            verifier.renew(&self.key, *outdated);
+        }
         let scheme = claims.scheme().cloned();
         Ok(Principal::verified(self.key, self.project?, role, verdict, scheme).counted(tally))
     }
@@ -182,7 +195,11 @@ impl Known {
         };
         judge.hear(Check::User, refuse_if(!is_owner, AuthErrorKind::UserMismatch))?;
         let restrictions = &self.key.restrictions;
-        let verdict = if restrictions.is_none() { Verdict::default() } else { restrictions.judge(&facts()) };
+        let verdict = match claims.scheme() {
+            _ if restrictions.is_none() => Verdict::default(),
+            Some(scheme) => restrictions.judge(&facts().scheme(scheme.name())),
+            None => restrictions.judge(&facts()),
+        };
         for kind in RestrictionKind::ALL {
             let answer = if verdict.refuses(kind) { Err(verdict) } else { Ok(()) };
             judge.hear(Check::Restriction(kind), answer)?;
