@@ -469,7 +469,6 @@ impl KeyLedger for Silent {
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::DigestMethod,
         _: Timestamp,
-        _: Timestamp,
     ) -> Result<(), LedgerError> {
         std::future::pending().await
     }
