@@ -72,7 +72,7 @@ impl Report {
             return Some(Ending::Wait(safe_at));
         }
         let seen = self.keys.iter().filter_map(KeyUse::last).map(|usage| usage.last).max();
-        let lately = |seen: Timestamp| seen >= quiet_since && seen.saturating_add(quiet + LAG) >= self.at;
+        let lately = |seen: Timestamp| seen > quiet_since && seen.saturating_add(quiet + LAG) >= self.at;
         Some(if seen.is_some_and(lately) { Ending::Safe } else { Ending::Unknown })
     }
 }
