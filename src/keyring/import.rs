@@ -198,7 +198,7 @@ impl Keyring {
     }
 
     fn may(&self, key: &Ready, holders: &HashMap<Holder, bool>) -> bool {
-        holders.get(&key.holder()).copied().unwrap_or(!self.works(key))
+        !self.works(key) || holders.get(&key.holder()).is_some_and(|may| *may)
     }
 
     fn works(&self, key: &Ready) -> bool {

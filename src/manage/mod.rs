@@ -27,7 +27,7 @@
 //!
 //! | | project level | READONLY | others |
 //! |---|---|---|---|
-//! | list | 403 | keys of its user and environment | the same |
+//! | list, and see how keys are used | 403 | keys of its user and environment | the same |
 //! | create, change, rotate, revoke, explain | 403 | 403 | within the caller's rights |
 //!
 //! - The owner of a new key is the caller's user, and its environment the caller's: another one is a 403.
@@ -95,10 +95,13 @@ pub use self::validate::validate;
 pub fn declare(endpoints: Endpoints, at: &str) -> Endpoints {
     let at = at.trim_end_matches('/');
     let one = format!("{at}/{{id}}");
-    let (rotate, explain) = (format!("{one}/rotate"), format!("{one}/explain"));
+    let (rotate, usage) = (format!("{one}/rotate"), format!("{one}/usage"));
+    let explain = format!("{one}/explain");
     endpoints
         .read(Method::GET, at)
         .project_optional(Method::GET, at)
+        .read(Method::GET, &*usage)
+        .project_optional(Method::GET, &*usage)
         .manage(Method::POST, at)
         .project_optional(Method::POST, at)
         .manage(Method::DELETE, &*one)

@@ -35,6 +35,7 @@ impl Verifier {
         endpoint: Endpoint,
         facts: &Facts<'_>,
     ) -> Explanation {
+        let facts = &claims.scheme().map_or(*facts, |scheme| facts.scheme(scheme.name()));
         let mut notes = Notes::default();
         // Where it stops is in the notes.
         let _ = self.walk(&mut notes, key, claims, endpoint, facts).await;

@@ -288,8 +288,8 @@ impl Verifier {
         let candidate = self.candidate(credentials)?;
         let Some(found) = self.at_hand(&candidate)? else { return Ok(None) };
         let failed = |refusal| self.failed(refusal, &facts, false);
-        let known = self.known(&mut Strict, found, candidate.environment, credentials.claims());
-        let known = known.map_err(failed)?;
+        let known =
+            self.known(&mut Strict, found, candidate.environment, credentials.claims()).map_err(failed)?;
         let (owner, project) = known.asks_about();
         let Some(standing) = self.directory.warm(owner, project) else { return Ok(None) };
         known.may(self, standing, credentials.claims(), endpoint, &facts).map(Some).map_err(failed)

@@ -89,7 +89,7 @@ impl Verifier {
         len_fits: bool,
     ) -> Result<(), J::Stop> {
         let over = claims.scheme().is_some_and(|scheme| self.is_over(scheme));
-        judge.hear(Check::Sunset, refuse_if(over, AuthErrorKind::SchemeEnded))?;
+        judge.hear(Check::Scheme, refuse_if(over, AuthErrorKind::SchemeEnded))?;
         let foreign = self.accept_foreign_keys && len_fits;
         judge.hear(Check::Shape, refuse_if(environment.is_none() && !foreign, AuthErrorKind::MalformedKey))
     }
@@ -100,10 +100,10 @@ impl Verifier {
         &self,
         judge: &mut J,
         found: Option<Found>,
-        environment: Option<Environment>,
+        said: Option<Environment>,
         claims: &Claims<'_>,
     ) -> Result<Known, J::Stop> {
-        let Found { key, outdated } = judge.need(Check::Known, consistent(found, environment))?;
+        let Found { key, outdated } = judge.need(Check::Known, as_it_says(found, said))?;
         self.in_force(judge, &key)?;
         let project = selected_project(&key.level, claims.selected_project());
         Ok(Known { key, project, outdated })
@@ -124,11 +124,11 @@ impl Verifier {
     }
 }
 
-#[inline(always)]
-fn consistent(found: Option<Found>, environment: Option<Environment>) -> Result<Found, Refusal> {
+/// The key, if it is of the environment that its text `said`.
+fn as_it_says(found: Option<Found>, said: Option<Environment>) -> Result<Found, Refusal> {
     let found = found.ok_or(AuthErrorKind::UnknownKey)?;
     // The text's environment is part of the digest, so they can differ only if the record was tampered with.
-    if environment.is_some_and(|environment| environment != found.key.environment) {
+    if said.is_some_and(|environment| environment != found.key.environment) {
         return Err(StoreError::Corrupt("the environment of a key differs from its text").into());
     }
     Ok(found)
@@ -164,11 +164,12 @@ impl Known {
             None => None,
             Some(limits) => Some(verifier.count(&self.key.family, limits)?),
         };
+        let project = self.project?;
         if let Some(outdated) = self.outdated {
             verifier.renew(&self.key, *outdated);
         }
         let scheme = claims.scheme().cloned();
-        Ok(Principal::verified(self.key, self.project?, role, verdict, scheme).counted(tally))
+        Ok(Principal::verified(self.key, project, role, verdict, scheme).counted(tally))
     }
 
     /// Questions 4, as far as the owner goes, to 8.
