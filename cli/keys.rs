@@ -131,7 +131,7 @@ pub(crate) async fn rotate(store: &Opened, out: &Out, id: &str, grace: Option<&s
             Grace::For(span(text).ok_or_else(|| Failure::usage("--grace is a span such as 12h or 7d"))?)
         }
     };
-    let id = key_id(id)?;
+    let id = store.id(id)?;
     let issued = store.keyring.rotate(&id, grace).await?;
     let now_what = if grace == Grace::None { "has ended" } else { "works until its grace is over" };
     let new = &issued.record().id;
@@ -142,29 +142,31 @@ pub(crate) async fn rotate(store: &Opened, out: &Out, id: &str, grace: Option<&s
 }
 
 pub(crate) async fn revoke(store: &Opened, out: &Out, ids: &[String]) -> Result<(), Failure> {
-    let ids: Vec<KeyId> = ids.iter().map(|id| key_id(id)).collect::<Result<_, _>>()?;
+    let ids: Vec<KeyId> = ids.iter().map(|id| store.id(id)).collect::<Result<_, _>>()?;
     let (mut revoked, mut unknown) = (Vec::new(), Vec::new());
     // As many as can be: whoever revokes several is in a hurry.
-    for id in ids {
-        match store.keyring.revoke(&id).await {
+    for (index, id) in ids.iter().enumerate() {
+        match store.keyring.revoke(id).await {
             Ok(()) => {
                 out.done(format_args!("revoked {id}"));
-                revoked.push(id.to_string());
+                revoked.push(id.as_str());
             }
-            Err(KeyringError::NotFound) => unknown.push(id.to_string()),
+            // By its place: it may be the secret of a foreign key.
+            Err(KeyringError::NotFound) => unknown.push(index + 1),
             Err(error) => return Err(error.into()),
         }
     }
     out.answer(&json!({"revoked": revoked, "not_found": unknown}), String::new)?;
-    if unknown.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::refused(format!("there is no key {}: the others are revoked", unknown.join(", "))))
-    }
+    let Some(first) = unknown.first() else { return Ok(()) };
+    Err(Failure::refused(format!(
+        "{} of the {} keys are not there, the first as number {first}: `tower-api-key list --owner USER --all` shows ids",
+        unknown.len(),
+        ids.len()
+    )))
 }
 
 pub(crate) async fn amend(store: &Opened, out: &Out, change: args::Amend) -> Result<(), Failure> {
-    let id = key_id(&change.id)?;
+    let id = store.id(&change.id)?;
     let mut amendment = Amendment::new();
     if change.name.is_none() && change.restrictions.is_none() && change.limits.is_none() && !change.no_limits
     {
@@ -189,13 +191,7 @@ pub(crate) async fn amend(store: &Opened, out: &Out, change: args::Amend) -> Res
 }
 
 pub(crate) async fn found(store: &Opened, id: &str) -> Result<KeyRecord, Failure> {
-    Ok(store.keyring.get(&key_id(id)?).await?.ok_or(KeyringError::NotFound)?)
-}
-
-/// What is no id may be a secret that was pasted in its place: it is not repeated.
-fn key_id(id: &str) -> Result<KeyId, Failure> {
-    KeyId::new(id)
-        .map_err(|_| Failure::usage("this is no key's id: `tower-api-key list --owner USER` shows ids"))
+    Ok(store.keyring.get(&store.id(id)?).await?.ok_or(KeyringError::NotFound)?)
 }
 
 pub(crate) fn user(id: &str) -> Result<UserId, Failure> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tower_api_key::store::{Accounts, Directory, KeyLedger, KeyStore};
-use tower_api_key::{Actor, DigestRing, KeyFormat, Keyring, Pepper, SqliteStore, Verifier};
+use tower_api_key::{Actor, DigestRing, KeyFormat, KeyId, Keyring, Pepper, SqliteStore, Verifier};
 
 use crate::Failure;
 use crate::args::{self, Accepted};
@@ -16,6 +16,7 @@ pub(crate) struct Opened {
     pub(crate) ledger: Arc<dyn KeyLedger>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) verifier: Verifier,
+    format: KeyFormat,
 }
 
 impl Opened {
@@ -34,6 +35,17 @@ impl Opened {
         Self::of(SqliteStore::open(database).await?, args)
     }
 
+    /// The id of a key. What is none may be a secret that was pasted in its place: it is not repeated.
+    pub(crate) fn id(&self, text: &str) -> Result<KeyId, Failure> {
+        if self.format.environment_of(text).is_some() {
+            return Err(Failure::usage(
+                "this is the secret of a key, and not its id. It stands in the shell's history now: rotate the key",
+            ));
+        }
+        KeyId::new(text)
+            .map_err(|_| Failure::usage("this is no key's id: `tower-api-key list --owner USER` shows ids"))
+    }
+
     fn of<S>(store: S, args: &args::Store) -> Result<Self, Failure>
     where
         S: KeyStore + Directory + KeyLedger + Accounts + Clone,
@@ -46,7 +58,11 @@ impl Opened {
                 .digests(ring.clone())
                 .acting_as(Actor::Operator),
             // Imported keys are found whatever their shape; whether the service finds them is its own setting.
-            verifier: Verifier::new(store.clone()).key_format(format).digests(ring).accept_foreign_keys(),
+            verifier: Verifier::new(store.clone())
+                .key_format(format.clone())
+                .digests(ring)
+                .accept_foreign_keys(),
+            format,
             ledger: Arc::new(store.clone()),
             accounts: Arc::new(store),
         })
