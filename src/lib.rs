@@ -85,6 +85,7 @@ pub mod guard;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
+pub mod explain;
 pub mod render;
 mod stamps;
 // -- keys are made, replaced and ended
