@@ -21,7 +21,7 @@
 //! ```text
 //! key_7Zq of alice: refused by ip with 403 restricted: API key doesn't have permission for this resource
 //!   ok    https        the layer does not demand it
-//!   ok    scheme       bearer is in use
+//!   ok    sunset       bearer is in use
 //!   ...
 //!   NO    ip           it is 192.0.2.7, allowed: 10.0.0.0/8
 //!   ok    referrer     it is not restricted

@@ -28,6 +28,9 @@ use crate::error::AuthErrorKind;
 use crate::explain::{Explainer, Question};
 use crate::keyring::Keyring;
 
+const NAMES: [&str; 10] =
+    ["method", "route", "path", "scheme", "project_id", "user_id", "address", "referrer", "origin", "proto"];
+
 /// Explains what the layer answers to a request with a key: merge it into [`api_keys`](super::api_keys).
 ///
 /// `POST /{id}/explain` with a description of the request answers 200 with every check, its outcome and what it saw, in
@@ -90,11 +93,12 @@ async fn answer(
 
 async fn asked(caller: &Caller, request: Request) -> Result<Question, Refusal> {
     let mut members = Members::read(caller, request).await?;
-    let mut text = |name| members.text(caller, name).map(Option::flatten);
-    let (method, route, path, proto) = (text("method")?, text("route")?, text("path")?, text("proto")?);
-    let (scheme, project, user) = (text("scheme")?, text("project_id")?, text("user_id")?);
-    let (address, referrer, origin) = (text("address")?, text("referrer")?, text("origin")?);
+    let mut texts = [const { None }; NAMES.len()];
+    for (place, name) in texts.iter_mut().zip(NAMES) {
+        *place = members.text(caller, name)?.flatten();
+    }
     members.end(&refusal::UNKNOWN_MEMBER)?;
+    let [method, route, path, scheme, project, user, address, referrer, origin, proto] = texts;
     let method = match method {
         None => Method::GET,
         Some(name) => Method::from_bytes(name.as_bytes()).map_err(|_| &refusal::INVALID_METHOD)?,

@@ -86,7 +86,8 @@ pub use self::explain::explain;
 pub use self::projects::projects;
 pub use self::validate::validate;
 
-/// Declares the routes of [`api_keys`] and [`explain`], which are nested at `at`: listing reads, the others manage, none needs a project.
+/// Declares the routes of [`api_keys`] and [`explain`], which are nested at `at`: listing reads, the others manage, none
+/// needs a project.
 ///
 /// Declare the routes of [`validate`] and [`projects`] by
 /// [`project_optional(Method::GET, ..)`](Endpoints::project_optional).
@@ -94,8 +95,8 @@ pub use self::validate::validate;
 pub fn declare(endpoints: Endpoints, at: &str) -> Endpoints {
     let at = at.trim_end_matches('/');
     let one = format!("{at}/{{id}}");
-    let (rotate, usage, explain) =
-        (format!("{one}/rotate"), format!("{one}/usage"), format!("{one}/explain"));
+    let (rotate, usage) = (format!("{one}/rotate"), format!("{one}/usage"));
+    let explain = format!("{one}/explain");
     endpoints
         .read(Method::GET, at)
         .project_optional(Method::GET, at)

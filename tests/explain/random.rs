@@ -102,7 +102,9 @@ impl Directory for Stub {
     }
 }
 
-const RESTRICTIONS: [&str; 9] = [
+const RESTRICTIONS: [&str; 11] = [
+    r#"{"schemes":{"allow":["s"]}}"#,
+    r#"{"ip":{"mode":"observe","allow":[]},"schemes":{"mode":"observe","allow":["bearer"]}}"#,
     r#"{"ip":{"allow":["192.0.2.0/24"]}}"#,
     r#"{"ip":{"mode":"observe","allow":["192.0.2.0/24"]}}"#,
     r#"{"ip":{"allow":[]}}"#,
@@ -259,7 +261,7 @@ async fn both(dice: &mut Dice, case: &Case) -> (Explanation, Result<Principal, A
 async fn a8_the_first_check_that_refuses_is_the_answer() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let (mut decided, mut kinds, mut accepted, mut later) = (BTreeSet::new(), BTreeSet::new(), 0, 0);
-    for round in 0..10_000 {
+    for round in 0..6_000 {
         let case = case(&mut dice);
         let (explanation, answer) = both(&mut dice, &case).await;
         let shown = format!("round {round}\n{explanation}{answer:?}");
@@ -305,5 +307,5 @@ async fn a8_the_first_check_that_refuses_is_the_answer() {
         Check::ALL.iter().map(|check| check.as_str()).filter(|name| *name != "https").collect();
     assert_eq!(decided, all);
     assert_eq!(kinds.len(), 17, "{kinds:?}");
-    assert!(accepted > 500 && later > 500, "{accepted} were let in, {later} refused for several reasons");
+    assert!(accepted > 300 && later > 300, "{accepted} were let in, {later} refused for several reasons");
 }

@@ -39,7 +39,7 @@ async fn what_people_and_programs_read() {
         "\
 {} of u_ro: refused by endpoint with 403 restricted: API key doesn't have permission for this resource
   ok    https        the layer does not demand it
-  ok    scheme       bearer is in use
+  ok    sunset       bearer is in use
   ok    shape        it starts with sk_live_, as keys do here
   ok    throttle     there is no brake
   ok    known        the store finds the key by its digest
@@ -51,6 +51,7 @@ async fn what_people_and_programs_read() {
   (no)  ip           it is 198.51.100.1, allowed (only observed): 192.0.2.0/24
   ok    referrer     it is not restricted
   NO    endpoint     it is POST /users/{{user}}, allowed: GET /users/{{id}}
+  ok    scheme       it is not restricted
   ok    project      \"p1\" is named
   ok    access       u_ro is READONLY on p1
   no    role         READONLY may not write, as the endpoint does
@@ -68,7 +69,7 @@ async fn what_people_and_programs_read() {
     assert_eq!(json["decided_by"], "endpoint");
     let message = "API key doesn't have permission for this resource";
     assert_eq!(json["answer"], json!({"status": 403, "error": "restricted", "message": message}));
-    assert_eq!(json["checks"].as_array().unwrap().len(), 18);
+    assert_eq!(json["checks"].as_array().unwrap().len(), 19);
     assert_eq!(json["checks"][10]["outcome"], "observed");
     assert_eq!(json["checks"][12]["outcome"], "refused");
 }
