@@ -141,6 +141,6 @@ impl Caller {
     }
 
     fn error(&self, kind: AuthErrorKind) -> AuthError {
-        AuthError::new(kind, self.who.scheme_info()).answering(None, self.grpc)
+        self.who.refused(kind).answering(None, self.grpc)
     }
 }

@@ -19,6 +19,7 @@
 
 mod often;
 mod refusal;
+mod seen;
 
 use std::fmt;
 use std::future::Future;
@@ -34,6 +35,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{AuthError, AuthErrorKind, ConfigError};
 use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, MAX_KEY_LEN, ProjectId};
 use crate::limit::{Limiter, Throttle};
+use crate::observer::Observers;
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{Facts, Verdict};
@@ -69,6 +71,7 @@ pub struct Verifier {
     store_deadline: Duration,
     throttle: Option<Arc<Throttle>>,
     limiter: Arc<Limiter<KeyId>>,
+    observers: Observers,
 }
 
 /// A text that may be a key: what is left to ask the store.
@@ -99,6 +102,7 @@ impl Verifier {
             store_deadline: DEFAULT_DEADLINE,
             throttle: None,
             limiter: Arc::new(Limiter::new(LIMITED_KEYS)),
+            observers: Observers::default(),
         }
     }
 
@@ -200,7 +204,7 @@ impl Verifier {
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
     ) -> Result<Principal, AuthError> {
-        self.verify_by(credentials, endpoint, Facts::new).await
+        self.verify_with(credentials, endpoint, &Facts::new()).await
     }
 
     /// The same with what is known about the request, for the key's restrictions (R56) and the throttle.
@@ -214,7 +218,12 @@ impl Verifier {
         endpoint: Endpoint,
         facts: &Facts<'_>,
     ) -> Result<Principal, AuthError> {
-        self.verify_by(credentials, endpoint, || *facts).await
+        let started = self.started();
+        let result = self.verify_by(credentials, endpoint, || *facts).await;
+        if let Some(started) = started {
+            self.show(started, false, result.as_ref(), || *facts);
+        }
+        result
     }
 
     /// The facts are found out only for keys with restrictions, and for the throttle.
@@ -233,12 +242,13 @@ impl Verifier {
                 (self.in_time(self.keys.find(&candidate.digest)).await.map_err(refuse)?, true)
             }
         };
-        let failed = |refusal| refuse(self.failed(refusal, &facts, asked));
+        let noted = self.note(&found);
+        let failed = |refusal| refuse(self.failed(refusal, &facts, asked).about(&noted));
         let known = self.known(found, &candidate, credentials).map_err(failed)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
-            None => self.in_time(self.directory.standing(owner, project)).await.map_err(refuse)?,
+            None => self.in_time(self.directory.standing(owner, project)).await.map_err(failed)?,
         };
         known.may(self, standing, credentials, endpoint, &facts).map_err(failed)
     }
@@ -263,7 +273,8 @@ impl Verifier {
     ) -> Result<Option<Principal>, Refusal> {
         let candidate = self.candidate(credentials)?;
         let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
-        let failed = |refusal| self.failed(refusal, &facts, false);
+        let noted = self.note(&found);
+        let failed = |refusal| self.failed(refusal, &facts, false).about(&noted);
         let known = self.known(found, &candidate, credentials).map_err(failed)?;
         let (owner, project) = known.asks_about();
         let Some(standing) = self.directory.warm(owner, project) else { return Ok(None) };
@@ -326,6 +337,10 @@ impl Verifier {
             Some(wait) => error.with_wait(wait),
             None => error,
         };
+        let error = match refusal.about {
+            Some(about) => error.with_about(about),
+            None => error,
+        };
         match refusal.source {
             Some(source) => error.with_source(source),
             None => error,
@@ -378,6 +393,7 @@ impl Known {
                 kind: AuthErrorKind::Restricted,
                 source: Some(Box::new(verdict)),
                 wait: None,
+                about: None,
             });
         }
         let project = self.project?;
