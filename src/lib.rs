@@ -53,6 +53,7 @@
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
 //! | `full` | all of these but the bundled SQLite |
+//! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -112,6 +113,9 @@ pub mod promises {}
 #[doc = include_str!("../docs/migration.md")]
 pub mod migration {}
 
+#[doc = include_str!("../docs/importing.md")]
+pub mod importing {}
+
 pub use crate::access::{AccessClass, Role, Standing};
 pub use crate::audit::{Actor, AuditEntry, KeyEvent};
 pub use crate::clock::{Clock, SystemClock, Timestamp};
@@ -119,7 +123,12 @@ pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::endpoint::{Endpoint, Endpoints};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
-pub use crate::key::{ApiKey, DigestMethod, Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
+#[cfg(feature = "slow-hashes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
+pub use crate::key::SlowHashes;
+pub use crate::key::{
+    ApiKey, DigestMethod, DigestRing, Environment, KeyDigest, KeyFormat, KeyId, Pepper, ProjectId, UserId,
+};
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
 pub use crate::observer::Observer;

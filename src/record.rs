@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audit::AmendedPart;
 use crate::clock::Timestamp;
-use crate::key::{ApiKey, DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
 use crate::restriction::Restrictions;
 
@@ -211,21 +211,6 @@ pub struct FreshKey {
     pub last4: String,
     /// The present.
     pub created_at: Timestamp,
-}
-
-impl FreshKey {
-    pub(crate) fn of(key: &ApiKey, id: KeyId, prefix: &str, created_at: Timestamp) -> Self {
-        let text = key.expose_secret();
-        let last4 = text.get(text.len().saturating_sub(4)..).unwrap_or_default();
-        Self {
-            id,
-            digest: key.digest(),
-            digested_by: DigestMethod::default(),
-            prefix: prefix.to_owned(),
-            last4: last4.to_owned(),
-            created_at,
-        }
-    }
 }
 
 /// What to change of a key; what is not said stays as it is. Its owner, level and environment never change.

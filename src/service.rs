@@ -181,8 +181,7 @@ impl<Sch, R> Shared<Sch, R> {
 
     /// What a key's restrictions look at.
     fn facts<'r>(&self, head: Head<'r>) -> Facts<'r> {
-        let facts = Facts::of(&head);
-        let facts = if self.endpoints.compares_paths() { facts } else { facts.unless_matched() };
+        let facts = Facts::of(&head).by_path(self.endpoints.compares_paths());
         match self.client.of(&head) {
             Some(address) => facts.address(address),
             None => facts,

@@ -27,7 +27,7 @@
 //!
 //! | | project level | READONLY | others |
 //! |---|---|---|---|
-//! | list | 403 | keys of its user and environment | the same |
+//! | list, and see how keys are used | 403 | keys of its user and environment | the same |
 //! | create, change, rotate, revoke | 403 | 403 | within the caller's rights |
 //!
 //! - The owner of a new key is the caller's user, and its environment the caller's: another one is a 403.
@@ -89,10 +89,13 @@ pub use self::validate::validate;
 #[must_use]
 pub fn declare(endpoints: Endpoints, at: &str) -> Endpoints {
     let at = at.trim_end_matches('/');
-    let (one, rotate) = (format!("{at}/{{id}}"), format!("{at}/{{id}}/rotate"));
+    let (one, rotate, usage) =
+        (format!("{at}/{{id}}"), format!("{at}/{{id}}/rotate"), format!("{at}/{{id}}/usage"));
     endpoints
         .read(Method::GET, at)
         .project_optional(Method::GET, at)
+        .read(Method::GET, &*usage)
+        .project_optional(Method::GET, &*usage)
         .manage(Method::POST, at)
         .project_optional(Method::POST, at)
         .manage(Method::DELETE, &*one)

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
 //! | [`Directory`] | every request | [`standing`](Directory::standing), [`projects`](Directory::projects) |
-//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert, replace, revoke, amend, rehash, get, list, count; history and usage |
+//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, amend, rehash, get, list, count; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
 //! [`MemoryStore`] and `SqliteStore` (feature `sqlite`) are all four. A store of your own needs one method, a directory
@@ -138,6 +138,28 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
     /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::Store`]. Nothing has changed then.
     async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError>;
+
+    /// Adds many keys, each as [`insert`](Self::insert) would; the answers are in their order. This is one by one, unless the
+    /// ledger can do better: what one transaction costs, many keys share in the built-in ones.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]. Any of the keys may have been added then.
+    async fn insert_all(
+        &self,
+        keys: Vec<KeyRecord>,
+        policy: KeyPolicy,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for key in keys {
+            answers.push(match self.insert(key, policy, by).await {
+                Err(LedgerError::Store(error)) => return Err(error),
+                answer => answer,
+            });
+        }
+        Ok(answers)
+    }
 
     /// Puts a fresh key in the place of `old`, which must be active at `fresh.created_at` and not replaced yet: of two
     /// that race, one wins. The new record is [`KeyRecord::successor`], the old one ends by [`KeyRecord::replace`] at

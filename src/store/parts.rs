@@ -120,6 +120,16 @@ macro_rules! pass_ledger_through {
                 $ledger.insert(key, policy, by).await
             }
 
+            async fn insert_all(
+                &self,
+                keys: Vec<KeyRecord>,
+                policy: KeyPolicy,
+                by: &Actor,
+            ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+                let $this = self;
+                $ledger.insert_all(keys, policy, by).await
+            }
+
             async fn replace(
                 &self,
                 old: &KeyId,

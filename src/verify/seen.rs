@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Verifier;
+use super::lookup::Found;
 use super::refusal::Refusal;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::observer::{Decision, Observer, Outcome};
@@ -69,8 +70,8 @@ impl Verifier {
 
     /// The record that was found, for the case that it is refused; only if anybody wants to know.
     #[inline]
-    pub(super) fn note(&self, found: &Option<Arc<KeyRecord>>) -> Option<Arc<KeyRecord>> {
-        if self.observers.is_none() { None } else { found.clone() }
+    pub(super) fn note(&self, found: Option<&Found>) -> Option<Arc<KeyRecord>> {
+        if self.observers.is_none() { None } else { found.map(|found| Arc::clone(&found.key)) }
     }
 }
 

@@ -171,6 +171,20 @@ pub(super) fn insert(
     trail::write(transaction, now, key, by, KeyEvent::of_new(key))
 }
 
+/// In one transaction, in which those that are refused have changed nothing.
+pub(super) fn insert_all(
+    transaction: &Transaction<'_>,
+    keys: &[KeyRecord],
+    policy: KeyPolicy,
+    by: &Actor,
+) -> Result<Vec<Result<(), LedgerError>>, Failure> {
+    let one = |key| match insert(transaction, key, policy, by).map_err(Failure::into_ledger_error) {
+        Err(LedgerError::Store(error)) => Err(error.into()),
+        answer => Ok(answer),
+    };
+    keys.iter().map(one).collect()
+}
+
 pub(super) fn replace(
     transaction: &Transaction<'_>,
     old: &KeyId,

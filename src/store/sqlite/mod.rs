@@ -189,6 +189,17 @@ impl KeyLedger for SqliteStore {
         self.write(move |transaction| keys::insert(transaction, &key, policy, &by)).await
     }
 
+    async fn insert_all(
+        &self,
+        new: Vec<KeyRecord>,
+        policy: KeyPolicy,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let by = by.clone();
+        let inserted = self.write(move |transaction| keys::insert_all(transaction, &new, policy, &by)).await;
+        inserted.map_err(|error| Failure::from(error).into_store_error())
+    }
+
     async fn replace(
         &self,
         old: &KeyId,
