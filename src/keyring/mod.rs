@@ -48,7 +48,7 @@ use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
-use crate::usage::Usage;
+use crate::usage::{Through, Usage};
 
 pub use self::error::KeyringError;
 pub use self::import::{ImportReport, ImportedKey, RefusedImport};
@@ -302,15 +302,35 @@ impl Keyring {
         Ok(counts)
     }
 
-    /// How these keys have come in, and what restrictions that are set to observe would have refused, as far as a
-    /// [`UsageRecorder`](crate::observer::UsageRecorder) has written it down: of each, in the order of their ids.
+    /// How these keys have come in, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has written it down: of
+    /// each, in the order of their ids.
     ///
     /// # Errors
     ///
     /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
     /// usage.
     pub async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
-        Ok(in_time(self.store_deadline, self.ledger.usage(keys)).await?)
+        self.usage_where(keys, Through::is_use).await
+    }
+
+    /// Which of their restrictions that are set to observe would have refused them, when last and how often: whoever
+    /// finds nothing here may enforce them.
+    ///
+    /// # Errors
+    ///
+    /// As [`usage`](Self::usage).
+    pub async fn observed(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
+        self.usage_where(keys, |through| !through.is_use()).await
+    }
+
+    async fn usage_where(
+        &self,
+        keys: &[KeyId],
+        wanted: impl Fn(&Through) -> bool,
+    ) -> Result<Vec<Usage>, KeyringError> {
+        let mut usage = in_time(self.store_deadline, self.ledger.usage(keys)).await?;
+        usage.retain(|usage| wanted(&usage.through));
+        Ok(usage)
     }
 
     /// How the active keys of a user are used: who still comes through an old scheme, or with a key that was replaced.
@@ -327,8 +347,7 @@ impl Keyring {
             let Some(last) = page.last() else { return Ok(Report { at, keys }) };
             query.after = Some(last.id.clone());
             let ids: Vec<_> = page.iter().map(|key| key.id.clone()).collect();
-            let mut used = self.usage(&ids).await?;
-            used.retain(|usage| usage.through.is_use());
+            let used = self.usage(&ids).await?;
             keys.extend(page.into_iter().map(|record| {
                 let usage = used.iter().filter(|usage| usage.key == record.id).cloned().collect();
                 KeyUse { record, usage }
