@@ -40,10 +40,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Standing;
-use crate::audit::Actor;
+use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
 use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
+use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
@@ -71,6 +72,7 @@ pub struct Keyring {
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
     actor: Actor,
+    observers: Observers,
 }
 
 impl Keyring {
@@ -87,6 +89,7 @@ impl Keyring {
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
             actor: Actor::System,
+            observers: Observers::default(),
         }
     }
 
@@ -148,6 +151,13 @@ impl Keyring {
         Self { actor, ..self.clone() }
     }
 
+    /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// Makes a key and stores its digest. This is the only time its secret can be had.
     ///
     /// # Errors
@@ -163,6 +173,7 @@ impl Keyring {
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
         self.ask(self.ledger.insert(record.clone(), self.policy, &self.actor)).await?;
+        self.changed(now, &record.id, KeyEvent::Issued);
         // Whoever took the owner's access away in between has revoked the keys that were there, and not this one.
         if let Err(refused) = self.owner_may_have(&record.owner, &record.level).await {
             // Nobody ever learns its secret. Revoked, it takes no place either; if that fails, it takes one.
@@ -191,6 +202,8 @@ impl Keyring {
         self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
         let record = self.ask(self.ledger.replace(id, fresh, grace.end(now), &self.actor)).await?;
+        self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
+        self.changed(now, &record.id, KeyEvent::Replaces(id.clone()));
         Ok(IssuedKey::new(key, record))
     }
 
@@ -202,7 +215,10 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`], or the store failed: repeat it then.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
-        self.ask(self.ledger.revoke(id, self.clock.now(), &self.actor)).await
+        let now = self.clock.now();
+        self.ask(self.ledger.revoke(id, now, &self.actor)).await?;
+        self.changed(now, id, KeyEvent::Revoked(Revocation::ByHand));
+        Ok(())
     }
 
     /// Changes a key's name, restrictions or limits. Restrictions that are set to observe first show what they would
@@ -216,7 +232,10 @@ impl Keyring {
     pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<(), KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
         let amendment = amendment.check_name(checked)?;
-        self.ask(self.ledger.amend(id, &amendment, self.clock.now(), &self.actor)).await
+        let now = self.clock.now();
+        self.ask(self.ledger.amend(id, &amendment, now, &self.actor)).await?;
+        self.changed(now, id, KeyEvent::Amended(amendment.parts()));
+        Ok(())
     }
 
     /// Puts other restrictions in the place of a key's: [`amend`](Self::amend) with nothing else.
@@ -244,6 +263,21 @@ impl Keyring {
     /// [`KeyringError::NotFound`] if `after` is not a key of this user, [`KeyringError::Store`].
     pub async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, KeyringError> {
         self.ask(self.ledger.list(owner, query)).await
+    }
+
+    /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
+    /// trail.
+    pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
+        Ok(in_time(self.store_deadline, self.ledger.history(id, limit)).await?)
+    }
+
+    /// Shows a change that the ledger has made.
+    fn changed(&self, at: Timestamp, key: &KeyId, event: KeyEvent) {
+        self.observers.changed(&Change::new(at, key, &self.actor, &event));
     }
 
     /// How many keys that are not revoked were digested in which way: `sha256`, `hmac:2027`, ...

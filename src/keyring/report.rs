@@ -13,15 +13,34 @@ use crate::usage::{Through, Usage};
 const LAG: Duration = Duration::from_secs(60);
 
 impl Keyring {
-    /// How these keys have come in, as far as the ledger was told: of each, in the order of their ids.
+    /// How these keys have come in, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has written it down: of
+    /// each, in the order of their ids.
     ///
     /// # Errors
     ///
     /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
     /// usage.
     pub async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
+        self.usage_where(keys, Through::is_use).await
+    }
+
+    /// Which of their restrictions that are set to observe would have refused them, when last and how often: whoever
+    /// finds nothing here may enforce them.
+    ///
+    /// # Errors
+    ///
+    /// As [`usage`](Self::usage).
+    pub async fn observed(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
+        self.usage_where(keys, |through| !through.is_use()).await
+    }
+
+    async fn usage_where(
+        &self,
+        keys: &[KeyId],
+        wanted: impl Fn(&Through) -> bool,
+    ) -> Result<Vec<Usage>, KeyringError> {
         let mut usage = in_time(self.store_deadline, self.ledger.usage(keys)).await?;
-        usage.retain(|usage| usage.through.is_use());
+        usage.retain(|usage| wanted(&usage.through));
         Ok(usage)
     }
 
