@@ -47,6 +47,9 @@ pub use self::error::KeyringError;
 pub use self::issued::{Grace, IssuedKey};
 pub use self::new_key::NewKey;
 
+#[cfg(feature = "portal")]
+pub(crate) use self::name::check as check_name;
+
 /// How long a change may take, where nothing else is said.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -232,6 +235,27 @@ impl Keyring {
         question: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, KeyringError> {
         Ok(in_time(self.store_deadline, question).await?)
+    }
+}
+
+/// What the pages need to know besides.
+#[cfg(feature = "portal")]
+impl Keyring {
+    /// The projects that a user may access at the moment.
+    pub(crate) async fn projects(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<crate::store::Project>, crate::store::StoreError> {
+        in_time(self.store_deadline, self.directory.projects(user)).await
+    }
+
+    /// What a user may do at the moment where a key of that level works.
+    pub(crate) async fn standing_on(
+        &self,
+        user: &UserId,
+        level: &KeyLevel,
+    ) -> Result<Standing, crate::store::StoreError> {
+        in_time(self.store_deadline, self.directory.standing(user, level.project())).await
     }
 }
 

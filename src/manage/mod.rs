@@ -68,7 +68,7 @@ mod caller;
 mod new_key;
 mod projects;
 mod refusal;
-mod time;
+pub(crate) mod time;
 mod validate;
 
 use http::Method;
