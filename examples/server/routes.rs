@@ -20,12 +20,18 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::charges::Charges;
 
-pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
+pub(crate) fn app(
+    store: SqliteStore,
+    keyring: Keyring,
+    charges: Charges,
+    people: Router,
+) -> Result<Router, ConfigError> {
     let app = Router::new()
         .nest("/pixelStripeApi", in_the_body(&store)?)
         .nest("/api/v1", in_a_header(&store)?)
         .nest("/v1", as_a_bearer(&store, keyring, charges)?)
         .merge(in_either(&store))
+        .merge(people)
         .route("/health", get(async || "ok\n"))
         .fallback(not_found)
         // A body that comes slowly holds its connection no longer than this.
