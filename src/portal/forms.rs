@@ -245,9 +245,9 @@ impl ListForm {
         let made = match (&*self.mode, lines.is_empty()) {
             ("off", true) => return Some(None),
             // What was written is not left out in silence, and nothing written is not taken for everything.
-            ("off", false) => Err("There are entries here, but the choice is not to restrict.".to_owned()),
+            ("off", false) => Err("There are entries here, but the choice is “Not restricted”.".to_owned()),
             ("observe" | "enforce", true) => {
-                Err("Write at least one entry, or choose not to restrict.".to_owned())
+                Err("Write at least one entry, or choose “Not restricted”.".to_owned())
             }
             ("enforce", false) => allow(lines).map_err(|error| error.to_string()),
             ("observe", false) => allow(lines).map(observe).map_err(|error| error.to_string()),
