@@ -204,7 +204,7 @@ pub(super) const ENDED: Message = Message::new(
 pub(super) const ALREADY_SENT: Message = Message::new(
     StatusCode::CONFLICT,
     "This form was already sent",
-    "What it asked for is done, and a key is shown only once. If you did not see it, revoke it and make another.",
+    "It is answered once, and a key is shown once. If your keys hold one that you did not see, revoke it and make another.",
 );
 pub(super) const SIGN_IN: Message = Message::new(
     StatusCode::UNAUTHORIZED,

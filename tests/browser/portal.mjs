@@ -156,7 +156,7 @@ step("a key is made, shown once, copied and used", async () => {
   await page.getByLabel("Restrict addresses").selectOption("enforce");
   await page.getByLabel("Allowed addresses").fill("192.0.2.0/24\n192.0.2.7/24");
   await page.getByLabel("Restrict endpoints").selectOption("observe");
-  await page.getByLabel("After a day").check();
+  await page.getByLabel("Until a day").check();
   await page.getByRole("button", { name: "Create key" }).click();
   await page.getByText("The key was not made.").waitFor();
   for (const name of ["Key name", "Project", "Allowed addresses, one on each line", "Allowed endpoints, one on each line"]) {
