@@ -27,23 +27,29 @@
 //! a key may do to other keys is decided by the routes in `manage` (feature `manage`).
 
 mod error;
+mod import;
+mod imported_digest;
 mod issued;
 mod name;
 mod new_key;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Standing;
+use crate::audit::Actor;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
-use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
-use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
+use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
 
 pub use self::error::KeyringError;
+pub use self::import::{ImportReport, ImportedKey, RefusedImport};
+pub use self::imported_digest::{ImportRefusal, ImportedDigest};
 pub use self::issued::{Grace, IssuedKey};
 pub use self::new_key::NewKey;
 
@@ -61,9 +67,11 @@ pub struct Keyring {
     ledger: Arc<dyn KeyLedger>,
     directory: Arc<dyn Directory>,
     format: KeyFormat,
+    digests: DigestRing,
     policy: KeyPolicy,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
+    actor: Actor,
 }
 
 impl Keyring {
@@ -75,9 +83,11 @@ impl Keyring {
             ledger: Arc::clone(&store) as Arc<dyn KeyLedger>,
             directory: store,
             format: KeyFormat::default(),
+            digests: DigestRing::default(),
             policy: KeyPolicy::Multiple { max: 100 },
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
+            actor: Actor::System,
         }
     }
 
@@ -85,6 +95,13 @@ impl Keyring {
     #[must_use]
     pub fn key_format(mut self, format: KeyFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// The digests that keys are kept under; give the [verifier](crate::Verifier::digests) the same ring. The default is SHA-256.
+    #[must_use]
+    pub fn digests(mut self, ring: DigestRing) -> Self {
+        self.digests = ring;
         self
     }
 
@@ -126,6 +143,12 @@ impl Keyring {
         Ok(self)
     }
 
+    /// The same keyring in somebody's hands: the ledger's trail names them. The default is [`Actor::System`].
+    #[must_use]
+    pub fn acting_as(&self, actor: Actor) -> Self {
+        Self { actor, ..self.clone() }
+    }
+
     /// Makes a key and stores its digest. This is the only time its secret can be had.
     ///
     /// # Errors
@@ -140,7 +163,7 @@ impl Keyring {
         self.owner_may_have(&new.owner, &new.level).await?;
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
-        self.ask(self.ledger.insert(record.clone(), self.policy)).await?;
+        self.ask(self.ledger.insert(record.clone(), self.policy, &self.actor)).await?;
         // Whoever took the owner's access away in between has revoked the keys that were there, and not this one.
         if let Err(refused) = self.owner_may_have(&record.owner, &record.level).await {
             // Nobody ever learns its secret. Revoked, it takes no place either; if that fails, it takes one.
@@ -168,7 +191,7 @@ impl Keyring {
         }
         self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
-        let record = self.ask(self.ledger.replace(id, fresh, grace.end(now))).await?;
+        let record = self.ask(self.ledger.replace(id, fresh, grace.end(now), &self.actor)).await?;
         Ok(IssuedKey::new(key, record))
     }
 
@@ -180,18 +203,30 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`], or the store failed: repeat it then.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
-        self.ask(self.ledger.revoke(id, self.clock.now())).await
+        self.ask(self.ledger.revoke(id, self.clock.now(), &self.actor)).await
     }
 
-    /// Puts other restrictions in the place of a key's; set to observe first, they show what they would refuse.
+    /// Changes a key's name, restrictions or limits. Restrictions that are set to observe first show what they would
+    /// refuse.
     ///
     /// No request that is checked after this has returned is accepted against the new ones.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::NotFound`], [`KeyringError::Ended`], or the store failed: repeat it then.
+    /// [`KeyringError::Name`], [`KeyringError::NotFound`], [`KeyringError::Ended`], or the store failed: repeat it then.
+    pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<(), KeyringError> {
+        let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
+        let amendment = amendment.check_name(checked)?;
+        self.ask(self.ledger.amend(id, &amendment, self.clock.now(), &self.actor)).await
+    }
+
+    /// Puts other restrictions in the place of a key's: [`amend`](Self::amend) with nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`amend`](Self::amend).
     pub async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), KeyringError> {
-        self.ask(self.ledger.restrict(id, restrictions)).await
+        self.amend(id, Amendment::new().restrictions(restrictions.clone())).await
     }
 
     /// The record of a key, ended or not.
@@ -212,6 +247,27 @@ impl Keyring {
         self.ask(self.ledger.list(owner, query)).await
     }
 
+    /// How many keys that are not revoked were digested in which way: `sha256`, `hmac:2027`, ...
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn count_by_digest(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
+        Ok(in_time(self.store_deadline, self.ledger.count_by_digest_method()).await?)
+    }
+
+    /// Those among them that no layer with this keyring's ring finds: a pepper is missing, or was taken away too early
+    /// (C7-07). Ask at start, and say so if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn missing_digests(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
+        let mut counts = self.count_by_digest().await?;
+        counts.retain(|kind, _| !self.digests.knows(kind));
+        Ok(counts)
+    }
+
     /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to
     /// come back to it.
     async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
@@ -226,7 +282,15 @@ impl Keyring {
 
     fn make(&self, environment: Environment, now: Timestamp) -> Result<(ApiKey, FreshKey), KeyringError> {
         let key = self.format.generate(environment)?;
-        let fresh = FreshKey::of(&key, KeyId::generate()?, self.format.prefix(environment), now);
+        let (text, newest) = (key.expose_secret(), self.digests.newest());
+        let fresh = FreshKey {
+            id: KeyId::generate()?,
+            digest: newest.digest(text),
+            digested_by: newest.method(),
+            prefix: self.format.prefix(environment).to_owned(),
+            last4: text.get(text.len().saturating_sub(4)..).unwrap_or_default().to_owned(),
+            created_at: now,
+        };
         Ok((key, fresh))
     }
 

@@ -32,7 +32,7 @@ pub(super) async fn create(Posted { visitor, mut fields, ticket }: Posted) -> An
     }
     visitor.must_be_fresh_writer().await?;
     let projects = visitor.projects().await?;
-    let keyring = &visitor.portal.keyring;
+    let keyring = &visitor.keyring;
     let Some(new) = form.understand(visitor.user.id(), &projects, keyring.now()) else {
         return new_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &form, &projects);
     };
@@ -62,7 +62,7 @@ pub(super) async fn rotate(Posted { visitor, mut fields, ticket }: Posted) -> An
     };
     visitor.must_be_fresh_writer().await?;
     spend(&visitor, &ticket)?;
-    let issued = visitor.portal.keyring.rotate(&old.id, grace).await;
+    let issued = visitor.keyring.rotate(&old.id, grace).await;
     let issued = issued.map_err(|error| visitor.explain(&error))?;
     let ends = match grace {
         Grace::None => None,
@@ -82,7 +82,7 @@ pub(super) async fn restrict(Posted { visitor, mut fields, ticket: _ }: Posted) 
     let Some(restrictions) = form.understand() else {
         return restrictions_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
     };
-    let done = visitor.portal.keyring.restrict(&key.id, &restrictions).await;
+    let done = visitor.keyring.restrict(&key.id, &restrictions).await;
     done.map_err(|error| visitor.explain(&error))?;
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
 }
@@ -93,13 +93,13 @@ pub(super) async fn revoke(Posted { visitor, fields, ticket: _ }: Posted) -> Ans
     if !fields.is_empty() {
         return Err(visitor.say(answer::UNEXPECTED_FIELD));
     }
-    let done = visitor.portal.keyring.revoke(&key.id).await;
+    let done = visitor.keyring.revoke(&key.id).await;
     done.map_err(|error| visitor.explain(&error))?;
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
 }
 
 fn spend(visitor: &Visitor, ticket: &Ticket) -> Result<(), Instead> {
-    match visitor.portal.tickets.spend(ticket, visitor.portal.keyring.now()) {
+    match visitor.portal.tickets.spend(ticket, visitor.keyring.now()) {
         Spent::Now => Ok(()),
         Spent::Before => Err(visitor.say(answer::ALREADY_SENT)),
         Spent::TooOld => Err(visitor.say(answer::OLD_FORM)),
@@ -114,7 +114,7 @@ async fn shown_once(visitor: &Visitor, issued: &IssuedKey, before: Option<(&str,
     let curl = &visitor.portal.curl;
     let shown = OncePage {
         frame: &frame,
-        key: &KeyView::of(issued.record(), &projects, visitor.portal.keyring.now()),
+        key: &KeyView::of(issued.record(), &projects, visitor.keyring.now()),
         secret: issued.key().expose_secret(),
         lines: &curl.iter().map(|curl| (curl.title(), curl.line(issued))).collect::<Vec<_>>(),
         before,

@@ -1,6 +1,7 @@
 //! What people type, kept as they typed it, with what is wrong beside each field.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::fields::Fields;
@@ -9,9 +10,7 @@ use crate::clock::Timestamp;
 use crate::key::{Environment, UserId};
 use crate::keyring::{Grace, NewKey, check_name};
 use crate::record::KeyLevel;
-use crate::restriction::{
-    EndpointRestriction, IpRestriction, Mode, ReferrerRestriction, RestrictionError, Restrictions,
-};
+use crate::restriction::{AllowList, ReferrerRestriction, RestrictionError, Restrictions};
 use crate::store::Project;
 
 /// The form for a new key.
@@ -150,6 +149,7 @@ pub(super) struct RestrictionsForm {
     pub(super) referrer: ListForm,
     pub(super) origin: bool,
     pub(super) endpoints: ListForm,
+    pub(super) schemes: ListForm,
 }
 
 /// One restriction: whether it is there, and its entries, one on each line.
@@ -162,14 +162,13 @@ pub(super) struct ListForm {
 
 impl RestrictionsForm {
     pub(super) fn of(restrictions: &Restrictions) -> Self {
-        let ip = restrictions.get_ip().map(|ip| ListForm::of(ip.mode(), ip.networks()));
         let referrer = restrictions.get_referrer();
-        let endpoints = restrictions.get_endpoints().map(|these| ListForm::of(these.mode(), these.rules()));
         Self {
-            ip: ip.unwrap_or_else(ListForm::off),
+            ip: ListForm::of(restrictions.get_ip()),
+            referrer: ListForm::of(referrer),
             origin: referrer.is_some_and(ReferrerRestriction::accepts_origin),
-            referrer: referrer.map_or_else(ListForm::off, |these| ListForm::of(these.mode(), these.rules())),
-            endpoints: endpoints.unwrap_or_else(ListForm::off),
+            endpoints: ListForm::of(restrictions.get_endpoints()),
+            schemes: ListForm::of(restrictions.get_schemes()),
         }
     }
 
@@ -179,36 +178,38 @@ impl RestrictionsForm {
             referrer: ListForm::read(fields, "referrer_mode", "referrer"),
             origin: !fields.take("referrer_origin").is_empty(),
             endpoints: ListForm::read(fields, "endpoints_mode", "endpoints"),
+            schemes: ListForm::read(fields, "schemes_mode", "schemes"),
         }
     }
 
     pub(super) fn understand(&mut self) -> Option<Restrictions> {
-        let ip = self.ip.understand(|list| IpRestriction::allow(list), IpRestriction::observe);
-        let origin = self.origin;
-        let referrer = self.referrer.understand(
-            |list| {
-                let these = ReferrerRestriction::allow(list)?;
-                Ok(if origin { these.accept_origin() } else { these })
-            },
-            ReferrerRestriction::observe,
-        );
-        let endpoints =
-            self.endpoints.understand(|list| EndpointRestriction::allow(list), EndpointRestriction::observe);
+        let ip = self.ip.understand();
+        let referrer = self.referrer.understand();
+        let endpoints = self.endpoints.understand();
+        let schemes = self.schemes.understand();
         let mut restrictions = Restrictions::none();
         if let Some(ip) = ip? {
             restrictions = restrictions.ip(ip);
         }
         if let Some(referrer) = referrer? {
-            restrictions = restrictions.referrer(referrer);
+            restrictions =
+                restrictions.referrer(if self.origin { referrer.accept_origin() } else { referrer });
         }
         if let Some(endpoints) = endpoints? {
             restrictions = restrictions.endpoints(endpoints);
         }
+        if let Some(schemes) = schemes? {
+            restrictions = restrictions.schemes(schemes);
+        }
         Some(restrictions)
     }
 
+    fn lists(&self) -> [&ListForm; 4] {
+        [&self.ip, &self.referrer, &self.endpoints, &self.schemes]
+    }
+
     pub(super) fn is_wrong(&self) -> bool {
-        [&self.ip, &self.referrer, &self.endpoints].iter().any(|list| list.error.is_some())
+        self.lists().iter().any(|list| list.error.is_some())
     }
 
     /// Whether anything is typed: the fields stand open then.
@@ -220,13 +221,10 @@ impl RestrictionsForm {
 }
 
 impl ListForm {
-    fn off() -> Self {
-        Self { mode: "off".to_owned(), text: String::new(), error: None }
-    }
-
-    fn of<R: fmt::Display>(mode: Mode, rules: &[R]) -> Self {
-        let lines: Vec<String> = rules.iter().map(ToString::to_string).collect();
-        Self { mode: mode.as_str().to_owned(), text: lines.join("\n"), error: None }
+    fn of<R: fmt::Display>(list: Option<&AllowList<R>>) -> Self {
+        let mode = list.map_or("off", |list| list.mode().as_str()).to_owned();
+        let lines: Vec<String> = list.iter().flat_map(|list| list.rules()).map(ToString::to_string).collect();
+        Self { mode, text: lines.join("\n"), error: None }
     }
 
     fn read(fields: &mut Fields, mode: &str, list: &str) -> Self {
@@ -236,11 +234,10 @@ impl ListForm {
     }
 
     /// None if something is wrong; the field says what.
-    fn understand<R>(
-        &mut self,
-        allow: impl FnOnce(Vec<&str>) -> Result<R, RestrictionError>,
-        observe: fn(R) -> R,
-    ) -> Option<Option<R>> {
+    fn understand<R>(&mut self) -> Option<Option<AllowList<R>>>
+    where
+        R: FromStr<Err = RestrictionError> + PartialEq,
+    {
         let lines: Vec<&str> = self.text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let made = match (&*self.mode, lines.is_empty()) {
             ("off", true) => return Some(None),
@@ -249,8 +246,10 @@ impl ListForm {
             ("observe" | "enforce", true) => {
                 Err("Write at least one entry, or choose “Not restricted”.".to_owned())
             }
-            ("enforce", false) => allow(lines).map_err(|error| error.to_string()),
-            ("observe", false) => allow(lines).map(observe).map_err(|error| error.to_string()),
+            ("enforce", false) => AllowList::allow(lines).map_err(|error| error.to_string()),
+            ("observe", false) => {
+                AllowList::allow(lines).map(AllowList::observe).map_err(|error| error.to_string())
+            }
             _ => Err("Choose one of the three.".to_owned()),
         };
         match made {

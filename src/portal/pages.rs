@@ -22,16 +22,16 @@ type Asked = Result<Query<Vec<(String, String)>>, axum::extract::rejection::Quer
 
 impl Visitor {
     pub(super) async fn projects(&self) -> Result<Vec<Project>, Instead> {
-        let projects = self.portal.keyring.projects(self.user.id()).await;
+        let projects = self.keyring.projects(self.user.id()).await;
         projects.map_err(|_| self.say(answer::UNAVAILABLE))
     }
 
     pub(super) fn ticket(&self) -> Result<Ticket, Instead> {
-        Ticket::issue(&self.user, self.portal.keyring.now()).map_err(|_| self.say(answer::UNAVAILABLE))
+        Ticket::issue(&self.user, self.keyring.now()).map_err(|_| self.say(answer::UNAVAILABLE))
     }
 
     async fn view(&self, key: &KeyRecord) -> Result<KeyView, Instead> {
-        Ok(KeyView::of(key, &self.projects().await?, self.portal.keyring.now()))
+        Ok(KeyView::of(key, &self.projects().await?, self.keyring.now()))
     }
 }
 
@@ -93,14 +93,14 @@ pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
     let filter = Filter::read(asked).ok_or_else(|| visitor.say(answer::NO_SUCH_KEY))?;
     let mut query = KeyQuery { after: filter.after.clone(), ..KeyQuery::default() };
     query.limit = MAX_KEYS;
-    let records = visitor.portal.keyring.list(visitor.user.id(), &query).await;
+    let records = visitor.keyring.list(visitor.user.id(), &query).await;
     let records = records.map_err(|error| match error {
         crate::keyring::KeyringError::NotFound => visitor.say(answer::NO_SUCH_KEY),
         _ => visitor.say(answer::UNAVAILABLE),
     })?;
     let next = (records.len() == MAX_KEYS as usize).then(|| records.last()).flatten();
     let projects = visitor.projects().await?;
-    let now = visitor.portal.keyring.now();
+    let now = visitor.keyring.now();
     // The newest first: that is what people come for.
     let keys = records.iter().rev().map(|key| KeyView::of(key, &projects, now));
     let keys: Vec<_> = keys.filter(|key| filter.selects(key)).collect();
@@ -143,15 +143,14 @@ pub(super) fn new_page(
     projects: &[Project],
 ) -> Answer {
     let frame = visitor.frame().scripted();
-    let keyring = &visitor.portal.keyring;
     let shown = NewPage {
         frame: &frame,
         ticket: &visitor.ticket()?,
         form,
         restrictions: &form.restrictions,
         projects,
-        today: time::day(keyring.now()),
-        replaces: keyring.replaces_on_issue(),
+        today: time::day(visitor.keyring.now()),
+        replaces: visitor.keyring.replaces_on_issue(),
     };
     Ok(page(status, &frame, &shown))
 }
@@ -170,7 +169,7 @@ struct KeyPage<'a> {
 
 pub(super) async fn key(visitor: Visitor) -> Answer {
     let record = visitor.own_key().await?;
-    let keyring = &visitor.portal.keyring;
+    let keyring = &visitor.keyring;
     let key = visitor.view(&record).await?;
     let standing = keyring.standing_on(&record.owner, &record.level).await;
     let standing = standing.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
@@ -195,7 +194,7 @@ async fn predecessor(visitor: &Visitor, key: &KeyRecord) -> Result<Option<KeyRec
         return Ok(None);
     }
     let query = KeyQuery { environment: Some(key.environment), limit: MAX_KEYS, ..KeyQuery::default() };
-    let all = visitor.portal.keyring.list(visitor.user.id(), &query).await;
+    let all = visitor.keyring.list(visitor.user.id(), &query).await;
     let all = all.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
     Ok(all.into_iter().find(|other| other.replaced_by.as_ref() == Some(&key.id)))
 }
@@ -232,7 +231,7 @@ struct RestrictionsPage<'a> {
 pub(super) async fn restrictions(visitor: Visitor) -> Answer {
     let record = visitor.own_key().await?;
     visitor.must_be_fresh_writer().await?;
-    if !record.is_active(visitor.portal.keyring.now()) {
+    if !record.is_active(visitor.keyring.now()) {
         return Err(visitor.say(answer::ENDED));
     }
     restrictions_page(StatusCode::OK, &visitor, &record, &RestrictionsForm::of(&record.restrictions)).await

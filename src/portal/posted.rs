@@ -16,8 +16,9 @@ use super::session::{Freshness, PortalUser, SignedIn};
 use super::tickets::Ticket;
 use super::{Portal, Shared};
 use crate::access::{AccessClass, Standing};
+use crate::audit::Actor;
 use crate::key::KeyId;
-use crate::keyring::KeyringError;
+use crate::keyring::{Keyring, KeyringError};
 use crate::record::KeyRecord;
 
 /// Three lists of a hundred entries of 512 characters, each character in up to three bytes.
@@ -27,6 +28,8 @@ const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// Somebody who is signed in and asks for a page.
 pub(super) struct Visitor {
     pub(super) portal: Shared,
+    /// The portal's, in the visitor's hands.
+    pub(super) keyring: Keyring,
     pub(super) user: PortalUser,
     /// Where the portal is mounted.
     pub(super) base: String,
@@ -40,7 +43,8 @@ impl FromRequestParts<Shared> for Visitor {
         let base = mount(head);
         match portal.session.user(head).await {
             Ok(SignedIn::User(user)) => {
-                Ok(Self { portal: Shared::clone(portal), user, base, head: head.clone() })
+                let keyring = portal.keyring.acting_as(Actor::User(user.id().clone()));
+                Ok(Self { portal: Shared::clone(portal), keyring, user, base, head: head.clone() })
             }
             Ok(SignedIn::Nobody { sign_in_at }) if head.method.is_safe() => {
                 Err(answer::see(&sign_in_at).into())
@@ -75,13 +79,13 @@ impl Visitor {
     }
 
     pub(super) async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, Instead> {
-        let key = self.portal.keyring.get(id).await.map_err(|_| self.say(answer::UNAVAILABLE))?;
+        let key = self.keyring.get(id).await.map_err(|_| self.say(answer::UNAVAILABLE))?;
         Ok(key.filter(|key| key.owner == *self.user.id()))
     }
 
     /// Whether the visitor may make and change keys (R24).
     pub(super) async fn may_write(&self) -> Result<bool, Instead> {
-        match self.portal.keyring.standing(self.user.id()).await {
+        match self.keyring.standing(self.user.id()).await {
             Ok(Standing::Active { role }) => Ok(role.is_some_and(|role| role.allows(AccessClass::Manage))),
             Ok(Standing::Disabled) => Ok(false),
             Err(_) => Err(self.say(answer::UNAVAILABLE)),

@@ -5,7 +5,7 @@ use crate::access::Standing;
 use crate::clock::Timestamp;
 use crate::key::Environment;
 use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::Mode;
+use crate::restriction::{AllowList, Mode};
 use crate::store::Project;
 
 /// After so many days a key is called old (R41).
@@ -186,14 +186,20 @@ pub(super) struct RestrictionView {
 }
 
 pub(super) fn restrictions(key: &KeyRecord) -> Vec<RestrictionView> {
-    fn one<R: std::fmt::Display>(title: &'static str, mode: Mode, rules: &[R]) -> RestrictionView {
-        let entries = rules.iter().map(ToString::to_string).collect();
-        RestrictionView { title, observed: mode == Mode::Observe, entries }
+    fn one<R: std::fmt::Display>(
+        title: &'static str,
+        list: Option<&AllowList<R>>,
+    ) -> Option<RestrictionView> {
+        let list = list?;
+        let entries = list.rules().iter().map(ToString::to_string).collect();
+        Some(RestrictionView { title, observed: list.mode() == Mode::Observe, entries })
     }
     let these = &key.restrictions;
-    let ip = these.get_ip().map(|ip| one("Addresses", ip.mode(), ip.networks()));
-    let referrer = these.get_referrer().map(|referrer| one("Pages", referrer.mode(), referrer.rules()));
-    let endpoints =
-        these.get_endpoints().map(|endpoints| one("Endpoints", endpoints.mode(), endpoints.rules()));
-    [ip, referrer, endpoints].into_iter().flatten().collect()
+    let all = [
+        one("Addresses", these.get_ip()),
+        one("Pages", these.get_referrer()),
+        one("Endpoints", these.get_endpoints()),
+        one("Schemes", these.get_schemes()),
+    ];
+    all.into_iter().flatten().collect()
 }

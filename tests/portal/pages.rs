@@ -146,12 +146,14 @@ async fn r56_restrictions_are_written_shown_and_changed() {
         ("referrer_origin", "yes"),
         ("endpoints_mode", "observe"),
         ("endpoints", "GET /v1/users/{id}"),
+        ("schemes_mode", "enforce"),
+        ("schemes", "bearer"),
     ]);
     let made = site.submit("u_own.1", "/new", &fields).await;
     let made = site.shown("u_own", &made).await;
     let expected: Restrictions = r#"{"ip":{"allow":["192.0.2.0/24","2001:db8::/32"]},
         "referrer":{"mode":"observe","allow":["https://*.good.example/app"],"origin":true},
-        "endpoints":{"mode":"observe","allow":["GET /v1/users/{id}"]}}"#
+        "endpoints":{"mode":"observe","allow":["GET /v1/users/{id}"]},"schemes":{"allow":["bearer"]}}"#
         .parse()
         .unwrap();
     assert_eq!(made.restrictions, expected);
