@@ -67,6 +67,7 @@ mod curl;
 mod fields;
 mod forms;
 mod pages;
+mod past;
 mod posted;
 mod session;
 mod tickets;

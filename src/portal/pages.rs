@@ -1,5 +1,7 @@
 //! The pages that change nothing.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::extract::Query;
 use http::StatusCode;
@@ -7,6 +9,7 @@ use http::StatusCode;
 use super::answer::{self, Answer, Frame, Instead, page};
 use super::fields::Fields;
 use super::forms::{KeyForm, RestrictionsForm};
+use super::past::{EntryView, Parting, UseView};
 use super::posted::Visitor;
 use super::tickets::Ticket;
 use super::time;
@@ -17,6 +20,8 @@ use crate::store::{KeyQuery, Project};
 
 /// How many keys one page looks through. Few people have more, ended ones included.
 const MAX_KEYS: u32 = 500;
+/// How much of a key's trail is shown.
+const MAX_ENTRIES: u32 = 50;
 
 type Asked = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
 
@@ -30,6 +35,12 @@ impl Visitor {
         Ticket::issue(&self.user, self.keyring.now()).map_err(|_| self.say(answer::UNAVAILABLE))
     }
 
+    /// How these keys were used, if that is kept.
+    async fn usage(&self, keys: &[KeyId]) -> Result<Option<BTreeMap<KeyId, UseView>>, Instead> {
+        let usage = self.keyring.usage_of(keys).await.map_err(|_| self.say(answer::UNAVAILABLE))?;
+        Ok(usage.map(UseView::of_all))
+    }
+
     async fn view(&self, key: &KeyRecord) -> Result<KeyView, Instead> {
         Ok(KeyView::of(key, &self.projects().await?, self.keyring.now()))
     }
@@ -39,7 +50,9 @@ impl Visitor {
 #[template(path = "portal/keys.html")]
 struct KeysPage<'a> {
     frame: &'a Frame,
-    keys: &'a [KeyView],
+    keys: &'a [(KeyView, Option<UseView>)],
+    /// Whether it is kept when keys are used.
+    has_usage: bool,
     filter: &'a Filter,
     /// Whether there is any key at all, whatever the filter says.
     has_keys: bool,
@@ -102,12 +115,17 @@ pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
     let projects = visitor.projects().await?;
     let now = visitor.keyring.now();
     // The newest first: that is what people come for.
-    let keys = records.iter().rev().map(|key| KeyView::of(key, &projects, now));
-    let keys: Vec<_> = keys.filter(|key| filter.selects(key)).collect();
+    let keys = records.iter().rev().map(|key| (key.id.clone(), KeyView::of(key, &projects, now)));
+    let (ids, keys): (Vec<_>, Vec<_>) = keys.filter(|(_, key)| filter.selects(key)).unzip();
+    let mut usage = visitor.usage(&ids).await?;
+    let has_usage = usage.is_some();
+    let used = ids.iter().map(|id| usage.as_mut().and_then(|usage| usage.remove(id)));
+    let keys: Vec<_> = keys.into_iter().zip(used).collect();
     let frame = visitor.frame();
     let shown = KeysPage {
         frame: &frame,
         keys: &keys,
+        has_usage,
         filter: &filter,
         has_keys: !records.is_empty(),
         may_write: visitor.may_write().await?,
@@ -162,26 +180,47 @@ struct KeyPage<'a> {
     key: &'a KeyView,
     rights: String,
     restrictions: Vec<RestrictionView>,
-    /// The key that this one has replaced, and whether it still works.
-    before: Option<&'a KeyView>,
+    /// The key that this one has replaced, and its use.
+    before: Option<(&'a KeyView, Option<&'a UseView>)>,
+    /// What is known of the key before, or of this one if it was replaced, while it still works.
+    parting: Parting,
+    /// Nothing if that is not kept, and nothing in it if there is none.
+    used: Option<&'a UseView>,
+    trail: Option<Vec<EntryView>>,
     may_write: bool,
 }
 
 pub(super) async fn key(visitor: Visitor) -> Answer {
     let record = visitor.own_key().await?;
-    let keyring = &visitor.keyring;
     let key = visitor.view(&record).await?;
-    let standing = keyring.standing_on(&record.owner, &record.level).await;
+    let standing = visitor.keyring.standing_on(&record.owner, &record.level).await;
     let standing = standing.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
     let before = predecessor(&visitor, &record).await?;
-    let before = before.map(|before| KeyView::of(&before, &[], keyring.now()));
+    let before_id = before.as_ref().map(|before| &before.id);
+    let ids: Vec<_> =
+        [Some(&record.id), record.replaced_by.as_ref(), before_id].into_iter().flatten().cloned().collect();
+    let usage = visitor.usage(&ids).await?;
+    let used = |id: Option<&KeyId>| id.and_then(|id| usage.as_ref()?.get(id));
+    let parting = match &before {
+        Some(before) if !key.state.is_ending() => {
+            Parting::of(before, used(before_id), used(Some(&record.id)))
+        }
+        _ => Parting::of(&record, used(Some(&record.id)), used(record.replaced_by.as_ref())),
+    };
+    let trail = visitor.keyring.trail_of(&record.id, MAX_ENTRIES).await;
+    let trail = trail.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
+    let before = before.as_ref().map(|before| KeyView::of(before, &[], visitor.keyring.now()));
+    let none = UseView::default();
     let frame = visitor.frame();
     let shown = KeyPage {
         frame: &frame,
         rights: view::rights(&record, standing, key.state),
         restrictions: view::restrictions(&record),
         key: &key,
-        before: before.as_ref(),
+        before: before.as_ref().map(|before| (before, used(before_id))),
+        parting,
+        used: usage.as_ref().map(|usage| usage.get(&record.id).unwrap_or(&none)),
+        trail: trail.map(|trail| trail.iter().map(|entry| EntryView::of(entry, visitor.user.id())).collect()),
         may_write: visitor.may_write().await?,
     };
     Ok(page(StatusCode::OK, &frame, &shown))

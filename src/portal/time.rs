@@ -4,22 +4,24 @@ use crate::clock::Timestamp;
 use crate::manage::time;
 
 /// A time, for people and for machines.
+#[derive(Clone)]
 pub(super) struct Time {
     pub(super) text: String,
+    /// The day alone, where there is little room.
+    pub(super) day: String,
     pub(super) machine: String,
 }
 
 impl From<Timestamp> for Time {
     fn from(time: Timestamp) -> Self {
         let machine = time::format(time);
-        Self { text: for_people(&machine), machine }
+        // `2025-01-05T10:30:00Z` as `5 Jan 2025, 10:30`.
+        let shown = |format: &str| {
+            let parsed = machine.parse::<jiff::Timestamp>();
+            parsed.map_or_else(|_| machine.clone(), |time| time.strftime(format).to_string())
+        };
+        Self { text: shown("%-d %b %Y, %H:%M"), day: shown("%-d %b %Y"), machine }
     }
-}
-
-/// `2025-01-05T10:30:00Z` as `5 Jan 2025, 10:30`.
-fn for_people(machine: &str) -> String {
-    let parsed = machine.parse::<jiff::Timestamp>();
-    parsed.map_or_else(|_| machine.to_owned(), |time| time.strftime("%-d %b %Y, %H:%M").to_string())
 }
 
 /// The day of a time, as a date field wants it.

@@ -8,6 +8,7 @@ mod html;
 mod once;
 mod owners;
 mod pages;
+mod past;
 
 use std::time::Duration;
 
