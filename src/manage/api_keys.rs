@@ -101,7 +101,7 @@ async fn create(
     if keyring.replaces_on_issue() {
         must_cover_all(&caller, &keyring).await?;
     }
-    let issued = keyring.issue(new).await.map_err(|error| caller.explain(error))?;
+    let issued = caller.with(&keyring).issue(new).await.map_err(|error| caller.explain(error))?;
     Ok(shown_once(&issued))
 }
 
@@ -118,7 +118,7 @@ async fn change(
     if !caller.covers(&key) {
         return Err(caller.refuse(AuthErrorKind::Forbidden));
     }
-    keyring.amend(&key.id, amendment).await.map_err(|error| caller.explain(error))?;
+    caller.with(&keyring).amend(&key.id, amendment).await.map_err(|error| caller.explain(error))?;
     let changed = keyring.get(&key.id).await.map_err(|error| caller.explain(error))?;
     let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?.unwrap_or_default();
     Ok(Json(json!({"success": true, "data": shown(&changed.unwrap_or(key), &used)})))
@@ -130,7 +130,8 @@ async fn rotate(State(keyring): State<Keyring>, caller: Caller, params: Params) 
     if !caller.covers(&key) {
         return Err(caller.refuse(AuthErrorKind::Forbidden));
     }
-    let issued = keyring.rotate(&key.id, Grace::None).await.map_err(|error| caller.explain(error))?;
+    let issued =
+        caller.with(&keyring).rotate(&key.id, Grace::None).await.map_err(|error| caller.explain(error))?;
     Ok(shown_once(&issued))
 }
 
@@ -146,7 +147,7 @@ async fn revoke(
         if !caller.covers(&key) && key.id != *caller.who.key_id() {
             return Err(caller.refuse(AuthErrorKind::Forbidden));
         }
-        keyring.revoke(&key.id).await.map_err(|error| caller.explain(error))?;
+        caller.with(&keyring).revoke(&key.id).await.map_err(|error| caller.explain(error))?;
     }
     Ok(Json(json!({"success": true, "message": "API key revoked successfully"})))
 }
