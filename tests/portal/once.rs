@@ -101,7 +101,7 @@ async fn c11_12_an_old_form_is_shown_again_with_what_was_typed() {
 #[tokio::test]
 async fn r31_a_rotated_key_ends_at_once_or_after_the_grace_that_was_chosen() {
     let site = Site::new().await;
-    for (grace, hours) in [("none", 0), ("1h", 1), ("1d", 24), ("7d", 7 * 24)] {
+    for (grace, hours) in [("none", 0), ("1h", 1), ("1d", 24), ("7d", 7 * 24), ("30d", 30 * 24)] {
         let page = site.submit("u_own.1", "/new", &NEW).await;
         let first = html::secret(&text(&page));
         let old = site.shown("u_own", &page).await;
