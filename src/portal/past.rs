@@ -92,8 +92,10 @@ impl Parting {
         Some(Self {
             used: key.last().filter(|usage| usage.last >= since).map(WayView::of),
             safe: ending == Ending::Safe,
-            safe_at: match ending {
-                Ending::Wait(until) => Some(until.into()),
+            safe_at: match (ending, key.record().expires_at) {
+                // It ends by itself before that.
+                (Ending::Wait(until), Some(end)) if end <= until => None,
+                (Ending::Wait(until), _) => Some(until.into()),
                 _ => None,
             },
         })

@@ -1,5 +1,6 @@
 // Drives the key portal of the example server in Chromium: every page, with and without JavaScript, by keyboard, and looked
-// at by axe. Screenshots of each page, light and dark, at a desk and on a phone, are left in out/.
+// at by axe. Screenshots of each page, light and dark, at a desk and on a phone, are left in out/;
+// keys-all-desk-light.png and new-phone-dark.png are README's two.
 //
 //     cargo build --example server
 //     cd tests/browser && npm ci && npm test
@@ -129,6 +130,9 @@ async function countKeys(page) {
   return page.locator("tbody tr").count();
 }
 
+/// The key that is made first, and rotated later.
+let old;
+
 const steps = [];
 const step = (name, run) => steps.push([name, run]);
 
@@ -199,6 +203,7 @@ step("a key is made, shown once, copied and used", async () => {
   for (const line of await page.locator("pre").allInnerTexts()) assert(line.includes(secret), line);
   assert.equal(await call(secret), 200);
   assert(!page.url().includes(secret));
+  old = secret;
 
   // Loaded again, it is another question, and the secret is gone.
   await page.reload();
@@ -243,8 +248,16 @@ step("one key: looked at, restricted, rotated with a grace, ended", async () => 
   const fresh = await page.locator("#secret").innerText();
   assert.equal(await call(fresh), 200);
   await look(page, "rotated");
+  // Somebody has not changed over yet, and the page says so as soon as that is written down.
+  assert.equal(await call(old), 200);
   await page.getByRole("link", { name: "key before" }).click();
   await page.getByText("This one still works").waitFor();
+  for (let i = 0; i < 50 && (await page.getByText("It is still used").count()) === 0; i++) {
+    await page.waitForTimeout(200);
+    await page.reload();
+  }
+  assert.match(await page.locator("main").innerText(), /It is still used: last at .*, through bearer/);
+  assert.match(await page.locator("main").innerText(), /Changed: restrictions\s+by you/);
   await look(page, "key-ending");
   await page.getByRole("link", { name: "End it now" }).click();
   await look(page, "revoke");

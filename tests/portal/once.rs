@@ -119,6 +119,8 @@ async fn r31_a_rotated_key_ends_at_once_or_after_the_grace_that_was_chosen() {
         if hours > 0 {
             assert_eq!(works(&site, &first).await, StatusCode::OK, "{grace}");
             assert!(page.contains("This one still works until"));
+            // Not promised for a time when it has ended by itself.
+            assert_eq!(page.contains("It is safe to end from"), hours > 7 * 24, "{grace}");
             let heir = site.shown("u_own", &shown).await;
             let heir = text(&site.get("u_own.1", &format!("/keys/{}", heir.id)).await);
             assert!(heir.contains("which still works until"));
