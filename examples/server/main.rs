@@ -41,10 +41,12 @@ mod serve;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::Limit;
+use tower_api_key::observer::UsageRecorder;
 use tower_api_key::{ConfigError, Keyring, SqliteStore, Verifier};
 
 use crate::auth::People;
@@ -103,13 +105,18 @@ async fn run() -> Result<(), Failure> {
     }
     println!("\nStop with Ctrl-C.");
 
-    let verifier = Verifier::new(store.clone()).throttle(throttle);
+    let recorder = UsageRecorder::new(store.clone()).write_every(Duration::from_secs(1))?;
+    let writing = tokio::spawn(recorder.clone().run());
+    let verifier = Verifier::new(store.clone()).throttle(throttle).observer(recorder.clone());
     let url = format!("http://{address}");
     // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
     let secure = !address.ip().is_loopback();
-    let people = portal::routes(keyring.clone(), people, &url, secure);
+    let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
     let app = routes::app(&Guards { verifier, clients }, store, keyring, charges, people)?;
-    serve::serve(listener, app, stop).await
+    serve::serve(listener, app, stop).await?;
+    writing.abort();
+    // What the last requests were.
+    Ok(recorder.flush().await?)
 }
 
 /// Whose address counts: the peer's, if it is none of these proxies.
