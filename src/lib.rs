@@ -87,6 +87,7 @@ pub mod guard;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
+pub mod explain;
 pub mod render;
 mod stamps;
 // -- what can be seen of it

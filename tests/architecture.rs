@@ -11,7 +11,7 @@ const LEVELS: [&[&str]; 6] = [
     &["audit", "usage", "record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
     &["store", "scheme", "render", "observer", "stamps"],
     &["store/*", "scheme/*", "verify", "guard"],
-    &["keyring", "future", "service"],
+    &["keyring", "future", "service", "explain"],
     &["layer", "extract", "manage", "test_util"],
 ];
 

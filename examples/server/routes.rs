@@ -83,11 +83,12 @@ fn in_a_header(guards: &Guards, store: SqliteStore) -> Result<Router, ConfigErro
 fn as_a_bearer(guards: &Guards, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
     let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys");
     let auth = guards.layer(Bearer::default()).endpoints(endpoints)?;
+    let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
     Ok(Router::new()
         .route("/users/{id}", get(saw))
         .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
         .with_state(charges)
-        .nest("/api-keys", manage::api_keys(keyring))
+        .nest("/api-keys", keys)
         .fallback(not_found)
         .layer(auth))
 }

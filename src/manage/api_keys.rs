@@ -27,7 +27,7 @@ const MAX_LIMIT: u32 = 100;
 const QUIET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What a path parameter comes as, or not.
-type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;
+pub(super) type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;
 type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
 
 /// List, create, change, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
@@ -207,7 +207,7 @@ fn way(through: &Through) -> &str {
 }
 
 /// The key that the path names, if the caller may know of it; otherwise nobody learns why not.
-async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
+pub(super) async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
     let not_found = || Refusal::from(&refusal::KEY_NOT_FOUND);
     let params = params.map_err(|_| not_found())?;
     // The last, since an outer router may have an `id` of its own.

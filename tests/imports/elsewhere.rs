@@ -192,7 +192,7 @@ async fn a_key_that_moves_while_it_is_looked_up_is_found() {
             if self.asked.fetch_add(1, Ordering::SeqCst) == self.at {
                 let method = "hmac:new".parse().unwrap();
                 self.store
-                    .rehash(&id("k"), &self.from, &self.to, &method, Timestamp::from_secs(2))
+                    .rehash(&id("k"), &self.from, &self.to, &method, Timestamp::from_secs(0))
                     .await
                     .unwrap();
             }
