@@ -50,6 +50,7 @@
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
+//! | `portal` | pages on which people make, rotate, restrict and revoke their own keys |
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
 //! | `full` | all of these but the bundled SQLite |
@@ -101,6 +102,9 @@ pub mod extract;
 #[cfg(feature = "manage")]
 #[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
 pub mod manage;
+#[cfg(feature = "portal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "portal")))]
+pub mod portal;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;

@@ -4,8 +4,9 @@
 //! cargo run --example server
 //! ```
 //!
-//! The first start fills the file with two demo accounts, prints their keys, and prints requests to try, each under the
-//! status that it gets. A key is shown once: later starts find the same keys in the file, and cannot show them.
+//! The first start fills the file with two demo accounts, prints their passwords for the portal, their keys, and requests
+//! to try, each under the status that it gets. A key is shown once: later starts find the same keys in the file, and
+//! cannot show them.
 //!
 //! | variable | default | what for |
 //! |---|---|---|
@@ -25,13 +26,16 @@
 //! | `GET /v1/users/{id}`, `POST /v1/charges`, `GET /v1/charges` | `Authorization: Bearer` |
 //! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
 //! | any method, `/migrate/echo` | either of the three |
+//! | `/portal`: the key portal | a sign-in at `/account/sign-in` |
 //! | `GET /health` | nothing |
 //!
 //! Within an area every request needs a key, even for routes that do not exist: without one the answer is 401, with one
 //! 404. So nobody learns without a key which routes there are. Outside of the areas there is nothing, and it is 404.
 
+mod auth;
 mod charges;
 mod demo;
+mod portal;
 mod routes;
 mod serve;
 
@@ -45,6 +49,7 @@ use tower_api_key::limit::Limit;
 use tower_api_key::observer::{Tracing, UsageRecorder};
 use tower_api_key::{ConfigError, Keyring, SqliteStore, Verifier};
 
+use crate::auth::People;
 use crate::charges::Charges;
 use crate::routes::Guards;
 
@@ -78,7 +83,7 @@ async fn run() -> Result<(), Failure> {
         .map_err(|error| format!("cannot listen on {address}: {error}. ADDR sets another address"))?;
     let address = listener.local_addr()?;
     let opened = open(&file).await;
-    let (store, charges) =
+    let (store, charges, people) =
         opened.map_err(|error| format!("cannot use {}: {}", file.display(), with_causes(&*error)))?;
 
     let (keyring, log) = (Keyring::new(store.clone()), log()?);
@@ -86,11 +91,11 @@ async fn run() -> Result<(), Failure> {
     println!("Listening on http://{address}, with keys in {}", file.display());
     if charges.demo_is_made().await? {
         println!(
-            "\nThe demo keys are those of the first start. They were shown then and are stored nowhere."
+            "\nThe demo's passwords and keys are those of the first start. They were shown then and are stored nowhere."
         );
         println!("For new ones delete {0}, {0}-wal and {0}-shm.", file.display());
     } else {
-        let demo = demo::make(&store, &keyring).await?;
+        let demo = demo::make(&store, &keyring, &people).await?;
         if let Some(fixture) = &fixture {
             demo.write_fixture(fixture, &address.to_string())
                 .map_err(|error| format!("cannot write {}: {error}", fixture.display()))?;
@@ -104,7 +109,11 @@ async fn run() -> Result<(), Failure> {
     let recorder = UsageRecorder::new(store.clone());
     let verifier = Verifier::new(store.clone()).throttle(throttle).observer(recorder.clone());
     let verifier = if log { verifier.observer(Tracing) } else { verifier };
-    let app = routes::app(&Guards { verifier, clients }, store, keyring, charges)?;
+    let url = format!("http://{address}");
+    // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
+    let secure = !address.ip().is_loopback();
+    let people = portal::routes(keyring.clone(), people, &url, secure);
+    let app = routes::app(&Guards { verifier, clients }, store, keyring, charges, people)?;
     let writing = tokio::spawn(recorder.clone().run());
     serve::serve(listener, app, stop).await?;
     writing.abort();
@@ -129,10 +138,10 @@ fn clients(proxies: &str) -> Result<ClientAddr, ConfigError> {
     ClientAddr::trusted_proxies(proxies.split(','), ProxyHeader::XForwardedFor)
 }
 
-async fn open(file: &Path) -> Result<(SqliteStore, Charges), Failure> {
+async fn open(file: &Path) -> Result<(SqliteStore, Charges, People), Failure> {
     // The store first: it makes the file its own. The application's tables live beside the store's.
     let store = SqliteStore::open(file).await?;
-    Ok((store, Charges::open(file)?))
+    Ok((store, Charges::open(file)?, People::open(file)?))
 }
 
 fn with_causes(error: &(dyn Error + 'static)) -> String {

@@ -39,12 +39,14 @@ pub(crate) fn app(
     store: SqliteStore,
     keyring: Keyring,
     charges: Charges,
+    people: Router,
 ) -> Result<Router, ConfigError> {
     let app = Router::new()
         .nest("/pixelStripeApi", in_the_body(guards)?)
         .nest("/api/v1", in_a_header(guards, store)?)
         .nest("/v1", as_a_bearer(guards, keyring, charges)?)
         .merge(in_either(guards))
+        .merge(people)
         .route("/health", get(async || "ok\n"))
         .fallback(not_found)
         // A body that comes slowly holds its connection no longer than this.

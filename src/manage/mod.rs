@@ -74,7 +74,7 @@ mod explain;
 mod new_key;
 mod projects;
 mod refusal;
-mod time;
+pub(crate) mod time;
 mod validate;
 
 use http::Method;
