@@ -14,6 +14,7 @@
 //! | `DB` | `tower-api-key-demo.db` | the file; delete it, its `-wal` and its `-shm` to start afresh |
 //! | `FAILURES` | `100/s` | how often each client may fail with a key of the right shape; less, such as `10/min`, is for services |
 //! | `PROXIES` | | networks of trusted proxies, such as `10.0.0.0/8,192.168.0.1`: their `X-Forwarded-For` is believed |
+//! | `LOG` | | `debug` tells every decision about a request on stderr, `info` changes of keys and what is odd |
 //! | `FIXTURE` | | where to write the demo's keys, people and projects as JSON, for scripts; only when the file is fresh |
 //!
 //! | route | behind |
@@ -46,7 +47,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::Limit;
-use tower_api_key::observer::UsageRecorder;
+use tower_api_key::observer::{Tracing, UsageRecorder};
 use tower_api_key::{ConfigError, Keyring, SqliteStore, Verifier};
 
 use crate::auth::People;
@@ -86,7 +87,8 @@ async fn run() -> Result<(), Failure> {
     let (store, charges, people) =
         opened.map_err(|error| format!("cannot use {}: {}", file.display(), with_causes(&*error)))?;
 
-    let keyring = Keyring::new(store.clone());
+    let (keyring, log) = (Keyring::new(store.clone()), log()?);
+    let keyring = if log { keyring.observer(Tracing) } else { keyring };
     println!("Listening on http://{address}, with keys in {}", file.display());
     if charges.demo_is_made().await? {
         println!(
@@ -106,17 +108,27 @@ async fn run() -> Result<(), Failure> {
     println!("\nStop with Ctrl-C.");
 
     let recorder = UsageRecorder::new(store.clone()).write_every(Duration::from_secs(1))?;
-    let writing = tokio::spawn(recorder.clone().run());
     let verifier = Verifier::new(store.clone()).throttle(throttle).observer(recorder.clone());
+    let verifier = if log { verifier.observer(Tracing) } else { verifier };
     let url = format!("http://{address}");
     // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
     let secure = !address.ip().is_loopback();
     let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
     let app = routes::app(&Guards { verifier, clients }, store, keyring, charges, people)?;
+    let writing = tokio::spawn(recorder.clone().run());
     serve::serve(listener, app, stop).await?;
     writing.abort();
-    // What the last requests were.
-    Ok(recorder.flush().await?)
+    // The uses since the last full minute.
+    recorder.flush().await.map_err(|error| format!("cannot write when keys were used: {error}"))?;
+    Ok(())
+}
+
+/// Whether decisions and changes are told on stderr, if `LOG` names a level.
+fn log() -> Result<bool, Failure> {
+    let Ok(level) = std::env::var("LOG") else { return Ok(false) };
+    let level: tracing::Level = level.parse().map_err(|error| format!("LOG: {error}"))?;
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+    Ok(true)
 }
 
 /// Whose address counts: the peer's, if it is none of these proxies.

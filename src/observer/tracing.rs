@@ -1,7 +1,5 @@
 //! Decisions as events of the crate `tracing`.
 
-use std::error::Error;
-
 use ::tracing::{Level, event};
 
 use super::{Change, Decision, Observer, Warning};
@@ -31,9 +29,9 @@ impl Observer for Tracing {
             (Some(StoreError::Corrupt(what)), _) => {
                 event!(target: "tower_api_key", Level::WARN, outcome, kind, scheme, key_id, error = what);
             }
+            // Not its causes: a driver may quote what it was asked for.
             (Some(failure), _) => {
-                let error: &(dyn Error + 'static) = failure;
-                event!(target: "tower_api_key", Level::ERROR, outcome, kind, scheme, key_id, error);
+                event!(target: "tower_api_key", Level::ERROR, outcome, kind, scheme, key_id, error = %failure);
             }
             (None, Some(AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout)) => {
                 event!(target: "tower_api_key", Level::ERROR, outcome, kind, scheme, key_id);

@@ -6,6 +6,7 @@ mod contract;
 mod corrupt;
 mod file;
 mod sql;
+mod trail;
 
 use std::path::{Path, PathBuf};
 

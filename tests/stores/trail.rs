@@ -1,0 +1,88 @@
+//! What an SQLite file keeps of the past: written with the change, and not rewritten by anybody's SQL.
+
+use tower_api_key::store::{KeyPolicy, LedgerError, StoreError};
+use tower_api_key::{Actor, KeyLedger as _, Through, Timestamp, Usage};
+
+use super::{File, NOW, insert, is_active, key};
+
+#[tokio::test]
+async fn no_sql_rewrites_what_has_happened() {
+    let file = File::new();
+    let (store, operator) = (file.open().await, file.operator());
+    let key = insert(&store, "key", "u").await;
+    store.revoke(&key.id, NOW, &Actor::Operator).await.unwrap();
+    let before = store.history(&key.id, 9).await.unwrap();
+    assert_eq!(before.len(), 2);
+    for sql in [
+        "UPDATE history SET by = 'user:mallory'",
+        "UPDATE history SET at = 0 WHERE event = 'issued'",
+        "UPDATE OR REPLACE history SET number = 1 WHERE number = 2",
+        "DELETE FROM history",
+        "DELETE FROM history WHERE key = 'key'",
+        "INSERT OR REPLACE INTO history (number, key, owner, at, by, event) VALUES (1, 'key', 'u', 0, 'x', 'issued')",
+        "INSERT INTO history (number, key, owner, at, by, event) VALUES (0, 'key', 'u', 0, 'x', 'issued')",
+        "INSERT INTO history (key, owner, at, by, event) VALUES ('', 'u', 0, 'x', 'issued')",
+    ] {
+        operator.execute(sql, []).expect_err(sql);
+        assert_eq!(store.history(&key.id, 9).await.unwrap(), before, "{sql}");
+    }
+}
+
+/// One transaction: a change whose entry cannot be written is not made.
+#[tokio::test]
+async fn there_is_no_change_without_its_entry() {
+    let file = File::new();
+    let (store, operator) = (file.open().await, file.operator());
+    let old = insert(&store, "key", "u").await;
+    operator
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON history BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+        )
+        .unwrap();
+    let failed = |result: Result<(), LedgerError>| {
+        assert!(matches!(result, Err(LedgerError::Store(StoreError::Failed(_)))), "{result:?}");
+    };
+    failed(store.insert(key("more", "u"), KeyPolicy::Single, &Actor::System).await);
+    failed(store.revoke(&old.id, NOW, &Actor::System).await);
+    failed(store.amend(&old.id, &tower_api_key::Amendment::new().name("x"), NOW, &Actor::System).await);
+    assert!(is_active(&store, &old).await);
+    assert!(store.get(&key("more", "u").id).await.unwrap().is_none());
+    operator.execute_batch("DROP TRIGGER full").unwrap();
+    store.revoke(&old.id, NOW, &Actor::System).await.unwrap();
+    assert_eq!(store.history(&old.id, 9).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_corrupt_and_not_skipped() {
+    let file = File::new();
+    let (store, operator) = (file.open().await, file.operator());
+    let key = insert(&store, "key", "u").await;
+    let sql = "INSERT INTO history (key, owner, at, by, event) VALUES ('key', 'u', 0, 'x', 'sold')";
+    operator.execute(sql, []).unwrap();
+    assert!(matches!(store.history(&key.id, 9).await, Err(StoreError::Corrupt(_))));
+    operator.execute("INSERT INTO usage VALUES ('key', 'nothing', 0, 1)", []).unwrap();
+    assert!(matches!(store.usage(std::slice::from_ref(&key.id)).await, Err(StoreError::Corrupt(_))));
+}
+
+/// C9-16, over the file: many late writes by another process's store, and a revocation among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn c9_16_no_late_usage_revives_a_key() {
+    let file = File::new();
+    let (one, other) = (file.open().await, file.open().await);
+    for round in 0..10 {
+        let key = insert(&one, &format!("key{round}"), "u").await;
+        let used = Usage::new(key.id.clone(), Through::Direct, Timestamp::from_secs(round), 1);
+        let late = other.clone();
+        let flushing = tokio::spawn(async move {
+            for _ in 0..5 {
+                late.record_usage(std::slice::from_ref(&used)).await.unwrap();
+            }
+        });
+        one.revoke(&key.id, NOW, &Actor::System).await.unwrap();
+        assert!(!is_active(&one, &key).await);
+        flushing.await.unwrap();
+        assert!(!is_active(&one, &key).await && !is_active(&other, &key).await);
+        let [used] = &one.usage(&[key.id]).await.unwrap()[..] else { panic!("used one way") };
+        assert_eq!(used.count, 5);
+    }
+}
