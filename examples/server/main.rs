@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | `ADDR` | `127.0.0.1:3000` | where to listen; with port 0 on a free port, which is printed |
 //! | `DB` | `tower-api-key-demo.db` | the file; delete it, its `-wal` and its `-shm` to start afresh |
+//! | `TOWER_API_KEY_PEPPERS`, or `.._FILE` with a file of them | | `2027:secret,2026:secret,sha256`: peppers of at least 32 bytes, newest first |
 //! | `FIXTURE` | | where to write the demo's keys, people and projects as JSON, for scripts; only when the file is fresh |
 //!
 //! | route | behind |
@@ -29,6 +30,7 @@
 
 mod charges;
 mod demo;
+mod peppers;
 mod routes;
 mod serve;
 
@@ -59,6 +61,8 @@ async fn run() -> Result<(), Failure> {
     let file = std::env::var_os("DB").map_or_else(|| PathBuf::from("tower-api-key-demo.db"), PathBuf::from);
     let fixture = std::env::var_os("FIXTURE").map(PathBuf::from);
 
+    let ring = peppers::ring()?;
+
     // Before anybody is told that the server runs: whoever then ends it shall find it listening.
     let stop = serve::told_to_stop()?;
     let listener = TcpListener::bind(&address)
@@ -69,8 +73,9 @@ async fn run() -> Result<(), Failure> {
     let (store, charges) =
         opened.map_err(|error| format!("cannot use {}: {}", file.display(), with_causes(&*error)))?;
 
-    let keyring = Keyring::new(store.clone());
+    let keyring = Keyring::new(store.clone()).digests(ring.clone());
     println!("Listening on http://{address}, with keys in {}", file.display());
+    peppers::warn(&keyring).await?;
     if charges.demo_is_made().await? {
         println!(
             "\nThe demo keys are those of the first start. They were shown then and are stored nowhere."
@@ -88,7 +93,7 @@ async fn run() -> Result<(), Failure> {
     }
     println!("\nStop with Ctrl-C.");
 
-    let app = routes::app(store, keyring, charges)?;
+    let app = routes::app(store, ring, keyring, charges)?;
     serve::serve(listener, app, stop).await
 }
 

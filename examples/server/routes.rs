@@ -13,19 +13,26 @@ use sha2::{Digest as _, Sha256};
 use tower_api_key::extract::{Live, Test};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, manage,
+    ApiKeyAuth, AuthError, ConfigError, DigestRing, Endpoints, Keyring, Principal, ProjectId, SqliteStore,
+    Verifier, manage,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::charges::Charges;
 
-pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
+pub(crate) fn app(
+    store: SqliteStore,
+    ring: DigestRing,
+    keyring: Keyring,
+    charges: Charges,
+) -> Result<Router, ConfigError> {
+    let verifier = Verifier::new(store.clone()).digests(ring).renew_digests(store.clone());
     let app = Router::new()
-        .nest("/pixelStripeApi", in_the_body(&store)?)
-        .nest("/api/v1", in_a_header(&store)?)
-        .nest("/v1", as_a_bearer(&store, keyring, charges)?)
-        .merge(in_either(&store))
+        .nest("/pixelStripeApi", in_the_body(&verifier)?)
+        .nest("/api/v1", in_a_header(&verifier, store)?)
+        .nest("/v1", as_a_bearer(&verifier, keyring, charges)?)
+        .merge(in_either(&verifier))
         .route("/health", get(async || "ok\n"))
         .fallback(not_found)
         // A body that comes slowly holds its connection no longer than this.
@@ -35,9 +42,9 @@ pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Res
 }
 
 /// `{"apiKey", "userId", "projectId", ..}`. Every call is a `POST` here, and one of them only reads.
-fn in_the_body(store: &SqliteStore) -> Result<Router, ConfigError> {
+fn in_the_body(verifier: &Verifier) -> Result<Router, ConfigError> {
     let endpoints = Endpoints::new().read(Method::POST, "/pixelStripeApi/projects/status");
-    let auth = ApiKeyAuth::new(store.clone(), JsonBody::default()).endpoints(endpoints)?;
+    let auth = ApiKeyAuth::with_verifier(verifier.clone(), JsonBody::default()).endpoints(endpoints)?;
     Ok(Router::new()
         .route("/projects/upload-file", post(saw))
         .route("/projects/status", post(saw))
@@ -46,14 +53,14 @@ fn in_the_body(store: &SqliteStore) -> Result<Router, ConfigError> {
 }
 
 /// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
-fn in_a_header(store: &SqliteStore) -> Result<Router, ConfigError> {
+fn in_a_header(verifier: &Verifier, store: SqliteStore) -> Result<Router, ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");
-    let auth = ApiKeyAuth::new(store.clone(), ApiKeyHeader::default()).endpoints(endpoints)?;
+    let auth = ApiKeyAuth::with_verifier(verifier.clone(), ApiKeyHeader::default()).endpoints(endpoints)?;
     Ok(Router::new()
         .route("/validate", manage::validate())
-        .route("/projects", manage::projects(store.clone()))
+        .route("/projects", manage::projects(store))
         .route("/projects/{id}", get(project))
         .route("/sites", get(saw))
         .fallback(not_found)
@@ -61,9 +68,9 @@ fn in_a_header(store: &SqliteStore) -> Result<Router, ConfigError> {
 }
 
 /// `Authorization: Bearer`, and the keys' own management.
-fn as_a_bearer(store: &SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
+fn as_a_bearer(verifier: &Verifier, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
     let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys");
-    let auth = ApiKeyAuth::new(store.clone(), Bearer::default()).endpoints(endpoints)?;
+    let auth = ApiKeyAuth::with_verifier(verifier.clone(), Bearer::default()).endpoints(endpoints)?;
     Ok(Router::new()
         .route("/users/{id}", get(saw))
         .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
@@ -74,9 +81,10 @@ fn as_a_bearer(store: &SqliteStore, keyring: Keyring, charges: Charges) -> Resul
 }
 
 /// For clients that move from one scheme to another. Two credentials in one request are refused.
-fn in_either(store: &SqliteStore) -> Router {
-    let auth =
-        ApiKeyAuth::new(store.clone(), Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
+fn in_either(verifier: &Verifier) -> Router {
+    let auth = ApiKeyAuth::with_verifier(verifier.clone(), Bearer::default())
+        .or(ApiKeyHeader::default())
+        .or(JsonBody::default());
     Router::new().route("/migrate/echo", any(saw)).route_layer(auth)
 }
 
