@@ -514,6 +514,51 @@ fn a_restart_keeps_the_keys_and_shows_none() {
     assert!(!demo.file("fixture.json").exists());
 }
 
+/// A pepper that is too short, or promised and not there, is a start that fails; one that is taken away is missed loudly.
+#[test]
+fn c7_07_and_c7_08_peppers_come_from_the_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keys.db");
+    let start = |peppers: &str| {
+        let environment = [("DB", file.to_str().unwrap()), ("TOWER_API_KEY_PEPPERS", peppers)];
+        live::Program::start("server", &environment)
+    };
+    for wrong in ["", "2026", "2026:too short", "sha256", &format!("2026:{0},2026:{0}", "x".repeat(32))] {
+        assert!(!start(wrong).ended_well(), "C7-08: {wrong}");
+    }
+    let (old, new) = (format!("2026:{}", "o".repeat(32)), format!("2027:{}", "n".repeat(32)));
+    let said = start(&old).lines_to("Stop with Ctrl-C.");
+    assert!(!said.iter().any(|line| line.contains("Warning")), "{said:?}");
+    let alice = said.iter().find_map(|line| line.trim().strip_prefix("alice  ")).unwrap().trim();
+    let alice = alice.split(' ').next().unwrap();
+
+    let call = |lines: &[String]| {
+        let host = lines[0].strip_prefix("Listening on http://").unwrap().split(',').next().unwrap();
+        let request = live::Request::new("GET", host, "/v1/users/usr_123");
+        request.header("Authorization", &format!("Bearer {alice}")).send().status
+    };
+    let without = start(&new);
+    let said = without.lines_to("Stop with Ctrl-C.");
+    let warning = "Warning: 8 keys need \"hmac:2026\", which is not there. They are refused.";
+    assert_eq!(said[1], warning, "C7-07");
+    assert_eq!(call(&said), 401, "C7-07");
+    drop(without);
+    let both = start(&format!("{new},{old}"));
+    let said = both.lines_to("Stop with Ctrl-C.");
+    assert!(!said.iter().any(|line| line.contains("Warning")), "C7-07: {said:?}");
+    assert_eq!(call(&said), 200, "C7-07");
+    // Renewed in the background: one key fewer will be missed.
+    let mut missed = said[1].clone();
+    for _ in 0..100 {
+        let once_more = start(&new);
+        missed = once_more.lines_to("Stop with Ctrl-C.")[1].clone();
+        if missed.contains(" 7 ") {
+            break;
+        }
+    }
+    assert_eq!(missed, warning.replace('8', "7"), "C7-07");
+}
+
 #[test]
 fn c7_05_the_file_holds_no_secret_in_any_spelling() {
     let demo = Demo::start();

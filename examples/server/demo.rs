@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
+use tower_api_key::keyring::{ImportedDigest, ImportedKey};
 use tower_api_key::restriction::{IpRestriction, Restrictions};
 use tower_api_key::store::{LedgerError, Member, MemberRole, Project};
 use tower_api_key::{
-    Accounts as _, ApiKey, Environment, KeyFormat, KeyId, KeyLedger as _, KeyPolicy, KeyQuery, KeyRecord,
-    Keyring, NewKey, ProjectId, SqliteStore, Timestamp, UserId,
+    Accounts as _, ApiKey, Environment, KeyFormat, KeyId, KeyQuery, Keyring, NewKey, ProjectId, SqliteStore,
+    Timestamp, UserId,
 };
 
 use crate::Failure;
@@ -72,7 +73,7 @@ pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring, people: &People
     ] {
         keys.push((name, what, keyring.issue(new).await?.into_parts().0));
     }
-    keys.push(("expired", "was alice's", expired(store, &alice).await?));
+    keys.push(("expired", "was alice's", expired(keyring, &alice).await?));
     let revoked = keyring.issue(NewKey::user_level(alice, "Alice's revoked key")).await?;
     keyring.revoke(revoked.id()).await?;
     keys.push(("revoked", "was alice's", revoked.into_parts().0));
@@ -90,20 +91,20 @@ fn unless_made(made: Result<(), LedgerError>) -> Result<(), LedgerError> {
     }
 }
 
-/// A key that expired in 2001. A keyring issues none such, so it is entered as if imported.
-async fn expired(store: &SqliteStore, owner: &UserId) -> Result<ApiKey, Failure> {
-    let (format, environment) = (KeyFormat::default(), Environment::Live);
-    let key = format.generate(environment)?;
+/// A key that expired in 2001. A keyring issues none such, so it is imported.
+async fn expired(keyring: &Keyring, owner: &UserId) -> Result<ApiKey, Failure> {
+    let key = KeyFormat::default().generate(Environment::Live)?;
     // Its own id even if the start is repeated.
     let id = KeyId::new(format!("key_expired_{}", Timestamp::from(SystemTime::now()).as_micros()))?;
-    let mut record = KeyRecord::new(id, key.digest(), owner.clone(), Timestamp::from_secs(978_307_200));
-    record.expires_at = Some(Timestamp::from_secs(1_000_000_000));
-    record.name = "Alice's expired key".to_owned();
-    record.prefix = format.prefix(environment).to_owned();
-    let text = key.expose_secret();
-    record.last4 = text.get(text.len() - 4..).unwrap_or_default().to_owned();
-    store.insert(record, KeyPolicy::Multiple { max: 100 }, &tower_api_key::Actor::System).await?;
-    Ok(key)
+    let new = NewKey::user_level(owner.clone(), "Alice's expired key")
+        .expires_at(Timestamp::from_secs(1_000_000_000));
+    let digest = ImportedDigest::plaintext(key.expose_secret());
+    let imported = ImportedKey::new(id, new, digest).created_at(Timestamp::from_secs(978_307_200));
+    let report = keyring.import([imported]).await?;
+    match report.refused.into_iter().next() {
+        None => Ok(key),
+        Some(refused) => Err(refused.reason.into()),
+    }
 }
 
 impl Demo {

@@ -15,6 +15,7 @@
 //! | `FAILURES` | `100/s` | how often each client may fail with a key of the right shape; less, such as `10/min`, is for services |
 //! | `PROXIES` | | networks of trusted proxies, such as `10.0.0.0/8,192.168.0.1`: their `X-Forwarded-For` is believed |
 //! | `LOG` | | `debug` tells every decision about a request on stderr, `info` changes of keys and what is odd |
+//! | `TOWER_API_KEY_PEPPERS`, or `.._FILE` with a file of them | | `2027:secret,2026:secret,sha256`: peppers of at least 32 bytes, newest first |
 //! | `FIXTURE` | | where to write the demo's keys, people and projects as JSON, for scripts; only when the file is fresh |
 //!
 //! | route | behind |
@@ -35,6 +36,7 @@
 mod auth;
 mod charges;
 mod demo;
+mod peppers;
 mod portal;
 mod routes;
 mod serve;
@@ -76,6 +78,7 @@ async fn run() -> Result<(), Failure> {
     let throttle: Limit = failures.parse().map_err(|error| format!("FAILURES: {error}"))?;
     let proxies = std::env::var("PROXIES").unwrap_or_default();
     let clients = clients(&proxies).map_err(|error| format!("PROXIES: {error}"))?;
+    let ring = peppers::ring()?;
 
     // Before anybody is told that the server runs: whoever then ends it shall find it listening.
     let stop = serve::told_to_stop()?;
@@ -87,9 +90,11 @@ async fn run() -> Result<(), Failure> {
     let (store, charges, people) =
         opened.map_err(|error| format!("cannot use {}: {}", file.display(), with_causes(&*error)))?;
 
-    let (keyring, log) = (Keyring::new(store.clone()), log()?);
+    let keyring = Keyring::new(store.clone()).digests(ring.clone());
+    let log = log()?;
     let keyring = if log { keyring.observer(Tracing) } else { keyring };
     println!("Listening on http://{address}, with keys in {}", file.display());
+    peppers::warn(&keyring).await?;
     if charges.demo_is_made().await? {
         println!(
             "\nThe demo's passwords and keys are those of the first start. They were shown then and are stored nowhere."
@@ -108,7 +113,11 @@ async fn run() -> Result<(), Failure> {
     println!("\nStop with Ctrl-C.");
 
     let recorder = UsageRecorder::new(store.clone()).write_every(Duration::from_secs(1))?;
-    let verifier = Verifier::new(store.clone()).throttle(throttle).observer(recorder.clone());
+    let verifier = Verifier::new(store.clone())
+        .digests(ring)
+        .renew_digests(store.clone())
+        .throttle(throttle)
+        .observer(recorder.clone());
     let verifier = if log { verifier.observer(Tracing) } else { verifier };
     let url = format!("http://{address}");
     // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.

@@ -11,7 +11,7 @@ use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::{KeyPolicy, LedgerError, in_time};
 
 /// How many keys are one transaction, where the ledger can do that.
-const CHUNK: usize = 500;
+const CHUNK: usize = 200;
 /// A service that moves here must not lose keys for having had many.
 const NO_POLICY: KeyPolicy = KeyPolicy::Multiple { max: u32::MAX };
 

@@ -18,7 +18,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn by_newest(key: Arc<KeyRecord>) -> Self {
+    fn by_newest(key: Arc<KeyRecord>) -> Self {
         Self { key, outdated: None }
     }
 
@@ -80,10 +80,7 @@ impl Verifier {
         Ok(self.find_newest(candidate).await?.map(Found::by_newest))
     }
 
-    pub(super) async fn find_newest(
-        &self,
-        candidate: &Candidate<'_>,
-    ) -> Result<Option<Arc<KeyRecord>>, Refusal> {
+    async fn find_newest(&self, candidate: &Candidate<'_>) -> Result<Option<Arc<KeyRecord>>, Refusal> {
         let found = self.ask(&candidate.digest).await?;
         checked(found, &candidate.digest, self.digests.newest())
     }

@@ -31,10 +31,7 @@ impl Verifier {
         let place = Arc::clone(slow.places()).try_acquire_owned().map_err(|_| overloaded())?;
         let turn = timeout(TURN_DEADLINE, Arc::clone(slow.checks()).acquire_owned()).await;
         let turn = turn.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
-        // Meanwhile another may have given it a fast digest, or ended it.
-        if let Some(key) = self.find_newest(candidate).await? {
-            return Ok(Some(Found::by_newest(key)));
-        }
+        // Meanwhile another may have given it a fast digest, by which it is found then, or ended it.
         let Some((key, hash)) = self.find_by_start(&digest).await? else { return Ok(None) };
         self.in_force(&mut Strict, &key)?;
         let (text, checked) = (Zeroizing::new(candidate.text.to_owned()), hash.clone());

@@ -74,6 +74,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     policy::single_leaves_one_key(&store().await).await;
     policy::multiple_stops_at_the_most(&store().await).await;
     policy::ended_keys_are_imported_as_they_are(&store().await).await;
+    policy::many_keys_are_added_like_one_by_one(&store().await).await;
     policy::racing_inserts_keep_to_the_policy(&store().await).await;
     list::lists_are_ordered_and_paged(&store().await).await;
     list::lists_are_filtered(&store().await).await;

@@ -137,3 +137,36 @@ async fn count_active<S: KeyStore>(store: &S, names: &Names, name: &str, count: 
     }
     active
 }
+
+pub(super) async fn many_keys_are_added_like_one_by_one<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let there = names.key("there", "u");
+    ok(store.insert(there.clone(), up_to(3), &Actor::System).await);
+    let (first, last) = (names.key("first", "u"), names.key("last", "u"));
+    let again = KeyRecord { digest: first.digest, ..names.key("again", "u") };
+    let senseless = KeyRecord { replaced_by: Some(names.id("senseless")), ..names.key("senseless", "u") };
+    let keys = vec![first.clone(), there.clone(), again.clone(), senseless.clone(), last.clone()];
+    let answers = store.insert_all(keys, up_to(3), &Actor::System).await.expect("a store in order answers");
+    let mut answers = answers.into_iter();
+    let mut next = || answers.next().expect("there is an answer for each key");
+    ok(next());
+    refused!(next(), LedgerError::Conflict, "an id that is taken is a conflict");
+    refused!(
+        next(),
+        LedgerError::Conflict,
+        "a digest that is taken is a conflict, if only by the key before"
+    );
+    refused!(next(), LedgerError::Invalid(_), "a key that makes no sense is refused");
+    ok(next());
+    for key in [&there, &first, &last] {
+        assert_same(&known(&**store, key).await, key);
+    }
+    for key in [&again, &senseless] {
+        assert!(ok(store.get(&key.id).await).is_none(), "a key that is refused is not added");
+    }
+    let more = vec![names.key("more", "u")];
+    let answers = store.insert_all(more, up_to(3), &Actor::System).await.expect("a store in order answers");
+    for answer in answers {
+        refused!(answer, LedgerError::TooManyKeys, "the policy counts each of many keys");
+    }
+}

@@ -28,6 +28,17 @@ pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyLedg
     for method in [METHOD, DigestMethod::Sha256] {
         assert!(counts.get(method.kind()).is_some_and(|count| *count > 0), "keys are counted by method");
     }
+    // What is particular to one key stands behind a `$`.
+    let slow: DigestMethod = "slow$$2b$04$of.one.key".parse().expect("it is a method");
+    let moved = KeyDigest::of(&names.text("moved"));
+    ok(store.rehash(&other.id, &other.digest, &moved, &slow).await);
+    let other = KeyRecord { digest: moved, digested_by: slow.clone(), ..other };
+    assert_same(&known(&**store, &other).await, &other);
+    let counts = store.count_by_digest_method().await.expect("a store in order counts");
+    assert!(
+        counts.contains_key("slow") && counts.keys().all(|kind| !kind.contains('$')),
+        "keys are counted by kind"
+    );
     // It can be revoked and replaced like before.
     let successor =
         ok(store.replace(&key.id, names.fresh("next", later(1)), later(10), &Actor::System).await);
