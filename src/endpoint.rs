@@ -216,16 +216,32 @@ struct Declaration {
 impl EndpointTable {
     /// What the endpoint of a request asks for; `None` if it is public.
     pub(crate) fn of(&self, head: &Head<'_>) -> Option<Endpoint> {
+        self.asks(self.route(head), head.method)
+    }
+
+    /// What a route asks for, as a document of the API writes it; `None` if it is public.
+    #[cfg(feature = "openapi")]
+    pub(crate) fn of_documented(&self, path: &str, method: &Method) -> Option<Endpoint> {
+        // OpenAPI knows no rest of a path, and writes it like any other parameter.
+        let (rest, plain) = (|path: &str| path.replace("{*", "{"), path.to_owned());
+        let find = |same: &dyn Fn(&str) -> bool| self.by_pattern.iter().find(|(pattern, _)| same(pattern));
+        let found = find(&|pattern| same_route(pattern, &plain))
+            .or_else(|| find(&|pattern| same_route(&rest(pattern), &rest(&plain))));
+        self.asks(Some(found.map(|(_, route)| *route)), method)
+    }
+
+    /// What a route asks for: a declared one, an undeclared one, or one that cannot be told.
+    fn asks(&self, route: Option<Option<usize>>, method: &Method) -> Option<Endpoint> {
         // A request that cannot be compared may be one that is declared to write.
-        let (declared, comparable) = match self.route(head) {
-            Some(route) => (route.and_then(|route| self.declaration(route, head.method)), true),
+        let (declared, comparable) = match route {
+            Some(route) => (route.and_then(|route| self.declaration(route, method)), true),
             None => (None, false),
         };
         let declared = declared.unwrap_or_default();
         if declared.public {
             return None;
         }
-        let by_method = if reads(head.method) && (comparable || !self.narrows_reads) {
+        let by_method = if reads(method) && (comparable || !self.narrows_reads) {
             AccessClass::Read
         } else {
             AccessClass::Write

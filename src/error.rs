@@ -110,7 +110,7 @@ pub enum AuthErrorKind {
 }
 
 impl AuthErrorKind {
-    fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::MissingCredentials
             | Self::MalformedKey
@@ -139,7 +139,7 @@ impl AuthErrorKind {
         }
     }
 
-    fn public_code(self) -> &'static str {
+    pub(crate) fn public_code(self) -> &'static str {
         match self {
             Self::MissingCredentials => "missing_api_key",
             Self::MalformedKey

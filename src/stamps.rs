@@ -33,6 +33,11 @@ impl Stamps {
         Self { schemes, secret_headers, vary }
     }
 
+    #[cfg(feature = "openapi")]
+    pub(crate) fn schemes(&self) -> &[SchemeInfo] {
+        &self.schemes
+    }
+
     /// The scheme whose words are used when no credential was sent.
     pub(crate) fn first(&self) -> Option<&SchemeInfo> {
         self.schemes.first()

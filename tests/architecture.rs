@@ -12,7 +12,7 @@ const LEVELS: [&[&str]; 6] = [
     &["store", "scheme", "render", "stamps"],
     &["store/*", "scheme/*", "verify", "guard"],
     &["keyring", "future", "service"],
-    &["layer", "extract", "manage", "test_util"],
+    &["layer", "extract", "manage", "openapi", "test_util"],
 ];
 
 fn level_of(room: &str) -> Option<usize> {

@@ -631,3 +631,23 @@ fn c3_23_half_a_head_does_not_stay_open() {
         stream.read_to_end(&mut rest).unwrap();
     }
 }
+
+#[test]
+fn the_document_says_what_each_area_needs() {
+    let demo = Demo::start();
+    let answer = demo.curl("curl https://api.example.com/openapi.json", &[]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let document = answer.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, method, security) in [
+        ("/pixelStripeApi/projects/status", "post", json!([{}])),
+        ("/api/v1/sites", "get", json!([{"api-key-header": []}])),
+        ("/v1/api-keys/{id}", "delete", json!([{"bearer": []}])),
+        ("/migrate/echo", "post", json!([{"bearer": []}, {"api-key-header": []}, {}])),
+        ("/health", "get", Value::Null),
+    ] {
+        let operation = &document["paths"][path][method];
+        assert!(operation["responses"]["200"].is_object(), "{path}");
+        assert_eq!(operation["security"], security, "{path}");
+    }
+}

@@ -23,12 +23,14 @@
 //! | `GET /v1/api-keys`, `POST`, `DELETE /{id}`, `POST /{id}/rotate` | the same |
 //! | any method, `/migrate/echo` | either of the three |
 //! | `GET /health` | nothing |
+//! | `GET /openapi.json` | nothing: what this table says, for machines |
 //!
 //! Within an area every request needs a key, even for routes that do not exist: without one the answer is 401, with one
 //! 404. So nobody learns without a key which routes there are. Outside of the areas there is nothing, and it is 404.
 
 mod charges;
 mod demo;
+mod document;
 mod routes;
 mod serve;
 

@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tower_api_key::extract::{Live, Test};
+use tower_api_key::openapi::AuthDoc;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::{
     ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, manage,
@@ -19,13 +20,26 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::charges::Charges;
+use crate::document;
 
 pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
+    let (in_the_body, of_bodies) = in_the_body(&store)?;
+    let (in_a_header, of_headers) = in_a_header(&store)?;
+    let (as_a_bearer, of_bearers) = as_a_bearer(&store, keyring, charges)?;
+    let (in_either, of_either) = in_either(&store);
+    let layers = [
+        of_bodies.under("/pixelStripeApi"),
+        of_headers.under("/api/v1"),
+        of_bearers.under("/v1"),
+        of_either.under("/migrate"),
+    ];
+    let document = Json(document::of(&layers));
     let app = Router::new()
-        .nest("/pixelStripeApi", in_the_body(&store)?)
-        .nest("/api/v1", in_a_header(&store)?)
-        .nest("/v1", as_a_bearer(&store, keyring, charges)?)
-        .merge(in_either(&store))
+        .nest("/pixelStripeApi", in_the_body)
+        .nest("/api/v1", in_a_header)
+        .nest("/v1", as_a_bearer)
+        .merge(in_either)
+        .route("/openapi.json", get(async move || document.clone()))
         .route("/health", get(async || "ok\n"))
         .fallback(not_found)
         // A body that comes slowly holds its connection no longer than this.
@@ -35,49 +49,60 @@ pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Res
 }
 
 /// `{"apiKey", "userId", "projectId", ..}`. Every call is a `POST` here, and one of them only reads.
-fn in_the_body(store: &SqliteStore) -> Result<Router, ConfigError> {
+fn in_the_body(store: &SqliteStore) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new().read(Method::POST, "/pixelStripeApi/projects/status");
     let auth = ApiKeyAuth::new(store.clone(), JsonBody::default()).endpoints(endpoints)?;
-    Ok(Router::new()
+    let document = auth.openapi();
+    let routes = Router::new()
         .route("/projects/upload-file", post(saw))
         .route("/projects/status", post(saw))
         .fallback(not_found)
-        .layer(auth))
+        .layer(auth);
+    Ok((routes, document))
 }
 
 /// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
-fn in_a_header(store: &SqliteStore) -> Result<Router, ConfigError> {
+fn in_a_header(store: &SqliteStore) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");
     let auth = ApiKeyAuth::new(store.clone(), ApiKeyHeader::default()).endpoints(endpoints)?;
-    Ok(Router::new()
+    let document = auth.openapi();
+    let routes = Router::new()
         .route("/validate", manage::validate())
         .route("/projects", manage::projects(store.clone()))
         .route("/projects/{id}", get(project))
         .route("/sites", get(saw))
         .fallback(not_found)
-        .layer(auth))
+        .layer(auth);
+    Ok((routes, document))
 }
 
 /// `Authorization: Bearer`, and the keys' own management.
-fn as_a_bearer(store: &SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
+fn as_a_bearer(
+    store: &SqliteStore,
+    keyring: Keyring,
+    charges: Charges,
+) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys");
     let auth = ApiKeyAuth::new(store.clone(), Bearer::default()).endpoints(endpoints)?;
-    Ok(Router::new()
+    let document = auth.openapi();
+    let routes = Router::new()
         .route("/users/{id}", get(saw))
         .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
         .with_state(charges)
         .nest("/api-keys", manage::api_keys(keyring))
         .fallback(not_found)
-        .layer(auth))
+        .layer(auth);
+    Ok((routes, document))
 }
 
 /// For clients that move from one scheme to another. Two credentials in one request are refused.
-fn in_either(store: &SqliteStore) -> Router {
+fn in_either(store: &SqliteStore) -> (Router, AuthDoc) {
     let auth =
         ApiKeyAuth::new(store.clone(), Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
-    Router::new().route("/migrate/echo", any(saw)).route_layer(auth)
+    let document = auth.openapi();
+    (Router::new().route("/migrate/echo", any(saw)).route_layer(auth), document)
 }
 
 /// What a handler sees of a request.
