@@ -69,6 +69,7 @@ pub mod description;
 pub mod scheme;
 // -- is it true?
 pub mod access;
+pub mod audit;
 pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
@@ -111,16 +112,17 @@ pub mod promises {}
 pub mod migration {}
 
 pub use crate::access::{AccessClass, Role, Standing};
+pub use crate::audit::Actor;
 pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::endpoint::{Endpoint, Endpoints};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
-pub use crate::key::{ApiKey, Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
+pub use crate::key::{ApiKey, DigestMethod, Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
 pub use crate::principal::Principal;
-pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
+pub use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
-use crate::key::{ApiKey, Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{ApiKey, DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
 use crate::restriction::Restrictions;
 
@@ -45,8 +45,10 @@ impl KeyLevel {
 pub struct KeyRecord {
     /// Names the key without being secret.
     pub id: KeyId,
-    /// SHA-256 of the key's text.
+    /// What the store finds the key by.
     pub digest: KeyDigest,
+    /// How the digest is made of the key's text; by default SHA-256 of it.
+    pub digested_by: DigestMethod,
     /// Whose key it is. Rights are never copied here: they are the owner's at the time of the request (R17).
     pub owner: UserId,
     /// User or project level.
@@ -88,6 +90,7 @@ impl KeyRecord {
             family: id.clone(),
             id,
             digest,
+            digested_by: DigestMethod::default(),
             owner,
             level: KeyLevel::User,
             environment: Environment::Live,
@@ -120,6 +123,7 @@ impl KeyRecord {
         Self {
             id: fresh.id.clone(),
             digest: fresh.digest,
+            digested_by: fresh.digested_by.clone(),
             prefix: fresh.prefix.clone(),
             last4: fresh.last4.clone(),
             created_at: fresh.created_at,
@@ -189,6 +193,8 @@ pub struct FreshKey {
     pub id: KeyId,
     /// The digest of the new secret.
     pub digest: KeyDigest,
+    /// How it was made.
+    pub digested_by: DigestMethod,
     /// The public start of the new secret.
     pub prefix: String,
     /// The last four characters of the new secret.
@@ -201,6 +207,66 @@ impl FreshKey {
     pub(crate) fn of(key: &ApiKey, id: KeyId, prefix: &str, created_at: Timestamp) -> Self {
         let text = key.expose_secret();
         let last4 = text.get(text.len().saturating_sub(4)..).unwrap_or_default();
-        Self { id, digest: key.digest(), prefix: prefix.to_owned(), last4: last4.to_owned(), created_at }
+        Self {
+            id,
+            digest: key.digest(),
+            digested_by: DigestMethod::default(),
+            prefix: prefix.to_owned(),
+            last4: last4.to_owned(),
+            created_at,
+        }
+    }
+}
+
+/// What to change of a key; what is not said stays as it is. Its owner, level and environment never change.
+#[derive(Clone, Debug, Default)]
+#[must_use = "an amendment changes nothing; pass it to `Keyring::amend`"]
+pub struct Amendment {
+    name: Option<String>,
+    restrictions: Option<Restrictions>,
+    limits: Option<Option<Limits>>,
+}
+
+impl Amendment {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Another name (R34).
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Other restrictions in the place of all that there are (R56).
+    pub fn restrictions(mut self, restrictions: Restrictions) -> Self {
+        self.restrictions = Some(restrictions);
+        self
+    }
+
+    /// Other limits in the place of all that there are, or none. What was spent stays spent.
+    pub fn limits(mut self, limits: Option<Limits>) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Has another name looked at, and put in the place of the one that was asked for.
+    pub(crate) fn check_name<E>(mut self, check: impl FnOnce(&str) -> Result<String, E>) -> Result<Self, E> {
+        self.name = self.name.as_deref().map(check).transpose()?;
+        Ok(self)
+    }
+
+    /// Changes a record. Ledgers call this inside the transaction that amends a key.
+    pub fn apply(&self, key: &mut KeyRecord) {
+        if let Some(name) = &self.name {
+            key.name.clone_from(name);
+        }
+        if let Some(restrictions) = &self.restrictions {
+            key.restrictions = restrictions.clone();
+        }
+        if let Some(limits) = &self.limits {
+            key.limits.clone_from(limits);
+        }
     }
 }

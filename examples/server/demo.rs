@@ -94,7 +94,7 @@ async fn expired(store: &SqliteStore, owner: &UserId) -> Result<ApiKey, Failure>
     record.prefix = format.prefix(environment).to_owned();
     let text = key.expose_secret();
     record.last4 = text.get(text.len() - 4..).unwrap_or_default().to_owned();
-    store.insert(record, KeyPolicy::Multiple { max: 100 }).await?;
+    store.insert(record, KeyPolicy::Multiple { max: 100 }, &tower_api_key::Actor::System).await?;
     Ok(key)
 }
 

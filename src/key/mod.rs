@@ -13,6 +13,7 @@ mod base62;
 mod digest;
 mod format;
 mod id;
+mod method;
 
 use std::fmt;
 
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 pub use self::digest::KeyDigest;
 pub use self::format::{KeyFormat, MAX_KEY_LEN, RandomSourceError};
 pub use self::id::{IdError, KeyId, ProjectId, UserId};
+pub use self::method::{DigestMethod, DigestMethodError};
 
 pub(crate) use self::id::is_id;
 

@@ -36,10 +36,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Standing;
+use crate::audit::Actor;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
 use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
-use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
 
@@ -61,6 +62,7 @@ pub struct Keyring {
     policy: KeyPolicy,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
+    actor: Actor,
 }
 
 impl Keyring {
@@ -75,6 +77,7 @@ impl Keyring {
             policy: KeyPolicy::Multiple { max: 100 },
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
+            actor: Actor::System,
         }
     }
 
@@ -123,6 +126,12 @@ impl Keyring {
         Ok(self)
     }
 
+    /// The same keyring in somebody's hands: the ledger's trail names them. The default is [`Actor::System`].
+    #[must_use]
+    pub fn acting_as(&self, actor: Actor) -> Self {
+        Self { actor, ..self.clone() }
+    }
+
     /// Makes a key and stores its digest. This is the only time its secret can be had.
     ///
     /// # Errors
@@ -137,7 +146,7 @@ impl Keyring {
         self.owner_may_have(&new.owner, &new.level).await?;
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
-        self.ask(self.ledger.insert(record.clone(), self.policy)).await?;
+        self.ask(self.ledger.insert(record.clone(), self.policy, &self.actor)).await?;
         // Whoever took the owner's access away in between has revoked the keys that were there, and not this one.
         if let Err(refused) = self.owner_may_have(&record.owner, &record.level).await {
             // Nobody ever learns its secret. Revoked, it takes no place either; if that fails, it takes one.
@@ -165,7 +174,7 @@ impl Keyring {
         }
         self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
-        let record = self.ask(self.ledger.replace(id, fresh, grace.end(now))).await?;
+        let record = self.ask(self.ledger.replace(id, fresh, grace.end(now), &self.actor)).await?;
         Ok(IssuedKey::new(key, record))
     }
 
@@ -177,18 +186,30 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`], or the store failed: repeat it then.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
-        self.ask(self.ledger.revoke(id, self.clock.now())).await
+        self.ask(self.ledger.revoke(id, self.clock.now(), &self.actor)).await
     }
 
-    /// Puts other restrictions in the place of a key's; set to observe first, they show what they would refuse.
+    /// Changes a key's name, restrictions or limits. Restrictions that are set to observe first show what they would
+    /// refuse.
     ///
     /// No request that is checked after this has returned is accepted against the new ones.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::NotFound`], [`KeyringError::Ended`], or the store failed: repeat it then.
+    /// [`KeyringError::Name`], [`KeyringError::NotFound`], [`KeyringError::Ended`], or the store failed: repeat it then.
+    pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<(), KeyringError> {
+        let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
+        let amendment = amendment.check_name(checked)?;
+        self.ask(self.ledger.amend(id, &amendment, self.clock.now(), &self.actor)).await
+    }
+
+    /// Puts other restrictions in the place of a key's: [`amend`](Self::amend) with nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`amend`](Self::amend).
     pub async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), KeyringError> {
-        self.ask(self.ledger.restrict(id, restrictions)).await
+        self.amend(id, Amendment::new().restrictions(restrictions.clone())).await
     }
 
     /// The record of a key, ended or not.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
 //! | [`Directory`] | every request | [`standing`](Directory::standing), [`projects`](Directory::projects) |
-//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert, replace, revoke, restrict, get, list |
+//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert, replace, revoke, amend, rehash, get, list, count |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
 //! [`MemoryStore`] and `SqliteStore` (feature `sqlite`) are all four. A store of your own needs one method, a directory
@@ -19,16 +19,17 @@ mod parts;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::access::Standing;
+use crate::audit::Actor;
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
 
 pub use self::accounts::{Accounts, Member, MemberRole};
 pub use self::memory::MemoryStore;
@@ -116,11 +117,13 @@ impl Project {
 
 /// Records keys: what [`Keyring`](crate::keyring::Keyring) needs. Each method is one transaction.
 ///
+/// Methods that change something are told who does it, for the trail that a ledger keeps.
+///
 /// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyLedger`",
-    note = "`MemoryStore` and `SqliteStore` are; a ledger of your own implements its five methods",
+    note = "`MemoryStore` and `SqliteStore` are; a ledger of your own implements its eight methods",
     note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
 )]
 pub trait KeyLedger: Send + Sync + 'static {
@@ -132,7 +135,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
     /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::Store`]. Nothing has changed then.
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError>;
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError>;
 
     /// Puts a fresh key in the place of `old`, which must be active at `fresh.created_at` and not replaced yet: of two
     /// that race, one wins. The new record is [`KeyRecord::successor`], the old one ends by [`KeyRecord::replace`] at
@@ -149,6 +152,7 @@ pub trait KeyLedger: Send + Sync + 'static {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
+        by: &Actor,
     ) -> Result<KeyRecord, LedgerError>;
 
     /// Revokes a key for good. Revoking it again changes nothing and is no error (R39).
@@ -156,14 +160,35 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Store`].
-    async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError>;
+    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError>;
 
-    /// Puts other restrictions in the place of a key's.
+    /// Changes what may be changed of a key, by [`Amendment::apply`].
     ///
     /// # Errors
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Store`].
-    async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError>;
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError>;
+
+    /// Has the same key found by another digest from now on, if `from` is the one that it is found by: of two that
+    /// race, one wins. The key itself does not change.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Conflict`] if it is not
+    /// found by `from` or the new digest is taken, [`LedgerError::Store`].
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+    ) -> Result<(), LedgerError>;
 
     /// The record of a key, ended or not.
     ///
@@ -178,6 +203,13 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// [`LedgerError::NotFound`] if `after` is not a key of this owner, [`LedgerError::Store`].
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError>;
+
+    /// How many keys that are not revoked were digested in which way, by [`DigestMethod::kind`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the ledger could not tell.
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError>;
 }
 
 /// How many keys a user may have.

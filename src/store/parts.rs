@@ -1,15 +1,16 @@
 //! Stores put together from parts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::{Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Project, StoreError};
 use crate::access::{Role, Standing};
+use crate::audit::Actor;
 use crate::clock::Timestamp;
-use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
 
 /// A key store for an API that has no projects, said out loud: every owner of a key is in good standing and owns
 /// what there is; a named project is refused with 403.
@@ -108,9 +109,14 @@ macro_rules! pass_ledger_through {
     ($this:ident => $ledger:expr; impl[$($generics:tt)*] for $whole:ty) => {
         #[async_trait]
         impl<$($generics)*> KeyLedger for $whole {
-            async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
+            async fn insert(
+                &self,
+                key: KeyRecord,
+                policy: KeyPolicy,
+                by: &Actor,
+            ) -> Result<(), LedgerError> {
                 let $this = self;
-                $ledger.insert(key, policy).await
+                $ledger.insert(key, policy, by).await
             }
 
             async fn replace(
@@ -118,19 +124,37 @@ macro_rules! pass_ledger_through {
                 old: &KeyId,
                 fresh: FreshKey,
                 old_ends: Timestamp,
+                by: &Actor,
             ) -> Result<KeyRecord, LedgerError> {
                 let $this = self;
-                $ledger.replace(old, fresh, old_ends).await
+                $ledger.replace(old, fresh, old_ends, by).await
             }
 
-            async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
+            async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
                 let $this = self;
-                $ledger.revoke(id, now).await
+                $ledger.revoke(id, now, by).await
             }
 
-            async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
+            async fn amend(
+                &self,
+                id: &KeyId,
+                amendment: &Amendment,
+                now: Timestamp,
+                by: &Actor,
+            ) -> Result<(), LedgerError> {
                 let $this = self;
-                $ledger.restrict(id, restrictions).await
+                $ledger.amend(id, amendment, now, by).await
+            }
+
+            async fn rehash(
+                &self,
+                id: &KeyId,
+                from: &KeyDigest,
+                to: &KeyDigest,
+                method: &DigestMethod,
+            ) -> Result<(), LedgerError> {
+                let $this = self;
+                $ledger.rehash(id, from, to, method).await
             }
 
             async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -141,6 +165,11 @@ macro_rules! pass_ledger_through {
             async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
                 let $this = self;
                 $ledger.list(owner, query).await
+            }
+
+            async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+                let $this = self;
+                $ledger.count_by_digest_method().await
             }
         }
     };

@@ -11,7 +11,6 @@ use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower_api_key::clock::Timestamp;
-use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::{Directory, KeyLedger, LedgerError, Project, StoreError};
 use tower_api_key::{
     AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyPolicy, KeyQuery, KeyRecord, Keyring, ProjectId,
@@ -283,20 +282,46 @@ impl Trouble {
 
 #[async_trait]
 impl KeyLedger for Trouble {
-    async fn insert(&self, _: KeyRecord, _: KeyPolicy) -> Result<(), LedgerError> {
+    async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &tower_api_key::Actor) -> Result<(), LedgerError> {
         self.ask().await
     }
 
-    async fn replace(&self, _: &KeyId, _: FreshKey, _: Timestamp) -> Result<KeyRecord, LedgerError> {
+    async fn replace(
+        &self,
+        _: &KeyId,
+        _: FreshKey,
+        _: Timestamp,
+        _: &tower_api_key::Actor,
+    ) -> Result<KeyRecord, LedgerError> {
         self.ask().await
     }
 
-    async fn revoke(&self, _: &KeyId, _: Timestamp) -> Result<(), LedgerError> {
+    async fn revoke(&self, _: &KeyId, _: Timestamp, _: &tower_api_key::Actor) -> Result<(), LedgerError> {
         self.ask().await
     }
 
-    async fn restrict(&self, _: &KeyId, _: &Restrictions) -> Result<(), LedgerError> {
+    async fn amend(
+        &self,
+        _: &KeyId,
+        _: &tower_api_key::Amendment,
+        _: Timestamp,
+        _: &tower_api_key::Actor,
+    ) -> Result<(), LedgerError> {
         self.ask().await
+    }
+
+    async fn rehash(
+        &self,
+        _: &KeyId,
+        _: &tower_api_key::KeyDigest,
+        _: &tower_api_key::KeyDigest,
+        _: &tower_api_key::DigestMethod,
+    ) -> Result<(), LedgerError> {
+        self.ask().await
+    }
+
+    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
+        unreachable!()
     }
 
     async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {

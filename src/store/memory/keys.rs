@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use super::super::{KeyPolicy, KeyQuery, LedgerError};
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
 
 type Digest = [u8; 32];
 
@@ -96,13 +95,45 @@ impl Keys {
         Ok(())
     }
 
-    pub(super) fn restrict(&mut self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
-        let key = self.get(id).ok_or(LedgerError::NotFound)?;
-        if key.revoked_at.is_some() {
-            return Err(LedgerError::Ended);
-        }
-        self.edit(id, |key| key.restrictions = restrictions.clone());
+    pub(super) fn amend(&mut self, id: &KeyId, amendment: &Amendment) -> Result<(), LedgerError> {
+        self.unrevoked(id)?;
+        self.edit(id, |key| amendment.apply(key));
         Ok(())
+    }
+
+    pub(super) fn rehash(
+        &mut self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+    ) -> Result<(), LedgerError> {
+        let taken = self.by_digest.contains_key(to.as_bytes());
+        if taken || !self.unrevoked(id)?.digest.matches(from) {
+            return Err(LedgerError::Conflict);
+        }
+        let Some(key) = self.by_digest.remove(from.as_bytes()) else { return Err(LedgerError::Conflict) };
+        if let Some(of_owner) = self.by_owner.get_mut(&key.owner) {
+            of_owner.forget(&key);
+        }
+        let mut key = Arc::unwrap_or_clone(key);
+        key.digest = *to;
+        key.digested_by = method.clone();
+        self.add(key);
+        Ok(())
+    }
+
+    fn unrevoked(&self, id: &KeyId) -> Result<&KeyRecord, LedgerError> {
+        let key = self.get(id).ok_or(LedgerError::NotFound)?;
+        if key.revoked_at.is_some() { Err(LedgerError::Ended) } else { Ok(key) }
+    }
+
+    pub(super) fn count_by_digest_method(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for key in self.by_digest.values().filter(|key| key.revoked_at.is_none()) {
+            *counts.entry(key.digested_by.kind().to_owned()).or_default() += 1;
+        }
+        counts
     }
 
     pub(super) fn revoke_all_of(&mut self, owner: &UserId, now: Timestamp) {

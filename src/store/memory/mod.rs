@@ -3,6 +3,7 @@
 mod keys;
 mod people;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -14,10 +15,10 @@ use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
 use crate::access::Standing;
+use crate::audit::Actor;
 use crate::clock::Timestamp;
-use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
 
 /// Keys, people and projects in this process's memory.
 ///
@@ -93,7 +94,7 @@ impl Directory for MemoryStore {
 
 #[async_trait]
 impl KeyLedger for MemoryStore {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, _: &Actor) -> Result<(), LedgerError> {
         self.write().keys.insert(key, policy)
     }
 
@@ -102,16 +103,33 @@ impl KeyLedger for MemoryStore {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
+        _: &Actor,
     ) -> Result<KeyRecord, LedgerError> {
         self.write().keys.replace(old, &fresh, old_ends)
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
+    async fn revoke(&self, id: &KeyId, now: Timestamp, _: &Actor) -> Result<(), LedgerError> {
         self.write().keys.revoke(id, now)
     }
 
-    async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
-        self.write().keys.restrict(id, restrictions)
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        _: Timestamp,
+        _: &Actor,
+    ) -> Result<(), LedgerError> {
+        self.write().keys.amend(id, amendment)
+    }
+
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+    ) -> Result<(), LedgerError> {
+        self.write().keys.rehash(id, from, to, method)
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -120,6 +138,10 @@ impl KeyLedger for MemoryStore {
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
         self.read().keys.list(owner, query)
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        Ok(self.read().keys.count_by_digest_method())
     }
 }
 

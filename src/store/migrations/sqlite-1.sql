@@ -6,6 +6,8 @@
 -- Found by digest in one descent: the table itself is ordered by it.
 CREATE TABLE keys (
     digest      BLOB NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
+    -- How the digest is made of a key's text; what is particular to one key stands behind a `$`.
+    digested_by TEXT NOT NULL CHECK (length(digested_by) BETWEEN 1 AND 512),
     id          TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 128 AND id NOT GLOB '*[^A-Za-z0-9._:@-]*'),
     owner       TEXT NOT NULL CHECK (length(owner) BETWEEN 1 AND 128 AND owner NOT GLOB '*[^A-Za-z0-9._:@-]*'),
     -- Said twice, by `level` and by `project`: a project that is lost must not leave a key for all projects.
@@ -49,7 +51,7 @@ END;
 
 -- Nor as another key: what was fixed when a key was issued is fixed.
 CREATE TRIGGER keys_keep_what_they_are BEFORE UPDATE ON keys
-WHEN NEW.digest IS NOT OLD.digest
+WHEN (NEW.digest IS NOT OLD.digest AND NEW.digested_by IS OLD.digested_by)
     OR NEW.id IS NOT OLD.id
     OR NEW.owner IS NOT OLD.owner
     OR NEW.level IS NOT OLD.level

@@ -1,14 +1,15 @@
 //! The SQL of keys.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, Transaction, params};
 
 use super::super::{KeyPolicy, KeyQuery, LedgerError, StoreError};
 use super::failure::Failure;
 use super::rows::{self, key_columns};
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
 
 const FIND: &str = concat!("SELECT ", key_columns!(), " FROM keys WHERE digest = ?1");
 
@@ -44,7 +45,7 @@ const TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 OR digest =
 const INSERT: &str = concat!(
     "INSERT INTO keys (",
     key_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
 );
 
 const COUNT_ACTIVE: &str = "
@@ -58,7 +59,14 @@ const REVOKE: &str = "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_
 const REVOKE_ALIKE: &str =
     "UPDATE keys SET revoked_at = ?3 WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL";
 
-const RESTRICT: &str = "UPDATE keys SET restrictions = ?2 WHERE id = ?1 AND revoked_at IS NULL";
+const AMEND: &str = "UPDATE keys SET name = ?2, restrictions = ?3, limits = ?4 WHERE id = ?1";
+
+const REHASH: &str = "UPDATE keys SET digest = ?3, digested_by = ?4 WHERE id = ?1 AND digest = ?2";
+
+/// What is particular to one key stands behind a `$`.
+const COUNT_BY_DIGEST_METHOD: &str = "
+    SELECT substr(digested_by, 1, instr(digested_by || '$', '$') - 1), count(*)
+    FROM keys WHERE revoked_at IS NULL GROUP BY 1";
 
 const REVOKE_ALL_OF: &str = "UPDATE keys SET revoked_at = ?2 WHERE owner = ?1 AND revoked_at IS NULL";
 
@@ -189,18 +197,43 @@ pub(super) fn revoke(transaction: &Transaction<'_>, id: &KeyId, now: Timestamp) 
     Ok(())
 }
 
-pub(super) fn restrict(
+pub(super) fn amend(transaction: &Transaction<'_>, id: &KeyId, amendment: &Amendment) -> Result<(), Failure> {
+    let mut key = unrevoked(transaction, id)?;
+    amendment.apply(&mut key);
+    transaction.prepare_cached(AMEND)?.execute(params![
+        id.as_str(),
+        key.name,
+        key.restrictions.to_string(),
+        key.limits.as_ref().map(ToString::to_string),
+    ])?;
+    Ok(())
+}
+
+pub(super) fn rehash(
     transaction: &Transaction<'_>,
     id: &KeyId,
-    restrictions: &Restrictions,
+    from: &KeyDigest,
+    to: &KeyDigest,
+    method: &DigestMethod,
 ) -> Result<(), Failure> {
-    let changed =
-        transaction.prepare_cached(RESTRICT)?.execute(params![id.as_str(), restrictions.to_string()])?;
-    if changed > 0 {
-        return Ok(());
+    unrevoked(transaction, id)?;
+    if find(transaction, to)?.is_some() {
+        return Err(LedgerError::Conflict.into());
     }
-    let exists = ask(transaction, EXISTS, params![id.as_str()])?;
-    Err(if exists { LedgerError::Ended } else { LedgerError::NotFound }.into())
+    let params = params![id.as_str(), from.as_bytes(), to.as_bytes(), method.to_string()];
+    let changed = transaction.prepare_cached(REHASH)?.execute(params)?;
+    if changed == 0 { Err(LedgerError::Conflict.into()) } else { Ok(()) }
+}
+
+fn unrevoked(transaction: &Transaction<'_>, id: &KeyId) -> Result<KeyRecord, Failure> {
+    let key = get(transaction, id)?.ok_or(LedgerError::NotFound)?;
+    if key.revoked_at.is_some() { Err(LedgerError::Ended.into()) } else { Ok(key) }
+}
+
+pub(super) fn count_by_digest_method(connection: &Connection) -> Result<BTreeMap<String, u64>, Failure> {
+    let mut statement = connection.prepare_cached(COUNT_BY_DIGEST_METHOD)?;
+    let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+    Ok(counts.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn revoke_all_of(
@@ -247,6 +280,7 @@ fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
         key.restrictions.to_string(),
         key.limits.as_ref().map(ToString::to_string),
         key.family.as_str(),
+        key.digested_by.to_string(),
     ])?;
     Ok(())
 }

@@ -7,6 +7,7 @@ mod people;
 mod rows;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
 use crate::access::Standing;
+use crate::audit::Actor;
 use crate::clock::Timestamp;
-use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
 
 /// One connection is never enough for two cores, and more do not help: a look-up takes a few microseconds.
 const READERS: usize = 2;
@@ -181,7 +182,7 @@ impl Directory for SqliteStore {
 
 #[async_trait]
 impl KeyLedger for SqliteStore {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, _: &Actor) -> Result<(), LedgerError> {
         self.write(move |transaction| keys::insert(transaction, &key, policy)).await
     }
 
@@ -190,19 +191,37 @@ impl KeyLedger for SqliteStore {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
+        _: &Actor,
     ) -> Result<KeyRecord, LedgerError> {
         let old = old.clone();
         self.write(move |transaction| keys::replace(transaction, &old, &fresh, old_ends)).await
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
+    async fn revoke(&self, id: &KeyId, now: Timestamp, _: &Actor) -> Result<(), LedgerError> {
         let id = id.clone();
         self.end(move |transaction| keys::revoke(transaction, &id, now)).await
     }
 
-    async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
-        let (id, restrictions) = (id.clone(), restrictions.clone());
-        self.end(move |transaction| keys::restrict(transaction, &id, &restrictions)).await
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        _: Timestamp,
+        _: &Actor,
+    ) -> Result<(), LedgerError> {
+        let (id, amendment) = (id.clone(), amendment.clone());
+        self.end(move |transaction| keys::amend(transaction, &id, &amendment)).await
+    }
+
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+    ) -> Result<(), LedgerError> {
+        let (id, from, to, method) = (id.clone(), *from, *to, method.clone());
+        self.write(move |transaction| keys::rehash(transaction, &id, &from, &to, &method)).await
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -215,6 +234,10 @@ impl KeyLedger for SqliteStore {
         let (owner, query) = (owner.clone(), query.clone());
         let listed = self.read(move |connection| keys::list(connection, &owner, &query));
         listed.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.read(keys::count_by_digest_method).await.map_err(Failure::into_store_error)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::restriction::Restrictions;
 macro_rules! key_columns {
     () => {
         "digest, id, owner, level, project, environment, name, prefix, last4, scopes, metadata, created_at, \
-         expires_at, revoked_at, replaced_by, restrictions, limits, family"
+         expires_at, revoked_at, replaced_by, restrictions, limits, family, digested_by"
     };
 }
 pub(super) use key_columns;
@@ -35,6 +35,9 @@ pub(super) fn key(row: &Row<'_>) -> Result<KeyRecord, StoreError> {
     let key = KeyRecord {
         id: KeyId::new(text(row, 1)?).map_err(|_| NO_ID)?,
         digest: digest(row)?,
+        digested_by: text(row, 18)?
+            .parse()
+            .map_err(|_| StoreError::Corrupt("the digest of a key is of no kind"))?,
         owner: UserId::new(text(row, 2)?).map_err(|_| NO_ID)?,
         level,
         environment: environment.ok_or(StoreError::Corrupt("the environment of a key is none"))?,

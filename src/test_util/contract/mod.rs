@@ -31,6 +31,7 @@ mod life;
 mod list;
 mod people;
 mod policy;
+mod rehash;
 mod restrict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::{Accounts, Directory, KeyLedger, KeyStore, Member, MemberRole, Project};
 
@@ -66,6 +67,9 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     restrict::restrictions_are_carried_over(&store().await).await;
     restrict::restrictions_are_replaced_whole(&store().await).await;
     restrict::what_has_ended_is_not_restricted(&store().await).await;
+    rehash::a_key_is_found_by_its_new_digest_alone(&store().await).await;
+    rehash::what_is_not_as_it_was_is_not_rehashed(&store().await).await;
+    rehash::of_racing_rehashes_one_wins(&store().await).await;
     policy::single_leaves_one_key(&store().await).await;
     policy::multiple_stops_at_the_most(&store().await).await;
     policy::ended_keys_are_imported_as_they_are(&store().await).await;
@@ -141,6 +145,7 @@ impl Names {
 
     fn fresh(&self, name: &str, created_at: Timestamp) -> FreshKey {
         FreshKey {
+            digested_by: DigestMethod::default(),
             id: self.id(name),
             digest: self.digest(name),
             prefix: "sk_live_".into(),

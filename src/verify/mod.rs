@@ -17,20 +17,23 @@
 //!
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
-use std::error::Error;
+mod often;
+mod refusal;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::refusal::Refusal;
 use crate::access::{AccessClass, Role, Standing};
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::{Claim, Credentials};
 use crate::description::SchemeInfo;
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, AuthErrorKind, ConfigError, Wait};
+use crate::error::{AuthError, AuthErrorKind, ConfigError};
 use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, MAX_KEY_LEN, ProjectId};
-use crate::limit::{Limiter, Limits, Tally, Throttle};
+use crate::limit::{Limiter, Throttle};
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{Facts, Verdict};
@@ -281,45 +284,6 @@ impl Verifier {
         Ok(Candidate { digest: KeyDigest::of(text), environment })
     }
 
-    /// Question 2, before a store is asked.
-    fn brake<'f>(&self, facts: &impl Fn() -> Facts<'f>) -> Result<(), Refusal> {
-        let Some(throttle) = &self.throttle else { return Ok(()) };
-        let Some(client) = facts().client() else { return Ok(()) };
-        match throttle.retry_after(client, self.clock.now()) {
-            None => Ok(()),
-            Some(wait) => Err(Wait::Failures(wait).into()),
-        }
-    }
-
-    /// Counts a refusal, if it is one that counts. Where no store had to be `asked`, question 2 is still open, and has
-    /// the answer that it would have had before.
-    #[cold]
-    fn failed<'f>(&self, refusal: Refusal, facts: &impl Fn() -> Facts<'f>, asked: bool) -> Refusal {
-        // All that a client sees as one: if some did not count, it could tell them from the others.
-        let counts = matches!(
-            refusal.kind,
-            AuthErrorKind::UnknownKey
-                | AuthErrorKind::RevokedKey
-                | AuthErrorKind::ExpiredKey
-                | AuthErrorKind::WrongEnvironment
-                | AuthErrorKind::OwnerDisabled
-        );
-        let Some(throttle) = self.throttle.as_ref().filter(|_| counts) else { return refusal };
-        let Some(client) = facts().client() else { return refusal };
-        let now = self.clock.now();
-        if !asked && let Some(wait) = throttle.retry_after(client, now) {
-            return Wait::Failures(wait).into();
-        }
-        throttle.failed(client, now);
-        refusal
-    }
-
-    /// Question 9.
-    fn count(&self, family: &KeyId, limits: &Limits) -> Result<Arc<Tally>, Refusal> {
-        let tally = Arc::new(self.limiter.take(family, limits, self.clock.now()));
-        if tally.is_allowed() { Ok(tally) } else { Err(Wait::Limit(tally).into()) }
-    }
-
     /// Questions 3 and 4, as far as the key goes.
     fn known(
         &self,
@@ -434,35 +398,6 @@ impl Known {
         };
         let scheme = credentials.scheme().cloned();
         Ok(Principal::verified(self.key, project, role, verdict, scheme).counted(tally))
-    }
-}
-
-/// A refusal before it knows its scheme.
-struct Refusal {
-    kind: AuthErrorKind,
-    source: Option<Box<dyn Error + Send + Sync>>,
-    wait: Option<Wait>,
-}
-
-impl From<AuthErrorKind> for Refusal {
-    fn from(kind: AuthErrorKind) -> Self {
-        Self { kind, source: None, wait: None }
-    }
-}
-
-impl From<Wait> for Refusal {
-    fn from(wait: Wait) -> Self {
-        Self { kind: AuthErrorKind::RateLimited, source: None, wait: Some(wait) }
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(source: StoreError) -> Self {
-        let kind = match source {
-            StoreError::Timeout => AuthErrorKind::StoreTimeout,
-            _ => AuthErrorKind::StoreFailed,
-        };
-        Self { kind, source: Some(Box::new(source)), wait: None }
     }
 }
 
