@@ -362,6 +362,12 @@ pub enum ConfigError {
         /// What is wrong with it, and what to write instead.
         reason: &'static str,
     },
+    /// The URL of a mail server. The URL is not in it: it may hold a password.
+    #[error("not the URL of a mail server: {0}")]
+    Smtp(&'static str),
+    /// The mailbox that mails come from.
+    #[error("{0:?} is not a mailbox: write Keys <keys@example.com>")]
+    Mailbox(String),
     /// The dates of a deprecation.
     #[error("a sunset is not before the deprecation, and both are in the years 1970 to 9999")]
     Sunset,

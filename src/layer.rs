@@ -153,7 +153,6 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
 #[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
 impl<Sch> ApiKeyAuth<Sch, Problem> {
     /// What this layer does to an API, for its OpenAPI document.
-    #[must_use]
     pub fn openapi(&self) -> AuthDoc {
         self.openapi_with(self.shared.renderer.content_type(), AuthDoc::problem())
     }
@@ -163,7 +162,6 @@ impl<Sch> ApiKeyAuth<Sch, Problem> {
 #[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
 impl<Sch, R> ApiKeyAuth<Sch, R> {
     /// The same where [`render_errors`](Self::render_errors) makes bodies of another type and schema.
-    #[must_use]
     pub fn openapi_with(&self, content_type: &str, schema: utoipa::openapi::Schema) -> AuthDoc {
         let shared = &self.shared;
         let layer = (shared.stamps.schemes(), shared.endpoints.clone(), shared.require_https);

@@ -51,6 +51,7 @@
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
 //! | `openapi` | schemes, refusals and the routes of `manage` in a utoipa document |
+//! | `email` | owners hear of their keys by SMTP: [`delivery`] |
 //! | `full` | all of these but the bundled SQLite |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 
@@ -87,6 +88,7 @@ pub mod error;
 pub mod render;
 mod stamps;
 // -- keys are made, replaced and ended
+pub mod delivery;
 pub mod keyring;
 // -- edges
 #[cfg(feature = "axum")]

@@ -9,7 +9,7 @@ use std::process::Command;
 const LEVELS: [&[&str]; 6] = [
     &["error", "description", "deprecation", "clock", "access", "key", "limit"],
     &["audit", "record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
-    &["store", "scheme", "render", "stamps"],
+    &["store", "scheme", "render", "stamps", "delivery"],
     &["store/*", "scheme/*", "verify", "guard"],
     &["keyring", "future", "service"],
     &["layer", "extract", "manage", "openapi", "test_util"],

@@ -73,9 +73,7 @@ fn deprecation() -> Deprecation {
     since.sunset(Timestamp::from_secs(4_102_444_800)).unwrap().link("https://example.com/migration").unwrap()
 }
 
-fn layer(
-    store: Store,
-) -> ApiKeyAuth<impl tower_api_key::scheme::Scheme<Body> + tower_api_key::scheme::Describe + Clone> {
+fn layer(store: Store) -> ApiKeyAuth<impl tower_api_key::scheme::Scheme<Body> + Clone> {
     ApiKeyAuth::new(store, Bearer::default())
         .or(ApiKeyHeader::default())
         .or(JsonBody::default().limit(4096).unwrap().deprecated(deprecation()))

@@ -38,6 +38,7 @@ use std::time::Duration;
 use crate::access::Standing;
 use crate::audit::Actor;
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::delivery::{Delivery, KeyDelivery, Notice, Occasion};
 use crate::error::ConfigError;
 use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
@@ -63,6 +64,7 @@ pub struct Keyring {
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
     actor: Actor,
+    delivery: Option<Arc<dyn KeyDelivery>>,
 }
 
 impl Keyring {
@@ -78,6 +80,7 @@ impl Keyring {
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
             actor: Actor::System,
+            delivery: None,
         }
     }
 
@@ -126,6 +129,14 @@ impl Keyring {
         Ok(self)
     }
 
+    /// Tells owners of the keys that are issued and rotated from now on (R28); see [`delivery`](crate::delivery). The
+    /// default is to tell nobody.
+    #[must_use]
+    pub fn deliver(mut self, delivery: impl KeyDelivery) -> Self {
+        self.delivery = Some(Arc::new(delivery));
+        self
+    }
+
     /// The same keyring in somebody's hands: the ledger's trail names them. The default is [`Actor::System`].
     #[must_use]
     pub fn acting_as(&self, actor: Actor) -> Self {
@@ -153,7 +164,7 @@ impl Keyring {
             drop(self.revoke(&record.id).await);
             return Err(refused);
         }
-        Ok(IssuedKey::new(key, record))
+        Ok(self.delivered(key, record, Occasion::Issued).await)
     }
 
     /// Puts a new key in the place of an active one, which ends now or after a grace. Everything but the secret, the
@@ -175,7 +186,7 @@ impl Keyring {
         self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
         let record = self.ask(self.ledger.replace(id, fresh, grace.end(now), &self.actor)).await?;
-        Ok(IssuedKey::new(key, record))
+        Ok(self.delivered(key, record, Occasion::Rotated { old: old.id }).await)
     }
 
     /// Ends a key for good. Revoking it again changes nothing and is no error (R39).
@@ -240,6 +251,19 @@ impl Keyring {
             (Standing::Active { role: Some(_) }, KeyLevel::Project(_)) => Ok(()),
             _ => Err(KeyringError::Forbidden),
         }
+    }
+
+    /// The key is made and stored: whatever becomes of its delivery, it is returned.
+    async fn delivered(&self, key: ApiKey, record: KeyRecord, occasion: Occasion) -> IssuedKey {
+        let delivery = match &self.delivery {
+            None => Delivery::None,
+            Some(delivery) => {
+                let notice = Notice::new(occasion, &record);
+                let delivering = tokio::time::timeout(self.store_deadline, delivery.deliver(&key, &notice));
+                delivering.await.unwrap_or(Delivery::Failed)
+            }
+        };
+        IssuedKey::new(key, record, delivery)
     }
 
     fn make(&self, environment: Environment, now: Timestamp) -> Result<(ApiKey, FreshKey), KeyringError> {
