@@ -368,6 +368,9 @@ pub enum ConfigError {
     /// The mailbox that mails come from.
     #[error("{0:?} is not a mailbox: write Keys <keys@example.com>")]
     Mailbox(String),
+    /// A public key, or a list of them.
+    #[error("not a public key: {0}")]
+    PublicKey(&'static str),
     /// The dates of a deprecation.
     #[error("a sunset is not before the deprecation, and both are in the years 1970 to 9999")]
     Sunset,

@@ -9,17 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
-use axum::routing::{any, get};
+use axum::routing::{MethodRouter, any, get};
 use common::{Answer, World, bearer, echo, post_json, project, request, send, user};
 use http::{Method, Request};
 use serde_json::{Value, json};
+use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::deprecation::Deprecation;
 use tower_api_key::limit::Limit;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
+use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     ApiKeyAuth, AuthError, Endpoints, KeyDigest, KeyRecord, Keyring, ProjectId, Standing, Timestamp, UserId,
-    manage, openapi,
+    Verifier, manage, openapi,
 };
 use utoipa::Modify as _;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
@@ -27,6 +29,7 @@ use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::{OpenApi, OpenApiBuilder, OpenApiVersion, Paths, Required, Response, ResponseBuilder};
 
 const AT: &str = "/v1/api-keys";
+const SELF_REVOKE: &str = "/v1/api-keys/self-revoke";
 
 /// A store that can be down.
 #[derive(Clone)]
@@ -64,6 +67,7 @@ fn endpoints() -> Endpoints {
         .project_optional(Method::GET, "/validate")
         .project_optional(Method::GET, "/projects")
         .read(Method::POST, "/status")
+        .public(Method::POST, SELF_REVOKE)
         .public(Method::GET, "/files/{*rest}");
     manage::declare(endpoints, AT)
 }
@@ -111,6 +115,7 @@ fn document(auth: &openapi::AuthDoc) -> Value {
     document.info.title = "A test".to_owned();
     document.info.version = "1".to_owned();
     document.merge(openapi::api_keys(AT));
+    document.merge(openapi::self_revoke(SELF_REVOKE));
     document.merge(openapi::validate("/validate"));
     document.merge(openapi::projects("/projects"));
     auth.modify(&mut document);
@@ -240,12 +245,20 @@ impl Driven {
     }
 }
 
+fn self_revoke(world: &World, store: &Store) -> MethodRouter {
+    let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+    let limit: Limit = "1/min".parse().unwrap();
+    let verifier = Verifier::new(store.clone()).clock(clock).throttle(limit);
+    manage::self_revoke(Keyring::new(world.store.clone()), verifier, ClientAddr::peer())
+}
+
 async fn driven() -> (World, Store, Driven) {
     let world = World::new().await;
     let store = Store(world.store.clone(), Arc::default());
     let auth = layer(store.clone());
     let document = document(&auth.openapi());
     let app = Router::new()
+        .route(SELF_REVOKE, self_revoke(&world, &store))
         .nest(AT, manage::api_keys(Keyring::new(world.store.clone())))
         .route("/validate", manage::validate())
         .route("/projects", manage::projects(world.store.clone()))
@@ -388,6 +401,35 @@ async fn every_answer_of_the_routes_of_manage_is_in_the_document() {
 }
 
 #[tokio::test]
+async fn every_answer_of_self_revoke_is_in_the_document() {
+    let (world, store, mut driven) = driven().await;
+    let json = [("content-type", "application/json")];
+    let key = world.own.expose_secret();
+    let by_body = || post_json(SELF_REVOKE, json!({"apiKey": key}));
+    let from_somewhere = |mut request: Request<Body>| {
+        request.extensions_mut().insert(PeerAddr([192, 0, 2, 1].into()));
+        request
+    };
+    let twice = [("authorization", "Bearer a"), ("authorization", "Bearer a")];
+    let latin = [("content-type", "application/json; charset=latin1")];
+    let long = post_json(SELF_REVOKE, json!({"apiKey": "x".repeat(20_000)}));
+    for (request, verdict) in [
+        (from_somewhere(by_body()), "200/-"),
+        (from_somewhere(by_body()), "429/rate_limited"),
+        (request("POST", SELF_REVOKE, &[], ""), "401/missing_api_key"),
+        (request("POST", SELF_REVOKE, &twice, ""), "400/conflicting_credentials"),
+        (request("POST", SELF_REVOKE, &json, "["), "400/malformed_body"),
+        (request("POST", SELF_REVOKE, &latin, "{}"), "415/unsupported_media_type"),
+        (long, "413/body_too_large"),
+    ] {
+        driven.send(SELF_REVOKE, request, verdict).await;
+    }
+    store.1.store(true, Ordering::SeqCst);
+    driven.send(SELF_REVOKE, by_body(), "503/auth_unavailable").await;
+    assert_eq!(driven.document["paths"][SELF_REVOKE]["post"]["security"], json!([]));
+}
+
+#[tokio::test]
 async fn any_scheme_will_do_and_public_operations_need_none() {
     let (_, _, driven) = driven().await;
     let document = &driven.document;
@@ -447,7 +489,7 @@ async fn nothing_refers_to_nothing_and_ids_are_said_once() {
         }
         todo.extend(value.as_array().into_iter().flatten());
     }
-    assert!(refs > 30 && ids.len() == 6);
+    assert!(refs > 30 && ids.len() == 7);
     for (path, item) in document["paths"].as_object().unwrap() {
         let templates: Vec<&str> =
             path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();

@@ -651,3 +651,17 @@ fn the_document_says_what_each_area_needs() {
         assert_eq!(operation["security"], security, "{path}");
     }
 }
+
+#[test]
+fn r42_a_key_that_was_found_is_ended_by_itself() {
+    let demo = Demo::start();
+    let found = demo.key("alice").to_owned();
+    let revoke = format!(
+        "curl -X POST https://api.example.com/v1/api-keys/self-revoke -H \"Authorization: Bearer {found}\""
+    );
+    assert_eq!(demo.bearer("GET", "/v1/users/u", &found).status, 200);
+    let first = demo.curl(&revoke, &[]);
+    assert_eq!(first.status, 200, "{first:?}");
+    assert_eq!(demo.bearer("GET", "/v1/users/u", &found).status, 401);
+    assert_eq!(demo.curl(&revoke, &[]).json(), first.json());
+}

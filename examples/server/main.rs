@@ -21,6 +21,7 @@
 //! | `GET /api/v1/projects/{id}`, `GET /api/v1/sites` | `X-API-Key` and `X-Project-ID` |
 //! | `GET /v1/users/{id}`, `POST /v1/charges`, `GET /v1/charges` | `Authorization: Bearer` |
 //! | `GET /v1/api-keys`, `POST`, `DELETE /{id}`, `POST /{id}/rotate` | the same |
+//! | `POST /v1/api-keys/self-revoke` | the key that is to end |
 //! | any method, `/migrate/echo` | either of the three |
 //! | `GET /health` | nothing |
 //! | `GET /openapi.json` | nothing: what this table says, for machines |

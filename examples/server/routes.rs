@@ -10,11 +10,14 @@ use axum::{Json, Router};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{Live, Test};
+use tower_api_key::limit::Limit;
 use tower_api_key::openapi::AuthDoc;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, manage,
+    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, Verifier,
+    manage,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -84,13 +87,18 @@ fn as_a_bearer(
     keyring: Keyring,
     charges: Charges,
 ) -> Result<(Router, AuthDoc), ConfigError> {
-    let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys");
+    // Whoever finds a key can end it; who tries too many keys must wait.
+    let verifier = Verifier::new(store.clone()).throttle("20/min".parse::<Limit>()?);
+    let self_revoke = manage::self_revoke(keyring.clone(), verifier, ClientAddr::peer());
+    let endpoints =
+        manage::declare(Endpoints::new(), "/v1/api-keys").public(Method::POST, "/v1/api-keys/self-revoke");
     let auth = ApiKeyAuth::new(store.clone(), Bearer::default()).endpoints(endpoints)?;
     let document = auth.openapi();
     let routes = Router::new()
         .route("/users/{id}", get(saw))
         .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
         .with_state(charges)
+        .route("/api-keys/self-revoke", self_revoke)
         .nest("/api-keys", manage::api_keys(keyring))
         .fallback(not_found)
         .layer(auth);

@@ -255,15 +255,16 @@ impl Keyring {
 
     /// The key is made and stored: whatever becomes of its delivery, it is returned.
     async fn delivered(&self, key: ApiKey, record: KeyRecord, occasion: Occasion) -> IssuedKey {
+        let notice = Notice::new(occasion, &record);
         let delivery = match &self.delivery {
             None => Delivery::None,
-            Some(delivery) => {
-                let notice = Notice::new(occasion, &record);
-                let delivering = tokio::time::timeout(self.store_deadline, delivery.deliver(&key, &notice));
-                delivering.await.unwrap_or(Delivery::Failed)
-            }
+            Some(delivery) => self.in_time(delivery.deliver(&key, &notice)).await,
         };
         IssuedKey::new(key, record, delivery)
+    }
+
+    async fn in_time(&self, delivering: impl Future<Output = Delivery>) -> Delivery {
+        tokio::time::timeout(self.store_deadline, delivering).await.unwrap_or(Delivery::Failed)
     }
 
     fn make(&self, environment: Environment, now: Timestamp) -> Result<(ApiKey, FreshKey), KeyringError> {
@@ -291,6 +292,23 @@ impl Keyring {
     /// The time by which this keyring judges.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Ends a key that others hold, whatever its state, and tells its owner if it worked until now.
+    pub(crate) async fn revoke_exposed(
+        &self,
+        key: &KeyRecord,
+        occasion: Occasion,
+    ) -> Result<Delivery, KeyringError> {
+        if key.revoked_at.is_some() {
+            return Ok(Delivery::None);
+        }
+        let worked = key.is_active(self.now());
+        self.revoke(&key.id).await?;
+        match &self.delivery {
+            Some(delivery) if worked => Ok(self.in_time(delivery.notify(&Notice::new(occasion, key))).await),
+            _ => Ok(Delivery::None),
+        }
     }
 
     /// Whether issuing a key ends those before it.

@@ -65,9 +65,12 @@
 
 mod api_keys;
 mod caller;
+#[cfg(feature = "leaks")]
+mod leaks;
 mod new_key;
 mod projects;
 mod refusal;
+mod self_revoke;
 mod time;
 mod validate;
 
@@ -76,7 +79,11 @@ use http::Method;
 use crate::endpoint::Endpoints;
 
 pub use self::api_keys::api_keys;
+#[cfg(feature = "leaks")]
+#[cfg_attr(docsrs, doc(cfg(feature = "leaks")))]
+pub use self::leaks::{Leak, Leaks, PublicKey, PublicKeyList, PublicKeys};
 pub use self::projects::projects;
+pub use self::self_revoke::self_revoke;
 pub use self::validate::validate;
 
 /// Declares the routes of [`api_keys`], which are nested at `at`: listing reads, the others manage, none needs a project.

@@ -44,14 +44,15 @@ pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Re
     if !matches!((types.next(), types.next()), (Some(JsonType::Utf8), None)) {
         return Err(caller.refuse(AuthErrorKind::UnsupportedMediaType));
     }
-    let body = collect(request.into_body()).await.map_err(|kind| caller.refuse(kind))?;
+    let body = collect(request.into_body(), MAX_BODY_LEN).await.map_err(|kind| caller.refuse(kind))?;
     let fields = Fields::read(&body).map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))?;
     let asked = Asked::of(&fields)?;
     asked.within(caller)
 }
 
-async fn collect(body: Body) -> Result<bytes::Bytes, AuthErrorKind> {
-    match tokio::time::timeout(READ_DEADLINE, axum::body::to_bytes(body, MAX_BODY_LEN)).await {
+/// A body of bytes that came in time.
+pub(super) async fn collect(body: Body, limit: usize) -> Result<bytes::Bytes, AuthErrorKind> {
+    match tokio::time::timeout(READ_DEADLINE, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_too_long(&error) => Err(AuthErrorKind::BodyTooLarge),
         Ok(Err(_)) => Err(AuthErrorKind::MalformedBody),

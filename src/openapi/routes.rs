@@ -16,9 +16,21 @@ pub fn api_keys(at: &str) -> OpenApi {
     let routes = ["/v1/api-keys", "/v1/api-keys/{id}", "/v1/api-keys/{id}/rotate"];
     let mut document =
         mounted(&routes, |path| format!("{at}{}", path.strip_prefix("/v1/api-keys").unwrap_or_default()));
+    with_problem(&mut document);
+    document
+}
+
+/// [`manage::self_revoke`](crate::manage::self_revoke) at a path.
+#[must_use]
+pub fn self_revoke(at: &str) -> OpenApi {
+    let mut document = alone("/v1/api-keys/self-revoke", at);
+    with_problem(&mut document);
+    document
+}
+
+fn with_problem(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     components.schemas.insert("ApiKeyProblem".to_owned(), RefOr::T(answers::problem()));
-    document
 }
 
 /// [`manage::validate`](crate::manage::validate) at a path.
@@ -33,7 +45,7 @@ pub fn projects(at: &str) -> OpenApi {
     alone("/projects", at)
 }
 
-/// One of the routes that refer to no components.
+/// One of the routes that refer to no components, or to [`with_problem`]'s only.
 fn alone(route: &str, at: &str) -> OpenApi {
     let mut document = mounted(&[route], |_| at.to_owned());
     document.components = None;

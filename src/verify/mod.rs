@@ -17,6 +17,8 @@
 //!
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
+#[cfg(feature = "manage")]
+mod exposed;
 mod often;
 mod refusal;
 

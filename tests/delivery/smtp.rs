@@ -175,7 +175,7 @@ impl Received {
                 None => word.to_owned(),
             };
             // Between two encoded words white space is none.
-            if !decoded.is_empty() && !(after_word && encoded.is_some()) {
+            if !(decoded.is_empty() || after_word && encoded.is_some()) {
                 decoded.push(' ');
             }
             decoded += &text;
