@@ -43,6 +43,7 @@ struct Inner {
 pub(crate) struct Body {
     /// The key's member first.
     pub(crate) members: Vec<String>,
+    #[cfg_attr(not(feature = "openapi"), allow(dead_code, reason = "only documents say it"))]
     pub(crate) methods: Vec<Method>,
 }
 

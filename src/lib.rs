@@ -52,7 +52,7 @@
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
 //! | `openapi` | schemes, refusals and the routes of `manage` in a utoipa document |
 //! | `email` | owners hear of their keys by SMTP: [`delivery`] |
-//! | `leaks` | the webhook for secret scanners, [`manage::Leaks`] |
+//! | `leaks` | the webhook for secret scanners: `manage::Leaks` |
 //! | `full` | all of these but the bundled SQLite |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 
