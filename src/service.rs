@@ -71,9 +71,9 @@ where
                 ResponseFuture::open(shared, self.inner.call(request))
             }
             Decision::Accepted(principal) => {
-                let (deprecated, tally) = (principal.deprecated_scheme(), principal.tally());
+                let notes = principal.notes();
                 request.extensions_mut().insert(principal);
-                ResponseFuture::accepted(shared, self.inner.call(request), deprecated, tally)
+                ResponseFuture::accepted(shared, self.inner.call(request), notes)
             }
             Decision::Refused(error) => {
                 let error = shared.complete(error, is_grpc(Head::of(&request)));
@@ -159,8 +159,7 @@ impl<Sch, R> Shared<Sch, R> {
 
     /// What a key's restrictions look at.
     fn facts<'r>(&self, head: Head<'r>) -> Facts<'r> {
-        let facts = Facts::of(&head);
-        let facts = if self.endpoints.compares_paths() { facts } else { facts.unless_matched() };
+        let facts = Facts::of(&head).by_path(self.endpoints.compares_paths());
         match self.client.of(&head) {
             Some(address) => facts.address(address),
             None => facts,

@@ -348,6 +348,7 @@ async fn every_answer_of_the_routes_of_manage_is_in_the_document() {
     let (world, _, mut driven) = driven().await;
     let one = format!("{AT}/{{id}}");
     let rotate = format!("{AT}/{{id}}/rotate");
+    let usage = format!("{AT}/{{id}}/usage");
     let own = bearer(&world.own);
     let call = |method: &str, path: &str| request(method, path, &[("authorization", &own)], "");
     let create = |body: &str| {
@@ -378,6 +379,20 @@ async fn every_answer_of_the_routes_of_manage_is_in_the_document() {
     driven.send(AT, create(&format!(r#"{{"name": "{}"}}"#, "x".repeat(20_000))), "413/body_too_large").await;
     driven.send(AT, call("POST", AT), "415/unsupported_media_type").await;
     let id = issued["data"]["id"].as_str().unwrap();
+    let change = |body: &str| {
+        let headers = [("authorization", &*own), ("content-type", "application/json")];
+        request("PATCH", &format!("{AT}/{id}"), &headers, body.to_owned())
+    };
+    for (body, verdict) in [
+        (r#"{"name": "b", "limits": "12/min"}"#, "200/-"),
+        (r#"{"limits": "often"}"#, "422/invalid_limits"),
+        (r#"{"level": "USER"}"#, "422/unknown_field"),
+        ("[", "400/malformed_body"),
+    ] {
+        driven.send(&one, change(body), verdict).await;
+    }
+    driven.send(&usage, call("GET", &format!("{AT}/{id}/usage")), "200/-").await;
+    driven.send(&usage, call("GET", &format!("{AT}/key_none/usage")), "404/key_not_found").await;
     driven.send(&rotate, call("POST", &format!("{AT}/{id}/rotate")), "201/-").await;
     driven.send(&rotate, call("POST", &format!("{AT}/{id}/rotate")), "409/key_ended").await;
     driven.send(&rotate, call("POST", &format!("{AT}/key_none/rotate")), "404/key_not_found").await;
@@ -489,7 +504,7 @@ async fn nothing_refers_to_nothing_and_ids_are_said_once() {
         }
         todo.extend(value.as_array().into_iter().flatten());
     }
-    assert!(refs > 30 && ids.len() == 7);
+    assert!(refs > 30 && ids.len() == 9);
     for (path, item) in document["paths"].as_object().unwrap() {
         let templates: Vec<&str> =
             path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();

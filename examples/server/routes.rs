@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{Live, Test};
-use tower_api_key::limit::Limit;
 use tower_api_key::openapi::AuthDoc;
-use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
     ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, Verifier,
     manage,
@@ -25,11 +24,28 @@ use tower_http::timeout::TimeoutLayer;
 use crate::charges::Charges;
 use crate::document;
 
-pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
-    let (in_the_body, of_bodies) = in_the_body(&store)?;
-    let (in_a_header, of_headers) = in_a_header(&store)?;
-    let (as_a_bearer, of_bearers) = as_a_bearer(&store, keyring, charges)?;
-    let (in_either, of_either) = in_either(&store);
+/// What the layers of all areas have in common. They count failures together, as it is one verifier.
+pub(crate) struct Guards {
+    pub(crate) verifier: Verifier,
+    pub(crate) clients: ClientAddr,
+}
+
+impl Guards {
+    fn layer<S: Describe + Clone>(&self, scheme: S) -> ApiKeyAuth<S> {
+        ApiKeyAuth::with_verifier(self.verifier.clone(), scheme).client_addr(self.clients.clone())
+    }
+}
+
+pub(crate) fn app(
+    guards: &Guards,
+    store: SqliteStore,
+    keyring: Keyring,
+    charges: Charges,
+) -> Result<Router, ConfigError> {
+    let (in_the_body, of_bodies) = in_the_body(guards)?;
+    let (in_a_header, of_headers) = in_a_header(guards, store)?;
+    let (as_a_bearer, of_bearers) = as_a_bearer(guards, keyring, charges)?;
+    let (in_either, of_either) = in_either(guards);
     let layers = [
         of_bodies.under("/pixelStripeApi"),
         of_headers.under("/api/v1"),
@@ -52,9 +68,9 @@ pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Res
 }
 
 /// `{"apiKey", "userId", "projectId", ..}`. Every call is a `POST` here, and one of them only reads.
-fn in_the_body(store: &SqliteStore) -> Result<(Router, AuthDoc), ConfigError> {
+fn in_the_body(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new().read(Method::POST, "/pixelStripeApi/projects/status");
-    let auth = ApiKeyAuth::new(store.clone(), JsonBody::default()).endpoints(endpoints)?;
+    let auth = guards.layer(JsonBody::default()).endpoints(endpoints)?;
     let document = auth.openapi();
     let routes = Router::new()
         .route("/projects/upload-file", post(saw))
@@ -65,15 +81,15 @@ fn in_the_body(store: &SqliteStore) -> Result<(Router, AuthDoc), ConfigError> {
 }
 
 /// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
-fn in_a_header(store: &SqliteStore) -> Result<(Router, AuthDoc), ConfigError> {
+fn in_a_header(guards: &Guards, store: SqliteStore) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");
-    let auth = ApiKeyAuth::new(store.clone(), ApiKeyHeader::default()).endpoints(endpoints)?;
+    let auth = guards.layer(ApiKeyHeader::default()).endpoints(endpoints)?;
     let document = auth.openapi();
     let routes = Router::new()
         .route("/validate", manage::validate())
-        .route("/projects", manage::projects(store.clone()))
+        .route("/projects", manage::projects(store))
         .route("/projects/{id}", get(project))
         .route("/sites", get(saw))
         .fallback(not_found)
@@ -83,16 +99,16 @@ fn in_a_header(store: &SqliteStore) -> Result<(Router, AuthDoc), ConfigError> {
 
 /// `Authorization: Bearer`, and the keys' own management.
 fn as_a_bearer(
-    store: &SqliteStore,
+    guards: &Guards,
     keyring: Keyring,
     charges: Charges,
 ) -> Result<(Router, AuthDoc), ConfigError> {
-    // Whoever finds a key can end it; who tries too many keys must wait.
-    let verifier = Verifier::new(store.clone()).throttle("20/min".parse::<Limit>()?);
-    let self_revoke = manage::self_revoke(keyring.clone(), verifier, ClientAddr::peer());
+    // Whoever finds a key can end it, without being let in by it.
+    let (verifier, clients) = (guards.verifier.clone(), guards.clients.clone());
+    let self_revoke = manage::self_revoke(keyring.clone(), verifier, clients);
     let endpoints =
         manage::declare(Endpoints::new(), "/v1/api-keys").public(Method::POST, "/v1/api-keys/self-revoke");
-    let auth = ApiKeyAuth::new(store.clone(), Bearer::default()).endpoints(endpoints)?;
+    let auth = guards.layer(Bearer::default()).endpoints(endpoints)?;
     let document = auth.openapi();
     let routes = Router::new()
         .route("/users/{id}", get(saw))
@@ -106,9 +122,8 @@ fn as_a_bearer(
 }
 
 /// For clients that move from one scheme to another. Two credentials in one request are refused.
-fn in_either(store: &SqliteStore) -> (Router, AuthDoc) {
-    let auth =
-        ApiKeyAuth::new(store.clone(), Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
+fn in_either(guards: &Guards) -> (Router, AuthDoc) {
+    let auth = guards.layer(Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
     let document = auth.openapi();
     (Router::new().route("/migrate/echo", any(saw)).route_layer(auth), document)
 }

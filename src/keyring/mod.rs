@@ -27,10 +27,14 @@
 //! a key may do to other keys is decided by the routes in `manage` (feature `manage`).
 
 mod error;
+mod import;
+mod imported_digest;
 mod issued;
 mod name;
 mod new_key;
+mod report;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,14 +44,18 @@ use crate::audit::Actor;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::{Delivery, KeyDelivery, Notice, Occasion};
 use crate::error::ConfigError;
-use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
+use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
+use crate::usage::Usage;
 
 pub use self::error::KeyringError;
+pub use self::import::{ImportReport, ImportedKey, RefusedImport};
+pub use self::imported_digest::{ImportRefusal, ImportedDigest};
 pub use self::issued::{Grace, IssuedKey};
 pub use self::new_key::NewKey;
+pub use self::report::{Ending, KeyUse, Report};
 
 /// How long a change may take, where nothing else is said.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
@@ -60,6 +68,7 @@ pub struct Keyring {
     ledger: Arc<dyn KeyLedger>,
     directory: Arc<dyn Directory>,
     format: KeyFormat,
+    digests: DigestRing,
     policy: KeyPolicy,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
@@ -76,6 +85,7 @@ impl Keyring {
             ledger: Arc::clone(&store) as Arc<dyn KeyLedger>,
             directory: store,
             format: KeyFormat::default(),
+            digests: DigestRing::default(),
             policy: KeyPolicy::Multiple { max: 100 },
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
@@ -88,6 +98,13 @@ impl Keyring {
     #[must_use]
     pub fn key_format(mut self, format: KeyFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// The digests that keys are kept under; give the [verifier](crate::Verifier::digests) the same ring. The default is SHA-256.
+    #[must_use]
+    pub fn digests(mut self, ring: DigestRing) -> Self {
+        self.digests = ring;
         self
     }
 
@@ -241,6 +258,71 @@ impl Keyring {
         self.ask(self.ledger.list(owner, query)).await
     }
 
+    /// How many keys that are not revoked were digested in which way: `sha256`, `hmac:2027`, ...
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn count_by_digest(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
+        Ok(in_time(self.store_deadline, self.ledger.count_by_digest_method()).await?)
+    }
+
+    /// Those among them that no layer with this keyring's ring finds: a pepper is missing, or was taken away too early
+    /// (C7-07). Ask at start, and say so if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn missing_digests(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
+        let mut counts = self.count_by_digest().await?;
+        counts.retain(|kind, _| !self.digests.knows(kind));
+        Ok(counts)
+    }
+
+    /// How these keys have come in, as far as the ledger was told: of each, in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
+    /// usage.
+    pub async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
+        let mut usage = in_time(self.store_deadline, self.ledger.usage(keys)).await?;
+        usage.retain(|usage| usage.through.is_use());
+        Ok(usage)
+    }
+
+    /// How the active keys of a user are used: who still comes through an old scheme, or with a key that was replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`usage`](Self::usage).
+    pub async fn report(&self, owner: &UserId) -> Result<Report, KeyringError> {
+        let at = self.clock.now();
+        let mut query = KeyQuery { active_at: Some(at), ..KeyQuery::default() };
+        let mut keys = Vec::new();
+        loop {
+            let page = self.list(owner, &query).await?;
+            let Some(last) = page.last() else { return Ok(Report { at, keys }) };
+            query.after = Some(last.id.clone());
+            let ids: Vec<_> = page.iter().map(|key| key.id.clone()).collect();
+            let used = self.usage(&ids).await?;
+            keys.extend(page.into_iter().map(|record| {
+                let usage = used.iter().filter(|usage| usage.key == record.id).cloned().collect();
+                KeyUse { record, usage }
+            }));
+        }
+    }
+
+    /// Ends a key in a rotation's grace before its time: [`revoke`](Self::revoke), but of no key that has no successor.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::NotFound`] if there is no such key or it was not replaced, or the store failed: repeat it then.
+    pub async fn end_grace(&self, id: &KeyId) -> Result<(), KeyringError> {
+        let key = self.get(id).await?.filter(|key| key.replaced_by.is_some());
+        self.revoke(&key.ok_or(KeyringError::NotFound)?.id).await
+    }
+
     /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to
     /// come back to it.
     async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
@@ -269,7 +351,15 @@ impl Keyring {
 
     fn make(&self, environment: Environment, now: Timestamp) -> Result<(ApiKey, FreshKey), KeyringError> {
         let key = self.format.generate(environment)?;
-        let fresh = FreshKey::of(&key, KeyId::generate()?, self.format.prefix(environment), now);
+        let (text, newest) = (key.expose_secret(), self.digests.newest());
+        let fresh = FreshKey {
+            id: KeyId::generate()?,
+            digest: newest.digest(text),
+            digested_by: newest.method(),
+            prefix: self.format.prefix(environment).to_owned(),
+            last4: text.get(text.len().saturating_sub(4)..).unwrap_or_default().to_owned(),
+            created_at: now,
+        };
         Ok((key, fresh))
     }
 

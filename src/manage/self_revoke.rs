@@ -90,7 +90,7 @@ impl SelfRevoke {
         if let Err(error) = self.revoke(request).await {
             let error = error.answering(self.stamps.first(), false);
             let mut response: Response = Problem::default().render(&error);
-            self.stamps.refused(&mut response, error, |_| false);
+            self.stamps.refused(&mut response, error, None, |_| false);
             return response;
         }
         let message = "If this was a valid API key, it is revoked now";

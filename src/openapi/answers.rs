@@ -52,7 +52,6 @@ pub(super) struct Answers {
     /// What the names of components start with.
     name: String,
     https: bool,
-    deprecated: bool,
     content_type: String,
     body: Schema,
 }
@@ -60,15 +59,14 @@ pub(super) struct Answers {
 impl Answers {
     pub(super) fn of(schemes: &[SchemeInfo], https: bool, content_type: &str, body: Schema) -> Self {
         let names: Vec<String> = schemes.iter().map(schemes::component_name).collect();
-        let deprecated = schemes.iter().any(|info| info.deprecation().is_some());
-        Self { name: names.join("."), https, deprecated, content_type: content_type.to_owned(), body }
+        Self { name: names.join("."), https, content_type: content_type.to_owned(), body }
     }
 
     /// Adds the layer's answers to those of an operation.
     pub(super) fn write(&self, document: &mut Document<'_>, responses: &mut Responses, reads_body: bool) {
         for (status, response) in responses.iter_mut() {
             if let RefOr::T(response) = response {
-                add(&mut response.headers, self.beside(status));
+                add(&mut response.headers, Self::beside(status));
             }
         }
         let body = place(&mut document.components.schemas, "ApiKeyProblem", RefOr::T(self.body.clone()));
@@ -120,26 +118,24 @@ impl Answers {
         };
         let mut response = Response::new(said);
         response.content.insert(self.content_type.clone(), RefOr::T(Content::new(Some(schema))));
-        add(&mut response.headers, self.beside(status.as_str()));
+        add(&mut response.headers, Self::beside(status.as_str()));
         add(&mut response.headers, of_status(status));
         response
     }
 
     /// The headers that the layer adds to any answer of that status, whoever made it.
-    fn beside(&self, status: &str) -> Vec<(&'static str, &'static str)> {
+    fn beside(status: &str) -> Vec<(&'static str, &'static str)> {
         let mut headers = Vec::new();
         if status != "401" {
             headers.push(("RateLimit", "What is left of the key's limits, if it has some."));
             headers.push(("RateLimit-Policy", "The most restrictive of the key's limits, if it has some."));
         }
-        if self.deprecated {
-            headers.push((
-                "Deprecation",
-                "Since when the scheme that was used is deprecated, if it is (RFC 9745).",
-            ));
-            headers.push(("Sunset", "When it ends (RFC 8594)."));
-            headers.push(("Link", "Where to read what to do."));
-        }
+        headers.push((
+            "Deprecation",
+            "Since when the scheme or the key is on its way out, if it is (RFC 9745).",
+        ));
+        headers.push(("Sunset", "When it ends (RFC 8594)."));
+        headers.push(("Link", "Where to read what to do."));
         headers
     }
 }

@@ -13,7 +13,7 @@ const ROUTES: &str = include_str!("routes.json");
 #[must_use]
 pub fn api_keys(at: &str) -> OpenApi {
     let at = at.trim_end_matches('/');
-    let routes = ["/v1/api-keys", "/v1/api-keys/{id}", "/v1/api-keys/{id}/rotate"];
+    let routes = ["/v1/api-keys", "/v1/api-keys/{id}", "/v1/api-keys/{id}/rotate", "/v1/api-keys/{id}/usage"];
     let mut document =
         mounted(&routes, |path| format!("{at}{}", path.strip_prefix("/v1/api-keys").unwrap_or_default()));
     with_problem(&mut document);

@@ -27,7 +27,6 @@ impl Verifier {
             }
             throttle.failed(client, now);
         }
-        let found = self.in_time(self.keys.find(&candidate.digest)).await.map_err(refuse)?;
-        Ok(found.filter(|key| key.digest.matches(&candidate.digest)))
+        Ok(self.find(&candidate).await.map_err(refuse)?.map(|found| found.key))
     }
 }

@@ -17,29 +17,40 @@
 //!
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
+mod check;
+mod details;
+mod explain;
+mod explanation;
 #[cfg(feature = "manage")]
 mod exposed;
+mod lookup;
 mod often;
+mod questions;
 mod refusal;
+mod renew;
+#[cfg(feature = "slow-hashes")]
+mod slow;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::check::Check;
+pub use self::explanation::{Explanation, Finding, Outcome};
+
+use self::questions::Strict;
 use self::refusal::Refusal;
-use crate::access::{AccessClass, Role, Standing};
+use self::renew::Renewer;
 use crate::clock::{Clock, SystemClock};
-use crate::credentials::{Claim, Credentials};
-use crate::description::SchemeInfo;
+use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, AuthErrorKind, ConfigError};
-use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, MAX_KEY_LEN, ProjectId};
+use crate::error::{AuthError, ConfigError};
+use crate::key::{DigestRing, Environment, KeyFormat, KeyId};
 use crate::limit::{Limiter, Throttle};
 use crate::principal::Principal;
-use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::{Facts, Verdict};
-use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore, StoreError, in_time};
+use crate::restriction::Facts;
+use crate::store::{DEFAULT_DEADLINE, Directory, KeyLedger, KeyStore, StoreError, in_time};
 
 /// How many keys with limits are remembered, unless told otherwise.
 const LIMITED_KEYS: usize = 65_536;
@@ -65,25 +76,14 @@ pub struct Verifier {
     keys: Arc<dyn KeyStore>,
     directory: Arc<dyn Directory>,
     format: KeyFormat,
+    digests: DigestRing,
+    renewer: Option<Renewer>,
     accept_foreign_keys: bool,
     environment: Option<Environment>,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
     throttle: Option<Arc<Throttle>>,
     limiter: Arc<Limiter<KeyId>>,
-}
-
-/// A text that may be a key: what is left to ask the store.
-struct Candidate {
-    digest: KeyDigest,
-    /// What the text says; `None` for keys of a foreign shape, which say nothing.
-    environment: Option<Environment>,
-}
-
-/// A key that is known, active and of the environment it claims; its owner has not been looked at yet.
-struct Known {
-    key: Arc<KeyRecord>,
-    project: Result<Option<ProjectId>, AuthErrorKind>,
 }
 
 impl Verifier {
@@ -95,6 +95,8 @@ impl Verifier {
             keys: Arc::clone(&store) as Arc<dyn KeyStore>,
             directory: store,
             format: KeyFormat::default(),
+            digests: DigestRing::default(),
+            renewer: None,
             accept_foreign_keys: false,
             environment: None,
             clock: Arc::new(SystemClock),
@@ -119,6 +121,26 @@ impl Verifier {
     #[must_use]
     pub fn accept_foreign_keys(mut self) -> Self {
         self.accept_foreign_keys = true;
+        self
+    }
+
+    /// The digests that keys are looked up by; the default is SHA-256. More are for [peppers](crate::Pepper), and for keys that
+    /// were [imported](crate::importing).
+    #[must_use]
+    pub fn digests(mut self, ring: DigestRing) -> Self {
+        self.digests = ring;
+        self
+    }
+
+    /// Gives keys that are found by an older digest of the [ring](Self::digests) the newest one, when a request with them was
+    /// accepted. The default is that they keep what they have.
+    ///
+    /// It is done in the background, in the tokio runtime that the request is in, for a few keys at a time: no request waits
+    /// for it or fails by it, and what has failed is tried again at the key's next use. The ledger must be that of the
+    /// store.
+    #[must_use]
+    pub fn renew_digests(mut self, ledger: impl KeyLedger) -> Self {
+        self.renewer = Some(Renewer::new(ledger));
         self
     }
 
@@ -228,21 +250,23 @@ impl Verifier {
     ) -> Result<Principal, AuthError> {
         let refuse = |error| self.refuse(error, credentials);
         let candidate = self.candidate(credentials).map_err(refuse)?;
-        let (found, asked) = match self.keys.warm(&candidate.digest) {
-            Some(found) => (found, false),
-            None => {
+        let (found, asked) = match self.at_hand(&candidate) {
+            Ok(None) => {
                 self.brake(&facts).map_err(refuse)?;
-                (self.in_time(self.keys.find(&candidate.digest)).await.map_err(refuse)?, true)
+                (self.find(&candidate).await, true)
             }
+            at_hand => (at_hand.map(Option::flatten), false),
         };
         let failed = |refusal| refuse(self.failed(refusal, &facts, asked));
-        let known = self.known(found, &candidate, credentials).map_err(failed)?;
+        let known = found
+            .and_then(|found| self.known(&mut Strict, found, candidate.environment, credentials.claims()));
+        let known = known.map_err(failed)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
             None => self.in_time(self.directory.standing(owner, project)).await.map_err(refuse)?,
         };
-        known.may(self, standing, credentials, endpoint, &facts).map_err(failed)
+        known.may(self, standing, credentials.claims(), endpoint, &facts).map_err(failed)
     }
 
     /// The same without waiting; `None` if a store must be asked.
@@ -264,58 +288,13 @@ impl Verifier {
         facts: impl Fn() -> Facts<'f>,
     ) -> Result<Option<Principal>, Refusal> {
         let candidate = self.candidate(credentials)?;
-        let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
+        let Some(found) = self.at_hand(&candidate)? else { return Ok(None) };
         let failed = |refusal| self.failed(refusal, &facts, false);
-        let known = self.known(found, &candidate, credentials).map_err(failed)?;
+        let known =
+            self.known(&mut Strict, found, candidate.environment, credentials.claims()).map_err(failed)?;
         let (owner, project) = known.asks_about();
         let Some(standing) = self.directory.warm(owner, project) else { return Ok(None) };
-        known.may(self, standing, credentials, endpoint, &facts).map(Some).map_err(failed)
-    }
-
-    /// Questions 1: asks no store.
-    fn candidate(&self, credentials: &Credentials<'_>) -> Result<Candidate, Refusal> {
-        if credentials.scheme().is_some_and(|scheme| self.is_over(scheme)) {
-            return Err(AuthErrorKind::SchemeEnded.into());
-        }
-        let text = credentials.key();
-        let environment = self.format.environment_of(text);
-        let foreign = self.accept_foreign_keys && (1..=MAX_KEY_LEN).contains(&text.len());
-        if environment.is_none() && !foreign {
-            return Err(AuthErrorKind::MalformedKey.into());
-        }
-        Ok(Candidate { digest: KeyDigest::of(text), environment })
-    }
-
-    /// Questions 3 and 4, as far as the key goes.
-    fn known(
-        &self,
-        found: Option<Arc<KeyRecord>>,
-        candidate: &Candidate,
-        credentials: &Credentials<'_>,
-    ) -> Result<Known, Refusal> {
-        // The store compared the digests; this is the second line, for stores whose comparison is not exact.
-        let key =
-            found.filter(|key| key.digest.matches(&candidate.digest)).ok_or(AuthErrorKind::UnknownKey)?;
-        // The text's environment is part of the digest, so they can differ only if the record was tampered with.
-        if candidate.environment.is_some_and(|environment| environment != key.environment) {
-            return Err(StoreError::Corrupt("the environment of a key differs from its text").into());
-        }
-        if key.revoked_at.is_some() {
-            return Err(AuthErrorKind::RevokedKey.into());
-        }
-        if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
-            return Err(AuthErrorKind::ExpiredKey.into());
-        }
-        if self.environment.is_some_and(|environment| environment != key.environment) {
-            return Err(AuthErrorKind::WrongEnvironment.into());
-        }
-        let project = selected_project(&key.level, credentials.project());
-        Ok(Known { key, project })
-    }
-
-    /// Whether a scheme's sunset is over.
-    pub(crate) fn is_over(&self, scheme: &SchemeInfo) -> bool {
-        scheme.deprecation().is_some_and(|deprecation| deprecation.is_over(self.clock.now()))
+        known.may(self, standing, credentials.claims(), endpoint, &facts).map(Some).map_err(failed)
     }
 
     async fn in_time<T>(&self, question: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
@@ -335,78 +314,11 @@ impl Verifier {
     }
 }
 
-/// The project that a request is about. What is wrong with it is said later, after the owner was looked at.
-fn selected_project(level: &KeyLevel, claim: &Claim<'_>) -> Result<Option<ProjectId>, AuthErrorKind> {
-    let own = level.project();
-    let Claim::Named(text) = claim else { return Ok(own.cloned()) };
-    match own {
-        Some(own) if own.as_str() == text => Ok(Some(own.clone())),
-        Some(_) if crate::key::is_id(text) => Err(AuthErrorKind::ProjectMismatch),
-        _ => ProjectId::new(text).map(Some).map_err(|_| AuthErrorKind::InvalidProject),
-    }
-}
-
-impl Known {
-    fn asks_about(&self) -> (&crate::key::UserId, Option<&ProjectId>) {
-        (&self.key.owner, self.project.as_ref().ok().and_then(Option::as_ref))
-    }
-
-    /// Questions 4, as far as the owner goes, to 9.
-    fn may<'f>(
-        self,
-        verifier: &Verifier,
-        standing: Standing,
-        credentials: &Credentials<'_>,
-        endpoint: Endpoint,
-        facts: &impl Fn() -> Facts<'f>,
-    ) -> Result<Principal, Refusal> {
-        let Standing::Active { role } = standing else { return Err(AuthErrorKind::OwnerDisabled.into()) };
-        let is_owner = match credentials.user() {
-            Claim::NotAsked => true,
-            Claim::Missing => false,
-            Claim::Named(user) => user == self.key.owner.as_str(),
-        };
-        if !is_owner {
-            return Err(AuthErrorKind::UserMismatch.into());
-        }
-        let restrictions = &self.key.restrictions;
-        let verdict = if restrictions.is_none() { Verdict::default() } else { restrictions.judge(&facts()) };
-        if !verdict.is_allowed() {
-            return Err(Refusal {
-                kind: AuthErrorKind::Restricted,
-                source: Some(Box::new(verdict)),
-                wait: None,
-            });
-        }
-        let project = self.project?;
-        let scheme_wants_project = credentials.scheme().is_some_and(|scheme| scheme.needs_project());
-        if project.is_none() && scheme_wants_project && !endpoint.project_optional {
-            return Err(AuthErrorKind::ProjectRequired.into());
-        }
-        let role = role.ok_or(AuthErrorKind::Forbidden)?;
-        if !role.allows(endpoint.class) {
-            return Err(AuthErrorKind::ReadOnly.into());
-        }
-        let project_level = self.key.level != KeyLevel::User;
-        if project_level && endpoint.class == AccessClass::Manage {
-            return Err(AuthErrorKind::Forbidden.into());
-        }
-        // A key for one project decides nothing about the account, not even its owner's.
-        let role = if project_level { role.min(Role::Full) } else { role };
-        // Last: a request that is refused for anything else is not counted.
-        let tally = match &self.key.limits {
-            None => None,
-            Some(limits) => Some(verifier.count(&self.key.family, limits)?),
-        };
-        let scheme = credentials.scheme().cloned();
-        Ok(Principal::verified(self.key, project, role, verdict, scheme).counted(tally))
-    }
-}
-
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
             .field("format", &self.format)
+            .field("digests", &self.digests)
             .field("accept_foreign_keys", &self.accept_foreign_keys)
             .field("store_deadline", &self.store_deadline)
             .field("throttle", &self.throttle)

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use crate::error::{AuthErrorKind, Wait};
+use crate::restriction::Verdict;
 use crate::store::StoreError;
 
 /// A refusal before it knows its scheme.
@@ -21,6 +22,12 @@ impl From<AuthErrorKind> for Refusal {
 impl From<Wait> for Refusal {
     fn from(wait: Wait) -> Self {
         Self { kind: AuthErrorKind::RateLimited, source: None, wait: Some(wait) }
+    }
+}
+
+impl From<Verdict> for Refusal {
+    fn from(source: Verdict) -> Self {
+        Self { kind: AuthErrorKind::Restricted, source: Some(Box::new(source)), wait: None }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use base64ct::{Base64, Encoding as _};
+use data_encoding::BASE64;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -143,7 +143,7 @@ fn received(from: &str, to: &str, text: &str) -> Received {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("Content-Transfer-Encoding: base64"), "{head}");
     assert!(text.is_ascii() && text.split("\r\n").all(|line| line.len() <= 998 && !line.contains('\n')));
-    let body = Base64::decode_vec(&body.replace("\r\n", "")).unwrap();
+    let body = BASE64.decode(body.replace("\r\n", "").as_bytes()).unwrap();
     let between = |text: &str| text.split_once('<').unwrap().1.split_once('>').unwrap().0.to_owned();
     Received {
         from: between(from),
@@ -171,7 +171,7 @@ impl Received {
         for word in subject.split(' ').filter(|word| !word.is_empty()) {
             let encoded = word.strip_prefix("=?utf-8?b?").and_then(|word| word.strip_suffix("?="));
             let text = match encoded {
-                Some(text) => String::from_utf8(Base64::decode_vec(text).unwrap()).unwrap(),
+                Some(text) => String::from_utf8(BASE64.decode(text.as_bytes()).unwrap()).unwrap(),
                 None => word.to_owned(),
             };
             // Between two encoded words white space is none.

@@ -41,6 +41,7 @@ async fn c11_01_who_owns_a_key_and_what_it_may_do_is_not_the_clients_to_say() {
         "key",
         "metadata",
         "restriction",
+        "limit",
         "revoked_at",
         "Name",
         "LEVEL",
@@ -208,9 +209,13 @@ impl http_body::Body for Later {
 }
 
 fn slow(world: &World) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
+    slow_to("POST", AT, world)
+}
+
+fn slow_to(method: &str, path: &str, world: &World) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
     let (sender, receiver) = oneshot::channel();
     let headers = [("authorization", &*bearer(&world.own)), ("content-type", "application/json")];
-    (sender, request("POST", AT, &headers, Body::new(Later(receiver))))
+    (sender, request(method, path, &headers, Body::new(Later(receiver))))
 }
 
 #[tokio::test]
@@ -231,7 +236,7 @@ async fn c9_a_key_that_is_revoked_while_its_body_comes_issues_nothing() {
 
 #[tokio::test]
 async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
-    for restrict in [true, false] {
+    for narrowing in ["restrictions", "limits", "end"] {
         let (world, app) = world().await;
         let (body, post) = slow(&world);
         let pending = tokio::spawn({
@@ -241,15 +246,42 @@ async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let keyring = Keyring::new(world.store.clone());
         let id = record(&world, &world.own).await.id;
-        if restrict {
-            let restrictions = r#"{"ip":{"allow":[]}}"#.parse().unwrap();
-            keyring.restrict(&id, &restrictions).await.unwrap();
-        } else {
-            drop(keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap());
+        match narrowing {
+            "restrictions" => {
+                let restrictions = r#"{"ip":{"allow":[]}}"#.parse().unwrap();
+                keyring.restrict(&id, &restrictions).await.unwrap();
+            }
+            "limits" => {
+                let limits = tower_api_key::Amendment::new().limits(Some("9/h".parse().unwrap()));
+                keyring.amend(&id, limits).await.unwrap();
+            }
+            _ => drop(keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap()),
         }
         let before = rows(&world).await;
         body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
-        assert_eq!(pending.await.unwrap(), "403/forbidden", "{restrict}");
+        assert_eq!(pending.await.unwrap(), "403/forbidden", "{narrowing}");
+        assert_eq!(rows(&world).await, before);
+    }
+}
+
+#[tokio::test]
+async fn c9_a_key_that_ends_or_is_narrowed_while_its_body_comes_changes_nothing() {
+    for (narrowed, verdict) in [(true, "403/forbidden"), (false, "401/invalid_api_key")] {
+        let (world, app) = world().await;
+        let path = path_of(&world, &world.p1).await;
+        let (body, patch) = slow_to("PATCH", &path, &world);
+        let pending = tokio::spawn(async move { send(&app, patch).await.verdict() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let keyring = Keyring::new(world.store.clone());
+        let id = record(&world, &world.own).await.id;
+        if narrowed {
+            keyring.restrict(&id, &r#"{"ip":{"allow":[]}}"#.parse().unwrap()).await.unwrap();
+        } else {
+            keyring.revoke(&id).await.unwrap();
+        }
+        let before = rows(&world).await;
+        body.send(Bytes::from_static(br#"{"name":"x","restrictions":null}"#)).unwrap();
+        assert_eq!(pending.await.unwrap(), verdict);
         assert_eq!(rows(&world).await, before);
     }
 }
@@ -316,6 +348,7 @@ impl KeyLedger for Trouble {
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::DigestMethod,
+        _: Timestamp,
     ) -> Result<(), LedgerError> {
         self.ask().await
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
-use base64ct::{Base64, Encoding as _};
+use data_encoding::BASE64;
 use http::Request;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{DerSignature, SigningKey};
@@ -41,7 +41,7 @@ impl Scanner {
 
     fn signature(&self, body: &str) -> String {
         let signature: DerSignature = self.key.sign(body.as_bytes());
-        Base64::encode_string(signature.as_bytes())
+        BASE64.encode(signature.as_bytes())
     }
 
     fn report(&self, body: &str) -> Request<Body> {
@@ -144,13 +144,12 @@ async fn r42_nothing_is_read_that_is_not_signed() {
     let (app, told, seen) = app(&world, list(&[scanner.entry(true), retired.entry(false)]));
     let body = json!([find(world.own.expose_secret())]).to_string();
     let good = scanner.signature(&body);
-    let raw = Base64::decode_vec(&good).unwrap();
+    let raw = BASE64.decode(good.as_bytes()).unwrap();
     let mut flipped = raw.clone();
     *flipped.last_mut().unwrap() ^= 1;
     let mut longer = raw.clone();
     longer.push(0);
-    let encoded =
-        [flipped, longer, vec![0; 64], vec![0; 4096], Vec::new()].map(|raw| Base64::encode_string(&raw));
+    let encoded = [flipped, longer, vec![0; 64], vec![0; 4096], Vec::new()].map(|raw| BASE64.encode(&raw));
     let mut forged = vec![
         report(&body, &[]),
         report(&body, &[(IDENTIFIER, "k1")]),

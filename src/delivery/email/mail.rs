@@ -1,6 +1,6 @@
 //! What a mail says, and how it is written down.
 
-use base64ct::{Base64, Encoding as _};
+use data_encoding::BASE64;
 use lettre::message::header::{ContentTransferEncoding, ContentType};
 use lettre::message::{Body, Mailbox, Message};
 use zeroize::Zeroizing;
@@ -58,8 +58,9 @@ impl Mail {
         written.extend_from_slice(head);
         for chunk in text.chunks(CHUNK) {
             let mut line = Zeroizing::new([0; LINE]);
-            let line = Base64::encode(chunk, &mut *line).ok()?;
-            written.extend_from_slice(line.as_bytes());
+            let line = line.get_mut(..BASE64.encode_len(chunk.len()))?;
+            BASE64.encode_mut(chunk, line);
+            written.extend_from_slice(line);
             written.extend_from_slice(b"\r\n");
         }
         Some(written)

@@ -32,8 +32,8 @@ use axum::routing::{MethodRouter, post};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+use super::body::collect;
 use super::caller;
-use super::new_key::collect;
 use super::refusal::{Own, Refusal};
 use crate::credentials::Credentials;
 use crate::delivery::{Delivery, Occasion};

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 
 use async_trait::async_trait;
-use base64ct::{Base64, Encoding as _};
+use data_encoding::BASE64;
 use p256::ecdsa::signature::Verifier as _;
 use p256::ecdsa::{DerSignature, VerifyingKey};
 use p256::pkcs8::DecodePublicKey as _;
@@ -56,10 +56,8 @@ impl PublicKey {
 
     /// Whether the holder of the private key signed exactly this.
     pub(super) fn signed(&self, body: &[u8], signature: &str) -> bool {
-        // A signature has 72 bytes at most.
-        let mut der = [0; 72];
-        let Ok(der) = Base64::decode(signature, &mut der) else { return false };
-        let Ok(signature) = DerSignature::from_bytes(der) else { return false };
+        let Ok(der) = BASE64.decode(signature.as_bytes()) else { return false };
+        let Ok(signature) = DerSignature::from_bytes(&der) else { return false };
         self.0.verify(body, &signature).is_ok()
     }
 }
