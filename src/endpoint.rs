@@ -216,24 +216,25 @@ struct Declaration {
 impl EndpointTable {
     /// What the endpoint of a request asks for; `None` if it is public.
     pub(crate) fn of(&self, head: &Head<'_>) -> Option<Endpoint> {
-        self.asks(self.route(head), head.method)
+        self.at(head.method, || Target::of(head))
     }
 
     /// What a route asks for, as a document of the API writes it; `None` if it is public.
     #[cfg(feature = "openapi")]
-    pub(crate) fn of_documented(&self, path: &str, method: &Method) -> Option<Endpoint> {
+    pub(crate) fn of_documented(&self, method: &Method, path: &str) -> Option<Endpoint> {
         // OpenAPI knows no rest of a path, and writes it like any other parameter.
-        let (rest, plain) = (|path: &str| path.replace("{*", "{"), path.to_owned());
-        let find = |same: &dyn Fn(&str) -> bool| self.by_pattern.iter().find(|(pattern, _)| same(pattern));
-        let found = find(&|pattern| same_route(pattern, &plain))
-            .or_else(|| find(&|pattern| same_route(&rest(pattern), &rest(&plain))));
-        self.asks(Some(found.map(|(_, route)| *route)), method)
+        let plain = |path: &str| path.replace("{*", "{");
+        let find = |same: &dyn Fn(&str) -> bool| self.by_pattern.keys().find(|pattern| same(pattern));
+        let declared = find(&|pattern| same_route(pattern, path))
+            .or_else(|| find(&|pattern| same_route(&plain(pattern), &plain(path))));
+        self.at(method, || Target::Route(declared.map_or(path, |pattern| pattern)))
     }
 
-    /// What a route asks for: a declared one, an undeclared one, or one that cannot be told.
-    fn asks(&self, route: Option<Option<usize>>, method: &Method) -> Option<Endpoint> {
+    /// The same of a method and a target, which is found out only if there are declarations.
+    #[inline]
+    pub(crate) fn at<'r>(&self, method: &Method, target: impl FnOnce() -> Target<'r>) -> Option<Endpoint> {
         // A request that cannot be compared may be one that is declared to write.
-        let (declared, comparable) = match route {
+        let (declared, comparable) = match self.route(target) {
             Some(route) => (route.and_then(|route| self.declaration(route, method)), true),
             None => (None, false),
         };
@@ -263,11 +264,11 @@ impl EndpointTable {
     }
 
     /// The route of a request if it is a declared one; `None` outside if that cannot be told.
-    fn route(&self, head: &Head<'_>) -> Option<Option<usize>> {
+    fn route<'r>(&self, target: impl FnOnce() -> Target<'r>) -> Option<Option<usize>> {
         if self.routes.is_empty() {
             return Some(None);
         }
-        match Target::of(head) {
+        match target() {
             Target::Route(matched) => Some(self.by_pattern.get(matched).copied().or_else(|| {
                 self.by_pattern
                     .iter()

@@ -50,6 +50,8 @@
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
+//! | `tracing` | decisions and changes as [events](observer) |
+//! | `metrics` | decisions and changes as [numbers](observer) |
 //! | `openapi` | schemes, refusals and the routes of `manage` in a utoipa document |
 //! | `email` | owners hear of their keys by SMTP: [`delivery`] |
 //! | `leaks` | the webhook for secret scanners: `manage::Leaks` |
@@ -88,8 +90,11 @@ pub mod guard;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
+pub mod explain;
 pub mod render;
 mod stamps;
+// -- what can be seen of it
+pub mod observer;
 // -- keys are made, replaced and ended
 pub mod delivery;
 pub mod keyring;
@@ -134,6 +139,7 @@ pub use crate::key::{
 };
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
+pub use crate::observer::Observer;
 pub use crate::principal::Principal;
 pub use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};

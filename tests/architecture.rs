@@ -9,9 +9,9 @@ use std::process::Command;
 const LEVELS: [&[&str]; 6] = [
     &["error", "description", "deprecation", "clock", "access", "key", "limit"],
     &["audit", "usage", "record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
-    &["store", "scheme", "render", "stamps", "delivery"],
+    &["store", "scheme", "render", "observer", "stamps", "delivery"],
     &["store/*", "scheme/*", "verify", "guard"],
-    &["keyring", "future", "service"],
+    &["keyring", "future", "service", "explain"],
     &["layer", "extract", "manage", "openapi", "test_util"],
 ];
 

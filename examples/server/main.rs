@@ -22,7 +22,7 @@
 //! | `GET /api/v1/validate`, `GET /api/v1/projects` | `X-API-Key`; `X-Project-ID` is optional |
 //! | `GET /api/v1/projects/{id}`, `GET /api/v1/sites` | `X-API-Key` and `X-Project-ID` |
 //! | `GET /v1/users/{id}`, `POST /v1/charges`, `GET /v1/charges` | `Authorization: Bearer` |
-//! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate` | the same |
+//! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
 //! | `POST /v1/api-keys/self-revoke` | the key that is to end |
 //! | any method, `/migrate/echo` | either of the three |
 //! | `GET /health` | nothing |

@@ -109,13 +109,14 @@ fn as_a_bearer(
     let endpoints =
         manage::declare(Endpoints::new(), "/v1/api-keys").public(Method::POST, "/v1/api-keys/self-revoke");
     let auth = guards.layer(Bearer::default()).endpoints(endpoints)?;
+    let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
     let document = auth.openapi();
     let routes = Router::new()
         .route("/users/{id}", get(saw))
         .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
         .with_state(charges)
         .route("/api-keys/self-revoke", self_revoke)
-        .nest("/api-keys", manage::api_keys(keyring))
+        .nest("/api-keys", keys)
         .fallback(not_found)
         .layer(auth);
     Ok((routes, document))

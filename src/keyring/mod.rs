@@ -40,15 +40,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Standing;
-use crate::audit::Actor;
+use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::{Delivery, KeyDelivery, Notice, Occasion};
 use crate::error::ConfigError;
 use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
+use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
-use crate::usage::Usage;
 
 pub use self::error::KeyringError;
 pub use self::import::{ImportReport, ImportedKey, RefusedImport};
@@ -74,6 +74,7 @@ pub struct Keyring {
     store_deadline: Duration,
     actor: Actor,
     delivery: Option<Arc<dyn KeyDelivery>>,
+    observers: Observers,
 }
 
 impl Keyring {
@@ -91,6 +92,7 @@ impl Keyring {
             store_deadline: CHANGE_DEADLINE,
             actor: Actor::System,
             delivery: None,
+            observers: Observers::default(),
         }
     }
 
@@ -160,6 +162,13 @@ impl Keyring {
         Self { actor, ..self.clone() }
     }
 
+    /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// Makes a key and stores its digest. This is the only time its secret can be had.
     ///
     /// # Errors
@@ -175,6 +184,7 @@ impl Keyring {
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
         self.ask(self.ledger.insert(record.clone(), self.policy, &self.actor)).await?;
+        self.changed(now, &record.id, KeyEvent::Issued);
         // Whoever took the owner's access away in between has revoked the keys that were there, and not this one.
         if let Err(refused) = self.owner_may_have(&record.owner, &record.level).await {
             // Nobody ever learns its secret. Revoked, it takes no place either; if that fails, it takes one.
@@ -203,6 +213,8 @@ impl Keyring {
         self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
         let record = self.ask(self.ledger.replace(id, fresh, grace.end(now), &self.actor)).await?;
+        self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
+        self.changed(now, &record.id, KeyEvent::Replaces(id.clone()));
         Ok(self.delivered(key, record, Occasion::Rotated { old: old.id }).await)
     }
 
@@ -214,7 +226,10 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`], or the store failed: repeat it then.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
-        self.ask(self.ledger.revoke(id, self.clock.now(), &self.actor)).await
+        let now = self.clock.now();
+        self.ask(self.ledger.revoke(id, now, &self.actor)).await?;
+        self.changed(now, id, KeyEvent::Revoked(Revocation::ByHand));
+        Ok(())
     }
 
     /// Changes a key's name, restrictions or limits. Restrictions that are set to observe first show what they would
@@ -228,7 +243,10 @@ impl Keyring {
     pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<(), KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
         let amendment = amendment.check_name(checked)?;
-        self.ask(self.ledger.amend(id, &amendment, self.clock.now(), &self.actor)).await
+        let now = self.clock.now();
+        self.ask(self.ledger.amend(id, &amendment, now, &self.actor)).await?;
+        self.changed(now, id, KeyEvent::Amended(amendment.parts()));
+        Ok(())
     }
 
     /// Puts other restrictions in the place of a key's: [`amend`](Self::amend) with nothing else.
@@ -258,6 +276,21 @@ impl Keyring {
         self.ask(self.ledger.list(owner, query)).await
     }
 
+    /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
+    /// trail.
+    pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
+        Ok(in_time(self.store_deadline, self.ledger.history(id, limit)).await?)
+    }
+
+    /// Shows a change that the ledger has made.
+    fn changed(&self, at: Timestamp, key: &KeyId, event: KeyEvent) {
+        self.observers.changed(&Change::new(at, key, &self.actor, &event));
+    }
+
     /// How many keys that are not revoked were digested in which way: `sha256`, `hmac:2027`, ...
     ///
     /// # Errors
@@ -277,50 +310,6 @@ impl Keyring {
         let mut counts = self.count_by_digest().await?;
         counts.retain(|kind, _| !self.digests.knows(kind));
         Ok(counts)
-    }
-
-    /// How these keys have come in, as far as the ledger was told: of each, in the order of their ids.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
-    /// usage.
-    pub async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
-        let mut usage = in_time(self.store_deadline, self.ledger.usage(keys)).await?;
-        usage.retain(|usage| usage.through.is_use());
-        Ok(usage)
-    }
-
-    /// How the active keys of a user are used: who still comes through an old scheme, or with a key that was replaced.
-    ///
-    /// # Errors
-    ///
-    /// As [`usage`](Self::usage).
-    pub async fn report(&self, owner: &UserId) -> Result<Report, KeyringError> {
-        let at = self.clock.now();
-        let mut query = KeyQuery { active_at: Some(at), ..KeyQuery::default() };
-        let mut keys = Vec::new();
-        loop {
-            let page = self.list(owner, &query).await?;
-            let Some(last) = page.last() else { return Ok(Report { at, keys }) };
-            query.after = Some(last.id.clone());
-            let ids: Vec<_> = page.iter().map(|key| key.id.clone()).collect();
-            let used = self.usage(&ids).await?;
-            keys.extend(page.into_iter().map(|record| {
-                let usage = used.iter().filter(|usage| usage.key == record.id).cloned().collect();
-                KeyUse { record, usage }
-            }));
-        }
-    }
-
-    /// Ends a key in a rotation's grace before its time: [`revoke`](Self::revoke), but of no key that has no successor.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyringError::NotFound`] if there is no such key or it was not replaced, or the store failed: repeat it then.
-    pub async fn end_grace(&self, id: &KeyId) -> Result<(), KeyringError> {
-        let key = self.get(id).await?.filter(|key| key.replaced_by.is_some());
-        self.revoke(&key.ok_or(KeyringError::NotFound)?.id).await
     }
 
     /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to

@@ -2,28 +2,95 @@
 
 use std::time::Duration;
 
+use super::{Keyring, KeyringError};
 use crate::clock::Timestamp;
-use crate::key::KeyId;
+use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
+use crate::store::{KeyQuery, in_time};
 use crate::usage::{Through, Usage};
 
 /// How late usage is written down, at most: a recorder writes once a minute.
 const LAG: Duration = Duration::from_secs(60);
+
+impl Keyring {
+    /// How these keys have come in, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has written it down: of
+    /// each, in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
+    /// usage.
+    pub async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
+        self.usage_where(keys, Through::is_use).await
+    }
+
+    /// Which of their restrictions that are set to observe would have refused them, when last and how often: whoever
+    /// finds nothing here may enforce them.
+    ///
+    /// # Errors
+    ///
+    /// As [`usage`](Self::usage).
+    pub async fn observed(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
+        self.usage_where(keys, |through| !through.is_use()).await
+    }
+
+    async fn usage_where(
+        &self,
+        keys: &[KeyId],
+        wanted: impl Fn(&Through) -> bool,
+    ) -> Result<Vec<Usage>, KeyringError> {
+        let mut usage = in_time(self.store_deadline, self.ledger.usage(keys)).await?;
+        usage.retain(|usage| wanted(&usage.through));
+        Ok(usage)
+    }
+
+    /// How the active keys of a user are used: who still comes through an old scheme, or with a key that was replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`usage`](Self::usage).
+    pub async fn report(&self, owner: &UserId) -> Result<Report, KeyringError> {
+        let at = self.clock.now();
+        let mut query = KeyQuery { active_at: Some(at), ..KeyQuery::default() };
+        let mut keys = Vec::new();
+        loop {
+            let page = self.list(owner, &query).await?;
+            let Some(last) = page.last() else { return Ok(Report { at, keys }) };
+            query.after = Some(last.id.clone());
+            let ids: Vec<_> = page.iter().map(|key| key.id.clone()).collect();
+            let used = self.usage(&ids).await?;
+            keys.extend(page.into_iter().map(|record| {
+                let usage = used.iter().filter(|usage| usage.key == record.id).cloned().collect();
+                KeyUse { record, usage }
+            }));
+        }
+    }
+
+    /// Ends a key in a rotation's grace before its time: [`revoke`](Self::revoke), but of no key that has no successor.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::NotFound`] if there is no such key or it was not replaced, or the store failed: repeat it then.
+    pub async fn end_grace(&self, id: &KeyId) -> Result<(), KeyringError> {
+        let key = self.get(id).await?.filter(|key| key.replaced_by.is_some());
+        self.revoke(&key.ok_or(KeyringError::NotFound)?.id).await
+    }
+}
 
 /// How the active keys of one owner are used, as far as it is [recorded](crate::usage).
 ///
 /// What happened in the last minute may be missing; [`ending`](Self::ending) counts with that.
 #[derive(Clone, Debug)]
 pub struct Report {
-    pub(super) at: Timestamp,
-    pub(super) keys: Vec<KeyUse>,
+    at: Timestamp,
+    keys: Vec<KeyUse>,
 }
 
 /// A key, and how it was used.
 #[derive(Clone, Debug)]
 pub struct KeyUse {
-    pub(super) record: KeyRecord,
-    pub(super) usage: Vec<Usage>,
+    record: KeyRecord,
+    usage: Vec<Usage>,
 }
 
 /// Whether a key in a rotation's grace can be ended before its time.

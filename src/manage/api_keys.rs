@@ -28,7 +28,7 @@ const MAX_LIMIT: u32 = 100;
 const QUIET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What a path parameter comes as, or not.
-type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;
+pub(super) type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;
 type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
 
 /// List, create, change, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
@@ -102,7 +102,7 @@ async fn create(
     if keyring.replaces_on_issue() {
         must_cover_all(&caller, &keyring).await?;
     }
-    let issued = keyring.issue(new).await.map_err(|error| caller.explain(error))?;
+    let issued = caller.with(&keyring).issue(new).await.map_err(|error| caller.explain(error))?;
     Ok(shown_once(&issued))
 }
 
@@ -119,7 +119,7 @@ async fn change(
     if !caller.covers(&key) {
         return Err(caller.refuse(AuthErrorKind::Forbidden));
     }
-    keyring.amend(&key.id, amendment).await.map_err(|error| caller.explain(error))?;
+    caller.with(&keyring).amend(&key.id, amendment).await.map_err(|error| caller.explain(error))?;
     let changed = keyring.get(&key.id).await.map_err(|error| caller.explain(error))?;
     let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?.unwrap_or_default();
     Ok(Json(json!({"success": true, "data": shown(&changed.unwrap_or(key), &used)})))
@@ -131,7 +131,8 @@ async fn rotate(State(keyring): State<Keyring>, caller: Caller, params: Params) 
     if !caller.covers(&key) {
         return Err(caller.refuse(AuthErrorKind::Forbidden));
     }
-    let issued = keyring.rotate(&key.id, Grace::None).await.map_err(|error| caller.explain(error))?;
+    let issued =
+        caller.with(&keyring).rotate(&key.id, Grace::None).await.map_err(|error| caller.explain(error))?;
     Ok(shown_once(&issued))
 }
 
@@ -147,7 +148,7 @@ async fn revoke(
         if !caller.covers(&key) && key.id != *caller.who.key_id() {
             return Err(caller.refuse(AuthErrorKind::Forbidden));
         }
-        keyring.revoke(&key.id).await.map_err(|error| caller.explain(error))?;
+        caller.with(&keyring).revoke(&key.id).await.map_err(|error| caller.explain(error))?;
     }
     Ok(Json(json!({"success": true, "message": "API key revoked successfully"})))
 }
@@ -207,7 +208,7 @@ fn way(through: &Through) -> &str {
 }
 
 /// The key that the path names, if the caller may know of it; otherwise nobody learns why not.
-async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
+pub(super) async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
     let not_found = || Refusal::from(&refusal::KEY_NOT_FOUND);
     let params = params.map_err(|_| not_found())?;
     // The last, since an outer router may have an `id` of its own.

@@ -105,7 +105,7 @@ impl AuthDoc {
     }
 
     fn write(&self, document: &mut Document<'_>, path: &str, method: &Method, operation: &mut Operation) {
-        let Some(endpoint) = self.endpoints.of_documented(path, method) else {
+        let Some(endpoint) = self.endpoints.of_documented(method, path) else {
             // Nothing, even where the document demands something of all operations.
             operation.security = Some(Vec::new());
             return;

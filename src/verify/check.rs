@@ -10,8 +10,8 @@ use crate::restriction::RestrictionKind;
 pub enum Check {
     /// Did the request come over TLS, where the layer demands it (R14)?
     Https,
-    /// Is the scheme still in use?
-    Scheme,
+    /// Is the scheme still in use, or is its sunset over?
+    Sunset,
     /// Has the text the shape of a key that is looked up at all?
     Shape,
     /// May the client's address ask, or have too many of its attempts failed?
@@ -46,7 +46,7 @@ impl Check {
     /// All of them, in the order in which they are asked.
     pub const ALL: [Self; 19] = [
         Self::Https,
-        Self::Scheme,
+        Self::Sunset,
         Self::Shape,
         Self::Throttle,
         Self::Known,
@@ -71,7 +71,7 @@ impl Check {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Https => "https",
-            Self::Scheme => "sunset",
+            Self::Sunset => "sunset",
             Self::Shape => "shape",
             Self::Throttle => "throttle",
             Self::Known => "known",

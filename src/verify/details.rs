@@ -46,7 +46,7 @@ impl Scene<'_> {
         };
         match check {
             Check::Https => String::new(),
-            Check::Scheme => self.scheme(),
+            Check::Sunset => self.sunset(),
             Check::Shape => self.shape(),
             Check::Throttle => self.throttle(),
             Check::Known if refused => "the store does not find the key by its digest".into(),
@@ -95,8 +95,8 @@ impl Scene<'_> {
         }
     }
 
-    fn scheme(&self) -> String {
-        let Some(scheme) = self.claims.scheme() else { return "none is named".into() };
+    fn sunset(&self) -> String {
+        let Some(scheme) = self.claims.scheme() else { return "no scheme is named".into() };
         let name = scheme.name();
         match scheme.deprecation() {
             None => format!("{name} is in use"),

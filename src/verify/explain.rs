@@ -40,6 +40,8 @@ impl Verifier {
         // Where it stops is in the notes.
         let _ = self.walk(&mut notes, key, claims, endpoint, facts).await;
         self.brake_if_failed(&mut notes, facts);
+        let facts = claims.scheme().map_or(*facts, |scheme| facts.scheme(scheme.name()));
+        let facts = &facts;
         let scene = Scene {
             verifier: self,
             key: notes.key.as_deref().unwrap_or(key),
@@ -73,8 +75,9 @@ impl Verifier {
     ) -> Result<(), Stopped> {
         let facts = || *facts;
         let ours = self.format.prefix(key.environment) == key.prefix;
-        let said = ours.then_some(key.environment);
-        self.offline(notes, claims, said, true)?;
+        let environment = ours.then_some(key.environment);
+        self.offline(notes, claims, environment, true)?;
+        // The text would lead to this one of its digests, if the ring has it at all.
         let found = match self.keys.warm(&key.digest) {
             Some(found) => {
                 notes.warm = true;
@@ -83,14 +86,17 @@ impl Verifier {
             }
             None => {
                 notes.hear(Check::Throttle, self.brake(&facts))?;
-                self.in_time(self.keys.find(&key.digest)).await
+                self.ask(&key.digest).await
             }
         };
         let found = match found {
-            Ok(found) => found.filter(|found| found.digest.matches(&key.digest)).map(Found::by_newest),
+            Ok(found) => found,
             Err(refusal) => return notes.need(Check::Known, Err(refusal)),
         };
-        let known = self.known(notes, found, said, claims)?;
+        let is_it = |found: &Arc<KeyRecord>| {
+            found.digest.matches(&key.digest) && self.digests.knows(found.digested_by.kind())
+        };
+        let known = self.known(notes, found.filter(is_it).map(Found::by_newest), environment, claims)?;
         notes.key = Some(Arc::clone(&known.key));
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {

@@ -5,8 +5,10 @@ use std::fmt;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::Check;
+use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{KeyId, UserId};
+use crate::record::KeyRecord;
 
 /// Why a request is let in or refused: every check with its outcome, in the order in which they are asked.
 ///
@@ -64,6 +66,29 @@ impl Outcome {
 }
 
 impl Explanation {
+    pub(crate) fn public(key: &KeyRecord) -> Self {
+        Self { key: key.id.clone(), owner: key.owner.clone(), findings: Vec::new(), error: None }
+    }
+
+    /// With the answer of a layer about TLS, which it gives before it looks at a key.
+    pub(crate) fn over_tls(mut self, required: bool, in_clear: bool, scheme: Option<&SchemeInfo>) -> Self {
+        let refused = required && in_clear;
+        if refused {
+            self.error = Some(AuthError::new(AuthErrorKind::InsecureTransport, scheme));
+        }
+        for finding in self.findings.iter_mut().filter(|finding| finding.check == Check::Https) {
+            if refused {
+                finding.outcome = Outcome::Refused(AuthErrorKind::InsecureTransport);
+            }
+            finding.detail = match (required, in_clear) {
+                (false, _) => "the layer does not demand it".into(),
+                (true, true) => "the layer demands it, and the request comes in clear".into(),
+                (true, false) => "the layer demands it".into(),
+            };
+        }
+        self
+    }
+
     /// The key.
     #[must_use]
     pub fn key_id(&self) -> &KeyId {

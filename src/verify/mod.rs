@@ -28,6 +28,7 @@ mod often;
 mod questions;
 mod refusal;
 mod renew;
+mod seen;
 #[cfg(feature = "slow-hashes")]
 mod slow;
 
@@ -48,6 +49,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{AuthError, ConfigError};
 use crate::key::{DigestRing, Environment, KeyFormat, KeyId};
 use crate::limit::{Limiter, Throttle};
+use crate::observer::Observers;
 use crate::principal::Principal;
 use crate::restriction::Facts;
 use crate::store::{DEFAULT_DEADLINE, Directory, KeyLedger, KeyStore, StoreError, in_time};
@@ -84,6 +86,7 @@ pub struct Verifier {
     store_deadline: Duration,
     throttle: Option<Arc<Throttle>>,
     limiter: Arc<Limiter<KeyId>>,
+    observers: Observers,
 }
 
 impl Verifier {
@@ -103,6 +106,7 @@ impl Verifier {
             store_deadline: DEFAULT_DEADLINE,
             throttle: None,
             limiter: Arc::new(Limiter::new(LIMITED_KEYS)),
+            observers: Observers::default(),
         }
     }
 
@@ -224,7 +228,7 @@ impl Verifier {
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
     ) -> Result<Principal, AuthError> {
-        self.verify_by(credentials, endpoint, Facts::new).await
+        self.verify_with(credentials, endpoint, &Facts::new()).await
     }
 
     /// The same with what is known about the request, for the key's restrictions (R56) and the throttle.
@@ -238,7 +242,12 @@ impl Verifier {
         endpoint: Endpoint,
         facts: &Facts<'_>,
     ) -> Result<Principal, AuthError> {
-        self.verify_by(credentials, endpoint, || *facts).await
+        let started = self.started();
+        let result = self.verify_by(credentials, endpoint, || *facts).await;
+        if let Some(started) = started {
+            self.show(started, false, result.as_ref(), || *facts);
+        }
+        result
     }
 
     /// The facts are found out only for keys with restrictions, and for the throttle.
@@ -257,14 +266,15 @@ impl Verifier {
             }
             at_hand => (at_hand.map(Option::flatten), false),
         };
-        let failed = |refusal| refuse(self.failed(refusal, &facts, asked));
+        let noted = found.as_ref().ok().and_then(|found| self.note(found.as_ref()));
+        let failed = |refusal| refuse(self.failed(refusal, &facts, asked).about(&noted));
         let known = found
             .and_then(|found| self.known(&mut Strict, found, candidate.environment, credentials.claims()));
         let known = known.map_err(failed)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
-            None => self.in_time(self.directory.standing(owner, project)).await.map_err(refuse)?,
+            None => self.in_time(self.directory.standing(owner, project)).await.map_err(failed)?,
         };
         known.may(self, standing, credentials.claims(), endpoint, &facts).map_err(failed)
     }
@@ -289,7 +299,8 @@ impl Verifier {
     ) -> Result<Option<Principal>, Refusal> {
         let candidate = self.candidate(credentials)?;
         let Some(found) = self.at_hand(&candidate)? else { return Ok(None) };
-        let failed = |refusal| self.failed(refusal, &facts, false);
+        let noted = self.note(found.as_ref());
+        let failed = |refusal| self.failed(refusal, &facts, false).about(&noted);
         let known =
             self.known(&mut Strict, found, candidate.environment, credentials.claims()).map_err(failed)?;
         let (owner, project) = known.asks_about();
@@ -305,6 +316,10 @@ impl Verifier {
         let error = AuthError::new(refusal.kind, credentials.scheme());
         let error = match refusal.wait {
             Some(wait) => error.with_wait(wait),
+            None => error,
+        };
+        let error = match refusal.about {
+            Some(about) => error.with_about(about),
             None => error,
         };
         match refusal.source {

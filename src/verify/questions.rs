@@ -89,7 +89,7 @@ impl Verifier {
         len_fits: bool,
     ) -> Result<(), J::Stop> {
         let over = claims.scheme().is_some_and(|scheme| self.is_over(scheme));
-        judge.hear(Check::Scheme, refuse_if(over, AuthErrorKind::SchemeEnded))?;
+        judge.hear(Check::Sunset, refuse_if(over, AuthErrorKind::SchemeEnded))?;
         let foreign = self.accept_foreign_keys && len_fits;
         judge.hear(Check::Shape, refuse_if(environment.is_none() && !foreign, AuthErrorKind::MalformedKey))
     }

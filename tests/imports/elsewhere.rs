@@ -191,7 +191,10 @@ async fn a_key_that_moves_while_it_is_looked_up_is_found() {
         async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
             if self.asked.fetch_add(1, Ordering::SeqCst) == self.at {
                 let method = "hmac:new".parse().unwrap();
-                self.store.rehash(&id("k"), &self.from, &self.to, &method).await.unwrap();
+                self.store
+                    .rehash(&id("k"), &self.from, &self.to, &method, Timestamp::from_secs(0))
+                    .await
+                    .unwrap();
             }
             self.store.find(digest).await
         }

@@ -136,8 +136,9 @@ impl<S: KeyLedger> KeyLedger for Counted<S> {
         from: &KeyDigest,
         to: &KeyDigest,
         method: &DigestMethod,
+        now: Timestamp,
     ) -> Result<(), LedgerError> {
-        let done = self.store.rehash(id, from, to, method).await;
+        let done = self.store.rehash(id, from, to, method, now).await;
         self.rehashes[usize::from(done.is_err())].fetch_add(1, Ordering::SeqCst);
         done
     }

@@ -167,6 +167,7 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             _: &KeyDigest,
             _: &KeyDigest,
             _: &DigestMethod,
+            _: Timestamp,
         ) -> Result<(), LedgerError> {
             self.0.fetch_add(1, Ordering::SeqCst);
             if self.1 {
