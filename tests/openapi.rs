@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -20,8 +21,8 @@ use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKeyAuth, AuthError, Endpoints, KeyDigest, KeyRecord, Keyring, ProjectId, Standing, Timestamp, UserId,
-    Verifier, manage, openapi,
+    ApiKeyAuth, AuthError, Endpoints, Grace, KeyDigest, KeyRecord, Keyring, NewKey, ProjectId, Standing,
+    Timestamp, UserId, Verifier, manage, openapi,
 };
 use utoipa::Modify as _;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
@@ -324,6 +325,13 @@ async fn every_answer_of_the_layer_is_in_the_document() {
     assert!(!answer.header("ratelimit").is_empty());
     let answer = driven.send("/sites", common::get("/sites", &headers), "429/rate_limited").await;
     assert!(!answer.header("retry-after").is_empty());
+    // A key in its grace says when it ends, whatever its scheme.
+    let keyring = Keyring::new(world.store.clone());
+    let old = keyring.issue(NewKey::user_level(user("u_own"), "a")).await.unwrap();
+    drop(keyring.rotate(old.id(), Grace::For(Duration::from_secs(600))).await.unwrap());
+    let headers = [("authorization", &*bearer(old.key()))];
+    let answer = driven.send("/sites", common::get("/sites", &headers), "200:h").await;
+    assert!(!answer.header("deprecation").is_empty());
     // 503
     store.1.store(true, Ordering::SeqCst);
     driven.send("/sites", as_own("GET", "/sites"), "503/auth_unavailable").await;
@@ -404,11 +412,7 @@ async fn every_answer_of_the_routes_of_manage_is_in_the_document() {
 
     let keyring = Keyring::new(world.store.clone());
     let mut taken = 0;
-    while keyring
-        .issue(tower_api_key::NewKey::project_level(user("u_own"), "filler", project("p1")))
-        .await
-        .is_ok()
-    {
+    while keyring.issue(NewKey::project_level(user("u_own"), "filler", project("p1"))).await.is_ok() {
         taken += 1;
     }
     assert!(taken > 50);
