@@ -9,6 +9,8 @@
 //! Link: <https://example.com/migration>; rel="sunset"
 //! ```
 
+use std::fmt;
+
 use http::header::{HeaderName, LINK};
 use http::{HeaderMap, HeaderValue};
 
@@ -146,6 +148,22 @@ pub(crate) fn stamp(all: &[&Deprecation], headers: &mut HeaderMap) {
         headers.append(LINK, link.deprecation.clone());
         if one.sunset.is_some() {
             headers.append(LINK, link.sunset.clone());
+        }
+    }
+}
+
+/// `deprecated since Thu, 01 Jan 2026 00:00:00 GMT, ends Wed, 01 Jul 2026 00:00:00 GMT: https://example.com/migration`
+impl fmt::Display for Deprecation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let date = |time| seconds(time).map(http_date).unwrap_or_default();
+        write!(f, "deprecated since {}", date(self.since))?;
+        if let Some(ends) = self.ends {
+            write!(f, ", ends {}", date(ends))?;
+        }
+        let link = self.link.as_ref().and_then(|link| link.deprecation.to_str().ok());
+        match link.and_then(|line| line.strip_prefix('<')?.split_once('>')) {
+            Some((url, _)) => write!(f, ": {url}"),
+            None => Ok(()),
         }
     }
 }

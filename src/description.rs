@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::deprecation::Deprecation;
 use crate::error::ConfigError;
@@ -32,9 +32,19 @@ struct Inner {
     challenge: Challenge,
     secret_headers: Vec<HeaderName>,
     headers: Vec<HeaderName>,
+    body: Body,
     requires_project: bool,
     words: Words,
     deprecation: Option<Deprecation>,
+}
+
+/// What a scheme reads of bodies.
+#[derive(Clone, Default)]
+pub(crate) struct Body {
+    /// The key's member first.
+    pub(crate) members: Vec<String>,
+    #[cfg_attr(not(feature = "openapi"), allow(dead_code, reason = "only documents say it"))]
+    pub(crate) methods: Vec<Method>,
 }
 
 impl SchemeInfo {
@@ -50,6 +60,7 @@ impl SchemeInfo {
             challenge,
             secret_headers,
             headers,
+            body: Body::default(),
             requires_project,
             words,
             deprecation,
@@ -76,6 +87,14 @@ impl SchemeInfo {
     #[must_use]
     pub fn header(self, name: HeaderName) -> Self {
         self.with(|inner| inner.headers.push(name))
+    }
+
+    /// Names the members of a JSON body that the scheme reads, the key's first, and the methods whose bodies it looks
+    /// into: for documents of the API (feature `openapi`).
+    #[must_use]
+    pub fn body<M: Into<String>>(self, members: impl IntoIterator<Item = M>, methods: &[Method]) -> Self {
+        let members = members.into_iter().map(Into::into).collect();
+        self.with(|inner| inner.body = Body { members, methods: methods.to_vec() })
     }
 
     /// Whether user-level keys must name a project through this scheme, at endpoints that are not declared
@@ -121,6 +140,15 @@ impl SchemeInfo {
     /// Every header that the answer depends on.
     pub(crate) fn all_headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.0.secret_headers.iter().chain(&self.0.headers)
+    }
+
+    #[cfg(feature = "openapi")]
+    pub(crate) fn other_headers(&self) -> &[HeaderName] {
+        &self.0.headers
+    }
+
+    pub(crate) fn reads_body(&self) -> &Body {
+        &self.0.body
     }
 
     pub(crate) fn needs_project(&self) -> bool {

@@ -219,6 +219,17 @@ impl EndpointTable {
         self.at(head.method, || Target::of(head))
     }
 
+    /// What a route asks for, as a document of the API writes it; `None` if it is public.
+    #[cfg(feature = "openapi")]
+    pub(crate) fn of_documented(&self, method: &Method, path: &str) -> Option<Endpoint> {
+        // OpenAPI knows no rest of a path, and writes it like any other parameter.
+        let plain = |path: &str| path.replace("{*", "{");
+        let find = |same: &dyn Fn(&str) -> bool| self.by_pattern.keys().find(|pattern| same(pattern));
+        let declared = find(&|pattern| same_route(pattern, path))
+            .or_else(|| find(&|pattern| same_route(&plain(pattern), &plain(path))));
+        self.at(method, || Target::Route(declared.map_or(path, |pattern| pattern)))
+    }
+
     /// The same of a method and a target, which is found out only if there are declarations.
     #[inline]
     pub(crate) fn at<'r>(&self, method: &Method, target: impl FnOnce() -> Target<'r>) -> Option<Endpoint> {

@@ -145,7 +145,7 @@ impl AuthErrorKind {
         }
     }
 
-    fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::MissingCredentials
             | Self::MalformedKey
@@ -174,7 +174,7 @@ impl AuthErrorKind {
         }
     }
 
-    fn public_code(self) -> &'static str {
+    pub(crate) fn public_code(self) -> &'static str {
         match self {
             Self::MissingCredentials => "missing_api_key",
             Self::MalformedKey
@@ -417,6 +417,15 @@ pub enum ConfigError {
         /// What is wrong with it, and what to write instead.
         reason: &'static str,
     },
+    /// The URL of a mail server. The URL is not in it: it may hold a password.
+    #[error("not the URL of a mail server: {0}")]
+    Smtp(&'static str),
+    /// The mailbox that mails come from.
+    #[error("{0:?} is not a mailbox: write Keys <keys@example.com>")]
+    Mailbox(String),
+    /// A public key, or a list of them.
+    #[error("not a public key: {0}")]
+    PublicKey(&'static str),
     /// The dates of a deprecation.
     #[error("a sunset is not before the deprecation, and both are in the years 1970 to 9999")]
     Sunset,

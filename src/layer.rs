@@ -10,6 +10,8 @@ use crate::deprecation::Link;
 use crate::endpoint::{EndpointTable, Endpoints};
 use crate::error::ConfigError;
 use crate::explain::Explainer;
+#[cfg(feature = "openapi")]
+use crate::openapi::AuthDoc;
 use crate::render::Problem;
 use crate::scheme::{Describe, Or};
 use crate::service::{ApiKeyService, Shared};
@@ -169,6 +171,26 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     /// Only needed where the `CorsLayer` is inside; browsers send no credentials with them.
     pub fn pass_preflight(self, pass: bool) -> Self {
         self.with(|shared| shared.pass_preflight = pass)
+    }
+}
+
+#[cfg(feature = "openapi")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
+impl<Sch> ApiKeyAuth<Sch, Problem> {
+    /// What this layer does to an API, for its OpenAPI document.
+    pub fn openapi(&self) -> AuthDoc {
+        self.openapi_with(self.shared.renderer.content_type(), AuthDoc::problem())
+    }
+}
+
+#[cfg(feature = "openapi")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
+impl<Sch, R> ApiKeyAuth<Sch, R> {
+    /// The same where [`render_errors`](Self::render_errors) makes bodies of another type and schema.
+    pub fn openapi_with(&self, content_type: &str, schema: utoipa::openapi::Schema) -> AuthDoc {
+        let shared = &self.shared;
+        let layer = (shared.stamps.schemes(), shared.endpoints.clone(), shared.require_https);
+        AuthDoc::new(layer, content_type, schema)
     }
 }
 

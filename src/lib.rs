@@ -53,6 +53,9 @@
 //! | `portal` | pages on which people make, rotate, restrict and revoke their own keys |
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
+//! | `openapi` | schemes, refusals and the routes of `manage` in a utoipa document |
+//! | `email` | owners hear of their keys by SMTP: [`delivery`] |
+//! | `leaks` | the webhook for secret scanners: `manage::Leaks` |
 //! | `full` | all of these but the bundled SQLite |
 //! | `cli` | the program `tower-api-key`: see `docs/cli.md`; for `cargo install`, the library has no use for it |
 //! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
@@ -95,6 +98,7 @@ mod stamps;
 // -- what can be seen of it
 pub mod observer;
 // -- keys are made, replaced and ended
+pub mod delivery;
 pub mod keyring;
 // -- edges
 #[cfg(feature = "axum")]
@@ -106,6 +110,9 @@ pub mod manage;
 #[cfg(feature = "portal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "portal")))]
 pub mod portal;
+#[cfg(feature = "openapi")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
+pub mod openapi;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;

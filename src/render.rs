@@ -90,6 +90,11 @@ impl Problem {
         Self { content_type: HeaderValue::from_static("application/json"), ..self }
     }
 
+    #[cfg(feature = "openapi")]
+    pub(crate) fn content_type(&self) -> &str {
+        self.content_type.to_str().unwrap_or_default()
+    }
+
     /// The answer for a status, a machine's word and a message.
     pub(crate) fn response<B: From<Bytes>>(
         &self,

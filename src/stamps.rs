@@ -46,6 +46,11 @@ impl Stamps {
         self.guide = Some(link);
     }
 
+    #[cfg(feature = "openapi")]
+    pub(crate) fn schemes(&self) -> &[SchemeInfo] {
+        &self.schemes
+    }
+
     /// The scheme whose words are used when no credential was sent.
     pub(crate) fn first(&self) -> Option<&SchemeInfo> {
         self.schemes.first()

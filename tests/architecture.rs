@@ -9,10 +9,10 @@ use std::process::Command;
 const LEVELS: [&[&str]; 6] = [
     &["error", "description", "deprecation", "clock", "access", "key", "limit"],
     &["audit", "usage", "record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
-    &["store", "scheme", "render", "observer", "stamps"],
+    &["store", "scheme", "render", "observer", "stamps", "delivery"],
     &["store/*", "scheme/*", "verify", "guard"],
     &["keyring", "future", "service", "explain"],
-    &["layer", "extract", "manage", "portal", "test_util"],
+    &["layer", "extract", "manage", "portal", "openapi", "test_util"],
 ];
 
 fn level_of(room: &str) -> Option<usize> {

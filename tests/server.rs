@@ -709,3 +709,37 @@ fn c3_23_half_a_head_does_not_stay_open() {
         stream.read_to_end(&mut rest).unwrap();
     }
 }
+
+#[test]
+fn the_document_says_what_each_area_needs() {
+    let demo = Demo::start();
+    let answer = demo.curl("curl https://api.example.com/openapi.json", &[]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let document = answer.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, method, security) in [
+        ("/pixelStripeApi/projects/status", "post", json!([{}])),
+        ("/api/v1/sites", "get", json!([{"api-key-header": []}])),
+        ("/v1/api-keys/{id}", "delete", json!([{"bearer": []}])),
+        ("/migrate/echo", "post", json!([{"bearer": []}, {"api-key-header": []}, {}])),
+        ("/health", "get", Value::Null),
+    ] {
+        let operation = &document["paths"][path][method];
+        assert!(operation["responses"]["200"].is_object(), "{path}");
+        assert_eq!(operation["security"], security, "{path}");
+    }
+}
+
+#[test]
+fn r42_a_key_that_was_found_is_ended_by_itself() {
+    let demo = Demo::start();
+    let found = demo.key("alice").to_owned();
+    let revoke = format!(
+        "curl -X POST https://api.example.com/v1/api-keys/self-revoke -H \"Authorization: Bearer {found}\""
+    );
+    assert_eq!(demo.bearer("GET", "/v1/users/u", &found).status, 200);
+    let first = demo.curl(&revoke, &[]);
+    assert_eq!(first.status, 200, "{first:?}");
+    assert_eq!(demo.bearer("GET", "/v1/users/u", &found).status, 401);
+    assert_eq!(demo.curl(&revoke, &[]).json(), first.json());
+}

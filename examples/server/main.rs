@@ -26,9 +26,11 @@
 //! | `GET /api/v1/projects/{id}`, `GET /api/v1/sites` | `X-API-Key` and `X-Project-ID` |
 //! | `GET /v1/users/{id}`, `POST /v1/charges`, `GET /v1/charges` | `Authorization: Bearer` |
 //! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
+//! | `POST /v1/api-keys/self-revoke` | the key that is to end |
 //! | any method, `/migrate/echo` | either of the three |
 //! | `/portal`: the key portal | a sign-in at `/account/sign-in` |
 //! | `GET /health` | nothing |
+//! | `GET /openapi.json` | nothing: what this table says, for machines |
 //!
 //! Within an area every request needs a key, even for routes that do not exist: without one the answer is 401, with one
 //! 404. So nobody learns without a key which routes there are. Outside of the areas there is nothing, and it is 404.
@@ -36,6 +38,7 @@
 mod auth;
 mod charges;
 mod demo;
+mod document;
 mod peppers;
 mod portal;
 mod routes;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{Live, Test};
+use tower_api_key::openapi::AuthDoc;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
     ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, Verifier,
@@ -21,6 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::charges::Charges;
+use crate::document;
 
 /// What the layers of all areas have in common. They count failures together, as it is one verifier.
 pub(crate) struct Guards {
@@ -41,12 +43,24 @@ pub(crate) fn app(
     charges: Charges,
     people: Router,
 ) -> Result<Router, ConfigError> {
+    let (in_the_body, of_bodies) = in_the_body(guards)?;
+    let (in_a_header, of_headers) = in_a_header(guards, store)?;
+    let (as_a_bearer, of_bearers) = as_a_bearer(guards, keyring, charges)?;
+    let (in_either, of_either) = in_either(guards);
+    let layers = [
+        of_bodies.under("/pixelStripeApi"),
+        of_headers.under("/api/v1"),
+        of_bearers.under("/v1"),
+        of_either.under("/migrate"),
+    ];
+    let document = Json(document::of(&layers));
     let app = Router::new()
-        .nest("/pixelStripeApi", in_the_body(guards)?)
-        .nest("/api/v1", in_a_header(guards, store)?)
-        .nest("/v1", as_a_bearer(guards, keyring, charges)?)
-        .merge(in_either(guards))
+        .nest("/pixelStripeApi", in_the_body)
+        .nest("/api/v1", in_a_header)
+        .nest("/v1", as_a_bearer)
+        .merge(in_either)
         .merge(people)
+        .route("/openapi.json", get(async move || document.clone()))
         .route("/health", get(async || "ok\n"))
         .fallback(not_found)
         // A body that comes slowly holds its connection no longer than this.
@@ -56,49 +70,65 @@ pub(crate) fn app(
 }
 
 /// `{"apiKey", "userId", "projectId", ..}`. Every call is a `POST` here, and one of them only reads.
-fn in_the_body(guards: &Guards) -> Result<Router, ConfigError> {
+fn in_the_body(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new().read(Method::POST, "/pixelStripeApi/projects/status");
     let auth = guards.layer(JsonBody::default()).endpoints(endpoints)?;
-    Ok(Router::new()
+    let document = auth.openapi();
+    let routes = Router::new()
         .route("/projects/upload-file", post(saw))
         .route("/projects/status", post(saw))
         .fallback(not_found)
-        .layer(auth))
+        .layer(auth);
+    Ok((routes, document))
 }
 
 /// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
-fn in_a_header(guards: &Guards, store: SqliteStore) -> Result<Router, ConfigError> {
+fn in_a_header(guards: &Guards, store: SqliteStore) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");
     let auth = guards.layer(ApiKeyHeader::default()).endpoints(endpoints)?;
-    Ok(Router::new()
+    let document = auth.openapi();
+    let routes = Router::new()
         .route("/validate", manage::validate())
         .route("/projects", manage::projects(store))
         .route("/projects/{id}", get(project))
         .route("/sites", get(saw))
         .fallback(not_found)
-        .layer(auth))
+        .layer(auth);
+    Ok((routes, document))
 }
 
 /// `Authorization: Bearer`, and the keys' own management.
-fn as_a_bearer(guards: &Guards, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
-    let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys");
+fn as_a_bearer(
+    guards: &Guards,
+    keyring: Keyring,
+    charges: Charges,
+) -> Result<(Router, AuthDoc), ConfigError> {
+    // Whoever finds a key can end it, without being let in by it.
+    let (verifier, clients) = (guards.verifier.clone(), guards.clients.clone());
+    let self_revoke = manage::self_revoke(keyring.clone(), verifier, clients);
+    let endpoints =
+        manage::declare(Endpoints::new(), "/v1/api-keys").public(Method::POST, "/v1/api-keys/self-revoke");
     let auth = guards.layer(Bearer::default()).endpoints(endpoints)?;
     let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
-    Ok(Router::new()
+    let document = auth.openapi();
+    let routes = Router::new()
         .route("/users/{id}", get(saw))
         .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
         .with_state(charges)
+        .route("/api-keys/self-revoke", self_revoke)
         .nest("/api-keys", keys)
         .fallback(not_found)
-        .layer(auth))
+        .layer(auth);
+    Ok((routes, document))
 }
 
 /// For clients that move from one scheme to another. Two credentials in one request are refused.
-fn in_either(guards: &Guards) -> Router {
+fn in_either(guards: &Guards) -> (Router, AuthDoc) {
     let auth = guards.layer(Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
-    Router::new().route("/migrate/echo", any(saw)).route_layer(auth)
+    let document = auth.openapi();
+    (Router::new().route("/migrate/echo", any(saw)).route_layer(auth), document)
 }
 
 /// What a handler sees of a request.

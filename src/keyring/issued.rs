@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::delivery::Delivery;
 use crate::key::{ApiKey, KeyId};
 use crate::record::KeyRecord;
 
@@ -33,11 +34,12 @@ impl Grace {
 pub struct IssuedKey {
     key: ApiKey,
     record: KeyRecord,
+    delivery: Delivery,
 }
 
 impl IssuedKey {
-    pub(super) fn new(key: ApiKey, record: KeyRecord) -> Self {
-        Self { key, record }
+    pub(super) fn new(key: ApiKey, record: KeyRecord, delivery: Delivery) -> Self {
+        Self { key, record, delivery }
     }
 
     /// The secret.
@@ -50,6 +52,12 @@ impl IssuedKey {
     #[must_use]
     pub fn record(&self) -> &KeyRecord {
         &self.record
+    }
+
+    /// What became of its [delivery](crate::delivery) so far.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        self.delivery
     }
 
     /// The key's id, which is not secret.

@@ -42,6 +42,7 @@ use std::time::Duration;
 use crate::access::Standing;
 use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::delivery::{Delivery, KeyDelivery, Notice, Occasion};
 use crate::error::ConfigError;
 use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::observer::{Change, Observer, Observers};
@@ -75,6 +76,7 @@ pub struct Keyring {
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
     actor: Actor,
+    delivery: Option<Arc<dyn KeyDelivery>>,
     observers: Observers,
 }
 
@@ -92,6 +94,7 @@ impl Keyring {
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
             actor: Actor::System,
+            delivery: None,
             observers: Observers::default(),
         }
     }
@@ -148,6 +151,14 @@ impl Keyring {
         Ok(self)
     }
 
+    /// Tells owners of the keys that are issued and rotated from now on (R28); see [`delivery`](crate::delivery). The
+    /// default is to tell nobody.
+    #[must_use]
+    pub fn deliver(mut self, delivery: impl KeyDelivery) -> Self {
+        self.delivery = Some(Arc::new(delivery));
+        self
+    }
+
     /// The same keyring in somebody's hands: the ledger's trail names them. The default is [`Actor::System`].
     #[must_use]
     pub fn acting_as(&self, actor: Actor) -> Self {
@@ -183,7 +194,7 @@ impl Keyring {
             drop(self.revoke(&record.id).await);
             return Err(refused);
         }
-        Ok(IssuedKey::new(key, record))
+        Ok(self.delivered(key, record, Occasion::Issued).await)
     }
 
     /// Puts a new key in the place of an active one, which ends now or after a grace. Everything but the secret, the
@@ -207,7 +218,7 @@ impl Keyring {
         let record = self.ask(self.ledger.replace(id, fresh, grace.end(now), &self.actor)).await?;
         self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
         self.changed(now, &record.id, KeyEvent::Replaces(id.clone()));
-        Ok(IssuedKey::new(key, record))
+        Ok(self.delivered(key, record, Occasion::Rotated { old: old.id }).await)
     }
 
     /// Ends a key for good. Revoking it again changes nothing and is no error (R39).
@@ -316,6 +327,20 @@ impl Keyring {
         }
     }
 
+    /// The key is made and stored: whatever becomes of its delivery, it is returned.
+    async fn delivered(&self, key: ApiKey, record: KeyRecord, occasion: Occasion) -> IssuedKey {
+        let notice = Notice::new(occasion, &record);
+        let delivery = match &self.delivery {
+            None => Delivery::None,
+            Some(delivery) => self.in_time(delivery.deliver(&key, &notice)).await,
+        };
+        IssuedKey::new(key, record, delivery)
+    }
+
+    async fn in_time(&self, delivering: impl Future<Output = Delivery>) -> Delivery {
+        tokio::time::timeout(self.store_deadline, delivering).await.unwrap_or(Delivery::Failed)
+    }
+
     fn make(&self, environment: Environment, now: Timestamp) -> Result<(ApiKey, FreshKey), KeyringError> {
         let key = self.format.generate(environment)?;
         let (text, newest) = (key.expose_secret(), self.digests.newest());
@@ -370,6 +395,23 @@ impl Keyring {
     /// The time by which this keyring judges.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Ends a key that others hold, whatever its state, and tells its owner if it worked until now.
+    pub(crate) async fn revoke_exposed(
+        &self,
+        key: &KeyRecord,
+        occasion: Occasion,
+    ) -> Result<Delivery, KeyringError> {
+        if key.revoked_at.is_some() {
+            return Ok(Delivery::None);
+        }
+        let worked = key.is_active(self.now());
+        self.revoke(&key.id).await?;
+        match &self.delivery {
+            Some(delivery) if worked => Ok(self.in_time(delivery.notify(&Notice::new(occasion, key))).await),
+            _ => Ok(Delivery::None),
+        }
     }
 
     /// Whether issuing a key ends those before it.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
 use super::{change as changes, new_key, time};
+use crate::delivery::Delivery;
 use crate::error::AuthErrorKind;
 use crate::key::KeyId;
 use crate::keyring::{Ending, Grace, IssuedKey, Keyring, KeyringError};
@@ -292,6 +293,10 @@ fn shown_once(issued: &IssuedKey) -> Response {
             ("expires_at", json!(key.expires_at.map(time::format))),
             ("key", json!(issued.key().expose_secret())),
         ];
+        let delivery = issued.delivery();
+        if delivery != Delivery::None {
+            members.insert("delivery".to_owned(), json!(delivery.as_str()));
+        }
         members.extend(more.map(|(name, value)| (name.to_owned(), value)));
     }
     // No cache keeps a secret, not even an old one.

@@ -31,7 +31,7 @@ impl Members {
         if !matches!((types.next(), types.next()), (Some(JsonType::Utf8), None)) {
             return Err(caller.refuse(AuthErrorKind::UnsupportedMediaType));
         }
-        let body = collect(request.into_body()).await.map_err(|kind| caller.refuse(kind))?;
+        let body = collect(request.into_body(), MAX_BODY_LEN).await.map_err(|kind| caller.refuse(kind))?;
         Self::of(&body).map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))
     }
 
@@ -112,8 +112,9 @@ impl<'de> Visitor<'de> for Object {
     }
 }
 
-async fn collect(body: Body) -> Result<bytes::Bytes, AuthErrorKind> {
-    match tokio::time::timeout(READ_DEADLINE, axum::body::to_bytes(body, MAX_BODY_LEN)).await {
+/// A body that came in time.
+pub(super) async fn collect(body: Body, limit: usize) -> Result<bytes::Bytes, AuthErrorKind> {
+    match tokio::time::timeout(READ_DEADLINE, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_too_long(&error) => Err(AuthErrorKind::BodyTooLarge),
         Ok(Err(_)) => Err(AuthErrorKind::MalformedBody),

@@ -150,3 +150,8 @@ impl Caller {
         self.who.refused(kind).answering(None, self.grpc)
     }
 }
+
+/// What a keyring's error means where nobody calls that may know more.
+pub(super) fn could_not_tell(error: KeyringError) -> AuthError {
+    AuthError::new(AuthErrorKind::StoreFailed, None).with_source(error)
+}

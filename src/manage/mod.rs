@@ -71,9 +71,12 @@ mod body;
 mod caller;
 mod change;
 mod explain;
+#[cfg(feature = "leaks")]
+mod leaks;
 mod new_key;
 mod projects;
 mod refusal;
+mod self_revoke;
 pub(crate) mod time;
 mod validate;
 
@@ -85,7 +88,11 @@ use crate::endpoint::Endpoints;
 pub(crate) use self::api_keys::QUIET;
 pub use self::api_keys::api_keys;
 pub use self::explain::explain;
+#[cfg(feature = "leaks")]
+#[cfg_attr(docsrs, doc(cfg(feature = "leaks")))]
+pub use self::leaks::{Leak, Leaks, PublicKey, PublicKeyList, PublicKeys};
 pub use self::projects::projects;
+pub use self::self_revoke::self_revoke;
 pub use self::validate::validate;
 
 /// Declares the routes of [`api_keys`] and [`explain`], which are nested at `at`: listing reads, the others manage, none

@@ -22,6 +22,13 @@ pub(super) enum Refusal {
 /// Status, machine's word, and message.
 pub(super) struct Own(StatusCode, &'static str, &'static str);
 
+impl Own {
+    #[cfg(feature = "leaks")]
+    pub(super) const fn new(status: StatusCode, error: &'static str, message: &'static str) -> Self {
+        Self(status, error, message)
+    }
+}
+
 pub(super) const KEY_NOT_FOUND: Own = Own(StatusCode::NOT_FOUND, "key_not_found", "API key not found");
 pub(super) const KEY_ENDED: Own = Own(
     StatusCode::CONFLICT,

@@ -53,25 +53,29 @@ impl Default for JsonBody {
     fn default() -> Self {
         let challenge = Challenge::from_static(r#"ApiKey realm="api", in="body", name="apiKey""#);
         Self {
-            info: info(challenge, "projectId is required".into()),
+            info: info(challenge, ["apiKey", "userId", "projectId"]),
             names: Names::documented(),
             limit: 1 << 20,
             deadline: Duration::from_secs(10),
             budget: Budget::new(64 << 20),
-            methods: vec![Method::POST, Method::PUT, Method::PATCH],
+            methods: METHODS.to_vec(),
             redact: false,
         }
     }
 }
 
-fn info(challenge: Challenge, project_required: Cow<'static, str>) -> SchemeInfo {
+/// Those whose bodies are read, unless told otherwise.
+const METHODS: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
+
+fn info(challenge: Challenge, names: [&str; 3]) -> SchemeInfo {
+    let [_, _, project] = names;
     let words = Words {
         unauthorized: "Unauthorized: Invalid API Key".into(),
         invalid_user: "Invalid User".into(),
         forbidden: "Forbidden".into(),
-        project_required,
+        project_required: format!("{project} is required").into(),
     };
-    SchemeInfo::new("json-body", challenge).words(words).requires_project(true)
+    SchemeInfo::new("json-body", challenge).words(words).body(names, &METHODS).requires_project(true)
 }
 
 impl JsonBody {
@@ -84,7 +88,7 @@ impl JsonBody {
     pub fn named(key: &str, user: &str, project: &str, realm: &str) -> Result<Self, ConfigError> {
         let names = Names::new([key, user, project])?;
         let challenge = Challenge::new("ApiKey", realm)?.param("in", "body")?.param("name", key)?;
-        let info = info(challenge, format!("{project} is required").into());
+        let info = info(challenge, [key, user, project]);
         Ok(Self { info, names, ..Self::default() })
     }
 
@@ -131,6 +135,8 @@ impl JsonBody {
     #[must_use]
     pub fn also_method(mut self, method: Method) -> Self {
         self.methods.push(method);
+        let members = self.info.reads_body().members.clone();
+        self.info = self.info.body(members, &self.methods);
         self
     }
 

@@ -21,6 +21,8 @@ mod check;
 mod details;
 mod explain;
 mod explanation;
+#[cfg(feature = "manage")]
+mod exposed;
 mod lookup;
 mod often;
 mod questions;

@@ -7,16 +7,22 @@ mod answers;
 mod bodies;
 mod changes;
 mod explain;
+mod leaks;
 mod restrictions;
 mod rights;
+mod self_revoke;
 
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
 use axum::Router;
 use common::{Answer, World, bearer, request, send};
 use http::Method;
 use serde_json::Value;
+use tower_api_key::delivery::{Delivery, KeyDelivery, Notice, Occasion};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer};
-use tower_api_key::store::{KeyStore as _, MemoryStore};
-use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, KeyQuery, KeyRecord, Keyring, manage};
+use tower_api_key::store::{KeyStore as _, MemoryStore, StoreError};
+use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, KeyDigest, KeyQuery, KeyRecord, Keyring, manage};
 
 const AT: &str = "/v1/api-keys";
 
@@ -77,4 +83,37 @@ async fn rows(world: &World) -> String {
         rows += &format!("{:?}", keyring.list(&common::user(owner), &query).await.unwrap());
     }
     rows
+}
+
+/// What owners were told.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<(Occasion, String)>>>);
+
+impl Told {
+    fn take(&self) -> Vec<(Occasion, String)> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl KeyDelivery for Told {
+    async fn deliver(&self, _: &ApiKey, _: &Notice<'_>) -> Delivery {
+        Delivery::Done
+    }
+
+    async fn notify(&self, notice: &Notice<'_>) -> Delivery {
+        self.0.lock().unwrap().push((notice.occasion().clone(), notice.key().id.to_string()));
+        Delivery::Queued
+    }
+}
+
+/// A store of keys that is down.
+#[derive(Clone)]
+struct Down;
+
+#[async_trait]
+impl tower_api_key::KeyStore for Down {
+    async fn find(&self, _: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        Err(StoreError::Overloaded)
+    }
 }

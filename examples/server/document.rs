@@ -1,0 +1,52 @@
+//! The OpenAPI document: the routes by this server, what a key is needed for by the layers themselves.
+
+#![allow(dead_code, reason = "the functions without a body only carry what the document says of handlers")]
+
+use tower_api_key::openapi::{self, AuthDoc};
+use utoipa::{Modify as _, OpenApi};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "The example server of tower-api-key", version = "1"),
+    paths(upload_file, project_status, project, sites, user, charge, list_charges, migrate, health)
+)]
+struct Server;
+
+pub(crate) fn of(layers: &[AuthDoc]) -> utoipa::openapi::OpenApi {
+    let mut document = Server::openapi();
+    document.merge(openapi::validate("/api/v1/validate"));
+    document.merge(openapi::projects("/api/v1/projects"));
+    document.merge(openapi::api_keys("/v1/api-keys"));
+    document.merge(openapi::self_revoke("/v1/api-keys/self-revoke"));
+    for layer in layers {
+        layer.modify(&mut document);
+    }
+    document
+}
+
+#[utoipa::path(post, path = "/pixelStripeApi/projects/upload-file", request_body = Value, responses((status = 200, description = "What was seen", body = Value)))]
+fn upload_file() {}
+
+#[utoipa::path(post, path = "/pixelStripeApi/projects/status", request_body = Value, responses((status = 200, description = "What was seen", body = Value)))]
+fn project_status() {}
+
+#[utoipa::path(get, path = "/api/v1/projects/{id}", params(("id" = String, Path,)), responses((status = 200, description = "What was seen", body = Value)))]
+fn project() {}
+
+#[utoipa::path(get, path = "/api/v1/sites", responses((status = 200, description = "What was seen", body = Value)))]
+fn sites() {}
+
+#[utoipa::path(get, path = "/v1/users/{id}", params(("id" = String, Path,)), responses((status = 200, description = "What was seen", body = Value)))]
+fn user() {}
+
+#[utoipa::path(post, path = "/v1/charges", request_body = Value, responses((status = 200, description = "The charge", body = Value)))]
+fn charge() {}
+
+#[utoipa::path(get, path = "/v1/charges", responses((status = 200, description = "The charges", body = Value)))]
+fn list_charges() {}
+
+#[utoipa::path(post, path = "/migrate/echo", request_body = Value, responses((status = 200, description = "What was seen", body = Value)))]
+fn migrate() {}
+
+#[utoipa::path(get, path = "/health", responses((status = 200, description = "It runs", body = String)))]
+fn health() {}

@@ -1,0 +1,144 @@
+//! What a mail says, and how it is written down.
+
+use data_encoding::BASE64;
+use lettre::message::header::{ContentTransferEncoding, ContentType};
+use lettre::message::{Body, Mailbox, Message};
+use zeroize::Zeroizing;
+
+use super::super::{Notice, Occasion};
+use crate::key::ApiKey;
+
+/// A mail: a line and a text. It is overwritten on drop, since it may hold a secret.
+///
+/// Line breaks and other control characters in the subject become spaces.
+pub struct Mail {
+    subject: String,
+    text: Zeroizing<String>,
+}
+
+impl Mail {
+    /// A mail that says this.
+    #[must_use]
+    pub fn new(subject: impl Into<String>, text: impl Into<Zeroizing<String>>) -> Self {
+        Self { subject: subject.into(), text: text.into() }
+    }
+
+    /// The mail as servers take it; `None` if it cannot be one.
+    pub(super) fn compose(
+        &self,
+        from: &Mailbox,
+        to: Mailbox,
+    ) -> Option<(lettre::address::Envelope, Written)> {
+        // Names come from stores, and stores from anywhere: whatever starts a new line would start a new header.
+        let subject: String =
+            self.subject.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        let head = Message::builder()
+            .from(from.clone())
+            .to(to)
+            .subject(subject)
+            .message_id(None)
+            .header(ContentType::TEXT_PLAIN)
+            .body(Body::dangerous_pre_encoded(Vec::new(), ContentTransferEncoding::Base64))
+            .ok()?;
+        Some((head.envelope().clone(), self.written(&head.formatted())?))
+    }
+
+    /// The text goes into one buffer of ours, which is overwritten, and not through those of others.
+    fn written(&self, head: &[u8]) -> Option<Written> {
+        // Base64 lines of 76 characters.
+        const CHUNK: usize = 57;
+        const LINE: usize = 76;
+        let mut text = Zeroizing::new(Vec::with_capacity(self.text.len() + self.text.lines().count() * 2));
+        for line in self.text.lines() {
+            text.extend_from_slice(line.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
+        let lines = text.len().div_ceil(CHUNK);
+        let mut written = Zeroizing::new(Vec::with_capacity(head.len() + lines * (LINE + 2)));
+        written.extend_from_slice(head);
+        for chunk in text.chunks(CHUNK) {
+            let mut line = Zeroizing::new([0; LINE]);
+            let line = line.get_mut(..BASE64.encode_len(chunk.len()))?;
+            BASE64.encode_mut(chunk, line);
+            written.extend_from_slice(line);
+            written.extend_from_slice(b"\r\n");
+        }
+        Some(written)
+    }
+}
+
+type Written = Zeroizing<Vec<u8>>;
+
+impl std::fmt::Debug for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mail(..)")
+    }
+}
+
+/// The words of mails.
+pub trait Templates: Send + Sync + 'static {
+    /// Something happened to a key. There is no secret here.
+    fn notice(&self, notice: &Notice<'_>) -> Mail;
+
+    /// The same, with the secret: only where
+    /// [`dangerously_mail_secrets`](super::EmailDelivery::dangerously_mail_secrets) asks for it.
+    fn secret(&self, secret: &ApiKey, notice: &Notice<'_>) -> Mail {
+        let Mail { subject, text } = self.notice(notice);
+        let secret = secret.expose_secret();
+        const SAID: &str = "\nThe key is shown this once. Keep it where others cannot read it:\n\n";
+        // One allocation, so that none is left behind that nobody overwrites.
+        let mut whole = Zeroizing::new(String::with_capacity(text.len() + SAID.len() + secret.len() + 1));
+        for part in [&**text, SAID, secret, "\n"] {
+            whole.push_str(part);
+        }
+        Mail { subject, text: whole }
+    }
+}
+
+/// The words that come with this crate.
+pub(super) struct PlainEnglish;
+
+impl Templates for PlainEnglish {
+    fn notice(&self, notice: &Notice<'_>) -> Mail {
+        let key = notice.key();
+        let name = &key.name;
+        let (subject, happened) = match notice.occasion() {
+            Occasion::Issued => (
+                format!("New API key: {name}"),
+                "A new API key was made for your account. If it was not you, revoke it now.".to_owned(),
+            ),
+            Occasion::Rotated { old } => (
+                format!("API key replaced: {name}"),
+                format!("An API key of your account was replaced by a new one, and {old} ends. If it was not you, revoke the new one now."),
+            ),
+            Occasion::Leaked { url } => {
+                let found = url.as_deref().map(|url| format!("\nIt was found here: {}\n", plain(url)));
+                (
+                    format!("API key leaked and revoked: {name}"),
+                    format!(
+                        "An API key of your account was found where others can read it, and was revoked. Make a new one, \
+                         and look for what was done with this one.\n{}",
+                        found.unwrap_or_default()
+                    ),
+                )
+            }
+            Occasion::SelfRevoked => (
+                format!("API key revoked: {name}"),
+                "An API key of your account was revoked by somebody who has the key. If it was not you, others have it as \
+                 well: look for what was done with it."
+                    .to_owned(),
+            ),
+        };
+        let shown =
+            if key.last4.is_empty() { String::new() } else { format!(" {}…{}", key.prefix, key.last4) };
+        let environment = key.environment.as_str();
+        let text = format!("{happened}\n\nName: {}\nKey:  {}{shown} ({environment})\n", plain(name), key.id);
+        Mail::new(subject, text)
+    }
+}
+
+/// One line of what others wrote.
+fn plain(text: &str) -> String {
+    const SHOWN: usize = 500;
+    text.chars().take(SHOWN).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}

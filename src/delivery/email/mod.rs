@@ -1,0 +1,238 @@
+//! Owners hear of their keys by e-mail.
+
+mod mail;
+mod outbox;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lettre::message::Mailbox;
+use lettre::{AsyncSmtpTransport, Tokio1Executor};
+use tokio::sync::Semaphore;
+
+use self::mail::PlainEnglish;
+use self::outbox::{Job, Outbox};
+use super::{Delivery, KeyDelivery, Notice};
+use crate::error::ConfigError;
+use crate::key::ApiKey;
+
+pub use self::mail::{Mail, Templates};
+pub use self::outbox::{EmailEvent, EmailFailure, Recipients};
+
+/// How many mails are kept at once, and how many connections are open to the server.
+const PLACES: usize = 256;
+const LANES: usize = 4;
+/// Ten attempts, the waits between them doubled: seventeen minutes in all.
+const ATTEMPTS: u32 = 10;
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+const SMTP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Writes to owners by SMTP that they have a new key, **without the key**.
+///
+/// ```no_run
+/// use tower_api_key::delivery::EmailDelivery;
+/// use tower_api_key::{Keyring, MemoryStore, UserId};
+///
+/// let address = |user: &UserId| Some(format!("{user}@example.com"));
+/// let email = EmailDelivery::smtp(
+///     "smtps://user:password@mail.example.com",
+///     "Keys <keys@example.com>",
+///     address,
+/// )?
+/// .on_event(|event| eprintln!("{event:?}"));
+/// let keyring = Keyring::new(MemoryStore::new()).deliver(email);
+/// # Ok::<(), tower_api_key::ConfigError>(())
+/// ```
+///
+/// # Failures
+///
+/// A mail is taken at once ([`Delivery::Queued`]), and tried up to ten times over some seventeen minutes; the last word of
+/// it is an [event](Self::on_event). A mail that the server refuses for good (5xx) is not tried again. 256 mails are kept
+/// at once: more are not taken ([`Delivery::Failed`]).
+///
+/// # Deployment caveat
+///
+/// Mails are kept in this process. What has not been sent when it ends is not sent.
+///
+/// Must be used in a tokio runtime with its timer and network on.
+#[derive(Clone)]
+pub struct EmailDelivery {
+    outbox: Arc<Outbox>,
+    templates: Arc<dyn Templates>,
+    secrets: bool,
+}
+
+impl EmailDelivery {
+    /// Sends through this server, from that mailbox.
+    ///
+    /// The URL is `smtps://user:password@host` (port 465) or `smtp://user:password@host?tls=required` (587). Mails are
+    /// not sent in clear, but to a server on this machine (`smtp://127.0.0.1:25`).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Smtp`], [`ConfigError::Mailbox`]. The URL, which may hold a password, is in neither.
+    pub fn smtp(url: &str, from: &str, recipients: impl Recipients) -> Result<Self, ConfigError> {
+        const SHAPE: &str = "write smtps://user:password@host, or smtp://user:password@host?tls=required";
+        if !is_confidential(url) {
+            return Err(ConfigError::Smtp(
+                "mails go in clear only to this machine: write smtps://, or smtp://host?tls=required",
+            ));
+        }
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url);
+        let transport = transport.map_err(|_| ConfigError::Smtp(SHAPE))?.timeout(Some(SMTP_DEADLINE));
+        let from: Mailbox = from.parse().map_err(|_| ConfigError::Mailbox(from.to_owned()))?;
+        let outbox = Outbox {
+            transport: transport.build(),
+            from,
+            recipients: Arc::new(recipients),
+            places: Arc::new(Semaphore::new(PLACES)),
+            lanes: Arc::new(Semaphore::new(LANES)),
+            attempts: ATTEMPTS,
+            first_wait: FIRST_WAIT,
+            listener: Arc::new(|_| ()),
+        };
+        Ok(Self { outbox: Arc::new(outbox), templates: Arc::new(PlainEnglish), secrets: false })
+    }
+
+    /// Other words.
+    #[must_use]
+    pub fn templates(mut self, templates: impl Templates) -> Self {
+        self.templates = Arc::new(templates);
+        self
+    }
+
+    /// Is told what becomes of each mail.
+    #[must_use]
+    pub fn on_event(self, listener: impl Fn(&EmailEvent) + Send + Sync + 'static) -> Self {
+        self.with(|outbox| outbox.listener = Arc::new(listener))
+    }
+
+    /// How often a mail is tried, and how long after the first attempt the second comes; each wait after that is twice
+    /// the one before, up to five minutes. The default is ten times and two seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`].
+    pub fn retry(self, attempts: u32, first_wait: Duration) -> Result<Self, ConfigError> {
+        if attempts == 0 || first_wait.is_zero() {
+            return Err(ConfigError::Zero(
+                "the number of attempts to send a mail, and the wait between them",
+            ));
+        }
+        Ok(self.with(|outbox| (outbox.attempts, outbox.first_wait) = (attempts, first_wait)))
+    }
+
+    /// How many mails are kept at once; the default is 256.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`].
+    pub fn capacity(self, mails: usize) -> Result<Self, ConfigError> {
+        if mails == 0 {
+            return Err(ConfigError::Zero("the number of mails that are kept"));
+        }
+        let places = mails.min(Semaphore::MAX_PERMITS);
+        Ok(self.with(|outbox| outbox.places = Arc::new(Semaphore::new(places))))
+    }
+
+    /// Sends the key itself. The default is to say only that there is one.
+    ///
+    /// # Security
+    ///
+    /// This is weaker than showing a key once. A mailbox keeps it for years, in copies that nobody overwrites: with the
+    /// provider, on each device, in backups, and with whoever the mail is forwarded to. Mail servers on the way read it.
+    /// Whoever gets into the mailbox gets into the API, and revoking the key is all that helps then. ASVS asks for no
+    /// such thing: prefer the notice, and show the key where its owner is signed in.
+    ///
+    /// Here the mail is kept in memory only, and overwritten once it was sent or given up; the mail library's own buffers
+    /// are outside of our hands.
+    #[must_use]
+    pub fn dangerously_mail_secrets(mut self) -> Self {
+        self.secrets = true;
+        self
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Outbox)) -> Self {
+        change(Arc::make_mut(&mut self.outbox));
+        self
+    }
+
+    fn queue(&self, notice: &Notice<'_>, mail: Mail) -> Delivery {
+        let key = notice.key();
+        Outbox::queue(&self.outbox, Job { owner: key.owner.clone(), key: key.id.clone(), mail })
+    }
+}
+
+#[async_trait]
+impl KeyDelivery for EmailDelivery {
+    async fn deliver(&self, secret: &ApiKey, notice: &Notice<'_>) -> Delivery {
+        if self.secrets {
+            self.queue(notice, self.templates.secret(secret, notice))
+        } else {
+            self.notify(notice).await
+        }
+    }
+
+    async fn notify(&self, notice: &Notice<'_>) -> Delivery {
+        self.queue(notice, self.templates.notice(notice))
+    }
+}
+
+/// Whether nobody on the way can read what goes to this server.
+fn is_confidential(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("smtp://") else { return true };
+    let (authority, query) = match rest.split_once(['/', '?']) {
+        Some((authority, _)) => (authority, rest.split_once('?').map(|(_, query)| query).unwrap_or_default()),
+        None => (rest, ""),
+    };
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
+        None => host.rsplit_once(':').map_or(host, |(host, _)| host),
+    };
+    matches!(host, "127.0.0.1" | "::1" | "localhost") || query.split('&').any(|pair| pair == "tls=required")
+}
+
+impl fmt::Debug for EmailDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmailDelivery").field("secrets", &self.secrets).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::UserId;
+
+    #[test]
+    fn mails_go_in_clear_only_to_this_machine() {
+        let smtp = |url: &str| EmailDelivery::smtp(url, "keys@example.com", |_: &UserId| None::<String>);
+        for url in [
+            "smtps://u:p@mail.example.com",
+            "smtp://u:p@mail.example.com:587?tls=required",
+            "smtp://mail.example.com/here?tls=required",
+            "smtp://127.0.0.1:2525",
+            "smtp://localhost",
+            "smtp://[::1]:25",
+        ] {
+            assert!(smtp(url).is_ok(), "{url}");
+        }
+        for url in [
+            "smtp://mail.example.com",
+            "smtp://u:p@mail.example.com:25",
+            "smtp://mail.example.com?tls=opportunistic",
+            "smtp://127.0.0.1@mail.example.com",
+            "smtp://127.0.0.1.example.com",
+            "smtp://mail.example.com/127.0.0.1",
+            "http://example.com",
+            "",
+        ] {
+            let error = smtp(url).unwrap_err();
+            assert!(matches!(error, ConfigError::Smtp(_)) && !error.to_string().contains("u:p"), "{url}");
+        }
+        let from = EmailDelivery::smtp("smtps://example.com", "keys", |_: &UserId| None::<String>);
+        assert_eq!(from.unwrap_err(), ConfigError::Mailbox("keys".to_owned()));
+    }
+}

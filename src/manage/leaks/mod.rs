@@ -1,0 +1,249 @@
+//! Secret scanners say which keys they found.
+//!
+//! # Format
+//!
+//! That of GitHub's secret scanning partner program, which others speak as well:
+//!
+//! ```text
+//! POST /leaks
+//! Content-Type: application/json
+//! Github-Public-Key-Identifier: bcb5...518c
+//! Github-Public-Key-Signature: MEQCIQDa...           (ECDSA on P-256 with SHA-256 over the body, DER, base64)
+//!
+//! [{"token": "sk_live_...", "type": "acme_api_key", "url": "https://github.com/...", "source": "commit"}]
+//! ```
+//!
+//! ```json
+//! [{"token_hash": "…", "token_type": "acme_api_key", "label": "true_positive"}]
+//! ```
+//!
+//! `token_hash` is SHA-256 over the token, in hexadecimal; `true_positive` are keys that were issued, ended ones among
+//! them.
+
+mod signature;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, post};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+use super::body::collect;
+use super::caller;
+use super::refusal::{Own, Refusal};
+use crate::credentials::Credentials;
+use crate::delivery::{Delivery, Occasion};
+use crate::error::{AuthError, AuthErrorKind, ConfigError};
+use crate::key::{KeyDigest, KeyId, UserId};
+use crate::keyring::Keyring;
+use crate::render::{Problem, RenderError as _};
+use crate::verify::Verifier;
+
+pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
+
+const IDENTIFIER: &str = "github-public-key-identifier";
+const SIGNATURE: &str = "github-public-key-signature";
+const MAX_BODY_LEN: usize = 1 << 20;
+
+const INVALID_SIGNATURE: Own = Own::new(
+    StatusCode::UNAUTHORIZED,
+    "invalid_signature",
+    "The signature is missing, by a key that is not known, or not one of this body",
+);
+
+/// The webhook for secret scanners: revokes the keys that they found, and tells owners (R42).
+///
+/// ```
+/// use axum::Router;
+/// use tower_api_key::manage::{Leaks, PublicKeyList};
+/// use tower_api_key::{Keyring, MemoryStore, Verifier};
+///
+/// let store = MemoryStore::new();
+/// // As https://api.github.com/meta/public_keys/secret_scanning says; a `PublicKeys` of yours fetches and keeps it.
+/// let keys = PublicKeyList::from_json(r#"{"public_keys": []}"#)?;
+/// let leaks = Leaks::new(Keyring::new(store.clone()), Verifier::new(store), keys)
+///     .on_leak(|leak| eprintln!("{:?} was found", leak.key));
+/// let app: Router = Router::new().route("/leaks", leaks.route());
+/// # Ok::<(), tower_api_key::ConfigError>(())
+/// ```
+///
+/// Nothing of the body is read before its signature is verified. A store that cannot tell, or public keys that cannot be
+/// had, are a 503: scanners repeat what was not taken, and repeating changes nothing.
+///
+/// A key that is active, also one in a rotation's grace, is revoked before the answer, and its owner is told by the
+/// keyring's [delivery](Keyring::deliver). One that has expired is revoked too, so that no clock revives it, and nobody is
+/// told. The key that took a leaked one's place is another secret, and lives on.
+///
+/// # Deployment caveat
+///
+/// Mount it outside of your layer, or declare it public: scanners have no key. The signature covers no time and no address;
+/// whoever saw such a request can repeat it, and that revokes what is revoked.
+#[derive(Clone)]
+pub struct Leaks {
+    keyring: Keyring,
+    verifier: Verifier,
+    keys: Arc<dyn PublicKeys>,
+    limit: usize,
+    listener: Arc<dyn Fn(&Leak) + Send + Sync>,
+}
+
+/// A key that was found where others can read it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Leak {
+    /// The key.
+    pub key: KeyId,
+    /// Whose it is.
+    pub owner: UserId,
+    /// Whether it worked until now.
+    pub was_active: bool,
+    /// What the scanner calls such keys.
+    pub kind: String,
+    /// Where it was found, if the scanner said so.
+    pub url: Option<String>,
+    /// In what kind of place, such as `commit`.
+    pub source: Option<String>,
+    /// What became of telling its owner.
+    pub delivery: Delivery,
+}
+
+impl Leaks {
+    /// Looks keys up by the verifier's eyes, revokes them in the keyring, and believes whoever signs with these keys.
+    #[must_use]
+    pub fn new(keyring: Keyring, verifier: Verifier, keys: impl PublicKeys) -> Self {
+        let keys = Arc::new(keys);
+        Self { keyring, verifier, keys, limit: MAX_BODY_LEN, listener: Arc::new(|_| ()) }
+    }
+
+    /// Is told of each key of ours that was found.
+    #[must_use]
+    pub fn on_leak(mut self, listener: impl Fn(&Leak) + Send + Sync + 'static) -> Self {
+        self.listener = Arc::new(listener);
+        self
+    }
+
+    /// The largest body that is read, in bytes; larger ones get 413. The default is 1 MiB, some thousand finds.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`].
+    pub fn limit(mut self, bytes: usize) -> Result<Self, ConfigError> {
+        if bytes == 0 {
+            return Err(ConfigError::Zero("the limit of a body"));
+        }
+        self.limit = bytes;
+        Ok(self)
+    }
+
+    /// The route, for any path.
+    pub fn route<S: Clone + Send + Sync + 'static>(self) -> MethodRouter<S> {
+        post(async move |request: Request| match self.answer(request).await {
+            Ok(found) => Json(found).into_response(),
+            Err(NotTaken::Forged) => Refusal::from(&INVALID_SIGNATURE).into_response(),
+            // Whoever signs is nobody that the layer knows: it is said here.
+            Err(NotTaken::Auth(error)) => {
+                let mut response: Response = Problem::default().render(&error);
+                if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+                    response.headers_mut().insert(http::header::RETRY_AFTER, 1.into());
+                }
+                response.extensions_mut().insert(error);
+                response
+            }
+        })
+    }
+
+    async fn answer(&self, request: Request) -> Result<Value, NotTaken> {
+        let (parts, body) = request.into_parts();
+        let identifier = only(&parts.headers, IDENTIFIER).ok_or(NotTaken::Forged)?;
+        let signature = only(&parts.headers, SIGNATURE).ok_or(NotTaken::Forged)?;
+        let key = self.keys.find(identifier).await;
+        let key = key.map_err(|source| error(AuthErrorKind::StoreFailed).with_source(source))?;
+        let key = key.ok_or(NotTaken::Forged)?;
+        let body = collect(body, self.limit).await.map_err(error)?;
+        if !key.signed(&body, signature) {
+            return Err(NotTaken::Forged);
+        }
+        let finds = match serde_json::from_slice(&body) {
+            Ok(Value::Array(finds)) => finds,
+            _ => return Err(error(AuthErrorKind::MalformedBody).into()),
+        };
+        let mut answers = Vec::with_capacity(finds.len());
+        for find in &finds {
+            let text = |name: &str| find.get(name).and_then(Value::as_str);
+            // What names no token says nothing to us.
+            let Some(token) = text("token") else { continue };
+            let kind = text("type").unwrap_or_default();
+            let known = self.end(token, kind, text("url"), text("source")).await?;
+            answers.push(json!({
+                "token_hash": hex(&KeyDigest::of(token)),
+                "token_type": kind,
+                "label": if known { "true_positive" } else { "false_positive" },
+            }));
+        }
+        Ok(answers.into())
+    }
+
+    /// Revokes a key that was found; whether it is one of ours.
+    async fn end(
+        &self,
+        token: &str,
+        kind: &str,
+        url: Option<&str>,
+        source: Option<&str>,
+    ) -> Result<bool, AuthError> {
+        let found = self.verifier.find_exposed(&Credentials::new(token), None).await?;
+        let Some(key) = found else { return Ok(false) };
+        let url = url.filter(|url| !url.is_empty()).map(str::to_owned);
+        let was_active = key.is_active(self.keyring.now());
+        let revoked = self.keyring.revoke_exposed(&key, Occasion::Leaked { url: url.clone() }).await;
+        let delivery = revoked.map_err(caller::could_not_tell)?;
+        (self.listener)(&Leak {
+            key: key.id.clone(),
+            owner: key.owner.clone(),
+            was_active,
+            kind: kind.to_owned(),
+            url,
+            source: source.map(str::to_owned),
+            delivery,
+        });
+        Ok(true)
+    }
+}
+
+/// Why a report was not taken.
+enum NotTaken {
+    Forged,
+    Auth(AuthError),
+}
+
+impl From<AuthError> for NotTaken {
+    fn from(error: AuthError) -> Self {
+        Self::Auth(error)
+    }
+}
+
+fn error(kind: AuthErrorKind) -> AuthError {
+    AuthError::new(kind, None)
+}
+
+/// The one line of a header.
+fn only<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next()?;
+    if lines.next().is_some() { None } else { first.to_str().ok() }
+}
+
+/// What the program calls the hashed form of a token, whatever the keys' own digests are.
+fn hex(digest: &KeyDigest) -> String {
+    digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl fmt::Debug for Leaks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaks").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}

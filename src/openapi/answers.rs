@@ -1,0 +1,233 @@
+//! The layer's refusals.
+
+use std::collections::BTreeMap;
+
+use http::StatusCode;
+use serde_json::json;
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::schema::{AllOfBuilder, AnyOfBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Content, Ref, RefOr, Response};
+
+use super::{Document, place, schemes};
+use crate::description::SchemeInfo;
+use crate::error::AuthErrorKind;
+
+/// What a request can be refused for, whatever its schemes are; by status.
+const ALWAYS: [AuthErrorKind; 21] = [
+    AuthErrorKind::ConflictingCredentials,
+    AuthErrorKind::ProjectRequired,
+    AuthErrorKind::InvalidProject,
+    AuthErrorKind::MissingCredentials,
+    AuthErrorKind::MalformedKey,
+    AuthErrorKind::UnknownKey,
+    AuthErrorKind::RevokedKey,
+    AuthErrorKind::ExpiredKey,
+    AuthErrorKind::WrongEnvironment,
+    AuthErrorKind::SchemeEnded,
+    AuthErrorKind::OwnerDisabled,
+    AuthErrorKind::UserMismatch,
+    AuthErrorKind::ProjectMismatch,
+    AuthErrorKind::Forbidden,
+    AuthErrorKind::ReadOnly,
+    AuthErrorKind::Restricted,
+    AuthErrorKind::MissingScope,
+    AuthErrorKind::RateLimited,
+    AuthErrorKind::Overloaded,
+    AuthErrorKind::StoreFailed,
+    AuthErrorKind::StoreTimeout,
+];
+/// Where a scheme reads bodies.
+const OF_BODIES: [AuthErrorKind; 4] = [
+    AuthErrorKind::MalformedBody,
+    AuthErrorKind::UnsupportedMediaType,
+    AuthErrorKind::BodyTooLarge,
+    AuthErrorKind::BodyTimeout,
+];
+
+type Headers = BTreeMap<String, RefOr<Header>>;
+type Responses = BTreeMap<String, RefOr<Response>>;
+
+/// The answers of a layer that says no.
+pub(super) struct Answers {
+    /// What the names of components start with.
+    name: String,
+    https: bool,
+    content_type: String,
+    body: Schema,
+}
+
+impl Answers {
+    pub(super) fn of(schemes: &[SchemeInfo], https: bool, content_type: &str, body: Schema) -> Self {
+        let names: Vec<String> = schemes.iter().map(schemes::component_name).collect();
+        Self { name: names.join("."), https, content_type: content_type.to_owned(), body }
+    }
+
+    /// Adds the layer's answers to those of an operation.
+    pub(super) fn write(&self, document: &mut Document<'_>, responses: &mut Responses, reads_body: bool) {
+        for (status, response) in responses.iter_mut() {
+            if let RefOr::T(response) = response {
+                add(&mut response.headers, Self::beside(status));
+            }
+        }
+        let body = place(&mut document.components.schemas, "ApiKeyProblem", RefOr::T(self.body.clone()));
+        for (status, codes) in self.codes(reads_body) {
+            let ours = self.answer(status, codes, &body);
+            let status = status.as_str();
+            match responses.get_mut(status) {
+                Some(RefOr::T(theirs)) => join(theirs, ours),
+                Some(RefOr::Ref(_)) => {}
+                None => {
+                    let name = format!("{}-{status}", self.name);
+                    let name = place(&mut document.components.responses, &name, RefOr::T(ours));
+                    let there = RefOr::Ref(Ref::from_response_name(name));
+                    responses.insert(status.to_owned(), there);
+                }
+            }
+        }
+    }
+
+    /// The machine's words, by the status that they come with.
+    fn codes(&self, reads_body: bool) -> BTreeMap<StatusCode, Vec<&'static str>> {
+        let of_bodies = OF_BODIES.iter().filter(|_| reads_body);
+        let of_transport = [AuthErrorKind::InsecureTransport];
+        let of_transport = of_transport.iter().filter(|_| self.https);
+        let mut by_status = BTreeMap::<_, Vec<_>>::new();
+        for kind in ALWAYS.iter().chain(of_bodies).chain(of_transport) {
+            let codes = by_status.entry(kind.status()).or_default();
+            if !codes.contains(&kind.public_code()) {
+                codes.push(kind.public_code());
+            }
+        }
+        by_status
+    }
+
+    fn answer(&self, status: StatusCode, codes: Vec<&'static str>, body: &str) -> Response {
+        let quoted: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+        let said = format!("{}: {}.", meaning(status), quoted.join(", "));
+        let schema = if body_is_problem(&self.body) {
+            let number = ObjectBuilder::new().schema_type(Type::Integer);
+            let text = ObjectBuilder::new().schema_type(Type::String);
+            let narrowed = ObjectBuilder::new()
+                .schema_type(Type::Object)
+                .property("status", number.enum_values(Some([status.as_u16()])))
+                .property("error", text.enum_values(Some(codes)));
+            let problem = RefOr::<Schema>::Ref(Ref::from_schema_name(body));
+            RefOr::T(AllOfBuilder::new().item(problem).item(narrowed).build().into())
+        } else {
+            RefOr::Ref(Ref::from_schema_name(body))
+        };
+        let mut response = Response::new(said);
+        response.content.insert(self.content_type.clone(), RefOr::T(Content::new(Some(schema))));
+        add(&mut response.headers, Self::beside(status.as_str()));
+        add(&mut response.headers, of_status(status));
+        response
+    }
+
+    /// The headers that the layer adds to any answer of that status, whoever made it.
+    fn beside(status: &str) -> Vec<(&'static str, &'static str)> {
+        let mut headers = Vec::new();
+        if status != "401" {
+            headers.push(("RateLimit", "What is left of the key's limits, if it has some."));
+            headers.push(("RateLimit-Policy", "The most restrictive of the key's limits, if it has some."));
+        }
+        headers.push((
+            "Deprecation",
+            "Since when the scheme or the key is on its way out, if it is (RFC 9745).",
+        ));
+        headers.push(("Sunset", "When it ends (RFC 8594)."));
+        headers.push(("Link", "Where to read what to do."));
+        headers
+    }
+}
+
+fn meaning(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "The credentials cannot be read, or name no project where one is needed",
+        StatusCode::UNAUTHORIZED => "There is no valid API key",
+        StatusCode::FORBIDDEN => "The key is valid and does not reach this",
+        StatusCode::REQUEST_TIMEOUT => "The body did not arrive in time",
+        StatusCode::PAYLOAD_TOO_LARGE => "The body is larger than is read",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "The body is of a type or coding that is not read",
+        StatusCode::TOO_MANY_REQUESTS => "Too many requests with the key, or too many failed attempts",
+        _ => "Whether the key is good could not be told: try again, and keep the key",
+    }
+}
+
+fn of_status(status: StatusCode) -> Vec<(&'static str, &'static str)> {
+    match status {
+        StatusCode::UNAUTHORIZED => vec![("WWW-Authenticate", "A challenge for each scheme, one a line.")],
+        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
+            vec![("WWW-Authenticate", "With bearer tokens: what was wrong (RFC 6750).")]
+        }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            vec![("Retry-After", "How many seconds to wait.")]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Headers that stand there already are left alone.
+fn add(headers: &mut Headers, more: Vec<(&'static str, &'static str)>) {
+    for (name, said) in more {
+        if !headers.keys().any(|there| there.eq_ignore_ascii_case(name)) {
+            let kind = if name == "Retry-After" { Type::Integer } else { Type::String };
+            let schema = ObjectBuilder::new().schema_type(kind).build();
+            let header = HeaderBuilder::new().schema(Some(schema)).description(Some(said)).build();
+            headers.insert(name.to_owned(), RefOr::T(header));
+        }
+    }
+}
+
+/// The layer's answer beside one that is there.
+fn join(theirs: &mut Response, ours: Response) {
+    theirs.description = format!("{}\n\n{}", theirs.description, ours.description);
+    for (name, header) in ours.headers {
+        theirs.headers.entry(name).or_insert(header);
+    }
+    for (content_type, ours) in ours.content {
+        let Some(RefOr::T(theirs)) = theirs.content.get_mut(&content_type) else {
+            theirs.content.entry(content_type).or_insert(ours);
+            continue;
+        };
+        let RefOr::T(ours) = ours else { continue };
+        if let (Some(before), Some(more)) = (theirs.schema.take(), ours.schema) {
+            theirs.schema = Some(RefOr::T(either(before, more)));
+        }
+    }
+}
+
+fn either(one: RefOr<Schema>, other: RefOr<Schema>) -> Schema {
+    // Two answers may look alike: any of them will do.
+    AnyOfBuilder::new().item(one).item(other).build().into()
+}
+
+fn body_is_problem(body: &Schema) -> bool {
+    *body == problem()
+}
+
+pub(super) fn problem() -> Schema {
+    let text = |said: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(said.to_owned()));
+    let number =
+        |said: &str| ObjectBuilder::new().schema_type(Type::Integer).description(Some(said.to_owned()));
+    let members = [
+        ("type", text("Where the problem is explained.")),
+        ("title", text("The message, in the words of the scheme that was used.")),
+        ("status", number("The status of the answer.")),
+        ("success", ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([false]))),
+        ("message", text("The same as `title`.")),
+        ("error", text("The machine's word for it.")),
+        ("code", number("The same as `status`.")),
+    ];
+    let object = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some("A refusal, as RFC 9457 writes problems."))
+        .examples([json!({
+            "type": "https://docs.rs/tower-api-key/latest/tower_api_key/problems/#invalid_api_key",
+            "title": "Invalid API key", "status": 401,
+            "success": false, "message": "Invalid API key", "error": "invalid_api_key", "code": 401,
+        })]);
+    let object = members
+        .into_iter()
+        .fold(object, |object, (name, schema)| object.property(name, schema).required(name));
+    object.build().into()
+}

@@ -1,0 +1,220 @@
+//! Security schemes, and what of schemes OpenAPI has no word for.
+
+use http::header::AUTHORIZATION;
+use http::{HeaderName, Method};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBody;
+use utoipa::openapi::schema::{AllOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{Content, Deprecated, Ref, RefOr, Required};
+
+use super::{Document, place, unspoken};
+use crate::description::SchemeInfo;
+use crate::endpoint::Endpoint;
+
+/// The schemes of a layer.
+pub(super) struct Schemes(Vec<SchemeInfo>);
+
+impl Schemes {
+    pub(super) fn of(schemes: &[SchemeInfo]) -> Self {
+        Self(schemes.to_vec())
+    }
+
+    /// Those that may be used with a method: schemes in heads, and those that read its body.
+    fn for_method(&self, method: &Method) -> impl Iterator<Item = &SchemeInfo> {
+        self.0.iter().filter(|info| !in_body(info) || info.reads_body().methods.contains(method))
+    }
+
+    fn in_bodies_of(&self, method: &Method) -> impl Iterator<Item = &SchemeInfo> {
+        self.for_method(method).filter(|info| in_body(info))
+    }
+
+    pub(super) fn reads_body(&self, method: &Method) -> bool {
+        self.in_bodies_of(method).next().is_some()
+    }
+
+    /// Any of these will do.
+    pub(super) fn requirements(
+        &self,
+        document: &mut Document<'_>,
+        method: &Method,
+    ) -> Vec<SecurityRequirement> {
+        let require = |info: &SchemeInfo| match security_scheme(info, document.knows_deprecation) {
+            Some(scheme) => {
+                let schemes = &mut document.components.security_schemes;
+                SecurityRequirement::new(place(schemes, &component_name(info), RefOr::T(scheme)), NO_SCOPES)
+            }
+            None => unspoken(),
+        };
+        let mut any: Vec<SecurityRequirement> = self.for_method(method).map(require).collect();
+        // No scheme reads bodies of this method: it cannot be called, and saying that it is open would be worse.
+        if any.is_empty() {
+            any.push(unspoken());
+        }
+        any
+    }
+
+    /// The headers that name a project.
+    pub(super) fn parameters(&self, operation: &mut Operation, endpoint: Endpoint) {
+        for info in &self.0 {
+            for header in info.other_headers() {
+                let name = spelled(header);
+                let parameters = operation.parameters.get_or_insert_default();
+                let same = |there: &RefOr<Parameter>| match there {
+                    RefOr::T(there) => there.name.eq_ignore_ascii_case(&name),
+                    RefOr::Ref(_) => false,
+                };
+                if parameters.iter().any(same) {
+                    continue;
+                }
+                let needed = info.needs_project() && !endpoint.project_optional;
+                let said = if needed {
+                    "The project. Needed with user-level keys; project-level keys name their own or none."
+                } else {
+                    "The project, if one is meant."
+                };
+                let text = ObjectBuilder::new().schema_type(Type::String).build();
+                let parameter = ParameterBuilder::new()
+                    .name(name)
+                    .parameter_in(ParameterIn::Header)
+                    .required(Required::False)
+                    .description(Some(said))
+                    .schema(Some(text));
+                parameters.push(RefOr::T(parameter.build()));
+            }
+        }
+    }
+
+    /// The members of the body that carry credentials, beside those that are there.
+    pub(super) fn body(&self, document: &mut Document<'_>, method: &Method, operation: &mut Operation) {
+        let only = self.0.len() == 1;
+        for info in self.in_bodies_of(method) {
+            let name = format!("{}-credentials", component_name(info));
+            let name = place(&mut document.components.schemas, &name, RefOr::T(members(info, only)));
+            let ours = RefOr::Ref(Ref::from_schema_name(name));
+            let body = operation.request_body.get_or_insert_with(|| RefOr::T(RequestBody::new()));
+            let RefOr::T(body) = body else { continue };
+            if only {
+                body.required = Some(Required::True);
+            }
+            if body.content.is_empty() {
+                let content = RefOr::T(Content::new(Some(ours)));
+                body.content.insert("application/json".to_owned(), content);
+                continue;
+            }
+            for (content_type, content) in &mut body.content {
+                let RefOr::T(content) = content else { continue };
+                if content_type.ends_with("json") {
+                    content.schema = Some(match content.schema.take() {
+                        Some(theirs) => {
+                            RefOr::T(AllOfBuilder::new().item(theirs).item(ours.clone()).build().into())
+                        }
+                        None => ours.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Where a key may stand, for people.
+    pub(super) fn in_words(&self, method: &Method) -> String {
+        let place = |info: &SchemeInfo| {
+            let place = match (&*info.reads_body().members, secret_header(info)) {
+                ([], Some(header)) => format!("`{}`", spelled(header)),
+                ([], None) => info.name().to_owned(),
+                (members, _) => {
+                    let members: Vec<String> = members.iter().map(|name| format!("`{name}`")).collect();
+                    format!("{} in the JSON body", members.join(", "))
+                }
+            };
+            match info.deprecation() {
+                Some(deprecation) => format!("{place}, {deprecation}"),
+                None => place,
+            }
+        };
+        let places: Vec<String> = self.for_method(method).map(place).collect();
+        if places.is_empty() {
+            "in a body, which this method has not".to_owned()
+        } else {
+            places.join(" or ")
+        }
+    }
+}
+
+const NO_SCOPES: [&str; 0] = [];
+
+fn in_body(info: &SchemeInfo) -> bool {
+    !info.reads_body().members.is_empty()
+}
+
+/// Names of components are letters, digits, `.`, `-` and `_`.
+pub(super) fn component_name(info: &SchemeInfo) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
+    info.name().chars().map(|letter| if plain(letter) { letter } else { '-' }).collect()
+}
+
+/// `None` for a key in the body: OpenAPI has no scheme for it.
+fn security_scheme(info: &SchemeInfo, knows_deprecation: bool) -> Option<SecurityScheme> {
+    let header = secret_header(info)?;
+    let said = match info.deprecation() {
+        Some(deprecation) => format!("An API key; {deprecation}."),
+        None => "An API key.".to_owned(),
+    };
+    let deprecated = (knows_deprecation && info.deprecation().is_some()).then_some(Deprecated::True);
+    Some(if *header == AUTHORIZATION && info.challenge().explains() {
+        let mut http = Http::new(HttpAuthScheme::Bearer);
+        http.description = Some(said);
+        http.deprecated = deprecated;
+        SecurityScheme::Http(http)
+    } else {
+        let mut value = ApiKeyValue::with_description(spelled(header), said);
+        value.deprecated = deprecated;
+        SecurityScheme::ApiKey(ApiKey::Header(value))
+    })
+}
+
+fn secret_header(info: &SchemeInfo) -> Option<&HeaderName> {
+    info.secret_headers().first()
+}
+
+/// The members of a body that carry credentials.
+fn members(info: &SchemeInfo, only: bool) -> Schema {
+    const SAID: &str = "Credentials that stand in the JSON body, beside what the operation wants there. OpenAPI has no \
+        security scheme for them: the requirement that names none stands for them.";
+    let said = match info.deprecation() {
+        Some(deprecation) => format!("{SAID} This way is {deprecation}."),
+        None => SAID.to_owned(),
+    };
+    let mut object = ObjectBuilder::new().schema_type(Type::Object).description(Some(said));
+    for (index, name) in info.reads_body().members.iter().enumerate() {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let text = match index {
+            0 => text
+                .description(Some("The API key."))
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
+                .write_only(true),
+            1 => text.description(Some("The user whose key it is.")),
+            _ => text
+                .description(Some("The project. Needed with user-level keys, save where it says otherwise.")),
+        };
+        object = object.property(name, text);
+        if only && index < 2 {
+            object = object.required(name);
+        }
+    }
+    object.build().into()
+}
+
+/// `X-API-Key` of `x-api-key`: names of headers have no case, but people know them by one.
+fn spelled(header: &HeaderName) -> String {
+    let word = |word: &str| match word {
+        "api" | "id" | "url" => word.to_ascii_uppercase(),
+        _ => {
+            let mut letters = word.chars();
+            letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+        }
+    };
+    header.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
+}

@@ -1,0 +1,278 @@
+//! Owners hear of their keys (R28), by a real mail server on this machine.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod smtp;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use common::{World, user};
+use smtp::{Reply, Server};
+use tokio::sync::mpsc;
+use tower_api_key::audit::Actor;
+use tower_api_key::delivery::{
+    Delivery, EmailDelivery, EmailEvent, EmailFailure, KeyDelivery, Mail, Notice, Occasion, Recipients,
+    Templates,
+};
+use tower_api_key::store::{KeyLedger as _, KeyPolicy};
+use tower_api_key::{
+    ApiKey, Grace, KeyDigest, KeyId, KeyRecord, Keyring, KeyringError, NewKey, Timestamp, UserId,
+};
+
+type Events = mpsc::UnboundedReceiver<EmailEvent>;
+
+fn address(user: &UserId) -> Option<String> {
+    (user.as_str() == "u_own").then(|| "Zoë <zoe@example.com>".to_owned())
+}
+
+fn email(url: &str, recipients: impl Recipients) -> (EmailDelivery, Events) {
+    let (sender, events) = mpsc::unbounded_channel();
+    let email = EmailDelivery::smtp(url, "Keys <keys@example.com>", recipients)
+        .unwrap()
+        .retry(4, Duration::from_millis(5))
+        .unwrap()
+        .on_event(move |event| drop(sender.send(event.clone())));
+    (email, events)
+}
+
+fn new(name: &str) -> NewKey {
+    NewKey::user_level(user("u_own"), name)
+}
+
+#[tokio::test]
+async fn r28_the_owner_is_told_of_a_new_key_and_not_the_key() {
+    let (world, mut server) = (World::new().await, Server::start([]).await);
+    let (email, mut events) = email(&server.url, address);
+    let keyring = Keyring::new(world.store).deliver(email);
+    let issued = keyring.issue(new("Production Key")).await.unwrap();
+    assert_eq!(issued.delivery(), Delivery::Queued);
+    let mail = server.mail().await;
+    assert_eq!((&*mail.from, &*mail.to), ("keys@example.com", "zoe@example.com"));
+    assert_eq!(mail.subject(), "New API key: Production Key");
+    assert!(mail.body.contains("Name: Production Key\r\n"), "{}", mail.body);
+    assert!(mail.body.contains(issued.id().as_str()) && mail.body.contains(&issued.record().last4));
+    let secret = issued.key().expose_secret();
+    assert!((0..=secret.len() - 12).all(|start| !mail.body.contains(&secret[start..start + 12])));
+    assert!(!mail.head.contains(&secret[8..16]));
+    assert_eq!(events.recv().await.unwrap(), EmailEvent::Sent { key: issued.id().clone() });
+
+    let rotated = keyring.rotate(issued.id(), Grace::None).await.unwrap();
+    assert_eq!(rotated.delivery(), Delivery::Queued);
+    let mail = server.mail().await;
+    assert_eq!(mail.subject(), "API key replaced: Production Key");
+    assert!(mail.body.contains(issued.id().as_str()) && mail.body.contains(rotated.id().as_str()));
+    assert!(!mail.body.contains(&rotated.key().expose_secret()[8..20]));
+}
+
+#[tokio::test]
+async fn r28_the_key_itself_is_mailed_only_where_that_is_asked_for() {
+    let (world, mut server) = (World::new().await, Server::start([Reply::Later]).await);
+    let (email, _events) = email(&server.url, address);
+    let keyring = Keyring::new(world.store).deliver(email.dangerously_mail_secrets());
+    let issued = keyring.issue(new("a")).await.unwrap();
+    let mail = server.mail().await;
+    assert!(mail.body.contains(issued.key().expose_secret()), "{}", mail.body);
+    assert!(!mail.head.contains(issued.key().expose_secret()));
+}
+
+#[tokio::test]
+async fn r28_a_failing_mail_server_loses_no_key_and_is_tried_again() {
+    let world = World::new().await;
+    let mut server = Server::start([Reply::Later, Reply::HangUp]).await;
+    let (email, mut events) = email(&server.url, address);
+    let keyring = Keyring::new(world.store.clone()).deliver(email);
+    let issued = keyring.issue(new("a")).await.unwrap();
+    assert_eq!(issued.delivery(), Delivery::Queued);
+    let key = issued.id().clone();
+    let delayed = |failure, ms| {
+        let wait = Duration::from_millis(ms);
+        EmailEvent::Delayed { key: key.clone(), failure, wait }
+    };
+    assert_eq!(events.recv().await.unwrap(), delayed(EmailFailure::Refused(451), 5));
+    assert_eq!(events.recv().await.unwrap(), delayed(EmailFailure::Unreachable, 10));
+    assert_eq!(events.recv().await.unwrap(), EmailEvent::Sent { key: key.clone() });
+    assert!(server.mail().await.body.contains(key.as_str()));
+    assert!(server.is_idle(), "once is enough");
+}
+
+#[tokio::test]
+async fn r28_what_cannot_be_sent_is_given_up_and_seen() {
+    let world = World::new().await;
+    // Nobody listens where somebody just did.
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = format!("smtp://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let never = Server::start([Reply::Never]).await;
+    for (url, owner, failure, delays) in [
+        (&nowhere, "u_own", EmailFailure::Unreachable, 3),
+        (&never.url, "u_own", EmailFailure::Refused(550), 0),
+        (&never.url, "u_b", EmailFailure::NoAddress, 0),
+    ] {
+        let (email, mut events) = email(url, address);
+        let keyring = Keyring::new(world.store.clone()).deliver(email);
+        let issued = keyring.issue(NewKey::user_level(user(owner), "a")).await.unwrap();
+        let mut seen = 0;
+        loop {
+            match events.recv().await.unwrap() {
+                EmailEvent::Delayed { .. } => seen += 1,
+                last => break assert_eq!(last, EmailEvent::GivenUp { key: issued.id().clone(), failure }),
+            }
+        }
+        assert_eq!(seen, delays);
+    }
+    assert_eq!(never.script_len(), 0);
+}
+
+#[tokio::test]
+async fn r28_no_more_mails_are_kept_than_may_be() {
+    /// Never answers.
+    struct Stuck;
+
+    #[async_trait]
+    impl Recipients for Stuck {
+        async fn address(
+            &self,
+            _: &UserId,
+        ) -> Result<Option<String>, Box<dyn std::error::Error + Send + Sync>> {
+            std::future::pending().await
+        }
+    }
+
+    let (world, server) = (World::new().await, Server::start([]).await);
+    let (email, mut events) = email(&server.url, Stuck);
+    let keyring = Keyring::new(world.store).deliver(email.capacity(2).unwrap());
+    for expected in [Delivery::Queued, Delivery::Queued, Delivery::Failed] {
+        assert_eq!(keyring.issue(new("a")).await.unwrap().delivery(), expected);
+    }
+    let event = events.recv().await.unwrap();
+    assert!(matches!(event, EmailEvent::GivenUp { failure: EmailFailure::Full, .. }), "{event:?}");
+}
+
+#[tokio::test]
+async fn r28_names_inject_no_headers_and_are_encoded() {
+    let (world, mut server) = (World::new().await, Server::start([]).await);
+    let (email, _events) = email(&server.url, address);
+    let keyring = Keyring::new(world.store.clone()).deliver(email.clone());
+    for name in ["a\r\nBcc: x@example.com", "a\nb", "a\u{85}b", "a\u{2028}b", "a\0b"] {
+        assert!(matches!(keyring.issue(new(name)).await, Err(KeyringError::Name)), "{name:?}");
+    }
+    drop(keyring.issue(new("plain")).await.unwrap());
+    let usual = server.mail().await;
+    for name in [
+        "Schlüssel für Zoë",
+        "鍵の名前",
+        "🔑🔑",
+        "=?utf-8?b?QmNj?=",
+        "<b>&\"quoted\", x@example.com",
+        ".",
+        &"ü".repeat(64),
+    ] {
+        drop(keyring.issue(new(name)).await.unwrap());
+        let mail = server.mail().await;
+        assert_eq!(mail.headers(), usual.headers());
+        assert!(mail.body.contains(&format!("Name: {name}\r\n")), "{}", mail.body);
+        if !name.starts_with("=?") {
+            assert_eq!(mail.subject(), format!("New API key: {name}"));
+        }
+    }
+    // A store of others may hold any name; it stays on its line all the same.
+    let id = KeyId::new("key_imported").unwrap();
+    let mut imported = KeyRecord::new(id, KeyDigest::of("x"), user("u_own"), Timestamp::from_secs(1));
+    imported.name = "a\r\nBcc: x@example.com\r\n\r\nbody\0".to_owned();
+    world.store.insert(imported.clone(), KeyPolicy::Multiple { max: 100 }, &Actor::System).await.unwrap();
+    let url = Some("https://example.com/\r\nBcc: x@example.com".to_owned());
+    for occasion in [Occasion::Issued, Occasion::Leaked { url }, Occasion::SelfRevoked] {
+        assert_eq!(email.notify(&Notice::new(occasion, &imported)).await, Delivery::Queued);
+        let mail = server.mail().await;
+        assert_eq!(mail.headers(), usual.headers());
+        assert!(mail.subject().ends_with(": a Bcc: x@example.com body"), "{}", mail.subject());
+        assert!(mail.body.contains("Name: a  Bcc"));
+    }
+}
+
+#[tokio::test]
+async fn templates_can_be_replaced() {
+    struct German;
+
+    impl Templates for German {
+        fn notice(&self, notice: &Notice<'_>) -> Mail {
+            let text = format!("Hallo {},\nein neuer Schlüssel.", notice.key().owner);
+            Mail::new("Neuer\r\nSchlüssel", text)
+        }
+    }
+
+    let (world, mut server) = (World::new().await, Server::start([]).await);
+    let (email, _events) = email(&server.url, address);
+    let email = email.templates(German).dangerously_mail_secrets();
+    let issued = Keyring::new(world.store).deliver(email).issue(new("a")).await.unwrap();
+    let mail = server.mail().await;
+    assert_eq!(mail.subject(), "Neuer Schlüssel");
+    assert!(mail.body.starts_with("Hallo u_own,\r\nein neuer Schlüssel."), "{}", mail.body);
+    assert!(mail.body.contains(issued.key().expose_secret()));
+}
+
+/// What a hook was told.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<(Occasion, String, KeyId)>>>);
+
+#[async_trait]
+impl KeyDelivery for Told {
+    async fn deliver(&self, secret: &ApiKey, notice: &Notice<'_>) -> Delivery {
+        let told = (notice.occasion().clone(), secret.expose_secret().to_owned(), notice.key().id.clone());
+        self.0.lock().unwrap().push(told);
+        Delivery::Done
+    }
+
+    async fn notify(&self, _: &Notice<'_>) -> Delivery {
+        panic!("nothing happened but new keys");
+    }
+}
+
+#[tokio::test]
+async fn r28_a_hook_gets_the_secret_once() {
+    let (world, told) = (World::new().await, Told::default());
+    let keyring = Keyring::new(world.store).deliver(told.clone());
+    let issued = keyring.issue(new("a")).await.unwrap();
+    assert_eq!(issued.delivery(), Delivery::Done);
+    assert!(keyring.issue(NewKey::user_level(user("u_nobody"), "a")).await.is_err());
+    let rotated = keyring.rotate(issued.id(), Grace::None).await.unwrap();
+    assert!(keyring.rotate(issued.id(), Grace::None).await.is_err());
+    keyring.revoke(rotated.id()).await.unwrap();
+    let secret = |key: &ApiKey| key.expose_secret().to_owned();
+    let expected = [
+        (Occasion::Issued, secret(issued.key()), issued.id().clone()),
+        (Occasion::Rotated { old: issued.id().clone() }, secret(rotated.key()), rotated.id().clone()),
+    ];
+    assert_eq!(*told.0.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r28_a_hook_that_hangs_holds_up_no_key_for_long() {
+    struct Hangs;
+
+    #[async_trait]
+    impl KeyDelivery for Hangs {
+        async fn deliver(&self, _: &ApiKey, _: &Notice<'_>) -> Delivery {
+            std::future::pending().await
+        }
+
+        async fn notify(&self, _: &Notice<'_>) -> Delivery {
+            std::future::pending().await
+        }
+    }
+
+    let world = World::new().await;
+    let issued = Keyring::new(world.store).deliver(Hangs).issue(new("a")).await.unwrap();
+    assert_eq!(issued.delivery(), Delivery::Failed);
+}
+
+#[tokio::test]
+async fn c13_01_nothing_of_a_mail_shows_in_debug() {
+    let (email, _events) = email("smtp://user:hunter2@127.0.0.1:1", address);
+    let mail = Mail::new("a subject", "a secret text".to_owned());
+    let shown =
+        format!("{email:?} {mail:?} {:?}", Keyring::new(World::new().await.store).deliver(email.clone()));
+    assert!(!shown.contains("hunter2") && !shown.contains("secret text"), "{shown}");
+}

@@ -1,0 +1,194 @@
+//! Whoever holds a key can end it (R42).
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Method, Request};
+use serde_json::json;
+use tower_api_key::client_addr::{ClientAddr, PeerAddr};
+use tower_api_key::delivery::Occasion;
+use tower_api_key::limit::Limit;
+use tower_api_key::scheme::Bearer;
+use tower_api_key::test_util::ManualClock;
+use tower_api_key::{
+    ApiKey, ApiKeyAuth, Endpoints, Environment, Grace, KeyFormat, Keyring, NewKey, Timestamp, Verifier,
+    manage,
+};
+
+use crate::common::{Answer, World, bearer, echo, post_json, request, send, user};
+use crate::{Down, Told, record};
+
+const AT: &str = "/v1/api-keys/self-revoke";
+
+/// As the documentation mounts it, beside the other routes.
+fn app(world: &World, keyring: Keyring, verifier: Verifier) -> Router {
+    let self_revoke = manage::self_revoke(keyring.clone(), verifier, ClientAddr::peer());
+    let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys").public(Method::POST, AT);
+    let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default()).endpoints(endpoints).unwrap();
+    Router::new()
+        .route(AT, self_revoke)
+        .nest("/v1/api-keys", manage::api_keys(keyring))
+        .route("/echo", axum::routing::get(echo))
+        .layer(auth)
+}
+
+async fn world() -> (World, Told, Router) {
+    let (world, told) = (World::new().await, Told::default());
+    let keyring = Keyring::new(world.store.clone()).deliver(told.clone());
+    let verifier = Verifier::new(world.store.clone());
+    let app = app(&world, keyring, verifier);
+    (world, told, app)
+}
+
+fn by_header(key: &str) -> Request<Body> {
+    request("POST", AT, &[("authorization", &format!("Bearer {key}"))], "")
+}
+
+fn by_body(key: &str) -> Request<Body> {
+    post_json(AT, json!({"apiKey": key}))
+}
+
+async fn works(app: &Router, key: &ApiKey) -> bool {
+    send(app, request("GET", "/echo", &[("authorization", &bearer(key))], "")).await.status == 200
+}
+
+/// Everything that a client sees.
+fn seen(answer: &Answer) -> String {
+    format!("{} {:?} {}", answer.status, answer.headers, String::from_utf8_lossy(&answer.body))
+}
+
+#[tokio::test]
+async fn r42_a_key_ends_by_itself_and_the_answer_is_always_the_same() {
+    let (world, told, app) = world().await;
+    let unknown = KeyFormat::default().generate(Environment::Live).unwrap();
+    let mut answers = Vec::new();
+    for (key, told_of) in [
+        (&world.own, true),
+        (&world.own, false),
+        (&world.ro, true),
+        (&world.p1, true),
+        (&world.test, true),
+        (&world.stray, true),
+        (&world.revoked, false),
+        (&world.expired, false),
+        (&unknown, false),
+    ] {
+        answers.push(seen(&send(&app, by_header(key.expose_secret())).await));
+        answers.push(seen(&send(&app, by_body(key.expose_secret())).await));
+        assert!(!works(&app, key).await);
+        let expected: Vec<_> = match told_of {
+            true => vec![(Occasion::SelfRevoked, record(&world, key).await.id.to_string())],
+            false => Vec::new(),
+        };
+        assert_eq!(told.take(), expected);
+    }
+    for garbage in ["garbage", "sk_live_garbage", &"x".repeat(600)] {
+        answers.push(seen(&send(&app, by_header(garbage)).await));
+        answers.push(seen(&send(&app, by_body(garbage)).await));
+    }
+    let broken = request("POST", AT, &[("authorization", "Bearer a b")], "");
+    answers.push(seen(&send(&app, broken).await));
+    assert!(answers[0].starts_with("200 OK") && answers[0].contains("no-store"), "{}", answers[0]);
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:#?}");
+    assert!(works(&app, &world.full).await, "others live on");
+    // An expired key is revoked, too, so that no clock revives it.
+    assert!(record(&world, &world.expired).await.revoked_at.is_some());
+}
+
+#[tokio::test]
+async fn r42_a_key_in_a_rotations_grace_ends_and_its_successor_lives() {
+    let (world, told, app) = world().await;
+    let keyring = Keyring::new(world.store.clone());
+    let old = keyring.issue(NewKey::user_level(user("u_own"), "a")).await.unwrap();
+    let new = keyring.rotate(old.id(), Grace::For(Duration::from_secs(600))).await.unwrap();
+    assert!(works(&app, old.key()).await && works(&app, new.key()).await);
+    assert_eq!(send(&app, by_header(old.key().expose_secret())).await.status, 200);
+    assert!(!works(&app, old.key()).await && works(&app, new.key()).await);
+    assert_eq!(told.take(), [(Occasion::SelfRevoked, old.id().to_string())]);
+}
+
+#[tokio::test]
+async fn r42_no_key_or_two_keys_are_refused_and_nothing_is_revoked() {
+    let (world, told, app) = world().await;
+    let key = world.own.expose_secret();
+    let line = bearer(&world.own);
+    let twice = [("authorization", &*line), ("authorization", &*line)];
+    let json = [("content-type", "application/json")];
+    for (request, verdict) in [
+        (request("POST", AT, &[], ""), "401/missing_api_key"),
+        (request("POST", AT, &[("authorization", "Basic abc")], ""), "401/missing_api_key"),
+        (request("POST", AT, &[("x-api-key", key)], ""), "401/missing_api_key"),
+        (request("POST", &format!("{AT}?apiKey={key}"), &[], ""), "401/missing_api_key"),
+        (request("POST", AT, &twice, ""), "400/conflicting_credentials"),
+        (request("POST", AT, &json, "{}"), "401/missing_api_key"),
+        (request("POST", AT, &json, "["), "400/malformed_body"),
+        (request("POST", AT, &json, format!(r#"["{key}"]"#)), "400/malformed_body"),
+        (request("POST", AT, &json, format!(r#"{{"apiKey":"{key}","apiKey":"x"}}"#)), "400/malformed_body"),
+        (
+            request("POST", AT, &json, format!(r#"{{"apiKey":"{}"}}"#, "x".repeat(20_000))),
+            "413/body_too_large",
+        ),
+    ] {
+        let answer = send(&app, request).await;
+        assert_eq!(answer.verdict(), verdict);
+        assert_eq!(answer.header("cache-control"), ["no-store"]);
+        let challenges = if verdict.starts_with("401") { 2 } else { answer.header("www-authenticate").len() };
+        assert_eq!(answer.header("www-authenticate").len(), challenges, "{verdict}");
+        assert!(!String::from_utf8_lossy(&answer.body).contains(&key[8..20]));
+    }
+    assert!(works(&app, &world.own).await && told.take().is_empty());
+}
+
+#[tokio::test]
+async fn r42_every_attempt_counts_for_the_throttle_whatever_it_finds() {
+    let world = World::new().await;
+    let clock = ManualClock::new(Timestamp::from_secs(1000));
+    let limit: Limit = "3/min".parse().unwrap();
+    let from = |mut request: Request<Body>, last: u8| {
+        let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        request.extensions_mut().insert(PeerAddr(address));
+        request
+    };
+    let text = |key: &ApiKey| key.expose_secret().to_owned();
+    let unknown = || text(&KeyFormat::default().generate(Environment::Live).unwrap());
+    let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).throttle(limit);
+    let app = app(&world, Keyring::new(world.store.clone()), verifier);
+    // One client guesses, the other has three keys: they see the same.
+    for (client, keys) in
+        [(1, [unknown(), unknown(), unknown()]), (2, [&world.own, &world.full, &world.ro].map(text))]
+    {
+        for key in &keys {
+            assert_eq!(send(&app, from(by_header(key), client)).await.status, 200);
+        }
+        // What is no key at all costs nothing, and is not counted.
+        assert_eq!(send(&app, from(by_header("garbage"), client)).await.status, 200);
+        for key in [text(&world.b), unknown()] {
+            let answer = send(&app, from(by_body(&key), client)).await;
+            assert_eq!(answer.verdict(), "429/rate_limited");
+            assert_eq!(answer.header("retry-after"), ["20"]);
+        }
+    }
+    assert!(works(&app, &world.b).await);
+    clock.advance(Duration::from_secs(20));
+    assert_eq!(send(&app, from(by_header(world.b.expose_secret()), 1)).await.status, 200);
+    assert!(!works(&app, &world.b).await);
+}
+
+#[tokio::test]
+async fn r42_a_store_that_cannot_tell_is_a_503_and_never_a_yes() {
+    let world = World::new().await;
+    let verifier = Verifier::new((Down, world.store.clone()));
+    let app = app(&world, Keyring::new(world.store.clone()), verifier);
+    let answer = send(&app, by_header(world.own.expose_secret())).await;
+    assert_eq!(answer.verdict(), "503/auth_unavailable");
+    assert_eq!(answer.header("retry-after"), ["1"]);
+    assert!(works(&app, &world.own).await);
+    // A keyring on another store finds nothing to revoke: that is no success either.
+    let verifier = Verifier::new(world.store.clone());
+    let elsewhere = Keyring::new(tower_api_key::MemoryStore::new());
+    let app = self::app(&world, elsewhere, verifier);
+    assert_eq!(send(&app, by_header(world.own.expose_secret())).await.verdict(), "503/auth_unavailable");
+}
