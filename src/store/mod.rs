@@ -14,6 +14,7 @@
 
 mod accounts;
 mod deadline;
+mod log;
 mod memory;
 mod parts;
 #[cfg(feature = "sqlite")]
@@ -31,6 +32,7 @@ use crate::record::{FreshKey, KeyRecord};
 use crate::restriction::Restrictions;
 
 pub use self::accounts::{Accounts, Member, MemberRole};
+pub use self::log::{Change, ChangeLog, Changes, Followers, NodeId, Position, outlived, settle};
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
 #[cfg(feature = "sqlite")]
