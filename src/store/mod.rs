@@ -13,6 +13,8 @@
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
 
 mod accounts;
+#[cfg(feature = "cache")]
+mod cached;
 mod deadline;
 mod log;
 mod memory;
@@ -32,6 +34,9 @@ use crate::record::{FreshKey, KeyRecord};
 use crate::restriction::Restrictions;
 
 pub use self::accounts::{Accounts, Member, MemberRole};
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use self::cached::{CacheOptions, Cached};
 pub use self::log::{Change, ChangeLog, Changes, Followers, NodeId, Position, outlived, settle};
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
