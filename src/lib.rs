@@ -104,6 +104,9 @@ pub mod problems {}
 #[doc = include_str!("../docs/promises.md")]
 pub mod promises {}
 
+#[doc = include_str!("../docs/lease-protocol.md")]
+pub mod lease_protocol {}
+
 #[doc = include_str!("../docs/migration.md")]
 pub mod migration {}
 

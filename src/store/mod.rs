@@ -13,7 +13,10 @@
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
 
 mod accounts;
+#[cfg(feature = "cache")]
+mod cached;
 mod deadline;
+mod log;
 mod memory;
 mod parts;
 #[cfg(feature = "sqlite")]
@@ -32,6 +35,10 @@ use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId}
 use crate::record::{Amendment, FreshKey, KeyRecord};
 
 pub use self::accounts::{Accounts, Member, MemberRole};
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use self::cached::{CacheOptions, Cached};
+pub use self::log::{Change, ChangeLog, Changes, Followers, NodeId, Position, outlived, settle};
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
 #[cfg(feature = "sqlite")]
