@@ -16,9 +16,15 @@ mod accounts;
 #[cfg(feature = "cache")]
 mod cached;
 mod deadline;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod failure;
 mod log;
 mod memory;
 mod parts;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -41,6 +47,9 @@ pub use self::cached::{CacheOptions, Cached};
 pub use self::log::{Change, ChangeLog, Changes, Followers, NodeId, Position, outlived, settle};
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use self::postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteStore;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::{KeyPolicy, KeyQuery, LedgerError, StoreError};
+use super::super::rows::{json, key_columns};
+use super::super::{KeyPolicy, KeyQuery, LedgerError};
 use super::failure::Failure;
-use super::rows::{self, key_columns};
+use super::rows;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -259,8 +260,8 @@ fn count_active(transaction: &Transaction<'_>, key: &KeyRecord, now: Timestamp) 
 }
 
 fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
-    let scopes = serde_json::to_string(&key.scopes).map_err(StoreError::failed)?;
-    let metadata = serde_json::to_string(&key.metadata).map_err(StoreError::failed)?;
+    let scopes = json(&key.scopes)?;
+    let metadata = json(&key.metadata)?;
     transaction.prepare_cached(INSERT)?.execute(params![
         key.digest.as_bytes(),
         key.id.as_str(),
