@@ -28,7 +28,8 @@ CREATE TABLE tower_api_key.keys (
     metadata     tower_api_key.map NOT NULL,
     -- Never NULL: restrictions that are lost must not leave a key without any.
     restrictions tower_api_key.map NOT NULL,
-    limits       tower_api_key.word CHECK (limits ~ '^[A-Za-z0-9_/=,-]{3,512}$' AND limits ~ '[0-9]/'),
+    limits       tower_api_key.word CHECK (length(limits) BETWEEN 3 AND 512
+        AND limits ~ '^[A-Za-z0-9_/=,-]+$' AND limits ~ '[0-9]/'),
     -- The first of the keys that replaced each other: they are counted together.
     family       tower_api_key.id NOT NULL,
     created_at   bigint NOT NULL CHECK (created_at >= 0),

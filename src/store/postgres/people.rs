@@ -174,9 +174,8 @@ pub(super) async fn transfer(
 }
 
 pub(super) async fn suspend(session: &Session, account: &str, suspended: bool) -> Result<(), Failure> {
-    if session.execute(SUSPEND, &[&account, &suspended]).await? == 0 {
-        return Err(LedgerError::NotFound.into());
-    }
+    lock_account(session, account).await?;
+    session.execute(SUSPEND, &[&account, &suspended]).await?;
     Ok(())
 }
 
@@ -197,7 +196,8 @@ async fn grant(session: &Session, account: &str, user: &str, access: &Member) ->
 }
 
 async fn lock_account(session: &Session, account: &str) -> Result<(), Failure> {
-    if session.query(LOCK_ACCOUNT, &[&account]).await?.is_empty() {
+    // What is no id is no account, and may not even be a text to PostgreSQL, which takes no NUL.
+    if !is_id(account) || session.query(LOCK_ACCOUNT, &[&account]).await?.is_empty() {
         return Err(LedgerError::NotFound.into());
     }
     Ok(())
