@@ -85,8 +85,7 @@ pub(super) fn standing(
     on_list: Option<bool>,
 ) -> Result<Standing, StoreError> {
     let role = role_of(role)?;
-    let suspended =
-        suspended.ok_or(StoreError::Corrupt("a user belongs to an account that is not there"))?;
+    let suspended = suspended.ok_or(StoreError::Corrupt("a user belongs to an account that is not there"))?;
     if suspended {
         return Ok(Standing::Disabled);
     }

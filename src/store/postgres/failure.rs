@@ -31,7 +31,10 @@ pub(super) fn no_connection(error: PoolError) -> StoreError {
         PoolError::Backend(error) => match error.as_db_error() {
             Some(refused) => {
                 let code = refused.code();
-                store_error(code, || NotLetIn { code: code.code().to_owned(), why: refused.message().to_owned() })
+                store_error(code, || NotLetIn {
+                    code: code.code().to_owned(),
+                    why: refused.message().to_owned(),
+                })
             }
             None => StoreError::failed(error),
         },
@@ -82,5 +85,7 @@ pub(super) struct Gone;
 
 /// What must not be asked of a copy that lags.
 #[derive(Debug, thiserror::Error)]
-#[error("the server is a standby in recovery; only a primary is asked: add `target_session_attrs=read-write`")]
+#[error(
+    "the server is a standby in recovery; only a primary is asked: add `target_session_attrs=read-write`"
+)]
 pub(super) struct Standby;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::super::log::{Change, ChangeLog, Changes, Followers, NodeId, Position};
 use super::super::StoreError;
+use super::super::log::{Change, ChangeLog, Changes, Followers, NodeId, Position};
 use super::PostgresStore;
 use super::failure::Failure;
 use super::rows::{of_primary, optional, value};

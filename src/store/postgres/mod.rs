@@ -323,14 +323,15 @@ impl Accounts for PostgresStore {
 
     async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
         let account = account.to_owned();
-        let set = self.end(move |session| {
-            Box::pin(async move { people::suspend(session, &account, suspended).await })
-        });
+        let set = self
+            .end(move |session| Box::pin(async move { people::suspend(session, &account, suspended).await }));
         set.await
     }
 }
 
 /// The change is committed, and that is all that is known.
 #[derive(Debug, thiserror::Error)]
-#[error("the change was made, but it is not known whether every node has seen it yet: make it again, to wait for them")]
+#[error(
+    "the change was made, but it is not known whether every node has seen it yet: make it again, to wait for them"
+)]
 struct Unacknowledged(#[source] StoreError);

@@ -23,9 +23,10 @@ const SERVER: &str = "
         pg_is_in_recovery()";
 const TURN: &str = "SELECT pg_advisory_xact_lock(hashtextextended('tower_api_key migrations', 0))";
 const HAS_SCHEMA: &str = "SELECT to_regnamespace('tower_api_key') IS NOT NULL";
-const IS_EMPTY: &str =
-    "SELECT NOT EXISTS (SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace('tower_api_key'))";
-const HAS_VERSION: &str = "SELECT to_regclass('tower_api_key.version') IS NOT NULL";
+/// Whether there is a table of versions, and whether there is nothing: both from one snapshot.
+const TABLES: &str = "
+    SELECT count(*) FILTER (WHERE relname = 'version') > 0, count(*) = 0
+    FROM pg_class WHERE relnamespace = to_regnamespace('tower_api_key')";
 const VERSION: &str = "SELECT version FROM tower_api_key.version";
 const ADD_SCHEMA: &str = "CREATE SCHEMA tower_api_key";
 const ADD_VERSION: &str = "
@@ -79,14 +80,17 @@ async fn bring_up(session: &Session) -> Result<(), Failure> {
 
 /// How many migrations the schema has seen; an error for one that is not ours.
 async fn version_of(session: &Session) -> Result<usize, Failure> {
-    if !session.ask(HAS_VERSION, &[]).await? {
-        let nothing = session.ask(IS_EMPTY, &[]).await?;
+    let tables = session.one(TABLES, &[]).await?;
+    let (ours, nothing): (bool, bool) = (value(&tables, 0)?, value(&tables, 1)?);
+    if !ours {
         return if nothing { Ok(0) } else { Err(StoreError::failed(OpenError::Foreign).into()) };
     }
     let version: i32 = value(&session.one(VERSION, &[]).await?, 0)?;
     match usize::try_from(version) {
         Ok(known @ 1..) if known <= MIGRATIONS.len() => Ok(known),
-        Ok(1..) => Err(StoreError::failed(OpenError::Newer { found: version, known: MIGRATIONS.len() }).into()),
+        Ok(1..) => {
+            Err(StoreError::failed(OpenError::Newer { found: version, known: MIGRATIONS.len() }).into())
+        }
         _ => Err(StoreError::failed(OpenError::Foreign).into()),
     }
 }

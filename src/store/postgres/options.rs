@@ -98,7 +98,9 @@ impl PostgresOptions {
     pub fn schema(mut self, name: &str) -> Result<Self, ConfigError> {
         let word = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         if !word || name.len() > 63 || !name.starts_with(|first: char| first.is_ascii_lowercase()) {
-            return Err(ConfigError::Database("a schema's name is 1 to 63 of a-z 0-9 _ and begins with a letter"));
+            return Err(ConfigError::Database(
+                "a schema's name is 1 to 63 of a-z 0-9 _ and begins with a letter",
+            ));
         }
         self.schema = name.into();
         Ok(self)
@@ -200,11 +202,7 @@ impl PostgresOptions {
             let settings = Arc::clone(&settings);
             Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
         });
-        Pool::builder(manager)
-            .max_size(self.connections)
-            .post_create(set)
-            .build()
-            .map_err(StoreError::failed)
+        Pool::builder(manager).max_size(self.connections).post_create(set).build().map_err(StoreError::failed)
     }
 }
 

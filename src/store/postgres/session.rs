@@ -92,7 +92,8 @@ impl Database {
         work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
     ) -> Result<T, Failure> {
         let (session, begin) = (self.session(gate).await?, self.begin.clone());
-        run(session, self.deadline * 2 + GRACE, |session| Box::pin(in_transaction(session, begin, work))).await
+        run(session, self.deadline * 2 + GRACE, |session| Box::pin(in_transaction(session, begin, work)))
+            .await
     }
 
     async fn session(&self, gate: &Gate) -> Result<Session, StoreError> {
@@ -102,7 +103,12 @@ impl Database {
             Ok(client) => client.map_err(no_connection)?,
             Err(_) => return Err(StoreError::Timeout),
         };
-        Ok(Session { client: Some(client), schema: Arc::clone(&self.schema), usable: AtomicBool::new(true), _turn: turn })
+        Ok(Session {
+            client: Some(client),
+            schema: Arc::clone(&self.schema),
+            usable: AtomicBool::new(true),
+            _turn: turn,
+        })
     }
 }
 
