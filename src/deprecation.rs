@@ -39,13 +39,28 @@ pub struct Deprecation {
     ends: Option<Timestamp>,
     deprecation: HeaderValue,
     sunset: Option<HeaderValue>,
-    link: Option<Links>,
+    link: Option<Link>,
 }
 
+/// Where people read what to do.
 #[derive(Clone, Debug)]
-struct Links {
+pub(crate) struct Link {
     deprecation: HeaderValue,
     sunset: HeaderValue,
+}
+
+impl Link {
+    pub(crate) fn to(url: &str) -> Result<Self, ConfigError> {
+        let refused = || ConfigError::Link(url.to_owned());
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"<>\"\\^`{|}".contains(&byte);
+        let host =
+            url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or_else(refused)?;
+        if host.is_empty() || host.starts_with(['/', '?', '#']) || !url.bytes().all(plain) {
+            return Err(refused());
+        }
+        let line = |rel| HeaderValue::from_str(&format!("<{url}>; rel=\"{rel}\"")).map_err(|_| refused());
+        Ok(Self { deprecation: line("deprecation")?, sunset: line("sunset")? })
+    }
 }
 
 impl Deprecation {
@@ -81,16 +96,14 @@ impl Deprecation {
     ///
     /// [`ConfigError::Link`] unless it is an absolute `http` or `https` URL.
     pub fn link(mut self, url: &str) -> Result<Self, ConfigError> {
-        let refused = || ConfigError::Link(url.to_owned());
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"<>\"\\^`{|}".contains(&byte);
-        let host =
-            url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or_else(refused)?;
-        if host.is_empty() || host.starts_with(['/', '?', '#']) || !url.bytes().all(plain) {
-            return Err(refused());
-        }
-        let line = |rel| HeaderValue::from_str(&format!("<{url}>; rel=\"{rel}\"")).map_err(|_| refused());
-        self.link = Some(Links { deprecation: line("deprecation")?, sunset: line("sunset")? });
+        self.link = Some(Link::to(url)?);
         Ok(self)
+    }
+
+    /// The last days of a key that was replaced at `since` and ends at `ends`; `None` where a date cannot be said.
+    pub(crate) fn of_key(since: Timestamp, ends: Timestamp, link: Option<&Link>) -> Option<Self> {
+        let deprecation = Self::new(since).ok()?.sunset(ends).ok()?;
+        Some(Self { link: link.cloned(), ..deprecation })
     }
 
     /// Since when it is deprecated.
@@ -114,15 +127,25 @@ impl Deprecation {
     /// Says so in the headers of an answer. What stands there as `Deprecation` and `Sunset` is replaced, links are
     /// added to those that are there.
     pub fn stamp(&self, headers: &mut HeaderMap) {
-        headers.insert(DEPRECATION, self.deprecation.clone());
-        if let Some(sunset) = &self.sunset {
-            headers.insert(SUNSET, sunset.clone());
-        }
-        if let Some(links) = &self.link {
-            headers.append(LINK, links.deprecation.clone());
-            if self.sunset.is_some() {
-                headers.append(LINK, links.sunset.clone());
-            }
+        stamp(&[self], headers);
+    }
+}
+
+/// Says so of several at once: the earlier date of each kind, and every link. A sunset is never before the deprecation
+/// then, as the one that it belongs to began no earlier.
+pub(crate) fn stamp(all: &[&Deprecation], headers: &mut HeaderMap) {
+    if let Some(first) = all.iter().min_by_key(|one| one.since) {
+        headers.insert(DEPRECATION, first.deprecation.clone());
+    }
+    let ending = all.iter().filter_map(|one| Some((one.ends?, one.sunset.as_ref()?)));
+    if let Some((_, sunset)) = ending.min_by_key(|(ends, _)| *ends) {
+        headers.insert(SUNSET, sunset.clone());
+    }
+    for one in all {
+        let Some(link) = &one.link else { continue };
+        headers.append(LINK, link.deprecation.clone());
+        if one.sunset.is_some() {
+            headers.append(LINK, link.sunset.clone());
         }
     }
 }

@@ -101,7 +101,7 @@ pub enum AuthErrorKind {
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
-    /// The layer holds as many bytes of bodies as it may.
+    /// The layer holds as many bytes of bodies, or checks as many slow hashes, as it may.
     Overloaded,
     /// A store failed, or what it holds makes no sense; see [`AuthError`]'s source.
     StoreFailed,
@@ -318,6 +318,9 @@ pub enum ConfigError {
     /// The prefix of keys.
     #[error("a key prefix is 1 to 10 of A-Z a-z 0-9 _, starts with a letter and does not end with _")]
     KeyPrefix,
+    /// A pepper, or a ring of them.
+    #[error("a pepper is not as it must be: {0}")]
+    Pepper(&'static str),
     /// A challenge's scheme, realm or parameter.
     #[error("a challenge's scheme and parameter names are tokens, its values visible ASCII and spaces")]
     Challenge,

@@ -51,6 +51,7 @@
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
 //! | `full` | all of these but the bundled SQLite |
+//! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -77,6 +78,7 @@ pub mod limit;
 pub mod record;
 pub mod restriction;
 pub mod store;
+pub mod usage;
 pub mod verify;
 // -- who is it?
 pub mod guard;
@@ -110,14 +112,22 @@ pub mod lease_protocol {}
 #[doc = include_str!("../docs/migration.md")]
 pub mod migration {}
 
+#[doc = include_str!("../docs/importing.md")]
+pub mod importing {}
+
 pub use crate::access::{AccessClass, Role, Standing};
-pub use crate::audit::Actor;
+pub use crate::audit::{Actor, AuditEntry, KeyEvent};
 pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::endpoint::{Endpoint, Endpoints};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
-pub use crate::key::{ApiKey, DigestMethod, Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
+#[cfg(feature = "slow-hashes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
+pub use crate::key::SlowHashes;
+pub use crate::key::{
+    ApiKey, DigestMethod, DigestRing, Environment, KeyDigest, KeyFormat, KeyId, Pepper, ProjectId, UserId,
+};
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
 pub use crate::principal::Principal;
@@ -129,6 +139,7 @@ pub use crate::store::SqliteStore;
 pub use crate::store::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
 };
+pub use crate::usage::{Through, Usage};
 pub use crate::verify::Verifier;
 
 /// README's code compiles.

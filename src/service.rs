@@ -71,9 +71,9 @@ where
                 ResponseFuture::open(shared, self.inner.call(request))
             }
             Decision::Accepted(principal) => {
-                let (deprecated, tally) = (principal.deprecated_scheme(), principal.tally());
+                let notes = principal.notes();
                 request.extensions_mut().insert(principal);
-                ResponseFuture::accepted(shared, self.inner.call(request), deprecated, tally)
+                ResponseFuture::accepted(shared, self.inner.call(request), notes)
             }
             Decision::Refused(error) => {
                 let error = shared.complete(error, is_grpc(Head::of(&request)));

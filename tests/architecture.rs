@@ -8,7 +8,7 @@ use std::process::Command;
 /// The rooms by level: a file imports from its own level or below, never from above.
 const LEVELS: [&[&str]; 6] = [
     &["error", "description", "deprecation", "clock", "access", "key", "limit"],
-    &["audit", "record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
+    &["audit", "usage", "record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
     &["store", "scheme", "render", "stamps"],
     &["store/*", "scheme/*", "verify", "guard"],
     &["keyring", "future", "service"],

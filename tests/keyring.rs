@@ -468,6 +468,7 @@ impl KeyLedger for Silent {
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::DigestMethod,
+        _: Timestamp,
     ) -> Result<(), LedgerError> {
         std::future::pending().await
     }

@@ -11,6 +11,8 @@
 //! |---|---|---|
 //! | `ADDR` | `127.0.0.1:3000` | where to listen; with port 0 on a free port, which is printed |
 //! | `DB` | `tower-api-key-demo.db` | the file; delete it, its `-wal` and its `-shm` to start afresh |
+//! | `FAILURES` | `100/s` | how often each client may fail with a key of the right shape; less, such as `10/min`, is for services |
+//! | `PROXIES` | | networks of trusted proxies, such as `10.0.0.0/8,192.168.0.1`: their `X-Forwarded-For` is believed |
 //! | `FIXTURE` | | where to write the demo's keys, people and projects as JSON, for scripts; only when the file is fresh |
 //!
 //! | route | behind |
@@ -20,7 +22,7 @@
 //! | `GET /api/v1/validate`, `GET /api/v1/projects` | `X-API-Key`; `X-Project-ID` is optional |
 //! | `GET /api/v1/projects/{id}`, `GET /api/v1/sites` | `X-API-Key` and `X-Project-ID` |
 //! | `GET /v1/users/{id}`, `POST /v1/charges`, `GET /v1/charges` | `Authorization: Bearer` |
-//! | `GET /v1/api-keys`, `POST`, `DELETE /{id}`, `POST /{id}/rotate` | the same |
+//! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate` | the same |
 //! | any method, `/migrate/echo` | either of the three |
 //! | `GET /health` | nothing |
 //!
@@ -37,9 +39,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
-use tower_api_key::{Keyring, SqliteStore};
+use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
+use tower_api_key::limit::Limit;
+use tower_api_key::{ConfigError, Keyring, SqliteStore, Verifier};
 
 use crate::charges::Charges;
+use crate::routes::Guards;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -58,6 +63,11 @@ async fn run() -> Result<(), Failure> {
     let address = std::env::var("ADDR").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let file = std::env::var_os("DB").map_or_else(|| PathBuf::from("tower-api-key-demo.db"), PathBuf::from);
     let fixture = std::env::var_os("FIXTURE").map(PathBuf::from);
+
+    let failures = std::env::var("FAILURES").unwrap_or_else(|_| "100/s".to_owned());
+    let throttle: Limit = failures.parse().map_err(|error| format!("FAILURES: {error}"))?;
+    let proxies = std::env::var("PROXIES").unwrap_or_default();
+    let clients = clients(&proxies).map_err(|error| format!("PROXIES: {error}"))?;
 
     // Before anybody is told that the server runs: whoever then ends it shall find it listening.
     let stop = serve::told_to_stop()?;
@@ -88,8 +98,17 @@ async fn run() -> Result<(), Failure> {
     }
     println!("\nStop with Ctrl-C.");
 
-    let app = routes::app(store, keyring, charges)?;
+    let verifier = Verifier::new(store.clone()).throttle(throttle);
+    let app = routes::app(&Guards { verifier, clients }, store, keyring, charges)?;
     serve::serve(listener, app, stop).await
+}
+
+/// Whose address counts: the peer's, if it is none of these proxies.
+fn clients(proxies: &str) -> Result<ClientAddr, ConfigError> {
+    if proxies.is_empty() {
+        return Ok(ClientAddr::peer());
+    }
+    ClientAddr::trusted_proxies(proxies.split(','), ProxyHeader::XForwardedFor)
 }
 
 async fn open(file: &Path) -> Result<(SqliteStore, Charges), Failure> {

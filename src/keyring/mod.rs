@@ -27,10 +27,13 @@
 //! a key may do to other keys is decided by the routes in `manage` (feature `manage`).
 
 mod error;
+mod import;
+mod imported_digest;
 mod issued;
 mod name;
 mod new_key;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,12 +42,14 @@ use crate::access::Standing;
 use crate::audit::Actor;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
-use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
+use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
 
 pub use self::error::KeyringError;
+pub use self::import::{ImportReport, ImportedKey, RefusedImport};
+pub use self::imported_digest::{ImportRefusal, ImportedDigest};
 pub use self::issued::{Grace, IssuedKey};
 pub use self::new_key::NewKey;
 
@@ -59,6 +64,7 @@ pub struct Keyring {
     ledger: Arc<dyn KeyLedger>,
     directory: Arc<dyn Directory>,
     format: KeyFormat,
+    digests: DigestRing,
     policy: KeyPolicy,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
@@ -74,6 +80,7 @@ impl Keyring {
             ledger: Arc::clone(&store) as Arc<dyn KeyLedger>,
             directory: store,
             format: KeyFormat::default(),
+            digests: DigestRing::default(),
             policy: KeyPolicy::Multiple { max: 100 },
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
@@ -85,6 +92,13 @@ impl Keyring {
     #[must_use]
     pub fn key_format(mut self, format: KeyFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// The digests that keys are kept under; give the [verifier](crate::Verifier::digests) the same ring. The default is SHA-256.
+    #[must_use]
+    pub fn digests(mut self, ring: DigestRing) -> Self {
+        self.digests = ring;
         self
     }
 
@@ -230,6 +244,27 @@ impl Keyring {
         self.ask(self.ledger.list(owner, query)).await
     }
 
+    /// How many keys that are not revoked were digested in which way: `sha256`, `hmac:2027`, ...
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn count_by_digest(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
+        Ok(in_time(self.store_deadline, self.ledger.count_by_digest_method()).await?)
+    }
+
+    /// Those among them that no layer with this keyring's ring finds: a pepper is missing, or was taken away too early
+    /// (C7-07). Ask at start, and say so if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn missing_digests(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
+        let mut counts = self.count_by_digest().await?;
+        counts.retain(|kind, _| !self.digests.knows(kind));
+        Ok(counts)
+    }
+
     /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to
     /// come back to it.
     async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
@@ -244,7 +279,15 @@ impl Keyring {
 
     fn make(&self, environment: Environment, now: Timestamp) -> Result<(ApiKey, FreshKey), KeyringError> {
         let key = self.format.generate(environment)?;
-        let fresh = FreshKey::of(&key, KeyId::generate()?, self.format.prefix(environment), now);
+        let (text, newest) = (key.expose_secret(), self.digests.newest());
+        let fresh = FreshKey {
+            id: KeyId::generate()?,
+            digest: newest.digest(text),
+            digested_by: newest.method(),
+            prefix: self.format.prefix(environment).to_owned(),
+            last4: text.get(text.len().saturating_sub(4)..).unwrap_or_default().to_owned(),
+            created_at: now,
+        };
         Ok((key, fresh))
     }
 

@@ -43,6 +43,7 @@ impl KeyLedger for ReadOnly {
         _: &KeyDigest,
         _: &KeyDigest,
         _: &DigestMethod,
+        _: Timestamp,
     ) -> Result<(), LedgerError> {
         Err(StoreError::Overloaded.into())
     }

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::hash::Hash;
 
-use super::bucket::{FullAt, Taken};
+use super::bucket::{FullAt, Taken, Ticks};
 use super::shards::{Shards, Spent};
 use super::{Limit, Limits, Tally};
 use crate::clock::Timestamp;
+
+/// Of one family. There are more only where its limits were changed very often.
+const MOST_BUCKETS: usize = 32;
 
 /// Counts what keys spend. It is no cache: what is forgotten here is given back.
 ///
@@ -82,7 +85,12 @@ impl Account {
                     self.put(limit, bucket);
                 }
             }
-            self.0.retain(|(window, _)| limits.iter().any(|limit| limit.0.window == *window));
+            // Keys of one family may have different limits: each keeps what the others have spent.
+            let now = Ticks::at(now);
+            self.0.retain(|(_, bucket)| bucket.0 > now);
+            if self.0.len() > MOST_BUCKETS {
+                self.0.retain(|(window, _)| limits.iter().any(|limit| limit.0.window == *window));
+            }
         }
         strictest
     }
@@ -97,21 +105,6 @@ impl Account {
             Some((_, place)) => *place = bucket,
             None => self.0.push((limit.0.window, bucket)),
         }
-    }
-}
-
-impl Tally {
-    fn of(limit: &Limit, taken: Taken) -> Self {
-        let limit = limit.clone();
-        match taken {
-            Taken::Allowed { remaining, reset, .. } => Self { limit, remaining, reset, wait: None },
-            Taken::Refused { wait, reset } => Self { limit, remaining: 0, reset, wait: Some(wait) },
-        }
-    }
-
-    /// Refusals before all else, the longest first; then what leaves least, and lasts longest.
-    fn strictness(&self) -> impl Ord + use<> {
-        (self.wait, std::cmp::Reverse(self.remaining), self.reset)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/v1/api-keys`: list, create, rotate and revoke.
+//! `/v1/api-keys`: list, create, change, rotate and revoke.
 
 use axum::Json;
 use axum::Router;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
-use super::{new_key, time};
+use super::{change as changes, new_key, time};
 use crate::error::AuthErrorKind;
 use crate::key::KeyId;
 use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError};
@@ -24,12 +24,13 @@ const MAX_LIMIT: u32 = 100;
 type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;
 type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
 
-/// List, create, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
+/// List, create, change, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
 ///
 /// | | answer |
 /// |---|---|
 /// | `GET /` | the active keys, oldest first; `?limit` of 1 to 100, `?cursor` (R38) |
 /// | `POST /` | 201, and the secret once (R29); 422 for a body that cannot be |
+/// | `PATCH /{id}` | 200, and the key as it is then; what is left out stays as it was |
 /// | `POST /{id}/rotate` | 201, and the new secret once; the old key is dead (R31) |
 /// | `DELETE /{id}` | 200, also for a key that is revoked already (R39) |
 ///
@@ -49,7 +50,7 @@ type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::Quer
 pub fn api_keys<S>(keyring: Keyring) -> Router<S> {
     Router::new()
         .route("/", get(list).post(create))
-        .route("/{id}", delete(revoke))
+        .route("/{id}", delete(revoke).patch(change))
         .route("/{id}/rotate", post(rotate))
         .with_state(keyring)
 }
@@ -91,6 +92,24 @@ async fn create(
     }
     let issued = keyring.issue(new).await.map_err(|error| caller.explain(error))?;
     Ok(shown_once(&issued))
+}
+
+async fn change(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    caller.may_manage(&keyring).await?;
+    let amendment = changes::read(&caller, request).await?;
+    caller.is_still_good(&keyring).await?;
+    let key = known(&caller, &keyring, params).await?;
+    if !caller.covers(&key) {
+        return Err(caller.refuse(AuthErrorKind::Forbidden));
+    }
+    keyring.amend(&key.id, amendment).await.map_err(|error| caller.explain(error))?;
+    let changed = keyring.get(&key.id).await.map_err(|error| caller.explain(error))?;
+    Ok(Json(json!({"success": true, "data": shown(&changed.unwrap_or(key))})))
 }
 
 async fn rotate(State(keyring): State<Keyring>, caller: Caller, params: Params) -> Result<Response, Refusal> {
@@ -170,16 +189,27 @@ fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::Own> {
     Ok(KeyQuery { after, limit, ..KeyQuery::default() })
 }
 
-/// What the bearer document shows of a key, and no more (R38, C11-07).
+/// What the bearer document shows of a key (R38, C11-07), and what it cannot do, if there is something.
 fn shown(key: &KeyRecord) -> Value {
-    json!({
+    let mut shown = json!({
         "id": key.id.as_str(),
         "name": key.name,
         "prefix": key.prefix,
         "created_at": time::format(key.created_at),
         // Until usage is recorded.
         "last_used": null,
-    })
+    });
+    let narrowed = !key.restrictions.is_none();
+    let more = [
+        ("restrictions", narrowed.then(|| json!(key.restrictions))),
+        ("limits", key.limits.as_ref().map(|limits| json!(limits.to_string()))),
+        ("replaced_by", key.replaced_by.as_ref().map(|id| json!(id.as_str()))),
+    ];
+    if let Value::Object(members) = &mut shown {
+        let there = more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        members.extend(there);
+    }
+    shown
 }
 
 fn shown_once(issued: &IssuedKey) -> Response {

@@ -28,15 +28,16 @@
 //! | | project level | READONLY | others |
 //! |---|---|---|---|
 //! | list | 403 | keys of its user and environment | the same |
-//! | create, rotate, revoke | 403 | 403 | within the caller's rights |
+//! | create, change, rotate, revoke | 403 | 403 | within the caller's rights |
 //!
 //! - The owner of a new key is the caller's user, and its environment the caller's: another one is a 403.
 //! - A new key carries exactly the caller's scopes and metadata.
-//! - A new key of a restricted caller has the caller's restrictions; others choose them (`restrictions`).
-//! - A key with limits makes no keys, and rotates and revokes its own rotation family only.
+//! - A new key of a restricted caller has the caller's restrictions; others choose them (`restrictions`), and limits.
+//! - A key with limits makes no keys, and changes, rotates and revokes those of its own rotation family only that have
+//!   the same ones. A restricted key leaves restrictions as they are, and a limited one limits.
 //! - A new key ends no later than the caller. A caller that has an end must name one (`expires_at`): none is a 403.
-//! - A key with a scope that the caller lacks, that ends later, or that is not restricted like a restricted caller, can neither be rotated (that hands out its secret)
-//!   nor revoked: 403. A key may revoke itself.
+//! - A key with a scope that the caller lacks, that ends later, or that is not restricted like a restricted caller, can
+//!   neither be changed, nor rotated (that hands out its secret), nor revoked: 403. A key may revoke itself.
 //! - Where issuing ends the keys before ([`KeyPolicy::Single`](crate::KeyPolicy::Single)), those must be within the
 //!   caller's rights too.
 //! - Keys of others, of the other environment, unknown ids and texts that are no ids are one and the same 404.
@@ -51,11 +52,11 @@
 //! | `error` | status | |
 //! |---|---|---|
 //! | `key_not_found` | 404 | there is no such key among the caller's |
-//! | `key_ended` | 409 | the key to be rotated is revoked, expired or already replaced |
+//! | `key_ended` | 409 | the key to be rotated is revoked, expired or already replaced, or the one to be changed is revoked |
 //! | `too_many_keys` | 409 | the policy's number is reached |
 //! | `unknown_field` | 422 | the body holds a member that is none of those that are read |
 //! | `invalid_name`, `invalid_level`, `invalid_project_id`, `invalid_environment`, `invalid_expires_at` | 422 | what that member must be |
-//! | `invalid_restrictions` | 422 | the entry, and what to write instead |
+//! | `invalid_restrictions`, `invalid_limits` | 422 | the entry, and what to write instead |
 //! | `invalid_query` | 400 | `limit` is not 1 to 100, or `cursor` not an id that was given |
 //!
 //! # Deployment caveat
@@ -64,7 +65,9 @@
 //! carries credentials ([`JsonBody`](crate::scheme::JsonBody)) cannot create a key: its members are unknown fields.
 
 mod api_keys;
+mod body;
 mod caller;
+mod change;
 mod new_key;
 mod projects;
 mod refusal;
@@ -94,6 +97,8 @@ pub fn declare(endpoints: Endpoints, at: &str) -> Endpoints {
         .project_optional(Method::POST, at)
         .manage(Method::DELETE, &*one)
         .project_optional(Method::DELETE, &*one)
+        .manage(Method::PATCH, &*one)
+        .project_optional(Method::PATCH, &*one)
         .manage(Method::POST, &*rotate)
         .project_optional(Method::POST, &*rotate)
 }

@@ -17,6 +17,7 @@ pub struct Facts<'r> {
     pub(super) referer: Line<'r>,
     pub(super) origin: Line<'r>,
     pub(super) endpoint: Option<(&'r Method, Target<'r>)>,
+    pub(super) scheme: Option<&'r str>,
 }
 
 /// A header that must not be repeated.
@@ -46,7 +47,8 @@ impl<'r> Facts<'r> {
         Self::default()
     }
 
-    /// What the head of a request says: `Referer`, `Origin`, and the endpoint, but not the client's address.
+    /// What the head of a request says: `Referer`, `Origin`, and the endpoint, but neither the client's address nor the
+    /// scheme.
     #[must_use]
     pub fn of(head: &Head<'r>) -> Self {
         Self {
@@ -54,6 +56,7 @@ impl<'r> Facts<'r> {
             referer: Line::of(head.headers, REFERER),
             origin: Line::of(head.headers, ORIGIN),
             endpoint: Some((head.method, Target::of(head))),
+            scheme: None,
         }
     }
 
@@ -93,6 +96,14 @@ impl<'r> Facts<'r> {
     #[must_use]
     pub fn endpoint(mut self, method: &'r Method, path: &'r str) -> Self {
         self.endpoint = Some((method, Target::path(path)));
+        self
+    }
+
+    /// The name of the scheme through which the key came. Credentials that a scheme has read know theirs, and that one
+    /// counts.
+    #[must_use]
+    pub fn scheme(mut self, name: &'r str) -> Self {
+        self.scheme = Some(name);
         self
     }
 }

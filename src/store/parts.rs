@@ -7,10 +7,11 @@ use async_trait::async_trait;
 
 use super::{Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Project, StoreError};
 use crate::access::{Role, Standing};
-use crate::audit::Actor;
+use crate::audit::{Actor, AuditEntry};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::usage::Usage;
 
 /// A key store for an API that has no projects, said out loud: every owner of a key is in good standing and owns
 /// what there is; a named project is refused with 403.
@@ -119,6 +120,16 @@ macro_rules! pass_ledger_through {
                 $ledger.insert(key, policy, by).await
             }
 
+            async fn insert_all(
+                &self,
+                keys: Vec<KeyRecord>,
+                policy: KeyPolicy,
+                by: &Actor,
+            ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+                let $this = self;
+                $ledger.insert_all(keys, policy, by).await
+            }
+
             async fn replace(
                 &self,
                 old: &KeyId,
@@ -152,9 +163,10 @@ macro_rules! pass_ledger_through {
                 from: &KeyDigest,
                 to: &KeyDigest,
                 method: &DigestMethod,
+                now: Timestamp,
             ) -> Result<(), LedgerError> {
                 let $this = self;
-                $ledger.rehash(id, from, to, method).await
+                $ledger.rehash(id, from, to, method, now).await
             }
 
             async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -170,6 +182,21 @@ macro_rules! pass_ledger_through {
             async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
                 let $this = self;
                 $ledger.count_by_digest_method().await
+            }
+
+            async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+                let $this = self;
+                $ledger.history(id, limit).await
+            }
+
+            async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+                let $this = self;
+                $ledger.record_usage(batch).await
+            }
+
+            async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+                let $this = self;
+                $ledger.usage(keys).await
             }
         }
     };

@@ -7,17 +7,19 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::StoreError;
 use crate::access::{Role, Standing};
+use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
+use crate::usage::Usage;
 
 /// The columns in the order in which they are numbered in [`KeyRow`].
 macro_rules! key_columns {
     () => {
         "digest, id, owner, level, project, environment, name, prefix, last4, scopes, metadata, created_at, \
-         expires_at, revoked_at, replaced_by, restrictions, limits, family, digested_by"
+         expires_at, revoked_at, replaced_by, restrictions, limits, family, digested_by, replaced_at"
     };
 }
 pub(super) use key_columns;
@@ -25,7 +27,7 @@ pub(super) use key_columns;
 /// A row of `key_columns!()`, and how a database tells what is in a column.
 pub(super) trait KeyRow {
     fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError>;
-    fn time(&self, column: usize) -> Result<Option<Timestamp>, StoreError>;
+    fn number(&self, column: usize) -> Result<Option<i64>, StoreError>;
     /// Whatever stands there, if it is bytes.
     fn bytes(&self, column: usize) -> Option<&[u8]>;
     /// A text in which people may have written anything.
@@ -33,6 +35,10 @@ pub(super) trait KeyRow {
 
     fn text(&self, column: usize) -> Result<&str, StoreError> {
         self.optional_text(column)?.ok_or(StoreError::Corrupt("a text is missing"))
+    }
+
+    fn time(&self, column: usize) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.number(column)?.map(Timestamp::from_micros))
     }
 
     /// The record in this row.
@@ -61,16 +67,50 @@ pub(super) trait KeyRow {
             scopes: scopes(self.text(9)?)?,
             metadata: metadata(self.text(10)?)?,
             restrictions: restrictions(self.text(15)?)?,
-            limits: self.optional_text(16)?.map(limits).transpose()?,
+            limits: limits(self.text(16)?)?,
             family: KeyId::new(self.text(17)?).map_err(|_| NO_ID)?,
             created_at: self.time(11)?.ok_or(StoreError::Corrupt("a key was never created"))?,
             expires_at: self.time(12)?,
             revoked_at: self.time(13)?,
             replaced_by: self.optional_text(14)?.map(KeyId::new).transpose().map_err(|_| NO_ID)?,
+            replaced_at: self.time(19)?,
         };
         key.check().map_err(StoreError::Corrupt)?;
         Ok(key)
     }
+}
+
+/// The entry in a row of `at, key, owner, by, event`.
+pub(super) fn entry(row: &impl KeyRow) -> Result<AuditEntry, StoreError> {
+    let owner = UserId::new(row.text(2)?);
+    let event = row.text(4)?.parse();
+    Ok(AuditEntry::from_parts(
+        at(row)?,
+        key_id(row)?,
+        owner.map_err(|_| StoreError::Corrupt("an id of an owner is none"))?,
+        row.text(3)?.to_owned(),
+        event.map_err(|_| StoreError::Corrupt("an event of a key is none"))?,
+    ))
+}
+
+/// The usage in a row of `last, key, through, count`.
+pub(super) fn used(row: &impl KeyRow) -> Result<Usage, StoreError> {
+    let through = row.text(2)?.parse();
+    let count = row.number(3)?.and_then(|count| u64::try_from(count).ok());
+    Ok(Usage::new(
+        key_id(row)?,
+        through.map_err(|_| StoreError::Corrupt("a way to use a key is none"))?,
+        at(row)?,
+        count.ok_or(StoreError::Corrupt("a count is none"))?,
+    ))
+}
+
+fn at(row: &impl KeyRow) -> Result<Timestamp, StoreError> {
+    row.time(0)?.ok_or(StoreError::Corrupt("a time is missing"))
+}
+
+fn key_id(row: &impl KeyRow) -> Result<KeyId, StoreError> {
+    KeyId::new(row.text(1)?).map_err(|_| StoreError::Corrupt("an id of a key is none"))
 }
 
 /// What a user may do, from the row of one who belongs to an account.
@@ -134,8 +174,18 @@ fn restrictions(json: &str) -> Result<Restrictions, StoreError> {
     json.parse().map_err(|_| StoreError::Corrupt("the restrictions of a key are none"))
 }
 
-fn limits(text: &str) -> Result<Limits, StoreError> {
-    text.parse().map_err(|_| StoreError::Corrupt("the limits of a key are none"))
+/// Said in words, and never by NULL: limits that are lost must not leave a key without any.
+const NO_LIMITS: &str = "none";
+
+fn limits(text: &str) -> Result<Option<Limits>, StoreError> {
+    if text == NO_LIMITS {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| StoreError::Corrupt("the limits of a key are none"))
+}
+
+pub(super) fn limits_text(limits: Option<&Limits>) -> String {
+    limits.map_or_else(|| NO_LIMITS.to_owned(), ToString::to_string)
 }
 
 /// Unlike serde's maps, refuses a name that comes twice.

@@ -17,27 +17,33 @@
 //!
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
+mod lookup;
 mod often;
 mod refusal;
+mod renew;
+#[cfg(feature = "slow-hashes")]
+mod slow;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::lookup::Found;
 use self::refusal::Refusal;
+use self::renew::{Outdated, Renewer};
 use crate::access::{AccessClass, Role, Standing};
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::{Claim, Credentials};
 use crate::description::SchemeInfo;
 use crate::endpoint::Endpoint;
 use crate::error::{AuthError, AuthErrorKind, ConfigError};
-use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, MAX_KEY_LEN, ProjectId};
+use crate::key::{DigestRing, Environment, KeyDigest, KeyFormat, KeyId, MAX_KEY_LEN, ProjectId};
 use crate::limit::{Limiter, Throttle};
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{Facts, Verdict};
-use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore, StoreError, in_time};
+use crate::store::{DEFAULT_DEADLINE, Directory, KeyLedger, KeyStore, StoreError, in_time};
 
 /// How many keys with limits are remembered, unless told otherwise.
 const LIMITED_KEYS: usize = 65_536;
@@ -63,6 +69,8 @@ pub struct Verifier {
     keys: Arc<dyn KeyStore>,
     directory: Arc<dyn Directory>,
     format: KeyFormat,
+    digests: DigestRing,
+    renewer: Option<Renewer>,
     accept_foreign_keys: bool,
     environment: Option<Environment>,
     clock: Arc<dyn Clock>,
@@ -72,7 +80,9 @@ pub struct Verifier {
 }
 
 /// A text that may be a key: what is left to ask the store.
-struct Candidate {
+struct Candidate<'c> {
+    text: &'c str,
+    /// The newest that it has.
     digest: KeyDigest,
     /// What the text says; `None` for keys of a foreign shape, which say nothing.
     environment: Option<Environment>,
@@ -82,6 +92,7 @@ struct Candidate {
 struct Known {
     key: Arc<KeyRecord>,
     project: Result<Option<ProjectId>, AuthErrorKind>,
+    outdated: Option<Box<Outdated>>,
 }
 
 impl Verifier {
@@ -93,6 +104,8 @@ impl Verifier {
             keys: Arc::clone(&store) as Arc<dyn KeyStore>,
             directory: store,
             format: KeyFormat::default(),
+            digests: DigestRing::default(),
+            renewer: None,
             accept_foreign_keys: false,
             environment: None,
             clock: Arc::new(SystemClock),
@@ -117,6 +130,26 @@ impl Verifier {
     #[must_use]
     pub fn accept_foreign_keys(mut self) -> Self {
         self.accept_foreign_keys = true;
+        self
+    }
+
+    /// The digests that keys are looked up by; the default is SHA-256. More are for [peppers](crate::Pepper), and for keys that
+    /// were [imported](crate::importing).
+    #[must_use]
+    pub fn digests(mut self, ring: DigestRing) -> Self {
+        self.digests = ring;
+        self
+    }
+
+    /// Gives keys that are found by an older digest of the [ring](Self::digests) the newest one, when a request with them was
+    /// accepted. The default is that they keep what they have.
+    ///
+    /// It is done in the background, in the tokio runtime that the request is in, for a few keys at a time: no request waits
+    /// for it or fails by it, and what has failed is tried again at the key's next use. The ledger must be that of the
+    /// store.
+    #[must_use]
+    pub fn renew_digests(mut self, ledger: impl KeyLedger) -> Self {
+        self.renewer = Some(Renewer::new(ledger));
         self
     }
 
@@ -226,15 +259,16 @@ impl Verifier {
     ) -> Result<Principal, AuthError> {
         let refuse = |error| self.refuse(error, credentials);
         let candidate = self.candidate(credentials).map_err(refuse)?;
-        let (found, asked) = match self.keys.warm(&candidate.digest) {
-            Some(found) => (found, false),
-            None => {
+        let (found, asked) = match self.at_hand(&candidate) {
+            Ok(None) => {
                 self.brake(&facts).map_err(refuse)?;
-                (self.in_time(self.keys.find(&candidate.digest)).await.map_err(refuse)?, true)
+                (self.find(&candidate).await, true)
             }
+            at_hand => (at_hand.map(Option::flatten), false),
         };
         let failed = |refusal| refuse(self.failed(refusal, &facts, asked));
-        let known = self.known(found, &candidate, credentials).map_err(failed)?;
+        let known = found.and_then(|found| self.known(found, &candidate, credentials));
+        let known = known.map_err(failed)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
@@ -262,7 +296,7 @@ impl Verifier {
         facts: impl Fn() -> Facts<'f>,
     ) -> Result<Option<Principal>, Refusal> {
         let candidate = self.candidate(credentials)?;
-        let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
+        let Some(found) = self.at_hand(&candidate)? else { return Ok(None) };
         let failed = |refusal| self.failed(refusal, &facts, false);
         let known = self.known(found, &candidate, credentials).map_err(failed)?;
         let (owner, project) = known.asks_about();
@@ -271,7 +305,7 @@ impl Verifier {
     }
 
     /// Questions 1: asks no store.
-    fn candidate(&self, credentials: &Credentials<'_>) -> Result<Candidate, Refusal> {
+    fn candidate<'c>(&self, credentials: &'c Credentials<'_>) -> Result<Candidate<'c>, Refusal> {
         if credentials.scheme().is_some_and(|scheme| self.is_over(scheme)) {
             return Err(AuthErrorKind::SchemeEnded.into());
         }
@@ -281,34 +315,37 @@ impl Verifier {
         if environment.is_none() && !foreign {
             return Err(AuthErrorKind::MalformedKey.into());
         }
-        Ok(Candidate { digest: KeyDigest::of(text), environment })
+        Ok(Candidate { text, digest: self.digests.newest().digest(text), environment })
     }
 
     /// Questions 3 and 4, as far as the key goes.
     fn known(
         &self,
-        found: Option<Arc<KeyRecord>>,
-        candidate: &Candidate,
+        found: Option<Found>,
+        candidate: &Candidate<'_>,
         credentials: &Credentials<'_>,
     ) -> Result<Known, Refusal> {
-        // The store compared the digests; this is the second line, for stores whose comparison is not exact.
-        let key =
-            found.filter(|key| key.digest.matches(&candidate.digest)).ok_or(AuthErrorKind::UnknownKey)?;
+        let Found { key, outdated } = found.ok_or(AuthErrorKind::UnknownKey)?;
         // The text's environment is part of the digest, so they can differ only if the record was tampered with.
         if candidate.environment.is_some_and(|environment| environment != key.environment) {
             return Err(StoreError::Corrupt("the environment of a key differs from its text").into());
         }
+        self.in_force(&key)?;
+        let project = selected_project(&key.level, credentials.project());
+        Ok(Known { key, project, outdated })
+    }
+
+    fn in_force(&self, key: &KeyRecord) -> Result<(), AuthErrorKind> {
         if key.revoked_at.is_some() {
-            return Err(AuthErrorKind::RevokedKey.into());
+            return Err(AuthErrorKind::RevokedKey);
         }
         if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
-            return Err(AuthErrorKind::ExpiredKey.into());
+            return Err(AuthErrorKind::ExpiredKey);
         }
         if self.environment.is_some_and(|environment| environment != key.environment) {
-            return Err(AuthErrorKind::WrongEnvironment.into());
+            return Err(AuthErrorKind::WrongEnvironment);
         }
-        let project = selected_project(&key.level, credentials.project());
-        Ok(Known { key, project })
+        Ok(())
     }
 
     /// Whether a scheme's sunset is over.
@@ -368,7 +405,11 @@ impl Known {
             return Err(AuthErrorKind::UserMismatch.into());
         }
         let restrictions = &self.key.restrictions;
-        let verdict = if restrictions.is_none() { Verdict::default() } else { restrictions.judge(&facts()) };
+        let verdict = match credentials.scheme() {
+            _ if restrictions.is_none() => Verdict::default(),
+            Some(scheme) => restrictions.judge(&facts().scheme(scheme.name())),
+            None => restrictions.judge(&facts()),
+        };
         if !verdict.is_allowed() {
             return Err(Refusal {
                 kind: AuthErrorKind::Restricted,
@@ -396,6 +437,9 @@ impl Known {
             None => None,
             Some(limits) => Some(verifier.count(&self.key.family, limits)?),
         };
+        if let Some(outdated) = self.outdated {
+            verifier.renew(&self.key, *outdated);
+        }
         let scheme = credentials.scheme().cloned();
         Ok(Principal::verified(self.key, project, role, verdict, scheme).counted(tally))
     }
@@ -405,6 +449,7 @@ impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
             .field("format", &self.format)
+            .field("digests", &self.digests)
             .field("accept_foreign_keys", &self.accept_foreign_keys)
             .field("store_deadline", &self.store_deadline)
             .field("throttle", &self.throttle)

@@ -41,6 +41,7 @@ async fn c11_01_who_owns_a_key_and_what_it_may_do_is_not_the_clients_to_say() {
         "key",
         "metadata",
         "restriction",
+        "limit",
         "revoked_at",
         "Name",
         "LEVEL",
@@ -231,7 +232,7 @@ async fn c9_a_key_that_is_revoked_while_its_body_comes_issues_nothing() {
 
 #[tokio::test]
 async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
-    for restrict in [true, false] {
+    for narrowing in ["restrictions", "limits", "end"] {
         let (world, app) = world().await;
         let (body, post) = slow(&world);
         let pending = tokio::spawn({
@@ -241,15 +242,20 @@ async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let keyring = Keyring::new(world.store.clone());
         let id = record(&world, &world.own).await.id;
-        if restrict {
-            let restrictions = r#"{"ip":{"allow":[]}}"#.parse().unwrap();
-            keyring.restrict(&id, &restrictions).await.unwrap();
-        } else {
-            drop(keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap());
+        match narrowing {
+            "restrictions" => {
+                let restrictions = r#"{"ip":{"allow":[]}}"#.parse().unwrap();
+                keyring.restrict(&id, &restrictions).await.unwrap();
+            }
+            "limits" => {
+                let limits = tower_api_key::Amendment::new().limits(Some("9/h".parse().unwrap()));
+                keyring.amend(&id, limits).await.unwrap();
+            }
+            _ => drop(keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap()),
         }
         let before = rows(&world).await;
         body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
-        assert_eq!(pending.await.unwrap(), "403/forbidden", "{restrict}");
+        assert_eq!(pending.await.unwrap(), "403/forbidden", "{narrowing}");
         assert_eq!(rows(&world).await, before);
     }
 }
@@ -316,6 +322,7 @@ impl KeyLedger for Trouble {
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::DigestMethod,
+        _: Timestamp,
     ) -> Result<(), LedgerError> {
         self.ask().await
     }

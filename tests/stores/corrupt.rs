@@ -43,6 +43,7 @@ const VALUES: &[&str] = &[
     "CAST(x'ff' AS TEXT)",
     "CAST(x'7031007a' AS TEXT)",
     "'null'",
+    "'none'",
     "'[1]'",
     "'[null]'",
     "'[\"a\",\"a\"]'",
@@ -121,10 +122,11 @@ fn may_hold(vandal: &Connection, column: &str, value: &str) -> bool {
     };
     match column {
         "id" | "owner" | "project" | "family" => id(&text),
-        "limits" => null,
-        "replaced_by" => null || id(&text),
+        "limits" => text.as_deref() == Some("none"),
+        // Both, or neither.
+        "replaced_by" | "replaced_at" => null,
         "name" => text.is_some(),
-        "last4" => ["''", "'user'", "'USER'", "'LIVE'", "'test'", "'null'"].contains(&value),
+        "last4" => ["'none'", "''", "'user'", "'USER'", "'LIVE'", "'test'", "'null'"].contains(&value),
         "created_at" => integer.is_some_and(|micros| micros >= 0),
         "expires_at" => null || integer.is_some_and(|micros| micros >= 0),
         "revoked_at" => null || integer.is_some(),
@@ -143,7 +145,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
     let mut columns = vandal.prepare("SELECT name FROM pragma_table_info('keys')").unwrap();
     let columns = columns.query_map([], |row| row.get::<_, String>(0)).unwrap();
     let columns: Vec<_> = columns.map(Result::unwrap).collect();
-    assert_eq!(columns.len(), 19);
+    assert_eq!(columns.len(), 20);
     let (mut damaged, mut sound) = (0, 0);
     for column in &columns {
         for value in VALUES {
@@ -194,7 +196,7 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
         ("environment = 'test', prefix = 'sk_test_'", true),
         ("prefix = ''", false),
         ("prefix = '', last4 = ''", true),
-        ("replaced_by = id", false),
+        ("replaced_by = id, replaced_at = 5", false),
         ("scopes = '[]', metadata = '{}'", true),
         ("scopes = '{}'", false),
         ("metadata = '[]'", false),
@@ -221,6 +223,14 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
         ("restrictions = ''", false),
         ("restrictions = NULL", false),
         ("limits = '12/min,200/30d'", true),
+        ("limits = NULL", false),
+        ("limits = 'None'", false),
+        ("limits = 'none,12/min'", false),
+        ("replaced_by = 'next'", false),
+        ("replaced_at = 5", false),
+        ("replaced_by = 'next', replaced_at = 5", true),
+        ("replaced_by = 'next', replaced_at = -1", false),
+        ("replaced_by = 'next', replaced_at = '5'", false),
         ("limits = '12/min,12/min'", false),
         ("limits = '012/min'", false),
         ("limits = ''", false),

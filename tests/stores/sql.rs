@@ -92,10 +92,12 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
         "UPDATE keys SET environment = 'test', prefix = 'sk_test_' WHERE id = 'other'",
         "UPDATE keys SET created_at = 0 WHERE id = 'other'",
         "UPDATE keys SET family = 'revoked' WHERE id = 'other'",
-        "INSERT OR REPLACE INTO keys SELECT digest, id, owner, level, project, environment, name, prefix, last4, \
-         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked'",
-        "INSERT INTO keys SELECT digest, 'again', owner, level, project, environment, name, prefix, last4, \
-         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked' \
+        "INSERT OR REPLACE INTO keys SELECT digest, digested_by, id, owner, level, project, environment, name, prefix, last4, \
+         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by, replaced_at \
+         FROM keys WHERE id = 'revoked'",
+        "INSERT INTO keys SELECT digest, digested_by, 'again', owner, level, project, environment, name, prefix, last4, \
+         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by, replaced_at \
+         FROM keys WHERE id = 'revoked' \
          ON CONFLICT DO UPDATE SET revoked_at = NULL",
     ] {
         assert!(operator.execute(sql, []).is_err(), "{sql}");
@@ -112,8 +114,16 @@ async fn c9_16_what_a_key_was_replaced_by_is_fixed() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     insert(&store, "old", "u").await;
-    operator.execute("UPDATE keys SET replaced_by = 'new'", []).unwrap();
-    assert!(operator.execute("UPDATE keys SET replaced_by = NULL", []).is_err());
+    assert!(operator.execute("UPDATE keys SET replaced_by = 'new'", []).is_err());
+    operator.execute("UPDATE keys SET replaced_by = 'new', replaced_at = 5", []).unwrap();
+    for change in [
+        "replaced_by = NULL",
+        "replaced_by = NULL, replaced_at = NULL",
+        "replaced_at = 6",
+        "replaced_by = 'x'",
+    ] {
+        assert!(operator.execute(&format!("UPDATE keys SET {change}"), []).is_err(), "{change}");
+    }
 }
 
 #[tokio::test]
@@ -138,8 +148,8 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
 
 #[tokio::test]
 async fn c7_11_the_file_takes_no_digest_but_a_whole_one() {
-    const ROW: &str = "INSERT INTO keys VALUES (DIGEST, 'sha256', 'key', 'u', 'USER', NULL, 'live', '', '', '', '[]', '{}', '{}', NULL, 'key', 0, \
-                       NULL, NULL, NULL)";
+    const ROW: &str = "INSERT INTO keys VALUES (DIGEST, 'sha256', 'key', 'u', 'USER', NULL, 'live', '', '', '', '[]', '{}', '{}', 'none', 'key', 0, \
+                       NULL, NULL, NULL, NULL)";
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     for digest in ["zeroblob(31)", "zeroblob(33)", "x''", "NULL", "'text'", "hex(zeroblob(16))", "0"] {
@@ -225,7 +235,7 @@ async fn a_users_ended_keys_stop_nobody() {
         .execute_batch(&format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ENDED})
              INSERT INTO keys SELECT randomblob(32), 'sha256', 'key_' || i, 'u', 'USER', NULL, 'live', 'x', 'sk_live_', '', '[]', '{{}}', '{{}}',
-                 NULL, 'key_' || i, i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL FROM n"
+                 'none', 'key_' || i, i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL, NULL FROM n"
         ))
         .unwrap();
     let other = insert(&store, "other", "v").await;

@@ -28,8 +28,10 @@ CREATE TABLE tower_api_key.keys (
     metadata     tower_api_key.map NOT NULL,
     -- Never NULL: restrictions that are lost must not leave a key without any.
     restrictions tower_api_key.map NOT NULL,
-    limits       tower_api_key.word CHECK (length(limits) BETWEEN 3 AND 512
-        AND limits ~ '^[A-Za-z0-9_/=,-]+$' AND limits ~ '[0-9]/'),
+    -- Nor this, for the same reason.
+    limits       tower_api_key.word NOT NULL CHECK (limits = 'none' OR (
+        length(limits) BETWEEN 3 AND 512 AND limits ~ '^[A-Za-z0-9_/=,-]+$' AND limits ~ '[0-9]/'
+    )),
     -- The first of the keys that replaced each other: they are counted together.
     family       tower_api_key.id NOT NULL,
     created_at   bigint NOT NULL CHECK (created_at >= 0),
@@ -37,6 +39,8 @@ CREATE TABLE tower_api_key.keys (
     -- Any number: a broken clock must not stop a revocation.
     revoked_at   bigint,
     replaced_by  tower_api_key.id CHECK (replaced_by <> id),
+    replaced_at  bigint CHECK (replaced_at >= 0),
+    CHECK ((replaced_by IS NULL) = (replaced_at IS NULL)),
     CHECK ((level = 'PROJECT') = (project IS NOT NULL))
 );
 
@@ -68,8 +72,34 @@ WHEN ((NEW.digest IS DISTINCT FROM OLD.digest AND NEW.digested_by IS NOT DISTINC
     OR NEW.environment IS DISTINCT FROM OLD.environment
     OR NEW.created_at IS DISTINCT FROM OLD.created_at
     OR NEW.family IS DISTINCT FROM OLD.family
-    OR (OLD.replaced_by IS NOT NULL AND NEW.replaced_by IS DISTINCT FROM OLD.replaced_by))
+    OR (OLD.replaced_by IS NOT NULL AND NEW.replaced_by IS DISTINCT FROM OLD.replaced_by)
+    OR (OLD.replaced_at IS NOT NULL AND NEW.replaced_at IS DISTINCT FROM OLD.replaced_at))
 EXECUTE FUNCTION tower_api_key.refuse('what a key is was fixed when it was issued');
+
+-- What became of keys, and who did it: written by the transaction that makes the change.
+CREATE TABLE tower_api_key.history (
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key    tower_api_key.id NOT NULL,
+    owner  tower_api_key.id NOT NULL,
+    -- Any number: a broken clock must not stop a revocation.
+    at     bigint NOT NULL,
+    by     tower_api_key.word NOT NULL CHECK (length(by) BETWEEN 1 AND 256),
+    event  tower_api_key.word NOT NULL CHECK (length(event) BETWEEN 1 AND 256)
+);
+
+CREATE INDEX history_of_key ON tower_api_key.history (key, number);
+
+CREATE TRIGGER history_is_not_rewritten BEFORE UPDATE OR DELETE OR TRUNCATE ON tower_api_key.history
+FOR EACH STATEMENT EXECUTE FUNCTION tower_api_key.refuse('what has happened stays as it was written');
+
+-- When keys were last used. Not a part of the keys, so that writing it late cannot bring anything of a key back.
+CREATE TABLE tower_api_key.usage (
+    key     tower_api_key.id NOT NULL,
+    through tower_api_key.word NOT NULL CHECK (length(through) BETWEEN 1 AND 256),
+    last    bigint NOT NULL,
+    count   bigint NOT NULL CHECK (count >= 0),
+    PRIMARY KEY (key, through)
+);
 
 CREATE TABLE tower_api_key.accounts (
     id        tower_api_key.id NOT NULL PRIMARY KEY,
@@ -239,6 +269,7 @@ ALTER TABLE tower_api_key.keys ENABLE ALWAYS TRIGGER changes_of_keys;
 ALTER TABLE tower_api_key.keys ENABLE ALWAYS TRIGGER all_of_keys;
 ALTER TABLE tower_api_key.keys ENABLE ALWAYS TRIGGER keys_stay_revoked;
 ALTER TABLE tower_api_key.keys ENABLE ALWAYS TRIGGER keys_keep_what_they_are;
+ALTER TABLE tower_api_key.history ENABLE ALWAYS TRIGGER history_is_not_rewritten;
 ALTER TABLE tower_api_key.people ENABLE ALWAYS TRIGGER changes_of_people;
 ALTER TABLE tower_api_key.people ENABLE ALWAYS TRIGGER all_of_people;
 ALTER TABLE tower_api_key.access ENABLE ALWAYS TRIGGER changes_of_access;

@@ -1,12 +1,14 @@
 //! The SQL of keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::rows::{KeyRow as _, json, key_columns};
+use super::super::rows::{KeyRow as _, json, key_columns, limits_text};
 use super::super::{KeyPolicy, KeyQuery, LedgerError};
 use super::failure::Failure;
 use super::rows::{of_primary, optional, value};
 use super::session::Session;
+use super::trail;
+use crate::audit::{Actor, KeyEvent};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -58,7 +60,7 @@ const INSERT: &str = concat!(
     "INSERT INTO tower_api_key.keys (",
     key_columns!(),
     ") VALUES ($1::bytea, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, $10::text,
-         $11::text, $12, $13, $14, $15::text, $16::text, $17::text, $18::text, $19::text)"
+         $11::text, $12, $13, $14, $15::text, $16::text, $17::text, $18::text, $19::text, $20)"
 );
 
 const COUNT_ACTIVE: &str = "
@@ -88,11 +90,16 @@ const COUNT_BY_DIGEST_METHOD: &str = "
 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.keys WHERE id = $1)";
 
 const REPLACE: &str = "
-    UPDATE tower_api_key.keys SET expires_at = $2, revoked_at = $3, replaced_by = $4::text WHERE id = $1";
+    UPDATE tower_api_key.keys SET expires_at = $2, revoked_at = $3, replaced_by = $4::text, replaced_at = $5
+    WHERE id = $1";
+
+const ONE_OF_MANY: &str = "SAVEPOINT one";
+const WITHOUT_ONE: &str = "ROLLBACK TO SAVEPOINT one";
+const NEXT_OF_MANY: &str = "RELEASE SAVEPOINT one";
 
 pub(super) async fn find(session: &Session, digest: &KeyDigest) -> Result<Option<KeyRecord>, Failure> {
     let row = session.one(FIND, &[&digest.as_bytes().as_slice()]).await?;
-    of_primary(&row, 19)?;
+    of_primary(&row, 20)?;
     let found = optional::<&[u8]>(&row, 0)?.is_some();
     Ok(if found { Some(row.key()?) } else { None })
 }
@@ -134,15 +141,59 @@ pub(super) async fn list(
     Ok(keys)
 }
 
-pub(super) async fn insert(session: &Session, key: &KeyRecord, policy: KeyPolicy) -> Result<(), Failure> {
-    alone(session, &key.owner).await?;
+pub(super) async fn insert(
+    session: &Session,
+    key: &KeyRecord,
+    policy: KeyPolicy,
+    by: &Actor,
+) -> Result<(), Failure> {
+    alone(session, key.owner.as_str()).await?;
+    insert_alone(session, key, policy, by).await
+}
+
+/// In one transaction, in which those that are refused have changed nothing.
+pub(super) async fn insert_all(
+    session: &Session,
+    keys: &[KeyRecord],
+    policy: KeyPolicy,
+    by: &Actor,
+) -> Result<Vec<Result<(), LedgerError>>, Failure> {
+    // In an order that is everybody's: two who wait for each other would wait without end.
+    for owner in keys.iter().map(|key| key.owner.as_str()).collect::<BTreeSet<_>>() {
+        alone(session, owner).await?;
+    }
+    let mut answers = Vec::with_capacity(keys.len());
+    for key in keys {
+        session.batch(ONE_OF_MANY).await?;
+        answers.push(
+            match insert_alone(session, key, policy, by).await.map_err(Failure::into_ledger_error) {
+                Err(LedgerError::Store(error)) => return Err(error.into()),
+                Err(refused) => {
+                    session.batch(WITHOUT_ONE).await?;
+                    Err(refused)
+                }
+                Ok(()) => Ok(()),
+            },
+        );
+        session.batch(NEXT_OF_MANY).await?;
+    }
+    Ok(answers)
+}
+
+async fn insert_alone(
+    session: &Session,
+    key: &KeyRecord,
+    policy: KeyPolicy,
+    by: &Actor,
+) -> Result<(), Failure> {
     check_new(session, key).await?;
-    let now = key.created_at;
-    if key.is_active(now) {
-        let (owner, environment, now) = (key.owner.as_str(), key.environment.as_str(), now.as_micros());
+    let at = key.created_at;
+    if key.is_active(at) {
+        let (owner, environment, now) = (key.owner.as_str(), key.environment.as_str(), at.as_micros());
         match policy {
             KeyPolicy::Single => {
                 // Expired ones too: a clock that jumps back must not bring a second key to life.
+                trail::superseded(session, &key.owner, key.environment, at, by).await?;
                 session.execute(REVOKE_ALIKE, &[&owner, &environment, &now]).await?;
             }
             KeyPolicy::Multiple { max } => {
@@ -153,7 +204,8 @@ pub(super) async fn insert(session: &Session, key: &KeyRecord, policy: KeyPolicy
             }
         }
     }
-    add(session, key).await
+    add(session, key).await?;
+    trail::write(session, at, key, by, KeyEvent::of_new(key)).await
 }
 
 pub(super) async fn replace(
@@ -161,11 +213,12 @@ pub(super) async fn replace(
     old: &KeyId,
     fresh: &FreshKey,
     old_ends: Timestamp,
+    by: &Actor,
 ) -> Result<KeyRecord, Failure> {
     let now = fresh.created_at;
     let found = session.query(OWNER, &[&old.as_str()]).await?;
     let owner: &str = value(found.first().ok_or(LedgerError::NotFound)?, 0)?;
-    session.query(ALONE, &[&owner]).await?;
+    alone(session, owner).await?;
     // Read again, now that nobody else changes it.
     let mut before = locked(session, old).await?;
     if !before.is_active(now) || before.replaced_by.is_some() {
@@ -182,28 +235,39 @@ pub(super) async fn replace(
                 &before.expires_at.map(Timestamp::as_micros),
                 &before.revoked_at.map(Timestamp::as_micros),
                 &before.replaced_by.as_ref().map(KeyId::as_str),
+                &before.replaced_at.map(Timestamp::as_micros),
             ],
         )
         .await?;
     add(session, &successor).await?;
+    for event in KeyEvent::of_replaced(&before) {
+        trail::write(session, now, &before, by, event).await?;
+    }
+    trail::write(session, now, &successor, by, KeyEvent::Replaces(before.id)).await?;
     Ok(successor)
 }
 
-pub(super) async fn revoke(session: &Session, id: &KeyId, now: Timestamp) -> Result<(), Failure> {
-    let revoked = session.execute(REVOKE, &[&id.as_str(), &now.as_micros()]).await?;
-    if revoked == 0 && !session.ask(EXISTS, &[&id.as_str()]).await? {
-        return Err(LedgerError::NotFound.into());
+/// Reads nothing of the key but whose it is: one whose row makes no sense can be revoked.
+pub(super) async fn revoke(session: &Session, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), Failure> {
+    if session.execute(REVOKE, &[&id.as_str(), &now.as_micros()]).await? > 0 {
+        return trail::revoked(session, id, now, by).await;
     }
-    Ok(())
+    if session.ask(EXISTS, &[&id.as_str()]).await? { Ok(()) } else { Err(LedgerError::NotFound.into()) }
 }
 
-pub(super) async fn amend(session: &Session, id: &KeyId, amendment: &Amendment) -> Result<(), Failure> {
+pub(super) async fn amend(
+    session: &Session,
+    id: &KeyId,
+    amendment: &Amendment,
+    now: Timestamp,
+    by: &Actor,
+) -> Result<(), Failure> {
     let mut key = unrevoked(session, id).await?;
     amendment.apply(&mut key);
     let (name, restrictions) = (json(&key.name)?, key.restrictions.to_string());
-    let limits = key.limits.as_ref().map(ToString::to_string);
+    let limits = limits_text(key.limits.as_ref());
     session.execute(AMEND, &[&id.as_str(), &name, &restrictions, &limits]).await?;
-    Ok(())
+    trail::write(session, now, &key, by, KeyEvent::Amended(amendment.parts())).await
 }
 
 pub(super) async fn rehash(
@@ -212,8 +276,9 @@ pub(super) async fn rehash(
     from: &KeyDigest,
     to: &KeyDigest,
     method: &DigestMethod,
+    now: Timestamp,
 ) -> Result<(), Failure> {
-    unrevoked(session, id).await?;
+    let key = unrevoked(session, id).await?;
     let (from, to) = (from.as_bytes().as_slice(), to.as_bytes().as_slice());
     // That the new digest is free, the index says: of two that race, one waits for the other there.
     if session.ask(TAKEN, &[&"", &to]).await?
@@ -221,7 +286,7 @@ pub(super) async fn rehash(
     {
         return Err(LedgerError::Conflict.into());
     }
-    Ok(())
+    trail::write(session, now, &key, &Actor::System, KeyEvent::Rehashed(method.kind().to_owned())).await
 }
 
 pub(super) async fn count_by_digest_method(session: &Session) -> Result<BTreeMap<String, u64>, Failure> {
@@ -233,13 +298,14 @@ pub(super) async fn count_by_digest_method(session: &Session) -> Result<BTreeMap
 }
 
 pub(super) async fn revoke_all_of(session: &Session, owner: &UserId, now: Timestamp) -> Result<(), Failure> {
-    alone(session, owner).await?;
+    alone(session, owner.as_str()).await?;
+    trail::member_removed(session, owner, now).await?;
     session.execute(REVOKE_ALL_OF, &[&owner.as_str(), &now.as_micros()]).await?;
     Ok(())
 }
 
-async fn alone(session: &Session, owner: &UserId) -> Result<(), Failure> {
-    session.query(ALONE, &[&owner.as_str()]).await?;
+async fn alone(session: &Session, owner: &str) -> Result<(), Failure> {
+    session.query(ALONE, &[&owner]).await?;
     Ok(())
 }
 
@@ -282,9 +348,10 @@ async fn add(session: &Session, key: &KeyRecord) -> Result<(), Failure> {
                 &key.revoked_at.map(Timestamp::as_micros),
                 &key.replaced_by.as_ref().map(KeyId::as_str),
                 &key.restrictions.to_string(),
-                &key.limits.as_ref().map(ToString::to_string),
+                &limits_text(key.limits.as_ref()),
                 &key.family.as_str(),
                 &key.digested_by.to_string(),
+                &key.replaced_at.map(Timestamp::as_micros),
             ],
         )
         .await?;

@@ -10,6 +10,7 @@ mod options;
 mod people;
 mod rows;
 mod session;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,13 +29,16 @@ use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
 use crate::access::Standing;
-use crate::audit::Actor;
+use crate::audit::{Actor, AuditEntry};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::usage::Usage;
 
 /// The log is cleaned up after this many changes.
 const PRUNE_EVERY: u32 = 64;
+/// So many keys of an import share a transaction.
+const AT_ONCE: usize = 100;
 
 /// Keys, people and projects in a PostgreSQL database that several processes share.
 ///
@@ -199,8 +203,28 @@ impl Directory for PostgresStore {
 
 #[async_trait]
 impl KeyLedger for PostgresStore {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, _: &Actor) -> Result<(), LedgerError> {
-        self.write(move |session| Box::pin(async move { keys::insert(session, &key, policy).await })).await
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
+        let by = by.clone();
+        let inserted = self
+            .write(move |session| Box::pin(async move { keys::insert(session, &key, policy, &by).await }));
+        inserted.await
+    }
+
+    async fn insert_all(
+        &self,
+        keys: Vec<KeyRecord>,
+        policy: KeyPolicy,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for some in keys.chunks(AT_ONCE) {
+            let (some, by) = (some.to_vec(), by.clone());
+            let inserted = self.write(move |session| {
+                Box::pin(async move { keys::insert_all(session, &some, policy, &by).await })
+            });
+            answers.extend(inserted.await.map_err(|error| Failure::from(error).into_store_error())?);
+        }
+        Ok(answers)
     }
 
     async fn replace(
@@ -208,29 +232,32 @@ impl KeyLedger for PostgresStore {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
-        _: &Actor,
+        by: &Actor,
     ) -> Result<KeyRecord, LedgerError> {
-        let old = old.clone();
+        let (old, by) = (old.clone(), by.clone());
         let replaced = self.write(move |session| {
-            Box::pin(async move { keys::replace(session, &old, &fresh, old_ends).await })
+            Box::pin(async move { keys::replace(session, &old, &fresh, old_ends, &by).await })
         });
         replaced.await
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp, _: &Actor) -> Result<(), LedgerError> {
-        let id = id.clone();
-        self.end(move |session| Box::pin(async move { keys::revoke(session, &id, now).await })).await
+    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
+        let (id, by) = (id.clone(), by.clone());
+        self.end(move |session| Box::pin(async move { keys::revoke(session, &id, now, &by).await })).await
     }
 
     async fn amend(
         &self,
         id: &KeyId,
         amendment: &Amendment,
-        _: Timestamp,
-        _: &Actor,
+        now: Timestamp,
+        by: &Actor,
     ) -> Result<(), LedgerError> {
-        let (id, amendment) = (id.clone(), amendment.clone());
-        self.end(move |session| Box::pin(async move { keys::amend(session, &id, &amendment).await })).await
+        let (id, amendment, by) = (id.clone(), amendment.clone(), by.clone());
+        let amended = self.end(move |session| {
+            Box::pin(async move { keys::amend(session, &id, &amendment, now, &by).await })
+        });
+        amended.await
     }
 
     async fn rehash(
@@ -239,10 +266,11 @@ impl KeyLedger for PostgresStore {
         from: &KeyDigest,
         to: &KeyDigest,
         method: &DigestMethod,
+        now: Timestamp,
     ) -> Result<(), LedgerError> {
         let (id, from, to, method) = (id.clone(), *from, *to, method.clone());
         let rehashed = self.write(move |session| {
-            Box::pin(async move { keys::rehash(session, &id, &from, &to, &method).await })
+            Box::pin(async move { keys::rehash(session, &id, &from, &to, &method, now).await })
         });
         rehashed.await
     }
@@ -265,6 +293,31 @@ impl KeyLedger for PostgresStore {
             .database
             .read(&self.database.gates.lists, |session| Box::pin(keys::count_by_digest_method(session)));
         counted.await.map_err(Failure::into_store_error)
+    }
+
+    async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let id = id.clone();
+        let history = self.database.read(&self.database.gates.lists, move |session| {
+            Box::pin(async move { trail::of(session, &id, limit).await })
+        });
+        history.await.map_err(Failure::into_store_error)
+    }
+
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+        let batch = batch.to_vec();
+        // One statement, and nothing that a node keeps a copy of.
+        let recorded = self.database.read(&self.database.gates.changes, move |session| {
+            Box::pin(async move { trail::add_usage(session, &batch).await })
+        });
+        recorded.await.map_err(Failure::into_store_error)
+    }
+
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+        let keys = keys.to_vec();
+        let usage = self.database.read(&self.database.gates.lists, move |session| {
+            Box::pin(async move { trail::usage(session, &keys).await })
+        });
+        usage.await.map_err(Failure::into_store_error)
     }
 }
 

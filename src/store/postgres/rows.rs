@@ -6,15 +6,14 @@ use tokio_postgres::types::FromSql;
 use super::super::StoreError;
 use super::super::rows::KeyRow;
 use super::failure::Standby;
-use crate::clock::Timestamp;
 
 impl KeyRow for Row {
     fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
         optional(self, column)
     }
 
-    fn time(&self, column: usize) -> Result<Option<Timestamp>, StoreError> {
-        Ok(optional(self, column)?.map(Timestamp::from_micros))
+    fn number(&self, column: usize) -> Result<Option<i64>, StoreError> {
+        optional(self, column)
     }
 
     fn bytes(&self, column: usize) -> Option<&[u8]> {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::rows::{json, key_columns};
+use super::super::rows::{json, key_columns, limits_text};
 use super::super::{KeyPolicy, KeyQuery, LedgerError};
 use super::failure::Failure;
 use super::rows;
+use super::trail;
+use crate::audit::{Actor, KeyEvent};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -46,7 +48,7 @@ const TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 OR digest =
 const INSERT: &str = concat!(
     "INSERT INTO keys (",
     key_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
 );
 
 const COUNT_ACTIVE: &str = "
@@ -73,7 +75,8 @@ const REVOKE_ALL_OF: &str = "UPDATE keys SET revoked_at = ?2 WHERE owner = ?1 AN
 
 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1)";
 
-const REPLACE: &str = "UPDATE keys SET expires_at = ?2, revoked_at = ?3, replaced_by = ?4 WHERE id = ?1";
+const REPLACE: &str = "UPDATE keys SET expires_at = ?2, revoked_at = ?3, replaced_by = ?4, replaced_at = ?5
+    WHERE id = ?1";
 
 pub(super) fn find(connection: &Connection, digest: &KeyDigest) -> Result<Option<KeyRecord>, Failure> {
     let mut statement = connection.prepare_cached(FIND)?;
@@ -146,6 +149,7 @@ pub(super) fn insert(
     transaction: &Transaction<'_>,
     key: &KeyRecord,
     policy: KeyPolicy,
+    by: &Actor,
 ) -> Result<(), Failure> {
     check_new(transaction, key)?;
     let now = key.created_at;
@@ -154,6 +158,7 @@ pub(super) fn insert(
             KeyPolicy::Single => {
                 let alike = params![key.owner.as_str(), key.environment.as_str(), now.as_micros()];
                 // Expired ones too: a clock that jumps back must not bring a second key to life.
+                trail::superseded(transaction, &key.owner, key.environment, now, by)?;
                 transaction.prepare_cached(REVOKE_ALIKE)?.execute(alike)?;
             }
             KeyPolicy::Multiple { max } => {
@@ -163,7 +168,22 @@ pub(super) fn insert(
             }
         }
     }
-    add(transaction, key)
+    add(transaction, key)?;
+    trail::write(transaction, now, key, by, KeyEvent::of_new(key))
+}
+
+/// In one transaction, in which those that are refused have changed nothing.
+pub(super) fn insert_all(
+    transaction: &Transaction<'_>,
+    keys: &[KeyRecord],
+    policy: KeyPolicy,
+    by: &Actor,
+) -> Result<Vec<Result<(), LedgerError>>, Failure> {
+    let one = |key| match insert(transaction, key, policy, by).map_err(Failure::into_ledger_error) {
+        Err(LedgerError::Store(error)) => Err(error.into()),
+        answer => Ok(answer),
+    };
+    keys.iter().map(one).collect()
 }
 
 pub(super) fn replace(
@@ -171,6 +191,7 @@ pub(super) fn replace(
     old: &KeyId,
     fresh: &FreshKey,
     old_ends: Timestamp,
+    by: &Actor,
 ) -> Result<KeyRecord, Failure> {
     let now = fresh.created_at;
     let mut before = get(transaction, old)?.ok_or(LedgerError::NotFound)?;
@@ -185,29 +206,46 @@ pub(super) fn replace(
         before.expires_at.map(Timestamp::as_micros),
         before.revoked_at.map(Timestamp::as_micros),
         before.replaced_by.as_ref().map(KeyId::as_str),
+        before.replaced_at.map(Timestamp::as_micros),
     ])?;
     add(transaction, &successor)?;
+    for event in KeyEvent::of_replaced(&before) {
+        trail::write(transaction, now, &before, by, event)?;
+    }
+    trail::write(transaction, now, &successor, by, KeyEvent::Replaces(before.id))?;
     Ok(successor)
 }
 
-pub(super) fn revoke(transaction: &Transaction<'_>, id: &KeyId, now: Timestamp) -> Result<(), Failure> {
+/// Reads nothing of the key but whose it is: one whose row makes no sense can be revoked.
+pub(super) fn revoke(
+    transaction: &Transaction<'_>,
+    id: &KeyId,
+    now: Timestamp,
+    by: &Actor,
+) -> Result<(), Failure> {
     let revoked = transaction.prepare_cached(REVOKE)?.execute(params![id.as_str(), now.as_micros()])?;
-    if revoked == 0 && !ask(transaction, EXISTS, params![id.as_str()])? {
-        return Err(LedgerError::NotFound.into());
+    if revoked > 0 {
+        return trail::revoked(transaction, id, now, by);
     }
-    Ok(())
+    if ask(transaction, EXISTS, params![id.as_str()])? { Ok(()) } else { Err(LedgerError::NotFound.into()) }
 }
 
-pub(super) fn amend(transaction: &Transaction<'_>, id: &KeyId, amendment: &Amendment) -> Result<(), Failure> {
+pub(super) fn amend(
+    transaction: &Transaction<'_>,
+    id: &KeyId,
+    amendment: &Amendment,
+    now: Timestamp,
+    by: &Actor,
+) -> Result<(), Failure> {
     let mut key = unrevoked(transaction, id)?;
     amendment.apply(&mut key);
     transaction.prepare_cached(AMEND)?.execute(params![
         id.as_str(),
         key.name,
         key.restrictions.to_string(),
-        key.limits.as_ref().map(ToString::to_string),
+        limits_text(key.limits.as_ref()),
     ])?;
-    Ok(())
+    trail::write(transaction, now, &key, by, KeyEvent::Amended(amendment.parts()))
 }
 
 pub(super) fn rehash(
@@ -216,14 +254,18 @@ pub(super) fn rehash(
     from: &KeyDigest,
     to: &KeyDigest,
     method: &DigestMethod,
+    now: Timestamp,
 ) -> Result<(), Failure> {
-    unrevoked(transaction, id)?;
+    let key = unrevoked(transaction, id)?;
     if find(transaction, to)?.is_some() {
         return Err(LedgerError::Conflict.into());
     }
     let params = params![id.as_str(), from.as_bytes(), to.as_bytes(), method.to_string()];
     let changed = transaction.prepare_cached(REHASH)?.execute(params)?;
-    if changed == 0 { Err(LedgerError::Conflict.into()) } else { Ok(()) }
+    if changed == 0 {
+        return Err(LedgerError::Conflict.into());
+    }
+    trail::write(transaction, now, &key, &Actor::System, KeyEvent::Rehashed(method.kind().to_owned()))
 }
 
 fn unrevoked(transaction: &Transaction<'_>, id: &KeyId) -> Result<KeyRecord, Failure> {
@@ -242,6 +284,7 @@ pub(super) fn revoke_all_of(
     owner: &UserId,
     now: Timestamp,
 ) -> Result<(), Failure> {
+    trail::member_removed(transaction, owner, now)?;
     transaction.prepare_cached(REVOKE_ALL_OF)?.execute(params![owner.as_str(), now.as_micros()])?;
     Ok(())
 }
@@ -279,9 +322,10 @@ fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
         key.revoked_at.map(Timestamp::as_micros),
         key.replaced_by.as_ref().map(KeyId::as_str),
         key.restrictions.to_string(),
-        key.limits.as_ref().map(ToString::to_string),
+        limits_text(key.limits.as_ref()),
         key.family.as_str(),
         key.digested_by.to_string(),
+        key.replaced_at.map(Timestamp::as_micros),
     ])?;
     Ok(())
 }

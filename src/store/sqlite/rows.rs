@@ -5,7 +5,6 @@ use rusqlite::types::ValueRef;
 
 use super::super::StoreError;
 use super::super::rows::KeyRow;
-use crate::clock::Timestamp;
 use crate::record::KeyRecord;
 
 /// The record in a row of `key_columns!()`.
@@ -37,11 +36,11 @@ impl KeyRow for Row<'_> {
         }
     }
 
-    fn time(&self, column: usize) -> Result<Option<Timestamp>, StoreError> {
+    fn number(&self, column: usize) -> Result<Option<i64>, StoreError> {
         match self.get_ref(column) {
-            Ok(ValueRef::Integer(micros)) => Ok(Some(Timestamp::from_micros(micros))),
+            Ok(ValueRef::Integer(number)) => Ok(Some(number)),
             Ok(ValueRef::Null) => Ok(None),
-            _ => Err(StoreError::Corrupt("a time is not a number")),
+            _ => Err(StoreError::Corrupt("a number is none")),
         }
     }
 

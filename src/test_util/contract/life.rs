@@ -18,6 +18,7 @@ pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyLedger>(s
         revoked_at: Some(Timestamp::from_micros(-5)),
         expires_at: Some(Timestamp::from_micros(0)),
         replaced_by: Some(names.id("full")),
+        replaced_at: Some(NOW),
         ..names.key("ended", "u")
     };
     for key in [plain, full(names.key("full", "u")), ended] {
@@ -82,7 +83,9 @@ pub(super) async fn contradictions_are_refused<S: KeyStore + KeyLedger>(store: &
         KeyRecord { last4: "a1Z9a1Z9".into(), ..key.clone() },
         KeyRecord { created_at: Timestamp::from_micros(-1), ..key.clone() },
         KeyRecord { expires_at: Some(Timestamp::from_micros(i64::MIN)), ..key.clone() },
-        KeyRecord { replaced_by: Some(key.id.clone()), ..key.clone() },
+        KeyRecord { replaced_by: Some(key.id.clone()), replaced_at: Some(NOW), ..key.clone() },
+        KeyRecord { replaced_by: Some(before.id.clone()), ..key.clone() },
+        KeyRecord { replaced_at: Some(NOW), ..key.clone() },
     ];
     for wrong in wrong {
         let answer = store.insert(wrong.clone(), KeyPolicy::Single, &Actor::System).await;
@@ -152,7 +155,8 @@ pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyLedger>(st
         assert_eq!(new.expires_at, old.expires_at, "the successor ends when the old key would have ended");
         let old = known(&**store, &old).await;
         assert_eq!((old.expires_at, old.revoked_at), (Some(later(end)), None), "{name}");
-        assert_eq!(old.replaced_by, Some(new.id.clone()));
+        assert_eq!((old.replaced_by.as_ref(), old.replaced_at), (Some(&new.id), Some(NOW)), "{name}");
+        assert_eq!((&new.replaced_by, new.replaced_at), (&None, None), "{name}");
         assert!(old.is_active(later(end - 1)) && new.is_active(later(end - 1)), "both work during the grace");
 
         let again = store.replace(&old.id, names.fresh("again", NOW), later(900), &Actor::System).await;

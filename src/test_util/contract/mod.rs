@@ -33,6 +33,7 @@ mod people;
 mod policy;
 mod rehash;
 mod restrict;
+mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -45,7 +46,7 @@ use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::{Accounts, Directory, KeyLedger, KeyStore, Member, MemberRole, Project};
 
 /// Checks [`KeyStore`] and [`KeyLedger`]: exact look-up, policies, rotation, revocation,
-/// restrictions, lists, and races of each.
+/// restrictions, lists, and races of each; where a ledger keeps them, the trail of each key and its usage.
 ///
 /// # Panics
 ///
@@ -77,6 +78,11 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     list::lists_are_ordered_and_paged(&store().await).await;
     list::lists_are_filtered(&store().await).await;
     list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
+    trail::every_change_leaves_one_entry(&store().await).await;
+    trail::what_a_policy_ends_is_told_so(&store().await).await;
+    trail::what_fails_leaves_no_entry(&store().await).await;
+    trail::usage_adds_up_and_never_goes_back(&store().await).await;
+    trail::usage_touches_no_key(&store().await).await;
 }
 
 /// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys.
@@ -98,6 +104,7 @@ pub async fn accounts<S: Accounts + Directory + KeyStore + KeyLedger>(make: impl
     people::members_take_no_keys_back(&store().await).await;
     people::accounts_are_transferred_whole(&store().await).await;
     people::what_is_not_there_is_not_changed(&store().await).await;
+    trail::who_is_removed_leaves_a_trail(&store().await).await;
 }
 
 /// The present of every check.

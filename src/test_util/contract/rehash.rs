@@ -19,7 +19,7 @@ pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyLedg
         ok(store.insert(key.clone(), MANY, &Actor::System).await);
     }
     let to = KeyDigest::of(&names.text("to"));
-    ok(store.rehash(&key.id, &key.digest, &to, &METHOD).await);
+    ok(store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await);
     assert!(find(&**store, &key.digest).await.is_none(), "a key is not found by the digest that it had");
     let rehashed = KeyRecord { digest: to, digested_by: METHOD, ..key.clone() };
     assert_same(&known(&**store, &rehashed).await, &rehashed);
@@ -40,20 +40,20 @@ pub(super) async fn what_is_not_as_it_was_is_not_rehashed<S: KeyStore + KeyLedge
     let names = Names::new();
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     let to = KeyDigest::of(&names.text("to"));
-    let unknown = store.rehash(&key.id, &key.digest, &to, &METHOD).await;
+    let unknown = store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await;
     refused!(unknown, LedgerError::NotFound, "an unknown key is not rehashed");
     for key in [&key, &other] {
         ok(store.insert(key.clone(), MANY, &Actor::System).await);
     }
-    let moved = store.rehash(&key.id, &to, &to, &METHOD).await;
+    let moved = store.rehash(&key.id, &to, &to, &METHOD, NOW).await;
     refused!(moved, LedgerError::Conflict, "a key with another digest is not rehashed");
-    let taken = store.rehash(&key.id, &key.digest, &other.digest, &METHOD).await;
+    let taken = store.rehash(&key.id, &key.digest, &other.digest, &METHOD, NOW).await;
     refused!(taken, LedgerError::Conflict, "a digest is taken once");
     for key in [&key, &other] {
         assert_same(&known(&**store, key).await, key);
     }
     ok(store.revoke(&key.id, NOW, &Actor::System).await);
-    let ended = store.rehash(&key.id, &key.digest, &to, &METHOD).await;
+    let ended = store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await;
     refused!(ended, LedgerError::Ended, "a revoked key is not rehashed");
     assert!(find(&**store, &to).await.is_none(), "a refusal changes nothing");
 }
@@ -66,7 +66,7 @@ pub(super) async fn of_racing_rehashes_one_wins<S: KeyStore + KeyLedger>(store: 
     let to = move |n| KeyDigest::of(&format!("{n}{}", own.id));
     let results = race(store, 8, move |store, n| {
         let (id, from, to) = (key.id.clone(), key.digest, to(n));
-        async move { store.rehash(&id, &from, &to, &METHOD).await.map(|()| (id, to)) }
+        async move { store.rehash(&id, &from, &to, &METHOD, NOW).await.map(|()| (id, to)) }
     });
     let mut won = Vec::new();
     for result in results.await {

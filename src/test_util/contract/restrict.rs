@@ -6,7 +6,9 @@ use super::{NOW, Names, assert_same, find, known, later, ok, refused};
 use crate::audit::Actor;
 use crate::key::KeyId;
 use crate::record::{Amendment, KeyRecord};
-use crate::restriction::{EndpointRestriction, IpRestriction, ReferrerRestriction, Restrictions};
+use crate::restriction::{
+    EndpointRestriction, IpRestriction, ReferrerRestriction, Restrictions, SchemeRestriction,
+};
 use crate::store::{KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
@@ -22,6 +24,7 @@ pub(super) fn all() -> Restrictions {
                 .accept_origin(),
         )
         .endpoints(EndpointRestriction::allow(["GET /v1/users/{id}", "POST /v1/files/{*path}"]).unwrap())
+        .schemes(SchemeRestriction::allow(["bearer", "it's"]).unwrap().observe())
 }
 
 /// Nobody, from nowhere: the furthest from no restriction, and the likest to it if written carelessly.
@@ -31,6 +34,7 @@ fn nobody() -> Restrictions {
         .ip(IpRestriction::allow(none).unwrap())
         .referrer(ReferrerRestriction::allow(none).unwrap())
         .endpoints(EndpointRestriction::allow(none).unwrap().observe())
+        .schemes(SchemeRestriction::allow(none).unwrap())
 }
 
 fn kinds() -> [Restrictions; 4] {
