@@ -49,6 +49,7 @@
 //! |---|---|
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
+//! | `postgres` | `PostgresStore`: several processes, one database; `postgres-tls` encrypts its connections, by rustls |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
 //! | `full` | all of these but the bundled SQLite |
 //! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
@@ -133,6 +134,9 @@ pub use crate::layer::ApiKeyAuth;
 pub use crate::principal::Principal;
 pub use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use crate::store::PostgresStore;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::store::SqliteStore;

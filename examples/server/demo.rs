@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use tower_api_key::restriction::{IpRestriction, Restrictions};
 use tower_api_key::store::{LedgerError, Member, MemberRole, Project};
 use tower_api_key::{
-    Accounts as _, ApiKey, Environment, KeyFormat, KeyId, KeyLedger as _, KeyPolicy, KeyQuery, KeyRecord,
-    Keyring, NewKey, ProjectId, SqliteStore, Timestamp, UserId,
+    Accounts, ApiKey, Environment, KeyFormat, KeyId, KeyLedger, KeyPolicy, KeyQuery, KeyRecord, Keyring,
+    NewKey, ProjectId, Timestamp, UserId,
 };
 
 use crate::Failure;
@@ -21,7 +21,7 @@ pub(crate) struct Demo {
 }
 
 /// Makes the demo. A start that was broken off is no obstacle: what it made is used, and its keys are revoked.
-pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring) -> Result<Demo, Failure> {
+pub(crate) async fn make(store: &(impl Accounts + KeyLedger), keyring: &Keyring) -> Result<Demo, Failure> {
     let user = UserId::new;
     let (alice, bob, carol, dave) = (user("alice")?, user("bob")?, user("carol")?, user("dave")?);
     unless_made(store.create_account("A", &alice).await)?;
@@ -83,7 +83,7 @@ fn unless_made(made: Result<(), LedgerError>) -> Result<(), LedgerError> {
 }
 
 /// A key that expired in 2001. A keyring issues none such, so it is entered as if imported.
-async fn expired(store: &SqliteStore, owner: &UserId) -> Result<ApiKey, Failure> {
+async fn expired(store: &impl KeyLedger, owner: &UserId) -> Result<ApiKey, Failure> {
     let (format, environment) = (KeyFormat::default(), Environment::Live);
     let key = format.generate(environment)?;
     // Its own id even if the start is repeated.

@@ -13,6 +13,7 @@
 //! | `DB` | `tower-api-key-demo.db` | the file; delete it, its `-wal` and its `-shm` to start afresh |
 //! | `FAILURES` | `100/s` | how often each client may fail with a key of the right shape; less, such as `10/min`, is for services |
 //! | `PROXIES` | | networks of trusted proxies, such as `10.0.0.0/8,192.168.0.1`: their `X-Forwarded-For` is believed |
+//! | `DATABASE_URL` | | `postgres://...`: keys, people and projects in PostgreSQL, and answers from memory; `DB` has the charges |
 //! | `FIXTURE` | | where to write the demo's keys, people and projects as JSON, for scripts; only when the file is fresh |
 //!
 //! | route | behind |
@@ -35,13 +36,15 @@ mod routes;
 mod serve;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::Limit;
-use tower_api_key::{ConfigError, Keyring, SqliteStore, Verifier};
+use tower_api_key::store::{Cached, PostgresStore};
+use tower_api_key::{Accounts, ConfigError, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier};
 
 use crate::charges::Charges;
 use crate::routes::Guards;
@@ -75,12 +78,50 @@ async fn run() -> Result<(), Failure> {
         .await
         .map_err(|error| format!("cannot listen on {address}: {error}. ADDR sets another address"))?;
     let address = listener.local_addr()?;
-    let opened = open(&file).await;
-    let (store, charges) =
-        opened.map_err(|error| format!("cannot use {}: {}", file.display(), with_causes(&*error)))?;
+    let start = Start { listener, file, fixture, throttle, clients };
+    match std::env::var("DATABASE_URL") {
+        Err(_) => {
+            let opened = SqliteStore::open(&start.file).await;
+            let store = opened
+                .map_err(|error| format!("cannot use {}: {}", start.file.display(), with_causes(&error)))?;
+            println!("Listening on http://{address}, with keys in {}", start.file.display());
+            run_on(store.clone(), store, start, stop).await
+        }
+        Ok(url) => {
+            let connected = PostgresStore::connect(&url).await;
+            let store =
+                connected.map_err(|error| format!("cannot use DATABASE_URL: {}", with_causes(&error)))?;
+            println!("Listening on http://{address}, with keys in PostgreSQL");
+            // Requests are answered from memory; keys are managed in the database, which tells every node.
+            let cached = Cached::start(store.clone());
+            let served = run_on(cached.clone(), store, start, stop).await;
+            cached.shutdown().await;
+            served
+        }
+    }
+}
 
+/// What does not depend on where keys are.
+struct Start {
+    listener: TcpListener,
+    file: PathBuf,
+    fixture: Option<PathBuf>,
+    throttle: Limit,
+    clients: ClientAddr,
+}
+
+/// `asked` answers requests, `store` is what it answers from.
+async fn run_on(
+    asked: impl KeyStore + Directory + Clone,
+    store: impl KeyLedger + Accounts + Directory + Clone,
+    start: Start,
+    stop: impl Future<Output = io::Result<()>>,
+) -> Result<(), Failure> {
+    let Start { listener, file, fixture, throttle, clients } = start;
+    let address = listener.local_addr()?;
+    // The store came first: it makes the file its own. The application's tables live beside the store's.
+    let charges = Charges::open(&file).map_err(|error| format!("cannot use {}: {error}", file.display()))?;
     let keyring = Keyring::new(store.clone());
-    println!("Listening on http://{address}, with keys in {}", file.display());
     if charges.demo_is_made().await? {
         println!(
             "\nThe demo keys are those of the first start. They were shown then and are stored nowhere."
@@ -98,8 +139,8 @@ async fn run() -> Result<(), Failure> {
     }
     println!("\nStop with Ctrl-C.");
 
-    let verifier = Verifier::new(store.clone()).throttle(throttle);
-    let app = routes::app(&Guards { verifier, clients }, store, keyring, charges)?;
+    let verifier = Verifier::new(asked.clone()).throttle(throttle);
+    let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges)?;
     serve::serve(listener, app, stop).await
 }
 
@@ -109,12 +150,6 @@ fn clients(proxies: &str) -> Result<ClientAddr, ConfigError> {
         return Ok(ClientAddr::peer());
     }
     ClientAddr::trusted_proxies(proxies.split(','), ProxyHeader::XForwardedFor)
-}
-
-async fn open(file: &Path) -> Result<(SqliteStore, Charges), Failure> {
-    // The store first: it makes the file its own. The application's tables live beside the store's.
-    let store = SqliteStore::open(file).await?;
-    Ok((store, Charges::open(file)?))
 }
 
 fn with_causes(error: &(dyn Error + 'static)) -> String {

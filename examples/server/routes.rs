@@ -14,8 +14,7 @@ use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{Live, Test};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, Verifier,
-    manage,
+    ApiKeyAuth, AuthError, ConfigError, Directory, Endpoints, Keyring, Principal, ProjectId, Verifier, manage,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -36,7 +35,7 @@ impl Guards {
 
 pub(crate) fn app(
     guards: &Guards,
-    store: SqliteStore,
+    store: impl Directory,
     keyring: Keyring,
     charges: Charges,
 ) -> Result<Router, ConfigError> {
@@ -65,7 +64,7 @@ fn in_the_body(guards: &Guards) -> Result<Router, ConfigError> {
 }
 
 /// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
-fn in_a_header(guards: &Guards, store: SqliteStore) -> Result<Router, ConfigError> {
+fn in_a_header(guards: &Guards, store: impl Directory) -> Result<Router, ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");

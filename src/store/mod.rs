@@ -7,7 +7,7 @@
 //! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, amend, rehash, get, list, count; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
-//! [`MemoryStore`] and `SqliteStore` (feature `sqlite`) are all four. A store of your own needs one method, a directory
+//! [`MemoryStore`], `SqliteStore` (feature `sqlite`) and `PostgresStore` (feature `postgres`) are all four. A store of your own needs one method, a directory
 //! of your own two. Stores return facts and never verdicts, and know nothing of HTTP.
 //!
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
@@ -63,7 +63,7 @@ pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyStore`",
-    note = "`MemoryStore` and `SqliteStore` are; a store of your own implements `KeyStore::find`",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a store of your own implements `KeyStore::find`",
     note = "to join a key store and a directory, pass `(keys, directory)`; if your API has no projects, `NoProjects(keys)`"
 )]
 pub trait KeyStore: Send + Sync + 'static {
@@ -86,7 +86,7 @@ pub trait KeyStore: Send + Sync + 'static {
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Directory`",
-    note = "`MemoryStore` and `SqliteStore` are; a directory of your own implements `standing` and `projects`",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a directory of your own implements `standing` and `projects`",
     note = "to join a key store and a directory, pass `(keys, directory)`; if your API has no projects, `NoProjects(keys)`"
 )]
 pub trait Directory: Send + Sync + 'static {
@@ -141,7 +141,7 @@ impl Project {
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyLedger`",
-    note = "`MemoryStore` and `SqliteStore` are; a ledger of your own implements its first eight methods",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a ledger of your own implements its first eight methods",
     note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
 )]
 pub trait KeyLedger: Send + Sync + 'static {
