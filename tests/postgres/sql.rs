@@ -9,10 +9,10 @@ use tower_api_key::store::{
     KeyPolicy, LedgerError, Member, MemberRole, PostgresOptions, Project, StoreError,
 };
 use tower_api_key::{
-    Accounts as _, Actor, Directory as _, KeyLedger as _, KeyStore as _, Keyring, NewKey, Standing,
+    Accounts as _, Directory as _, KeyLedger as _, KeyStore as _, Keyring, NewKey, Standing,
 };
 
-use super::{NO_ACCESS, NOW, OWNER, Schema, insert, is_active, key, project, revoke, server, user};
+use super::{NO_ACCESS, OWNER, Schema, insert, is_active, project, revoke, server, user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
