@@ -41,7 +41,7 @@ impl fmt::Display for Actor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// When, by the clock of the one who made the change.
+    /// When, by the clock of the one who made the change. Of an imported key, when it was made.
     pub at: Timestamp,
     /// The key.
     pub key: KeyId,

@@ -89,6 +89,7 @@ where
                     let mut response = ready!(answer.poll(cx))?;
                     // A guard inside said no: it is said here, like every other.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
+                        this.shared.verifier.show_guarded(&error);
                         State::Refused { error, notes: notes.take() }
                     } else {
                         this.shared.stamps.authenticated(&mut response, notes.as_deref());

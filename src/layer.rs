@@ -9,6 +9,7 @@ use crate::client_addr::ClientAddr;
 use crate::deprecation::Link;
 use crate::endpoint::{EndpointTable, Endpoints};
 use crate::error::ConfigError;
+use crate::explain::Explainer;
 use crate::render::Problem;
 use crate::scheme::{Describe, Or};
 use crate::service::{ApiKeyService, Shared};
@@ -150,6 +151,18 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     pub fn rotation_guide(self, url: &str) -> Result<Self, ConfigError> {
         let link = Link::to(url)?;
         Ok(self.with(|shared| shared.stamps.guide_to(link)))
+    }
+
+    /// Explains what this layer, as it is set up so far, answers to requests: what support needs when somebody says "403".
+    /// See [`explain`](crate::explain).
+    pub fn explainer(&self) -> Explainer
+    where
+        Sch: Describe,
+    {
+        let Shared { scheme, verifier, endpoints, require_https, .. } = &*self.shared;
+        let mut schemes = Vec::new();
+        scheme.describe_each(&mut |scheme| schemes.push(scheme.clone()));
+        Explainer::new(verifier.clone(), endpoints.clone(), schemes, *require_https)
     }
 
     /// Lets CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) through, without a principal.

@@ -51,6 +51,9 @@
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `postgres` | `PostgresStore`: several processes, one database; `postgres-tls` encrypts its connections, by rustls |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
+//! | `portal` | pages on which people make, rotate, restrict and revoke their own keys |
+//! | `tracing` | decisions and changes as [events](observer) |
+//! | `metrics` | decisions and changes as [numbers](observer) |
 //! | `full` | all of these but the bundled SQLite |
 //! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
@@ -86,8 +89,11 @@ pub mod guard;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
+pub mod explain;
 pub mod render;
 mod stamps;
+// -- what can be seen of it
+pub mod observer;
 // -- keys are made, replaced and ended
 pub mod keyring;
 // -- edges
@@ -97,6 +103,9 @@ pub mod extract;
 #[cfg(feature = "manage")]
 #[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
 pub mod manage;
+#[cfg(feature = "portal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "portal")))]
+pub mod portal;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;
@@ -131,6 +140,7 @@ pub use crate::key::{
 };
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
+pub use crate::observer::Observer;
 pub use crate::principal::Principal;
 pub use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};

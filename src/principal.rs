@@ -160,7 +160,17 @@ impl Principal {
     /// ```
     #[must_use]
     pub fn forbidden(&self) -> AuthError {
-        AuthError::new(AuthErrorKind::Forbidden, self.scheme_info())
+        self.refused(AuthErrorKind::Forbidden)
+    }
+
+    /// A refusal of this principal, in the words of the scheme that was used.
+    pub(crate) fn refused(&self, kind: AuthErrorKind) -> AuthError {
+        let about = (self.key.id.clone(), self.key.environment);
+        AuthError::new(kind, self.scheme.as_ref()).with_about(about)
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict
     }
 
     /// What the answer must say of the key and of the way it came, if anything.
@@ -172,10 +182,6 @@ impl Principal {
         }
         let scheme = self.scheme.as_ref().filter(|_| deprecated).cloned();
         Some(Box::new(Notes { scheme, replaced, tally: self.tally.clone() }))
-    }
-
-    pub(crate) fn scheme_info(&self) -> Option<&SchemeInfo> {
-        self.scheme.as_ref()
     }
 }
 

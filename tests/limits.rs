@@ -400,6 +400,26 @@ async fn no_401_tells_of_limits() {
     }
 }
 
+/// Nor where a renderer makes a 401 of a 429.
+#[tokio::test]
+async fn a_refusal_that_is_rendered_as_401_tells_of_no_limits() {
+    let world = World::new().await;
+    let limited = world.key("u_own", |key| key.limits = Some("1/h".parse().unwrap())).await;
+    let unauthorized = |_: &AuthError| {
+        let mut response = http::Response::new(Body::empty());
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response
+    };
+    let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default()).render_errors(unauthorized);
+    let app = Router::new().route("/", any(echo)).layer(auth);
+    let see = async || send(&app, ask(Place::Bearer, &limited, "u_own", None)).await;
+    assert_eq!(see().await.header("ratelimit").len(), 1);
+    let refused = see().await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert_tells_nothing(&refused, "rendered");
+    assert!(refused.header("retry-after").is_empty());
+}
+
 #[tokio::test]
 async fn several_limits_are_all_kept_and_a_refusal_counts_for_none() {
     let world = World::new().await;

@@ -4,8 +4,9 @@
 //! cargo run --example server
 //! ```
 //!
-//! The first start fills the file with two demo accounts, prints their keys, and prints requests to try, each under the
-//! status that it gets. A key is shown once: later starts find the same keys in the file, and cannot show them.
+//! The first start fills the file with two demo accounts, prints their passwords for the portal, their keys, and requests
+//! to try, each under the status that it gets. A key is shown once: later starts find the same keys in the file, and
+//! cannot show them.
 //!
 //! | variable | default | what for |
 //! |---|---|---|
@@ -23,21 +24,24 @@
 //! | `GET /api/v1/validate`, `GET /api/v1/projects` | `X-API-Key`; `X-Project-ID` is optional |
 //! | `GET /api/v1/projects/{id}`, `GET /api/v1/sites` | `X-API-Key` and `X-Project-ID` |
 //! | `GET /v1/users/{id}`, `POST /v1/charges`, `GET /v1/charges` | `Authorization: Bearer` |
-//! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate` | the same |
+//! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
 //! | any method, `/migrate/echo` | either of the three |
+//! | `/portal`: the key portal | a sign-in at `/account/sign-in` |
 //! | `GET /health` | nothing |
 //!
 //! Within an area every request needs a key, even for routes that do not exist: without one the answer is 401, with one
 //! 404. So nobody learns without a key which routes there are. Outside of the areas there is nothing, and it is 404.
 
+mod auth;
 mod charges;
 mod demo;
+mod portal;
 mod routes;
 mod serve;
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
@@ -46,6 +50,7 @@ use tower_api_key::limit::Limit;
 use tower_api_key::store::{Cached, PostgresStore};
 use tower_api_key::{Accounts, ConfigError, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier};
 
+use crate::auth::People;
 use crate::charges::Charges;
 use crate::routes::Guards;
 
@@ -120,15 +125,16 @@ async fn run_on(
     let Start { listener, file, fixture, throttle, clients } = start;
     let address = listener.local_addr()?;
     // The store came first: it makes the file its own. The application's tables live beside the store's.
-    let charges = Charges::open(&file).map_err(|error| format!("cannot use {}: {error}", file.display()))?;
+    let opened = open(&file);
+    let (charges, people) = opened.map_err(|error| format!("cannot use {}: {error}", file.display()))?;
     let keyring = Keyring::new(store.clone());
     if charges.demo_is_made().await? {
         println!(
-            "\nThe demo keys are those of the first start. They were shown then and are stored nowhere."
+            "\nThe demo's passwords and keys are those of the first start. They were shown then and are stored nowhere."
         );
         println!("For new ones delete {0}, {0}-wal and {0}-shm.", file.display());
     } else {
-        let demo = demo::make(&store, &keyring).await?;
+        let demo = demo::make(&store, &keyring, &people).await?;
         if let Some(fixture) = &fixture {
             demo.write_fixture(fixture, &address.to_string())
                 .map_err(|error| format!("cannot write {}: {error}", fixture.display()))?;
@@ -140,7 +146,11 @@ async fn run_on(
     println!("\nStop with Ctrl-C.");
 
     let verifier = Verifier::new(asked.clone()).throttle(throttle);
-    let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges)?;
+    let url = format!("http://{address}");
+    // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
+    let secure = !address.ip().is_loopback();
+    let people = portal::routes(keyring.clone(), people, &url, secure);
+    let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people)?;
     serve::serve(listener, app, stop).await
 }
 
@@ -150,6 +160,10 @@ fn clients(proxies: &str) -> Result<ClientAddr, ConfigError> {
         return Ok(ClientAddr::peer());
     }
     ClientAddr::trusted_proxies(proxies.split(','), ProxyHeader::XForwardedFor)
+}
+
+fn open(file: &Path) -> Result<(Charges, People), Failure> {
+    Ok((Charges::open(file)?, People::open(file)?))
 }
 
 fn with_causes(error: &(dyn Error + 'static)) -> String {

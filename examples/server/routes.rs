@@ -38,12 +38,14 @@ pub(crate) fn app(
     store: impl Directory,
     keyring: Keyring,
     charges: Charges,
+    people: Router,
 ) -> Result<Router, ConfigError> {
     let app = Router::new()
         .nest("/pixelStripeApi", in_the_body(guards)?)
         .nest("/api/v1", in_a_header(guards, store)?)
         .nest("/v1", as_a_bearer(guards, keyring, charges)?)
         .merge(in_either(guards))
+        .merge(people)
         .route("/health", get(async || "ok\n"))
         .fallback(not_found)
         // A body that comes slowly holds its connection no longer than this.
@@ -82,11 +84,12 @@ fn in_a_header(guards: &Guards, store: impl Directory) -> Result<Router, ConfigE
 fn as_a_bearer(guards: &Guards, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
     let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys");
     let auth = guards.layer(Bearer::default()).endpoints(endpoints)?;
+    let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
     Ok(Router::new()
         .route("/users/{id}", get(saw))
         .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
         .with_state(charges)
-        .nest("/api-keys", manage::api_keys(keyring))
+        .nest("/api-keys", keys)
         .fallback(not_found)
         .layer(auth))
 }

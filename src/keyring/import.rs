@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::mem;
 
 use super::{ImportRefusal, ImportedDigest, Keyring, KeyringError, NewKey};
+use crate::audit::KeyEvent;
 use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
@@ -171,6 +172,7 @@ impl Keyring {
         let holders = self.standing_of(&added).await?;
         for key in added {
             if self.may(&key, &holders) {
+                self.changed(self.clock.now(), &key.record.id, KeyEvent::Imported);
                 report.imported += 1;
             } else {
                 self.revoke(&key.record.id).await?;
@@ -198,7 +200,7 @@ impl Keyring {
     }
 
     fn may(&self, key: &Ready, holders: &HashMap<Holder, bool>) -> bool {
-        holders.get(&key.holder()).copied().unwrap_or(!self.works(key))
+        !self.works(key) || holders.get(&key.holder()).is_some_and(|may| *may)
     }
 
     fn works(&self, key: &Ready) -> bool {

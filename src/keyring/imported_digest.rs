@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use zeroize::Zeroizing;
 
 use super::KeyringError;
@@ -191,13 +191,14 @@ impl ImportedDigest {
 }
 
 fn decode<const N: usize>(text: &str) -> Result<[u8; N], ImportRefusal> {
-    let decoded = if text.len() == 2 * N {
-        HEXLOWER_PERMISSIVE.decode(text.as_bytes())
-    } else {
-        let digits = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
-        let alphabet = if digits.contains(['-', '_']) { BASE64URL_NOPAD } else { BASE64_NOPAD };
-        alphabet.decode(digits.as_bytes())
+    let spelling = match (text.len() == 2 * N, text.contains(['-', '_']), text.ends_with('=')) {
+        (true, ..) => &HEXLOWER_PERMISSIVE,
+        (_, false, true) => &BASE64,
+        (_, false, false) => &BASE64_NOPAD,
+        (_, true, true) => &BASE64URL,
+        (_, true, false) => &BASE64URL_NOPAD,
     };
+    let decoded = spelling.decode(text.as_bytes());
     decoded.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(ImportRefusal::Digest)
 }
 

@@ -32,6 +32,7 @@ mod imported_digest;
 mod issued;
 mod name;
 mod new_key;
+mod report;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,10 +40,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Standing;
-use crate::audit::Actor;
+use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
 use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
+use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
@@ -52,6 +54,10 @@ pub use self::import::{ImportReport, ImportedKey, RefusedImport};
 pub use self::imported_digest::{ImportRefusal, ImportedDigest};
 pub use self::issued::{Grace, IssuedKey};
 pub use self::new_key::NewKey;
+pub use self::report::{Ending, KeyUse, Report};
+
+#[cfg(feature = "portal")]
+pub(crate) use self::name::check as check_name;
 
 /// How long a change may take, where nothing else is said.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
@@ -69,6 +75,7 @@ pub struct Keyring {
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
     actor: Actor,
+    observers: Observers,
 }
 
 impl Keyring {
@@ -85,6 +92,7 @@ impl Keyring {
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
             actor: Actor::System,
+            observers: Observers::default(),
         }
     }
 
@@ -146,6 +154,13 @@ impl Keyring {
         Self { actor, ..self.clone() }
     }
 
+    /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// Makes a key and stores its digest. This is the only time its secret can be had.
     ///
     /// # Errors
@@ -161,6 +176,7 @@ impl Keyring {
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
         self.ask(self.ledger.insert(record.clone(), self.policy, &self.actor)).await?;
+        self.changed(now, &record.id, KeyEvent::Issued);
         // Whoever took the owner's access away in between has revoked the keys that were there, and not this one.
         if let Err(refused) = self.owner_may_have(&record.owner, &record.level).await {
             // Nobody ever learns its secret. Revoked, it takes no place either; if that fails, it takes one.
@@ -189,6 +205,8 @@ impl Keyring {
         self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
         let record = self.ask(self.ledger.replace(id, fresh, grace.end(now), &self.actor)).await?;
+        self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
+        self.changed(now, &record.id, KeyEvent::Replaces(id.clone()));
         Ok(IssuedKey::new(key, record))
     }
 
@@ -200,7 +218,10 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`], or the store failed: repeat it then.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
-        self.ask(self.ledger.revoke(id, self.clock.now(), &self.actor)).await
+        let now = self.clock.now();
+        self.ask(self.ledger.revoke(id, now, &self.actor)).await?;
+        self.changed(now, id, KeyEvent::Revoked(Revocation::ByHand));
+        Ok(())
     }
 
     /// Changes a key's name, restrictions or limits. Restrictions that are set to observe first show what they would
@@ -214,7 +235,10 @@ impl Keyring {
     pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<(), KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
         let amendment = amendment.check_name(checked)?;
-        self.ask(self.ledger.amend(id, &amendment, self.clock.now(), &self.actor)).await
+        let now = self.clock.now();
+        self.ask(self.ledger.amend(id, &amendment, now, &self.actor)).await?;
+        self.changed(now, id, KeyEvent::Amended(amendment.parts()));
+        Ok(())
     }
 
     /// Puts other restrictions in the place of a key's: [`amend`](Self::amend) with nothing else.
@@ -242,6 +266,21 @@ impl Keyring {
     /// [`KeyringError::NotFound`] if `after` is not a key of this user, [`KeyringError::Store`].
     pub async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, KeyringError> {
         self.ask(self.ledger.list(owner, query)).await
+    }
+
+    /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
+    /// trail.
+    pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
+        Ok(in_time(self.store_deadline, self.ledger.history(id, limit)).await?)
+    }
+
+    /// Shows a change that the ledger has made.
+    fn changed(&self, at: Timestamp, key: &KeyId, event: KeyEvent) {
+        self.observers.changed(&Change::new(at, key, &self.actor, &event));
     }
 
     /// How many keys that are not revoked were digested in which way: `sha256`, `hmac:2027`, ...
@@ -296,6 +335,52 @@ impl Keyring {
         question: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, KeyringError> {
         Ok(in_time(self.store_deadline, question).await?)
+    }
+}
+
+/// What the pages need to know besides.
+#[cfg(feature = "portal")]
+impl Keyring {
+    /// The projects that a user may access at the moment.
+    pub(crate) async fn projects(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<crate::store::Project>, crate::store::StoreError> {
+        in_time(self.store_deadline, self.directory.projects(user)).await
+    }
+
+    /// What became of a key, newest first; `None` if the ledger keeps no trail.
+    pub(crate) async fn trail_of(
+        &self,
+        id: &KeyId,
+        limit: u32,
+    ) -> Result<Option<Vec<AuditEntry>>, crate::store::StoreError> {
+        if_kept(in_time(self.store_deadline, self.ledger.history(id, limit)).await)
+    }
+
+    /// How keys were used, as far as the ledger was told; `None` if it keeps that of none.
+    pub(crate) async fn usage_of(
+        &self,
+        keys: &[KeyId],
+    ) -> Result<Option<Vec<crate::usage::Usage>>, crate::store::StoreError> {
+        if_kept(in_time(self.store_deadline, self.ledger.usage(keys)).await)
+    }
+
+    /// What a user may do at the moment where a key of that level works.
+    pub(crate) async fn standing_on(
+        &self,
+        user: &UserId,
+        level: &KeyLevel,
+    ) -> Result<Standing, crate::store::StoreError> {
+        in_time(self.store_deadline, self.directory.standing(user, level.project())).await
+    }
+}
+
+#[cfg(feature = "portal")]
+fn if_kept<T>(answer: Result<T, crate::store::StoreError>) -> Result<Option<T>, crate::store::StoreError> {
+    match answer {
+        Err(crate::store::StoreError::NotKept) => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

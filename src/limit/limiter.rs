@@ -59,6 +59,12 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         self.accounts.update(key, now, |account| account.take(limits, now))
     }
 
+    /// What [`take`](Self::take) would say, without counting.
+    pub fn peek(&self, key: &K, limits: &Limits, now: Timestamp) -> Tally {
+        let kept = self.accounts.read(key, |account| account.tally(limits, now));
+        kept.unwrap_or_else(|| Account::default().tally(limits, now))
+    }
+
     /// How many keys are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -74,14 +80,10 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 
 impl Account {
     fn take(&mut self, limits: &Limits, now: Timestamp) -> Tally {
-        let taken = |account: &Self, limit: &Limit| limit.0.rate.take(account.bucket(limit), now);
-        let tally = |limit| Tally::of(limit, taken(self, limit));
-        let stricter =
-            |one: Tally, other: Tally| if one.strictness() < other.strictness() { other } else { one };
-        let strictest = limits.rest.iter().map(tally).fold(tally(&limits.first), stricter);
+        let strictest = self.tally(limits, now);
         if strictest.is_allowed() {
             for limit in limits.iter() {
-                if let Taken::Allowed { bucket, .. } = taken(self, limit) {
+                if let Taken::Allowed { bucket, .. } = limit.0.rate.take(self.bucket(limit), now) {
                     self.put(limit, bucket);
                 }
             }
@@ -93,6 +95,13 @@ impl Account {
             }
         }
         strictest
+    }
+
+    fn tally(&self, limits: &Limits, now: Timestamp) -> Tally {
+        let tally = |limit: &Limit| Tally::of(limit, limit.0.rate.take(self.bucket(limit), now));
+        let stricter =
+            |one: Tally, other: Tally| if one.strictness() < other.strictness() { other } else { one };
+        limits.rest.iter().map(tally).fold(tally(&limits.first), stricter)
     }
 
     fn bucket(&self, limit: &Limit) -> FullAt {

@@ -1,4 +1,4 @@
-//! The body of a request that makes or changes a key: one JSON object.
+//! The body of a request that makes, changes or explains a key: one JSON object.
 
 use std::error::Error as _;
 use std::fmt;

@@ -5,6 +5,7 @@ use http::request::Parts;
 
 use super::refusal::{self, Refusal};
 use crate::access::{AccessClass, Role, Standing};
+use crate::audit::Actor;
 use crate::credentials::Head;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::extract::MissingPrincipal;
@@ -31,6 +32,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 impl Caller {
+    /// The keyring in the hands of the caller's key: the trail names it.
+    pub(super) fn with(&self, keyring: &Keyring) -> Keyring {
+        keyring.acting_as(Actor::Key(self.who.key_id().clone()))
+    }
+
     /// Keys for one project know nothing of other keys (R40).
     pub(super) fn may_list(&self) -> Result<(), Refusal> {
         match self.who.level() {
@@ -141,6 +147,6 @@ impl Caller {
     }
 
     fn error(&self, kind: AuthErrorKind) -> AuthError {
-        AuthError::new(kind, self.who.scheme_info()).answering(None, self.grpc)
+        self.who.refused(kind).answering(None, self.grpc)
     }
 }

@@ -57,6 +57,19 @@ pub(super) const INVALID_EXPIRES_AT: Own =
 pub(super) const INVALID_LIMITS: Own =
     unprocessable("invalid_limits", "limits are a text such as 12/min,200/30d, or a list of such");
 
+pub(super) const UNKNOWN_MEMBER: Own = unprocessable(
+    "unknown_field",
+    "Unknown field: only method, route, path, scheme, project_id, user_id, address, referrer, origin and proto are read",
+);
+pub(super) const INVALID_METHOD: Own =
+    unprocessable("invalid_method", "method is a method of HTTP, such as GET");
+pub(super) const ROUTE_OR_PATH: Own = unprocessable("invalid_route", "name either route or path");
+pub(super) const INVALID_SCHEME: Own =
+    unprocessable("invalid_scheme", "scheme is the name of a scheme of this API, such as bearer");
+pub(super) const INVALID_ADDRESS: Own =
+    unprocessable("invalid_address", "address is an IP address, such as 192.0.2.7 or 2001:db8::7");
+pub(super) const INVALID_PROTO: Own = unprocessable("invalid_proto", "proto is http or https");
+
 const fn unprocessable(error: &'static str, message: &'static str) -> Own {
     Own(StatusCode::UNPROCESSABLE_ENTITY, error, message)
 }

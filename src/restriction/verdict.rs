@@ -81,6 +81,12 @@ impl Verdict {
         self.refused == Kinds::default()
     }
 
+    /// Whether this restriction is enforced and refuses.
+    #[must_use]
+    pub fn refuses(&self, kind: RestrictionKind) -> bool {
+        self.refused.has(kind)
+    }
+
     /// The enforced restrictions that refuse.
     pub fn refused(&self) -> impl Iterator<Item = RestrictionKind> + use<> {
         self.refused.iter()
@@ -111,7 +117,11 @@ impl Kinds {
         self.0 |= 1 << kind as u8;
     }
 
+    fn has(self, kind: RestrictionKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+
     fn iter(self) -> impl Iterator<Item = RestrictionKind> {
-        RestrictionKind::ALL.into_iter().filter(move |kind| self.0 & (1 << *kind as u8) != 0)
+        RestrictionKind::ALL.into_iter().filter(move |kind| self.has(*kind))
     }
 }

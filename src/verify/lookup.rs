@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Verifier;
+use super::questions::Candidate;
 use super::refusal::Refusal;
 use super::renew::{Outdated, Turn};
-use super::{Candidate, Verifier};
 use crate::key::{Digester, KeyDigest};
 use crate::record::KeyRecord;
 use crate::store::StoreError;

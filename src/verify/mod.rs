@@ -17,10 +17,16 @@
 //!
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
+mod check;
+mod details;
+mod explain;
+mod explanation;
 mod lookup;
 mod often;
+mod questions;
 mod refusal;
 mod renew;
+mod seen;
 #[cfg(feature = "slow-hashes")]
 mod slow;
 
@@ -29,20 +35,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::lookup::Found;
+pub use self::check::Check;
+pub use self::explanation::{Explanation, Finding, Outcome};
+
+use self::questions::Strict;
 use self::refusal::Refusal;
-use self::renew::{Outdated, Renewer};
-use crate::access::{AccessClass, Role, Standing};
+use self::renew::Renewer;
 use crate::clock::{Clock, SystemClock};
-use crate::credentials::{Claim, Credentials};
-use crate::description::SchemeInfo;
+use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, AuthErrorKind, ConfigError};
-use crate::key::{DigestRing, Environment, KeyDigest, KeyFormat, KeyId, MAX_KEY_LEN, ProjectId};
+use crate::error::{AuthError, ConfigError};
+use crate::key::{DigestRing, Environment, KeyFormat, KeyId};
 use crate::limit::{Limiter, Throttle};
+use crate::observer::Observers;
 use crate::principal::Principal;
-use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::{Facts, Verdict};
+use crate::restriction::Facts;
 use crate::store::{DEFAULT_DEADLINE, Directory, KeyLedger, KeyStore, StoreError, in_time};
 
 /// How many keys with limits are remembered, unless told otherwise.
@@ -77,22 +84,7 @@ pub struct Verifier {
     store_deadline: Duration,
     throttle: Option<Arc<Throttle>>,
     limiter: Arc<Limiter<KeyId>>,
-}
-
-/// A text that may be a key: what is left to ask the store.
-struct Candidate<'c> {
-    text: &'c str,
-    /// The newest that it has.
-    digest: KeyDigest,
-    /// What the text says; `None` for keys of a foreign shape, which say nothing.
-    environment: Option<Environment>,
-}
-
-/// A key that is known, active and of the environment it claims; its owner has not been looked at yet.
-struct Known {
-    key: Arc<KeyRecord>,
-    project: Result<Option<ProjectId>, AuthErrorKind>,
-    outdated: Option<Box<Outdated>>,
+    observers: Observers,
 }
 
 impl Verifier {
@@ -112,6 +104,7 @@ impl Verifier {
             store_deadline: DEFAULT_DEADLINE,
             throttle: None,
             limiter: Arc::new(Limiter::new(LIMITED_KEYS)),
+            observers: Observers::default(),
         }
     }
 
@@ -233,7 +226,7 @@ impl Verifier {
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
     ) -> Result<Principal, AuthError> {
-        self.verify_by(credentials, endpoint, Facts::new).await
+        self.verify_with(credentials, endpoint, &Facts::new()).await
     }
 
     /// The same with what is known about the request, for the key's restrictions (R56) and the throttle.
@@ -247,7 +240,12 @@ impl Verifier {
         endpoint: Endpoint,
         facts: &Facts<'_>,
     ) -> Result<Principal, AuthError> {
-        self.verify_by(credentials, endpoint, || *facts).await
+        let started = self.started();
+        let result = self.verify_by(credentials, endpoint, || *facts).await;
+        if let Some(started) = started {
+            self.show(started, false, result.as_ref(), || *facts);
+        }
+        result
     }
 
     /// The facts are found out only for keys with restrictions, and for the throttle.
@@ -266,15 +264,17 @@ impl Verifier {
             }
             at_hand => (at_hand.map(Option::flatten), false),
         };
-        let failed = |refusal| refuse(self.failed(refusal, &facts, asked));
-        let known = found.and_then(|found| self.known(found, &candidate, credentials));
+        let noted = found.as_ref().ok().and_then(|found| self.note(found.as_ref()));
+        let failed = |refusal| refuse(self.failed(refusal, &facts, asked).about(&noted));
+        let known = found
+            .and_then(|found| self.known(&mut Strict, found, candidate.environment, credentials.claims()));
         let known = known.map_err(failed)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
-            None => self.in_time(self.directory.standing(owner, project)).await.map_err(refuse)?,
+            None => self.in_time(self.directory.standing(owner, project)).await.map_err(failed)?,
         };
-        known.may(self, standing, credentials, endpoint, &facts).map_err(failed)
+        known.may(self, standing, credentials.claims(), endpoint, &facts).map_err(failed)
     }
 
     /// The same without waiting; `None` if a store must be asked.
@@ -297,60 +297,13 @@ impl Verifier {
     ) -> Result<Option<Principal>, Refusal> {
         let candidate = self.candidate(credentials)?;
         let Some(found) = self.at_hand(&candidate)? else { return Ok(None) };
-        let failed = |refusal| self.failed(refusal, &facts, false);
-        let known = self.known(found, &candidate, credentials).map_err(failed)?;
+        let noted = self.note(found.as_ref());
+        let failed = |refusal| self.failed(refusal, &facts, false).about(&noted);
+        let known =
+            self.known(&mut Strict, found, candidate.environment, credentials.claims()).map_err(failed)?;
         let (owner, project) = known.asks_about();
         let Some(standing) = self.directory.warm(owner, project) else { return Ok(None) };
-        known.may(self, standing, credentials, endpoint, &facts).map(Some).map_err(failed)
-    }
-
-    /// Questions 1: asks no store.
-    fn candidate<'c>(&self, credentials: &'c Credentials<'_>) -> Result<Candidate<'c>, Refusal> {
-        if credentials.scheme().is_some_and(|scheme| self.is_over(scheme)) {
-            return Err(AuthErrorKind::SchemeEnded.into());
-        }
-        let text = credentials.key();
-        let environment = self.format.environment_of(text);
-        let foreign = self.accept_foreign_keys && (1..=MAX_KEY_LEN).contains(&text.len());
-        if environment.is_none() && !foreign {
-            return Err(AuthErrorKind::MalformedKey.into());
-        }
-        Ok(Candidate { text, digest: self.digests.newest().digest(text), environment })
-    }
-
-    /// Questions 3 and 4, as far as the key goes.
-    fn known(
-        &self,
-        found: Option<Found>,
-        candidate: &Candidate<'_>,
-        credentials: &Credentials<'_>,
-    ) -> Result<Known, Refusal> {
-        let Found { key, outdated } = found.ok_or(AuthErrorKind::UnknownKey)?;
-        // The text's environment is part of the digest, so they can differ only if the record was tampered with.
-        if candidate.environment.is_some_and(|environment| environment != key.environment) {
-            return Err(StoreError::Corrupt("the environment of a key differs from its text").into());
-        }
-        self.in_force(&key)?;
-        let project = selected_project(&key.level, credentials.project());
-        Ok(Known { key, project, outdated })
-    }
-
-    fn in_force(&self, key: &KeyRecord) -> Result<(), AuthErrorKind> {
-        if key.revoked_at.is_some() {
-            return Err(AuthErrorKind::RevokedKey);
-        }
-        if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
-            return Err(AuthErrorKind::ExpiredKey);
-        }
-        if self.environment.is_some_and(|environment| environment != key.environment) {
-            return Err(AuthErrorKind::WrongEnvironment);
-        }
-        Ok(())
-    }
-
-    /// Whether a scheme's sunset is over.
-    pub(crate) fn is_over(&self, scheme: &SchemeInfo) -> bool {
-        scheme.deprecation().is_some_and(|deprecation| deprecation.is_over(self.clock.now()))
+        known.may(self, standing, credentials.claims(), endpoint, &facts).map(Some).map_err(failed)
     }
 
     async fn in_time<T>(&self, question: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
@@ -363,85 +316,14 @@ impl Verifier {
             Some(wait) => error.with_wait(wait),
             None => error,
         };
+        let error = match refusal.about {
+            Some(about) => error.with_about(about),
+            None => error,
+        };
         match refusal.source {
             Some(source) => error.with_source(source),
             None => error,
         }
-    }
-}
-
-/// The project that a request is about. What is wrong with it is said later, after the owner was looked at.
-fn selected_project(level: &KeyLevel, claim: &Claim<'_>) -> Result<Option<ProjectId>, AuthErrorKind> {
-    let own = level.project();
-    let Claim::Named(text) = claim else { return Ok(own.cloned()) };
-    match own {
-        Some(own) if own.as_str() == text => Ok(Some(own.clone())),
-        Some(_) if crate::key::is_id(text) => Err(AuthErrorKind::ProjectMismatch),
-        _ => ProjectId::new(text).map(Some).map_err(|_| AuthErrorKind::InvalidProject),
-    }
-}
-
-impl Known {
-    fn asks_about(&self) -> (&crate::key::UserId, Option<&ProjectId>) {
-        (&self.key.owner, self.project.as_ref().ok().and_then(Option::as_ref))
-    }
-
-    /// Questions 4, as far as the owner goes, to 9.
-    fn may<'f>(
-        self,
-        verifier: &Verifier,
-        standing: Standing,
-        credentials: &Credentials<'_>,
-        endpoint: Endpoint,
-        facts: &impl Fn() -> Facts<'f>,
-    ) -> Result<Principal, Refusal> {
-        let Standing::Active { role } = standing else { return Err(AuthErrorKind::OwnerDisabled.into()) };
-        let is_owner = match credentials.user() {
-            Claim::NotAsked => true,
-            Claim::Missing => false,
-            Claim::Named(user) => user == self.key.owner.as_str(),
-        };
-        if !is_owner {
-            return Err(AuthErrorKind::UserMismatch.into());
-        }
-        let restrictions = &self.key.restrictions;
-        let verdict = match credentials.scheme() {
-            _ if restrictions.is_none() => Verdict::default(),
-            Some(scheme) => restrictions.judge(&facts().scheme(scheme.name())),
-            None => restrictions.judge(&facts()),
-        };
-        if !verdict.is_allowed() {
-            return Err(Refusal {
-                kind: AuthErrorKind::Restricted,
-                source: Some(Box::new(verdict)),
-                wait: None,
-            });
-        }
-        let project = self.project?;
-        let scheme_wants_project = credentials.scheme().is_some_and(|scheme| scheme.needs_project());
-        if project.is_none() && scheme_wants_project && !endpoint.project_optional {
-            return Err(AuthErrorKind::ProjectRequired.into());
-        }
-        let role = role.ok_or(AuthErrorKind::Forbidden)?;
-        if !role.allows(endpoint.class) {
-            return Err(AuthErrorKind::ReadOnly.into());
-        }
-        let project_level = self.key.level != KeyLevel::User;
-        if project_level && endpoint.class == AccessClass::Manage {
-            return Err(AuthErrorKind::Forbidden.into());
-        }
-        // A key for one project decides nothing about the account, not even its owner's.
-        let role = if project_level { role.min(Role::Full) } else { role };
-        // Last: a request that is refused for anything else is not counted.
-        let tally = match &self.key.limits {
-            None => None,
-            Some(limits) => Some(verifier.count(&self.key.family, limits)?),
-        };
-        if let Some(outdated) = self.outdated {
-            verifier.renew(&self.key, *outdated);
-        }
-        let scheme = credentials.scheme().cloned();
-        Ok(Principal::verified(self.key, project, role, verdict, scheme).counted(tally))
     }
 }
 

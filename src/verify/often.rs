@@ -29,15 +29,7 @@ impl Verifier {
         facts: &impl Fn() -> Facts<'f>,
         asked: bool,
     ) -> Refusal {
-        // All that a client sees as one: if some did not count, it could tell them from the others.
-        let counts = matches!(
-            refusal.kind,
-            AuthErrorKind::UnknownKey
-                | AuthErrorKind::RevokedKey
-                | AuthErrorKind::ExpiredKey
-                | AuthErrorKind::WrongEnvironment
-                | AuthErrorKind::OwnerDisabled
-        );
+        let counts = counts(refusal.kind);
         let Some(throttle) = self.throttle.as_ref().filter(|_| counts) else { return refusal };
         let Some(client) = facts().client() else { return refusal };
         let now = self.clock.now();
@@ -53,4 +45,17 @@ impl Verifier {
         let tally = Arc::new(self.limiter.take(family, limits, self.clock.now()));
         if tally.is_allowed() { Ok(tally) } else { Err(Wait::Limit(tally).into()) }
     }
+}
+
+/// Whether a refusal counts for the throttle: all that a client sees as one do. If some did not, it could tell them from
+/// the others.
+pub(super) fn counts(kind: AuthErrorKind) -> bool {
+    matches!(
+        kind,
+        AuthErrorKind::UnknownKey
+            | AuthErrorKind::RevokedKey
+            | AuthErrorKind::ExpiredKey
+            | AuthErrorKind::WrongEnvironment
+            | AuthErrorKind::OwnerDisabled
+    )
 }

@@ -7,9 +7,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::Verifier;
 use super::lookup::Found;
+use super::questions::{Candidate, Strict};
 use super::refusal::Refusal;
-use super::{Candidate, Verifier};
 use crate::error::AuthErrorKind;
 use crate::key::{DigestMethod, KeyDigest, SlowHash};
 use crate::record::KeyRecord;
@@ -25,7 +26,7 @@ impl Verifier {
         let Some(digest) = slow.digest(candidate.text) else { return Ok(None) };
         let Some((key, _)) = self.find_by_start(&digest).await? else { return Ok(None) };
         // Before anything slow is done for it.
-        self.in_force(&key)?;
+        self.in_force(&mut Strict, &key)?;
         let overloaded = || Refusal::from(AuthErrorKind::Overloaded);
         let place = Arc::clone(slow.places()).try_acquire_owned().map_err(|_| overloaded())?;
         let turn = timeout(TURN_DEADLINE, Arc::clone(slow.checks()).acquire_owned()).await;
@@ -35,7 +36,7 @@ impl Verifier {
             return Ok(Some(Found::by_newest(key)));
         }
         let Some((key, hash)) = self.find_by_start(&digest).await? else { return Ok(None) };
-        self.in_force(&key)?;
+        self.in_force(&mut Strict, &key)?;
         let (text, checked) = (Zeroizing::new(candidate.text.to_owned()), hash.clone());
         // The turn goes along: the work goes on if the client goes away.
         let work = move || (checked.matches(&text), (place, turn));

@@ -209,9 +209,13 @@ impl http_body::Body for Later {
 }
 
 fn slow(world: &World) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
+    slow_to("POST", AT, world)
+}
+
+fn slow_to(method: &str, path: &str, world: &World) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
     let (sender, receiver) = oneshot::channel();
     let headers = [("authorization", &*bearer(&world.own)), ("content-type", "application/json")];
-    (sender, request("POST", AT, &headers, Body::new(Later(receiver))))
+    (sender, request(method, path, &headers, Body::new(Later(receiver))))
 }
 
 #[tokio::test]
@@ -256,6 +260,28 @@ async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
         let before = rows(&world).await;
         body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
         assert_eq!(pending.await.unwrap(), "403/forbidden", "{narrowing}");
+        assert_eq!(rows(&world).await, before);
+    }
+}
+
+#[tokio::test]
+async fn c9_a_key_that_ends_or_is_narrowed_while_its_body_comes_changes_nothing() {
+    for (narrowed, verdict) in [(true, "403/forbidden"), (false, "401/invalid_api_key")] {
+        let (world, app) = world().await;
+        let path = path_of(&world, &world.p1).await;
+        let (body, patch) = slow_to("PATCH", &path, &world);
+        let pending = tokio::spawn(async move { send(&app, patch).await.verdict() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let keyring = Keyring::new(world.store.clone());
+        let id = record(&world, &world.own).await.id;
+        if narrowed {
+            keyring.restrict(&id, &r#"{"ip":{"allow":[]}}"#.parse().unwrap()).await.unwrap();
+        } else {
+            keyring.revoke(&id).await.unwrap();
+        }
+        let before = rows(&world).await;
+        body.send(Bytes::from_static(br#"{"name":"x","restrictions":null}"#)).unwrap();
+        assert_eq!(pending.await.unwrap(), verdict);
         assert_eq!(rows(&world).await, before);
     }
 }

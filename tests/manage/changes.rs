@@ -246,6 +246,9 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
     ] {
         assert_eq!(change(&app, caller, path, &body).await.status, 200, "{body}");
     }
+    // Of its family, but with other limits.
+    assert_eq!(change(&app, &world.own, &own_slow, &json!({"limits": "99/h"})).await.status, 200);
+    assert_eq!(change(&app, next.key(), &own_slow, &name).await.verdict(), "403/forbidden");
     // Who is neither may widen and narrow all of them.
     for path in [&own_restricted, &own_slow, &successor] {
         let body = json!({"limits": null, "restrictions": null});

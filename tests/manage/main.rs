@@ -6,6 +6,7 @@ mod common;
 mod answers;
 mod bodies;
 mod changes;
+mod explain;
 mod restrictions;
 mod rights;
 
