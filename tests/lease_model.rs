@@ -48,6 +48,8 @@ enum Fault {
     TermsForgotten,
     /// A node acknowledges what it will apply later.
     AcknowledgesFirst,
+    /// A node goes on under its row when it does not know whether an acknowledgement has arrived, and it arrives late.
+    DoubtForgotten,
     /// A fill that was read before a change is kept after it.
     LateFill,
     /// A node remembers the highest number that it saw.
@@ -119,6 +121,8 @@ struct Node {
     applied: Set,
     /// An acknowledgement on its way.
     wire: Option<Set>,
+    /// One that nobody waits for any more, on its way all the same.
+    late: Option<Set>,
     /// How much is left of its lease.
     lease: u8,
     cells: [Cell; 2],
@@ -154,6 +158,7 @@ const NEW: Node = Node {
     position: 0,
     applied: 0,
     wire: None,
+    late: None,
     lease: 0,
     cells: [Cell::Harmless; 2],
     fills: 0,
@@ -285,7 +290,8 @@ impl<const N: usize, const C: usize> State<N, C> {
                 });
             }
             Round::Out => step("joins", &|node| {
-                (node.row, node.wire, node.round) = (Some(0), None, Round::Joining);
+                (node.row, node.wire, node.late) = (Some(0), None, None);
+                node.round = Round::Joining;
             }),
             Round::Peeked { read } => step("joins and serves", &|node| {
                 (node.row, node.wire, node.round) = (Some(read), None, Round::Idle);
@@ -324,7 +330,14 @@ impl<const N: usize, const C: usize> State<N, C> {
                 (node.wire, node.round) = (Some(node.position & committed), Round::Sent { age });
             }),
             Round::Applied { .. } => {}
-            Round::Sent { .. } => step("gives up waiting", &|node| node.round = Round::Idle),
+            Round::Sent { .. } => step("gives up waiting", &|node| {
+                (node.late, node.wire) = (node.wire, None);
+                if fault == F::DoubtForgotten {
+                    node.round = Round::Idle;
+                } else {
+                    (node.round, node.lease) = (Round::Out, 0);
+                }
+            }),
             Round::Answered { kept: false, .. } => {
                 step("learns that it was fenced", &|node| node.round = Round::Out);
             }
@@ -346,11 +359,10 @@ impl<const N: usize, const C: usize> State<N, C> {
                     node.round = Round::Answered { kept, age };
                 }
             });
-            step("is not heard", &|node| {
-                node.wire = None;
-                if let Round::Sent { .. } = node.round {
-                    node.round = Round::Idle;
-                }
+        }
+        if let Some(acknowledged) = node.late {
+            step("is heard late", &|node| {
+                (node.row, node.late) = (node.row.map(|_| acknowledged), None);
             });
         }
         if !coarse && node.ghost.is_none() && node.round != Round::Out {
@@ -563,4 +575,5 @@ fn every_fault_is_found() {
         finds::<1, 1>(fault);
     }
     finds::<1, 2>(F::HighestNumber);
+    finds::<1, 2>(F::DoubtForgotten);
 }
