@@ -248,6 +248,12 @@ impl<K: Hash + Eq + Clone, V: Answer> Facts<K, V> {
         self.shards.iter().map(len).sum()
     }
 
+    /// How many questions are being asked.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.turns.len()
+    }
+
     fn stamp<Q: Question<Kept = K>>(&self, lease: &Lease, question: Q) -> Option<Stamp> {
         let version = self.version(question.subject(&self.hasher))?.load(Ordering::SeqCst);
         Some(Stamp { term: lease.term(), version, at: lease.now() })

@@ -1,6 +1,8 @@
 //! The cache against a store that does to it what networks, databases and machines do.
 
 mod cluster;
+mod orders;
+mod scale;
 mod world;
 
 /// A small generator, so that a seed says everything.
