@@ -18,12 +18,14 @@ pub(super) enum Fault {
     StampedAfterRead,
     /// What the log says is acknowledged and not applied to what is known to be there.
     NotApplied,
-    /// It is acknowledged first, and applied some time later.
-    AcknowledgedFirst,
+    /// It is acknowledged, and applied some time later.
+    AppliedLate,
     /// What is known not to be there stays so: changes do not drop it, and it does not age.
     AbsentForEver,
     /// A node that was fenced goes on with what it has.
     FenceIgnored,
+    /// A node goes on under its id when it does not know whether an acknowledgement has arrived.
+    DoubtForgotten,
     /// Whoever waits for somebody else's look-up takes what that finds, though it began before a change.
     OldAnswerShared,
 }

@@ -49,7 +49,7 @@ async fn stay<L: ChangeLog>(log: Arc<L>, memory: Arc<Memory>, mut stop: watch::R
 
 struct Follower<'f, L> {
     log: &'f L,
-    memory: &'f Memory,
+    memory: &'f Arc<Memory>,
 }
 
 enum Never {}
@@ -68,52 +68,69 @@ impl<L: ChangeLog> Follower<'_, L> {
     async fn join(&self, stays_as: &mut Option<NodeId>) -> Result<(NodeId, Position), StoreError> {
         // Another id each time: what is still on its way from the last stay means nothing in this one.
         let node = NodeId::random()?;
-        *stays_as = Some(node.clone());
+        let last = stays_as.replace(node.clone());
         let position = self.in_time(self.log.join(&node, self.memory.lease_for)).await?;
         if !self.memory.faults.has(Fault::FenceIgnored) {
             self.memory.lease.begin();
             self.memory.clear();
         }
+        if let Some(last) = last {
+            // If this fails, a change will wait for it, once.
+            let _ = self.in_time(self.log.leave(&last)).await;
+        }
         Ok((node, position))
     }
 
-    /// Renews the lease, round after round, until this node is fenced.
+    /// Renews the lease, round after round, until this node is fenced or may be.
     async fn rounds(&self, node: &NodeId, mut position: Position) {
         loop {
-            match self.round(node, &mut position).await {
-                Ok(true) => self.pause().await,
-                Ok(false) => return,
-                Err(_) => self.back_off().await,
+            let before = match self.read(&mut position).await {
+                Ok(before) => before,
+                Err(_) => {
+                    self.back_off().await;
+                    continue;
+                }
+            };
+            let faults = &self.memory.faults;
+            match self.in_time(self.log.acknowledge(node, &position)).await {
+                Ok(true) => {}
+                Ok(false) if faults.has(Fault::FenceIgnored) => {}
+                Err(_) if faults.has(Fault::DoubtForgotten) => continue,
+                // If it is still on its way, it may arrive after the next one and take back what that said: then the row
+                // is fenced for a change that was acknowledged, and the lease that was granted for it goes on.
+                Ok(false) | Err(_) => {
+                    self.memory.lease.end();
+                    return self.back_off().await;
+                }
             }
+            let late = faults.has(Fault::LeaseFromAcknowledgement);
+            self.grant(if late { self.memory.lease.now() } else { before });
+            self.pause().await;
         }
     }
 
-    /// Reads, applies, acknowledges: in this order. Says whether the node is still among those that changes wait for.
-    async fn round(&self, node: &NodeId, position: &mut Position) -> Result<bool, StoreError> {
-        let (memory, faults) = (self.memory, &self.memory.faults);
-        // Before the read: a change that it did not see is later than this.
-        let before = memory.lease.now();
+    /// Reads what there is to read, and applies it: what is acknowledged has been applied. Says when it began: a change
+    /// that it did not see is later than that.
+    async fn read(&self, position: &mut Position) -> Result<Moment, StoreError> {
+        let before = self.memory.lease.now();
         let news = self.in_time(self.log.changes(position)).await?;
-        if faults.has(Fault::AcknowledgedFirst) {
-            self.in_time(self.log.acknowledge(node, &news.position)).await?;
-            sleep(memory.lease_for / 8).await;
-        }
-        if !faults.has(Fault::NotApplied) {
-            news.changes.iter().for_each(|change| memory.apply(change));
+        if self.memory.faults.has(Fault::AppliedLate) {
+            let (memory, changes) = (Arc::clone(self.memory), news.changes);
+            tokio::spawn(async move {
+                sleep(memory.lease_for / 8).await;
+                changes.iter().for_each(|change| memory.apply(change));
+            });
+        } else if !self.memory.faults.has(Fault::NotApplied) {
+            news.changes.iter().for_each(|change| self.memory.apply(change));
         }
         *position = news.position;
-        if !self.in_time(self.log.acknowledge(node, position)).await? {
-            return Ok(faults.has(Fault::FenceIgnored) && self.grant(before));
-        }
-        let before = if faults.has(Fault::LeaseFromAcknowledgement) { memory.lease.now() } else { before };
-        Ok(self.grant(before))
+        Ok(before)
     }
 
-    fn grant(&self, before: Moment) -> bool {
+    fn grant(&self, before: Moment) {
         let memory = self.memory;
         let long = if memory.faults.has(Fault::LeaseTooLong) { 100 } else { 1 };
         memory.lease.grant(before.plus(memory.lease_for * long));
-        true
     }
 
     async fn pause(&self) {

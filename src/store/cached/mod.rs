@@ -5,6 +5,8 @@ mod faults;
 mod follower;
 mod lease;
 mod shelf;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::fmt;
