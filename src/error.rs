@@ -385,6 +385,12 @@ pub enum ConfigError {
     /// A limit or a deadline of zero.
     #[error("{0} must be greater than zero")]
     Zero(&'static str),
+    /// The lease of a cache.
+    #[error("the lease of a cache is between 100 milliseconds and one minute")]
+    Lease,
+    /// How a database is reached.
+    #[error("{0}")]
+    Database(&'static str),
     /// A pattern of an endpoint.
     #[error("{pattern:?} is not a route pattern: {reason}")]
     Pattern {

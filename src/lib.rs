@@ -49,6 +49,7 @@
 //! |---|---|
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
+//! | `postgres` | `PostgresStore`: several processes, one database; `postgres-tls` encrypts its connections, by rustls |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
 //! | `portal` | pages on which people make, rotate, restrict and revoke their own keys |
 //! | `tracing` | decisions and changes as [events](observer) |
@@ -123,6 +124,9 @@ pub mod problems {}
 #[doc = include_str!("../docs/promises.md")]
 pub mod promises {}
 
+#[doc = include_str!("../docs/lease-protocol.md")]
+pub mod lease_protocol {}
+
 #[doc = include_str!("../docs/migration.md")]
 pub mod migration {}
 
@@ -148,6 +152,9 @@ pub use crate::observer::Observer;
 pub use crate::principal::Principal;
 pub use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use crate::store::PostgresStore;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::store::SqliteStore;

@@ -11,8 +11,7 @@ use tower_api_key::keyring::{ImportedDigest, ImportedKey};
 use tower_api_key::restriction::{IpRestriction, Restrictions};
 use tower_api_key::store::{LedgerError, Member, MemberRole, Project};
 use tower_api_key::{
-    Accounts as _, ApiKey, Environment, KeyFormat, KeyId, KeyQuery, Keyring, NewKey, ProjectId, SqliteStore,
-    Timestamp, UserId,
+    Accounts, ApiKey, Environment, KeyFormat, KeyId, KeyQuery, Keyring, NewKey, ProjectId, Timestamp, UserId,
 };
 
 use crate::Failure;
@@ -26,7 +25,11 @@ pub(crate) struct Demo {
 }
 
 /// Makes the demo. A start that was broken off is no obstacle: what it made is used, and its keys are revoked.
-pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring, people: &People) -> Result<Demo, Failure> {
+pub(crate) async fn make(
+    store: &(impl Accounts + KeyLedger),
+    keyring: &Keyring,
+    people: &People,
+) -> Result<Demo, Failure> {
     let user = UserId::new;
     let (alice, bob, carol, dave) = (user("alice")?, user("bob")?, user("carol")?, user("dave")?);
     unless_made(store.create_account("A", &alice).await)?;

@@ -16,6 +16,7 @@
 //! | `PROXIES` | | networks of trusted proxies, such as `10.0.0.0/8,192.168.0.1`: their `X-Forwarded-For` is believed |
 //! | `LOG` | | `debug` tells every decision about a request on stderr, `info` changes of keys and what is odd |
 //! | `TOWER_API_KEY_PEPPERS`, or `.._FILE` with a file of them | | `2027:secret,2026:secret,sha256`: peppers of at least 32 bytes, newest first |
+//! | `DATABASE_URL` | | `postgres://...`: keys, people and projects in PostgreSQL, and answers from memory; `DB` has the charges |
 //! | `FIXTURE` | | where to write the demo's keys, people and projects as JSON, for scripts; only when the file is fresh |
 //!
 //! | route | behind |
@@ -45,6 +46,7 @@ mod routes;
 mod serve;
 
 use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,7 +55,8 @@ use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::Limit;
 use tower_api_key::observer::{Tracing, UsageRecorder};
-use tower_api_key::{ConfigError, Keyring, SqliteStore, Verifier};
+use tower_api_key::store::{Cached, PostgresStore};
+use tower_api_key::{Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier};
 
 use crate::auth::People;
 use crate::charges::Charges;
@@ -89,14 +92,54 @@ async fn run() -> Result<(), Failure> {
         .await
         .map_err(|error| format!("cannot listen on {address}: {error}. ADDR sets another address"))?;
     let address = listener.local_addr()?;
-    let opened = open(&file).await;
-    let (store, charges, people) =
-        opened.map_err(|error| format!("cannot use {}: {}", file.display(), with_causes(&*error)))?;
+    let start = Start { listener, file, fixture, throttle, clients, ring };
+    match std::env::var("DATABASE_URL") {
+        Err(_) => {
+            let opened = SqliteStore::open(&start.file).await;
+            let store = opened
+                .map_err(|error| format!("cannot use {}: {}", start.file.display(), with_causes(&error)))?;
+            println!("Listening on http://{address}, with keys in {}", start.file.display());
+            run_on(store.clone(), store, start, stop).await
+        }
+        Ok(url) => {
+            let connected = PostgresStore::connect(&url).await;
+            let store =
+                connected.map_err(|error| format!("cannot use DATABASE_URL: {}", with_causes(&error)))?;
+            println!("Listening on http://{address}, with keys in PostgreSQL");
+            // Requests are answered from memory; keys are managed in the database, which tells every node.
+            let cached = Cached::start(store.clone());
+            let served = run_on(cached.clone(), store, start, stop).await;
+            cached.shutdown().await;
+            served
+        }
+    }
+}
 
+/// What does not depend on where keys are.
+struct Start {
+    listener: TcpListener,
+    file: PathBuf,
+    fixture: Option<PathBuf>,
+    throttle: Limit,
+    clients: ClientAddr,
+    ring: DigestRing,
+}
+
+/// `asked` answers requests, `store` is what it answers from.
+async fn run_on(
+    asked: impl KeyStore + Directory + Clone,
+    store: impl KeyLedger + Accounts + Directory + Clone,
+    start: Start,
+    stop: impl Future<Output = io::Result<()>>,
+) -> Result<(), Failure> {
+    let Start { listener, file, fixture, throttle, clients, ring } = start;
+    let address = listener.local_addr()?;
+    // The store came first: it makes the file its own. The application's tables live beside the store's.
+    let opened = open(&file);
+    let (charges, people) = opened.map_err(|error| format!("cannot use {}: {error}", file.display()))?;
     let keyring = Keyring::new(store.clone()).digests(ring.clone());
     let log = log()?;
     let keyring = if log { keyring.observer(Tracing) } else { keyring };
-    println!("Listening on http://{address}, with keys in {}", file.display());
     peppers::warn(&keyring).await?;
     if charges.demo_is_made().await? {
         println!(
@@ -116,7 +159,7 @@ async fn run() -> Result<(), Failure> {
     println!("\nStop with Ctrl-C.");
 
     let recorder = UsageRecorder::new(store.clone()).write_every(Duration::from_secs(1))?;
-    let verifier = Verifier::new(store.clone())
+    let verifier = Verifier::new(asked.clone())
         .digests(ring)
         .renew_digests(store.clone())
         .throttle(throttle)
@@ -126,7 +169,7 @@ async fn run() -> Result<(), Failure> {
     // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
     let secure = !address.ip().is_loopback();
     let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
-    let app = routes::app(&Guards { verifier, clients }, store, keyring, charges, people)?;
+    let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people)?;
     let writing = tokio::spawn(recorder.clone().run());
     serve::serve(listener, app, stop).await?;
     writing.abort();
@@ -151,10 +194,8 @@ fn clients(proxies: &str) -> Result<ClientAddr, ConfigError> {
     ClientAddr::trusted_proxies(proxies.split(','), ProxyHeader::XForwardedFor)
 }
 
-async fn open(file: &Path) -> Result<(SqliteStore, Charges, People), Failure> {
-    // The store first: it makes the file its own. The application's tables live beside the store's.
-    let store = SqliteStore::open(file).await?;
-    Ok((store, Charges::open(file)?, People::open(file)?))
+fn open(file: &Path) -> Result<(Charges, People), Failure> {
+    Ok((Charges::open(file)?, People::open(file)?))
 }
 
 fn with_causes(error: &(dyn Error + 'static)) -> String {

@@ -15,8 +15,7 @@ use tower_api_key::extract::{Live, Test};
 use tower_api_key::openapi::AuthDoc;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, Verifier,
-    manage,
+    ApiKeyAuth, AuthError, ConfigError, Directory, Endpoints, Keyring, Principal, ProjectId, Verifier, manage,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -38,7 +37,7 @@ impl Guards {
 
 pub(crate) fn app(
     guards: &Guards,
-    store: SqliteStore,
+    store: impl Directory,
     keyring: Keyring,
     charges: Charges,
     people: Router,
@@ -83,7 +82,7 @@ fn in_the_body(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
 }
 
 /// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
-fn in_a_header(guards: &Guards, store: SqliteStore) -> Result<(Router, AuthDoc), ConfigError> {
+fn in_a_header(guards: &Guards, store: impl Directory) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");

@@ -7,15 +7,24 @@
 //! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, amend, rehash, get, list, count; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
-//! [`MemoryStore`] and `SqliteStore` (feature `sqlite`) are all four. A store of your own needs one method, a directory
+//! [`MemoryStore`], `SqliteStore` (feature `sqlite`) and `PostgresStore` (feature `postgres`) are all four. A store of your own needs one method, a directory
 //! of your own two. Stores return facts and never verdicts, and know nothing of HTTP.
 //!
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
 
 mod accounts;
+#[cfg(feature = "cache")]
+mod cached;
 mod deadline;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod failure;
+mod log;
 mod memory;
 mod parts;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -33,8 +42,15 @@ use crate::record::{Amendment, FreshKey, KeyRecord};
 use crate::usage::Usage;
 
 pub use self::accounts::{Accounts, Member, MemberRole};
+#[cfg(feature = "cache")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+pub use self::cached::{CacheOptions, Cached};
+pub use self::log::{Change, ChangeLog, Changes, Followers, NodeId, Position, outlived, settle};
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub use self::postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteStore;
@@ -47,7 +63,7 @@ pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyStore`",
-    note = "`MemoryStore` and `SqliteStore` are; a store of your own implements `KeyStore::find`",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a store of your own implements `KeyStore::find`",
     note = "to join a key store and a directory, pass `(keys, directory)`; if your API has no projects, `NoProjects(keys)`"
 )]
 pub trait KeyStore: Send + Sync + 'static {
@@ -70,7 +86,7 @@ pub trait KeyStore: Send + Sync + 'static {
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Directory`",
-    note = "`MemoryStore` and `SqliteStore` are; a directory of your own implements `standing` and `projects`",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a directory of your own implements `standing` and `projects`",
     note = "to join a key store and a directory, pass `(keys, directory)`; if your API has no projects, `NoProjects(keys)`"
 )]
 pub trait Directory: Send + Sync + 'static {
@@ -125,7 +141,7 @@ impl Project {
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyLedger`",
-    note = "`MemoryStore` and `SqliteStore` are; a ledger of your own implements its first eight methods",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a ledger of your own implements its first eight methods",
     note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
 )]
 pub trait KeyLedger: Send + Sync + 'static {

@@ -1,36 +1,7 @@
-//! How the work of a connection fails.
+//! What SQLite's errors mean.
 
-use super::super::{LedgerError, StoreError};
-
-/// A [`LedgerError`] that `?` makes from whatever goes wrong; SQLite's errors stay out of the public API.
-#[derive(Debug)]
-pub(super) struct Failure(LedgerError);
-
-impl Failure {
-    /// For what only reads: there, every failure is the store's.
-    pub(super) fn into_store_error(self) -> StoreError {
-        match self.0 {
-            LedgerError::Store(error) => error,
-            other => StoreError::failed(other),
-        }
-    }
-
-    pub(super) fn into_ledger_error(self) -> LedgerError {
-        self.0
-    }
-}
-
-impl From<LedgerError> for Failure {
-    fn from(error: LedgerError) -> Self {
-        Self(error)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self(error.into())
-    }
-}
+use super::super::StoreError;
+pub(super) use super::super::failure::Failure;
 
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::{KeyPolicy, KeyQuery, LedgerError, StoreError};
+use super::super::rows::{json, key_columns, limits_text};
+use super::super::{KeyPolicy, KeyQuery, LedgerError};
 use super::failure::Failure;
-use super::rows::{self, key_columns};
+use super::rows;
 use super::trail;
 use crate::audit::{Actor, KeyEvent};
 use crate::clock::Timestamp;
@@ -242,7 +243,7 @@ pub(super) fn amend(
         id.as_str(),
         key.name,
         key.restrictions.to_string(),
-        rows::limits_text(key.limits.as_ref()),
+        limits_text(key.limits.as_ref()),
     ])?;
     trail::write(transaction, now, &key, by, KeyEvent::Amended(amendment.parts()))
 }
@@ -302,8 +303,8 @@ fn count_active(transaction: &Transaction<'_>, key: &KeyRecord, now: Timestamp) 
 }
 
 fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
-    let scopes = serde_json::to_string(&key.scopes).map_err(StoreError::failed)?;
-    let metadata = serde_json::to_string(&key.metadata).map_err(StoreError::failed)?;
+    let scopes = json(&key.scopes)?;
+    let metadata = json(&key.metadata)?;
     transaction.prepare_cached(INSERT)?.execute(params![
         key.digest.as_bytes(),
         key.id.as_str(),
@@ -321,7 +322,7 @@ fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
         key.revoked_at.map(Timestamp::as_micros),
         key.replaced_by.as_ref().map(KeyId::as_str),
         key.restrictions.to_string(),
-        rows::limits_text(key.limits.as_ref()),
+        limits_text(key.limits.as_ref()),
         key.family.as_str(),
         key.digested_by.to_string(),
         key.replaced_at.map(Timestamp::as_micros),

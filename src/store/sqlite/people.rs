@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::{LedgerError, Member, Project, StoreError};
+use super::super::rows::{self, project_id, role_name, role_of};
+use super::super::{LedgerError, Member, Project};
 use super::failure::Failure;
 use super::rows::{text, truth};
 use crate::access::{Role, Standing};
@@ -58,16 +59,8 @@ pub(super) fn standing(
     let mut statement = connection.prepare_cached(STANDING)?;
     let mut found = statement.query(params![user.as_str(), project.map(ProjectId::as_str)])?;
     let Some(row) = found.next()? else { return Ok(Standing::Disabled) };
-    let role = role_of(text(row, 0)?)?;
-    let suspended =
-        truth(row, 1)?.ok_or(StoreError::Corrupt("a user belongs to an account that is not there"))?;
-    let deleted = truth(row, 2)?;
-    let on_list = truth(row, 3)? == Some(true);
-    if suspended {
-        return Ok(Standing::Disabled);
-    }
-    let may = project.is_none() || (deleted == Some(false) && (role == Role::Owner || on_list));
-    Ok(Standing::Active { role: may.then_some(role) })
+    let (suspended, deleted, on_list) = (truth(row, 1)?, truth(row, 2)?, truth(row, 3)?);
+    Ok(rows::standing(text(row, 0)?, suspended, project.is_some(), deleted, on_list)?)
 }
 
 pub(super) fn projects(connection: &Connection, user: &UserId) -> Result<Vec<Project>, Failure> {
@@ -76,9 +69,7 @@ pub(super) fn projects(connection: &Connection, user: &UserId) -> Result<Vec<Pro
     let mut projects = Vec::new();
     while let Some(row) = found.next()? {
         role_of(text(row, 0)?)?;
-        let id = ProjectId::new(text(row, 1)?);
-        let id = id.map_err(|_| StoreError::Corrupt("the id of a project is none"))?;
-        projects.push(Project::new(id, text(row, 2)?));
+        projects.push(Project::new(project_id(text(row, 1)?)?, text(row, 2)?));
     }
     Ok(projects)
 }
@@ -231,18 +222,4 @@ fn execute(
     params: impl rusqlite::Params,
 ) -> Result<usize, Failure> {
     Ok(connection.prepare_cached(statement)?.execute(params)?)
-}
-
-const fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Owner => "OWNER",
-        Role::Full => "FULL",
-        Role::ReadOnly => "READONLY",
-    }
-}
-
-fn role_of(name: &str) -> Result<Role, StoreError> {
-    let roles = [Role::Owner, Role::Full, Role::ReadOnly];
-    let role = roles.into_iter().find(|role| role_name(*role) == name);
-    role.ok_or(StoreError::Corrupt("the role of a user is none"))
 }

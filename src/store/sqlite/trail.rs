@@ -1,10 +1,9 @@
 //! The SQL of the past: what became of keys, and when they were used.
 
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
-use super::super::StoreError;
+use super::super::rows::{entry, used};
 use super::failure::Failure;
-use super::rows::{text, time};
 use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyId, UserId};
@@ -127,35 +126,4 @@ pub(super) fn usage(connection: &Connection, keys: &[KeyId]) -> Result<Vec<Usage
         }
     }
     Ok(usage)
-}
-
-fn entry(row: &Row<'_>) -> Result<AuditEntry, StoreError> {
-    let owner = UserId::new(text(row, 2)?);
-    let event = text(row, 4)?.parse();
-    Ok(AuditEntry::from_parts(
-        at(row)?,
-        key(row)?,
-        owner.map_err(|_| StoreError::Corrupt("an id of an owner is none"))?,
-        text(row, 3)?.to_owned(),
-        event.map_err(|_| StoreError::Corrupt("an event of a key is none"))?,
-    ))
-}
-
-fn used(row: &Row<'_>) -> Result<Usage, StoreError> {
-    let through = text(row, 2)?.parse();
-    let count = row.get::<_, i64>(3).ok().and_then(|count| u64::try_from(count).ok());
-    Ok(Usage::new(
-        key(row)?,
-        through.map_err(|_| StoreError::Corrupt("a way to use a key is none"))?,
-        at(row)?,
-        count.ok_or(StoreError::Corrupt("a count is none"))?,
-    ))
-}
-
-fn at(row: &Row<'_>) -> Result<Timestamp, StoreError> {
-    time(row, 0)?.ok_or(StoreError::Corrupt("a time is missing"))
-}
-
-fn key(row: &Row<'_>) -> Result<KeyId, StoreError> {
-    KeyId::new(text(row, 1)?).map_err(|_| StoreError::Corrupt("an id of a key is none"))
 }

@@ -1,0 +1,390 @@
+//! A store in a PostgreSQL database: for several processes on several machines.
+
+mod failure;
+mod gate;
+mod keys;
+mod listener;
+mod log;
+mod open;
+mod options;
+mod people;
+mod rows;
+mod session;
+mod trail;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use deadpool_postgres::Pool;
+
+use self::failure::Failure;
+use self::gate::Gate;
+use self::listener::Listener;
+pub use self::options::PostgresOptions;
+use self::session::{Answer, Database, Session};
+use super::log::settle;
+use super::{
+    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
+};
+use crate::access::Standing;
+use crate::audit::{Actor, AuditEntry};
+use crate::clock::Timestamp;
+use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::usage::Usage;
+
+/// The log is cleaned up after this many changes.
+const PRUNE_EVERY: u32 = 64;
+/// So many keys of an import share a transaction.
+const AT_ONCE: usize = 100;
+
+/// Keys, people and projects in a PostgreSQL database that several processes share.
+///
+/// ```no_run
+/// # async fn f() -> Result<(), tower_api_key::store::StoreError> {
+/// use tower_api_key::store::PostgresStore;
+///
+/// let store = PostgresStore::connect("postgres://keys@db.internal/app").await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Every request reads the database, its primary and no copy that lags: what another process, or an operator's SQL, has
+/// changed is seen by the next request. A look-up is one round trip. [`Cached`](super::Cached) answers from memory and
+/// keeps that promise.
+///
+/// A change has reached the disk when the call that makes it returns, and no node that keeps copies answers by what was
+/// before: the call has waited for them, by [the lease protocol](crate::lease_protocol). If it cannot tell whether they
+/// have seen it, it fails with an error that says so: the change is made then, and every node sees it within its lease.
+/// Make the call again, to wait again. Changes by SQL of your own are in the log too, by triggers, but cannot wait: they
+/// are seen within a lease. A call that is dropped before it has returned may still have changed something.
+///
+/// Nobody waits without end: for a connection, a turn, a lock or an answer at most the
+/// [deadline](PostgresOptions::deadline), and then it is [`StoreError::Timeout`]; more work than fits is
+/// [`StoreError::Overloaded`], of each kind for itself: lists and a flood of new keys take no connection from requests.
+/// After the database was away, the next request connects again.
+///
+/// # Deployment caveats
+///
+/// PostgreSQL 13 or newer, a database in UTF8. The store makes a schema of its own and changes nothing outside of it; the
+/// user needs the right to make it (`CREATE` on the database) the first time, or an empty schema that it owns. Behind a
+/// pooler (PgBouncer), use one connection for each session: statements are prepared, and listening needs a session.
+/// A failover to a copy that had not yet received a revocation forgets it: let the primary wait for its copies
+/// (`synchronous_standby_names`).
+#[derive(Clone, Debug)]
+pub struct PostgresStore {
+    database: Arc<Database>,
+    listener: Arc<Listener>,
+    changes: Arc<AtomicU32>,
+}
+
+impl PostgresStore {
+    /// Connects to the database of a connection string, with the [options](PostgresOptions) that are usual.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresOptions::connect`], and [`StoreError::Failed`] if it is no connection string.
+    pub async fn connect(connection: &str) -> Result<Self, StoreError> {
+        PostgresOptions::new(connection).map_err(StoreError::failed)?.connect().await
+    }
+
+    /// Uses a pool that is there already, as [`PostgresOptions::on_pool`] says.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresOptions::connect`].
+    pub async fn from_pool(pool: Pool) -> Result<Self, StoreError> {
+        PostgresOptions::on_pool(pool).connect().await
+    }
+
+    fn new(database: Database, listener: Listener) -> Self {
+        Self { database: Arc::new(database), listener: Arc::new(listener), changes: Arc::default() }
+    }
+
+    async fn look_up<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let answer = self.database.read(&self.database.gates.look_ups, work);
+        answer.await.map_err(Failure::into_store_error)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let answer = self.database.read(&self.database.gates.lists, work);
+        answer.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn log<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let answer = self.database.read(&self.database.gates.log, work);
+        answer.await.map_err(Failure::into_store_error)
+    }
+
+    /// A change that takes nothing away, or may wait: under a flood of changes it is refused first.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.change(&self.database.gates.changes, work).await
+    }
+
+    /// A change that may take access away.
+    async fn end<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.change(&self.database.gates.ends, work).await
+    }
+
+    /// One transaction, and then the time until no node answers by what was before it.
+    async fn change<T: Send + 'static>(
+        &self,
+        gate: &Gate,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let changed = self.database.transact(gate, work).await.map_err(Failure::into_ledger_error);
+        let (done, commit) = match changed {
+            Ok((done, commit)) => (Ok(done), commit),
+            // Perhaps because an attempt before this one was made, and its answer was lost (C9-12): it is waited for.
+            Err(over @ (LedgerError::NotFound | LedgerError::Ended)) => {
+                let (_, commit) = self
+                    .database
+                    .transact(gate, |_| Box::pin(async { Ok(()) }))
+                    .await
+                    .map_err(Failure::into_ledger_error)?;
+                (Err(over), commit)
+            }
+            Err(failed) => return Err(failed),
+        };
+        settle(&*self.database, &commit).await.map_err(|error| StoreError::failed(Unacknowledged(error)))?;
+        if self.changes.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == PRUNE_EVERY - 1 {
+            let database = Arc::clone(&self.database);
+            // If it fails, the log is a little longer until the next time.
+            tokio::spawn(async move { drop(log::prune(&database).await) });
+        }
+        done
+    }
+}
+
+#[async_trait]
+impl KeyStore for PostgresStore {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let digest = *digest;
+        let found = self.look_up(move |session| Box::pin(async move { keys::find(session, &digest).await }));
+        Ok(found.await?.map(Arc::new))
+    }
+}
+
+#[async_trait]
+impl Directory for PostgresStore {
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        let (user, project) = (user.clone(), project.cloned());
+        let standing = self.look_up(move |session| {
+            Box::pin(async move { people::standing(session, &user, project.as_ref()).await })
+        });
+        standing.await
+    }
+
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        let user = user.clone();
+        let projects = self.database.read(&self.database.gates.lists, move |session| {
+            Box::pin(async move { people::projects(session, &user).await })
+        });
+        projects.await.map_err(Failure::into_store_error)
+    }
+}
+
+#[async_trait]
+impl KeyLedger for PostgresStore {
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
+        let by = by.clone();
+        let inserted = self
+            .write(move |session| Box::pin(async move { keys::insert(session, &key, policy, &by).await }));
+        inserted.await
+    }
+
+    async fn insert_all(
+        &self,
+        keys: Vec<KeyRecord>,
+        policy: KeyPolicy,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for some in keys.chunks(AT_ONCE) {
+            let (some, by) = (some.to_vec(), by.clone());
+            let inserted = self.write(move |session| {
+                Box::pin(async move { keys::insert_all(session, &some, policy, &by).await })
+            });
+            answers.extend(inserted.await.map_err(|error| Failure::from(error).into_store_error())?);
+        }
+        Ok(answers)
+    }
+
+    async fn replace(
+        &self,
+        old: &KeyId,
+        fresh: FreshKey,
+        old_ends: Timestamp,
+        by: &Actor,
+    ) -> Result<KeyRecord, LedgerError> {
+        let (old, by) = (old.clone(), by.clone());
+        let replaced = self.write(move |session| {
+            Box::pin(async move { keys::replace(session, &old, &fresh, old_ends, &by).await })
+        });
+        replaced.await
+    }
+
+    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
+        let (id, by) = (id.clone(), by.clone());
+        self.end(move |session| Box::pin(async move { keys::revoke(session, &id, now, &by).await })).await
+    }
+
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        let (id, amendment, by) = (id.clone(), amendment.clone(), by.clone());
+        let amended = self.end(move |session| {
+            Box::pin(async move { keys::amend(session, &id, &amendment, now, &by).await })
+        });
+        amended.await
+    }
+
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (id, from, to, method) = (id.clone(), *from, *to, method.clone());
+        let rehashed = self.write(move |session| {
+            Box::pin(async move { keys::rehash(session, &id, &from, &to, &method, now).await })
+        });
+        rehashed.await
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let id = id.clone();
+        let got = self.database.read(&self.database.gates.lists, move |session| {
+            Box::pin(async move { keys::get(session, &id).await })
+        });
+        got.await.map_err(Failure::into_store_error)
+    }
+
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        let (owner, query) = (owner.clone(), query.clone());
+        self.read(move |session| Box::pin(async move { keys::list(session, &owner, &query).await })).await
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let counted = self
+            .database
+            .read(&self.database.gates.lists, |session| Box::pin(keys::count_by_digest_method(session)));
+        counted.await.map_err(Failure::into_store_error)
+    }
+
+    async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let id = id.clone();
+        let history = self.database.read(&self.database.gates.lists, move |session| {
+            Box::pin(async move { trail::of(session, &id, limit).await })
+        });
+        history.await.map_err(Failure::into_store_error)
+    }
+
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+        let batch = batch.to_vec();
+        // One statement, and nothing that a node keeps a copy of.
+        let recorded = self.database.read(&self.database.gates.changes, move |session| {
+            Box::pin(async move { trail::add_usage(session, &batch).await })
+        });
+        recorded.await.map_err(Failure::into_store_error)
+    }
+
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+        let keys = keys.to_vec();
+        let usage = self.database.read(&self.database.gates.lists, move |session| {
+            Box::pin(async move { trail::usage(session, &keys).await })
+        });
+        usage.await.map_err(Failure::into_store_error)
+    }
+}
+
+#[async_trait]
+impl Accounts for PostgresStore {
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+        let (account, owner) = (account.to_owned(), owner.clone());
+        let created = self.write(move |session| {
+            Box::pin(async move { people::create_account(session, &account, &owner).await })
+        });
+        created.await
+    }
+
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError> {
+        let (account, project) = (account.to_owned(), project.clone());
+        let created = self.write(move |session| {
+            Box::pin(async move { people::create_project(session, &account, &project).await })
+        });
+        created.await
+    }
+
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+        let (account, project) = (account.to_owned(), project.clone());
+        let deleted = self.end(move |session| {
+            Box::pin(async move { people::delete_project(session, &account, &project).await })
+        });
+        deleted.await
+    }
+
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
+        let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
+        let set = self.end(move |session| {
+            Box::pin(async move { people::set_member(session, &account, &user, &access).await })
+        });
+        set.await
+    }
+
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
+        let (account, user) = (account.to_owned(), user.clone());
+        let removed = self.end(move |session| {
+            Box::pin(async move {
+                people::remove_member(session, &account, &user).await?;
+                keys::revoke_all_of(session, &user, now).await
+            })
+        });
+        removed.await
+    }
+
+    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
+        let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
+        let transferred = self.end(move |session| {
+            Box::pin(async move { people::transfer(session, &account, &to, &access).await })
+        });
+        transferred.await
+    }
+
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+        let account = account.to_owned();
+        let set = self
+            .end(move |session| Box::pin(async move { people::suspend(session, &account, suspended).await }));
+        set.await
+    }
+}
+
+/// The change is committed, and that is all that is known.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the change was made, but it is not known whether every node has seen it yet: make it again, to wait for them"
+)]
+struct Unacknowledged(#[source] StoreError);

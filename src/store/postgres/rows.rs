@@ -1,0 +1,40 @@
+//! What PostgreSQL tells of a row.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
+use super::super::StoreError;
+use super::super::rows::KeyRow;
+use super::failure::Standby;
+
+impl KeyRow for Row {
+    fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
+        optional(self, column)
+    }
+
+    fn number(&self, column: usize) -> Result<Option<i64>, StoreError> {
+        optional(self, column)
+    }
+
+    fn bytes(&self, column: usize) -> Option<&[u8]> {
+        self.try_get(column).ok()
+    }
+
+    fn free_text(&self, column: usize) -> Result<String, StoreError> {
+        let text = self.text(column)?;
+        serde_json::from_str(text).map_err(|_| StoreError::Corrupt("what people wrote is no text"))
+    }
+}
+
+pub(super) fn optional<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<Option<T>, StoreError> {
+    row.try_get(column).map_err(|_| StoreError::Corrupt("a value is of another type"))
+}
+
+pub(super) fn value<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
+    optional(row, column)?.ok_or(StoreError::Corrupt("a value is missing"))
+}
+
+/// An error if the column that holds `pg_is_in_recovery()` says that this is a copy, which may lag (C9-04).
+pub(super) fn of_primary(row: &Row, column: usize) -> Result<(), StoreError> {
+    if value(row, column)? { Err(StoreError::failed(Standby)) } else { Ok(()) }
+}

@@ -1,0 +1,228 @@
+//! Connections, and what is done with one.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::super::StoreError;
+use super::failure::{Failure, Gone, no_connection};
+use super::gate::{Gate, Gates};
+use super::rows::value;
+
+/// The schema's name in every statement, where nothing else is said.
+pub(super) const SCHEMA: &str = "tower_api_key";
+
+/// A change that has returned is on the disk, whatever the server's default is.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; \
+                     SET LOCAL lock_timeout = 1234567; SET LOCAL statement_timeout = 1234567";
+
+/// Draws a transaction's number, even if it has changed nothing: who repeats a change waits for those who have not seen
+/// the first one, because nobody sees this transaction who does not see all that were committed before it.
+const CHANGED: &str = "
+    SELECT pg_current_xact_id()::text, tower_api_key.era() FROM pg_notify('tower_api_key', '')";
+
+/// How long after the server's own deadline an answer is still waited for.
+const GRACE: Duration = Duration::from_millis(500);
+
+pub(super) type Param<'p> = &'p (dyn ToSql + Sync);
+pub(super) type Answer<'s, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 's>>;
+
+/// A transaction that was committed, in the run of the server that knows its number.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) xid: String,
+    pub(super) era: i64,
+}
+
+/// A pool, and how it is used.
+pub(super) struct Database {
+    pool: Pool,
+    pub(super) schema: Arc<str>,
+    pub(super) gates: Gates,
+    begin: String,
+    deadline: Duration,
+}
+
+impl Database {
+    pub(super) fn new(pool: Pool, schema: Arc<str>, deadline: Duration) -> Self {
+        let gates = Gates::of(pool.status().max_size);
+        let begin = BEGIN.replace("1234567", &deadline.as_millis().max(1).to_string());
+        Self { pool, schema, gates, begin, deadline }
+    }
+
+    /// Does `work` on a connection. Once it has begun, it goes on though nobody waits for its answer any more: a
+    /// connection is given back only when its last answer is here.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        gate: &Gate,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let session = self.session(gate).await?;
+        run(session, self.deadline + GRACE, work).await
+    }
+
+    /// Does `work` in a transaction, as a whole or not at all.
+    pub(super) async fn transact<T: Send + 'static>(
+        &self,
+        gate: &Gate,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<(T, Commit), Failure> {
+        let (session, begin) = (self.session(gate).await?, self.begin.clone());
+        // It is a few statements, each of which has the server's deadline.
+        run(session, self.deadline * 2 + GRACE, |session| {
+            Box::pin(in_transaction(session, begin, |session| Box::pin(changed(session, work))))
+        })
+        .await
+    }
+
+    /// The same for what is in no log: no node keeps a copy of it.
+    pub(super) async fn transact_unlogged<T: Send + 'static>(
+        &self,
+        gate: &Gate,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (session, begin) = (self.session(gate).await?, self.begin.clone());
+        run(session, self.deadline * 2 + GRACE, |session| Box::pin(in_transaction(session, begin, work)))
+            .await
+    }
+
+    async fn session(&self, gate: &Gate) -> Result<Session, StoreError> {
+        let turn = gate.turn(self.deadline).await?;
+        // The pool has a connection for each turn: what may take long is only to make one.
+        let client = match timeout(self.deadline, self.pool.get()).await {
+            Ok(client) => client.map_err(no_connection)?,
+            Err(_) => return Err(StoreError::Timeout),
+        };
+        Ok(Session {
+            client: Some(client),
+            schema: Arc::clone(&self.schema),
+            usable: AtomicBool::new(true),
+            _turn: turn,
+        })
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// In a task of its own, which nobody cancels by going away.
+async fn run<T: Send + 'static>(
+    session: Session,
+    limit: Duration,
+    work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+) -> Result<T, Failure> {
+    let task = tokio::spawn(async move {
+        match timeout(limit, work(&session)).await {
+            Ok(done) => {
+                session.give_back();
+                done
+            }
+            Err(_) => Err(StoreError::Timeout.into()),
+        }
+    });
+    task.await.unwrap_or_else(|_| Err(StoreError::failed(Gone).into()))
+}
+
+async fn in_transaction<T>(
+    session: &Session,
+    begin: String,
+    work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send,
+) -> Result<T, Failure> {
+    session.client()?.batch_execute(&begin).await?;
+    match work(session).await {
+        Ok(done) => {
+            session.client()?.batch_execute("COMMIT").await?;
+            Ok(done)
+        }
+        Err(failure) => {
+            if session.client()?.batch_execute("ROLLBACK").await.is_err() {
+                session.usable.store(false, Ordering::Relaxed);
+            }
+            Err(failure)
+        }
+    }
+}
+
+async fn changed<T>(
+    session: &Session,
+    work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send,
+) -> Result<(T, Commit), Failure> {
+    let done = work(session).await?;
+    let row = session.one(CHANGED, &[]).await?;
+    Ok((done, Commit { xid: value(&row, 0)?, era: value(&row, 1)? }))
+}
+
+/// A connection, for as long as one answer takes. Closed unless it was given back: what is left in the middle of
+/// something is no use to anybody.
+pub(super) struct Session {
+    client: Option<Object>,
+    schema: Arc<str>,
+    usable: AtomicBool,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Session {
+    pub(super) async fn query(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        let client = self.client()?;
+        let statement = client.prepare_cached(&in_schema(sql, &self.schema)).await?;
+        Ok(client.query(&statement, params).await?)
+    }
+
+    /// The only row of an answer that always has one.
+    pub(super) async fn one(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Row, Failure> {
+        let row = self.query(sql, params).await?.into_iter().next();
+        Ok(row.ok_or(StoreError::Corrupt("an answer has no row"))?)
+    }
+
+    pub(super) async fn ask(&self, question: &'static str, params: &[Param<'_>]) -> Result<bool, Failure> {
+        Ok(value(&self.one(question, params).await?, 0)?)
+    }
+
+    /// How many rows were changed.
+    pub(super) async fn execute(&self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, Failure> {
+        let client = self.client()?;
+        let statement = client.prepare_cached(&in_schema(sql, &self.schema)).await?;
+        Ok(client.execute(&statement, params).await?)
+    }
+
+    /// Several statements at once, without parameters.
+    pub(super) async fn batch(&self, sql: &'static str) -> Result<(), Failure> {
+        Ok(self.client()?.batch_execute(&in_schema(sql, &self.schema)).await?)
+    }
+
+    fn client(&self) -> Result<&Object, Failure> {
+        self.client.as_ref().ok_or_else(|| StoreError::failed(Gone).into())
+    }
+
+    fn give_back(mut self) {
+        if self.usable.load(Ordering::Relaxed) {
+            drop(self.client.take());
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            drop(Object::take(client));
+        }
+    }
+}
+
+/// The statement as it is written where the schema has its usual name.
+pub(super) fn in_schema(sql: &'static str, schema: &str) -> Cow<'static, str> {
+    if schema == SCHEMA { Cow::Borrowed(sql) } else { Cow::Owned(sql.replace(SCHEMA, schema)) }
+}

@@ -1,0 +1,218 @@
+//! Rows of SQL stores, parsed strictly: what makes no sense is an error, and never a right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+
+use super::StoreError;
+use crate::access::{Role, Standing};
+use crate::audit::AuditEntry;
+use crate::clock::Timestamp;
+use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::limit::Limits;
+use crate::record::{KeyLevel, KeyRecord};
+use crate::restriction::Restrictions;
+use crate::usage::Usage;
+
+/// The columns in the order in which they are numbered in [`KeyRow`].
+macro_rules! key_columns {
+    () => {
+        "digest, id, owner, level, project, environment, name, prefix, last4, scopes, metadata, created_at, \
+         expires_at, revoked_at, replaced_by, restrictions, limits, family, digested_by, replaced_at"
+    };
+}
+pub(super) use key_columns;
+
+/// A row of `key_columns!()`, and how a database tells what is in a column.
+pub(super) trait KeyRow {
+    fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError>;
+    fn number(&self, column: usize) -> Result<Option<i64>, StoreError>;
+    /// Whatever stands there, if it is bytes.
+    fn bytes(&self, column: usize) -> Option<&[u8]>;
+    /// A text in which people may have written anything.
+    fn free_text(&self, column: usize) -> Result<String, StoreError>;
+
+    fn text(&self, column: usize) -> Result<&str, StoreError> {
+        self.optional_text(column)?.ok_or(StoreError::Corrupt("a text is missing"))
+    }
+
+    fn time(&self, column: usize) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.number(column)?.map(Timestamp::from_micros))
+    }
+
+    /// The record in this row.
+    fn key(&self) -> Result<KeyRecord, StoreError> {
+        const NO_ID: StoreError = StoreError::Corrupt("an id of a key is none");
+        let level = match (self.text(3)?, self.optional_text(4)?) {
+            ("USER", None) => KeyLevel::User,
+            ("PROJECT", Some(project)) => KeyLevel::Project(ProjectId::new(project).map_err(|_| NO_ID)?),
+            _ => return Err(StoreError::Corrupt("the level of a key is none")),
+        };
+        let digest = self.bytes(0).and_then(|bytes| bytes.try_into().ok()).map(KeyDigest::from_bytes);
+        let environment = Environment::from_name(self.text(5)?);
+        let key = KeyRecord {
+            id: KeyId::new(self.text(1)?).map_err(|_| NO_ID)?,
+            digest: digest.ok_or(StoreError::Corrupt("a digest is not 32 bytes"))?,
+            digested_by: self
+                .text(18)?
+                .parse()
+                .map_err(|_| StoreError::Corrupt("the digest of a key is of no kind"))?,
+            owner: UserId::new(self.text(2)?).map_err(|_| NO_ID)?,
+            level,
+            environment: environment.ok_or(StoreError::Corrupt("the environment of a key is none"))?,
+            name: self.free_text(6)?,
+            prefix: self.text(7)?.to_owned(),
+            last4: self.text(8)?.to_owned(),
+            scopes: scopes(self.text(9)?)?,
+            metadata: metadata(self.text(10)?)?,
+            restrictions: restrictions(self.text(15)?)?,
+            limits: limits(self.text(16)?)?,
+            family: KeyId::new(self.text(17)?).map_err(|_| NO_ID)?,
+            created_at: self.time(11)?.ok_or(StoreError::Corrupt("a key was never created"))?,
+            expires_at: self.time(12)?,
+            revoked_at: self.time(13)?,
+            replaced_by: self.optional_text(14)?.map(KeyId::new).transpose().map_err(|_| NO_ID)?,
+            replaced_at: self.time(19)?,
+        };
+        key.check().map_err(StoreError::Corrupt)?;
+        Ok(key)
+    }
+}
+
+/// The entry in a row of `at, key, owner, by, event`.
+pub(super) fn entry(row: &impl KeyRow) -> Result<AuditEntry, StoreError> {
+    let owner = UserId::new(row.text(2)?);
+    let event = row.text(4)?.parse();
+    Ok(AuditEntry::from_parts(
+        at(row)?,
+        key_id(row)?,
+        owner.map_err(|_| StoreError::Corrupt("an id of an owner is none"))?,
+        row.text(3)?.to_owned(),
+        event.map_err(|_| StoreError::Corrupt("an event of a key is none"))?,
+    ))
+}
+
+/// The usage in a row of `last, key, through, count`.
+pub(super) fn used(row: &impl KeyRow) -> Result<Usage, StoreError> {
+    let through = row.text(2)?.parse();
+    let count = row.number(3)?.and_then(|count| u64::try_from(count).ok());
+    Ok(Usage::new(
+        key_id(row)?,
+        through.map_err(|_| StoreError::Corrupt("a way to use a key is none"))?,
+        at(row)?,
+        count.ok_or(StoreError::Corrupt("a count is none"))?,
+    ))
+}
+
+fn at(row: &impl KeyRow) -> Result<Timestamp, StoreError> {
+    row.time(0)?.ok_or(StoreError::Corrupt("a time is missing"))
+}
+
+fn key_id(row: &impl KeyRow) -> Result<KeyId, StoreError> {
+    KeyId::new(row.text(1)?).map_err(|_| StoreError::Corrupt("an id of a key is none"))
+}
+
+/// What a user may do, from the row of one who belongs to an account.
+///
+/// `suspended` is NULL if the account is not there. `deleted` and `on_list` are about the project asked for: whether it
+/// is deleted (NULL if it never was), and whether the user's list has it.
+pub(super) fn standing(
+    role: &str,
+    suspended: Option<bool>,
+    asked: bool,
+    deleted: Option<bool>,
+    on_list: Option<bool>,
+) -> Result<Standing, StoreError> {
+    let role = role_of(role)?;
+    let suspended = suspended.ok_or(StoreError::Corrupt("a user belongs to an account that is not there"))?;
+    if suspended {
+        return Ok(Standing::Disabled);
+    }
+    let listed = role == Role::Owner || on_list == Some(true);
+    let may = !asked || (deleted == Some(false) && listed);
+    Ok(Standing::Active { role: may.then_some(role) })
+}
+
+pub(super) fn project_id(id: &str) -> Result<ProjectId, StoreError> {
+    ProjectId::new(id).map_err(|_| StoreError::Corrupt("the id of a project is none"))
+}
+
+pub(super) const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "OWNER",
+        Role::Full => "FULL",
+        Role::ReadOnly => "READONLY",
+    }
+}
+
+pub(super) fn role_of(name: &str) -> Result<Role, StoreError> {
+    let roles = [Role::Owner, Role::Full, Role::ReadOnly];
+    let role = roles.into_iter().find(|role| role_name(*role) == name);
+    role.ok_or(StoreError::Corrupt("the role of a user is none"))
+}
+
+/// What stands in a column of JSON.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(StoreError::failed)
+}
+
+fn scopes(json: &str) -> Result<BTreeSet<String>, StoreError> {
+    const NONE: StoreError = StoreError::Corrupt("the scopes of a key are no list of different texts");
+    let listed: Vec<String> = serde_json::from_str(json).map_err(|_| NONE)?;
+    let count = listed.len();
+    let scopes = BTreeSet::from_iter(listed);
+    if scopes.len() == count { Ok(scopes) } else { Err(NONE) }
+}
+
+fn metadata(json: &str) -> Result<BTreeMap<String, String>, StoreError> {
+    let parsed: Result<Metadata, _> = serde_json::from_str(json);
+    parsed.map(|parsed| parsed.0).map_err(|_| StoreError::Corrupt("the metadata of a key is no map of texts"))
+}
+
+fn restrictions(json: &str) -> Result<Restrictions, StoreError> {
+    json.parse().map_err(|_| StoreError::Corrupt("the restrictions of a key are none"))
+}
+
+/// Said in words, and never by NULL: limits that are lost must not leave a key without any.
+const NO_LIMITS: &str = "none";
+
+fn limits(text: &str) -> Result<Option<Limits>, StoreError> {
+    if text == NO_LIMITS {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| StoreError::Corrupt("the limits of a key are none"))
+}
+
+pub(super) fn limits_text(limits: Option<&Limits>) -> String {
+    limits.map_or_else(|| NO_LIMITS.to_owned(), ToString::to_string)
+}
+
+/// Unlike serde's maps, refuses a name that comes twice.
+struct Metadata(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EachOnce;
+
+        impl<'de> Visitor<'de> for EachOnce {
+            type Value = Metadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Metadata, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some((name, value)) = entries.next_entry()? {
+                    if map.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a name comes twice"));
+                    }
+                }
+                Ok(Metadata(map))
+            }
+        }
+
+        deserializer.deserialize_map(EachOnce)
+    }
+}
