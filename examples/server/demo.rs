@@ -26,7 +26,7 @@ pub(crate) struct Demo {
 
 /// Makes the demo. A start that was broken off is no obstacle: what it made is used, and its keys are revoked.
 pub(crate) async fn make(
-    store: &(impl Accounts + KeyLedger),
+    store: &impl Accounts,
     keyring: &Keyring,
     people: &People,
 ) -> Result<Demo, Failure> {

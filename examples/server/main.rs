@@ -182,7 +182,7 @@ async fn run_on(
 fn log() -> Result<bool, Failure> {
     let Ok(level) = std::env::var("LOG") else { return Ok(false) };
     let level: tracing::Level = level.parse().map_err(|error| format!("LOG: {error}"))?;
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(false).init();
     Ok(true)
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn by_newest(key: Arc<KeyRecord>) -> Self {
+    pub(super) fn by_newest(key: Arc<KeyRecord>) -> Self {
         Self { key, outdated: None }
     }
 
