@@ -29,6 +29,7 @@ impl Found {
 
 impl Verifier {
     /// The answer, if it is at hand without waiting.
+    #[inline]
     pub(super) fn at_hand(&self, candidate: &Candidate<'_>) -> Result<Option<Option<Found>>, Refusal> {
         let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
         match checked(found, &candidate.digest, self.digests.newest())? {
