@@ -12,21 +12,19 @@ use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::extract::State;
 use axum::routing::{any, get};
 use http::{Method, StatusCode};
 use tokio::net::TcpListener;
 use tower_api_key::deprecation::Deprecation;
 use tower_api_key::keyring::{Ending, Grace, Report};
+use tower_api_key::observer::UsageRecorder;
 use tower_api_key::restriction::{Restrictions, SchemeRestriction};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::Project;
-use tower_api_key::usage::{Through, Usage};
 use tower_api_key::{
-    Accounts as _, ApiKeyAuth, Endpoints, KeyLedger as _, Keyring, MemoryStore, NewKey, Principal, ProjectId,
-    UserId,
+    Accounts as _, ApiKeyAuth, Endpoints, Keyring, MemoryStore, NewKey, Principal, ProjectId, UserId,
+    Verifier,
 };
 
 const GUIDE: &str = "https://example.com/docs/keys-in-headers";
@@ -38,24 +36,14 @@ async fn echo(who: Principal) -> String {
     format!("{} came through {}\n", who.key_name(), who.scheme().unwrap_or("no scheme"))
 }
 
-/// Writes down who came by which way.
-async fn note(State(store): State<MemoryStore>, request: Request, next: Next) -> Response {
-    if let Some(who) = request.extensions().get::<Principal>() {
-        let through = who.scheme().map_or(Through::Direct, |name| Through::Scheme(name.into()));
-        let usage = Usage::new(who.key_id().clone(), through, SystemTime::now().into(), 1);
-        if let Err(error) = store.record_usage(&[usage]).await {
-            eprintln!("usage: {error}");
-        }
-    }
-    next.run(request).await
-}
-
-async fn report(State(keyring): State<Keyring>) -> Result<String, StatusCode> {
-    let alice = UserId::new("alice").map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    let report = keyring.report(&alice).await.map_err(|error| {
-        eprintln!("report: {error}");
-        StatusCode::SERVICE_UNAVAILABLE
-    })?;
+async fn report(
+    State((keyring, recorder)): State<(Keyring, UsageRecorder)>,
+) -> Result<String, (StatusCode, String)> {
+    let failed = |error: String| (StatusCode::SERVICE_UNAVAILABLE, error);
+    // What was noted is written once a minute, or when somebody cannot wait.
+    recorder.flush().await.map_err(|error| failed(error.to_string()))?;
+    let alice = UserId::new("alice").map_err(|error| failed(error.to_string()))?;
+    let report = keyring.report(&alice).await.map_err(|error| failed(error.to_string()))?;
     Ok(shown(&report))
 }
 
@@ -87,28 +75,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let nightly = keyring.issue(NewKey::user_level(alice, "nightly job")).await?;
     let now = SystemTime::now();
     let since = |time: SystemTime| Deprecation::new(time.into());
+    let recorder = UsageRecorder::new(store.clone());
+    let verifier = Verifier::new(store.clone()).observer(recorder.clone());
+    tokio::spawn(recorder.clone().run());
     let routes = || {
-        let noted = middleware::from_fn_with_state(store.clone(), note);
-        let counted = get(report).with_state(keyring.clone());
-        Router::new().route("/echo", any(echo).layer(noted)).route("/report", counted)
+        let report = get(report).with_state((keyring.clone(), recorder.clone()));
+        Router::new().route("/echo", any(echo)).route("/report", report)
     };
     // The report is for whoever runs the service. Here it stands open, so that you can look at it.
     let open = |step: &str| Endpoints::new().public(Method::GET, format!("/{step}/report"));
 
     // 1. As it was: the key in the body.
-    let before = ApiKeyAuth::new(store.clone(), JsonBody::default()).endpoints(open("1"))?;
+    let before = ApiKeyAuth::with_verifier(verifier.clone(), JsonBody::default()).endpoints(open("1"))?;
 
     // 2. The new ways are open, and answers through the old one say that it is deprecated. Clients that only know how to
     //    set a header of their own come by `X-API-Key` first.
     let old = JsonBody::default().deprecated(since(now)?.link(GUIDE)?);
-    let both = ApiKeyAuth::new(store.clone(), Bearer::default())
+    let both = ApiKeyAuth::with_verifier(verifier.clone(), Bearer::default())
         .or(ApiKeyHeader::default())
         .or(old)
         .endpoints(open("2"))?;
 
     // 3. They say when it ends. `X-API-Key` is deprecated now, too.
     let ends = since(now)?.sunset((now + 6 * MONTH).into())?.link(GUIDE)?;
-    let ending = ApiKeyAuth::new(store.clone(), Bearer::default())
+    let ending = ApiKeyAuth::with_verifier(verifier.clone(), Bearer::default())
         .rotation_guide(ROTATED)?
         .or(ApiKeyHeader::default().deprecated(since(now)?.link(GUIDE)?))
         .or(JsonBody::default().deprecated(ends))
@@ -116,7 +106,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // 4. It has ended: 401, and the challenge names what is left. Later the scheme is taken out.
     let over = since(now - 6 * MONTH)?.sunset((now - MONTH).into())?.link(GUIDE)?;
-    let ended = ApiKeyAuth::new(store.clone(), Bearer::default())
+    let ended = ApiKeyAuth::with_verifier(verifier.clone(), Bearer::default())
         .rotation_guide(ROTATED)?
         .or(JsonBody::default().deprecated(over))
         .endpoints(open("4"))?;

@@ -142,8 +142,8 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
         self.with(|shared| shared.require_https = required)
     }
 
-    /// Where people read what to do when their key was replaced: a `Link` on every answer to a key in a rotation's
-    /// [grace](crate::Grace), beside its `Deprecation` and `Sunset`.
+    /// Where people read what to do when their key was replaced: a `Link` on every answer to somebody who was let in with
+    /// a key in a rotation's [grace](crate::Grace), beside its `Deprecation` and `Sunset`.
     ///
     /// # Errors
     ///

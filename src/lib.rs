@@ -54,6 +54,7 @@
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
 //! | `full` | all of these but the bundled SQLite |
+//! | `cli` | the program `tower-api-key`: see `docs/cli.md`; for `cargo install`, the library has no use for it |
 //! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 

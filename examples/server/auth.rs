@@ -1,6 +1,7 @@
 //! The server's own sign-in: names and passwords in its file, sessions in memory. A sign-in of your own takes its place.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -8,21 +9,22 @@ use std::time::SystemTime;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use axum::extract::{DefaultBodyLimit, Extension, Form, Query, State};
+use axum::extract::{DefaultBodyLimit, Form, FromRequestParts, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
+use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tower_api_key::client_addr::PeerAddr;
+use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::limit::{Throttle, retry_after};
 use tower_api_key::portal::stylesheet;
-use tower_api_key::{Timestamp, UserId};
+use tower_api_key::{Head, Timestamp, UserId};
 use tower_http::csrf::CsrfLayer;
 use tower_sessions::Session;
 
@@ -155,8 +157,15 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
     Ok(bytes)
 }
 
+#[derive(Clone)]
+struct Accounts {
+    people: People,
+    /// Whose address counts for failures: the same as for keys.
+    clients: ClientAddr,
+}
+
 /// `/account`: who is signed in, signing in, signing out. Forms from other sites are refused.
-pub(crate) fn routes(people: People) -> Router {
+pub(crate) fn routes(people: People, clients: ClientAddr) -> Router {
     Router::new()
         .route("/account", get(account))
         .route("/account/sign-in", get(sign_in_page).post(sign_in))
@@ -164,7 +173,7 @@ pub(crate) fn routes(people: People) -> Router {
         .layer(DefaultBodyLimit::max(4096))
         .layer(CsrfLayer::new())
         .layer(middleware::map_response(guard))
-        .with_state(people)
+        .with_state(Accounts { people, clients })
 }
 
 /// Where to sign in, or to give the password again, and then come back to `path`.
@@ -179,6 +188,18 @@ fn next(path: &str) -> &str {
     if within && path.bytes().all(plain) { path } else { PORTAL }
 }
 
+/// The address of whoever asks.
+struct Client(IpAddr);
+
+impl FromRequestParts<Accounts> for Client {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, accounts: &Accounts) -> Result<Self, StatusCode> {
+        let address = accounts.clients.of(&Head::from(&*parts));
+        address.map(Self).ok_or(StatusCode::BAD_REQUEST)
+    }
+}
+
 async fn sign_in_page(
     session: Session,
     Query(query): Query<HashMap<String, String>>,
@@ -189,9 +210,9 @@ async fn sign_in_page(
 }
 
 async fn sign_in(
-    State(people): State<People>,
+    State(Accounts { people, .. }): State<Accounts>,
     session: Session,
-    Extension(PeerAddr(client)): Extension<PeerAddr>,
+    Client(client): Client,
     Form(mut fields): Form<HashMap<String, String>>,
 ) -> Result<Response, Wrong> {
     let mut field = |name: &str| fields.remove(name).unwrap_or_default();

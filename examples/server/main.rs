@@ -42,6 +42,7 @@ mod serve;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
@@ -106,18 +107,18 @@ async fn run() -> Result<(), Failure> {
     }
     println!("\nStop with Ctrl-C.");
 
-    let recorder = UsageRecorder::new(store.clone());
+    let recorder = UsageRecorder::new(store.clone()).write_every(Duration::from_secs(1))?;
+    let writing = tokio::spawn(recorder.clone().run());
     let verifier = Verifier::new(store.clone()).throttle(throttle).observer(recorder.clone());
     let verifier = if log { verifier.observer(Tracing) } else { verifier };
     let url = format!("http://{address}");
     // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
     let secure = !address.ip().is_loopback();
-    let people = portal::routes(keyring.clone(), people, &url, secure);
+    let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
     let app = routes::app(&Guards { verifier, clients }, store, keyring, charges, people)?;
-    let writing = tokio::spawn(recorder.clone().run());
     serve::serve(listener, app, stop).await?;
     writing.abort();
-    // The uses since the last full minute.
+    // The uses since the last write.
     recorder.flush().await.map_err(|error| format!("cannot write when keys were used: {error}"))?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::extract::OriginalUri;
 use http::request::Parts;
+use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::portal::{Curl, Freshness, Portal, PortalSession, PortalUser, SignedIn};
 use tower_api_key::store::StoreError;
 use tower_api_key::{Keyring, Timestamp};
@@ -22,7 +23,13 @@ pub(crate) const PORTAL: &str = "/portal";
 const FRESH: Duration = Duration::from_secs(15 * 60);
 
 /// The portal and the sign-in, with sessions around both. They are kept in memory, and end with the server.
-pub(crate) fn routes(keyring: Keyring, people: People, url: &str, secure: bool) -> Router {
+pub(crate) fn routes(
+    keyring: Keyring,
+    people: People,
+    clients: ClientAddr,
+    url: &str,
+    secure: bool,
+) -> Router {
     let portal = Portal::new(keyring, Sessions)
         .title("Example API")
         .account_at("/account")
@@ -35,7 +42,7 @@ pub(crate) fn routes(keyring: Keyring, people: People, url: &str, secure: bool) 
         .with_same_site(SameSite::Lax)
         .with_secure(secure)
         .with_expiry(Expiry::OnInactivity(Span::hours(8)));
-    Router::new().nest(PORTAL, portal.router()).merge(auth::routes(people)).layer(sessions)
+    Router::new().nest(PORTAL, portal.router()).merge(auth::routes(people, clients)).layer(sessions)
 }
 
 struct Sessions;

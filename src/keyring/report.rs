@@ -9,7 +9,7 @@ use crate::record::KeyRecord;
 use crate::store::{KeyQuery, in_time};
 use crate::usage::{Through, Usage};
 
-/// How late usage is written down, at most: a recorder writes once a minute.
+/// How late usage is written down, if the store takes it: a recorder writes once a minute.
 const LAG: Duration = Duration::from_secs(60);
 
 impl Keyring {
@@ -77,7 +77,7 @@ impl Keyring {
     }
 }
 
-/// How the active keys of one owner are used, as far as it is [recorded](crate::usage).
+/// How the active keys of one owner are used, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has written it down.
 ///
 /// What happened in the last minute may be missing; [`ending`](Self::ending) counts with that.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ use crate::usage::{Through, Usage};
 
 const MAX_LIMIT: u32 = 100;
 /// How long nobody must have called with a replaced key for it to be safe to end.
-const QUIET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(crate) const QUIET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What a path parameter comes as, or not.
 pub(super) type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;

@@ -81,6 +81,8 @@ use http::Method;
 
 use crate::endpoint::Endpoints;
 
+#[cfg(feature = "portal")]
+pub(crate) use self::api_keys::QUIET;
 pub use self::api_keys::api_keys;
 pub use self::explain::explain;
 pub use self::projects::projects;

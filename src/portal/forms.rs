@@ -270,6 +270,7 @@ pub(super) fn grace(choice: &str) -> Option<Grace> {
         "1h" => Some(hours(1)),
         "1d" => Some(hours(24)),
         "7d" => Some(hours(7 * 24)),
+        "30d" => Some(hours(30 * 24)),
         _ => None,
     }
 }

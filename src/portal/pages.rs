@@ -1,7 +1,5 @@
 //! The pages that change nothing.
 
-use std::collections::BTreeMap;
-
 use askama::Template;
 use axum::extract::Query;
 use http::StatusCode;
@@ -15,8 +13,9 @@ use super::tickets::Ticket;
 use super::time;
 use super::view::{self, KeyView, RestrictionView};
 use crate::key::KeyId;
+use crate::keyring::KeyringError;
 use crate::record::KeyRecord;
-use crate::store::{KeyQuery, Project};
+use crate::store::{KeyQuery, Project, StoreError};
 
 /// How many keys one page looks through. Few people have more, ended ones included.
 const MAX_KEYS: u32 = 500;
@@ -35,10 +34,13 @@ impl Visitor {
         Ticket::issue(&self.user, self.keyring.now()).map_err(|_| self.say(answer::UNAVAILABLE))
     }
 
-    /// How these keys were used, if that is kept.
-    async fn usage(&self, keys: &[KeyId]) -> Result<Option<BTreeMap<KeyId, UseView>>, Instead> {
-        let usage = self.keyring.usage_of(keys).await.map_err(|_| self.say(answer::UNAVAILABLE))?;
-        Ok(usage.map(UseView::of_all))
+    /// What the ledger says, if it keeps such a thing.
+    fn kept<T>(&self, answer: Result<T, KeyringError>) -> Result<Option<T>, Instead> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(KeyringError::Store(StoreError::NotKept)) => Ok(None),
+            Err(_) => Err(self.say(answer::UNAVAILABLE)),
+        }
     }
 
     async fn view(&self, key: &KeyRecord) -> Result<KeyView, Instead> {
@@ -108,7 +110,7 @@ pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
     query.limit = MAX_KEYS;
     let records = visitor.keyring.list(visitor.user.id(), &query).await;
     let records = records.map_err(|error| match error {
-        crate::keyring::KeyringError::NotFound => visitor.say(answer::NO_SUCH_KEY),
+        KeyringError::NotFound => visitor.say(answer::NO_SUCH_KEY),
         _ => visitor.say(answer::UNAVAILABLE),
     })?;
     let next = (records.len() == MAX_KEYS as usize).then(|| records.last()).flatten();
@@ -117,7 +119,8 @@ pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
     // The newest first: that is what people come for.
     let keys = records.iter().rev().map(|key| (key.id.clone(), KeyView::of(key, &projects, now)));
     let (ids, keys): (Vec<_>, Vec<_>) = keys.filter(|(_, key)| filter.selects(key)).unzip();
-    let mut usage = visitor.usage(&ids).await?;
+    let usage = visitor.kept(visitor.keyring.usage(&ids).await)?;
+    let mut usage = usage.map(UseView::of_all);
     let has_usage = usage.is_some();
     let used = ids.iter().map(|id| usage.as_mut().and_then(|usage| usage.remove(id)));
     let keys: Vec<_> = keys.into_iter().zip(used).collect();
@@ -180,46 +183,44 @@ struct KeyPage<'a> {
     key: &'a KeyView,
     rights: String,
     restrictions: Vec<RestrictionView>,
-    /// The key that this one has replaced, and its use.
-    before: Option<(&'a KeyView, Option<&'a UseView>)>,
-    /// What is known of the key before, or of this one if it was replaced, while it still works.
     parting: Parting,
+    /// The key that this one has replaced.
+    before: Option<(&'a KeyView, Parting)>,
     /// Nothing if that is not kept, and nothing in it if there is none.
-    used: Option<&'a UseView>,
+    used: Option<UseView>,
     trail: Option<Vec<EntryView>>,
     may_write: bool,
 }
 
 pub(super) async fn key(visitor: Visitor) -> Answer {
     let record = visitor.own_key().await?;
+    let keyring = &visitor.keyring;
     let key = visitor.view(&record).await?;
-    let standing = visitor.keyring.standing_on(&record.owner, &record.level).await;
+    let standing = keyring.standing_on(&record.owner, &record.level).await;
     let standing = standing.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
     let before = predecessor(&visitor, &record).await?;
-    let before_id = before.as_ref().map(|before| &before.id);
-    let ids: Vec<_> =
-        [Some(&record.id), record.replaced_by.as_ref(), before_id].into_iter().flatten().cloned().collect();
-    let usage = visitor.usage(&ids).await?;
-    let used = |id: Option<&KeyId>| id.and_then(|id| usage.as_ref()?.get(id));
-    let parting = match &before {
-        Some(before) if !key.state.is_ending() => {
-            Parting::of(before, used(before_id), used(Some(&record.id)))
+    let report = visitor.kept(keyring.report(visitor.user.id()).await)?;
+    let parting = |id: &KeyId| report.as_ref().and_then(|report| Parting::of(report, id)).unwrap_or_default();
+    let own = [record.id.clone()];
+    let used = match visitor.kept(keyring.usage(&own).await)? {
+        Some(ways) => {
+            let observed = visitor.kept(keyring.observed(&own).await)?.unwrap_or_default();
+            Some(UseView::of_all([ways, observed].concat()).remove(&record.id).unwrap_or_default())
         }
-        _ => Parting::of(&record, used(Some(&record.id)), used(record.replaced_by.as_ref())),
+        None => None,
     };
-    let trail = visitor.keyring.trail_of(&record.id, MAX_ENTRIES).await;
-    let trail = trail.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
+    let trail = visitor.kept(keyring.history(&record.id, MAX_ENTRIES).await)?;
+    let before_parting = before.as_ref().map(|before| parting(&before.id));
     let before = before.as_ref().map(|before| KeyView::of(before, &[], visitor.keyring.now()));
-    let none = UseView::default();
     let frame = visitor.frame();
     let shown = KeyPage {
         frame: &frame,
         rights: view::rights(&record, standing, key.state),
         restrictions: view::restrictions(&record),
         key: &key,
-        before: before.as_ref().map(|before| (before, used(before_id))),
-        parting,
-        used: usage.as_ref().map(|usage| usage.get(&record.id).unwrap_or(&none)),
+        before: before.as_ref().zip(before_parting),
+        parting: parting(&record.id),
+        used,
         trail: trail.map(|trail| trail.iter().map(|entry| EntryView::of(entry, visitor.user.id())).collect()),
         may_write: visitor.may_write().await?,
     };

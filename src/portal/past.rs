@@ -6,7 +6,8 @@ use super::time::Time;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
-use crate::record::KeyRecord;
+use crate::keyring::{Ending, Report};
+use crate::manage::QUIET;
 use crate::usage::{Through, Usage};
 
 /// How one key was used, as far as that was written down.
@@ -39,7 +40,7 @@ impl UseView {
     }
 
     fn add(&mut self, usage: &Usage) {
-        let way = WayView { name: way(&usage.through), last: usage.last.into(), count: usage.count };
+        let way = WayView::of(usage);
         if !usage.through.is_use() {
             self.observed.push(way);
             return;
@@ -50,10 +51,11 @@ impl UseView {
         }
         self.ways.push(way);
     }
+}
 
-    /// Whether it was used at that time or later.
-    pub(super) fn since(&self, time: Timestamp) -> bool {
-        self.latest.is_some_and(|latest| time <= latest)
+impl WayView {
+    fn of(usage: &Usage) -> Self {
+        Self { name: way(&usage.through), last: usage.last.into(), count: usage.count }
     }
 }
 
@@ -71,35 +73,32 @@ fn way(through: &Through) -> String {
     }
 }
 
-/// Whether a replaced key can be ended without harm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parting {
-    /// It was used after the new key was there.
-    StillUsed,
-    /// It was not, and the new one was: whoever called with it has changed over.
-    Safe,
-    /// Nothing is known of either. Perhaps nobody writes it down.
-    Unknown,
+/// What is known of a key in a rotation's grace: who still calls with it, and when it can be ended.
+#[derive(Default)]
+pub(super) struct Parting {
+    /// The last use since another took its place.
+    pub(super) used: Option<WayView>,
+    pub(super) safe: bool,
+    /// From when on it is safe to end, if nobody calls with it until then.
+    pub(super) safe_at: Option<Time>,
 }
 
 impl Parting {
-    pub(super) fn of(old: &KeyRecord, used: Option<&UseView>, heir: Option<&UseView>) -> Self {
-        let Some(replaced_at) = old.replaced_at else { return Self::Unknown };
-        if used.is_some_and(|used| used.since(replaced_at)) {
-            Self::StillUsed
-        } else if heir.is_some_and(|heir| heir.last.is_some()) {
-            Self::Safe
-        } else {
-            Self::Unknown
-        }
-    }
-
-    pub(super) fn is_safe(self) -> bool {
-        self == Self::Safe
-    }
-
-    pub(super) fn is_still_used(self) -> bool {
-        self == Self::StillUsed
+    /// Nothing of a key that is in no grace.
+    pub(super) fn of(report: &Report, id: &KeyId) -> Option<Self> {
+        let key = report.replaced().find(|key| key.record().id == *id)?;
+        let since = key.record().replaced_at?;
+        let ending = report.ending(id, QUIET)?;
+        Some(Self {
+            used: key.last().filter(|usage| usage.last >= since).map(WayView::of),
+            safe: ending == Ending::Safe,
+            safe_at: match (ending, key.record().expires_at) {
+                // It ends by itself before that.
+                (Ending::Wait(until), Some(end)) if end <= until => None,
+                (Ending::Wait(until), _) => Some(until.into()),
+                _ => None,
+            },
+        })
     }
 }
 
@@ -153,7 +152,6 @@ fn by(text: &str, visitor: &UserId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::KeyDigest;
 
     fn used(key: &str, through: &str, last: i64, count: u64) -> Usage {
         let key = KeyId::new(key).unwrap();
@@ -172,22 +170,6 @@ mod tests {
         let first = &all[&KeyId::new("key_1").unwrap()];
         assert_eq!(first.last.as_ref().unwrap().name, "bearer");
         assert_eq!((first.ways.len(), first.observed.len(), first.observed[0].count), (3, 1, 7));
-        assert!(first.since(Timestamp::from_secs(30)) && !first.since(Timestamp::from_secs(31)));
         assert!(all[&KeyId::new("key_2").unwrap()].last.is_none());
-    }
-
-    #[test]
-    fn a_key_is_safe_to_end_only_where_its_heir_is_seen() {
-        let id = KeyId::new("key_1").unwrap();
-        let digest = KeyDigest::from_bytes([0; 32]);
-        let mut old = KeyRecord::new(id, digest, UserId::new("alice").unwrap(), Timestamp::from_secs(1));
-        let at = |time: i64| UseView::of_all(vec![used("key_1", "direct", time, 1)]).pop_first().unwrap().1;
-        assert_eq!(Parting::of(&old, None, Some(&at(5))), Parting::Unknown);
-        old.replaced_at = Some(Timestamp::from_secs(10));
-        assert_eq!(Parting::of(&old, Some(&at(10)), Some(&at(12))), Parting::StillUsed);
-        assert_eq!(Parting::of(&old, Some(&at(9)), Some(&at(12))), Parting::Safe);
-        assert_eq!(Parting::of(&old, None, Some(&at(12))), Parting::Safe);
-        assert_eq!(Parting::of(&old, Some(&at(9)), None), Parting::Unknown);
-        assert_eq!(Parting::of(&old, None, None), Parting::Unknown);
     }
 }

@@ -85,10 +85,6 @@ impl State {
         matches!(self, Self::Active | Self::Ending)
     }
 
-    pub(super) fn is_ending(self) -> bool {
-        self == Self::Ending
-    }
-
     pub(super) fn is_active(self) -> bool {
         self == Self::Active
     }

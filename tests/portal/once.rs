@@ -101,7 +101,7 @@ async fn c11_12_an_old_form_is_shown_again_with_what_was_typed() {
 #[tokio::test]
 async fn r31_a_rotated_key_ends_at_once_or_after_the_grace_that_was_chosen() {
     let site = Site::new().await;
-    for (grace, hours) in [("none", 0), ("1h", 1), ("1d", 24), ("7d", 7 * 24)] {
+    for (grace, hours) in [("none", 0), ("1h", 1), ("1d", 24), ("7d", 7 * 24), ("30d", 30 * 24)] {
         let page = site.submit("u_own.1", "/new", &NEW).await;
         let first = html::secret(&text(&page));
         let old = site.shown("u_own", &page).await;
@@ -119,6 +119,8 @@ async fn r31_a_rotated_key_ends_at_once_or_after_the_grace_that_was_chosen() {
         if hours > 0 {
             assert_eq!(works(&site, &first).await, StatusCode::OK, "{grace}");
             assert!(page.contains("This one still works until"));
+            // Not promised for a time when it has ended by itself.
+            assert_eq!(page.contains("It is safe to end from"), hours > 7 * 24, "{grace}");
             let heir = site.shown("u_own", &shown).await;
             let heir = text(&site.get("u_own.1", &format!("/keys/{}", heir.id)).await);
             assert!(heir.contains("which still works until"));

@@ -1,0 +1,249 @@
+//! Keys from elsewhere, in bulk.
+//!
+//! # Format
+//!
+//! ```text
+//! {"id": "old_1", "owner": "alice", "name": "CI", "sha256": "<hex or base64>"}
+//! {"id": "old_2", "owner": "bob", "name": "CI", "key": "<the text>", "project": "p1", "scopes": ["a"], "limits": "12/min"}
+//! ```
+//!
+//! or CSV with the same names in its first line, scopes separated by spaces and restrictions as JSON.
+
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use tower_api_key::keyring::{ImportedDigest, ImportedKey, NewKey};
+use tower_api_key::{KeyId, ProjectId};
+
+use crate::Failure;
+use crate::args::{Format, Import};
+use crate::keys::{environment, limited, point, restricted, user};
+use crate::show::Out;
+use crate::store::Opened;
+
+type Members = Map<String, Value>;
+
+pub(crate) async fn import(store: &Opened, out: &Out, import: &Import) -> Result<(), Failure> {
+    let text = read(&import.file)?;
+    let csv = match import.format {
+        Some(format) => format == Format::Csv,
+        None => import.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")),
+    };
+    // All of it is understood before any of it is stored.
+    let lines = if csv { of_csv(&text)? } else { of_json(&text)? };
+    let mut keys = Vec::with_capacity(lines.len());
+    let mut numbers = Vec::with_capacity(lines.len());
+    for (number, members) in lines {
+        let key = described(members);
+        keys.push(key.map_err(|why| Failure::Usage(format!("line {number}: {why}; nothing was imported")))?);
+        numbers.push(number);
+    }
+    let mut bar = Bar::of(keys.len());
+    let report = store.keyring.import(keys.into_iter().inspect(|_| bar.step())).await;
+    bar.end();
+    let report = report?;
+    let refused: Vec<Value> = report
+        .refused
+        .iter()
+        .map(|key| {
+            let line = numbers.get(key.index);
+            json!({"line": line, "id": key.id.as_str(), "reason": key.reason.to_string()})
+        })
+        .collect();
+    let answer = json!({
+        "imported": report.imported, "already_there": report.already_there, "refused": refused,
+    });
+    out.answer(&answer, || {
+        let mut text = format!(
+            "imported {}, already there {}, refused {}\n",
+            report.imported,
+            report.already_there,
+            refused.len()
+        );
+        for key in &report.refused {
+            let line = numbers.get(key.index).copied().unwrap_or_default();
+            text += &format!("  line {line}, {}: {}\n", key.id, key.reason);
+        }
+        text
+    })?;
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::refused(format!(
+            "{} of the keys were not imported. Where a digest is not accepted, say --accept, and let the service accept it; \
+             then repeat: those that are there stay as they are",
+            refused.len()
+        )))
+    }
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        io::stdin().lock().read_to_string(&mut text).map(drop)
+    } else {
+        std::fs::read_to_string(file).map(|read| text = read)
+    };
+    read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
+    Ok(text)
+}
+
+/// Of what the parsers say only the line is told: they quote what they read, which may be a secret.
+fn of_json(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let read = |(index, line): (usize, &str)| match serde_json::from_str(line) {
+        Ok(Value::Object(members)) => Ok((index + 1, members)),
+        _ => Err(Failure::Usage(format!("line {} is no JSON object; nothing was imported", index + 1))),
+    };
+    lines.map(read).collect()
+}
+
+fn of_csv(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let malformed = |line: u64| {
+        Failure::Usage(format!("line {line} has not as many fields as the first; nothing was imported"))
+    };
+    let names = reader.headers().map_err(|_| malformed(1))?.clone();
+    let mut lines = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| malformed(error.position().map_or(0, csv::Position::line)))?;
+        let number = record.position().map_or(0, csv::Position::line);
+        let mut members = Members::new();
+        for (name, value) in names.iter().zip(&record).filter(|(_, value)| !value.is_empty()) {
+            let value = match name {
+                "scopes" => value.split_ascii_whitespace().collect(),
+                "restrictions" | "metadata" => serde_json::from_str(value).map_err(|_| {
+                    Failure::Usage(format!("line {number}: {name} is written as JSON; nothing was imported"))
+                })?,
+                _ => value.into(),
+            };
+            members.insert(name.to_owned(), value);
+        }
+        lines.push((usize::try_from(number).unwrap_or_default(), members));
+    }
+    Ok(lines)
+}
+
+/// What a line describes, or what is wrong with it; never what stands there.
+fn described(mut members: Members) -> Result<ImportedKey, String> {
+    let id = text(&mut members, "id")?.ok_or("id is missing: one that is the same at every attempt")?;
+    let id = KeyId::new(id).map_err(|_| "id is 1 to 128 of A-Z a-z 0-9 . _ : @ -")?;
+    let owner = text(&mut members, "owner")?.ok_or("owner is missing")?;
+    let owner = user(&owner).map_err(said)?;
+    let name = text(&mut members, "name")?.ok_or("name is missing")?;
+    let mut new = match text(&mut members, "project")? {
+        None => NewKey::user_level(owner, name),
+        Some(project) => {
+            let project = ProjectId::new(project).map_err(|_| "project is no id")?;
+            NewKey::project_level(owner, name, project)
+        }
+    };
+    if let Some(name) = text(&mut members, "environment")? {
+        new = new.environment(environment(&name).map_err(said)?);
+    }
+    if let Some(at) = at(&mut members, "expires_at")? {
+        new = new.expires_at(at);
+    }
+    if let Some(scopes) = members.remove("scopes").filter(|scopes| !scopes.is_null()) {
+        let scopes: Result<Vec<String>, _> = serde_json::from_value(scopes);
+        new = new.scopes(scopes.map_err(|_| "scopes are a list of strings")?);
+    }
+    if let Some(metadata) = members.remove("metadata").filter(|metadata| !metadata.is_null()) {
+        let metadata: Result<std::collections::BTreeMap<String, String>, _> =
+            serde_json::from_value(metadata);
+        for (name, value) in metadata.map_err(|_| "metadata is an object of strings")? {
+            new = new.metadata(name, value);
+        }
+    }
+    if let Some(restrictions) = members.remove("restrictions").filter(|restrictions| !restrictions.is_null())
+    {
+        new = new.restrictions(restricted(&restrictions.to_string()).map_err(said)?);
+    }
+    if let Some(limits) = text(&mut members, "limits")? {
+        new = new.limits(limited(&limits).map_err(said)?);
+    }
+    let mut key = ImportedKey::new(id, new, digest(&mut members)?);
+    if let Some(created) = at(&mut members, "created_at")? {
+        key = key.created_at(created);
+    }
+    if let Some(revoked) = at(&mut members, "revoked_at")? {
+        key = key.revoked_at(revoked);
+    }
+    // A name that is mistyped must not be a restriction that is lost.
+    if members.is_empty() {
+        Ok(key)
+    } else {
+        Err("it holds a member of another name than docs/cli.md says".into())
+    }
+}
+
+fn digest(members: &mut Members) -> Result<ImportedDigest, String> {
+    let pepper = text(members, "pepper")?;
+    let token = text(members, "sanctum_id")?;
+    let mut found = Vec::new();
+    for name in ["sha256", "sha512", "sanctum", "hmac", "key"] {
+        found.extend(text(members, name)?.map(|value| (name, value)));
+    }
+    let one = <[_; 1]>::try_from(found).map_err(|_| "name one of sha256, sha512, sanctum, hmac and key")?;
+    match (one, pepper, token) {
+        ([("sha256", hash)], None, None) => Ok(ImportedDigest::sha256(hash)),
+        ([("sha512", hash)], None, None) => Ok(ImportedDigest::sha512(hash)),
+        ([("key", key)], None, None) => Ok(ImportedDigest::plaintext(key)),
+        ([("sanctum", hash)], None, Some(token)) => Ok(ImportedDigest::sanctum(token, hash)),
+        ([("hmac", hash)], Some(pepper), None) => Ok(ImportedDigest::hmac(pepper, hash)),
+        _ => Err("sanctum_id stands beside sanctum, pepper beside hmac, and nowhere else".into()),
+    }
+}
+
+fn text(members: &mut Members, name: &str) -> Result<Option<String>, String> {
+    match members.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("{name} is a string")),
+    }
+}
+
+fn at(members: &mut Members, name: &str) -> Result<Option<tower_api_key::Timestamp>, String> {
+    let Some(text) = text(members, name)? else { return Ok(None) };
+    let time = point(&text).ok_or_else(|| format!("{name} is a time such as 2030-01-01T00:00:00Z"))?;
+    Ok(Some(time))
+}
+
+fn said(failure: Failure) -> String {
+    match failure {
+        Failure::Refused(why) | Failure::Usage(why) | Failure::Store(why) => why,
+    }
+}
+
+/// How far it has come, for whoever watches a terminal.
+struct Bar {
+    done: usize,
+    total: usize,
+    shown: Option<usize>,
+    watched: bool,
+}
+
+impl Bar {
+    fn of(total: usize) -> Self {
+        Self { done: 0, total, shown: None, watched: io::stderr().is_terminal() }
+    }
+
+    fn step(&mut self) {
+        const WIDTH: usize = 40;
+        self.done += 1;
+        let percent = self.done * 100 / self.total.max(1);
+        if self.watched && self.shown != Some(percent) {
+            self.shown = Some(percent);
+            let full = percent * WIDTH / 100;
+            eprint!("\r[{:<WIDTH$}] {percent:>3} % of {}", "#".repeat(full), self.total);
+            drop(io::stderr().flush());
+        }
+    }
+
+    fn end(&self) {
+        if self.shown.is_some() {
+            eprintln!();
+        }
+    }
+}

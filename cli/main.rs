@@ -1,0 +1,124 @@
+//! Keys, people and projects of a store, by a command line: see docs/cli.md.
+//!
+//! ```text
+//! cargo install tower-api-key --features cli
+//! tower-api-key --help
+//! ```
+//!
+//! What was asked for goes to stdout, and nothing else does; what is said about it, and every error, to stderr.
+
+mod args;
+mod explain;
+mod import;
+mod keys;
+mod people;
+mod show;
+mod store;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tower_api_key::keyring::KeyringError;
+use tower_api_key::store::{LedgerError, StoreError};
+
+use crate::args::{Args, Command};
+use crate::show::Out;
+use crate::store::Opened;
+
+/// Why nothing, or not all, was done. Nothing secret is in it.
+enum Failure {
+    /// It cannot be: 1.
+    Refused(String),
+    /// It is written wrongly: 2, as of clap.
+    Usage(String),
+    /// The store could not tell: 3.
+    Store(String),
+}
+
+impl Failure {
+    fn refused(why: impl Display) -> Self {
+        Self::Refused(why.to_string())
+    }
+
+    fn usage(why: impl Display) -> Self {
+        Self::Usage(why.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(with_causes(&error))
+    }
+}
+
+impl From<KeyringError> for Failure {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Store(error) => error.into(),
+            error @ KeyringError::RandomSource(_) => Self::Store(with_causes(&error)),
+            KeyringError::NotFound => {
+                Self::refused("there is no such key: `tower-api-key list --owner USER` shows those of a user")
+            }
+            KeyringError::Forbidden => Self::refused(
+                "the owner is not in good standing or has no access to the project: see `tower-api-key account --help`, \
+                 `member --help` and `project --help`",
+            ),
+            error => Self::refused(error),
+        }
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Store(error) => error.into(),
+            error => Self::refused(error),
+        }
+    }
+}
+
+/// What a store says of itself, down to the driver: this is an operator's terminal.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", with_causes(cause)),
+        None => error.to_string(),
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(error) => Err(Failure::Store(error.to_string())),
+    };
+    let (why, code) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Refused(why)) => (why, 1),
+        Err(Failure::Usage(why)) => (why, 2),
+        Err(Failure::Store(why)) => (why, 3),
+    };
+    eprintln!("error: {why}");
+    ExitCode::from(code)
+}
+
+async fn run(args: Args) -> Result<(), Failure> {
+    let out = Out { json: args.json };
+    // Only this one begins a store: a name that is mistyped elsewhere must not make an empty one.
+    let may_begin = matches!(&args.command, Command::Account(args::Account::Create { .. }));
+    let store = Opened::open(&args.store, may_begin).await?;
+    match args.command {
+        Command::Create(new) => keys::create(&store, &out, new).await,
+        Command::List(which) => keys::list(&store, &out, which).await,
+        Command::Show { id } => keys::show(&store, &out, &id).await,
+        Command::Rotate { id, grace } => keys::rotate(&store, &out, &id, grace.as_deref()).await,
+        Command::Revoke { ids } => keys::revoke(&store, &out, &ids).await,
+        Command::Amend(change) => keys::amend(&store, &out, change).await,
+        Command::Import(import) => import::import(&store, &out, &import).await,
+        Command::Explain(request) => explain::explain(&store, &out, &request).await,
+        Command::Account(what) => people::account(&store, &out, what).await,
+        Command::Project(what) => people::project(&store, &out, what).await,
+        Command::Member(what) => people::member(&store, &out, what).await,
+    }
+}
