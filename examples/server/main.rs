@@ -173,7 +173,7 @@ async fn run_on(
     let writing = tokio::spawn(recorder.clone().run());
     serve::serve(listener, app, stop).await?;
     writing.abort();
-    // The uses since the last full minute.
+    // The uses since the last write.
     recorder.flush().await.map_err(|error| format!("cannot write when keys were used: {error}"))?;
     Ok(())
 }
