@@ -50,6 +50,7 @@
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
+//! | `portal` | pages on which people make, rotate, restrict and revoke their own keys |
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
 //! | `openapi` | schemes, refusals and the routes of `manage` in a utoipa document |
@@ -108,6 +109,9 @@ pub mod manage;
 #[cfg(feature = "openapi")]
 #[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
 pub mod openapi;
+#[cfg(feature = "portal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "portal")))]
+pub mod portal;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;

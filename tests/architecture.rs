@@ -12,7 +12,7 @@ const LEVELS: [&[&str]; 6] = [
     &["store", "scheme", "render", "observer", "stamps", "delivery"],
     &["store/*", "scheme/*", "verify", "guard"],
     &["keyring", "future", "service", "explain"],
-    &["layer", "extract", "manage", "openapi", "test_util"],
+    &["layer", "extract", "manage", "openapi", "portal", "test_util"],
 ];
 
 fn level_of(room: &str) -> Option<usize> {

@@ -4,8 +4,9 @@
 //! cargo run --example server
 //! ```
 //!
-//! The first start fills the file with two demo accounts, prints their keys, and prints requests to try, each under the
-//! status that it gets. A key is shown once: later starts find the same keys in the file, and cannot show them.
+//! The first start fills the file with two demo accounts, prints their passwords for the portal, their keys, and requests
+//! to try, each under the status that it gets. A key is shown once: later starts find the same keys in the file, and
+//! cannot show them.
 //!
 //! | variable | default | what for |
 //! |---|---|---|
@@ -25,15 +26,18 @@
 //! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
 //! | `POST /v1/api-keys/self-revoke` | the key that is to end |
 //! | any method, `/migrate/echo` | either of the three |
+//! | `/portal`: the key portal | a sign-in at `/account/sign-in` |
 //! | `GET /health` | nothing |
 //! | `GET /openapi.json` | nothing: what this table says, for machines |
 //!
 //! Within an area every request needs a key, even for routes that do not exist: without one the answer is 401, with one
 //! 404. So nobody learns without a key which routes there are. Outside of the areas there is nothing, and it is 404.
 
+mod auth;
 mod charges;
 mod demo;
 mod document;
+mod portal;
 mod routes;
 mod serve;
 
@@ -46,6 +50,7 @@ use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::Limit;
 use tower_api_key::{ConfigError, Keyring, SqliteStore, Verifier};
 
+use crate::auth::People;
 use crate::charges::Charges;
 use crate::routes::Guards;
 
@@ -79,18 +84,18 @@ async fn run() -> Result<(), Failure> {
         .map_err(|error| format!("cannot listen on {address}: {error}. ADDR sets another address"))?;
     let address = listener.local_addr()?;
     let opened = open(&file).await;
-    let (store, charges) =
+    let (store, charges, people) =
         opened.map_err(|error| format!("cannot use {}: {}", file.display(), with_causes(&*error)))?;
 
     let keyring = Keyring::new(store.clone());
     println!("Listening on http://{address}, with keys in {}", file.display());
     if charges.demo_is_made().await? {
         println!(
-            "\nThe demo keys are those of the first start. They were shown then and are stored nowhere."
+            "\nThe demo's passwords and keys are those of the first start. They were shown then and are stored nowhere."
         );
         println!("For new ones delete {0}, {0}-wal and {0}-shm.", file.display());
     } else {
-        let demo = demo::make(&store, &keyring).await?;
+        let demo = demo::make(&store, &keyring, &people).await?;
         if let Some(fixture) = &fixture {
             demo.write_fixture(fixture, &address.to_string())
                 .map_err(|error| format!("cannot write {}: {error}", fixture.display()))?;
@@ -102,7 +107,11 @@ async fn run() -> Result<(), Failure> {
     println!("\nStop with Ctrl-C.");
 
     let verifier = Verifier::new(store.clone()).throttle(throttle);
-    let app = routes::app(&Guards { verifier, clients }, store, keyring, charges)?;
+    let url = format!("http://{address}");
+    // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
+    let secure = !address.ip().is_loopback();
+    let people = portal::routes(keyring.clone(), people, &url, secure);
+    let app = routes::app(&Guards { verifier, clients }, store, keyring, charges, people)?;
     serve::serve(listener, app, stop).await
 }
 
@@ -114,10 +123,10 @@ fn clients(proxies: &str) -> Result<ClientAddr, ConfigError> {
     ClientAddr::trusted_proxies(proxies.split(','), ProxyHeader::XForwardedFor)
 }
 
-async fn open(file: &Path) -> Result<(SqliteStore, Charges), Failure> {
+async fn open(file: &Path) -> Result<(SqliteStore, Charges, People), Failure> {
     // The store first: it makes the file its own. The application's tables live beside the store's.
     let store = SqliteStore::open(file).await?;
-    Ok((store, Charges::open(file)?))
+    Ok((store, Charges::open(file)?, People::open(file)?))
 }
 
 fn with_causes(error: &(dyn Error + 'static)) -> String {

@@ -41,6 +41,7 @@ pub(crate) fn app(
     store: SqliteStore,
     keyring: Keyring,
     charges: Charges,
+    people: Router,
 ) -> Result<Router, ConfigError> {
     let (in_the_body, of_bodies) = in_the_body(guards)?;
     let (in_a_header, of_headers) = in_a_header(guards, store)?;
@@ -59,6 +60,7 @@ pub(crate) fn app(
         .nest("/v1", as_a_bearer)
         .merge(in_either)
         .route("/openapi.json", get(async move || document.clone()))
+        .merge(people)
         .route("/health", get(async || "ok\n"))
         .fallback(not_found)
         // A body that comes slowly holds its connection no longer than this.

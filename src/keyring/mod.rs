@@ -57,6 +57,9 @@ pub use self::issued::{Grace, IssuedKey};
 pub use self::new_key::NewKey;
 pub use self::report::{Ending, KeyUse, Report};
 
+#[cfg(feature = "portal")]
+pub(crate) use self::name::check as check_name;
+
 /// How long a change may take, where nothing else is said.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -357,6 +360,52 @@ impl Keyring {
         question: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, KeyringError> {
         Ok(in_time(self.store_deadline, question).await?)
+    }
+}
+
+/// What the pages need to know besides.
+#[cfg(feature = "portal")]
+impl Keyring {
+    /// The projects that a user may access at the moment.
+    pub(crate) async fn projects(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<crate::store::Project>, crate::store::StoreError> {
+        in_time(self.store_deadline, self.directory.projects(user)).await
+    }
+
+    /// What became of a key, newest first; `None` if the ledger keeps no trail.
+    pub(crate) async fn trail_of(
+        &self,
+        id: &KeyId,
+        limit: u32,
+    ) -> Result<Option<Vec<AuditEntry>>, crate::store::StoreError> {
+        if_kept(in_time(self.store_deadline, self.ledger.history(id, limit)).await)
+    }
+
+    /// How keys were used, as far as the ledger was told; `None` if it keeps that of none.
+    pub(crate) async fn usage_of(
+        &self,
+        keys: &[KeyId],
+    ) -> Result<Option<Vec<crate::usage::Usage>>, crate::store::StoreError> {
+        if_kept(in_time(self.store_deadline, self.ledger.usage(keys)).await)
+    }
+
+    /// What a user may do at the moment where a key of that level works.
+    pub(crate) async fn standing_on(
+        &self,
+        user: &UserId,
+        level: &KeyLevel,
+    ) -> Result<Standing, crate::store::StoreError> {
+        in_time(self.store_deadline, self.directory.standing(user, level.project())).await
+    }
+}
+
+#[cfg(feature = "portal")]
+fn if_kept<T>(answer: Result<T, crate::store::StoreError>) -> Result<Option<T>, crate::store::StoreError> {
+    match answer {
+        Err(crate::store::StoreError::NotKept) => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

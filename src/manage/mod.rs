@@ -77,7 +77,7 @@ mod new_key;
 mod projects;
 mod refusal;
 mod self_revoke;
-mod time;
+pub(crate) mod time;
 mod validate;
 
 use http::Method;
