@@ -4,55 +4,129 @@
 //! cargo run --example moving_schemes
 //! ```
 //!
-//! It serves the steps of docs/migration.md side by side, each under a path of its own, makes a key, and prints requests
-//! to try, each under the status that it gets. `ADDR` sets the address.
+//! It serves the steps of docs/migration.md side by side, each under a path of its own, makes a key for each of two
+//! clients, and prints requests to try, each under the status that it gets. After each step, `GET /{step}/report` tells
+//! who still comes by which way. `ADDR` sets the address.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::routing::any;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{any, get};
+use http::{Method, StatusCode};
 use tokio::net::TcpListener;
 use tower_api_key::deprecation::Deprecation;
+use tower_api_key::keyring::{Ending, Grace, Report};
+use tower_api_key::restriction::{Restrictions, SchemeRestriction};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::Project;
-use tower_api_key::{Accounts as _, ApiKeyAuth, Keyring, MemoryStore, NewKey, Principal, ProjectId, UserId};
+use tower_api_key::usage::{Through, Usage};
+use tower_api_key::{
+    Accounts as _, ApiKeyAuth, Endpoints, KeyLedger as _, Keyring, MemoryStore, NewKey, Principal, ProjectId,
+    UserId,
+};
 
 const GUIDE: &str = "https://example.com/docs/keys-in-headers";
+const ROTATED: &str = "https://example.com/docs/new-keys";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 async fn echo(who: Principal) -> String {
-    format!("{} came through {}\n", who.user_id(), who.scheme().unwrap_or("no scheme"))
+    format!("{} came through {}\n", who.key_name(), who.scheme().unwrap_or("no scheme"))
 }
 
-fn routes() -> Router {
-    Router::new().route("/echo", any(echo))
+/// Writes down who came by which way.
+async fn note(State(store): State<MemoryStore>, request: Request, next: Next) -> Response {
+    if let Some(who) = request.extensions().get::<Principal>() {
+        let through = who.scheme().map_or(Through::Direct, |name| Through::Scheme(name.into()));
+        let usage = Usage::new(who.key_id().clone(), through, SystemTime::now().into(), 1);
+        if let Err(error) = store.record_usage(&[usage]).await {
+            eprintln!("usage: {error}");
+        }
+    }
+    next.run(request).await
+}
+
+async fn report(State(keyring): State<Keyring>) -> Result<String, StatusCode> {
+    let alice = UserId::new("alice").map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let report = keyring.report(&alice).await.map_err(|error| {
+        eprintln!("report: {error}");
+        StatusCode::SERVICE_UNAVAILABLE
+    })?;
+    Ok(shown(&report))
+}
+
+fn shown(report: &Report) -> String {
+    let mut text = String::new();
+    for key in report.keys() {
+        let ways: Vec<_> = key.usage().iter().map(|way| format!("{} x{}", way.through, way.count)).collect();
+        let ways = if ways.is_empty() { "never".to_owned() } else { ways.join(", ") };
+        let ending = match report.ending(&key.record().id, 7 * DAY) {
+            None => "",
+            Some(Ending::Safe) => "; replaced: safe to end now",
+            Some(Ending::Wait(_)) => "; replaced: not safe to end yet",
+            Some(_) => "; replaced: nobody can tell whether it is safe to end",
+        };
+        text += &format!("{}: {ways}{ending}\n", key.record().name);
+    }
+    let left = report.through("json-body").count();
+    text + &format!("keys that came by json-body: {left}\n")
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let store = MemoryStore::new();
+    let keyring = Keyring::new(store.clone());
     let alice = UserId::new("alice")?;
     store.create_account("acme", &alice).await?;
     store.create_project("acme", &Project::new(ProjectId::new("p1")?, "The first")).await?;
-    let issued = Keyring::new(store.clone()).issue(NewKey::user_level(alice, "For trying out")).await?;
+    let shop = keyring.issue(NewKey::user_level(alice.clone(), "shop")).await?;
+    let nightly = keyring.issue(NewKey::user_level(alice, "nightly job")).await?;
     let now = SystemTime::now();
     let since = |time: SystemTime| Deprecation::new(time.into());
+    let routes = || {
+        let noted = middleware::from_fn_with_state(store.clone(), note);
+        let counted = get(report).with_state(keyring.clone());
+        Router::new().route("/echo", any(echo).layer(noted)).route("/report", counted)
+    };
+    // The report is for whoever runs the service. Here it stands open, so that you can look at it.
+    let open = |step: &str| Endpoints::new().public(Method::GET, format!("/{step}/report"));
 
     // 1. As it was: the key in the body.
-    let before = ApiKeyAuth::new(store.clone(), JsonBody::default());
+    let before = ApiKeyAuth::new(store.clone(), JsonBody::default()).endpoints(open("1"))?;
 
-    // 2. The new way is open, and answers through the old one say that it is deprecated.
+    // 2. The new ways are open, and answers through the old one say that it is deprecated. Clients that only know how to
+    //    set a header of their own come by `X-API-Key` first.
     let old = JsonBody::default().deprecated(since(now)?.link(GUIDE)?);
-    let both = ApiKeyAuth::new(store.clone(), Bearer::default()).or(ApiKeyHeader::default()).or(old);
+    let both = ApiKeyAuth::new(store.clone(), Bearer::default())
+        .or(ApiKeyHeader::default())
+        .or(old)
+        .endpoints(open("2"))?;
 
-    // 3. They say when it ends.
+    // 3. They say when it ends. `X-API-Key` is deprecated now, too.
     let ends = since(now)?.sunset((now + 6 * MONTH).into())?.link(GUIDE)?;
-    let ending = ApiKeyAuth::new(store.clone(), Bearer::default()).or(JsonBody::default().deprecated(ends));
+    let ending = ApiKeyAuth::new(store.clone(), Bearer::default())
+        .rotation_guide(ROTATED)?
+        .or(ApiKeyHeader::default().deprecated(since(now)?.link(GUIDE)?))
+        .or(JsonBody::default().deprecated(ends))
+        .endpoints(open("3"))?;
 
     // 4. It has ended: 401, and the challenge names what is left. Later the scheme is taken out.
     let over = since(now - 6 * MONTH)?.sunset((now - MONTH).into())?.link(GUIDE)?;
-    let ended = ApiKeyAuth::new(store, Bearer::default()).or(JsonBody::default().deprecated(over));
+    let ended = ApiKeyAuth::new(store.clone(), Bearer::default())
+        .rotation_guide(ROTATED)?
+        .or(JsonBody::default().deprecated(over))
+        .endpoints(open("4"))?;
+
+    // What stood in bodies stood in logs. The shop moved: its key is replaced, with time to change it, by one that no
+    // body can carry.
+    let moved = keyring.issue(NewKey::user_level(UserId::new("alice")?, "second shop")).await?;
+    let bearer_only = Restrictions::none().schemes(SchemeRestriction::allow(["bearer"])?);
+    let next = keyring.rotate(moved.id(), Grace::For(MONTH)).await?;
+    keyring.restrict(next.id(), &bearer_only).await?;
 
     let app = Router::new()
         .nest("/1", routes().layer(before))
@@ -61,21 +135,38 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .nest("/4", routes().layer(ended));
 
     let listener = TcpListener::bind(std::env::var("ADDR").as_deref().unwrap_or("127.0.0.1:3000")).await?;
-    let (url, key) = (format!("http://{}", listener.local_addr()?), issued.key().expose_secret());
+    let url = format!("http://{}", listener.local_addr()?);
     println!("Listening on {url}");
-    let body = format!(r#"{{"apiKey": "{key}", "userId": "alice", "projectId": "p1"}}"#);
-    for (step, status) in [
-        (1, "200"),
-        (2, "200, with Deprecation and Link"),
-        (3, "200, with Deprecation, Sunset and Link"),
-        (4, "401, because its sunset is over"),
-    ] {
+    let in_body = |status: &str, step: u8, key: &tower_api_key::ApiKey| {
         println!("# {status}\ncurl -i {url}/{step}/echo -H 'Content-Type: application/json' \\");
-        println!("  -d '{body}'");
-    }
-    for step in 2..=4 {
-        println!("# 200, with the same key\ncurl -i {url}/{step}/echo -H 'Authorization: Bearer {key}'");
-    }
+        println!(r#"  -d '{{"apiKey": "{}", "userId": "alice", "projectId": "p1"}}'"#, key.expose_secret());
+    };
+    let in_header = |status: &str, step: u8, name: &str, text: String| {
+        println!("# {status}\ncurl -i {url}/{step}/echo -H '{name}: {text}' -H 'X-Project-ID: p1'");
+    };
+    let bearer = |key: &tower_api_key::ApiKey| format!("Bearer {}", key.expose_secret());
+    let look = |step: u8| println!("# 200, with who came how\ncurl {url}/{step}/report");
+
+    in_body("200", 1, shop.key());
+    in_body("200", 1, nightly.key());
+    look(1);
+    in_body("200, with Deprecation and Link", 2, nightly.key());
+    in_header("200, with the same key", 2, "X-API-Key", shop.key().expose_secret().to_owned());
+    look(2);
+    in_body("200, with Deprecation, Sunset and Link", 3, nightly.key());
+    in_header("200, with the same key again", 3, "Authorization", bearer(shop.key()));
+    in_header(
+        "200, with Deprecation and Sunset of a key that was replaced",
+        3,
+        "Authorization",
+        bearer(moved.key()),
+    );
+    in_header("200, with the key in its place", 3, "Authorization", bearer(next.key()));
+    in_body("403, because that key is bound to Bearer", 3, next.key());
+    look(3);
+    in_body("401, because its sunset is over", 4, nightly.key());
+    in_header("200, with the same key", 4, "Authorization", bearer(nightly.key()));
+    look(4);
     println!("Stop with Ctrl-C.");
     axum::serve(listener, app).await?;
     Ok(())

@@ -69,6 +69,13 @@ impl<'r> From<&'r Parts> for Head<'r> {
 /// no secret.
 pub struct Credentials<'r> {
     key: Secret<'r>,
+    claims: Claims<'r>,
+}
+
+/// What a client claims beside its key: for [`Verifier::explain`](crate::verify::Verifier::explain), which looks at
+/// requests whose key nobody has at hand.
+#[derive(Clone, Debug, Default)]
+pub struct Claims<'r> {
     user: Claim<'r>,
     project: Claim<'r>,
     scheme: Option<SchemeInfo>,
@@ -86,9 +93,10 @@ impl Drop for Secret<'_> {
 }
 
 /// What a client says about a user or a project.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Claim<'r> {
     /// The scheme has no place for it.
+    #[default]
     NotAsked,
     /// The scheme has a place for it, and it is empty.
     Missing,
@@ -100,21 +108,21 @@ impl<'r> Credentials<'r> {
     /// A key, and no claim about user or project.
     #[must_use]
     pub fn new(key: impl Into<Cow<'r, str>>) -> Self {
-        Self { key: Secret(key.into()), user: Claim::NotAsked, project: Claim::NotAsked, scheme: None }
+        Self { key: Secret(key.into()), claims: Claims::default() }
     }
 
     /// With a claimed user, which must turn out to be the key's owner (R9); `None` says that the scheme demands one
     /// and the client named none.
     #[must_use]
     pub fn claim_user(mut self, user: Option<impl Into<Cow<'r, str>>>) -> Self {
-        self.user = user.map_or(Claim::Missing, |user| Claim::Named(user.into()));
+        self.claims = self.claims.user(user);
         self
     }
 
     /// With a selected project, or `None` if the client named none.
     #[must_use]
     pub fn select_project(mut self, project: Option<impl Into<Cow<'r, str>>>) -> Self {
-        self.project = project.map_or(Claim::Missing, |project| Claim::Named(project.into()));
+        self.claims = self.claims.project(project);
         self
     }
 
@@ -122,25 +130,66 @@ impl<'r> Credentials<'r> {
     /// did not come in a request.
     #[must_use]
     pub fn through(mut self, scheme: &SchemeInfo) -> Self {
-        self.scheme = Some(scheme.clone());
+        self.claims = self.claims.through(scheme);
         self
     }
 
     /// The scheme through which it came.
     #[must_use]
     pub fn scheme(&self) -> Option<&SchemeInfo> {
-        self.scheme.as_ref()
+        self.claims.scheme()
+    }
+
+    /// What is claimed beside the key.
+    #[must_use]
+    pub fn claims(&self) -> &Claims<'r> {
+        &self.claims
     }
 
     pub(crate) fn key(&self) -> &str {
         &self.key.0
     }
+}
 
-    pub(crate) fn user(&self) -> &Claim<'r> {
+impl<'r> Claims<'r> {
+    /// No claim about user or project.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// As [`Credentials::claim_user`].
+    #[must_use]
+    pub fn user(mut self, user: Option<impl Into<Cow<'r, str>>>) -> Self {
+        self.user = user.map_or(Claim::Missing, |user| Claim::Named(user.into()));
+        self
+    }
+
+    /// As [`Credentials::select_project`].
+    #[must_use]
+    pub fn project(mut self, project: Option<impl Into<Cow<'r, str>>>) -> Self {
+        self.project = project.map_or(Claim::Missing, |project| Claim::Named(project.into()));
+        self
+    }
+
+    /// As [`Credentials::through`].
+    #[must_use]
+    pub fn through(mut self, scheme: &SchemeInfo) -> Self {
+        self.scheme = Some(scheme.clone());
+        self
+    }
+
+    /// The scheme through which they came.
+    #[must_use]
+    pub fn scheme(&self) -> Option<&SchemeInfo> {
+        self.scheme.as_ref()
+    }
+
+    pub(crate) fn claimed_user(&self) -> &Claim<'r> {
         &self.user
     }
 
-    pub(crate) fn project(&self) -> &Claim<'r> {
+    pub(crate) fn selected_project(&self) -> &Claim<'r> {
         &self.project
     }
 }
@@ -148,9 +197,9 @@ impl<'r> Credentials<'r> {
 impl fmt::Debug for Credentials<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
-            .field("scheme", &self.scheme)
-            .field("user", &self.user)
-            .field("project", &self.project)
+            .field("scheme", &self.claims.scheme)
+            .field("user", &self.claims.user)
+            .field("project", &self.claims.project)
             .finish_non_exhaustive()
     }
 }

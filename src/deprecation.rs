@@ -12,7 +12,7 @@
 use http::header::{HeaderName, LINK};
 use http::{HeaderMap, HeaderValue};
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, civil};
 use crate::error::ConfigError;
 
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
@@ -39,13 +39,28 @@ pub struct Deprecation {
     ends: Option<Timestamp>,
     deprecation: HeaderValue,
     sunset: Option<HeaderValue>,
-    link: Option<Links>,
+    link: Option<Link>,
 }
 
+/// Where people read what to do.
 #[derive(Clone, Debug)]
-struct Links {
+pub(crate) struct Link {
     deprecation: HeaderValue,
     sunset: HeaderValue,
+}
+
+impl Link {
+    pub(crate) fn to(url: &str) -> Result<Self, ConfigError> {
+        let refused = || ConfigError::Link(url.to_owned());
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"<>\"\\^`{|}".contains(&byte);
+        let host =
+            url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or_else(refused)?;
+        if host.is_empty() || host.starts_with(['/', '?', '#']) || !url.bytes().all(plain) {
+            return Err(refused());
+        }
+        let line = |rel| HeaderValue::from_str(&format!("<{url}>; rel=\"{rel}\"")).map_err(|_| refused());
+        Ok(Self { deprecation: line("deprecation")?, sunset: line("sunset")? })
+    }
 }
 
 impl Deprecation {
@@ -81,16 +96,14 @@ impl Deprecation {
     ///
     /// [`ConfigError::Link`] unless it is an absolute `http` or `https` URL.
     pub fn link(mut self, url: &str) -> Result<Self, ConfigError> {
-        let refused = || ConfigError::Link(url.to_owned());
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"<>\"\\^`{|}".contains(&byte);
-        let host =
-            url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or_else(refused)?;
-        if host.is_empty() || host.starts_with(['/', '?', '#']) || !url.bytes().all(plain) {
-            return Err(refused());
-        }
-        let line = |rel| HeaderValue::from_str(&format!("<{url}>; rel=\"{rel}\"")).map_err(|_| refused());
-        self.link = Some(Links { deprecation: line("deprecation")?, sunset: line("sunset")? });
+        self.link = Some(Link::to(url)?);
         Ok(self)
+    }
+
+    /// The last days of a key that was replaced at `since` and ends at `ends`; `None` where a date cannot be said.
+    pub(crate) fn of_key(since: Timestamp, ends: Timestamp, link: Option<&Link>) -> Option<Self> {
+        let deprecation = Self::new(since).ok()?.sunset(ends).ok()?;
+        Some(Self { link: link.cloned(), ..deprecation })
     }
 
     /// Since when it is deprecated.
@@ -114,30 +127,40 @@ impl Deprecation {
     /// Says so in the headers of an answer. What stands there as `Deprecation` and `Sunset` is replaced, links are
     /// added to those that are there.
     pub fn stamp(&self, headers: &mut HeaderMap) {
-        headers.insert(DEPRECATION, self.deprecation.clone());
-        if let Some(sunset) = &self.sunset {
-            headers.insert(SUNSET, sunset.clone());
-        }
-        if let Some(links) = &self.link {
-            headers.append(LINK, links.deprecation.clone());
-            if self.sunset.is_some() {
-                headers.append(LINK, links.sunset.clone());
-            }
+        stamp(&[self], headers);
+    }
+}
+
+/// Says so of several at once: the earlier date of each kind, and every link. A sunset is never before the deprecation
+/// then, as the one that it belongs to began no earlier.
+pub(crate) fn stamp(all: &[&Deprecation], headers: &mut HeaderMap) {
+    if let Some(first) = all.iter().min_by_key(|one| one.since) {
+        headers.insert(DEPRECATION, first.deprecation.clone());
+    }
+    let ending = all.iter().filter_map(|one| Some((one.ends?, one.sunset.as_ref()?)));
+    if let Some((_, sunset)) = ending.min_by_key(|(ends, _)| *ends) {
+        headers.insert(SUNSET, sunset.clone());
+    }
+    for one in all {
+        let Some(link) = &one.link else { continue };
+        headers.append(LINK, link.deprecation.clone());
+        if one.sunset.is_some() {
+            headers.append(LINK, link.sunset.clone());
         }
     }
 }
 
-const SECONDS_PER_DAY: u64 = 86_400;
+const SECONDS_PER_DAY: i64 = 86_400;
 /// The first second of the year 10000, which an HTTP date cannot say.
-const YEAR_10000: u64 = 253_402_300_800;
+const YEAR_10000: i64 = 253_402_300_800;
 
-fn seconds(time: Timestamp) -> Result<u64, ConfigError> {
+fn seconds(time: Timestamp) -> Result<i64, ConfigError> {
     let seconds = time.as_micros().div_euclid(1_000_000);
-    u64::try_from(seconds).ok().filter(|seconds| *seconds < YEAR_10000).ok_or(ConfigError::Sunset)
+    if (0..YEAR_10000).contains(&seconds) { Ok(seconds) } else { Err(ConfigError::Sunset) }
 }
 
 /// RFC 9110 section 5.6.7, `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(seconds: u64) -> String {
+fn http_date(seconds: i64) -> String {
     let (days, of_day) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
     let weekday = match days % 7 {
         0 => "Thu",
@@ -165,19 +188,6 @@ fn http_date(seconds: u64) -> String {
     };
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
-}
-
-/// Year, month and day of a day since 1970. Years are counted from March, so that a leap day is the last day of one;
-/// 400 of them have 146 097 days.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let since_march_0000 = days + 719_468;
-    let (era, of_era) = (since_march_0000 / 146_097, since_march_0000 % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let (month, next_year) = if from_march < 10 { (from_march + 3, 0) } else { (from_march - 9, 1) };
-    (era * 400 + year_of_era + next_year, month, day)
 }
 
 #[cfg(test)]

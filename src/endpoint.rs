@@ -216,16 +216,22 @@ struct Declaration {
 impl EndpointTable {
     /// What the endpoint of a request asks for; `None` if it is public.
     pub(crate) fn of(&self, head: &Head<'_>) -> Option<Endpoint> {
+        self.at(head.method, || Target::of(head))
+    }
+
+    /// The same of a method and a target, which is found out only if there are declarations.
+    #[inline]
+    pub(crate) fn at<'r>(&self, method: &Method, target: impl FnOnce() -> Target<'r>) -> Option<Endpoint> {
         // A request that cannot be compared may be one that is declared to write.
-        let (declared, comparable) = match self.route(head) {
-            Some(route) => (route.and_then(|route| self.declaration(route, head.method)), true),
+        let (declared, comparable) = match self.route(target) {
+            Some(route) => (route.and_then(|route| self.declaration(route, method)), true),
             None => (None, false),
         };
         let declared = declared.unwrap_or_default();
         if declared.public {
             return None;
         }
-        let by_method = if reads(head.method) && (comparable || !self.narrows_reads) {
+        let by_method = if reads(method) && (comparable || !self.narrows_reads) {
             AccessClass::Read
         } else {
             AccessClass::Write
@@ -247,11 +253,11 @@ impl EndpointTable {
     }
 
     /// The route of a request if it is a declared one; `None` outside if that cannot be told.
-    fn route(&self, head: &Head<'_>) -> Option<Option<usize>> {
+    fn route<'r>(&self, target: impl FnOnce() -> Target<'r>) -> Option<Option<usize>> {
         if self.routes.is_empty() {
             return Some(None);
         }
-        match Target::of(head) {
+        match target() {
             Target::Route(matched) => Some(self.by_pattern.get(matched).copied().or_else(|| {
                 self.by_pattern
                     .iter()

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::description::SchemeInfo;
+use crate::key::{Environment, KeyId};
 use crate::limit::Tally;
 
 /// Why a request was refused.
@@ -40,6 +41,7 @@ struct Inner {
     grpc: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
     wait: Option<Wait>,
+    about: Option<(KeyId, Environment)>,
 }
 
 /// Why the client must wait, and how long.
@@ -101,7 +103,7 @@ pub enum AuthErrorKind {
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
-    /// The layer holds as many bytes of bodies as it may.
+    /// The layer holds as many bytes of bodies, or checks as many slow hashes, as it may.
     Overloaded,
     /// A store failed, or what it holds makes no sense; see [`AuthError`]'s source.
     StoreFailed,
@@ -110,6 +112,39 @@ pub enum AuthErrorKind {
 }
 
 impl AuthErrorKind {
+    /// Its name in snake case, such as `revoked_key`: for logs and metrics, and not for clients.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingCredentials => "missing_credentials",
+            Self::MalformedKey => "malformed_key",
+            Self::UnknownKey => "unknown_key",
+            Self::RevokedKey => "revoked_key",
+            Self::ExpiredKey => "expired_key",
+            Self::WrongEnvironment => "wrong_environment",
+            Self::SchemeEnded => "scheme_ended",
+            Self::OwnerDisabled => "owner_disabled",
+            Self::UserMismatch => "user_mismatch",
+            Self::ProjectRequired => "project_required",
+            Self::InvalidProject => "invalid_project",
+            Self::ProjectMismatch => "project_mismatch",
+            Self::Forbidden => "forbidden",
+            Self::ReadOnly => "read_only",
+            Self::Restricted => "restricted",
+            Self::InsecureTransport => "insecure_transport",
+            Self::MissingScope => "missing_scope",
+            Self::RateLimited => "rate_limited",
+            Self::ConflictingCredentials => "conflicting_credentials",
+            Self::MalformedBody => "malformed_body",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::Overloaded => "overloaded",
+            Self::StoreFailed => "store_failed",
+            Self::StoreTimeout => "store_timeout",
+        }
+    }
+
     fn status(self) -> StatusCode {
         match self {
             Self::MissingCredentials
@@ -174,7 +209,14 @@ impl AuthError {
     /// For schemes of your own that read bodies: [`Scheme`](crate::scheme::Scheme).
     #[must_use]
     pub fn new(kind: AuthErrorKind, scheme: Option<&SchemeInfo>) -> Self {
-        Self(Arc::new(Inner { kind, scheme: scheme.cloned(), grpc: false, source: None, wait: None }))
+        Self(Arc::new(Inner {
+            kind,
+            scheme: scheme.cloned(),
+            grpc: false,
+            source: None,
+            wait: None,
+            about: None,
+        }))
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -185,6 +227,16 @@ impl AuthError {
     pub(crate) fn with_wait(mut self, wait: Wait) -> Self {
         Arc::make_mut(&mut self.0).wait = Some(wait);
         self
+    }
+
+    /// With the key that was refused, for those who look on.
+    pub(crate) fn with_about(mut self, about: (KeyId, Environment)) -> Self {
+        Arc::make_mut(&mut self.0).about = Some(about);
+        self
+    }
+
+    pub(crate) fn about(&self) -> Option<&(KeyId, Environment)> {
+        self.0.about.as_ref()
     }
 
     pub(crate) fn wait(&self) -> Option<&Wait> {
@@ -318,6 +370,9 @@ pub enum ConfigError {
     /// The prefix of keys.
     #[error("a key prefix is 1 to 10 of A-Z a-z 0-9 _, starts with a letter and does not end with _")]
     KeyPrefix,
+    /// A pepper, or a ring of them.
+    #[error("a pepper is not as it must be: {0}")]
+    Pepper(&'static str),
     /// A challenge's scheme, realm or parameter.
     #[error("a challenge's scheme and parameter names are tokens, its values visible ASCII and spaces")]
     Challenge,

@@ -12,8 +12,7 @@ use tower::Service;
 
 use crate::description::SchemeInfo;
 use crate::error::AuthError;
-use crate::limit::Tally;
-use crate::principal::Principal;
+use crate::principal::{Notes, Principal};
 use crate::render::{RenderError, Unrendered};
 use crate::service::Shared;
 
@@ -38,11 +37,11 @@ pin_project! {
         /// Asked, and not answered yet. The service is ready, and waits for the answer.
         Deciding { decision: Deciding<B>, service: S },
         /// The inner service answers somebody who was let in with a key.
-        Accepted { #[pin] answer: F, deprecated: Option<SchemeInfo>, tally: Option<Arc<Tally>> },
+        Accepted { #[pin] answer: F, notes: Option<Box<Notes>> },
         /// The inner service answers anybody.
         Open { #[pin] answer: F },
-        /// The answer is no.
-        Refused { error: AuthError },
+        /// The answer is no. With notes if it is a guard's, of somebody who was let in.
+        Refused { error: AuthError, notes: Option<Box<Notes>> },
     }
 }
 
@@ -54,10 +53,9 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
     pub(crate) fn accepted(
         shared: Arc<Shared<Sch, R>>,
         answer: S::Future,
-        deprecated: Option<SchemeInfo>,
-        tally: Option<Arc<Tally>>,
+        notes: Option<Box<Notes>>,
     ) -> Self {
-        Self { shared, state: State::Accepted { answer, deprecated, tally } }
+        Self { shared, state: State::Accepted { answer, notes } }
     }
 
     pub(crate) fn open(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
@@ -65,7 +63,7 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
     }
 
     pub(crate) fn refused(shared: Arc<Shared<Sch, R>>, error: AuthError) -> Self {
-        Self { shared, state: State::Refused { error } }
+        Self { shared, state: State::Refused { error, notes: None } }
     }
 }
 
@@ -82,31 +80,27 @@ where
             let next = match this.state.as_mut().project() {
                 Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
                     Ok(request) => {
-                        let who = request.extensions().get::<Principal>();
-                        let deprecated = who.and_then(Principal::deprecated_scheme);
-                        let tally = who.and_then(Principal::tally);
-                        State::Accepted { answer: service.call(request), deprecated, tally }
+                        let notes = request.extensions().get().and_then(Principal::notes);
+                        State::Accepted { answer: service.call(request), notes }
                     }
-                    Err(error) => State::Refused { error },
+                    Err(error) => State::Refused { error, notes: None },
                 },
-                Now::Accepted { answer, deprecated, tally } => {
+                Now::Accepted { answer, notes } => {
                     let mut response = ready!(answer.poll(cx))?;
                     // A guard inside said no: it is said here, like every other.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
-                        State::Refused { error }
+                        this.shared.verifier.show_guarded(&error);
+                        State::Refused { error, notes: notes.take() }
                     } else {
-                        this.shared.stamps.authenticated(response.headers_mut(), deprecated.as_ref());
-                        if let Some(tally) = tally {
-                            this.shared.stamps.counted(&mut response, tally);
-                        }
+                        this.shared.stamps.authenticated(&mut response, notes.as_deref());
                         return Poll::Ready(Ok(response));
                     }
                 }
                 Now::Open { answer } => return answer.poll(cx),
-                Now::Refused { error } => {
+                Now::Refused { error, notes } => {
                     let mut response = this.shared.renderer.render(error);
                     let is_over = |scheme: &SchemeInfo| this.shared.verifier.is_over(scheme);
-                    this.shared.stamps.refused(&mut response, error.clone(), is_over);
+                    this.shared.stamps.refused(&mut response, error.clone(), notes.as_deref(), is_over);
                     return Poll::Ready(Ok(response));
                 }
             };

@@ -36,7 +36,7 @@ use tower::{Layer, Service};
 
 use crate::access::AccessClass;
 use crate::credentials::Head;
-use crate::error::{AuthError, AuthErrorKind};
+use crate::error::AuthErrorKind;
 use crate::key::Environment;
 use crate::principal::Principal;
 use crate::record::KeyLevel;
@@ -147,8 +147,7 @@ where
         match self.guard.refuses(who) {
             None => GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },
             Some(kind) => {
-                let error = AuthError::new(kind, who.scheme_info());
-                let error = error.answering(None, render::is_grpc(Head::of(&request)));
+                let error = who.refused(kind).answering(None, render::is_grpc(Head::of(&request)));
                 GuardedFuture::stopped(Unrendered::response(error))
             }
         }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tower::Layer;
 
 use crate::client_addr::ClientAddr;
+use crate::deprecation::Link;
 use crate::endpoint::{EndpointTable, Endpoints};
 use crate::error::ConfigError;
+use crate::explain::Explainer;
 use crate::render::Problem;
 use crate::scheme::{Describe, Or};
 use crate::service::{ApiKeyService, Shared};
@@ -97,7 +99,7 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
         let before = Arc::unwrap_or_clone(self.shared);
         let (scheme, renderer) = change(before.scheme, before.renderer);
         let shared = Shared {
-            stamps: Stamps::of(&scheme),
+            stamps: before.stamps.rebuilt(&scheme),
             scheme,
             renderer,
             verifier: before.verifier,
@@ -138,6 +140,29 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     /// [`Proto`](crate::client_addr::Proto) in the request's extensions. Where nobody says it, every request is refused.
     pub fn require_https(self, required: bool) -> Self {
         self.with(|shared| shared.require_https = required)
+    }
+
+    /// Where people read what to do when their key was replaced: a `Link` on every answer to a key in a rotation's
+    /// [grace](crate::Grace), beside its `Deprecation` and `Sunset`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Link`] unless it is an absolute `http` or `https` URL.
+    pub fn rotation_guide(self, url: &str) -> Result<Self, ConfigError> {
+        let link = Link::to(url)?;
+        Ok(self.with(|shared| shared.stamps.guide_to(link)))
+    }
+
+    /// Explains what this layer, as it is set up so far, answers to requests: what support needs when somebody says "403".
+    /// See [`explain`](crate::explain).
+    pub fn explainer(&self) -> Explainer
+    where
+        Sch: Describe,
+    {
+        let Shared { scheme, verifier, endpoints, require_https, .. } = &*self.shared;
+        let mut schemes = Vec::new();
+        scheme.describe_each(&mut |scheme| schemes.push(scheme.clone()));
+        Explainer::new(verifier.clone(), endpoints.clone(), schemes, *require_https)
     }
 
     /// Lets CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) through, without a principal.

@@ -49,8 +49,13 @@
 //! |---|---|
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
+//! | `cache` | `Cached`: answers from memory under a [lease](lease_protocol), for stores that several processes share |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
+//! | `portal` | pages on which people make, rotate, restrict and revoke their own keys |
+//! | `tracing` | decisions and changes as [events](observer) |
+//! | `metrics` | decisions and changes as [numbers](observer) |
 //! | `full` | all of these but the bundled SQLite |
+//! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -68,6 +73,7 @@ pub mod description;
 pub mod scheme;
 // -- is it true?
 pub mod access;
+pub mod audit;
 pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
@@ -76,14 +82,18 @@ pub mod limit;
 pub mod record;
 pub mod restriction;
 pub mod store;
+pub mod usage;
 pub mod verify;
 // -- who is it?
 pub mod guard;
 pub mod principal;
 // -- when the answer is no
 pub mod error;
+pub mod explain;
 pub mod render;
 mod stamps;
+// -- what can be seen of it
+pub mod observer;
 // -- keys are made, replaced and ended
 pub mod keyring;
 // -- edges
@@ -93,6 +103,9 @@ pub mod extract;
 #[cfg(feature = "manage")]
 #[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
 pub mod manage;
+#[cfg(feature = "portal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "portal")))]
+pub mod portal;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;
@@ -109,17 +122,27 @@ pub mod lease_protocol {}
 #[doc = include_str!("../docs/migration.md")]
 pub mod migration {}
 
+#[doc = include_str!("../docs/importing.md")]
+pub mod importing {}
+
 pub use crate::access::{AccessClass, Role, Standing};
+pub use crate::audit::{Actor, AuditEntry, KeyEvent};
 pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::endpoint::{Endpoint, Endpoints};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
-pub use crate::key::{ApiKey, Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
+#[cfg(feature = "slow-hashes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
+pub use crate::key::SlowHashes;
+pub use crate::key::{
+    ApiKey, DigestMethod, DigestRing, Environment, KeyDigest, KeyFormat, KeyId, Pepper, ProjectId, UserId,
+};
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
+pub use crate::observer::Observer;
 pub use crate::principal::Principal;
-pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
+pub use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
@@ -127,6 +150,7 @@ pub use crate::store::SqliteStore;
 pub use crate::store::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
 };
+pub use crate::usage::{Through, Usage};
 pub use crate::verify::Verifier;
 
 /// README's code compiles.

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
-use crate::limit::Tally;
+use crate::limit::{Limits, Tally};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{RestrictionKind, Restrictions, Verdict};
 
@@ -130,14 +130,16 @@ impl Principal {
         self.tally.as_deref()
     }
 
-    /// The rotation family of a key with limits, which share one count; `None` for a key without.
-    #[cfg(feature = "manage")]
-    pub(crate) fn limited_family(&self) -> Option<&KeyId> {
-        self.key.limits.is_some().then_some(&self.key.family)
+    /// The limits of the key.
+    #[must_use]
+    pub fn limits(&self) -> Option<&Limits> {
+        self.key.limits.as_ref()
     }
 
-    pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
-        self.tally.clone()
+    /// The rotation family of the key, which shares one count.
+    #[cfg(feature = "manage")]
+    pub(crate) fn family(&self) -> &KeyId {
+        &self.key.family
     }
 
     /// The restrictions of the key (R56). This request is within those that are enforced.
@@ -158,17 +160,39 @@ impl Principal {
     /// ```
     #[must_use]
     pub fn forbidden(&self) -> AuthError {
-        AuthError::new(AuthErrorKind::Forbidden, self.scheme_info())
+        self.refused(AuthErrorKind::Forbidden)
     }
 
-    /// The scheme, if it is on its way out: the answer says so.
-    pub(crate) fn deprecated_scheme(&self) -> Option<SchemeInfo> {
-        self.scheme.as_ref().filter(|scheme| scheme.deprecation().is_some()).cloned()
+    /// A refusal of this principal, in the words of the scheme that was used.
+    pub(crate) fn refused(&self, kind: AuthErrorKind) -> AuthError {
+        let about = (self.key.id.clone(), self.key.environment);
+        AuthError::new(kind, self.scheme.as_ref()).with_about(about)
     }
 
-    pub(crate) fn scheme_info(&self) -> Option<&SchemeInfo> {
-        self.scheme.as_ref()
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict
     }
+
+    /// What the answer must say of the key and of the way it came, if anything.
+    pub(crate) fn notes(&self) -> Option<Box<Notes>> {
+        let replaced = self.key.replaced_at.zip(self.key.expires_at);
+        let deprecated = self.scheme.as_ref().is_some_and(|scheme| scheme.deprecation().is_some());
+        if replaced.is_none() && !deprecated && self.tally.is_none() {
+            return None;
+        }
+        let scheme = self.scheme.as_ref().filter(|_| deprecated).cloned();
+        Some(Box::new(Notes { scheme, replaced, tally: self.tally.clone() }))
+    }
+}
+
+/// What an answer says of the key that it is for, whoever makes it.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    /// The scheme, if it is on its way out.
+    pub(crate) scheme: Option<SchemeInfo>,
+    /// Since when another key stands in the place of this one, and until when it works.
+    pub(crate) replaced: Option<(Timestamp, Timestamp)>,
+    pub(crate) tally: Option<Arc<Tally>>,
 }
 
 /// The layer's word that a request was let in without a principal, as at a public endpoint. Where neither this nor a

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::audit::AmendedPart;
 use crate::clock::Timestamp;
-use crate::key::{ApiKey, Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
 use crate::restriction::Restrictions;
 
@@ -45,8 +46,10 @@ impl KeyLevel {
 pub struct KeyRecord {
     /// Names the key without being secret.
     pub id: KeyId,
-    /// SHA-256 of the key's text.
+    /// What the store finds the key by.
     pub digest: KeyDigest,
+    /// How the digest is made of the key's text; by default SHA-256 of it.
+    pub digested_by: DigestMethod,
     /// Whose key it is. Rights are never copied here: they are the owner's at the time of the request (R17).
     pub owner: UserId,
     /// User or project level.
@@ -78,6 +81,8 @@ pub struct KeyRecord {
     pub revoked_at: Option<Timestamp>,
     /// The key that took its place. During a rotation's grace both work; a replaced key is not rotated again.
     pub replaced_by: Option<KeyId>,
+    /// When that was.
+    pub replaced_at: Option<Timestamp>,
 }
 
 impl KeyRecord {
@@ -88,6 +93,7 @@ impl KeyRecord {
             family: id.clone(),
             id,
             digest,
+            digested_by: DigestMethod::default(),
             owner,
             level: KeyLevel::User,
             environment: Environment::Live,
@@ -102,6 +108,7 @@ impl KeyRecord {
             expires_at: None,
             revoked_at: None,
             replaced_by: None,
+            replaced_at: None,
         }
     }
 
@@ -120,11 +127,13 @@ impl KeyRecord {
         Self {
             id: fresh.id.clone(),
             digest: fresh.digest,
+            digested_by: fresh.digested_by.clone(),
             prefix: fresh.prefix.clone(),
             last4: fresh.last4.clone(),
             created_at: fresh.created_at,
             revoked_at: None,
             replaced_by: None,
+            replaced_at: None,
             ..self.clone()
         }
     }
@@ -134,6 +143,7 @@ impl KeyRecord {
     /// Ledgers call this inside the transaction that replaces a key.
     pub fn replace(&mut self, successor: &KeyId, now: Timestamp, ends_at: Timestamp) {
         self.replaced_by = Some(successor.clone());
+        self.replaced_at = Some(now);
         if ends_at <= now {
             self.revoked_at = Some(now);
         } else {
@@ -142,7 +152,7 @@ impl KeyRecord {
     }
 
     /// Whether the record agrees with itself: a prefix that names its environment, or none and then nothing of the
-    /// secret's end; times from 1970 on; not its own successor.
+    /// secret's end; times from 1970 on; a successor since some time or none, and not itself.
     ///
     /// Ledgers call this before they take a record, and stores that parse rows when they read one back: a record that
     /// contradicts itself has no meaning.
@@ -161,8 +171,12 @@ impl KeyRecord {
         if !shown || !self.last4.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err("the last characters of a key are not those of a checksum");
         }
-        if self.created_at.as_micros() < 0 || self.expires_at.is_some_and(|end| end.as_micros() < 0) {
+        let times = [Some(self.created_at), self.expires_at, self.replaced_at];
+        if times.into_iter().flatten().any(|time| time.as_micros() < 0) {
             return Err("a time of a key is before 1970");
+        }
+        if self.replaced_by.is_some() != self.replaced_at.is_some() {
+            return Err("a key is replaced by none, or at no time");
         }
         if self.replaced_by.as_ref() == Some(&self.id) {
             return Err("a key replaces itself");
@@ -189,6 +203,8 @@ pub struct FreshKey {
     pub id: KeyId,
     /// The digest of the new secret.
     pub digest: KeyDigest,
+    /// How it was made.
+    pub digested_by: DigestMethod,
     /// The public start of the new secret.
     pub prefix: String,
     /// The last four characters of the new secret.
@@ -197,10 +213,66 @@ pub struct FreshKey {
     pub created_at: Timestamp,
 }
 
-impl FreshKey {
-    pub(crate) fn of(key: &ApiKey, id: KeyId, prefix: &str, created_at: Timestamp) -> Self {
-        let text = key.expose_secret();
-        let last4 = text.get(text.len().saturating_sub(4)..).unwrap_or_default();
-        Self { id, digest: key.digest(), prefix: prefix.to_owned(), last4: last4.to_owned(), created_at }
+/// What to change of a key; what is not said stays as it is. Its owner, level and environment never change.
+#[derive(Clone, Debug, Default)]
+#[must_use = "an amendment changes nothing; pass it to `Keyring::amend`"]
+pub struct Amendment {
+    name: Option<String>,
+    restrictions: Option<Restrictions>,
+    limits: Option<Option<Limits>>,
+}
+
+impl Amendment {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Another name (R34).
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Other restrictions in the place of all that there are (R56).
+    pub fn restrictions(mut self, restrictions: Restrictions) -> Self {
+        self.restrictions = Some(restrictions);
+        self
+    }
+
+    /// Other limits in the place of all that there are, or none. What was spent stays spent.
+    pub fn limits(mut self, limits: Option<Limits>) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// What it changes, for the trail of the key.
+    #[must_use]
+    pub fn parts(&self) -> Vec<AmendedPart> {
+        let parts = [
+            self.name.as_ref().map(|_| AmendedPart::Name),
+            self.restrictions.as_ref().map(|_| AmendedPart::Restrictions),
+            self.limits.as_ref().map(|_| AmendedPart::Limits),
+        ];
+        parts.into_iter().flatten().collect()
+    }
+
+    /// Has another name looked at, and put in the place of the one that was asked for.
+    pub(crate) fn check_name<E>(mut self, check: impl FnOnce(&str) -> Result<String, E>) -> Result<Self, E> {
+        self.name = self.name.as_deref().map(check).transpose()?;
+        Ok(self)
+    }
+
+    /// Changes a record. Ledgers call this inside the transaction that amends a key.
+    pub fn apply(&self, key: &mut KeyRecord) {
+        if let Some(name) = &self.name {
+            key.name.clone_from(name);
+        }
+        if let Some(restrictions) = &self.restrictions {
+            key.restrictions = restrictions.clone();
+        }
+        if let Some(limits) = &self.limits {
+            key.limits.clone_from(limits);
+        }
     }
 }

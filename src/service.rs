@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, Response};
@@ -63,7 +64,12 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
         shared.stamps.mark_secrets(request.headers_mut());
-        match shared.decide_at_once(Head::of(&request)) {
+        let started = shared.verifier.started();
+        let decision = shared.decide_at_once(Head::of(&request));
+        if let Some(started) = started {
+            shared.show(started, &decision, Head::of(&request));
+        }
+        match decision {
             Decision::Open => {
                 // Whatever stands there is not our evidence. (Wherever else a request gets through, ours replaces it.)
                 request.extensions_mut().remove::<Principal>();
@@ -71,9 +77,9 @@ where
                 ResponseFuture::open(shared, self.inner.call(request))
             }
             Decision::Accepted(principal) => {
-                let (deprecated, tally) = (principal.deprecated_scheme(), principal.tally());
+                let notes = principal.notes();
                 request.extensions_mut().insert(principal);
-                ResponseFuture::accepted(shared, self.inner.call(request), deprecated, tally)
+                ResponseFuture::accepted(shared, self.inner.call(request), notes)
             }
             Decision::Refused(error) => {
                 let error = shared.complete(error, is_grpc(Head::of(&request)));
@@ -83,7 +89,7 @@ where
                 // The service that was polled ready is the one to call: its clone may not be.
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);
-                let decision = Box::pin(Arc::clone(&shared).decide(request, endpoint));
+                let decision = Box::pin(Arc::clone(&shared).decide(request, endpoint, started));
                 ResponseFuture::deciding(shared, decision, ready)
             }
         }
@@ -136,6 +142,7 @@ impl<Sch, R> Shared<Sch, R> {
         self: Arc<Self>,
         request: Request<B>,
         endpoint: Endpoint,
+        started: Option<Instant>,
     ) -> Result<Request<B>, AuthError>
     where
         Sch: Scheme<B>,
@@ -151,16 +158,30 @@ impl<Sch, R> Shared<Sch, R> {
             let principal = self.verifier.verify_by(&credentials, endpoint, || self.facts(head)).await?;
             Ok((principal, body))
         };
-        let (principal, body) =
-            decided.await.map_err(|error| self.complete(error, is_grpc(Head::from(&parts))))?;
+        let decided = decided.await;
+        if let Some(started) = started {
+            let result = decided.as_ref().map(|(principal, _)| principal);
+            self.verifier.show(started, false, result, || self.facts(Head::from(&parts)));
+        }
+        let (principal, body) = decided.map_err(|error| self.complete(error, is_grpc(Head::from(&parts))))?;
         parts.extensions.insert(principal);
         Ok(Request::from_parts(parts, body))
     }
 
+    /// Shows what could be said at once. The rest is shown when it is decided.
+    #[cold]
+    fn show(&self, started: Instant, decision: &Decision, head: Head<'_>) {
+        match decision {
+            Decision::Open => self.verifier.show_open(started),
+            Decision::Accepted(who) => self.verifier.show(started, true, Ok(who), || self.facts(head)),
+            Decision::Refused(error) => self.verifier.show(started, true, Err(error), || self.facts(head)),
+            Decision::Wait(_) => {}
+        }
+    }
+
     /// What a key's restrictions look at.
     fn facts<'r>(&self, head: Head<'r>) -> Facts<'r> {
-        let facts = Facts::of(&head);
-        let facts = if self.endpoints.compares_paths() { facts } else { facts.unless_matched() };
+        let facts = Facts::of(&head).by_path(self.endpoints.compares_paths());
         match self.client.of(&head) {
             Some(address) => facts.address(address),
             None => facts,

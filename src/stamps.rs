@@ -3,9 +3,11 @@
 use http::header::{CACHE_CONTROL, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::deprecation::{self, Deprecation, Link};
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind, Wait};
-use crate::limit::{Tally, retry_after};
+use crate::limit::retry_after;
+use crate::principal::Notes;
 use crate::scheme::Describe;
 
 /// What the layer adds to answers, worked out once from what its schemes say of themselves.
@@ -14,6 +16,8 @@ pub(crate) struct Stamps {
     schemes: Vec<SchemeInfo>,
     secret_headers: Vec<HeaderName>,
     vary: HeaderValue,
+    /// For those who call with a key that was replaced.
+    guide: Option<Link>,
 }
 
 impl Stamps {
@@ -30,7 +34,16 @@ impl Stamps {
         vary.dedup();
         // Names of headers joined by commas are always a value.
         let vary = HeaderValue::from_str(&vary.join(", ")).unwrap_or(HeaderValue::from_static("*"));
-        Self { schemes, secret_headers, vary }
+        Self { schemes, secret_headers, vary, guide: None }
+    }
+
+    /// The same for other schemes.
+    pub(crate) fn rebuilt(self, scheme: &impl Describe) -> Self {
+        Self { guide: self.guide, ..Self::of(scheme) }
+    }
+
+    pub(crate) fn guide_to(&mut self, link: Link) {
+        self.guide = Some(link);
     }
 
     /// The scheme whose words are used when no credential was sent.
@@ -49,16 +62,27 @@ impl Stamps {
 
     /// On answers that were authenticated: a shared cache must not give one client's answer to another (RFC 9111
     /// protects requests with `Authorization` only).
-    pub(crate) fn authenticated(&self, headers: &mut HeaderMap, through: Option<&SchemeInfo>) {
+    pub(crate) fn authenticated<B>(&self, response: &mut Response<B>, notes: Option<&Notes>) {
+        let headers = response.headers_mut();
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-store"));
         self.vary(headers);
-        deprecated(headers, through);
+        if let Some(notes) = notes {
+            self.noted(response, notes);
+        }
     }
 
-    /// On answers to a key with limits; never on a 401, which somebody may have sent who holds no key.
-    pub(crate) fn counted<B>(&self, response: &mut Response<B>, tally: &Tally) {
-        if response.status() != StatusCode::UNAUTHORIZED {
-            tally.stamp(response.headers_mut());
+    /// What there is to say of a key. Of its limits never in a 401, which somebody may have sent who holds no key.
+    #[cold]
+    fn noted<B>(&self, response: &mut Response<B>, notes: &Notes) {
+        let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+        let headers = response.headers_mut();
+        let of_scheme = notes.scheme.as_ref().and_then(SchemeInfo::deprecation);
+        let of_key =
+            notes.replaced.and_then(|(since, ends)| Deprecation::of_key(since, ends, self.guide.as_ref()));
+        let all: Vec<_> = of_scheme.into_iter().chain(&of_key).collect();
+        deprecation::stamp(&all, headers);
+        if let Some(tally) = notes.tally.as_ref().filter(|_| !unauthorized) {
+            tally.stamp(headers);
         }
     }
 
@@ -67,6 +91,7 @@ impl Stamps {
         &self,
         response: &mut Response<B>,
         error: AuthError,
+        notes: Option<&Notes>,
         is_over: impl Fn(&SchemeInfo) -> bool,
     ) {
         let status = response.status();
@@ -74,8 +99,9 @@ impl Stamps {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.vary(headers);
         self.challenge(status, headers, &error, is_over);
-        if error.kind() != AuthErrorKind::MissingCredentials {
-            deprecated(headers, error.scheme_info());
+        let used = error.scheme_info().filter(|_| error.kind() != AuthErrorKind::MissingCredentials);
+        if let Some(deprecation) = used.and_then(SchemeInfo::deprecation).filter(|_| notes.is_none()) {
+            deprecation.stamp(headers);
         }
         match error.wait() {
             Some(Wait::Failures(wait)) => {
@@ -86,6 +112,9 @@ impl Stamps {
         }
         if error.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
+        }
+        if let Some(notes) = notes {
+            self.noted(response, notes);
         }
         response.extensions_mut().insert(error);
     }
@@ -129,12 +158,5 @@ impl Stamps {
                 headers.append(WWW_AUTHENTICATE, challenge.plain().clone());
             }
         }
-    }
-}
-
-/// On every answer through a scheme that is on its way out.
-fn deprecated(headers: &mut HeaderMap, scheme: Option<&SchemeInfo>) {
-    if let Some(deprecation) = scheme.and_then(SchemeInfo::deprecation) {
-        deprecation.stamp(headers);
     }
 }

@@ -1,14 +1,23 @@
-//! The way out of a scheme: what its answers say, and what happens after its sunset.
+//! The way out of a scheme, or of a key that was replaced: what answers say, and what happens after the sunset.
 
 mod common;
 
+use std::time::Duration;
+
 use axum::Router;
-use common::{World, bearer, echo, get, post_json, send};
+use axum::body::Body;
+use axum::routing::get as get_route;
+use common::{World, bearer, echo, get, post_json, send, user};
+use http::Request;
 use serde_json::json;
+use tower_api_key::Clock as _;
 use tower_api_key::deprecation::Deprecation;
+use tower_api_key::guard::RequireScope;
+use tower_api_key::keyring::{Grace, Keyring, NewKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::store::{Accounts as _, SqliteStore};
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{ApiKeyAuth, AuthError, AuthErrorKind, Timestamp, Verifier};
+use tower_api_key::{ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Timestamp, Verifier};
 
 const SINCE: Timestamp = Timestamp::from_secs(1_767_225_600);
 const SUNSET: Timestamp = Timestamp::from_secs(1_782_864_000);
@@ -100,4 +109,122 @@ async fn a_401_always_has_a_challenge() {
     let answer = send(&app, get("/", &[("authorization", &bearer(&world.own))])).await;
     assert_eq!(answer.verdict(), "401/invalid_api_key");
     assert_eq!(answer.header("www-authenticate").len(), 1);
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn days(days: u32) -> Duration {
+    24 * days * HOUR
+}
+
+/// An app whose header scheme ends in thirty days, beside two schemes that stay.
+fn moving(verifier: Verifier, clock: &ManualClock) -> Router {
+    let ends = clock.now().saturating_add(days(30));
+    let old =
+        Deprecation::new(SINCE).unwrap().sunset(ends).unwrap().link("https://example.com/scheme").unwrap();
+    let auth = ApiKeyAuth::with_verifier(verifier.clock(clock.clone()), Bearer::default())
+        .rotation_guide("https://example.com/rotated")
+        .unwrap()
+        .or(ApiKeyHeader::default().requires_project(false).deprecated(old))
+        .or(JsonBody::default().requires_project(false));
+    let guarded = get_route(echo).layer(RequireScope("never:granted"));
+    let own_words = get_route(async |who: tower_api_key::Principal| who.forbidden());
+    Router::new().route("/guarded", guarded).route("/own", own_words).fallback(echo).layer(auth)
+}
+
+fn ways(path: &str, key: &ApiKey) -> [(&'static str, Request<Body>); 3] {
+    let body = json!({"apiKey": key.expose_secret(), "userId": "u_own"});
+    [
+        ("bearer", get(path, &[("authorization", &bearer(key))])),
+        ("header", get(path, &[("x-api-key", key.expose_secret())])),
+        ("body", post_json(path, body)),
+    ]
+}
+
+/// After a rotation with a grace, the old key's answers say since when and until when, whatever the answer is and
+/// whichever way the key came.
+#[tokio::test]
+async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = SqliteStore::open(folder.path().join("keys.sqlite")).await.unwrap();
+    sqlite.create_account("A", &user("u_own")).await.unwrap();
+    for cold in [false, true] {
+        let clock = ManualClock::new(SUNSET);
+        let (keyring, verifier) = if cold {
+            (Keyring::new(sqlite.clone()), Verifier::new(sqlite.clone()))
+        } else {
+            (Keyring::new(world.store.clone()), Verifier::new(world.store.clone()))
+        };
+        let (keyring, app) = (keyring.clock(clock.clone()), moving(verifier, &clock));
+        let old = keyring.issue(NewKey::user_level(user("u_own"), "old")).await.unwrap();
+        clock.advance(days(1));
+        let next = keyring.rotate(old.id(), Grace::For(days(7))).await.unwrap();
+        clock.advance(HOUR);
+        // Replaced on July 2nd; the key ends before the scheme does.
+        let rotated = ("@1782950400", "Thu, 09 Jul 2026 00:00:00 GMT");
+        for (path, status) in [("/", 200), ("/guarded", 403), ("/own", 403)] {
+            for (way, request) in ways(path, old.key()) {
+                let at = format!("{way} {path}, cold: {cold}");
+                if way == "body" && path != "/" {
+                    continue;
+                }
+                let answer = send(&app, request).await;
+                assert_eq!(answer.status, status, "{at}");
+                let header = way == "header";
+                let since = if header { "@1767225600" } else { rotated.0 };
+                assert_eq!(answer.header("deprecation"), [since], "{at}");
+                assert_eq!(answer.header("sunset"), [rotated.1], "{at}");
+                let guides: &[&str] = if header { &["scheme", "rotated"] } else { &["rotated"] };
+                let links: Vec<_> = guides
+                    .iter()
+                    .flat_map(|guide| ["deprecation", "sunset"].map(|rel| (guide, rel)))
+                    .map(|(guide, rel)| format!("<https://example.com/{guide}>; rel=\"{rel}\""))
+                    .collect();
+                assert_eq!(answer.header("link"), links, "{at}");
+            }
+            // Its successor hears of the scheme alone.
+            for (way, request) in ways(path, next.key()) {
+                let answer = send(&app, request).await;
+                let sunset = answer.header("sunset");
+                let expected: &[&str] =
+                    if way == "header" { &["Fri, 31 Jul 2026 00:00:00 GMT"] } else { &[] };
+                assert_eq!(sunset, expected, "{way} {path}, cold: {cold}");
+                assert_eq!(answer.header("deprecation").len(), expected.len(), "{way} {path}, cold: {cold}");
+            }
+        }
+        // With the grace the word of it ends too: 401 tells nobody that there was a key.
+        clock.advance(days(7));
+        for (way, request) in ways("/", old.key()) {
+            let answer = send(&app, request).await;
+            assert_eq!(answer.verdict(), "401/invalid_api_key", "{way}");
+            assert_eq!(answer.header("deprecation").len(), usize::from(way == "header"), "{way}");
+        }
+        let ended = keyring.rotate(next.id(), Grace::None).await.unwrap();
+        assert!(
+            send(&app, get("/", &[("authorization", &bearer(next.key()))])).await.header("sunset").is_empty()
+        );
+        keyring.revoke(ended.id()).await.unwrap();
+    }
+    assert!(ApiKeyAuth::new(world.store.clone(), Bearer::default()).rotation_guide("/here").is_err());
+}
+
+/// A scheme that ends before the key does.
+#[tokio::test]
+async fn c15_14_of_two_sunsets_the_earlier_one_is_told() {
+    let world = World::new().await;
+    let clock = ManualClock::new(SUNSET);
+    let keyring = Keyring::new(world.store.clone()).clock(clock.clone());
+    let app = moving(Verifier::new(world.store.clone()), &clock);
+    let old = keyring.issue(NewKey::user_level(user("u_own"), "old")).await.unwrap();
+    drop(keyring.rotate(old.id(), Grace::For(days(300))).await.unwrap());
+    let answer = send(&app, get("/", &[("x-api-key", old.key().expose_secret())])).await;
+    assert_eq!(answer.header("deprecation"), ["@1767225600"]);
+    assert_eq!(answer.header("sunset"), ["Fri, 31 Jul 2026 00:00:00 GMT"]);
+    // A key that would have ended anyhow ends when it would have.
+    let end = clock.now().saturating_add(days(2));
+    let short = keyring.issue(NewKey::user_level(user("u_own"), "short").expires_at(end)).await.unwrap();
+    drop(keyring.rotate(short.id(), Grace::For(days(300))).await.unwrap());
+    let answer = send(&app, get("/", &[("authorization", &bearer(short.key()))])).await;
+    assert_eq!(answer.header("sunset"), ["Fri, 03 Jul 2026 00:00:00 GMT"]);
 }

@@ -60,10 +60,28 @@ fn three_schemes() {
 fn moving_schemes() {
     let answers = run("moving_schemes");
     let says = |name| answers.iter().map(|answer| answer.header(name).len()).collect::<Vec<_>>();
-    assert_eq!(says("deprecation"), [0, 1, 1, 1, 0, 0, 0]);
-    assert_eq!(says("sunset"), [0, 0, 1, 1, 0, 0, 0]);
-    assert_eq!(answers[3].verdict().1, "Unauthorized: Invalid API Key");
-    assert_eq!(answers[3].header("www-authenticate"), [r#"Bearer realm="api""#]);
+    //                                1        2        3                 4
+    assert_eq!(says("deprecation"), [0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 0]);
+    assert_eq!(says("sunset"), [0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 0]);
+    assert_eq!(answers[8].header("link")[0], "<https://example.com/docs/new-keys>; rel=\"deprecation\"");
+    assert_eq!(answers[12].verdict().1, "Unauthorized: Invalid API Key");
+    assert_eq!(answers[12].header("www-authenticate"), [r#"Bearer realm="api""#]);
+    let reports = [2, 5, 11, 14].map(|at: usize| answers[at].text());
+    let shops = "shop: scheme:api-key-header x1, scheme:json-body x1\n";
+    assert!(reports[0].contains("shop: scheme:json-body x1\n"), "{}", reports[0]);
+    assert!(
+        reports[1].contains(shops) && reports[1].contains("nightly job: scheme:json-body x2\n"),
+        "{}",
+        reports[1]
+    );
+    let replaced = "second shop: scheme:bearer x1; replaced: not safe to end yet\n";
+    assert!(
+        reports[2].contains(replaced) && reports[2].contains("second shop: scheme:bearer x1\n"),
+        "{}",
+        reports[2]
+    );
+    assert!(reports[3].contains("nightly job: scheme:bearer x1, scheme:json-body x3\n"), "{}", reports[3]);
+    assert!(reports[3].ends_with("keys that came by json-body: 2\n"), "{}", reports[3]);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tower_api_key::clock::{Clock as _, Timestamp};
-use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::{
     Accounts as _, Directory, KeyLedger, KeyStore as _, LedgerError, Member, MemberRole, MemoryStore,
     NoProjects, Project, StoreError,
@@ -435,19 +434,46 @@ struct Silent;
 
 #[async_trait]
 impl KeyLedger for Silent {
-    async fn insert(&self, _: KeyRecord, _: KeyPolicy) -> Result<(), LedgerError> {
+    async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &tower_api_key::Actor) -> Result<(), LedgerError> {
         std::future::pending().await
     }
 
-    async fn replace(&self, _: &KeyId, _: FreshKey, _: Timestamp) -> Result<KeyRecord, LedgerError> {
+    async fn replace(
+        &self,
+        _: &KeyId,
+        _: FreshKey,
+        _: Timestamp,
+        _: &tower_api_key::Actor,
+    ) -> Result<KeyRecord, LedgerError> {
         std::future::pending().await
     }
 
-    async fn revoke(&self, _: &KeyId, _: Timestamp) -> Result<(), LedgerError> {
+    async fn revoke(&self, _: &KeyId, _: Timestamp, _: &tower_api_key::Actor) -> Result<(), LedgerError> {
         std::future::pending().await
     }
 
-    async fn restrict(&self, _: &KeyId, _: &Restrictions) -> Result<(), LedgerError> {
+    async fn amend(
+        &self,
+        _: &KeyId,
+        _: &tower_api_key::Amendment,
+        _: Timestamp,
+        _: &tower_api_key::Actor,
+    ) -> Result<(), LedgerError> {
+        std::future::pending().await
+    }
+
+    async fn rehash(
+        &self,
+        _: &KeyId,
+        _: &tower_api_key::KeyDigest,
+        _: &tower_api_key::KeyDigest,
+        _: &tower_api_key::DigestMethod,
+        _: Timestamp,
+    ) -> Result<(), LedgerError> {
+        std::future::pending().await
+    }
+
+    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
         std::future::pending().await
     }
 

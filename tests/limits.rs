@@ -14,14 +14,15 @@ use axum::routing::any;
 use http::{Request, StatusCode};
 use serde_json::json;
 use tower_api_key::client_addr::PeerAddr;
+use tower_api_key::guard::RequireScope;
 use tower_api_key::keyring::{Grace, Keyring, NewKey};
 use tower_api_key::limit::{Limit, Limits, Throttle};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Accounts as _, Member, MemberRole, SqliteStore};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Credentials, Endpoint, Environment, KeyFormat, Principal,
-    Timestamp, Verifier,
+    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Environment, KeyFormat,
+    Principal, Timestamp, Verifier, manage,
 };
 
 use common::{Answer, Counted, World, echo, project, send, user};
@@ -86,7 +87,12 @@ impl Site {
                 .or(ApiKeyHeader::default())
                 .or(JsonBody::default());
         let answers_401 = any(async || StatusCode::UNAUTHORIZED);
-        let app = Router::new().route("/", any(echo)).route("/401", answers_401).layer(auth);
+        let app = Router::new()
+            .route("/", any(echo))
+            .route("/401", answers_401)
+            .route("/guarded", any(echo).layer(RequireScope("never:granted")))
+            .route("/forbidden", any(async |who: Principal| who.forbidden()))
+            .layer(auth);
         Self { name, app, clock, calls }
     }
 
@@ -152,6 +158,58 @@ async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
             assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
         }
     }
+}
+
+/// Guesses at `/validate` from one address, while somebody else works: how often the store was asked.
+async fn guess(world: &World, clock: impl Clock, guesses: u32, pace: impl Fn()) -> usize {
+    let (counted, calls) = world.counted();
+    let verifier = Verifier::new::<Counted>(counted).clock(clock).throttle("10/s".parse::<Limit>().unwrap());
+    let app = Router::new()
+        .route("/validate", manage::validate())
+        .layer(ApiKeyAuth::with_verifier(verifier, Bearer::default()));
+    let validate = async |key: &ApiKey, from: &str| {
+        let mut request = common::get("/validate", &[("authorization", &common::bearer(key))]);
+        request.extensions_mut().insert(PeerAddr(from.parse::<IpAddr>().unwrap()));
+        send(&app, request).await
+    };
+    let mut from_others = 0;
+    for round in 0..guesses {
+        let answer = validate(&fresh(), HOME).await;
+        match answer.status.as_u16() {
+            401 => assert_eq!(answer.json()["error"], "invalid_api_key"),
+            429 => assert_eq!(answer.header("retry-after"), ["1"]),
+            other => panic!("{other}"),
+        }
+        // No oracle: nothing but the scheme's words, and nothing of what is counted.
+        assert!(answer.json().get("data").is_none());
+        assert_tells_nothing(&answer, "validate");
+        if round % 1000 == 0 {
+            from_others += 2;
+            assert_eq!(validate(&world.own, AWAY).await.status, 200, "guess {round}");
+        }
+        pace();
+    }
+    calls.load(SeqCst) - from_others
+}
+
+#[tokio::test]
+async fn c15_08_validate_is_no_oracle_for_those_who_guess() {
+    let world = World::new().await;
+    let clock = ManualClock::new(START);
+    // Twenty seconds of a thousand guesses each.
+    let asked = guess(&world, clock.clone(), 20_000, || clock.advance(Duration::from_millis(1))).await;
+    assert!((200..=210).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+#[ignore = "a million requests: with --release --show-output it takes some ten seconds, and prints what it counted"]
+async fn c7_09_c15_08_a_million_guesses() {
+    let world = World::new().await;
+    let began = std::time::Instant::now();
+    let asked = guess(&world, tower_api_key::SystemClock, 1_000_000, || ()).await;
+    let took = began.elapsed();
+    println!("1,000,000 guesses in {took:.1?}: the store was asked {asked} times");
+    assert!(asked as f64 <= 10.0 + 10.0 * took.as_secs_f64() + 1.0, "{asked} in {took:?}");
 }
 
 /// Whatever the key is: if no good one, the answers are the same to the last byte.
@@ -304,6 +362,31 @@ async fn only_what_would_be_let_in_is_counted() {
     }
 }
 
+/// A refusal behind a counted request was counted: a guard's or a handler's 403 tells so like every other answer.
+#[tokio::test]
+async fn who_was_counted_is_told_so_whatever_the_answer_is() {
+    let world = World::new().await;
+    for place in PLACES {
+        let limited = world.key("u_own", |key| key.limits = Some("burst=3/min".parse().unwrap())).await;
+        for (at, site) in Site::all(&world, as_it_is).into_iter().enumerate() {
+            for (path, left) in [("/guarded", 2), ("/forbidden", 1), ("/", 0)] {
+                let mut request = ask(place, &limited, "u_own", Some(HOME));
+                *request.uri_mut() = path.parse().unwrap();
+                let answer = send(&site.app, request).await;
+                let at = format!("{place:?} {at} {path}");
+                assert_eq!(answer.status, if path == "/" { 200 } else { 403 }, "{at}");
+                let expected = format!("\"burst\";r={left};t={}", (3 - left) * 20);
+                assert_eq!(answer.header("ratelimit"), [expected], "{at}");
+                assert_eq!(answer.header("ratelimit-policy").len(), 1, "{at}");
+                assert!(answer.header("retry-after").is_empty(), "{at}");
+            }
+            let mut request = ask(place, &limited, "u_own", Some(HOME));
+            *request.uri_mut() = "/guarded".parse().unwrap();
+            assert_eq!(send(&site.app, request).await.verdict(), "429/rate_limited");
+        }
+    }
+}
+
 /// Not even where a handler says 401 of its own.
 #[tokio::test]
 async fn no_401_tells_of_limits() {
@@ -315,6 +398,26 @@ async fn no_401_tells_of_limits() {
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         assert_tells_nothing(&answer, site.name);
     }
+}
+
+/// Nor where a renderer makes a 401 of a 429.
+#[tokio::test]
+async fn a_refusal_that_is_rendered_as_401_tells_of_no_limits() {
+    let world = World::new().await;
+    let limited = world.key("u_own", |key| key.limits = Some("1/h".parse().unwrap())).await;
+    let unauthorized = |_: &AuthError| {
+        let mut response = http::Response::new(Body::empty());
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response
+    };
+    let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default()).render_errors(unauthorized);
+    let app = Router::new().route("/", any(echo)).layer(auth);
+    let see = async || send(&app, ask(Place::Bearer, &limited, "u_own", None)).await;
+    assert_eq!(see().await.header("ratelimit").len(), 1);
+    let refused = see().await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert_tells_nothing(&refused, "rendered");
+    assert!(refused.header("retry-after").is_empty());
 }
 
 #[tokio::test]

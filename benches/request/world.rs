@@ -47,7 +47,8 @@ impl World {
             let record = record(&store, index, text, ends);
             let who = Who { user: record.owner.clone() };
             table.insert(Sha256::digest(text).into(), Arc::new(who));
-            at_once(store.insert(record, KeyPolicy::Multiple { max: 1 })).unwrap();
+            at_once(store.insert(record, KeyPolicy::Multiple { max: 1 }, &tower_api_key::Actor::System))
+                .unwrap();
         }
         let ending = texts.pop().unwrap();
         Self { store, table: Arc::new(table), keys: texts, ending, unknown: fresh() }

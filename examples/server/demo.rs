@@ -1,5 +1,6 @@
 //! Two accounts, their people, projects and keys.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -14,14 +15,17 @@ use tower_api_key::{
 };
 
 use crate::Failure;
+use crate::auth::People;
 
-/// The keys that were made: their name in the fixture, what they are, and the text, which exists only here.
+/// The keys that were made: their name in the fixture, what they are, and the text, which exists only here. So do the
+/// passwords for the portal.
 pub(crate) struct Demo {
+    passwords: Vec<(&'static str, String)>,
     keys: Vec<(&'static str, &'static str, ApiKey)>,
 }
 
 /// Makes the demo. A start that was broken off is no obstacle: what it made is used, and its keys are revoked.
-pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring) -> Result<Demo, Failure> {
+pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring, people: &People) -> Result<Demo, Failure> {
     let user = UserId::new;
     let (alice, bob, carol, dave) = (user("alice")?, user("bob")?, user("carol")?, user("dave")?);
     unless_made(store.create_account("A", &alice).await)?;
@@ -72,7 +76,11 @@ pub(crate) async fn make(store: &SqliteStore, keyring: &Keyring) -> Result<Demo,
     let revoked = keyring.issue(NewKey::user_level(alice, "Alice's revoked key")).await?;
     keyring.revoke(revoked.id()).await?;
     keys.push(("revoked", "was alice's", revoked.into_parts().0));
-    Ok(Demo { keys })
+    let mut passwords = Vec::new();
+    for (id, name) in [("alice", "Alice"), ("bob", "Bob"), ("carol", "Carol"), ("dave", "Dave")] {
+        passwords.push((id, people.welcome(id, name).await?));
+    }
+    Ok(Demo { passwords, keys })
 }
 
 fn unless_made(made: Result<(), LedgerError>) -> Result<(), LedgerError> {
@@ -94,7 +102,7 @@ async fn expired(store: &SqliteStore, owner: &UserId) -> Result<ApiKey, Failure>
     record.prefix = format.prefix(environment).to_owned();
     let text = key.expose_secret();
     record.last4 = text.get(text.len() - 4..).unwrap_or_default().to_owned();
-    store.insert(record, KeyPolicy::Multiple { max: 100 }).await?;
+    store.insert(record, KeyPolicy::Multiple { max: 100 }, &tower_api_key::Actor::System).await?;
     Ok(key)
 }
 
@@ -122,6 +130,7 @@ impl Demo {
                 "B": {"owner": "dave", "members": {}, "projects": ["q1"]},
             },
             "keys": keys,
+            "passwords": self.passwords.iter().cloned().collect::<BTreeMap<_, _>>(),
         });
         let mut unfinished = path.to_owned().into_os_string();
         unfinished.push(".unfinished");
@@ -141,6 +150,12 @@ impl Demo {
 
     /// Shows the keys, and what to try with them.
     pub(crate) fn print(&self, url: &str) {
+        println!(
+            "\nThe key portal is at {url}/portal. Sign in with one of these; they are shown this once:\n"
+        );
+        for (id, password) in &self.passwords {
+            println!("  {id:<12}  {password}");
+        }
         println!("\nThe demo keys. They are shown this once:\n");
         for (name, what, key) in &self.keys {
             println!("  {name:<12}  {}  {what}", key.expose_secret());

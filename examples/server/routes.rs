@@ -10,22 +10,43 @@ use axum::{Json, Router};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{Live, Test};
-use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, manage,
+    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectId, SqliteStore, Verifier,
+    manage,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::charges::Charges;
 
-pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
+/// What the layers of all areas have in common. They count failures together, as it is one verifier.
+pub(crate) struct Guards {
+    pub(crate) verifier: Verifier,
+    pub(crate) clients: ClientAddr,
+}
+
+impl Guards {
+    fn layer<S: Describe + Clone>(&self, scheme: S) -> ApiKeyAuth<S> {
+        ApiKeyAuth::with_verifier(self.verifier.clone(), scheme).client_addr(self.clients.clone())
+    }
+}
+
+pub(crate) fn app(
+    guards: &Guards,
+    store: SqliteStore,
+    keyring: Keyring,
+    charges: Charges,
+    people: Router,
+) -> Result<Router, ConfigError> {
     let app = Router::new()
-        .nest("/pixelStripeApi", in_the_body(&store)?)
-        .nest("/api/v1", in_a_header(&store)?)
-        .nest("/v1", as_a_bearer(&store, keyring, charges)?)
-        .merge(in_either(&store))
+        .nest("/pixelStripeApi", in_the_body(guards)?)
+        .nest("/api/v1", in_a_header(guards, store)?)
+        .nest("/v1", as_a_bearer(guards, keyring, charges)?)
+        .merge(in_either(guards))
+        .merge(people)
         .route("/health", get(async || "ok\n"))
         .fallback(not_found)
         // A body that comes slowly holds its connection no longer than this.
@@ -35,9 +56,9 @@ pub(crate) fn app(store: SqliteStore, keyring: Keyring, charges: Charges) -> Res
 }
 
 /// `{"apiKey", "userId", "projectId", ..}`. Every call is a `POST` here, and one of them only reads.
-fn in_the_body(store: &SqliteStore) -> Result<Router, ConfigError> {
+fn in_the_body(guards: &Guards) -> Result<Router, ConfigError> {
     let endpoints = Endpoints::new().read(Method::POST, "/pixelStripeApi/projects/status");
-    let auth = ApiKeyAuth::new(store.clone(), JsonBody::default()).endpoints(endpoints)?;
+    let auth = guards.layer(JsonBody::default()).endpoints(endpoints)?;
     Ok(Router::new()
         .route("/projects/upload-file", post(saw))
         .route("/projects/status", post(saw))
@@ -46,14 +67,14 @@ fn in_the_body(store: &SqliteStore) -> Result<Router, ConfigError> {
 }
 
 /// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
-fn in_a_header(store: &SqliteStore) -> Result<Router, ConfigError> {
+fn in_a_header(guards: &Guards, store: SqliteStore) -> Result<Router, ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");
-    let auth = ApiKeyAuth::new(store.clone(), ApiKeyHeader::default()).endpoints(endpoints)?;
+    let auth = guards.layer(ApiKeyHeader::default()).endpoints(endpoints)?;
     Ok(Router::new()
         .route("/validate", manage::validate())
-        .route("/projects", manage::projects(store.clone()))
+        .route("/projects", manage::projects(store))
         .route("/projects/{id}", get(project))
         .route("/sites", get(saw))
         .fallback(not_found)
@@ -61,22 +82,22 @@ fn in_a_header(store: &SqliteStore) -> Result<Router, ConfigError> {
 }
 
 /// `Authorization: Bearer`, and the keys' own management.
-fn as_a_bearer(store: &SqliteStore, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
+fn as_a_bearer(guards: &Guards, keyring: Keyring, charges: Charges) -> Result<Router, ConfigError> {
     let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys");
-    let auth = ApiKeyAuth::new(store.clone(), Bearer::default()).endpoints(endpoints)?;
+    let auth = guards.layer(Bearer::default()).endpoints(endpoints)?;
+    let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
     Ok(Router::new()
         .route("/users/{id}", get(saw))
         .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
         .with_state(charges)
-        .nest("/api-keys", manage::api_keys(keyring))
+        .nest("/api-keys", keys)
         .fallback(not_found)
         .layer(auth))
 }
 
 /// For clients that move from one scheme to another. Two credentials in one request are refused.
-fn in_either(store: &SqliteStore) -> Router {
-    let auth =
-        ApiKeyAuth::new(store.clone(), Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
+fn in_either(guards: &Guards) -> Router {
+    let auth = guards.layer(Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
     Router::new().route("/migrate/echo", any(saw)).route_layer(auth)
 }
 

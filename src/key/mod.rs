@@ -13,6 +13,11 @@ mod base62;
 mod digest;
 mod format;
 mod id;
+mod method;
+mod pepper;
+mod ring;
+#[cfg(feature = "slow-hashes")]
+mod slow;
 
 use std::fmt;
 
@@ -21,8 +26,17 @@ use zeroize::Zeroizing;
 pub use self::digest::KeyDigest;
 pub use self::format::{KeyFormat, MAX_KEY_LEN, RandomSourceError};
 pub use self::id::{IdError, KeyId, ProjectId, UserId};
+pub use self::method::{DigestMethod, DigestMethodError, PepperId, SlowHash};
+pub use self::pepper::Pepper;
+pub use self::ring::DigestRing;
+#[cfg(feature = "slow-hashes")]
+#[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
+pub use self::slow::SlowHashes;
 
 pub(crate) use self::id::is_id;
+pub(crate) use self::ring::{Digester, of_sanctum, of_sha512};
+#[cfg(feature = "slow-hashes")]
+pub(crate) use self::slow::of_start;
 
 /// Which world a key belongs to (R53 to R55).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -27,25 +27,37 @@
 //! a key may do to other keys is decided by the routes in `manage` (feature `manage`).
 
 mod error;
+mod import;
+mod imported_digest;
 mod issued;
 mod name;
 mod new_key;
+mod report;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Standing;
+use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::ConfigError;
-use crate::key::{ApiKey, Environment, KeyFormat, KeyId, UserId};
-use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
+use crate::observer::{Change, Observer, Observers};
+use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
 
 pub use self::error::KeyringError;
+pub use self::import::{ImportReport, ImportedKey, RefusedImport};
+pub use self::imported_digest::{ImportRefusal, ImportedDigest};
 pub use self::issued::{Grace, IssuedKey};
 pub use self::new_key::NewKey;
+pub use self::report::{Ending, KeyUse, Report};
+
+#[cfg(feature = "portal")]
+pub(crate) use self::name::check as check_name;
 
 /// How long a change may take, where nothing else is said.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
@@ -58,9 +70,12 @@ pub struct Keyring {
     ledger: Arc<dyn KeyLedger>,
     directory: Arc<dyn Directory>,
     format: KeyFormat,
+    digests: DigestRing,
     policy: KeyPolicy,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
+    actor: Actor,
+    observers: Observers,
 }
 
 impl Keyring {
@@ -72,9 +87,12 @@ impl Keyring {
             ledger: Arc::clone(&store) as Arc<dyn KeyLedger>,
             directory: store,
             format: KeyFormat::default(),
+            digests: DigestRing::default(),
             policy: KeyPolicy::Multiple { max: 100 },
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
+            actor: Actor::System,
+            observers: Observers::default(),
         }
     }
 
@@ -82,6 +100,13 @@ impl Keyring {
     #[must_use]
     pub fn key_format(mut self, format: KeyFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// The digests that keys are kept under; give the [verifier](crate::Verifier::digests) the same ring. The default is SHA-256.
+    #[must_use]
+    pub fn digests(mut self, ring: DigestRing) -> Self {
+        self.digests = ring;
         self
     }
 
@@ -123,6 +148,19 @@ impl Keyring {
         Ok(self)
     }
 
+    /// The same keyring in somebody's hands: the ledger's trail names them. The default is [`Actor::System`].
+    #[must_use]
+    pub fn acting_as(&self, actor: Actor) -> Self {
+        Self { actor, ..self.clone() }
+    }
+
+    /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// Makes a key and stores its digest. This is the only time its secret can be had.
     ///
     /// # Errors
@@ -137,7 +175,8 @@ impl Keyring {
         self.owner_may_have(&new.owner, &new.level).await?;
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
-        self.ask(self.ledger.insert(record.clone(), self.policy)).await?;
+        self.ask(self.ledger.insert(record.clone(), self.policy, &self.actor)).await?;
+        self.changed(now, &record.id, KeyEvent::Issued);
         // Whoever took the owner's access away in between has revoked the keys that were there, and not this one.
         if let Err(refused) = self.owner_may_have(&record.owner, &record.level).await {
             // Nobody ever learns its secret. Revoked, it takes no place either; if that fails, it takes one.
@@ -165,7 +204,9 @@ impl Keyring {
         }
         self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
-        let record = self.ask(self.ledger.replace(id, fresh, grace.end(now))).await?;
+        let record = self.ask(self.ledger.replace(id, fresh, grace.end(now), &self.actor)).await?;
+        self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
+        self.changed(now, &record.id, KeyEvent::Replaces(id.clone()));
         Ok(IssuedKey::new(key, record))
     }
 
@@ -177,18 +218,36 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`], or the store failed: repeat it then.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
-        self.ask(self.ledger.revoke(id, self.clock.now())).await
+        let now = self.clock.now();
+        self.ask(self.ledger.revoke(id, now, &self.actor)).await?;
+        self.changed(now, id, KeyEvent::Revoked(Revocation::ByHand));
+        Ok(())
     }
 
-    /// Puts other restrictions in the place of a key's; set to observe first, they show what they would refuse.
+    /// Changes a key's name, restrictions or limits. Restrictions that are set to observe first show what they would
+    /// refuse.
     ///
     /// No request that is checked after this has returned is accepted against the new ones.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::NotFound`], [`KeyringError::Ended`], or the store failed: repeat it then.
+    /// [`KeyringError::Name`], [`KeyringError::NotFound`], [`KeyringError::Ended`], or the store failed: repeat it then.
+    pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<(), KeyringError> {
+        let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
+        let amendment = amendment.check_name(checked)?;
+        let now = self.clock.now();
+        self.ask(self.ledger.amend(id, &amendment, now, &self.actor)).await?;
+        self.changed(now, id, KeyEvent::Amended(amendment.parts()));
+        Ok(())
+    }
+
+    /// Puts other restrictions in the place of a key's: [`amend`](Self::amend) with nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`amend`](Self::amend).
     pub async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), KeyringError> {
-        self.ask(self.ledger.restrict(id, restrictions)).await
+        self.amend(id, Amendment::new().restrictions(restrictions.clone())).await
     }
 
     /// The record of a key, ended or not.
@@ -209,6 +268,42 @@ impl Keyring {
         self.ask(self.ledger.list(owner, query)).await
     }
 
+    /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
+    /// trail.
+    pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
+        Ok(in_time(self.store_deadline, self.ledger.history(id, limit)).await?)
+    }
+
+    /// Shows a change that the ledger has made.
+    fn changed(&self, at: Timestamp, key: &KeyId, event: KeyEvent) {
+        self.observers.changed(&Change::new(at, key, &self.actor, &event));
+    }
+
+    /// How many keys that are not revoked were digested in which way: `sha256`, `hmac:2027`, ...
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn count_by_digest(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
+        Ok(in_time(self.store_deadline, self.ledger.count_by_digest_method()).await?)
+    }
+
+    /// Those among them that no layer with this keyring's ring finds: a pepper is missing, or was taken away too early
+    /// (C7-07). Ask at start, and say so if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn missing_digests(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
+        let mut counts = self.count_by_digest().await?;
+        counts.retain(|kind, _| !self.digests.knows(kind));
+        Ok(counts)
+    }
+
     /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to
     /// come back to it.
     async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
@@ -223,7 +318,15 @@ impl Keyring {
 
     fn make(&self, environment: Environment, now: Timestamp) -> Result<(ApiKey, FreshKey), KeyringError> {
         let key = self.format.generate(environment)?;
-        let fresh = FreshKey::of(&key, KeyId::generate()?, self.format.prefix(environment), now);
+        let (text, newest) = (key.expose_secret(), self.digests.newest());
+        let fresh = FreshKey {
+            id: KeyId::generate()?,
+            digest: newest.digest(text),
+            digested_by: newest.method(),
+            prefix: self.format.prefix(environment).to_owned(),
+            last4: text.get(text.len().saturating_sub(4)..).unwrap_or_default().to_owned(),
+            created_at: now,
+        };
         Ok((key, fresh))
     }
 
@@ -232,6 +335,52 @@ impl Keyring {
         question: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, KeyringError> {
         Ok(in_time(self.store_deadline, question).await?)
+    }
+}
+
+/// What the pages need to know besides.
+#[cfg(feature = "portal")]
+impl Keyring {
+    /// The projects that a user may access at the moment.
+    pub(crate) async fn projects(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<crate::store::Project>, crate::store::StoreError> {
+        in_time(self.store_deadline, self.directory.projects(user)).await
+    }
+
+    /// What became of a key, newest first; `None` if the ledger keeps no trail.
+    pub(crate) async fn trail_of(
+        &self,
+        id: &KeyId,
+        limit: u32,
+    ) -> Result<Option<Vec<AuditEntry>>, crate::store::StoreError> {
+        if_kept(in_time(self.store_deadline, self.ledger.history(id, limit)).await)
+    }
+
+    /// How keys were used, as far as the ledger was told; `None` if it keeps that of none.
+    pub(crate) async fn usage_of(
+        &self,
+        keys: &[KeyId],
+    ) -> Result<Option<Vec<crate::usage::Usage>>, crate::store::StoreError> {
+        if_kept(in_time(self.store_deadline, self.ledger.usage(keys)).await)
+    }
+
+    /// What a user may do at the moment where a key of that level works.
+    pub(crate) async fn standing_on(
+        &self,
+        user: &UserId,
+        level: &KeyLevel,
+    ) -> Result<Standing, crate::store::StoreError> {
+        in_time(self.store_deadline, self.directory.standing(user, level.project())).await
+    }
+}
+
+#[cfg(feature = "portal")]
+fn if_kept<T>(answer: Result<T, crate::store::StoreError>) -> Result<Option<T>, crate::store::StoreError> {
+    match answer {
+        Err(crate::store::StoreError::NotKept) => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

@@ -29,7 +29,7 @@ const FORMAT: [(char, char); 18] = [
 ];
 
 /// The name without white space around it, if it is one.
-pub(super) fn check(name: &str) -> Option<&str> {
+pub(crate) fn check(name: &str) -> Option<&str> {
     let name = name.trim();
     let count = name.chars().take(MAX_CHARS + 1).count();
     let sound = (1..=MAX_CHARS).contains(&count) && !name.chars().any(is_hidden);

@@ -119,11 +119,16 @@ impl NewKey {
     }
 
     /// Whether this can be a key at all; asks no store.
-    pub(super) fn check(mut self, now: Timestamp) -> Result<Self, KeyringError> {
-        self.name = name::check(&self.name).ok_or(KeyringError::Name)?.to_owned();
+    pub(super) fn check(self, now: Timestamp) -> Result<Self, KeyringError> {
         if self.expires_at.is_some_and(|end| end <= now) {
             return Err(KeyringError::Expiry);
         }
+        self.check_words()
+    }
+
+    /// The same for a key that may have ended.
+    pub(super) fn check_words(mut self) -> Result<Self, KeyringError> {
+        self.name = name::check(&self.name).ok_or(KeyringError::Name)?.to_owned();
         if self.scopes.len() > MAX_SCOPES || !self.scopes.iter().all(|scope| is_scope(scope)) {
             return Err(KeyringError::Scopes);
         }
@@ -139,6 +144,7 @@ impl NewKey {
     /// The record of the key that this became.
     pub(super) fn into_record(self, fresh: FreshKey) -> KeyRecord {
         let mut record = KeyRecord::new(fresh.id, fresh.digest, self.owner, fresh.created_at);
+        record.digested_by = fresh.digested_by;
         record.prefix = fresh.prefix;
         record.last4 = fresh.last4;
         record.level = self.level;

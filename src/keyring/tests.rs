@@ -4,10 +4,10 @@ use async_trait::async_trait;
 
 use super::{Grace, Keyring, KeyringError, NewKey};
 use crate::access::{Role, Standing};
+use crate::audit::Actor;
 use crate::clock::Timestamp;
-use crate::key::{KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
 use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, Project, StoreError};
 
 /// Holds one key, and fails the test if anything would be written.
@@ -15,20 +15,41 @@ struct ReadOnly;
 
 #[async_trait]
 impl KeyLedger for ReadOnly {
-    async fn insert(&self, _: KeyRecord, _: KeyPolicy) -> Result<(), LedgerError> {
+    async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &Actor) -> Result<(), LedgerError> {
         panic!("a key without randomness was written");
     }
 
-    async fn replace(&self, _: &KeyId, _: FreshKey, _: Timestamp) -> Result<KeyRecord, LedgerError> {
+    async fn replace(
+        &self,
+        _: &KeyId,
+        _: FreshKey,
+        _: Timestamp,
+        _: &Actor,
+    ) -> Result<KeyRecord, LedgerError> {
         panic!("a key was replaced by one without randomness");
     }
 
-    async fn revoke(&self, _: &KeyId, _: Timestamp) -> Result<(), LedgerError> {
+    async fn revoke(&self, _: &KeyId, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
         panic!("a key was revoked for one without randomness");
     }
 
-    async fn restrict(&self, _: &KeyId, _: &Restrictions) -> Result<(), LedgerError> {
+    async fn amend(&self, _: &KeyId, _: &Amendment, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
         Err(StoreError::Overloaded.into())
+    }
+
+    async fn rehash(
+        &self,
+        _: &KeyId,
+        _: &KeyDigest,
+        _: &KeyDigest,
+        _: &DigestMethod,
+        _: Timestamp,
+    ) -> Result<(), LedgerError> {
+        Err(StoreError::Overloaded.into())
+    }
+
+    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
+        Err(StoreError::Overloaded)
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {

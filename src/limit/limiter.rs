@@ -3,10 +3,13 @@
 use std::fmt;
 use std::hash::Hash;
 
-use super::bucket::{FullAt, Taken};
+use super::bucket::{FullAt, Taken, Ticks};
 use super::shards::{Shards, Spent};
 use super::{Limit, Limits, Tally};
 use crate::clock::Timestamp;
+
+/// Of one family. There are more only where its limits were changed very often.
+const MOST_BUCKETS: usize = 32;
 
 /// Counts what keys spend. It is no cache: what is forgotten here is given back.
 ///
@@ -56,6 +59,12 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         self.accounts.update(key, now, |account| account.take(limits, now))
     }
 
+    /// What [`take`](Self::take) would say, without counting.
+    pub fn peek(&self, key: &K, limits: &Limits, now: Timestamp) -> Tally {
+        let kept = self.accounts.read(key, |account| account.tally(limits, now));
+        kept.unwrap_or_else(|| Account::default().tally(limits, now))
+    }
+
     /// How many keys are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -71,20 +80,28 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 
 impl Account {
     fn take(&mut self, limits: &Limits, now: Timestamp) -> Tally {
-        let taken = |account: &Self, limit: &Limit| limit.0.rate.take(account.bucket(limit), now);
-        let tally = |limit| Tally::of(limit, taken(self, limit));
-        let stricter =
-            |one: Tally, other: Tally| if one.strictness() < other.strictness() { other } else { one };
-        let strictest = limits.rest.iter().map(tally).fold(tally(&limits.first), stricter);
+        let strictest = self.tally(limits, now);
         if strictest.is_allowed() {
             for limit in limits.iter() {
-                if let Taken::Allowed { bucket, .. } = taken(self, limit) {
+                if let Taken::Allowed { bucket, .. } = limit.0.rate.take(self.bucket(limit), now) {
                     self.put(limit, bucket);
                 }
             }
-            self.0.retain(|(window, _)| limits.iter().any(|limit| limit.0.window == *window));
+            // Keys of one family may have different limits: each keeps what the others have spent.
+            let now = Ticks::at(now);
+            self.0.retain(|(_, bucket)| bucket.0 > now);
+            if self.0.len() > MOST_BUCKETS {
+                self.0.retain(|(window, _)| limits.iter().any(|limit| limit.0.window == *window));
+            }
         }
         strictest
+    }
+
+    fn tally(&self, limits: &Limits, now: Timestamp) -> Tally {
+        let tally = |limit: &Limit| Tally::of(limit, limit.0.rate.take(self.bucket(limit), now));
+        let stricter =
+            |one: Tally, other: Tally| if one.strictness() < other.strictness() { other } else { one };
+        limits.rest.iter().map(tally).fold(tally(&limits.first), stricter)
     }
 
     fn bucket(&self, limit: &Limit) -> FullAt {
@@ -97,21 +114,6 @@ impl Account {
             Some((_, place)) => *place = bucket,
             None => self.0.push((limit.0.window, bucket)),
         }
-    }
-}
-
-impl Tally {
-    fn of(limit: &Limit, taken: Taken) -> Self {
-        let limit = limit.clone();
-        match taken {
-            Taken::Allowed { remaining, reset, .. } => Self { limit, remaining, reset, wait: None },
-            Taken::Refused { wait, reset } => Self { limit, remaining: 0, reset, wait: Some(wait) },
-        }
-    }
-
-    /// Refusals before all else, the longest first; then what leaves least, and lasts longest.
-    fn strictness(&self) -> impl Ord + use<> {
-        (self.wait, std::cmp::Reverse(self.remaining), self.reset)
     }
 }
 

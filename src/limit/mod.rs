@@ -33,6 +33,7 @@
 mod bucket;
 mod limiter;
 mod shards;
+mod tally;
 mod throttle;
 
 use std::fmt;
@@ -41,16 +42,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
 use self::bucket::Rate;
 use crate::error::ConfigError;
 
 pub use self::limiter::Limiter;
+pub use self::tally::{Tally, retry_after};
 pub use self::throttle::Throttle;
-
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// How many limits a key may have.
 const MAX_LIMITS: usize = 8;
@@ -194,6 +192,31 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// All of these.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::RateLimit`] for none or more than eight, and for two of one name or one period.
+    pub fn all(limits: impl IntoIterator<Item = Limit>) -> Result<Self, ConfigError> {
+        let mut limits = limits.into_iter();
+        let first = limits.next().ok_or_else(|| refused("", "name at least one limit, such as 12/min"))?;
+        let mut rest: Vec<Limit> = Vec::new();
+        for limit in limits {
+            let mut so_far = std::iter::once(&first).chain(&rest);
+            if so_far.clone().count() == MAX_LIMITS {
+                return Err(refused(&limit.0.text, "a key has at most 8 limits"));
+            }
+            if so_far.clone().any(|other| other.name() == limit.name()) {
+                return Err(refused(&limit.0.text, "two limits have one name"));
+            }
+            if so_far.any(|other| other.0.window == limit.0.window) {
+                return Err(refused(&limit.0.text, "two limits have one period: keep the smaller"));
+            }
+            rest.push(limit);
+        }
+        Ok(Self { first, rest: rest.into() })
+    }
+
     /// The limits, in the order in which they were written.
     pub fn iter(&self) -> impl Iterator<Item = &Limit> {
         std::iter::once(&self.first).chain(&*self.rest)
@@ -210,24 +233,8 @@ impl FromStr for Limits {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let mut parts = text.split(',');
-        let first: Limit = parts.next().unwrap_or_default().parse()?;
-        let mut rest: Vec<Limit> = Vec::new();
-        for part in parts {
-            let limit: Limit = part.parse()?;
-            let mut so_far = std::iter::once(&first).chain(&rest);
-            if so_far.clone().count() == MAX_LIMITS {
-                return Err(refused(part, "a key has at most 8 limits"));
-            }
-            if so_far.clone().any(|other| other.name() == limit.name()) {
-                return Err(refused(part, "two limits have one name"));
-            }
-            if so_far.any(|other| other.0.window == limit.0.window) {
-                return Err(refused(part, "two limits have one period: keep the smaller"));
-            }
-            rest.push(limit);
-        }
-        Ok(Self { first, rest: rest.into() })
+        let limits: Result<Vec<Limit>, _> = text.split(',').map(str::parse).collect();
+        Self::all(limits?)
     }
 }
 
@@ -241,73 +248,6 @@ impl fmt::Display for Limits {
         }
         Ok(())
     }
-}
-
-/// Whether a request is within its limits, and what to tell the client: about the most restrictive one.
-///
-/// That is the one that refuses for longest, or if none does, the one that leaves least.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Tally {
-    limit: Limit,
-    remaining: u32,
-    reset: Duration,
-    wait: Option<Duration>,
-}
-
-impl Tally {
-    /// Whether the request may go on. It was counted then, and not at all otherwise.
-    #[must_use]
-    pub fn is_allowed(&self) -> bool {
-        self.wait.is_none()
-    }
-
-    /// The most restrictive limit.
-    #[must_use]
-    pub fn limit(&self) -> &Limit {
-        &self.limit
-    }
-
-    /// How many it would let through at once after this request.
-    #[must_use]
-    pub fn remaining(&self) -> u32 {
-        self.remaining
-    }
-
-    /// How long until its bucket is full again, if nothing else comes.
-    #[must_use]
-    pub fn reset(&self) -> Duration {
-        self.reset
-    }
-
-    /// How long a refused request should wait; then it is allowed, if nothing else comes.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.wait
-    }
-
-    /// Sets `RateLimit`, `RateLimit-Policy` and, on a refusal, `Retry-After`. Never for a 401: who holds no valid key
-    /// must not see how much one is used.
-    pub fn stamp(&self, headers: &mut HeaderMap) {
-        let rate_limit = format!("\"{}\";r={};t={}", self.limit.name(), self.remaining, seconds(self.reset));
-        if let Ok(value) = HeaderValue::from_str(&rate_limit) {
-            headers.insert(RATE_LIMIT, value);
-        }
-        headers.insert(RATE_LIMIT_POLICY, self.limit.0.policy.clone());
-        if let Some(wait) = self.wait {
-            headers.insert(RETRY_AFTER, retry_after(wait));
-        }
-    }
-}
-
-/// A `Retry-After` of at least one second, rounded up: who waits that long does not come too early.
-#[must_use]
-pub fn retry_after(wait: Duration) -> HeaderValue {
-    HeaderValue::from(seconds(wait).max(1))
-}
-
-fn seconds(span: Duration) -> u64 {
-    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 use governor::clock::{Clock as _, FakeRelativeClock};
 use governor::{Quota, RateLimiter};
 
+use http::header::{HeaderMap, RETRY_AFTER};
+
 use super::*;
 use crate::clock::Timestamp;
 

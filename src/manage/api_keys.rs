@@ -1,4 +1,7 @@
-//! `/v1/api-keys`: list, create, rotate and revoke.
+//! `/v1/api-keys`: list, create, change, rotate and revoke.
+
+use std::slice;
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -11,25 +14,30 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
-use super::{new_key, time};
+use super::{change as changes, new_key, time};
 use crate::error::AuthErrorKind;
 use crate::key::KeyId;
-use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError};
+use crate::keyring::{Ending, Grace, IssuedKey, Keyring, KeyringError};
 use crate::record::KeyRecord;
-use crate::store::KeyQuery;
+use crate::store::{KeyQuery, StoreError};
+use crate::usage::{Through, Usage};
 
 const MAX_LIMIT: u32 = 100;
+/// How long nobody must have called with a replaced key for it to be safe to end.
+const QUIET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What a path parameter comes as, or not.
-type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;
+pub(super) type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;
 type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
 
-/// List, create, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
+/// List, create, change, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
 ///
 /// | | answer |
 /// |---|---|
 /// | `GET /` | the active keys, oldest first; `?limit` of 1 to 100, `?cursor` (R38) |
 /// | `POST /` | 201, and the secret once (R29); 422 for a body that cannot be |
+/// | `PATCH /{id}` | 200, and the key as it is then; what is left out stays as it was |
+/// | `GET /{id}/usage` | by which schemes it came in, when last and how often; a replaced one is `safe_to_end` after a quiet week |
 /// | `POST /{id}/rotate` | 201, and the new secret once; the old key is dead (R31) |
 /// | `DELETE /{id}` | 200, also for a key that is revoked already (R39) |
 ///
@@ -49,8 +57,9 @@ type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::Quer
 pub fn api_keys<S>(keyring: Keyring) -> Router<S> {
     Router::new()
         .route("/", get(list).post(create))
-        .route("/{id}", delete(revoke))
+        .route("/{id}", delete(revoke).patch(change))
         .route("/{id}/rotate", post(rotate))
+        .route("/{id}/usage", get(show_usage))
         .with_state(keyring)
 }
 
@@ -70,7 +79,10 @@ async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> R
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = keys.len() > limit;
     keys.truncate(limit);
-    let mut answer = json!({"success": true, "data": keys.iter().map(shown).collect::<Vec<_>>()});
+    let ids: Vec<_> = keys.iter().map(|key| key.id.clone()).collect();
+    let used = usage(&caller, &keyring, &ids).await?.unwrap_or_default();
+    let rows: Vec<_> = keys.iter().map(|key| shown(key, &used)).collect();
+    let mut answer = json!({"success": true, "data": rows});
     if let (true, Some(last), Value::Object(members)) = (more, keys.last(), &mut answer) {
         members.insert("next_cursor".to_owned(), last.id.as_str().into());
     }
@@ -89,8 +101,27 @@ async fn create(
     if keyring.replaces_on_issue() {
         must_cover_all(&caller, &keyring).await?;
     }
-    let issued = keyring.issue(new).await.map_err(|error| caller.explain(error))?;
+    let issued = caller.with(&keyring).issue(new).await.map_err(|error| caller.explain(error))?;
     Ok(shown_once(&issued))
+}
+
+async fn change(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    caller.may_manage(&keyring).await?;
+    let amendment = changes::read(&caller, request).await?;
+    caller.is_still_good(&keyring).await?;
+    let key = known(&caller, &keyring, params).await?;
+    if !caller.covers(&key) {
+        return Err(caller.refuse(AuthErrorKind::Forbidden));
+    }
+    caller.with(&keyring).amend(&key.id, amendment).await.map_err(|error| caller.explain(error))?;
+    let changed = keyring.get(&key.id).await.map_err(|error| caller.explain(error))?;
+    let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?.unwrap_or_default();
+    Ok(Json(json!({"success": true, "data": shown(&changed.unwrap_or(key), &used)})))
 }
 
 async fn rotate(State(keyring): State<Keyring>, caller: Caller, params: Params) -> Result<Response, Refusal> {
@@ -99,7 +130,8 @@ async fn rotate(State(keyring): State<Keyring>, caller: Caller, params: Params) 
     if !caller.covers(&key) {
         return Err(caller.refuse(AuthErrorKind::Forbidden));
     }
-    let issued = keyring.rotate(&key.id, Grace::None).await.map_err(|error| caller.explain(error))?;
+    let issued =
+        caller.with(&keyring).rotate(&key.id, Grace::None).await.map_err(|error| caller.explain(error))?;
     Ok(shown_once(&issued))
 }
 
@@ -115,13 +147,67 @@ async fn revoke(
         if !caller.covers(&key) && key.id != *caller.who.key_id() {
             return Err(caller.refuse(AuthErrorKind::Forbidden));
         }
-        keyring.revoke(&key.id).await.map_err(|error| caller.explain(error))?;
+        caller.with(&keyring).revoke(&key.id).await.map_err(|error| caller.explain(error))?;
     }
     Ok(Json(json!({"success": true, "message": "API key revoked successfully"})))
 }
 
+/// By which schemes a key came in, and for one that was replaced whether it can be ended.
+async fn show_usage(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<Value>, Refusal> {
+    caller.may_list()?;
+    let key = known(&caller, &keyring, params).await?;
+    let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?;
+    let ways = used.as_ref().map(|used| {
+        let shown = |usage: &Usage| {
+            json!({"by": way(&usage.through), "last_used": time::format(usage.last), "count": usage.count})
+        };
+        used.iter().map(shown).collect::<Vec<_>>()
+    });
+    let ending = match (&ways, &key.replaced_by) {
+        (Some(_), Some(_)) => {
+            let report = keyring.report(&key.owner).await.map_err(|error| caller.explain(error))?;
+            report.ending(&key.id, QUIET)
+        }
+        _ => None,
+    };
+    let (safe, safe_at) = match ending {
+        Some(Ending::Safe) => (Some(true), None),
+        Some(Ending::Wait(until)) => (Some(false), Some(time::format(until))),
+        _ => (None, None),
+    };
+    Ok(Json(json!({"success": true, "data": {
+        "id": key.id.as_str(),
+        "usage": ways,
+        "replaced_by": key.replaced_by.as_ref().map(|id| id.as_str()),
+        "replaced_at": key.replaced_at.map(time::format),
+        "expires_at": key.expires_at.map(time::format),
+        "safe_to_end": safe,
+        "safe_to_end_at": safe_at,
+    }})))
+}
+
+/// `None` where no usage is kept.
+async fn usage(caller: &Caller, keyring: &Keyring, ids: &[KeyId]) -> Result<Option<Vec<Usage>>, Refusal> {
+    match keyring.usage(ids).await {
+        Ok(usage) => Ok(Some(usage)),
+        Err(KeyringError::Store(StoreError::NotKept)) => Ok(None),
+        Err(error) => Err(caller.explain(error)),
+    }
+}
+
+fn way(through: &Through) -> &str {
+    match through {
+        Through::Scheme(name) => name,
+        _ => "direct",
+    }
+}
+
 /// The key that the path names, if the caller may know of it; otherwise nobody learns why not.
-async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
+pub(super) async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
     let not_found = || Refusal::from(&refusal::KEY_NOT_FOUND);
     let params = params.map_err(|_| not_found())?;
     // The last, since an outer router may have an `id` of its own.
@@ -170,21 +256,33 @@ fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::Own> {
     Ok(KeyQuery { after, limit, ..KeyQuery::default() })
 }
 
-/// What the bearer document shows of a key, and no more (R38, C11-07).
-fn shown(key: &KeyRecord) -> Value {
-    json!({
+/// What the bearer document shows of a key (R38, C11-07), and where there is more to say, that.
+fn shown(key: &KeyRecord, used: &[Usage]) -> Value {
+    let last = used.iter().filter(|usage| usage.key == key.id).max_by_key(|usage| usage.last);
+    let mut shown = json!({
         "id": key.id.as_str(),
         "name": key.name,
         "prefix": key.prefix,
         "created_at": time::format(key.created_at),
-        // Until usage is recorded.
-        "last_used": null,
-    })
+        "last_used": last.map(|usage| time::format(usage.last)),
+    });
+    let narrowed = !key.restrictions.is_none();
+    let more = [
+        ("last_used_by", last.map(|usage| json!(way(&usage.through)))),
+        ("restrictions", narrowed.then(|| json!(key.restrictions))),
+        ("limits", key.limits.as_ref().map(|limits| json!(limits.to_string()))),
+        ("replaced_by", key.replaced_by.as_ref().map(|id| json!(id.as_str()))),
+    ];
+    if let Value::Object(members) = &mut shown {
+        let there = more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        members.extend(there);
+    }
+    shown
 }
 
 fn shown_once(issued: &IssuedKey) -> Response {
     let key = issued.record();
-    let mut data = shown(key);
+    let mut data = shown(key, &[]);
     if let Value::Object(members) = &mut data {
         let more = [
             ("last4", json!(key.last4)),

@@ -5,6 +5,7 @@ use http::request::Parts;
 
 use super::refusal::{self, Refusal};
 use crate::access::{AccessClass, Role, Standing};
+use crate::audit::Actor;
 use crate::credentials::Head;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::extract::MissingPrincipal;
@@ -12,6 +13,7 @@ use crate::keyring::{Keyring, KeyringError};
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::render;
+use crate::restriction::Restrictions;
 use crate::store::StoreError;
 
 /// The principal of a request to these routes.
@@ -30,6 +32,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 impl Caller {
+    /// The keyring in the hands of the caller's key: the trail names it.
+    pub(super) fn with(&self, keyring: &Keyring) -> Keyring {
+        keyring.acting_as(Actor::Key(self.who.key_id().clone()))
+    }
+
     /// Keys for one project know nothing of other keys (R40).
     pub(super) fn may_list(&self) -> Result<(), Refusal> {
         match self.who.level() {
@@ -67,8 +74,9 @@ impl Caller {
         let own = keyring.get(self.who.key_id()).await.map_err(|error| self.explain(error))?;
         match own {
             Some(own) if own.is_active(keyring.now()) => {
-                let same =
-                    own.restrictions == *self.who.restrictions() && own.expires_at == self.who.expires_at();
+                let same = own.restrictions == *self.who.restrictions()
+                    && own.limits.as_ref() == self.who.limits()
+                    && own.expires_at == self.who.expires_at();
                 if same { Ok(()) } else { Err(self.refuse(AuthErrorKind::Forbidden)) }
             }
             Some(own) if own.revoked_at.is_none() => Err(self.refuse(AuthErrorKind::ExpiredKey)),
@@ -77,20 +85,30 @@ impl Caller {
         }
     }
 
-    /// Whether a key gives nothing that the caller's does not give: no other scope, no later end, no other
-    /// restrictions where the caller's has some. Owner and environment
-    /// are the caller's already, and a user-level key covers both levels.
+    /// Whether a key gives nothing that the caller's does not give: no other scope, no later end, no other restrictions
+    /// or limits where the caller's has some. Owner and environment are the caller's already, and a user-level key
+    /// covers both levels.
     pub(super) fn covers(&self, key: &KeyRecord) -> bool {
         let ends_in_time = match (self.who.expires_at(), key.expires_at) {
             (None, _) => true,
             (Some(own), Some(end)) => end <= own,
             (Some(_), None) => false,
         };
+        // A key outside of the family would be another count, and one of it with other limits as well.
+        let as_limited = self
+            .who
+            .limits()
+            .is_none_or(|own| key.family == *self.who.family() && key.limits.as_ref() == Some(own));
+        ends_in_time
+            && self.may_restrict_to(&key.restrictions)
+            && as_limited
+            && key.scopes.is_subset(self.who.scopes())
+    }
+
+    /// Whether one set of restrictions is within another is not worked out: a restricted caller passes on its own.
+    pub(super) fn may_restrict_to(&self, restrictions: &Restrictions) -> bool {
         let own = self.who.restrictions();
-        let as_narrow = own.is_none() || key.restrictions == *own;
-        // A key outside of the family would be another count.
-        let as_limited = self.who.limited_family().is_none_or(|family| key.family == *family);
-        ends_in_time && as_narrow && as_limited && key.scopes.is_subset(self.who.scopes())
+        own.is_none() || restrictions == own
     }
 
     /// Whether a key is one of those that the caller knows of.
@@ -129,6 +147,6 @@ impl Caller {
     }
 
     fn error(&self, kind: AuthErrorKind) -> AuthError {
-        AuthError::new(kind, self.who.scheme_info()).answering(None, self.grpc)
+        self.who.refused(kind).answering(None, self.grpc)
     }
 }

@@ -27,16 +27,18 @@
 //!
 //! | | project level | READONLY | others |
 //! |---|---|---|---|
-//! | list | 403 | keys of its user and environment | the same |
-//! | create, rotate, revoke | 403 | 403 | within the caller's rights |
+//! | list, and see how keys are used | 403 | keys of its user and environment | the same |
+//! | create, change, rotate, revoke, explain | 403 | 403 | within the caller's rights |
 //!
 //! - The owner of a new key is the caller's user, and its environment the caller's: another one is a 403.
 //! - A new key carries exactly the caller's scopes and metadata.
-//! - A new key of a restricted caller has the caller's restrictions; others choose them (`restrictions`).
-//! - A key with limits makes no keys, and rotates and revokes its own rotation family only.
+//! - A new key of a restricted caller has the caller's restrictions; others choose them (`restrictions`), and limits.
+//! - A key with limits makes no keys, and changes, rotates and revokes those of its own rotation family only that have
+//!   the same ones. A restricted key leaves restrictions as they are, and a limited one limits.
 //! - A new key ends no later than the caller. A caller that has an end must name one (`expires_at`): none is a 403.
-//! - A key with a scope that the caller lacks, that ends later, or that is not restricted like a restricted caller, can neither be rotated (that hands out its secret)
-//!   nor revoked: 403. A key may revoke itself.
+//! - A key with a scope that the caller lacks, that ends later, or that is not restricted like a restricted caller, can
+//!   neither be changed, nor rotated (that hands out its secret), nor revoked, nor explained: 403. A key may revoke and
+//!   explain itself.
 //! - Where issuing ends the keys before ([`KeyPolicy::Single`](crate::KeyPolicy::Single)), those must be within the
 //!   caller's rights too.
 //! - Keys of others, of the other environment, unknown ids and texts that are no ids are one and the same 404.
@@ -51,11 +53,12 @@
 //! | `error` | status | |
 //! |---|---|---|
 //! | `key_not_found` | 404 | there is no such key among the caller's |
-//! | `key_ended` | 409 | the key to be rotated is revoked, expired or already replaced |
+//! | `key_ended` | 409 | the key to be rotated is revoked, expired or already replaced, or the one to be changed is revoked |
 //! | `too_many_keys` | 409 | the policy's number is reached |
 //! | `unknown_field` | 422 | the body holds a member that is none of those that are read |
 //! | `invalid_name`, `invalid_level`, `invalid_project_id`, `invalid_environment`, `invalid_expires_at` | 422 | what that member must be |
-//! | `invalid_restrictions` | 422 | the entry, and what to write instead |
+//! | `invalid_method`, `invalid_route`, `invalid_scheme`, `invalid_address`, `invalid_proto` | 422 | the same, of a request that is to be explained |
+//! | `invalid_restrictions`, `invalid_limits` | 422 | the entry, and what to write instead |
 //! | `invalid_query` | 400 | `limit` is not 1 to 100, or `cursor` not an id that was given |
 //!
 //! # Deployment caveat
@@ -64,11 +67,14 @@
 //! carries credentials ([`JsonBody`](crate::scheme::JsonBody)) cannot create a key: its members are unknown fields.
 
 mod api_keys;
+mod body;
 mod caller;
+mod change;
+mod explain;
 mod new_key;
 mod projects;
 mod refusal;
-mod time;
+pub(crate) mod time;
 mod validate;
 
 use http::Method;
@@ -76,24 +82,34 @@ use http::Method;
 use crate::endpoint::Endpoints;
 
 pub use self::api_keys::api_keys;
+pub use self::explain::explain;
 pub use self::projects::projects;
 pub use self::validate::validate;
 
-/// Declares the routes of [`api_keys`], which are nested at `at`: listing reads, the others manage, none needs a project.
+/// Declares the routes of [`api_keys`] and [`explain`], which are nested at `at`: listing reads, the others manage, none
+/// needs a project.
 ///
 /// Declare the routes of [`validate`] and [`projects`] by
 /// [`project_optional(Method::GET, ..)`](Endpoints::project_optional).
 #[must_use]
 pub fn declare(endpoints: Endpoints, at: &str) -> Endpoints {
     let at = at.trim_end_matches('/');
-    let (one, rotate) = (format!("{at}/{{id}}"), format!("{at}/{{id}}/rotate"));
+    let one = format!("{at}/{{id}}");
+    let (rotate, usage) = (format!("{one}/rotate"), format!("{one}/usage"));
+    let explain = format!("{one}/explain");
     endpoints
         .read(Method::GET, at)
         .project_optional(Method::GET, at)
+        .read(Method::GET, &*usage)
+        .project_optional(Method::GET, &*usage)
         .manage(Method::POST, at)
         .project_optional(Method::POST, at)
         .manage(Method::DELETE, &*one)
         .project_optional(Method::DELETE, &*one)
+        .manage(Method::PATCH, &*one)
+        .project_optional(Method::PATCH, &*one)
         .manage(Method::POST, &*rotate)
         .project_optional(Method::POST, &*rotate)
+        .manage(Method::POST, &*explain)
+        .project_optional(Method::POST, &*explain)
 }

@@ -1,19 +1,20 @@
 //! What these routes answer when the answer is no.
 
+use std::fmt;
+
 use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 
 use crate::error::AuthError;
 use crate::render::{Problem, Unrendered};
-use crate::restriction::RestrictionError;
 
 /// Why something was not done.
 pub(super) enum Refusal {
     /// Like the layer's own, and rendered by it.
     Auth(AuthError),
-    /// The restrictions of a new key are not understood: the reason is for whoever wrote them.
-    Restrictions(RestrictionError),
+    /// What was written for a key is not understood: the reason is for whoever wrote it.
+    Unprocessable(&'static str, String),
     /// One that only these routes know. It says nothing of what was sent.
     Own(&'static Own),
 }
@@ -36,8 +37,10 @@ pub(super) const INVALID_QUERY: Own = Own(
 );
 pub(super) const UNKNOWN_FIELD: Own = unprocessable(
     "unknown_field",
-    "Unknown field: only name, level, project_id, environment, expires_at and restrictions are read",
+    "Unknown field: only name, level, project_id, environment, expires_at, restrictions and limits are read",
 );
+pub(super) const UNCHANGEABLE_FIELD: Own =
+    unprocessable("unknown_field", "Unknown field: only name, restrictions and limits can be changed");
 pub(super) const INVALID_NAME: Own = unprocessable(
     "invalid_name",
     "name is required: 1 to 64 characters without control, bidirectional and format characters",
@@ -51,9 +54,30 @@ pub(super) const INVALID_ENVIRONMENT: Own =
     unprocessable("invalid_environment", "environment is live or test");
 pub(super) const INVALID_EXPIRES_AT: Own =
     unprocessable("invalid_expires_at", "expires_at is a time in the future, as RFC 3339 writes it");
+pub(super) const INVALID_LIMITS: Own =
+    unprocessable("invalid_limits", "limits are a text such as 12/min,200/30d, or a list of such");
+
+pub(super) const UNKNOWN_MEMBER: Own = unprocessable(
+    "unknown_field",
+    "Unknown field: only method, route, path, scheme, project_id, user_id, address, referrer, origin and proto are read",
+);
+pub(super) const INVALID_METHOD: Own =
+    unprocessable("invalid_method", "method is a method of HTTP, such as GET");
+pub(super) const ROUTE_OR_PATH: Own = unprocessable("invalid_route", "name either route or path");
+pub(super) const INVALID_SCHEME: Own =
+    unprocessable("invalid_scheme", "scheme is the name of a scheme of this API, such as bearer");
+pub(super) const INVALID_ADDRESS: Own =
+    unprocessable("invalid_address", "address is an IP address, such as 192.0.2.7 or 2001:db8::7");
+pub(super) const INVALID_PROTO: Own = unprocessable("invalid_proto", "proto is http or https");
 
 const fn unprocessable(error: &'static str, message: &'static str) -> Own {
     Own(StatusCode::UNPROCESSABLE_ENTITY, error, message)
+}
+
+impl Refusal {
+    pub(super) fn unprocessable(error: &'static str, reason: &impl fmt::Display) -> Self {
+        Self::Unprocessable(error, reason.to_string())
+    }
 }
 
 impl From<&'static Own> for Refusal {
@@ -66,9 +90,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
             Self::Auth(error) => Unrendered::response(error),
-            Self::Restrictions(error) => {
-                own(StatusCode::UNPROCESSABLE_ENTITY, "invalid_restrictions", &error.to_string())
-            }
+            Self::Unprocessable(error, reason) => own(StatusCode::UNPROCESSABLE_ENTITY, error, &reason),
             Self::Own(Own(status, error, message)) => own(*status, error, message),
         }
     }

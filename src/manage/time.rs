@@ -2,14 +2,14 @@
 
 use crate::clock::Timestamp;
 
-pub(super) fn format(time: Timestamp) -> String {
+pub(crate) fn format(time: Timestamp) -> String {
     let range = jiff::Timestamp::MIN.as_second()..=jiff::Timestamp::MAX.as_second();
     // Beyond the years -9999 to 9999 RFC 3339 has no words: the nearest it has.
     let secs = time.as_micros().div_euclid(1_000_000).clamp(*range.start(), *range.end());
     jiff::Timestamp::from_second(secs).unwrap_or_default().to_string()
 }
 
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     text.parse::<jiff::Timestamp>().ok().map(|time| Timestamp::from_micros(time.as_microsecond()))
 }
 

@@ -18,45 +18,13 @@ use std::str::FromStr;
 
 use http::Method;
 
-use super::{Facts, Mode, RestrictionError, parse_list};
+use super::{AllowList, Facts, RestrictionError};
 use crate::endpoint::{Target, check_pattern, same_route};
 
 /// At which endpoints a key may be used. A request whose endpoint is not known is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointRestriction {
-    mode: Mode,
-    rules: Vec<EndpointRule>,
-}
+pub type EndpointRestriction = AllowList<EndpointRule>;
 
-impl EndpointRestriction {
-    /// Allows these endpoints, and enforces that; without any, none.
-    ///
-    /// # Errors
-    ///
-    /// [`RestrictionError`] with the entry and what to write instead.
-    pub fn allow<S: AsRef<str>>(endpoints: impl IntoIterator<Item = S>) -> Result<Self, RestrictionError> {
-        Ok(Self { mode: Mode::Enforce, rules: parse_list(endpoints)? })
-    }
-
-    /// Refuses nothing, and says what it would have refused.
-    #[must_use]
-    pub fn observe(mut self) -> Self {
-        self.mode = Mode::Observe;
-        self
-    }
-
-    /// Whether it refuses.
-    #[must_use]
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// What it allows.
-    #[must_use]
-    pub fn rules(&self) -> &[EndpointRule] {
-        &self.rules
-    }
-
+impl AllowList<EndpointRule> {
     pub(super) fn allows(&self, facts: &Facts<'_>) -> bool {
         let Some((method, target)) = facts.endpoint else { return false };
         self.rules.iter().any(|rule| rule.allows(method, target))

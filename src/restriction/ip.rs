@@ -18,48 +18,16 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::{Facts, Mode, RestrictionError, parse_list};
+use super::{AllowList, Facts, RestrictionError};
 
 /// From which addresses a key may be used.
 ///
 /// An unknown address is refused. Which address counts is for [`ClientAddr`](crate::client_addr::ClientAddr) to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IpRestriction {
-    mode: Mode,
-    networks: Vec<Network>,
-}
+pub type IpRestriction = AllowList<Network>;
 
-impl IpRestriction {
-    /// Allows these networks and addresses, and enforces that; without any, nobody.
-    ///
-    /// # Errors
-    ///
-    /// [`RestrictionError`] with the entry and what to write instead.
-    pub fn allow<S: AsRef<str>>(networks: impl IntoIterator<Item = S>) -> Result<Self, RestrictionError> {
-        Ok(Self { mode: Mode::Enforce, networks: parse_list(networks)? })
-    }
-
-    /// Refuses nothing, and says what it would have refused.
-    #[must_use]
-    pub fn observe(mut self) -> Self {
-        self.mode = Mode::Observe;
-        self
-    }
-
-    /// Whether it refuses.
-    #[must_use]
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// What it allows.
-    #[must_use]
-    pub fn networks(&self) -> &[Network] {
-        &self.networks
-    }
-
+impl AllowList<Network> {
     pub(super) fn allows(&self, facts: &Facts<'_>) -> bool {
-        facts.address.is_some_and(|address| self.networks.iter().any(|network| network.contains(address)))
+        facts.address.is_some_and(|address| self.rules.iter().any(|network| network.contains(address)))
     }
 }
 

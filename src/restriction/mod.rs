@@ -1,11 +1,13 @@
-//! What narrows a key: from which addresses, from which pages and at which endpoints it may be used (R56).
+//! What narrows a key: from which addresses, from which pages, at which endpoints (R56) and through which schemes it may
+//! be used.
 //!
 //! # Format
 //!
 //! ```json
 //! {"ip":{"allow":["192.0.2.0/24","2001:db8::/32"]},
 //!  "referrer":{"mode":"observe","allow":["https://*.example.com/app"],"origin":true},
-//!  "endpoints":{"allow":["GET /v1/users/{id}"]}}
+//!  "endpoints":{"allow":["GET /v1/users/{id}"]},
+//!  "schemes":{"allow":["bearer"]}}
 //! ```
 //!
 //! This is the text for stores and management alike. A member that is left out does not restrict; `mode` is `enforce`
@@ -21,17 +23,19 @@
 pub mod endpoint;
 mod facts;
 pub mod ip;
+mod list;
 pub mod referrer;
+pub mod scheme;
 mod text;
-
-use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
+mod verdict;
 
 pub use self::endpoint::{EndpointRestriction, EndpointRule};
 pub use self::facts::Facts;
 pub use self::ip::{IpRestriction, Network};
+pub use self::list::{AllowList, RestrictionError};
 pub use self::referrer::{ReferrerRestriction, ReferrerRule};
+pub use self::scheme::{SchemeRestriction, SchemeRule};
+pub use self::verdict::{Mode, RestrictionKind, Verdict};
 
 /// The restrictions of one key; by default none, which costs a request one comparison.
 ///
@@ -56,6 +60,7 @@ struct Parts {
     ip: Option<IpRestriction>,
     referrer: Option<ReferrerRestriction>,
     endpoints: Option<EndpointRestriction>,
+    schemes: Option<SchemeRestriction>,
 }
 
 impl Restrictions {
@@ -92,6 +97,13 @@ impl Restrictions {
         self
     }
 
+    /// Restricts the schemes through which the key may come; replaces an earlier restriction of them.
+    #[must_use]
+    pub fn schemes(mut self, restriction: SchemeRestriction) -> Self {
+        self.parts().schemes = Some(restriction);
+        self
+    }
+
     fn parts(&mut self) -> &mut Parts {
         self.0.get_or_insert_default()
     }
@@ -114,15 +126,18 @@ impl Restrictions {
         self.0.as_ref()?.endpoints.as_ref()
     }
 
+    /// The restriction of the schemes through which the key may come.
+    #[must_use]
+    pub fn get_schemes(&self) -> Option<&SchemeRestriction> {
+        self.0.as_ref()?.schemes.as_ref()
+    }
+
     /// Judges a request by every restriction, in the order of [`RestrictionKind::ALL`].
     pub fn judge(&self, facts: &Facts<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         for kind in RestrictionKind::ALL {
             if let Some((mode, false)) = self.check(kind, facts) {
-                match mode {
-                    Mode::Enforce => verdict.refused.add(kind),
-                    Mode::Observe => verdict.observed.add(kind),
-                }
+                verdict.add(kind, mode);
             }
         }
         verdict
@@ -133,181 +148,12 @@ impl Restrictions {
     pub fn check(&self, kind: RestrictionKind, facts: &Facts<'_>) -> Option<(Mode, bool)> {
         let parts = self.0.as_deref()?;
         match kind {
-            RestrictionKind::Ip => parts.ip.as_ref().map(|ip| (ip.mode(), ip.allows(facts))),
-            RestrictionKind::Referrer => {
-                parts.referrer.as_ref().map(|referrer| (referrer.mode(), referrer.allows(facts)))
-            }
-            RestrictionKind::Endpoint => {
-                parts.endpoints.as_ref().map(|endpoints| (endpoints.mode(), endpoints.allows(facts)))
-            }
+            RestrictionKind::Ip => parts.ip.as_ref().map(|list| (list.mode, list.allows(facts))),
+            RestrictionKind::Referrer => parts.referrer.as_ref().map(|list| (list.mode, list.allows(facts))),
+            RestrictionKind::Endpoint => parts.endpoints.as_ref().map(|list| (list.mode, list.allows(facts))),
+            RestrictionKind::Scheme => parts.schemes.as_ref().map(|list| (list.mode, list.allows(facts))),
         }
     }
-}
-
-/// What a restriction looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RestrictionKind {
-    /// The client's address.
-    Ip,
-    /// The page that sends the request.
-    Referrer,
-    /// The method and the route.
-    Endpoint,
-}
-
-impl RestrictionKind {
-    /// All of them, in the order in which they are judged.
-    pub const ALL: [Self; 3] = [Self::Ip, Self::Referrer, Self::Endpoint];
-
-    /// For logs and metrics: `ip`, `referrer`, `endpoint`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ip => "ip",
-            Self::Referrer => "referrer",
-            Self::Endpoint => "endpoint",
-        }
-    }
-}
-
-impl fmt::Display for RestrictionKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Whether a restriction refuses, or only says what it would have refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// It refuses.
-    #[default]
-    Enforce,
-    /// It lets the request through.
-    Observe,
-}
-
-impl Mode {
-    /// `enforce` or `observe`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Observe => "observe",
-        }
-    }
-}
-
-/// What restrictions say of one request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
-pub struct Verdict {
-    refused: Kinds,
-    observed: Kinds,
-}
-
-impl Verdict {
-    /// Whether no enforced restriction refuses.
-    #[must_use]
-    pub fn is_allowed(&self) -> bool {
-        self.refused == Kinds::default()
-    }
-
-    /// The enforced restrictions that refuse.
-    pub fn refused(&self) -> impl Iterator<Item = RestrictionKind> + use<> {
-        self.refused.iter()
-    }
-
-    /// The observed restrictions that would have refused.
-    pub fn observed(&self) -> impl Iterator<Item = RestrictionKind> + use<> {
-        self.observed.iter()
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("refused by the key's restrictions:")?;
-        self.refused().try_for_each(|kind| write!(f, " {kind}"))
-    }
-}
-
-/// Why a request is outside of a key's restrictions, for those who run the service.
-impl std::error::Error for Verdict {}
-
-/// A set of kinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Kinds(u8);
-
-impl Kinds {
-    fn add(&mut self, kind: RestrictionKind) {
-        self.0 |= 1 << kind as u8;
-    }
-
-    fn iter(self) -> impl Iterator<Item = RestrictionKind> {
-        RestrictionKind::ALL.into_iter().filter(move |kind| self.0 & (1 << *kind as u8) != 0)
-    }
-}
-
-/// A restriction that was not understood. Its text says what to write instead, and is for whoever makes the key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{entry:?}: {reason}")]
-pub struct RestrictionError {
-    entry: String,
-    reason: Cow<'static, str>,
-}
-
-impl RestrictionError {
-    fn new(entry: &str, reason: impl Into<Cow<'static, str>>) -> Self {
-        const SHOWN: usize = 80;
-        let mut shown: String = entry.chars().take(SHOWN).collect();
-        if shown.len() < entry.len() {
-            shown.push_str("...");
-        }
-        Self { entry: shown, reason: reason.into() }
-    }
-
-    /// What was not understood, cut off if it is long.
-    #[must_use]
-    pub fn entry(&self) -> &str {
-        &self.entry
-    }
-
-    /// What is wrong with it, and what to write instead.
-    #[must_use]
-    pub fn reason(&self) -> &str {
-        &self.reason
-    }
-}
-
-/// How many entries a list may have, and how long one may be.
-const MAX_ENTRIES: usize = 100;
-const MAX_ENTRY_LEN: usize = 512;
-
-/// Parses the entries of a list, none twice.
-fn parse_list<R, S>(entries: impl IntoIterator<Item = S>) -> Result<Vec<R>, RestrictionError>
-where
-    R: FromStr<Err = RestrictionError> + PartialEq,
-    S: AsRef<str>,
-{
-    let mut rules = Vec::new();
-    for entry in entries {
-        let entry = entry.as_ref();
-        if entry.len() > MAX_ENTRY_LEN {
-            return Err(RestrictionError::new(entry, "an entry may have 512 characters"));
-        }
-        let rule = entry.parse()?;
-        if rules.contains(&rule) {
-            return Err(RestrictionError::new(entry, "it is listed twice: leave one out"));
-        }
-        if rules.len() == MAX_ENTRIES {
-            return Err(RestrictionError::new(
-                entry,
-                "a list may have 100 entries: widen some, or make two keys",
-            ));
-        }
-        rules.push(rule);
-    }
-    Ok(rules)
 }
 
 #[cfg(test)]

@@ -6,10 +6,7 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use super::{
-    EndpointRestriction, IpRestriction, Mode, ReferrerRestriction, RestrictionError, RestrictionKind,
-    Restrictions,
-};
+use super::{AllowList, Mode, RestrictionError, Restrictions};
 
 /// JSON, as in [the format](crate::restriction#format), without spaces; `{}` is no restriction.
 impl fmt::Display for Restrictions {
@@ -26,7 +23,7 @@ impl FromStr for Restrictions {
         const MAX_LEN: usize = 256 * 1024;
         // Errors of the parser quote what they read, and say nothing that helps here.
         let malformed = || {
-            let reason = r#"restrictions are written {"ip":{"mode":"enforce","allow":["192.0.2.0/24"]}}, with ip, referrer and endpoints"#;
+            let reason = r#"restrictions are written {"ip":{"mode":"enforce","allow":["192.0.2.0/24"]}}, with ip, referrer, endpoints and schemes"#;
             RestrictionError::new(text, reason)
         };
         if text.len() > MAX_LEN {
@@ -38,16 +35,20 @@ impl FromStr for Restrictions {
 
 impl Serialize for Restrictions {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = Written {
+            ip: self.get_ip().map(WrittenOne::of),
+            referrer: self.get_referrer().map(WrittenOne::of),
+            endpoints: self.get_endpoints().map(WrittenOne::of),
+            schemes: self.get_schemes().map(WrittenOne::of),
+        };
         let mut map = serializer.serialize_map(None)?;
-        if let Some(ip) = self.get_ip() {
-            map.serialize_entry("ip", &WrittenOne::of(ip.mode(), ip.networks(), false))?;
-        }
-        if let Some(referrer) = self.get_referrer() {
-            let written = WrittenOne::of(referrer.mode(), referrer.rules(), referrer.accepts_origin());
-            map.serialize_entry("referrer", &written)?;
-        }
-        if let Some(endpoints) = self.get_endpoints() {
-            map.serialize_entry("endpoints", &WrittenOne::of(endpoints.mode(), endpoints.rules(), false))?;
+        let Written { ip, referrer, endpoints, schemes } = &written;
+        for (name, one) in
+            [("ip", ip), ("referrer", referrer), ("endpoints", endpoints), ("schemes", schemes)]
+        {
+            if let Some(one) = one {
+                map.serialize_entry(name, one)?;
+            }
         }
         map.end()
     }
@@ -66,6 +67,7 @@ struct Written {
     ip: Option<WrittenOne>,
     referrer: Option<WrittenOne>,
     endpoints: Option<WrittenOne>,
+    schemes: Option<WrittenOne>,
 }
 
 #[derive(Default)]
@@ -79,30 +81,18 @@ impl Written {
     fn understood(self) -> Result<Restrictions, RestrictionError> {
         let mut restrictions = Restrictions::none();
         if let Some(ip) = self.ip {
-            let restriction = IpRestriction::allow(&ip.allow)?;
-            restrictions = restrictions.ip(with_mode(restriction, ip.mode, IpRestriction::observe));
+            restrictions = restrictions.ip(ip.understood()?);
         }
         if let Some(referrer) = self.referrer {
-            let mut restriction = ReferrerRestriction::allow(&referrer.allow)?;
-            if referrer.origin {
-                restriction = restriction.accept_origin();
-            }
-            restrictions =
-                restrictions.referrer(with_mode(restriction, referrer.mode, ReferrerRestriction::observe));
+            restrictions = restrictions.referrer(referrer.understood()?);
         }
         if let Some(endpoints) = self.endpoints {
-            let restriction = EndpointRestriction::allow(&endpoints.allow)?;
-            restrictions =
-                restrictions.endpoints(with_mode(restriction, endpoints.mode, EndpointRestriction::observe));
+            restrictions = restrictions.endpoints(endpoints.understood()?);
+        }
+        if let Some(schemes) = self.schemes {
+            restrictions = restrictions.schemes(schemes.understood()?);
         }
         Ok(restrictions)
-    }
-}
-
-fn with_mode<R>(restriction: R, mode: Mode, observe: fn(R) -> R) -> R {
-    match mode {
-        Mode::Enforce => restriction,
-        Mode::Observe => observe(restriction),
     }
 }
 
@@ -114,24 +104,21 @@ impl<'de> Deserialize<'de> for Written {
             type Value = Written;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with ip, referrer and endpoints")
+                f.write_str("an object with ip, referrer, endpoints and schemes")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
                 let mut written = Written::default();
                 while let Some(name) = map.next_key::<String>()? {
-                    let (kind, place) = match &*name {
-                        "ip" => (RestrictionKind::Ip, &mut written.ip),
-                        "referrer" => (RestrictionKind::Referrer, &mut written.referrer),
-                        "endpoints" => (RestrictionKind::Endpoint, &mut written.endpoints),
-                        _ => {
-                            return Err(A::Error::custom(
-                                "there are ip, referrer and endpoints, and no others",
-                            ));
-                        }
+                    let place = match &*name {
+                        "ip" => &mut written.ip,
+                        "referrer" => &mut written.referrer,
+                        "endpoints" => &mut written.endpoints,
+                        "schemes" => &mut written.schemes,
+                        _ => return Err(A::Error::custom("there is no such restriction")),
                     };
                     let one: WrittenOne = map.next_value()?;
-                    if one.origin && kind != RestrictionKind::Referrer {
+                    if one.origin && name != "referrer" {
                         return Err(A::Error::custom("origin is for referrer only"));
                     }
                     if place.replace(one).is_some() {
@@ -188,8 +175,16 @@ fn mode_of<E: serde::de::Error>(text: &str) -> Result<Mode, E> {
 }
 
 impl WrittenOne {
-    fn of<R: fmt::Display>(mode: Mode, rules: &[R], origin: bool) -> Self {
-        Self { mode, allow: rules.iter().map(ToString::to_string).collect(), origin }
+    fn of<R: fmt::Display>(list: &AllowList<R>) -> Self {
+        let allow = list.rules.iter().map(ToString::to_string).collect();
+        Self { mode: list.mode, allow, origin: list.origin }
+    }
+
+    fn understood<R>(self) -> Result<AllowList<R>, RestrictionError>
+    where
+        R: FromStr<Err = RestrictionError> + PartialEq,
+    {
+        Ok(AllowList { mode: self.mode, origin: self.origin, ..AllowList::allow(&self.allow)? })
     }
 }
 

@@ -27,12 +27,13 @@ use crate::error::ConfigError;
 pub struct Bearer {
     info: SchemeInfo,
     project: Option<HeaderName>,
+    pipes: bool,
 }
 
 impl Default for Bearer {
     /// With the realm `api`.
     fn default() -> Self {
-        Self { info: info(Challenge::api_bearer()), project: None }
+        Self { info: info(Challenge::api_bearer()), project: None, pipes: false }
     }
 }
 
@@ -59,7 +60,14 @@ impl Bearer {
         let header = header_name(name)?;
         let project_required = format!("{name} header is required").into();
         let words = Words { project_required, ..Words::default() };
-        Ok(Self { info: self.info.header(header.clone()).words(words), project: Some(header) })
+        Ok(Self { info: self.info.header(header.clone()).words(words), project: Some(header), ..self })
+    }
+
+    /// Also takes tokens with a `|`, which no token68 has: those of Laravel Sanctum are `id|secret`, and its clients send them
+    /// all the same. For [imported keys](crate::importing).
+    #[must_use]
+    pub fn accept_pipes(self) -> Self {
+        Self { pipes: true, ..self }
     }
 
     /// Says in every answer through this scheme that it is deprecated, and refuses after its sunset; see
@@ -74,6 +82,7 @@ impl HeaderScheme for Bearer {
     fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, Unusable> {
         let mut lines = head.headers.get_all(AUTHORIZATION).iter();
         let Some(first) = lines.next() else { return Ok(None) };
+        let token = |line| token(line, self.pipes);
         let found = token(first);
         // Repeated lines are refused if any is ours, so that no order of them can hide one.
         if let Some(second) = lines.next() {
@@ -96,7 +105,7 @@ impl HeaderScheme for Bearer {
 }
 
 /// The token of a `Bearer` line; `None` if the line is of another authentication scheme.
-fn token(line: &HeaderValue) -> Option<Result<&str, Unusable>> {
+fn token(line: &HeaderValue, pipes: bool) -> Option<Result<&str, Unusable>> {
     // HTTP/2 does not trim: whoever does so before us reads a credential here, and it must not be hidden from us.
     let text = line.as_bytes().trim_ascii_start();
     let trimmed = text.len() < line.len();
@@ -110,7 +119,7 @@ fn token(line: &HeaderValue) -> Option<Result<&str, Unusable>> {
         return None;
     }
     let token = without_leading_spaces(rest);
-    let well_formed = !trimmed && token.len() < rest.len() && is_token68(token);
+    let well_formed = !trimmed && token.len() < rest.len() && is_token68(token, pipes);
     let found = if well_formed { str::from_utf8(token).ok() } else { None };
     Some(found.ok_or(Unusable::Malformed))
 }
@@ -122,10 +131,11 @@ fn without_leading_spaces(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// RFC 9110 section 11.2.
-fn is_token68(token: &[u8]) -> bool {
+/// RFC 9110 section 11.2; or also with pipes.
+fn is_token68(token: &[u8], pipes: bool) -> bool {
     let unpadded = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
-    let in_alphabet = |byte: &u8| TOKEN68.get(usize::from(*byte)).is_some_and(|member| *member);
+    let in_alphabet =
+        |byte: &u8| TOKEN68.get(usize::from(*byte)).is_some_and(|member| *member) || (pipes && *byte == b'|');
     unpadded > 0 && token.get(..unpadded).is_some_and(|text| text.iter().all(in_alphabet))
 }
 

@@ -4,11 +4,14 @@
 //! |---|---|---|
 //! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
 //! | [`Directory`] | every request | [`standing`](Directory::standing), [`projects`](Directory::projects) |
-//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert, replace, revoke, restrict, get, list |
+//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, amend, rehash, get, list, count; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
 //! [`MemoryStore`] and `SqliteStore` (feature `sqlite`) are all four. A store of your own needs one method, a directory
 //! of your own two. Stores return facts and never verdicts, and know nothing of HTTP.
+//!
+//! Where several processes share a store that brings a [`ChangeLog`], `Cached` (feature `cache`) answers from memory, and
+//! what was revoked is refused all the same.
 //!
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
 
@@ -22,16 +25,18 @@ mod parts;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::access::Standing;
+use crate::audit::{Actor, AuditEntry};
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::usage::Usage;
 
 pub use self::accounts::{Accounts, Member, MemberRole};
 #[cfg(feature = "cache")]
@@ -123,11 +128,14 @@ impl Project {
 
 /// Records keys: what [`Keyring`](crate::keyring::Keyring) needs. Each method is one transaction.
 ///
+/// Methods that change something are told who does it, for the trail that a ledger keeps. Whether it keeps one, and
+/// when keys were last used, is its own matter: by default it says [`StoreError::NotKept`].
+///
 /// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyLedger`",
-    note = "`MemoryStore` and `SqliteStore` are; a ledger of your own implements its five methods",
+    note = "`MemoryStore` and `SqliteStore` are; a ledger of your own implements its first eight methods",
     note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
 )]
 pub trait KeyLedger: Send + Sync + 'static {
@@ -139,7 +147,29 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
     /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::Store`]. Nothing has changed then.
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError>;
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError>;
+
+    /// Adds many keys, each as [`insert`](Self::insert) would; the answers are in their order. This is one by one, unless the
+    /// ledger can do better: what one transaction costs, many keys share in the built-in ones.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]. Any of the keys may have been added then.
+    async fn insert_all(
+        &self,
+        keys: Vec<KeyRecord>,
+        policy: KeyPolicy,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for key in keys {
+            answers.push(match self.insert(key, policy, by).await {
+                Err(LedgerError::Store(error)) => return Err(error),
+                answer => answer,
+            });
+        }
+        Ok(answers)
+    }
 
     /// Puts a fresh key in the place of `old`, which must be active at `fresh.created_at` and not replaced yet: of two
     /// that race, one wins. The new record is [`KeyRecord::successor`], the old one ends by [`KeyRecord::replace`] at
@@ -156,6 +186,7 @@ pub trait KeyLedger: Send + Sync + 'static {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
+        by: &Actor,
     ) -> Result<KeyRecord, LedgerError>;
 
     /// Revokes a key for good. Revoking it again changes nothing and is no error (R39).
@@ -163,14 +194,36 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Store`].
-    async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError>;
+    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError>;
 
-    /// Puts other restrictions in the place of a key's.
+    /// Changes what may be changed of a key, by [`Amendment::apply`].
     ///
     /// # Errors
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Store`].
-    async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError>;
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError>;
+
+    /// Has the same key found by another digest from now on, if `from` is the one that it is found by: of two that
+    /// race, one wins. The key itself does not change.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Conflict`] if it is not
+    /// found by `from` or the new digest is taken, [`LedgerError::Store`].
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+        now: Timestamp,
+    ) -> Result<(), LedgerError>;
 
     /// The record of a key, ended or not.
     ///
@@ -185,6 +238,48 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// [`LedgerError::NotFound`] if `after` is not a key of this owner, [`LedgerError::Store`].
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError>;
+
+    /// How many keys that are not revoked were digested in which way, by [`DigestMethod::kind`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the ledger could not tell.
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError>;
+
+    /// What became of a key, newest first, up to so many entries; none of a key that is not there.
+    ///
+    /// A ledger that keeps a trail writes each entry in the transaction that makes the change. Whatever changes a key
+    /// is in it: also [`Accounts::remove_member`], as [`Actor::System`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotKept`], or the ledger could not tell.
+    async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let _ = (id, limit);
+        Err(StoreError::NotKept)
+    }
+
+    /// Adds to what is known of how keys were used: per key and way, counts are added up and the latest time stays,
+    /// whatever comes first. Touches no key: a revoked one stays revoked, and one that is not there is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotKept`], or the ledger failed: nothing was written then, or with [`StoreError::Timeout`] perhaps.
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+        let _ = batch;
+        Err(StoreError::NotKept)
+    }
+
+    /// How these keys were used, in the order of their ids and then of the ways' texts. One question for a whole page
+    /// of a list.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotKept`], or the ledger could not tell.
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+        let _ = keys;
+        Err(StoreError::NotKept)
+    }
 }
 
 /// How many keys a user may have.
@@ -246,6 +341,9 @@ pub enum StoreError {
     /// The store did not answer in time.
     #[error("the store did not answer in time")]
     Timeout,
+    /// The ledger keeps no such thing: no trail, or no usage. It will not tomorrow either.
+    #[error("the ledger does not keep this")]
+    NotKept,
 }
 
 impl StoreError {

@@ -1,15 +1,17 @@
 //! Stores put together from parts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::{Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Project, StoreError};
 use crate::access::{Role, Standing};
+use crate::audit::{Actor, AuditEntry};
 use crate::clock::Timestamp;
-use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::usage::Usage;
 
 /// A key store for an API that has no projects, said out loud: every owner of a key is in good standing and owns
 /// what there is; a named project is refused with 403.
@@ -108,9 +110,24 @@ macro_rules! pass_ledger_through {
     ($this:ident => $ledger:expr; impl[$($generics:tt)*] for $whole:ty) => {
         #[async_trait]
         impl<$($generics)*> KeyLedger for $whole {
-            async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
+            async fn insert(
+                &self,
+                key: KeyRecord,
+                policy: KeyPolicy,
+                by: &Actor,
+            ) -> Result<(), LedgerError> {
                 let $this = self;
-                $ledger.insert(key, policy).await
+                $ledger.insert(key, policy, by).await
+            }
+
+            async fn insert_all(
+                &self,
+                keys: Vec<KeyRecord>,
+                policy: KeyPolicy,
+                by: &Actor,
+            ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+                let $this = self;
+                $ledger.insert_all(keys, policy, by).await
             }
 
             async fn replace(
@@ -118,19 +135,38 @@ macro_rules! pass_ledger_through {
                 old: &KeyId,
                 fresh: FreshKey,
                 old_ends: Timestamp,
+                by: &Actor,
             ) -> Result<KeyRecord, LedgerError> {
                 let $this = self;
-                $ledger.replace(old, fresh, old_ends).await
+                $ledger.replace(old, fresh, old_ends, by).await
             }
 
-            async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
+            async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
                 let $this = self;
-                $ledger.revoke(id, now).await
+                $ledger.revoke(id, now, by).await
             }
 
-            async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
+            async fn amend(
+                &self,
+                id: &KeyId,
+                amendment: &Amendment,
+                now: Timestamp,
+                by: &Actor,
+            ) -> Result<(), LedgerError> {
                 let $this = self;
-                $ledger.restrict(id, restrictions).await
+                $ledger.amend(id, amendment, now, by).await
+            }
+
+            async fn rehash(
+                &self,
+                id: &KeyId,
+                from: &KeyDigest,
+                to: &KeyDigest,
+                method: &DigestMethod,
+                now: Timestamp,
+            ) -> Result<(), LedgerError> {
+                let $this = self;
+                $ledger.rehash(id, from, to, method, now).await
             }
 
             async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -142,6 +178,26 @@ macro_rules! pass_ledger_through {
                 let $this = self;
                 $ledger.list(owner, query).await
             }
+
+            async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+                let $this = self;
+                $ledger.count_by_digest_method().await
+            }
+
+            async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+                let $this = self;
+                $ledger.history(id, limit).await
+            }
+
+            async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+                let $this = self;
+                $ledger.record_usage(batch).await
+            }
+
+            async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+                let $this = self;
+                $ledger.usage(keys).await
+            }
         }
     };
 }
@@ -149,3 +205,5 @@ macro_rules! pass_ledger_through {
 pass_ledger_through!(whole => whole.0; impl[K: KeyLedger] for NoProjects<K>);
 pass_ledger_through!(whole => whole.0; impl[K: KeyLedger, D: Send + Sync + 'static] for (K, D));
 pass_ledger_through!(whole => (**whole); impl[K: KeyLedger + ?Sized] for Arc<K>);
+#[cfg(feature = "cache")]
+pass_ledger_through!(whole => whole.store(); impl[S: KeyLedger] for super::Cached<S>);

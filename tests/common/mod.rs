@@ -99,7 +99,10 @@ impl World {
         record.prefix = format.prefix(record.environment).to_owned();
         record.last4 = key.expose_secret()[43..].to_owned();
         record.name = format!("{owner}'s");
-        self.store.insert(record, KeyPolicy::Multiple { max: 1000 }).await.unwrap();
+        self.store
+            .insert(record, KeyPolicy::Multiple { max: 1000 }, &tower_api_key::Actor::System)
+            .await
+            .unwrap();
         key
     }
 

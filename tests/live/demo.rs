@@ -20,8 +20,13 @@ pub struct Demo {
 
 impl Demo {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more variables.
+    pub fn start_with(more: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
-        let (program, lines) = Self::run(&directory);
+        let (program, lines) = Self::run_with(&directory, more);
         let fixture: Value =
             serde_json::from_slice(&std::fs::read(directory.path().join("fixture.json")).unwrap()).unwrap();
         let host = fixture["address"].as_str().unwrap().to_owned();
@@ -30,8 +35,13 @@ impl Demo {
     }
 
     pub fn run(directory: &TempDir) -> (Program, Vec<String>) {
+        Self::run_with(directory, &[])
+    }
+
+    fn run_with(directory: &TempDir, more: &[(&str, &str)]) -> (Program, Vec<String>) {
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        let environment = [("DB", &*path("keys.db")), ("FIXTURE", &*path("fixture.json"))];
+        let (file, fixture) = (path("keys.db"), path("fixture.json"));
+        let environment = [&[("DB", &*file), ("FIXTURE", &*fixture)], more].concat();
         let program = Program::start("server", &environment);
         let lines = program.lines_to("Stop with Ctrl-C.");
         (program, lines)

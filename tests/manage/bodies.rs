@@ -11,7 +11,6 @@ use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower_api_key::clock::Timestamp;
-use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::{Directory, KeyLedger, LedgerError, Project, StoreError};
 use tower_api_key::{
     AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyPolicy, KeyQuery, KeyRecord, Keyring, ProjectId,
@@ -42,6 +41,7 @@ async fn c11_01_who_owns_a_key_and_what_it_may_do_is_not_the_clients_to_say() {
         "key",
         "metadata",
         "restriction",
+        "limit",
         "revoked_at",
         "Name",
         "LEVEL",
@@ -209,9 +209,13 @@ impl http_body::Body for Later {
 }
 
 fn slow(world: &World) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
+    slow_to("POST", AT, world)
+}
+
+fn slow_to(method: &str, path: &str, world: &World) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
     let (sender, receiver) = oneshot::channel();
     let headers = [("authorization", &*bearer(&world.own)), ("content-type", "application/json")];
-    (sender, request("POST", AT, &headers, Body::new(Later(receiver))))
+    (sender, request(method, path, &headers, Body::new(Later(receiver))))
 }
 
 #[tokio::test]
@@ -232,7 +236,7 @@ async fn c9_a_key_that_is_revoked_while_its_body_comes_issues_nothing() {
 
 #[tokio::test]
 async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
-    for restrict in [true, false] {
+    for narrowing in ["restrictions", "limits", "end"] {
         let (world, app) = world().await;
         let (body, post) = slow(&world);
         let pending = tokio::spawn({
@@ -242,15 +246,42 @@ async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let keyring = Keyring::new(world.store.clone());
         let id = record(&world, &world.own).await.id;
-        if restrict {
-            let restrictions = r#"{"ip":{"allow":[]}}"#.parse().unwrap();
-            keyring.restrict(&id, &restrictions).await.unwrap();
-        } else {
-            drop(keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap());
+        match narrowing {
+            "restrictions" => {
+                let restrictions = r#"{"ip":{"allow":[]}}"#.parse().unwrap();
+                keyring.restrict(&id, &restrictions).await.unwrap();
+            }
+            "limits" => {
+                let limits = tower_api_key::Amendment::new().limits(Some("9/h".parse().unwrap()));
+                keyring.amend(&id, limits).await.unwrap();
+            }
+            _ => drop(keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap()),
         }
         let before = rows(&world).await;
         body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
-        assert_eq!(pending.await.unwrap(), "403/forbidden", "{restrict}");
+        assert_eq!(pending.await.unwrap(), "403/forbidden", "{narrowing}");
+        assert_eq!(rows(&world).await, before);
+    }
+}
+
+#[tokio::test]
+async fn c9_a_key_that_ends_or_is_narrowed_while_its_body_comes_changes_nothing() {
+    for (narrowed, verdict) in [(true, "403/forbidden"), (false, "401/invalid_api_key")] {
+        let (world, app) = world().await;
+        let path = path_of(&world, &world.p1).await;
+        let (body, patch) = slow_to("PATCH", &path, &world);
+        let pending = tokio::spawn(async move { send(&app, patch).await.verdict() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let keyring = Keyring::new(world.store.clone());
+        let id = record(&world, &world.own).await.id;
+        if narrowed {
+            keyring.restrict(&id, &r#"{"ip":{"allow":[]}}"#.parse().unwrap()).await.unwrap();
+        } else {
+            keyring.revoke(&id).await.unwrap();
+        }
+        let before = rows(&world).await;
+        body.send(Bytes::from_static(br#"{"name":"x","restrictions":null}"#)).unwrap();
+        assert_eq!(pending.await.unwrap(), verdict);
         assert_eq!(rows(&world).await, before);
     }
 }
@@ -283,20 +314,47 @@ impl Trouble {
 
 #[async_trait]
 impl KeyLedger for Trouble {
-    async fn insert(&self, _: KeyRecord, _: KeyPolicy) -> Result<(), LedgerError> {
+    async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &tower_api_key::Actor) -> Result<(), LedgerError> {
         self.ask().await
     }
 
-    async fn replace(&self, _: &KeyId, _: FreshKey, _: Timestamp) -> Result<KeyRecord, LedgerError> {
+    async fn replace(
+        &self,
+        _: &KeyId,
+        _: FreshKey,
+        _: Timestamp,
+        _: &tower_api_key::Actor,
+    ) -> Result<KeyRecord, LedgerError> {
         self.ask().await
     }
 
-    async fn revoke(&self, _: &KeyId, _: Timestamp) -> Result<(), LedgerError> {
+    async fn revoke(&self, _: &KeyId, _: Timestamp, _: &tower_api_key::Actor) -> Result<(), LedgerError> {
         self.ask().await
     }
 
-    async fn restrict(&self, _: &KeyId, _: &Restrictions) -> Result<(), LedgerError> {
+    async fn amend(
+        &self,
+        _: &KeyId,
+        _: &tower_api_key::Amendment,
+        _: Timestamp,
+        _: &tower_api_key::Actor,
+    ) -> Result<(), LedgerError> {
         self.ask().await
+    }
+
+    async fn rehash(
+        &self,
+        _: &KeyId,
+        _: &tower_api_key::KeyDigest,
+        _: &tower_api_key::KeyDigest,
+        _: &tower_api_key::DigestMethod,
+        _: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.ask().await
+    }
+
+    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
+        unreachable!()
     }
 
     async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {

@@ -5,6 +5,8 @@ mod common;
 
 mod answers;
 mod bodies;
+mod changes;
+mod explain;
 mod restrictions;
 mod rights;
 

@@ -7,26 +7,30 @@ use tower_api_key::{Credentials, Endpoint, Verifier};
 use crate::common::World;
 use crate::{PLACES, Place, Sites, Visit, restricted};
 
-/// The three restrictions, of which some only observe.
-fn all(observe: [bool; 3]) -> String {
-    let [ip, referrer, endpoints] = observe.map(|observe| if observe { "observe" } else { "enforce" });
+/// The four restrictions, of which some only observe. Whether the scheme is a right one is for the key to say: each of the
+/// sites has its own.
+fn all(observe: [bool; 4], scheme: bool) -> String {
+    let [ip, referrer, endpoints, schemes] =
+        observe.map(|observe| if observe { "observe" } else { "enforce" });
+    let named = if scheme { r#""bearer","api-key-header","json-body""# } else { r#""device-token""# };
     format!(
         r#"{{"ip":{{"mode":"{ip}","allow":["192.0.2.0/24"]}},
             "referrer":{{"mode":"{referrer}","allow":["https://good.example"]}},
-            "endpoints":{{"mode":"{endpoints}","allow":["POST /v1/charges"]}}}}"#
+            "endpoints":{{"mode":"{endpoints}","allow":["POST /v1/charges"]}},
+            "schemes":{{"mode":"{schemes}","allow":[{named}]}}}}"#
     )
 }
 
 /// A request that is right by some of them.
-fn visit(right: [bool; 3]) -> Visit {
-    let [ip, referrer, endpoint] = right;
+fn visit(right: [bool; 4]) -> Visit {
+    let [ip, referrer, endpoint, _] = right;
     Visit::new("POST", if endpoint { "/v1/charges" } else { "/v1/users/x" })
         .from(if ip { "192.0.2.7" } else { "198.51.100.1" })
         .header("referer", if referrer { "https://good.example/" } else { "https://evil.com/" })
 }
 
-fn combinations() -> impl Iterator<Item = [bool; 3]> {
-    (0..8).map(|bits| [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0])
+fn combinations() -> impl Iterator<Item = [bool; 4]> {
+    (0..16).map(|bits| [1, 2, 4, 8].map(|bit| bits & bit != 0))
 }
 
 fn names(which: impl Fn(usize) -> bool) -> Vec<&'static str> {
@@ -39,12 +43,14 @@ async fn c15_06_all_of_them_must_allow_and_observers_only_say_so() {
     let world = World::new().await;
     let sites = Sites::new(&world);
     for observe in combinations() {
-        let key = restricted(&world, &all(observe)).await;
+        let keys =
+            [restricted(&world, &all(observe, false)).await, restricted(&world, &all(observe, true)).await];
         for right in combinations() {
+            let key = &keys[usize::from(right[3])];
             let row = format!("C15-06, right {right:?}, observed {observe:?}");
             let refused = names(|at| !right[at] && !observe[at]);
             if !refused.is_empty() {
-                sites.restricts(&row, &visit(right), &key, &refused.join(" ")).await;
+                sites.restricts(&row, &visit(right), key, &refused.join(" ")).await;
                 continue;
             }
             let observed = names(|at| !right[at] && observe[at]);
@@ -142,20 +148,21 @@ async fn r57_the_answer_is_in_the_words_of_the_scheme() {
 async fn without_facts_a_restricted_key_is_refused() {
     let world = World::new().await;
     let verifier = Verifier::new(world.store.clone());
-    let key = restricted(&world, &all([false; 3])).await;
-    let watched = restricted(&world, &all([true; 3])).await;
+    let key = restricted(&world, &all([false; 4], true)).await;
+    let watched = restricted(&world, &all([true; 4], true)).await;
     let credentials = Credentials::new(key.expose_secret());
     let error = verifier.verify(&credentials, Endpoint::READ).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(source, "refused by the key's restrictions: ip referrer endpoint");
+    assert_eq!(source, "refused by the key's restrictions: ip referrer endpoint scheme");
     let method = Method::POST;
     let facts = Facts::new()
         .address([192, 0, 2, 7])
         .referrer("https://good.example/")
-        .endpoint(&method, "/v1/charges");
+        .endpoint(&method, "/v1/charges")
+        .scheme("json-body");
     let who = verifier.verify_with(&credentials, Endpoint::READ, &facts).await.unwrap();
     assert_eq!(who.observed().count(), 0);
     let who = verifier.verify(&Credentials::new(watched.expose_secret()), Endpoint::READ).await.unwrap();
-    assert_eq!(who.observed().count(), 3);
+    assert_eq!(who.observed().count(), 4);
     assert!(verifier.verify(&Credentials::new(world.own.expose_secret()), Endpoint::READ).await.is_ok());
 }

@@ -13,6 +13,7 @@ mod environment;
 mod https;
 mod judged;
 mod referrer;
+mod scheme;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -261,7 +262,7 @@ impl Sites {
             let source = std::error::Error::source(error).expect("the source names the restrictions");
             assert_eq!(source.to_string(), format!("refused by the key's restrictions: {kinds}"), "{at}");
             let shown = format!("{:?}{}", answer.headers, String::from_utf8_lossy(&answer.body));
-            for kind in ["referrer", "endpoint", "address"] {
+            for kind in ["referrer", "endpoint", "address", "device-token"] {
                 assert!(!shown.contains(kind), "{at}: {shown}");
             }
         }

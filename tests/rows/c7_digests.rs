@@ -91,7 +91,11 @@ async fn c7_11_keys_that_differ_in_case_are_two_keys() {
         let id = KeyId::new(format!("imported_{at}")).unwrap();
         let owner = ["u_own", "u_full", "u_ro"][at];
         let record = KeyRecord::new(id, KeyDigest::of(text), user(owner), Timestamp::from_secs(1));
-        world.store.insert(record, KeyPolicy::Multiple { max: 10 }).await.unwrap();
+        world
+            .store
+            .insert(record, KeyPolicy::Multiple { max: 10 }, &tower_api_key::Actor::System)
+            .await
+            .unwrap();
     }
     let site = Site::new(&world, |store, routes| {
         let scheme = ApiKeyHeader::default().requires_project(false);
@@ -114,6 +118,6 @@ async fn c7_11_keys_that_differ_in_case_are_two_keys() {
         user("u"),
         Timestamp::from_secs(1),
     );
-    short.insert(record, KeyPolicy::Single).await.unwrap();
+    short.insert(record, KeyPolicy::Single, &tower_api_key::Actor::System).await.unwrap();
     assert!(tower_api_key::KeyStore::find(&short, &KeyDigest::of("x")).await.unwrap().is_none());
 }

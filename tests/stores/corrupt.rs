@@ -43,6 +43,7 @@ const VALUES: &[&str] = &[
     "CAST(x'ff' AS TEXT)",
     "CAST(x'7031007a' AS TEXT)",
     "'null'",
+    "'none'",
     "'[1]'",
     "'[null]'",
     "'[\"a\",\"a\"]'",
@@ -96,7 +97,7 @@ async fn store_and_vandal(file: &File) -> (SqliteStore, KeyRecord, Connection) {
     key.level = KeyLevel::Project(project("p1"));
     key.scopes = ["read".to_owned()].into();
     key.metadata = [("a".to_owned(), "b".to_owned())].into();
-    store.insert(key.clone(), MANY).await.unwrap();
+    store.insert(key.clone(), MANY, &tower_api_key::Actor::System).await.unwrap();
     (store, key, without_rules(file))
 }
 
@@ -121,16 +122,17 @@ fn may_hold(vandal: &Connection, column: &str, value: &str) -> bool {
     };
     match column {
         "id" | "owner" | "project" | "family" => id(&text),
-        "limits" => null,
-        "replaced_by" => null || id(&text),
+        "limits" => text.as_deref() == Some("none"),
+        // Both, or neither.
+        "replaced_by" | "replaced_at" => null,
         "name" => text.is_some(),
-        "last4" => ["''", "'user'", "'USER'", "'LIVE'", "'test'", "'null'"].contains(&value),
+        "last4" => ["'none'", "''", "'user'", "'USER'", "'LIVE'", "'test'", "'null'"].contains(&value),
         "created_at" => integer.is_some_and(|micros| micros >= 0),
         "expires_at" => null || integer.is_some_and(|micros| micros >= 0),
         "revoked_at" => null || integer.is_some(),
         "restrictions" => value == "'{}'",
         // The row below is one of a live key for a project, with scopes and metadata.
-        "digest" | "level" | "environment" | "prefix" | "scopes" | "metadata" => false,
+        "digest" | "digested_by" | "level" | "environment" | "prefix" | "scopes" | "metadata" => false,
         unknown => panic!("a column without a rule: {unknown}"),
     }
 }
@@ -143,7 +145,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
     let mut columns = vandal.prepare("SELECT name FROM pragma_table_info('keys')").unwrap();
     let columns = columns.query_map([], |row| row.get::<_, String>(0)).unwrap();
     let columns: Vec<_> = columns.map(Result::unwrap).collect();
-    assert_eq!(columns.len(), 18);
+    assert_eq!(columns.len(), 20);
     let (mut damaged, mut sound) = (0, 0);
     for column in &columns {
         for value in VALUES {
@@ -194,7 +196,7 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
         ("environment = 'test', prefix = 'sk_test_'", true),
         ("prefix = ''", false),
         ("prefix = '', last4 = ''", true),
-        ("replaced_by = id", false),
+        ("replaced_by = id, replaced_at = 5", false),
         ("scopes = '[]', metadata = '{}'", true),
         ("scopes = '{}'", false),
         ("metadata = '[]'", false),
@@ -221,6 +223,14 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
         ("restrictions = ''", false),
         ("restrictions = NULL", false),
         ("limits = '12/min,200/30d'", true),
+        ("limits = NULL", false),
+        ("limits = 'None'", false),
+        ("limits = 'none,12/min'", false),
+        ("replaced_by = 'next'", false),
+        ("replaced_at = 5", false),
+        ("replaced_by = 'next', replaced_at = 5", true),
+        ("replaced_by = 'next', replaced_at = -1", false),
+        ("replaced_by = 'next', replaced_at = '5'", false),
         ("limits = '12/min,12/min'", false),
         ("limits = '012/min'", false),
         ("limits = ''", false),
@@ -233,7 +243,7 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
         assert!(if sound { matches!(found, Ok(Some(_))) } else { is_corrupt(&found) }, "{damage}: {found:?}");
         if !sound {
             // Nobody builds on it either, and it is not mended by the way.
-            let replaced = store.insert(key.clone(), MANY).await;
+            let replaced = store.insert(key.clone(), MANY, &tower_api_key::Actor::System).await;
             assert!(replaced.is_err());
             assert!(is_corrupt(&store.find(&key.digest).await));
         }

@@ -61,7 +61,7 @@ fn key(name: &str, owner: &str) -> KeyRecord {
 
 async fn insert(store: &SqliteStore, name: &str, owner: &str) -> KeyRecord {
     let key = key(name, owner);
-    store.insert(key.clone(), MANY).await.unwrap();
+    store.insert(key.clone(), MANY, &tower_api_key::Actor::System).await.unwrap();
     key
 }
 

@@ -22,7 +22,7 @@ async fn c9_18_a_revocation_is_seen_through_another_store_at_once() {
         for _ in 0..6 {
             assert!(is_active(&other, &key).await);
         }
-        one.revoke(&key.id, NOW).await.unwrap();
+        one.revoke(&key.id, NOW, &tower_api_key::Actor::System).await.unwrap();
         for _ in 0..6 {
             assert!(!is_active(&other, &key).await);
         }
@@ -46,7 +46,7 @@ async fn c9_18_a_revocation_by_another_process_is_seen_at_once() {
 async fn revokes_a_key() {
     let Ok(name) = std::env::var("STORES_KEY") else { return };
     let store = SqliteStore::open(std::env::var("STORES_FILE").unwrap()).await.unwrap();
-    store.revoke(&key(&name, "u").id, NOW).await.unwrap();
+    store.revoke(&key(&name, "u").id, NOW, &tower_api_key::Actor::System).await.unwrap();
 }
 
 pub(super) fn in_another_process(file: &File, test: &str, key: &str) -> Command {
@@ -75,7 +75,7 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
     let (store, operator) = (file.open().await, file.operator());
     let revoked = insert(&store, "revoked", "u").await;
     let other = insert(&store, "other", "u").await;
-    store.revoke(&revoked.id, NOW).await.unwrap();
+    store.revoke(&revoked.id, NOW, &tower_api_key::Actor::System).await.unwrap();
     let before = format!("{:?}", store.get(&revoked.id).await.unwrap());
     for sql in [
         "UPDATE keys SET revoked_at = NULL",
@@ -92,10 +92,12 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
         "UPDATE keys SET environment = 'test', prefix = 'sk_test_' WHERE id = 'other'",
         "UPDATE keys SET created_at = 0 WHERE id = 'other'",
         "UPDATE keys SET family = 'revoked' WHERE id = 'other'",
-        "INSERT OR REPLACE INTO keys SELECT digest, id, owner, level, project, environment, name, prefix, last4, \
-         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked'",
-        "INSERT INTO keys SELECT digest, 'again', owner, level, project, environment, name, prefix, last4, \
-         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by FROM keys WHERE id = 'revoked' \
+        "INSERT OR REPLACE INTO keys SELECT digest, digested_by, id, owner, level, project, environment, name, prefix, last4, \
+         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by, replaced_at \
+         FROM keys WHERE id = 'revoked'",
+        "INSERT INTO keys SELECT digest, digested_by, 'again', owner, level, project, environment, name, prefix, last4, \
+         scopes, metadata, restrictions, limits, family, created_at, expires_at, NULL, replaced_by, replaced_at \
+         FROM keys WHERE id = 'revoked' \
          ON CONFLICT DO UPDATE SET revoked_at = NULL",
     ] {
         assert!(operator.execute(sql, []).is_err(), "{sql}");
@@ -112,8 +114,16 @@ async fn c9_16_what_a_key_was_replaced_by_is_fixed() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     insert(&store, "old", "u").await;
-    operator.execute("UPDATE keys SET replaced_by = 'new'", []).unwrap();
-    assert!(operator.execute("UPDATE keys SET replaced_by = NULL", []).is_err());
+    assert!(operator.execute("UPDATE keys SET replaced_by = 'new'", []).is_err());
+    operator.execute("UPDATE keys SET replaced_by = 'new', replaced_at = 5", []).unwrap();
+    for change in [
+        "replaced_by = NULL",
+        "replaced_by = NULL, replaced_at = NULL",
+        "replaced_at = 6",
+        "replaced_by = 'x'",
+    ] {
+        assert!(operator.execute(&format!("UPDATE keys SET {change}"), []).is_err(), "{change}");
+    }
 }
 
 #[tokio::test]
@@ -138,8 +148,8 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
 
 #[tokio::test]
 async fn c7_11_the_file_takes_no_digest_but_a_whole_one() {
-    const ROW: &str = "INSERT INTO keys VALUES (DIGEST, 'key', 'u', 'USER', NULL, 'live', '', '', '', '[]', '{}', '{}', NULL, 'key', 0, \
-                       NULL, NULL, NULL)";
+    const ROW: &str = "INSERT INTO keys VALUES (DIGEST, 'sha256', 'key', 'u', 'USER', NULL, 'live', '', '', '', '[]', '{}', '{}', 'none', 'key', 0, \
+                       NULL, NULL, NULL, NULL)";
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     for digest in ["zeroblob(31)", "zeroblob(33)", "x''", "NULL", "'text'", "hex(zeroblob(16))", "0"] {
@@ -150,7 +160,7 @@ async fn c7_11_the_file_takes_no_digest_but_a_whole_one() {
     let folding = "SELECT count(*) FROM sqlite_master WHERE sql LIKE '%COLLATE%' OR sql LIKE '%NOCASE%'";
     assert_eq!(operator.query_row(folding, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     let (small, large) = (insert(&store, "key", "u").await, insert(&store, "KEY", "U").await);
-    store.revoke(&small.id, NOW).await.unwrap();
+    store.revoke(&small.id, NOW, &tower_api_key::Actor::System).await.unwrap();
     assert!(!is_active(&store, &small).await && is_active(&store, &large).await);
 }
 
@@ -224,8 +234,8 @@ async fn a_users_ended_keys_stop_nobody() {
     file.operator()
         .execute_batch(&format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ENDED})
-             INSERT INTO keys SELECT randomblob(32), 'key_' || i, 'u', 'USER', NULL, 'live', 'x', 'sk_live_', '', '[]', '{{}}', '{{}}',
-                 NULL, 'key_' || i, i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL FROM n"
+             INSERT INTO keys SELECT randomblob(32), 'sha256', 'key_' || i, 'u', 'USER', NULL, 'live', 'x', 'sk_live_', '', '[]', '{{}}', '{{}}',
+                 'none', 'key_' || i, i, iif(i % 2, 5, NULL), iif(i % 2, NULL, 5), NULL, NULL FROM n"
         ))
         .unwrap();
     let other = insert(&store, "other", "v").await;
@@ -254,8 +264,11 @@ async fn a_users_ended_keys_stop_nobody() {
     let mut active = KeyQuery::default();
     active.active_at = Some(NOW);
     assert_eq!(store.list(&user("u"), &active).await.unwrap().len(), 1);
-    store.insert(key("only", "u"), KeyPolicy::Multiple { max: 2 }).await.unwrap();
-    store.revoke(&own.id, NOW).await.unwrap();
+    store
+        .insert(key("only", "u"), KeyPolicy::Multiple { max: 2 }, &tower_api_key::Actor::System)
+        .await
+        .unwrap();
+    store.revoke(&own.id, NOW, &tower_api_key::Actor::System).await.unwrap();
     assert!(began.elapsed() * 4 < everything, "{:?}, and {everything:?} for lists of all", began.elapsed());
 }
 
@@ -268,7 +281,7 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     let asked = Instant::now();
     let revoking = tokio::spawn({
         let (store, id) = (store.clone(), key.id.clone());
-        async move { store.revoke(&id, NOW).await }
+        async move { store.revoke(&id, NOW, &tower_api_key::Actor::System).await }
     });
     assert!(is_active(&store, &key).await, "readers do not wait for writers");
     let locked = revoking.await.unwrap();
@@ -277,7 +290,7 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     assert!(is_active(&store, &key).await, "what failed has changed nothing");
 
     operator.execute_batch("ROLLBACK").unwrap();
-    store.revoke(&key.id, NOW).await.unwrap();
+    store.revoke(&key.id, NOW, &tower_api_key::Actor::System).await.unwrap();
     assert!(!is_active(&store, &key).await);
 }
 
@@ -299,7 +312,7 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     let flood: Vec<_> = (0..400)
         .map(|number| {
             let (store, key) = (store.clone(), key(&format!("flood{number}"), "v"));
-            tokio::spawn(async move { store.insert(key, MANY).await })
+            tokio::spawn(async move { store.insert(key, MANY, &tower_api_key::Actor::System).await })
         })
         .collect();
     while !flood.iter().any(tokio::task::JoinHandle::is_finished) {
@@ -310,7 +323,7 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     let less = Member::new(MemberRole::ReadOnly, []);
     let revoking = async {
         tokio::join!(
-            store.revoke(&leaked.id, NOW),
+            store.revoke(&leaked.id, NOW, &tower_api_key::Actor::System),
             store.remove_member("a", &bob, NOW),
             store.set_member("a", &carol, &less),
             store.delete_project("a", &p1),
@@ -349,10 +362,13 @@ async fn c10_01_a_missing_table_is_an_error_until_it_is_back() {
     for _ in 0..3 {
         assert!(matches!(store.find(&key.digest).await, Err(StoreError::Failed(_))));
         assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
-        assert!(matches!(store.revoke(&key.id, NOW).await, Err(LedgerError::Store(StoreError::Failed(_)))));
+        assert!(matches!(
+            store.revoke(&key.id, NOW, &tower_api_key::Actor::System).await,
+            Err(LedgerError::Store(StoreError::Failed(_)))
+        ));
     }
     operator.execute_batch("ALTER TABLE gone RENAME TO keys; ALTER TABLE lost RENAME TO people").unwrap();
     assert!(is_active(&store, &key).await);
-    store.revoke(&key.id, NOW).await.unwrap();
+    store.revoke(&key.id, NOW, &tower_api_key::Actor::System).await.unwrap();
     assert!(!is_active(&store, &key).await);
 }

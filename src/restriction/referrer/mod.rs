@@ -24,7 +24,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::facts::Line;
-use super::{Facts, Mode, RestrictionError, parse_list};
+use super::{AllowList, Facts, RestrictionError};
 
 /// From which pages a key may be used.
 ///
@@ -32,47 +32,14 @@ use super::{Facts, Mode, RestrictionError, parse_list};
 ///
 /// A referrer is no authentication. Browsers send it truthfully, and everybody else sends what they like: it keeps a
 /// key out of other people's pages, and out of nothing else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReferrerRestriction {
-    mode: Mode,
-    rules: Vec<ReferrerRule>,
-    origin: bool,
-}
+pub type ReferrerRestriction = AllowList<ReferrerRule>;
 
-impl ReferrerRestriction {
-    /// Allows these origins, and enforces that; without any, none.
-    ///
-    /// # Errors
-    ///
-    /// [`RestrictionError`] with the entry and what to write instead.
-    pub fn allow<S: AsRef<str>>(origins: impl IntoIterator<Item = S>) -> Result<Self, RestrictionError> {
-        Ok(Self { mode: Mode::Enforce, rules: parse_list(origins)?, origin: false })
-    }
-
-    /// Refuses nothing, and says what it would have refused.
-    #[must_use]
-    pub fn observe(mut self) -> Self {
-        self.mode = Mode::Observe;
-        self
-    }
-
+impl AllowList<ReferrerRule> {
     /// Takes `Origin` where there is no `Referer`: for pages that send none.
     #[must_use]
     pub fn accept_origin(mut self) -> Self {
         self.origin = true;
         self
-    }
-
-    /// Whether it refuses.
-    #[must_use]
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// What it allows.
-    #[must_use]
-    pub fn rules(&self) -> &[ReferrerRule] {
-        &self.rules
     }
 
     /// Whether `Origin` stands in for a missing `Referer`.

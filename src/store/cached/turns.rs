@@ -42,6 +42,7 @@ pub(super) fn shared(error: Arc<StoreError>) -> StoreError {
         StoreError::Timeout => StoreError::Timeout,
         StoreError::Overloaded => StoreError::Overloaded,
         StoreError::Corrupt(what) => StoreError::Corrupt(what),
+        StoreError::NotKept => StoreError::NotKept,
         StoreError::Failed(_) => StoreError::Failed(Box::new(error)),
     }
 }

@@ -6,10 +6,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::super::{KeyPolicy, KeyQuery, LedgerError};
+use super::trail::Trail;
+use crate::audit::{Actor, KeyEvent, Revocation};
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
 
 type Digest = [u8; 32];
 
@@ -19,6 +20,7 @@ pub(super) struct Keys {
     by_digest: HashMap<Digest, Arc<KeyRecord>, BuildHasherDefault<DigestHasher>>,
     by_id: HashMap<KeyId, Digest>,
     by_owner: HashMap<UserId, Owned>,
+    pub(super) trail: Trail,
 }
 
 /// In the order in which they are listed.
@@ -48,12 +50,19 @@ impl Keys {
         self.by_id.get(id).and_then(|digest| self.by_digest.get(digest)).map(AsRef::as_ref)
     }
 
-    pub(super) fn insert(&mut self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
+    pub(super) fn insert(
+        &mut self,
+        key: KeyRecord,
+        policy: KeyPolicy,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
         self.check_new(&key)?;
         let now = key.created_at;
         if key.is_active(now) {
             match policy {
-                KeyPolicy::Single => self.revoke_where(&key.owner, Some(key.environment), now),
+                KeyPolicy::Single => {
+                    self.revoke_where(&key.owner, Some(key.environment), now, by, Revocation::Superseded);
+                }
                 KeyPolicy::Multiple { max } => {
                     let of_owner = self.by_owner.get(&key.owner).into_iter();
                     let active: usize = of_owner
@@ -66,6 +75,7 @@ impl Keys {
                 }
             }
         }
+        self.trail.write(now, &key, by, KeyEvent::of_new(&key));
         self.add(key);
         Ok(())
     }
@@ -75,6 +85,7 @@ impl Keys {
         old: &KeyId,
         fresh: &FreshKey,
         old_ends: Timestamp,
+        by: &Actor,
     ) -> Result<KeyRecord, LedgerError> {
         let now = fresh.created_at;
         let before = self.get(old).ok_or(LedgerError::NotFound)?;
@@ -83,30 +94,80 @@ impl Keys {
         }
         let successor = before.successor(fresh);
         self.check_new(&successor)?;
-        self.edit(old, |key| key.replace(&successor.id, now, old_ends));
+        self.edit(old, now, by, |key| {
+            key.replace(&successor.id, now, old_ends);
+            KeyEvent::of_replaced(key)
+        });
+        self.trail.write(now, &successor, by, KeyEvent::Replaces(old.clone()));
         self.add(successor.clone());
         Ok(successor)
     }
 
-    pub(super) fn revoke(&mut self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
+    pub(super) fn revoke(&mut self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
         let key = self.get(id).ok_or(LedgerError::NotFound)?;
         if key.revoked_at.is_none() {
-            self.edit(id, |key| key.revoked_at = Some(now));
+            self.edit(id, now, by, |key| {
+                key.revoked_at = Some(now);
+                vec![KeyEvent::Revoked(Revocation::ByHand)]
+            });
         }
         Ok(())
     }
 
-    pub(super) fn restrict(&mut self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
-        let key = self.get(id).ok_or(LedgerError::NotFound)?;
-        if key.revoked_at.is_some() {
-            return Err(LedgerError::Ended);
-        }
-        self.edit(id, |key| key.restrictions = restrictions.clone());
+    pub(super) fn amend(
+        &mut self,
+        id: &KeyId,
+        amendment: &Amendment,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        self.unrevoked(id)?;
+        self.edit(id, now, by, |key| {
+            amendment.apply(key);
+            vec![KeyEvent::Amended(amendment.parts())]
+        });
         Ok(())
+    }
+
+    pub(super) fn rehash(
+        &mut self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let taken = self.by_digest.contains_key(to.as_bytes());
+        if taken || !self.unrevoked(id)?.digest.matches(from) {
+            return Err(LedgerError::Conflict);
+        }
+        let Some(key) = self.by_digest.remove(from.as_bytes()) else { return Err(LedgerError::Conflict) };
+        if let Some(of_owner) = self.by_owner.get_mut(&key.owner) {
+            of_owner.forget(&key);
+        }
+        let mut key = Arc::unwrap_or_clone(key);
+        key.digest = *to;
+        key.digested_by = method.clone();
+        self.trail.write(now, &key, &Actor::System, KeyEvent::Rehashed(method.kind().to_owned()));
+        self.add(key);
+        Ok(())
+    }
+
+    fn unrevoked(&self, id: &KeyId) -> Result<&KeyRecord, LedgerError> {
+        let key = self.get(id).ok_or(LedgerError::NotFound)?;
+        if key.revoked_at.is_some() { Err(LedgerError::Ended) } else { Ok(key) }
+    }
+
+    pub(super) fn count_by_digest_method(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for key in self.by_digest.values().filter(|key| key.revoked_at.is_none()) {
+            *counts.entry(key.digested_by.kind().to_owned()).or_default() += 1;
+        }
+        counts
     }
 
     pub(super) fn revoke_all_of(&mut self, owner: &UserId, now: Timestamp) {
-        self.revoke_where(owner, None, now);
+        self.revoke_where(owner, None, now, &Actor::System, Revocation::MemberRemoved);
     }
 
     pub(super) fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
@@ -150,23 +211,41 @@ impl Keys {
         self.by_digest.insert(digest, Arc::new(key));
     }
 
-    /// Requests that hold the record go on with what it was when they asked.
-    fn edit(&mut self, id: &KeyId, change: impl FnOnce(&mut KeyRecord)) {
+    /// Changes a record, and writes down what the change says of itself. Requests that hold the record go on with what
+    /// it was when they asked.
+    fn edit(
+        &mut self,
+        id: &KeyId,
+        now: Timestamp,
+        by: &Actor,
+        change: impl FnOnce(&mut KeyRecord) -> Vec<KeyEvent>,
+    ) {
         let Some(key) = self.by_id.get(id).and_then(|digest| self.by_digest.get_mut(digest)) else { return };
         let Some(of_owner) = self.by_owner.get_mut(&key.owner) else { return };
         of_owner.forget(key);
-        change(Arc::make_mut(key));
+        let events = change(Arc::make_mut(key));
         of_owner.note(key);
+        for event in events {
+            self.trail.write(now, key, by, event);
+        }
     }
 
     /// Expired keys too: a clock that jumps back must not bring a second one to life.
-    fn revoke_where(&mut self, owner: &UserId, environment: Option<Environment>, now: Timestamp) {
+    fn revoke_where(
+        &mut self,
+        owner: &UserId,
+        environment: Option<Environment>,
+        now: Timestamp,
+        by: &Actor,
+        why: Revocation,
+    ) {
         let Some(of_owner) = self.by_owner.get_mut(owner) else { return };
         of_owner.unrevoked.retain(|(of, _), listed| {
             let ends = environment.is_none_or(|environment| environment == *of);
             for digest in listed.values().filter(|_| ends) {
                 if let Some(key) = self.by_digest.get_mut(digest) {
                     Arc::make_mut(key).revoked_at = Some(now);
+                    self.trail.write(now, key, by, KeyEvent::Revoked(why));
                 }
             }
             !ends

@@ -2,28 +2,32 @@
 
 mod keys;
 mod people;
+mod trail;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 
 use self::keys::Keys;
 use self::people::People;
+use self::trail::Used;
 use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
 use crate::access::Standing;
+use crate::audit::{Actor, AuditEntry};
 use crate::clock::Timestamp;
-use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::usage::Usage;
 
 /// Keys, people and projects in this process's memory.
 ///
 /// Everything is gone when the last clone is dropped; clones share one store. It answers
 /// [`warm`](KeyStore::warm): what it holds is the truth, so requests are decided without waiting, and what a change
-/// ended is refused from the moment the change has returned.
+/// ended is refused from the moment the change has returned. Of what became of a key, the newest hundred entries are kept.
 ///
 /// # Deployment caveat
 ///
@@ -32,6 +36,8 @@ use crate::restriction::Restrictions;
 pub struct MemoryStore {
     // One lock for both, because removing a member ends keys in the same step.
     state: Arc<RwLock<State>>,
+    // And one of its own for what no request asks about.
+    used: Arc<Mutex<Used>>,
 }
 
 #[derive(Default)]
@@ -56,6 +62,10 @@ impl MemoryStore {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,8 +103,8 @@ impl Directory for MemoryStore {
 
 #[async_trait]
 impl KeyLedger for MemoryStore {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
-        self.write().keys.insert(key, policy)
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
+        self.write().keys.insert(key, policy, by)
     }
 
     async fn replace(
@@ -102,16 +112,34 @@ impl KeyLedger for MemoryStore {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
+        by: &Actor,
     ) -> Result<KeyRecord, LedgerError> {
-        self.write().keys.replace(old, &fresh, old_ends)
+        self.write().keys.replace(old, &fresh, old_ends, by)
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
-        self.write().keys.revoke(id, now)
+    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
+        self.write().keys.revoke(id, now, by)
     }
 
-    async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
-        self.write().keys.restrict(id, restrictions)
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        self.write().keys.amend(id, amendment, now, by)
+    }
+
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.write().keys.rehash(id, from, to, method, now)
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -120,6 +148,23 @@ impl KeyLedger for MemoryStore {
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
         self.read().keys.list(owner, query)
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        Ok(self.read().keys.count_by_digest_method())
+    }
+
+    async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        Ok(self.read().keys.trail.of(id, limit))
+    }
+
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+        self.used().add(batch);
+        Ok(())
+    }
+
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+        Ok(self.used().of(keys))
     }
 }
 

@@ -6,6 +6,8 @@
 -- Found by digest in one descent: the table itself is ordered by it.
 CREATE TABLE keys (
     digest      BLOB NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
+    -- How the digest is made of a key's text; what is particular to one key stands behind a `$`.
+    digested_by TEXT NOT NULL CHECK (length(digested_by) BETWEEN 1 AND 512),
     id          TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 128 AND id NOT GLOB '*[^A-Za-z0-9._:@-]*'),
     owner       TEXT NOT NULL CHECK (length(owner) BETWEEN 1 AND 128 AND owner NOT GLOB '*[^A-Za-z0-9._:@-]*'),
     -- Said twice, by `level` and by `project`: a project that is lost must not leave a key for all projects.
@@ -19,8 +21,10 @@ CREATE TABLE keys (
     metadata    TEXT NOT NULL CHECK (json_valid(metadata) AND json_type(metadata) = 'object'),
     -- Never NULL: restrictions that are lost must not leave a key without any.
     restrictions TEXT NOT NULL CHECK (json_valid(restrictions) AND json_type(restrictions) = 'object'),
-    limits      TEXT CHECK (length(limits) BETWEEN 3 AND 512 AND limits NOT GLOB '*[^A-Za-z0-9_/=,-]*'
-                            AND limits GLOB '*[0-9]/*'),
+    -- Nor this, for the same reason.
+    limits      TEXT NOT NULL CHECK (limits = 'none' OR (
+        length(limits) BETWEEN 3 AND 512 AND limits NOT GLOB '*[^A-Za-z0-9_/=,-]*' AND limits GLOB '*[0-9]/*'
+    )),
     -- The first of the keys that replaced each other: they are counted together.
     family      TEXT NOT NULL CHECK (length(family) BETWEEN 1 AND 128 AND family NOT GLOB '*[^A-Za-z0-9._:@-]*'),
     created_at  INTEGER NOT NULL CHECK (created_at >= 0),
@@ -32,6 +36,8 @@ CREATE TABLE keys (
         AND replaced_by NOT GLOB '*[^A-Za-z0-9._:@-]*'
         AND replaced_by <> id
     ),
+    replaced_at INTEGER CHECK (replaced_at >= 0),
+    CHECK ((replaced_by IS NULL) = (replaced_at IS NULL)),
     CHECK ((level = 'PROJECT') = (project IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
@@ -49,7 +55,7 @@ END;
 
 -- Nor as another key: what was fixed when a key was issued is fixed.
 CREATE TRIGGER keys_keep_what_they_are BEFORE UPDATE ON keys
-WHEN NEW.digest IS NOT OLD.digest
+WHEN (NEW.digest IS NOT OLD.digest AND NEW.digested_by IS OLD.digested_by)
     OR NEW.id IS NOT OLD.id
     OR NEW.owner IS NOT OLD.owner
     OR NEW.level IS NOT OLD.level
@@ -58,6 +64,7 @@ WHEN NEW.digest IS NOT OLD.digest
     OR NEW.created_at IS NOT OLD.created_at
     OR NEW.family IS NOT OLD.family
     OR (OLD.replaced_by IS NOT NULL AND NEW.replaced_by IS NOT OLD.replaced_by)
+    OR (OLD.replaced_at IS NOT NULL AND NEW.replaced_at IS NOT OLD.replaced_at)
 BEGIN
     SELECT RAISE(ABORT, 'what a key is was fixed when it was issued');
 END;
@@ -68,6 +75,45 @@ WHEN EXISTS (SELECT 1 FROM keys WHERE id = NEW.id OR digest = NEW.digest)
 BEGIN
     SELECT RAISE(ABORT, 'a key of that id or digest exists');
 END;
+
+-- What became of keys, and who did it: written by the transaction that makes the change.
+CREATE TABLE history (
+    number INTEGER NOT NULL PRIMARY KEY CHECK (number > 0),
+    key    TEXT NOT NULL CHECK (length(key) BETWEEN 1 AND 128 AND key NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    owner  TEXT NOT NULL CHECK (length(owner) BETWEEN 1 AND 128 AND owner NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    -- Any number: a broken clock must not stop a revocation.
+    at     INTEGER NOT NULL,
+    by     TEXT NOT NULL CHECK (length(by) BETWEEN 1 AND 256),
+    event  TEXT NOT NULL CHECK (length(event) BETWEEN 1 AND 256)
+) STRICT;
+
+CREATE INDEX history_of_key ON history (key, number);
+
+CREATE TRIGGER history_is_not_rewritten BEFORE UPDATE ON history
+BEGIN
+    SELECT RAISE(ABORT, 'what has happened stays as it was written');
+END;
+
+CREATE TRIGGER history_is_not_forgotten BEFORE DELETE ON history
+BEGIN
+    SELECT RAISE(ABORT, 'what has happened stays written');
+END;
+
+-- REPLACE would delete without asking the trigger above.
+CREATE TRIGGER history_is_not_overwritten BEFORE INSERT ON history
+WHEN EXISTS (SELECT 1 FROM history WHERE number = NEW.number)
+BEGIN
+    SELECT RAISE(ABORT, 'what has happened stays written');
+END;
+
+-- When keys were last used. Not a part of the keys, so that writing it late cannot bring anything of a key back.
+CREATE TABLE usage (
+    key     TEXT NOT NULL CHECK (length(key) BETWEEN 1 AND 128 AND key NOT GLOB '*[^A-Za-z0-9._:@-]*'),
+    through TEXT NOT NULL CHECK (length(through) BETWEEN 1 AND 256),
+    last    INTEGER NOT NULL,
+    count   INTEGER NOT NULL CHECK (count >= 0),
+    PRIMARY KEY (key, through)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE accounts (
     id        TEXT NOT NULL PRIMARY KEY CHECK (length(id) BETWEEN 1 AND 128 AND id NOT GLOB '*[^A-Za-z0-9._:@-]*'),

@@ -1,14 +1,17 @@
 //! The SQL of keys.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, Transaction, params};
 
 use super::super::{KeyPolicy, KeyQuery, LedgerError, StoreError};
 use super::failure::Failure;
 use super::rows::{self, key_columns};
+use super::trail;
+use crate::audit::{Actor, KeyEvent};
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
 
 const FIND: &str = concat!("SELECT ", key_columns!(), " FROM keys WHERE digest = ?1");
 
@@ -44,7 +47,7 @@ const TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 OR digest =
 const INSERT: &str = concat!(
     "INSERT INTO keys (",
     key_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
 );
 
 const COUNT_ACTIVE: &str = "
@@ -58,13 +61,21 @@ const REVOKE: &str = "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_
 const REVOKE_ALIKE: &str =
     "UPDATE keys SET revoked_at = ?3 WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL";
 
-const RESTRICT: &str = "UPDATE keys SET restrictions = ?2 WHERE id = ?1 AND revoked_at IS NULL";
+const AMEND: &str = "UPDATE keys SET name = ?2, restrictions = ?3, limits = ?4 WHERE id = ?1";
+
+const REHASH: &str = "UPDATE keys SET digest = ?3, digested_by = ?4 WHERE id = ?1 AND digest = ?2";
+
+/// What is particular to one key stands behind a `$`.
+const COUNT_BY_DIGEST_METHOD: &str = "
+    SELECT substr(digested_by, 1, instr(digested_by || '$', '$') - 1), count(*)
+    FROM keys WHERE revoked_at IS NULL GROUP BY 1";
 
 const REVOKE_ALL_OF: &str = "UPDATE keys SET revoked_at = ?2 WHERE owner = ?1 AND revoked_at IS NULL";
 
 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1)";
 
-const REPLACE: &str = "UPDATE keys SET expires_at = ?2, revoked_at = ?3, replaced_by = ?4 WHERE id = ?1";
+const REPLACE: &str = "UPDATE keys SET expires_at = ?2, revoked_at = ?3, replaced_by = ?4, replaced_at = ?5
+    WHERE id = ?1";
 
 pub(super) fn find(connection: &Connection, digest: &KeyDigest) -> Result<Option<KeyRecord>, Failure> {
     let mut statement = connection.prepare_cached(FIND)?;
@@ -137,6 +148,7 @@ pub(super) fn insert(
     transaction: &Transaction<'_>,
     key: &KeyRecord,
     policy: KeyPolicy,
+    by: &Actor,
 ) -> Result<(), Failure> {
     check_new(transaction, key)?;
     let now = key.created_at;
@@ -145,6 +157,7 @@ pub(super) fn insert(
             KeyPolicy::Single => {
                 let alike = params![key.owner.as_str(), key.environment.as_str(), now.as_micros()];
                 // Expired ones too: a clock that jumps back must not bring a second key to life.
+                trail::superseded(transaction, &key.owner, key.environment, now, by)?;
                 transaction.prepare_cached(REVOKE_ALIKE)?.execute(alike)?;
             }
             KeyPolicy::Multiple { max } => {
@@ -154,7 +167,22 @@ pub(super) fn insert(
             }
         }
     }
-    add(transaction, key)
+    add(transaction, key)?;
+    trail::write(transaction, now, key, by, KeyEvent::of_new(key))
+}
+
+/// In one transaction, in which those that are refused have changed nothing.
+pub(super) fn insert_all(
+    transaction: &Transaction<'_>,
+    keys: &[KeyRecord],
+    policy: KeyPolicy,
+    by: &Actor,
+) -> Result<Vec<Result<(), LedgerError>>, Failure> {
+    let one = |key| match insert(transaction, key, policy, by).map_err(Failure::into_ledger_error) {
+        Err(LedgerError::Store(error)) => Err(error.into()),
+        answer => Ok(answer),
+    };
+    keys.iter().map(one).collect()
 }
 
 pub(super) fn replace(
@@ -162,6 +190,7 @@ pub(super) fn replace(
     old: &KeyId,
     fresh: &FreshKey,
     old_ends: Timestamp,
+    by: &Actor,
 ) -> Result<KeyRecord, Failure> {
     let now = fresh.created_at;
     let mut before = get(transaction, old)?.ok_or(LedgerError::NotFound)?;
@@ -176,31 +205,77 @@ pub(super) fn replace(
         before.expires_at.map(Timestamp::as_micros),
         before.revoked_at.map(Timestamp::as_micros),
         before.replaced_by.as_ref().map(KeyId::as_str),
+        before.replaced_at.map(Timestamp::as_micros),
     ])?;
     add(transaction, &successor)?;
+    for event in KeyEvent::of_replaced(&before) {
+        trail::write(transaction, now, &before, by, event)?;
+    }
+    trail::write(transaction, now, &successor, by, KeyEvent::Replaces(before.id))?;
     Ok(successor)
 }
 
-pub(super) fn revoke(transaction: &Transaction<'_>, id: &KeyId, now: Timestamp) -> Result<(), Failure> {
-    let revoked = transaction.prepare_cached(REVOKE)?.execute(params![id.as_str(), now.as_micros()])?;
-    if revoked == 0 && !ask(transaction, EXISTS, params![id.as_str()])? {
-        return Err(LedgerError::NotFound.into());
-    }
-    Ok(())
-}
-
-pub(super) fn restrict(
+/// Reads nothing of the key but whose it is: one whose row makes no sense can be revoked.
+pub(super) fn revoke(
     transaction: &Transaction<'_>,
     id: &KeyId,
-    restrictions: &Restrictions,
+    now: Timestamp,
+    by: &Actor,
 ) -> Result<(), Failure> {
-    let changed =
-        transaction.prepare_cached(RESTRICT)?.execute(params![id.as_str(), restrictions.to_string()])?;
-    if changed > 0 {
-        return Ok(());
+    let revoked = transaction.prepare_cached(REVOKE)?.execute(params![id.as_str(), now.as_micros()])?;
+    if revoked > 0 {
+        return trail::revoked(transaction, id, now, by);
     }
-    let exists = ask(transaction, EXISTS, params![id.as_str()])?;
-    Err(if exists { LedgerError::Ended } else { LedgerError::NotFound }.into())
+    if ask(transaction, EXISTS, params![id.as_str()])? { Ok(()) } else { Err(LedgerError::NotFound.into()) }
+}
+
+pub(super) fn amend(
+    transaction: &Transaction<'_>,
+    id: &KeyId,
+    amendment: &Amendment,
+    now: Timestamp,
+    by: &Actor,
+) -> Result<(), Failure> {
+    let mut key = unrevoked(transaction, id)?;
+    amendment.apply(&mut key);
+    transaction.prepare_cached(AMEND)?.execute(params![
+        id.as_str(),
+        key.name,
+        key.restrictions.to_string(),
+        rows::limits_text(key.limits.as_ref()),
+    ])?;
+    trail::write(transaction, now, &key, by, KeyEvent::Amended(amendment.parts()))
+}
+
+pub(super) fn rehash(
+    transaction: &Transaction<'_>,
+    id: &KeyId,
+    from: &KeyDigest,
+    to: &KeyDigest,
+    method: &DigestMethod,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let key = unrevoked(transaction, id)?;
+    if find(transaction, to)?.is_some() {
+        return Err(LedgerError::Conflict.into());
+    }
+    let params = params![id.as_str(), from.as_bytes(), to.as_bytes(), method.to_string()];
+    let changed = transaction.prepare_cached(REHASH)?.execute(params)?;
+    if changed == 0 {
+        return Err(LedgerError::Conflict.into());
+    }
+    trail::write(transaction, now, &key, &Actor::System, KeyEvent::Rehashed(method.kind().to_owned()))
+}
+
+fn unrevoked(transaction: &Transaction<'_>, id: &KeyId) -> Result<KeyRecord, Failure> {
+    let key = get(transaction, id)?.ok_or(LedgerError::NotFound)?;
+    if key.revoked_at.is_some() { Err(LedgerError::Ended.into()) } else { Ok(key) }
+}
+
+pub(super) fn count_by_digest_method(connection: &Connection) -> Result<BTreeMap<String, u64>, Failure> {
+    let mut statement = connection.prepare_cached(COUNT_BY_DIGEST_METHOD)?;
+    let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+    Ok(counts.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn revoke_all_of(
@@ -208,6 +283,7 @@ pub(super) fn revoke_all_of(
     owner: &UserId,
     now: Timestamp,
 ) -> Result<(), Failure> {
+    trail::member_removed(transaction, owner, now)?;
     transaction.prepare_cached(REVOKE_ALL_OF)?.execute(params![owner.as_str(), now.as_micros()])?;
     Ok(())
 }
@@ -245,8 +321,10 @@ fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
         key.revoked_at.map(Timestamp::as_micros),
         key.replaced_by.as_ref().map(KeyId::as_str),
         key.restrictions.to_string(),
-        key.limits.as_ref().map(ToString::to_string),
+        rows::limits_text(key.limits.as_ref()),
         key.family.as_str(),
+        key.digested_by.to_string(),
+        key.replaced_at.map(Timestamp::as_micros),
     ])?;
     Ok(())
 }

@@ -5,8 +5,10 @@ mod keys;
 mod open;
 mod people;
 mod rows;
+mod trail;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,10 +24,11 @@ use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
 use crate::access::Standing;
+use crate::audit::{Actor, AuditEntry};
 use crate::clock::Timestamp;
-use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{FreshKey, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::usage::Usage;
 
 /// One connection is never enough for two cores, and more do not help: a look-up takes a few microseconds.
 const READERS: usize = 2;
@@ -181,8 +184,20 @@ impl Directory for SqliteStore {
 
 #[async_trait]
 impl KeyLedger for SqliteStore {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy) -> Result<(), LedgerError> {
-        self.write(move |transaction| keys::insert(transaction, &key, policy)).await
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
+        let by = by.clone();
+        self.write(move |transaction| keys::insert(transaction, &key, policy, &by)).await
+    }
+
+    async fn insert_all(
+        &self,
+        new: Vec<KeyRecord>,
+        policy: KeyPolicy,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let by = by.clone();
+        let inserted = self.write(move |transaction| keys::insert_all(transaction, &new, policy, &by)).await;
+        inserted.map_err(|error| Failure::from(error).into_store_error())
     }
 
     async fn replace(
@@ -190,19 +205,38 @@ impl KeyLedger for SqliteStore {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
+        by: &Actor,
     ) -> Result<KeyRecord, LedgerError> {
-        let old = old.clone();
-        self.write(move |transaction| keys::replace(transaction, &old, &fresh, old_ends)).await
+        let (old, by) = (old.clone(), by.clone());
+        self.write(move |transaction| keys::replace(transaction, &old, &fresh, old_ends, &by)).await
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<(), LedgerError> {
-        let id = id.clone();
-        self.end(move |transaction| keys::revoke(transaction, &id, now)).await
+    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
+        let (id, by) = (id.clone(), by.clone());
+        self.end(move |transaction| keys::revoke(transaction, &id, now, &by)).await
     }
 
-    async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), LedgerError> {
-        let (id, restrictions) = (id.clone(), restrictions.clone());
-        self.end(move |transaction| keys::restrict(transaction, &id, &restrictions)).await
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        let (id, amendment, by) = (id.clone(), amendment.clone(), by.clone());
+        self.end(move |transaction| keys::amend(transaction, &id, &amendment, now, &by)).await
+    }
+
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (id, from, to, method) = (id.clone(), *from, *to, method.clone());
+        self.write(move |transaction| keys::rehash(transaction, &id, &from, &to, &method, now)).await
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -215,6 +249,30 @@ impl KeyLedger for SqliteStore {
         let (owner, query) = (owner.clone(), query.clone());
         let listed = self.read(move |connection| keys::list(connection, &owner, &query));
         listed.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.read(keys::count_by_digest_method).await.map_err(Failure::into_store_error)
+    }
+
+    async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let id = id.clone();
+        let history = self.read(move |connection| trail::of(connection, &id, limit));
+        history.await.map_err(Failure::into_store_error)
+    }
+
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+        let batch = batch.to_vec();
+        match self.write(move |transaction| trail::add_usage(transaction, &batch)).await {
+            Ok(()) => Ok(()),
+            Err(LedgerError::Store(error)) => Err(error),
+            Err(other) => Err(StoreError::failed(other)),
+        }
+    }
+
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+        let keys = keys.to_vec();
+        self.read(move |connection| trail::usage(connection, &keys)).await.map_err(Failure::into_store_error)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::restriction::Restrictions;
 macro_rules! key_columns {
     () => {
         "digest, id, owner, level, project, environment, name, prefix, last4, scopes, metadata, created_at, \
-         expires_at, revoked_at, replaced_by, restrictions, limits, family"
+         expires_at, revoked_at, replaced_by, restrictions, limits, family, digested_by, replaced_at"
     };
 }
 pub(super) use key_columns;
@@ -35,6 +35,9 @@ pub(super) fn key(row: &Row<'_>) -> Result<KeyRecord, StoreError> {
     let key = KeyRecord {
         id: KeyId::new(text(row, 1)?).map_err(|_| NO_ID)?,
         digest: digest(row)?,
+        digested_by: text(row, 18)?
+            .parse()
+            .map_err(|_| StoreError::Corrupt("the digest of a key is of no kind"))?,
         owner: UserId::new(text(row, 2)?).map_err(|_| NO_ID)?,
         level,
         environment: environment.ok_or(StoreError::Corrupt("the environment of a key is none"))?,
@@ -44,12 +47,13 @@ pub(super) fn key(row: &Row<'_>) -> Result<KeyRecord, StoreError> {
         scopes: scopes(text(row, 9)?)?,
         metadata: metadata(text(row, 10)?)?,
         restrictions: restrictions(text(row, 15)?)?,
-        limits: optional_text(row, 16)?.map(limits).transpose()?,
+        limits: limits(text(row, 16)?)?,
         family: KeyId::new(text(row, 17)?).map_err(|_| NO_ID)?,
         created_at: time(row, 11)?.ok_or(StoreError::Corrupt("a key was never created"))?,
         expires_at: time(row, 12)?,
         revoked_at: time(row, 13)?,
         replaced_by: optional_text(row, 14)?.map(KeyId::new).transpose().map_err(|_| NO_ID)?,
+        replaced_at: time(row, 19)?,
     };
     key.check().map_err(StoreError::Corrupt)?;
     Ok(key)
@@ -86,7 +90,7 @@ fn digest(row: &Row<'_>) -> Result<KeyDigest, StoreError> {
     .ok_or(StoreError::Corrupt("a digest is not 32 bytes"))
 }
 
-fn time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
     match row.get_ref(column) {
         Ok(ValueRef::Integer(micros)) => Ok(Some(Timestamp::from_micros(micros))),
         Ok(ValueRef::Null) => Ok(None),
@@ -111,8 +115,18 @@ fn restrictions(json: &str) -> Result<Restrictions, StoreError> {
     json.parse().map_err(|_| StoreError::Corrupt("the restrictions of a key are none"))
 }
 
-fn limits(text: &str) -> Result<Limits, StoreError> {
-    text.parse().map_err(|_| StoreError::Corrupt("the limits of a key are none"))
+/// Said in words, and never by NULL: limits that are lost must not leave a key without any.
+const NO_LIMITS: &str = "none";
+
+fn limits(text: &str) -> Result<Option<Limits>, StoreError> {
+    if text == NO_LIMITS {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| StoreError::Corrupt("the limits of a key are none"))
+}
+
+pub(super) fn limits_text(limits: Option<&Limits>) -> String {
+    limits.map_or_else(|| NO_LIMITS.to_owned(), ToString::to_string)
 }
 
 /// Unlike serde's maps, refuses a name that comes twice.

@@ -31,7 +31,9 @@ mod life;
 mod list;
 mod people;
 mod policy;
+mod rehash;
 mod restrict;
+mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -39,12 +41,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::{Accounts, Directory, KeyLedger, KeyStore, Member, MemberRole, Project};
 
 /// Checks [`KeyStore`] and [`KeyLedger`]: exact look-up, policies, rotation, revocation,
-/// restrictions, lists, and races of each.
+/// restrictions, lists, and races of each; where a ledger keeps them, the trail of each key and its usage.
 ///
 /// # Panics
 ///
@@ -66,6 +68,9 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     restrict::restrictions_are_carried_over(&store().await).await;
     restrict::restrictions_are_replaced_whole(&store().await).await;
     restrict::what_has_ended_is_not_restricted(&store().await).await;
+    rehash::a_key_is_found_by_its_new_digest_alone(&store().await).await;
+    rehash::what_is_not_as_it_was_is_not_rehashed(&store().await).await;
+    rehash::of_racing_rehashes_one_wins(&store().await).await;
     policy::single_leaves_one_key(&store().await).await;
     policy::multiple_stops_at_the_most(&store().await).await;
     policy::ended_keys_are_imported_as_they_are(&store().await).await;
@@ -73,6 +78,11 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     list::lists_are_ordered_and_paged(&store().await).await;
     list::lists_are_filtered(&store().await).await;
     list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
+    trail::every_change_leaves_one_entry(&store().await).await;
+    trail::what_a_policy_ends_is_told_so(&store().await).await;
+    trail::what_fails_leaves_no_entry(&store().await).await;
+    trail::usage_adds_up_and_never_goes_back(&store().await).await;
+    trail::usage_touches_no_key(&store().await).await;
 }
 
 /// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys.
@@ -94,6 +104,7 @@ pub async fn accounts<S: Accounts + Directory + KeyStore + KeyLedger>(make: impl
     people::members_take_no_keys_back(&store().await).await;
     people::accounts_are_transferred_whole(&store().await).await;
     people::what_is_not_there_is_not_changed(&store().await).await;
+    trail::who_is_removed_leaves_a_trail(&store().await).await;
 }
 
 /// The present of every check.
@@ -141,6 +152,7 @@ impl Names {
 
     fn fresh(&self, name: &str, created_at: Timestamp) -> FreshKey {
         FreshKey {
+            digested_by: DigestMethod::default(),
             id: self.id(name),
             digest: self.digest(name),
             prefix: "sk_live_".into(),

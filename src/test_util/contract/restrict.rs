@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use super::{NOW, Names, assert_same, find, known, later, ok, refused};
-use crate::record::KeyRecord;
-use crate::restriction::{EndpointRestriction, IpRestriction, ReferrerRestriction, Restrictions};
+use crate::audit::Actor;
+use crate::key::KeyId;
+use crate::record::{Amendment, KeyRecord};
+use crate::restriction::{
+    EndpointRestriction, IpRestriction, ReferrerRestriction, Restrictions, SchemeRestriction,
+};
 use crate::store::{KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
@@ -20,6 +24,7 @@ pub(super) fn all() -> Restrictions {
                 .accept_origin(),
         )
         .endpoints(EndpointRestriction::allow(["GET /v1/users/{id}", "POST /v1/files/{*path}"]).unwrap())
+        .schemes(SchemeRestriction::allow(["bearer", "it's"]).unwrap().observe())
 }
 
 /// Nobody, from nowhere: the furthest from no restriction, and the likest to it if written carelessly.
@@ -29,11 +34,21 @@ fn nobody() -> Restrictions {
         .ip(IpRestriction::allow(none).unwrap())
         .referrer(ReferrerRestriction::allow(none).unwrap())
         .endpoints(EndpointRestriction::allow(none).unwrap().observe())
+        .schemes(SchemeRestriction::allow(none).unwrap())
 }
 
 fn kinds() -> [Restrictions; 4] {
     let one = Restrictions::none().ip(IpRestriction::allow([""; 0]).unwrap());
     [all(), nobody(), one, Restrictions::none()]
+}
+
+async fn restrict(
+    store: &impl KeyLedger,
+    id: &KeyId,
+    restrictions: &Restrictions,
+) -> Result<(), LedgerError> {
+    let amendment = Amendment::new().restrictions(restrictions.clone());
+    store.amend(id, &amendment, later(1), &Actor::System).await
 }
 
 /// Fails unless every way to a key shows these.
@@ -49,7 +64,7 @@ pub(super) async fn restrictions_come_back_as_they_went_in<S: KeyStore + KeyLedg
     let names = Names::new();
     for (number, restrictions) in kinds().into_iter().enumerate() {
         let key = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("key{number}"), "u") };
-        ok(store.insert(key.clone(), MANY).await);
+        ok(store.insert(key.clone(), MANY, &Actor::System).await);
         has(&**store, &key, &restrictions).await;
     }
 }
@@ -58,9 +73,9 @@ pub(super) async fn restrictions_are_carried_over<S: KeyStore + KeyLedger>(store
     let names = Names::new();
     for (number, restrictions) in kinds().into_iter().enumerate() {
         let old = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("old{number}"), "u") };
-        ok(store.insert(old.clone(), MANY).await);
+        ok(store.insert(old.clone(), MANY, &Actor::System).await);
         let fresh = names.fresh(&format!("new{number}"), later(1));
-        let successor = ok(store.replace(&old.id, fresh, later(10)).await);
+        let successor = ok(store.replace(&old.id, fresh, later(10), &Actor::System).await);
         assert_eq!(successor.restrictions, restrictions, "a successor has its predecessor's restrictions");
         has(&**store, &successor, &restrictions).await;
         // The old one keeps them for its grace.
@@ -73,18 +88,19 @@ pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyLedger>(sto
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     let other = KeyRecord { restrictions: nobody(), ..other };
     for key in [&key, &other] {
-        ok(store.insert(key.clone(), MANY).await);
+        ok(store.insert(key.clone(), MANY, &Actor::System).await);
     }
     for restrictions in kinds() {
-        ok(store.restrict(&key.id, &restrictions).await);
+        ok(restrict(&**store, &key.id, &restrictions).await);
         has(&**store, &key, &restrictions).await;
         // Nothing else of it changed, nor anything of others.
         assert_same(&known(&**store, &key).await, &KeyRecord { restrictions, ..key.clone() });
         assert_same(&known(&**store, &other).await, &other);
     }
     // A key in its grace may still be narrowed, alone.
-    let successor = ok(store.replace(&key.id, names.fresh("next", later(1)), later(10)).await);
-    ok(store.restrict(&key.id, &nobody()).await);
+    let successor =
+        ok(store.replace(&key.id, names.fresh("next", later(1)), later(10), &Actor::System).await);
+    ok(restrict(&**store, &key.id, &nobody()).await);
     has(&**store, &key, &nobody()).await;
     has(&**store, &successor, &Restrictions::none()).await;
 }
@@ -92,13 +108,13 @@ pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyLedger>(sto
 pub(super) async fn what_has_ended_is_not_restricted<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
     let key = KeyRecord { restrictions: all(), ..names.key("key", "u") };
-    let unknown = store.restrict(&key.id, &all()).await;
+    let unknown = restrict(&**store, &key.id, &all()).await;
     refused!(unknown, LedgerError::NotFound, "an unknown key is not restricted");
-    ok(store.insert(key.clone(), MANY).await);
-    ok(store.revoke(&key.id, NOW).await);
+    ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    ok(store.revoke(&key.id, NOW, &Actor::System).await);
     let ended = known(&**store, &key).await;
     for restrictions in kinds() {
-        let again = store.restrict(&key.id, &restrictions).await;
+        let again = restrict(&**store, &key.id, &restrictions).await;
         refused!(again, LedgerError::Ended, "a revoked key is not restricted any more");
     }
     assert_same(&find(&**store, &key.digest).await.expect("it is still there"), &ended);

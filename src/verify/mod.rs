@@ -17,24 +17,40 @@
 //!
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
-use std::error::Error;
+mod check;
+mod details;
+mod explain;
+mod explanation;
+mod lookup;
+mod often;
+mod questions;
+mod refusal;
+mod renew;
+mod seen;
+#[cfg(feature = "slow-hashes")]
+mod slow;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{AccessClass, Role, Standing};
+pub use self::check::Check;
+pub use self::explanation::{Explanation, Finding, Outcome};
+
+use self::questions::Strict;
+use self::refusal::Refusal;
+use self::renew::Renewer;
 use crate::clock::{Clock, SystemClock};
-use crate::credentials::{Claim, Credentials};
-use crate::description::SchemeInfo;
+use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, AuthErrorKind, ConfigError, Wait};
-use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, MAX_KEY_LEN, ProjectId};
-use crate::limit::{Limiter, Limits, Tally, Throttle};
+use crate::error::{AuthError, ConfigError};
+use crate::key::{DigestRing, Environment, KeyFormat, KeyId};
+use crate::limit::{Limiter, Throttle};
+use crate::observer::Observers;
 use crate::principal::Principal;
-use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::{Facts, Verdict};
-use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore, StoreError, in_time};
+use crate::restriction::Facts;
+use crate::store::{DEFAULT_DEADLINE, Directory, KeyLedger, KeyStore, StoreError, in_time};
 
 /// How many keys with limits are remembered, unless told otherwise.
 const LIMITED_KEYS: usize = 65_536;
@@ -60,25 +76,15 @@ pub struct Verifier {
     keys: Arc<dyn KeyStore>,
     directory: Arc<dyn Directory>,
     format: KeyFormat,
+    digests: DigestRing,
+    renewer: Option<Renewer>,
     accept_foreign_keys: bool,
     environment: Option<Environment>,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
     throttle: Option<Arc<Throttle>>,
     limiter: Arc<Limiter<KeyId>>,
-}
-
-/// A text that may be a key: what is left to ask the store.
-struct Candidate {
-    digest: KeyDigest,
-    /// What the text says; `None` for keys of a foreign shape, which say nothing.
-    environment: Option<Environment>,
-}
-
-/// A key that is known, active and of the environment it claims; its owner has not been looked at yet.
-struct Known {
-    key: Arc<KeyRecord>,
-    project: Result<Option<ProjectId>, AuthErrorKind>,
+    observers: Observers,
 }
 
 impl Verifier {
@@ -90,12 +96,15 @@ impl Verifier {
             keys: Arc::clone(&store) as Arc<dyn KeyStore>,
             directory: store,
             format: KeyFormat::default(),
+            digests: DigestRing::default(),
+            renewer: None,
             accept_foreign_keys: false,
             environment: None,
             clock: Arc::new(SystemClock),
             store_deadline: DEFAULT_DEADLINE,
             throttle: None,
             limiter: Arc::new(Limiter::new(LIMITED_KEYS)),
+            observers: Observers::default(),
         }
     }
 
@@ -114,6 +123,26 @@ impl Verifier {
     #[must_use]
     pub fn accept_foreign_keys(mut self) -> Self {
         self.accept_foreign_keys = true;
+        self
+    }
+
+    /// The digests that keys are looked up by; the default is SHA-256. More are for [peppers](crate::Pepper), and for keys that
+    /// were [imported](crate::importing).
+    #[must_use]
+    pub fn digests(mut self, ring: DigestRing) -> Self {
+        self.digests = ring;
+        self
+    }
+
+    /// Gives keys that are found by an older digest of the [ring](Self::digests) the newest one, when a request with them was
+    /// accepted. The default is that they keep what they have.
+    ///
+    /// It is done in the background, in the tokio runtime that the request is in, for a few keys at a time: no request waits
+    /// for it or fails by it, and what has failed is tried again at the key's next use. The ledger must be that of the
+    /// store.
+    #[must_use]
+    pub fn renew_digests(mut self, ledger: impl KeyLedger) -> Self {
+        self.renewer = Some(Renewer::new(ledger));
         self
     }
 
@@ -197,7 +226,7 @@ impl Verifier {
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
     ) -> Result<Principal, AuthError> {
-        self.verify_by(credentials, endpoint, Facts::new).await
+        self.verify_with(credentials, endpoint, &Facts::new()).await
     }
 
     /// The same with what is known about the request, for the key's restrictions (R56) and the throttle.
@@ -211,7 +240,12 @@ impl Verifier {
         endpoint: Endpoint,
         facts: &Facts<'_>,
     ) -> Result<Principal, AuthError> {
-        self.verify_by(credentials, endpoint, || *facts).await
+        let started = self.started();
+        let result = self.verify_by(credentials, endpoint, || *facts).await;
+        if let Some(started) = started {
+            self.show(started, false, result.as_ref(), || *facts);
+        }
+        result
     }
 
     /// The facts are found out only for keys with restrictions, and for the throttle.
@@ -223,21 +257,24 @@ impl Verifier {
     ) -> Result<Principal, AuthError> {
         let refuse = |error| self.refuse(error, credentials);
         let candidate = self.candidate(credentials).map_err(refuse)?;
-        let (found, asked) = match self.keys.warm(&candidate.digest) {
-            Some(found) => (found, false),
-            None => {
+        let (found, asked) = match self.at_hand(&candidate) {
+            Ok(None) => {
                 self.brake(&facts).map_err(refuse)?;
-                (self.in_time(self.keys.find(&candidate.digest)).await.map_err(refuse)?, true)
+                (self.find(&candidate).await, true)
             }
+            at_hand => (at_hand.map(Option::flatten), false),
         };
-        let failed = |refusal| refuse(self.failed(refusal, &facts, asked));
-        let known = self.known(found, &candidate, credentials).map_err(failed)?;
+        let noted = found.as_ref().ok().and_then(|found| self.note(found.as_ref()));
+        let failed = |refusal| refuse(self.failed(refusal, &facts, asked).about(&noted));
+        let known = found
+            .and_then(|found| self.known(&mut Strict, found, candidate.environment, credentials.claims()));
+        let known = known.map_err(failed)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
-            None => self.in_time(self.directory.standing(owner, project)).await.map_err(refuse)?,
+            None => self.in_time(self.directory.standing(owner, project)).await.map_err(failed)?,
         };
-        known.may(self, standing, credentials, endpoint, &facts).map_err(failed)
+        known.may(self, standing, credentials.claims(), endpoint, &facts).map_err(failed)
     }
 
     /// The same without waiting; `None` if a store must be asked.
@@ -259,97 +296,14 @@ impl Verifier {
         facts: impl Fn() -> Facts<'f>,
     ) -> Result<Option<Principal>, Refusal> {
         let candidate = self.candidate(credentials)?;
-        let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
-        let failed = |refusal| self.failed(refusal, &facts, false);
-        let known = self.known(found, &candidate, credentials).map_err(failed)?;
+        let Some(found) = self.at_hand(&candidate)? else { return Ok(None) };
+        let noted = self.note(found.as_ref());
+        let failed = |refusal| self.failed(refusal, &facts, false).about(&noted);
+        let known =
+            self.known(&mut Strict, found, candidate.environment, credentials.claims()).map_err(failed)?;
         let (owner, project) = known.asks_about();
         let Some(standing) = self.directory.warm(owner, project) else { return Ok(None) };
-        known.may(self, standing, credentials, endpoint, &facts).map(Some).map_err(failed)
-    }
-
-    /// Questions 1: asks no store.
-    fn candidate(&self, credentials: &Credentials<'_>) -> Result<Candidate, Refusal> {
-        if credentials.scheme().is_some_and(|scheme| self.is_over(scheme)) {
-            return Err(AuthErrorKind::SchemeEnded.into());
-        }
-        let text = credentials.key();
-        let environment = self.format.environment_of(text);
-        let foreign = self.accept_foreign_keys && (1..=MAX_KEY_LEN).contains(&text.len());
-        if environment.is_none() && !foreign {
-            return Err(AuthErrorKind::MalformedKey.into());
-        }
-        Ok(Candidate { digest: KeyDigest::of(text), environment })
-    }
-
-    /// Question 2, before a store is asked.
-    fn brake<'f>(&self, facts: &impl Fn() -> Facts<'f>) -> Result<(), Refusal> {
-        let Some(throttle) = &self.throttle else { return Ok(()) };
-        let Some(client) = facts().client() else { return Ok(()) };
-        match throttle.retry_after(client, self.clock.now()) {
-            None => Ok(()),
-            Some(wait) => Err(Wait::Failures(wait).into()),
-        }
-    }
-
-    /// Counts a refusal, if it is one that counts. Where no store had to be `asked`, question 2 is still open, and has
-    /// the answer that it would have had before.
-    #[cold]
-    fn failed<'f>(&self, refusal: Refusal, facts: &impl Fn() -> Facts<'f>, asked: bool) -> Refusal {
-        // All that a client sees as one: if some did not count, it could tell them from the others.
-        let counts = matches!(
-            refusal.kind,
-            AuthErrorKind::UnknownKey
-                | AuthErrorKind::RevokedKey
-                | AuthErrorKind::ExpiredKey
-                | AuthErrorKind::WrongEnvironment
-                | AuthErrorKind::OwnerDisabled
-        );
-        let Some(throttle) = self.throttle.as_ref().filter(|_| counts) else { return refusal };
-        let Some(client) = facts().client() else { return refusal };
-        let now = self.clock.now();
-        if !asked && let Some(wait) = throttle.retry_after(client, now) {
-            return Wait::Failures(wait).into();
-        }
-        throttle.failed(client, now);
-        refusal
-    }
-
-    /// Question 9.
-    fn count(&self, family: &KeyId, limits: &Limits) -> Result<Arc<Tally>, Refusal> {
-        let tally = Arc::new(self.limiter.take(family, limits, self.clock.now()));
-        if tally.is_allowed() { Ok(tally) } else { Err(Wait::Limit(tally).into()) }
-    }
-
-    /// Questions 3 and 4, as far as the key goes.
-    fn known(
-        &self,
-        found: Option<Arc<KeyRecord>>,
-        candidate: &Candidate,
-        credentials: &Credentials<'_>,
-    ) -> Result<Known, Refusal> {
-        // The store compared the digests; this is the second line, for stores whose comparison is not exact.
-        let key =
-            found.filter(|key| key.digest.matches(&candidate.digest)).ok_or(AuthErrorKind::UnknownKey)?;
-        // The text's environment is part of the digest, so they can differ only if the record was tampered with.
-        if candidate.environment.is_some_and(|environment| environment != key.environment) {
-            return Err(StoreError::Corrupt("the environment of a key differs from its text").into());
-        }
-        if key.revoked_at.is_some() {
-            return Err(AuthErrorKind::RevokedKey.into());
-        }
-        if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
-            return Err(AuthErrorKind::ExpiredKey.into());
-        }
-        if self.environment.is_some_and(|environment| environment != key.environment) {
-            return Err(AuthErrorKind::WrongEnvironment.into());
-        }
-        let project = selected_project(&key.level, credentials.project());
-        Ok(Known { key, project })
-    }
-
-    /// Whether a scheme's sunset is over.
-    pub(crate) fn is_over(&self, scheme: &SchemeInfo) -> bool {
-        scheme.deprecation().is_some_and(|deprecation| deprecation.is_over(self.clock.now()))
+        known.may(self, standing, credentials.claims(), endpoint, &facts).map(Some).map_err(failed)
     }
 
     async fn in_time<T>(&self, question: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
@@ -362,6 +316,10 @@ impl Verifier {
             Some(wait) => error.with_wait(wait),
             None => error,
         };
+        let error = match refusal.about {
+            Some(about) => error.with_about(about),
+            None => error,
+        };
         match refusal.source {
             Some(source) => error.with_source(source),
             None => error,
@@ -369,107 +327,11 @@ impl Verifier {
     }
 }
 
-/// The project that a request is about. What is wrong with it is said later, after the owner was looked at.
-fn selected_project(level: &KeyLevel, claim: &Claim<'_>) -> Result<Option<ProjectId>, AuthErrorKind> {
-    let own = level.project();
-    let Claim::Named(text) = claim else { return Ok(own.cloned()) };
-    match own {
-        Some(own) if own.as_str() == text => Ok(Some(own.clone())),
-        Some(_) if crate::key::is_id(text) => Err(AuthErrorKind::ProjectMismatch),
-        _ => ProjectId::new(text).map(Some).map_err(|_| AuthErrorKind::InvalidProject),
-    }
-}
-
-impl Known {
-    fn asks_about(&self) -> (&crate::key::UserId, Option<&ProjectId>) {
-        (&self.key.owner, self.project.as_ref().ok().and_then(Option::as_ref))
-    }
-
-    /// Questions 4, as far as the owner goes, to 9.
-    fn may<'f>(
-        self,
-        verifier: &Verifier,
-        standing: Standing,
-        credentials: &Credentials<'_>,
-        endpoint: Endpoint,
-        facts: &impl Fn() -> Facts<'f>,
-    ) -> Result<Principal, Refusal> {
-        let Standing::Active { role } = standing else { return Err(AuthErrorKind::OwnerDisabled.into()) };
-        let is_owner = match credentials.user() {
-            Claim::NotAsked => true,
-            Claim::Missing => false,
-            Claim::Named(user) => user == self.key.owner.as_str(),
-        };
-        if !is_owner {
-            return Err(AuthErrorKind::UserMismatch.into());
-        }
-        let restrictions = &self.key.restrictions;
-        let verdict = if restrictions.is_none() { Verdict::default() } else { restrictions.judge(&facts()) };
-        if !verdict.is_allowed() {
-            return Err(Refusal {
-                kind: AuthErrorKind::Restricted,
-                source: Some(Box::new(verdict)),
-                wait: None,
-            });
-        }
-        let project = self.project?;
-        let scheme_wants_project = credentials.scheme().is_some_and(|scheme| scheme.needs_project());
-        if project.is_none() && scheme_wants_project && !endpoint.project_optional {
-            return Err(AuthErrorKind::ProjectRequired.into());
-        }
-        let role = role.ok_or(AuthErrorKind::Forbidden)?;
-        if !role.allows(endpoint.class) {
-            return Err(AuthErrorKind::ReadOnly.into());
-        }
-        let project_level = self.key.level != KeyLevel::User;
-        if project_level && endpoint.class == AccessClass::Manage {
-            return Err(AuthErrorKind::Forbidden.into());
-        }
-        // A key for one project decides nothing about the account, not even its owner's.
-        let role = if project_level { role.min(Role::Full) } else { role };
-        // Last: a request that is refused for anything else is not counted.
-        let tally = match &self.key.limits {
-            None => None,
-            Some(limits) => Some(verifier.count(&self.key.family, limits)?),
-        };
-        let scheme = credentials.scheme().cloned();
-        Ok(Principal::verified(self.key, project, role, verdict, scheme).counted(tally))
-    }
-}
-
-/// A refusal before it knows its scheme.
-struct Refusal {
-    kind: AuthErrorKind,
-    source: Option<Box<dyn Error + Send + Sync>>,
-    wait: Option<Wait>,
-}
-
-impl From<AuthErrorKind> for Refusal {
-    fn from(kind: AuthErrorKind) -> Self {
-        Self { kind, source: None, wait: None }
-    }
-}
-
-impl From<Wait> for Refusal {
-    fn from(wait: Wait) -> Self {
-        Self { kind: AuthErrorKind::RateLimited, source: None, wait: Some(wait) }
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(source: StoreError) -> Self {
-        let kind = match source {
-            StoreError::Timeout => AuthErrorKind::StoreTimeout,
-            _ => AuthErrorKind::StoreFailed,
-        };
-        Self { kind, source: Some(Box::new(source)), wait: None }
-    }
-}
-
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
             .field("format", &self.format)
+            .field("digests", &self.digests)
             .field("accept_foreign_keys", &self.accept_foreign_keys)
             .field("store_deadline", &self.store_deadline)
             .field("throttle", &self.throttle)

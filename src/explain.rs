@@ -1,0 +1,236 @@
+//! Why is this request refused? [`Explainer`] answers for a layer.
+//!
+//! ```
+//! use http::Method;
+//! use tower_api_key::explain::Question;
+//! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::{ApiKeyAuth, KeyId, Keyring, MemoryStore};
+//!
+//! # async fn f(store: MemoryStore, keyring: Keyring, id: KeyId) -> Result<(), Box<dyn std::error::Error>> {
+//! let auth = ApiKeyAuth::new(store, Bearer::default());
+//! let explainer = auth.explainer();
+//!
+//! let question = Question::new(Method::POST).route("/v1/charges").address([192, 0, 2, 7]);
+//! if let Some(key) = keyring.get(&id).await? {
+//!     println!("{}", explainer.explain(&key, &question).await?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```text
+//! key_7Zq of alice: refused by ip with 403 restricted: API key doesn't have permission for this resource
+//!   ok    https        the layer does not demand it
+//!   ok    sunset       bearer is in use
+//!   ...
+//!   NO    ip           it is 192.0.2.7, allowed: 10.0.0.0/8
+//!   ok    referrer     it is not restricted
+//!   ...
+//! ```
+//!
+//! The verifier asks its questions, and the layer's own endpoints say what is asked for: an explanation cannot disagree
+//! with the layer. It ends where the layer does: guards and handlers behind it may refuse more.
+//!
+//! # Security
+//!
+//! An explanation tells revoked from unknown, and what restrictions look for. It is for those who run the service or
+//! manage the key: `manage::explain` (feature `manage`) sees to that.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::credentials::Claims;
+use crate::description::SchemeInfo;
+use crate::endpoint::{EndpointTable, Target};
+use crate::record::KeyRecord;
+use crate::restriction::Facts;
+use crate::verify::{Explanation, Verifier};
+
+/// Explains what a layer answers to requests; [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer) makes one. Cloning
+/// is cheap.
+#[derive(Clone)]
+pub struct Explainer(Arc<Layer>);
+
+/// What an explanation needs of a layer.
+struct Layer {
+    verifier: Verifier,
+    endpoints: EndpointTable,
+    schemes: Vec<SchemeInfo>,
+    require_https: bool,
+}
+
+/// A request as somebody describes it, without its key. What is not said about it is unknown.
+#[derive(Clone, Debug)]
+#[must_use = "a question is not asked by itself; pass it to `Explainer::explain`"]
+pub struct Question {
+    method: Method,
+    place: Place,
+    scheme: Option<String>,
+    user: Option<String>,
+    project: Option<String>,
+    address: Option<IpAddr>,
+    referrer: Option<String>,
+    origin: Option<String>,
+    in_clear: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Unknown,
+    Route(String),
+    Path(String),
+}
+
+impl Question {
+    /// A request of that method.
+    pub fn new(method: Method) -> Self {
+        Self {
+            method,
+            place: Place::Unknown,
+            scheme: None,
+            user: None,
+            project: None,
+            address: None,
+            referrer: None,
+            origin: None,
+            in_clear: false,
+        }
+    }
+
+    /// At the route that the router matched, as it was declared there: `/v1/users/{id}`.
+    pub fn route(mut self, pattern: impl Into<String>) -> Self {
+        self.place = Place::Route(pattern.into());
+        self
+    }
+
+    /// At a path that no router has matched. It is compared where the layer compares paths
+    /// ([`Endpoints::by_path`](crate::Endpoints::by_path)); elsewhere no endpoint is known by it: name the
+    /// [`route`](Self::route).
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.place = Place::Path(path.into());
+        self
+    }
+
+    /// Through the layer's scheme of this name, such as `bearer`. The default is its first.
+    pub fn scheme(mut self, name: impl Into<String>) -> Self {
+        self.scheme = Some(name.into());
+        self
+    }
+
+    /// Which claims this user: only for schemes that have a place for it. The default is the owner.
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Which names this project: only for schemes that read one.
+    pub fn project(mut self, project: impl Into<String>) -> Self {
+        self.project = Some(project.into());
+        self
+    }
+
+    /// From a client of this address.
+    pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
+        self.address = Some(address.into());
+        self
+    }
+
+    /// With this `Referer`.
+    pub fn referrer(mut self, referrer: impl Into<String>) -> Self {
+        self.referrer = Some(referrer.into());
+        self
+    }
+
+    /// With this `Origin`.
+    pub fn origin(mut self, origin: impl Into<String>) -> Self {
+        self.origin = Some(origin.into());
+        self
+    }
+
+    /// Without TLS. The default is with it.
+    pub fn in_clear(mut self) -> Self {
+        self.in_clear = true;
+        self
+    }
+
+    fn target(&self) -> Target<'_> {
+        match &self.place {
+            Place::Unknown => Target::Unknown,
+            Place::Route(pattern) => Target::Route(pattern),
+            Place::Path(path) => Target::path(path),
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        let mut facts = Facts::new().at(&self.method, self.target());
+        if let Some(address) = self.address {
+            facts = facts.address(address);
+        }
+        if let Some(referrer) = &self.referrer {
+            facts = facts.referrer(referrer);
+        }
+        if let Some(origin) = &self.origin {
+            facts = facts.origin(origin);
+        }
+        facts
+    }
+}
+
+/// The layer has no scheme of that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the layer has no such scheme: name one of {}", .0.join(", "))]
+pub struct UnknownScheme(Vec<&'static str>);
+
+impl Explainer {
+    pub(crate) fn new(
+        verifier: Verifier,
+        endpoints: EndpointTable,
+        schemes: Vec<SchemeInfo>,
+        require_https: bool,
+    ) -> Self {
+        Self(Arc::new(Layer { verifier, endpoints, schemes, require_https }))
+    }
+
+    /// What the layer answers to such a request with this key, and why. Nothing is counted, and nothing changes.
+    ///
+    /// The key's record is found by its id: [`Keyring::get`](crate::Keyring::get). What of it counts is what the layer's
+    /// own store says at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownScheme`]. A store that fails is no error but an answer: 503.
+    pub async fn explain(&self, key: &KeyRecord, question: &Question) -> Result<Explanation, UnknownScheme> {
+        let layer = &*self.0;
+        let scheme = match &question.scheme {
+            None => layer.schemes.first(),
+            Some(name) => Some(
+                layer
+                    .schemes
+                    .iter()
+                    .find(|scheme| scheme.name() == name)
+                    .ok_or_else(|| UnknownScheme(layer.schemes.iter().map(SchemeInfo::name).collect()))?,
+            ),
+        };
+        let Some(endpoint) = layer.endpoints.at(&question.method, || question.target()) else {
+            return Ok(Explanation::public(key));
+        };
+        let mut claims = Claims::new().project(question.project.as_deref());
+        if let Some(user) = &question.user {
+            claims = claims.user(Some(&**user));
+        }
+        if let Some(scheme) = scheme {
+            claims = claims.through(scheme);
+        }
+        let facts = question.facts().by_path(layer.endpoints.compares_paths());
+        let explanation = layer.verifier.explain(key, &claims, endpoint, &facts).await;
+        Ok(explanation.over_tls(layer.require_https, question.in_clear, scheme))
+    }
+}
+
+impl std::fmt::Debug for Explainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Explainer").field("schemes", &self.0.schemes).finish_non_exhaustive()
+    }
+}

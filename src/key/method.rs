@@ -1,0 +1,168 @@
+//! How the text of a key becomes the digest that a store finds it by.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The most bytes of a method's text: stores keep no longer one.
+const MAX_LEN: usize = 512;
+const HMAC: &str = "hmac:";
+const SLOW: &str = "slow";
+
+/// How the text of a key became the digest under which a store holds it.
+///
+/// A store keeps its text, and parses it strictly: a method that is not known has no meaning. `Display` is that text; for
+/// [`Slow`](Self::Slow) it holds a hash, and does not belong into logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DigestMethod {
+    /// SHA-256 over the whole text: right for secrets of 196 bits.
+    #[default]
+    Sha256,
+    /// SHA-256 over the SHA-512 of the text, for keys from elsewhere whose SHA-512 is all that is known.
+    Sha512,
+    /// SHA-256 over both parts of `id|secret`, where the SHA-256 of the secret is all that is known.
+    Sanctum,
+    /// HMAC-SHA-256 of the text, with the [pepper](super::Pepper) of that id.
+    Hmac(PepperId),
+    /// SHA-256 over the public start of the text. What the text itself is compared with is a slow hash.
+    Slow(SlowHash),
+}
+
+impl DigestMethod {
+    /// The method without what is particular to one key: what keys are counted by.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+            Self::Sanctum => "sanctum",
+            Self::Hmac(pepper) => &pepper.0,
+            Self::Slow(_) => SLOW,
+        }
+    }
+}
+
+impl fmt::Display for DigestMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        match self {
+            Self::Slow(hash) => write!(f, "${}", hash.0),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A text is no digest method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the text is no digest method")]
+pub struct DigestMethodError;
+
+impl FromStr for DigestMethod {
+    type Err = DigestMethodError;
+
+    fn from_str(text: &str) -> Result<Self, DigestMethodError> {
+        match text.split_once('$') {
+            None => match text {
+                "sha256" => Ok(Self::Sha256),
+                "sha512" => Ok(Self::Sha512),
+                "sanctum" => Ok(Self::Sanctum),
+                _ => {
+                    let id = text.strip_prefix(HMAC).ok_or(DigestMethodError)?;
+                    PepperId::new(id).map(Self::Hmac).ok_or(DigestMethodError)
+                }
+            },
+            Some((SLOW, hash)) => SlowHash::new(hash).map(Self::Slow).ok_or(DigestMethodError),
+            Some(_) => Err(DigestMethodError),
+        }
+    }
+}
+
+/// Names a [pepper](super::Pepper) without being secret: 1 to 32 of `A-Z a-z 0-9 . _ -`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct PepperId(Box<str>);
+
+impl PepperId {
+    const MAX_LEN: usize = 32;
+
+    pub(super) fn new(id: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let sound = (1..=Self::MAX_LEN).contains(&id.len()) && id.bytes().all(plain);
+        sound.then(|| Self([HMAC, id].concat().into()))
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.strip_prefix(HMAC).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for PepperId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// A hash that is slow on purpose, as another service wrote it. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SlowHash(Box<str>);
+
+impl SlowHash {
+    /// Looks only at whether a store can keep it: what it means is known where it is checked.
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        let fits = (1..MAX_LEN - SLOW.len()).contains(&text.len());
+        (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.into()))
+    }
+
+    #[cfg(feature = "slow-hashes")]
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SlowHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SlowHash(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_read_back_as_they_are_written() {
+        let longest = format!("slow${}", "x".repeat(507));
+        for text in ["sha256", "sha512", "sanctum", "hmac:2027-a.b_c", "slow$$2b$04$abc", &longest] {
+            let method: DigestMethod = text.parse().unwrap();
+            assert_eq!(method.to_string(), text);
+            assert_eq!(method.kind(), text.split('$').next().unwrap());
+        }
+        assert_eq!(format!("{:?}", longest.parse::<DigestMethod>().unwrap()), "Slow(SlowHash(..))");
+    }
+
+    #[test]
+    fn what_is_no_method_is_none() {
+        let (id, hash) = (format!("hmac:{}", "x".repeat(33)), format!("slow${}", "x".repeat(508)));
+        for text in [
+            "",
+            "SHA256",
+            "sha256$",
+            "sha256$x",
+            "sha1",
+            "hmac",
+            "hmac:",
+            "hmac:a b",
+            "hmac:a$b",
+            "slow",
+            "slow$",
+            "slow$a b",
+            "slow$\u{e4}",
+            "$slow",
+            &id,
+            &hash,
+        ] {
+            assert_eq!(text.parse::<DigestMethod>(), Err(DigestMethodError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Keys from elsewhere come in by their digests: see [`importing`](crate::importing).
+
+use std::collections::HashMap;
+use std::mem;
+
+use super::{ImportRefusal, ImportedDigest, Keyring, KeyringError, NewKey};
+use crate::audit::KeyEvent;
+use crate::clock::Timestamp;
+use crate::key::{KeyId, UserId};
+use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::store::{KeyPolicy, LedgerError, in_time};
+
+/// How many keys are one transaction, where the ledger can do that.
+const CHUNK: usize = 500;
+/// A service that moves here must not lose keys for having had many.
+const NO_POLICY: KeyPolicy = KeyPolicy::Multiple { max: u32::MAX };
+
+/// A key that another service issued: what it is here, and what is known of its text.
+///
+/// ```
+/// use tower_api_key::keyring::{ImportedDigest, ImportedKey, NewKey};
+/// use tower_api_key::{KeyId, Timestamp, UserId};
+///
+/// let new = NewKey::user_level(UserId::new("alice")?, "CI").scopes(["builds:write"]);
+/// let hash = "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=";
+/// let key = ImportedKey::new(KeyId::new("unkey_3ZfBq")?, new, ImportedDigest::sha256(hash))
+///     .created_at(Timestamp::from_secs(1_700_000_000));
+/// # Ok::<(), tower_api_key::key::IdError>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a description makes no key; pass it to `Keyring::import`"]
+pub struct ImportedKey {
+    id: KeyId,
+    new: NewKey,
+    digest: ImportedDigest,
+    created_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+}
+
+impl ImportedKey {
+    /// A key with an id that is the same at every attempt to import it, such as `sanctum_` and its id over there: that is
+    /// how a repetition is told from a second key.
+    pub fn new(id: KeyId, new: NewKey, digest: ImportedDigest) -> Self {
+        Self { id, new, digest, created_at: None, revoked_at: None }
+    }
+
+    /// When it was issued over there; by default now.
+    pub fn created_at(mut self, at: impl Into<Timestamp>) -> Self {
+        self.created_at = Some(at.into());
+        self
+    }
+
+    /// When it was revoked over there.
+    pub fn revoked_at(mut self, at: impl Into<Timestamp>) -> Self {
+        self.revoked_at = Some(at.into());
+        self
+    }
+}
+
+/// What became of the keys that were to be imported. Nothing secret is in it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ImportReport {
+    /// How many were added.
+    pub imported: usize,
+    /// How many were there already, from an attempt before. They are as they were.
+    pub already_there: usize,
+    /// Those that were not added, in no order.
+    pub refused: Vec<RefusedImport>,
+}
+
+/// A key that was not imported.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefusedImport {
+    /// Where it stood among those that were to be imported, from 0.
+    pub index: usize,
+    /// Its id.
+    pub id: KeyId,
+    /// Why it was not.
+    pub reason: ImportRefusal,
+}
+
+/// An entry that can be a key.
+struct Ready {
+    index: usize,
+    record: KeyRecord,
+}
+
+/// Whose it is and for what: what must still be so after it was added.
+type Holder = (UserId, KeyLevel);
+
+impl Keyring {
+    /// Adds keys that another service issued, many at a time, and tells which it did not, and why.
+    ///
+    /// Its clients go on with the texts that they have. Where these are of another shape than the layer's own keys, it must
+    /// [accept foreign keys](crate::Verifier::accept_foreign_keys); from a digest alone that cannot be seen here.
+    ///
+    /// A key that works needs an owner in good standing, with access to its project: else it would wait for whoever gets that
+    /// id one day. Ended keys need none. The keyring's [policy](Self::policy) does not count.
+    ///
+    /// Keys are added some hundred at a time, and an attempt may be repeated: keys whose id is there are left as they
+    /// are, even if they were revoked or given a newer digest since.
+    ///
+    /// No layer that was told "unknown" before remembers it: a key works from the moment that this has returned.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`] if the ledger or the directory could not tell. What was added until then stays; repeat it.
+    pub async fn import<I>(&self, keys: I) -> Result<ImportReport, KeyringError>
+    where
+        I: IntoIterator<Item = ImportedKey>,
+        I::IntoIter: Send,
+    {
+        let mut report = ImportReport::default();
+        let mut chunk = Vec::with_capacity(CHUNK);
+        for (index, key) in keys.into_iter().enumerate() {
+            let id = key.id.clone();
+            match self.ready(key) {
+                Ok(record) => chunk.push(Ready { index, record }),
+                Err(reason) => report.refused.push(RefusedImport { index, id, reason }),
+            }
+            if chunk.len() == CHUNK {
+                self.add(mem::take(&mut chunk), &mut report).await?;
+            }
+        }
+        self.add(chunk, &mut report).await?;
+        Ok(report)
+    }
+
+    /// The record of a key, if it makes sense; asks no store.
+    fn ready(&self, key: ImportedKey) -> Result<KeyRecord, ImportRefusal> {
+        let new = key.new.check_words().map_err(ImportRefusal::of_words)?;
+        let known = key.digest.resolve(&self.digests, &self.format, new.environment)?;
+        let fresh = FreshKey {
+            id: key.id,
+            digest: known.digest,
+            digested_by: known.method,
+            prefix: known.prefix,
+            last4: known.last4,
+            created_at: key.created_at.unwrap_or_else(|| self.clock.now()),
+        };
+        let mut record = new.into_record(fresh);
+        record.revoked_at = key.revoked_at;
+        record.check().map_err(ImportRefusal::Invalid)?;
+        Ok(record)
+    }
+
+    async fn add(&self, chunk: Vec<Ready>, report: &mut ImportReport) -> Result<(), KeyringError> {
+        let holders = self.standing_of(&chunk).await?;
+        let (ready, refused): (Vec<_>, Vec<_>) = chunk.into_iter().partition(|key| self.may(key, &holders));
+        report.refused.extend(refused.into_iter().map(|key| key.refused(ImportRefusal::Owner)));
+        let records = ready.iter().map(|key| key.record.clone()).collect();
+        let done = self.ledger.insert_all(records, NO_POLICY, &self.actor);
+        let done = in_time(self.store_deadline, done).await?;
+        let mut added = Vec::with_capacity(ready.len());
+        for (key, done) in ready.into_iter().zip(done) {
+            match done {
+                Ok(()) => added.push(key),
+                Err(LedgerError::Conflict) => match self.get(&key.record.id).await? {
+                    None => report.refused.push(key.refused(ImportRefusal::DigestTaken)),
+                    Some(there) if is_same(&there, &key.record) => report.already_there += 1,
+                    Some(_) => report.refused.push(key.refused(ImportRefusal::IdTaken)),
+                },
+                Err(LedgerError::Invalid(reason)) => {
+                    report.refused.push(key.refused(ImportRefusal::Invalid(reason)));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Whoever took an owner's access away in between has revoked the keys that were there, and not these.
+        let holders = self.standing_of(&added).await?;
+        for key in added {
+            if self.may(&key, &holders) {
+                self.changed(self.clock.now(), &key.record.id, KeyEvent::Imported);
+                report.imported += 1;
+            } else {
+                self.revoke(&key.record.id).await?;
+                report.refused.push(key.refused(ImportRefusal::Owner));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who of those whose keys would work may have them.
+    async fn standing_of(&self, keys: &[Ready]) -> Result<HashMap<Holder, bool>, KeyringError> {
+        let mut holders = HashMap::new();
+        for key in keys.iter().filter(|key| self.works(key)) {
+            let holder = key.holder();
+            if !holders.contains_key(&holder) {
+                let may = match self.owner_may_have(&holder.0, &holder.1).await {
+                    Ok(()) => true,
+                    Err(KeyringError::Forbidden) => false,
+                    Err(error) => return Err(error),
+                };
+                holders.insert(holder, may);
+            }
+        }
+        Ok(holders)
+    }
+
+    fn may(&self, key: &Ready, holders: &HashMap<Holder, bool>) -> bool {
+        !self.works(key) || holders.get(&key.holder()).is_some_and(|may| *may)
+    }
+
+    fn works(&self, key: &Ready) -> bool {
+        key.record.is_active(self.clock.now())
+    }
+}
+
+impl Ready {
+    fn holder(&self) -> Holder {
+        (self.record.owner.clone(), self.record.level.clone())
+    }
+
+    fn refused(self, reason: ImportRefusal) -> RefusedImport {
+        RefusedImport { index: self.index, id: self.record.id, reason }
+    }
+}
+
+/// Whether a key that is there can be the one that is to be imported. Its digest may be another by now.
+fn is_same(there: &KeyRecord, key: &KeyRecord) -> bool {
+    there.owner == key.owner && there.level == key.level && there.environment == key.environment
+}

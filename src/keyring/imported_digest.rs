@@ -1,0 +1,209 @@
+//! What is known of the text of a key from elsewhere.
+
+use std::fmt;
+
+use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
+use zeroize::Zeroizing;
+
+use super::KeyringError;
+use crate::key::{
+    DigestMethod, DigestRing, Environment, KeyDigest, KeyFormat, MAX_KEY_LEN, of_sanctum, of_sha512,
+};
+
+/// What another service knows of the text of a key: a digest, a hash, or the text itself. `Debug` shows nothing of it.
+///
+/// Digests are in hexadecimal, or in base64 with either alphabet, padded or not.
+pub struct ImportedDigest(Known);
+
+enum Known {
+    Sha256(String),
+    Sha512(String),
+    Sanctum {
+        id: String,
+        hash: String,
+    },
+    Hmac {
+        pepper: String,
+        hash: String,
+    },
+    Plaintext(Zeroizing<String>),
+    #[cfg(feature = "slow-hashes")]
+    Slow {
+        start: String,
+        hash: String,
+    },
+}
+
+/// What a store can keep of it.
+pub(super) struct Resolved {
+    pub(super) digest: KeyDigest,
+    pub(super) method: DigestMethod,
+    pub(super) prefix: String,
+    pub(super) last4: String,
+}
+
+/// Why a key was not imported.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportRefusal {
+    /// What should be a digest is none of that kind.
+    #[error("this is no digest of that kind, in hexadecimal or base64")]
+    Digest,
+    /// The keyring's ring could not find it.
+    #[error(
+        "the keyring's `DigestRing` does not accept keys of the kind {0:?}, so that none would ever be found"
+    )]
+    Method(String),
+    /// The slow hash is of no kind that can be checked, or would cost too much.
+    #[error("the hash is no bcrypt, Argon2 or PBKDF2 (Django's) hash, or one that costs too much to check")]
+    SlowHash,
+    /// The start is none that the ring's slow hashes are found by.
+    #[error("the ring's `SlowHashes` would not find a key by that start")]
+    Start,
+    /// A text that cannot be a key.
+    #[error("a key is 1 to 512 bytes long")]
+    Text,
+    /// The text says that it is of the other environment.
+    #[error("the text of the key says that it is of the other environment")]
+    Environment,
+    /// Another key has this digest; of slow hashes, this start.
+    #[error("another key has the same digest, or, with a slow hash, the same start")]
+    DigestTaken,
+    /// A key of another owner, level or environment has this id.
+    #[error("another key has that id")]
+    IdTaken,
+    /// The owner may not have such a key at the moment.
+    #[error("the owner is not in good standing or has no access to the key's project")]
+    Owner,
+    /// Its name, scopes or metadata are none, in the words of [`KeyringError`].
+    #[error("{0}")]
+    Words(String),
+    /// It contradicts itself.
+    #[error("the key makes no sense: {0}")]
+    Invalid(&'static str),
+}
+
+impl ImportRefusal {
+    pub(super) fn of_words(error: KeyringError) -> Self {
+        Self::Words(error.to_string())
+    }
+}
+
+impl ImportedDigest {
+    /// The SHA-256 of the text (Unkey, better-auth).
+    pub fn sha256(hash: impl Into<String>) -> Self {
+        Self(Known::Sha256(hash.into()))
+    }
+
+    /// The SHA-512 of the text; `sha512$$` may stand before it (djangorestframework-api-key).
+    pub fn sha512(hash: impl Into<String>) -> Self {
+        Self(Known::Sha512(hash.into()))
+    }
+
+    /// The id of a token of Laravel Sanctum, and the SHA-256 of what stands behind `id|` in its text.
+    pub fn sanctum(id: impl fmt::Display, hash: impl Into<String>) -> Self {
+        Self(Known::Sanctum { id: id.to_string(), hash: hash.into() })
+    }
+
+    /// The HMAC-SHA-256 of the text, made with the secret of the pepper of that id
+    /// ([`Pepper::from_elsewhere`](crate::Pepper::from_elsewhere)).
+    pub fn hmac(pepper: impl Into<String>, hash: impl Into<String>) -> Self {
+        Self(Known::Hmac { pepper: pepper.into(), hash: hash.into() })
+    }
+
+    /// The text itself. Only its digest is stored, the newest of the ring.
+    pub fn plaintext(text: impl Into<String>) -> Self {
+        Self(Known::Plaintext(Zeroizing::new(text.into())))
+    }
+
+    /// The public start of the text, and a hash of all of it that is slow on purpose:
+    ///
+    /// | hash | as |
+    /// |---|---|
+    /// | bcrypt | `$2b$12$..`, also `$2a$`, `$2x$`, `$2y$`, and Django's `bcrypt$$2b$..`; of texts up to 72 bytes |
+    /// | Argon2 | `$argon2id$v=19$..`, also `argon2i` and `argon2d`, and Django's `argon2$argon2id$..` |
+    /// | PBKDF2 | Django's `pbkdf2_sha256$600000$salt$hash` |
+    #[cfg(feature = "slow-hashes")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
+    pub fn slow(start: impl Into<String>, hash: impl Into<String>) -> Self {
+        Self(Known::Slow { start: start.into(), hash: hash.into() })
+    }
+
+    pub(super) fn resolve(
+        self,
+        ring: &DigestRing,
+        format: &KeyFormat,
+        environment: Environment,
+    ) -> Result<Resolved, ImportRefusal> {
+        let by_digest = |digest, method: DigestMethod| {
+            if !ring.knows(method.kind()) {
+                return Err(ImportRefusal::Method(method.kind().to_owned()));
+            }
+            // Nothing is known of the text, and nothing of it may be shown.
+            Ok(Resolved { digest, method, prefix: String::new(), last4: String::new() })
+        };
+        match self.0 {
+            Known::Sha256(hash) => by_digest(KeyDigest::from_bytes(decode(&hash)?), DigestMethod::Sha256),
+            Known::Sha512(hash) => {
+                let hash = decode(hash.strip_prefix("sha512$$").unwrap_or(&hash))?;
+                by_digest(of_sha512(&hash), DigestMethod::Sha512)
+            }
+            Known::Sanctum { id, hash } => {
+                let digest = of_sanctum(&id, &decode(&hash)?);
+                // The text is divided at its first `|`.
+                if id.is_empty() || id.contains('|') {
+                    Err(ImportRefusal::Digest)
+                } else {
+                    by_digest(digest, DigestMethod::Sanctum)
+                }
+            }
+            Known::Hmac { pepper, hash } => {
+                let method = format!("hmac:{pepper}").parse();
+                let method = method.map_err(|_| ImportRefusal::Method(format!("hmac:{pepper}")))?;
+                by_digest(KeyDigest::from_bytes(decode(&hash)?), method)
+            }
+            #[cfg(feature = "slow-hashes")]
+            Known::Slow { start, hash } => {
+                let slow = ring.slow().ok_or_else(|| ImportRefusal::Method("slow".to_owned()))?;
+                let hash = crate::key::SlowHash::new(&hash).filter(crate::key::SlowHash::is_known);
+                let hash = hash.ok_or(ImportRefusal::SlowHash)?;
+                if !slow.finds(&start) {
+                    return Err(ImportRefusal::Start);
+                }
+                by_digest(crate::key::of_start(&start), DigestMethod::Slow(hash))
+            }
+            Known::Plaintext(text) => {
+                let newest = ring.newest();
+                if !(1..=MAX_KEY_LEN).contains(&text.len()) {
+                    return Err(ImportRefusal::Text);
+                }
+                let resolved = by_digest(newest.digest(&text), newest.method())?;
+                let Some(said) = format.environment_of(&text) else { return Ok(resolved) };
+                if said != environment {
+                    return Err(ImportRefusal::Environment);
+                }
+                // It is one of ours: what may be shown of those may be of it.
+                let last4 = text.get(text.len() - 4..).unwrap_or_default().to_owned();
+                Ok(Resolved { prefix: format.prefix(said).to_owned(), last4, ..resolved })
+            }
+        }
+    }
+}
+
+fn decode<const N: usize>(text: &str) -> Result<[u8; N], ImportRefusal> {
+    let spelling = match (text.len() == 2 * N, text.contains(['-', '_']), text.ends_with('=')) {
+        (true, ..) => &HEXLOWER_PERMISSIVE,
+        (_, false, true) => &BASE64,
+        (_, false, false) => &BASE64_NOPAD,
+        (_, true, true) => &BASE64URL,
+        (_, true, false) => &BASE64URL_NOPAD,
+    };
+    let decoded = spelling.decode(text.as_bytes());
+    decoded.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(ImportRefusal::Digest)
+}
+
+impl fmt::Debug for ImportedDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ImportedDigest(..)")
+    }
+}

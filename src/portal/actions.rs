@@ -1,0 +1,125 @@
+//! The forms that change something.
+
+use askama::Template;
+use http::header::REFERRER_POLICY;
+use http::{HeaderValue, StatusCode};
+
+use super::answer::{self, Answer, Frame, Instead, page, see};
+use super::forms::{self, KeyForm, RestrictionsForm};
+use super::pages::{new_page, restrictions_page};
+use super::posted::{Posted, Visitor};
+use super::tickets::{Spent, Ticket};
+use super::time::Time;
+use super::view::KeyView;
+use crate::keyring::{Grace, IssuedKey, KeyringError};
+
+#[derive(Template)]
+#[template(path = "portal/once.html")]
+struct OncePage<'a> {
+    frame: &'a Frame,
+    key: &'a KeyView,
+    secret: &'a str,
+    /// Title and text of each command line.
+    lines: &'a [(&'a str, String)],
+    /// The key before, if this one was put in its place: its id, and until when it works.
+    before: Option<(&'a str, Option<Time>)>,
+}
+
+pub(super) async fn create(Posted { visitor, mut fields, ticket }: Posted) -> Answer {
+    let mut form = KeyForm::read(&mut fields);
+    if !fields.is_empty() {
+        return Err(visitor.say(answer::UNEXPECTED_FIELD));
+    }
+    visitor.must_be_fresh_writer().await?;
+    let projects = visitor.projects().await?;
+    let keyring = &visitor.keyring;
+    let Some(new) = form.understand(visitor.user.id(), &projects, keyring.now()) else {
+        return new_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &form, &projects);
+    };
+    match visitor.portal.tickets.spend(&ticket, keyring.now()) {
+        Spent::Now => {}
+        Spent::Before => return Err(visitor.say(answer::ALREADY_SENT)),
+        Spent::TooOld => {
+            form.errors.form = Some("This page was open for more than an hour. Check it, and send it again.");
+            return new_page(StatusCode::CONFLICT, &visitor, &form, &projects);
+        }
+    }
+    match keyring.issue(new).await {
+        Ok(issued) => shown_once(&visitor, &issued, None).await,
+        Err(KeyringError::TooManyKeys) => {
+            form.errors.form = Some("You have as many active keys as you may have. Revoke one first.");
+            new_page(StatusCode::CONFLICT, &visitor, &form, &projects)
+        }
+        Err(error) => Err(visitor.explain(&error)),
+    }
+}
+
+pub(super) async fn rotate(Posted { visitor, mut fields, ticket }: Posted) -> Answer {
+    let old = visitor.own_key().await?;
+    let grace = forms::grace(&fields.take("grace"));
+    let (Some(grace), true) = (grace, fields.is_empty()) else {
+        return Err(visitor.say(answer::UNEXPECTED_FIELD));
+    };
+    visitor.must_be_fresh_writer().await?;
+    spend(&visitor, &ticket)?;
+    let issued = visitor.keyring.rotate(&old.id, grace).await;
+    let issued = issued.map_err(|error| visitor.explain(&error))?;
+    let ends = match grace {
+        Grace::None => None,
+        // As it was written down: it never outlives its own end.
+        Grace::For(_) => visitor.find(&old.id).await?.and_then(|old| old.expires_at).map(Time::from),
+    };
+    shown_once(&visitor, &issued, Some((old.id.as_str(), ends))).await
+}
+
+pub(super) async fn restrict(Posted { visitor, mut fields, ticket: _ }: Posted) -> Answer {
+    let key = visitor.own_key().await?;
+    let mut form = RestrictionsForm::read(&mut fields);
+    if !fields.is_empty() {
+        return Err(visitor.say(answer::UNEXPECTED_FIELD));
+    }
+    visitor.must_be_fresh_writer().await?;
+    let Some(restrictions) = form.understand() else {
+        return restrictions_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
+    };
+    let done = visitor.keyring.restrict(&key.id, &restrictions).await;
+    done.map_err(|error| visitor.explain(&error))?;
+    Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
+}
+
+/// Asks for nothing but who it is: whoever fears for a key is not sent elsewhere first (R42).
+pub(super) async fn revoke(Posted { visitor, fields, ticket: _ }: Posted) -> Answer {
+    let key = visitor.own_key().await?;
+    if !fields.is_empty() {
+        return Err(visitor.say(answer::UNEXPECTED_FIELD));
+    }
+    let done = visitor.keyring.revoke(&key.id).await;
+    done.map_err(|error| visitor.explain(&error))?;
+    Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
+}
+
+fn spend(visitor: &Visitor, ticket: &Ticket) -> Result<(), Instead> {
+    match visitor.portal.tickets.spend(ticket, visitor.keyring.now()) {
+        Spent::Now => Ok(()),
+        Spent::Before => Err(visitor.say(answer::ALREADY_SENT)),
+        Spent::TooOld => Err(visitor.say(answer::OLD_FORM)),
+    }
+}
+
+/// The one answer that holds the secret (R29).
+async fn shown_once(visitor: &Visitor, issued: &IssuedKey, before: Option<(&str, Option<Time>)>) -> Answer {
+    // The key is made: what cannot be found out now is left out, and the key is shown.
+    let projects = visitor.projects().await.unwrap_or_default();
+    let frame = visitor.frame().scripted();
+    let curl = &visitor.portal.curl;
+    let shown = OncePage {
+        frame: &frame,
+        key: &KeyView::of(issued.record(), &projects, visitor.keyring.now()),
+        secret: issued.key().expose_secret(),
+        lines: &curl.iter().map(|curl| (curl.title(), curl.line(issued))).collect::<Vec<_>>(),
+        before,
+    };
+    let mut response = page(StatusCode::CREATED, &frame, &shown);
+    response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    Ok(response)
+}

@@ -1,0 +1,310 @@
+//! The pages that change nothing.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::extract::Query;
+use http::StatusCode;
+
+use super::answer::{self, Answer, Frame, Instead, page};
+use super::fields::Fields;
+use super::forms::{KeyForm, RestrictionsForm};
+use super::past::{EntryView, Parting, UseView};
+use super::posted::Visitor;
+use super::tickets::Ticket;
+use super::time;
+use super::view::{self, KeyView, RestrictionView};
+use crate::key::KeyId;
+use crate::record::KeyRecord;
+use crate::store::{KeyQuery, Project};
+
+/// How many keys one page looks through. Few people have more, ended ones included.
+const MAX_KEYS: u32 = 500;
+/// How much of a key's trail is shown.
+const MAX_ENTRIES: u32 = 50;
+
+type Asked = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
+
+impl Visitor {
+    pub(super) async fn projects(&self) -> Result<Vec<Project>, Instead> {
+        let projects = self.keyring.projects(self.user.id()).await;
+        projects.map_err(|_| self.say(answer::UNAVAILABLE))
+    }
+
+    pub(super) fn ticket(&self) -> Result<Ticket, Instead> {
+        Ticket::issue(&self.user, self.keyring.now()).map_err(|_| self.say(answer::UNAVAILABLE))
+    }
+
+    /// How these keys were used, if that is kept.
+    async fn usage(&self, keys: &[KeyId]) -> Result<Option<BTreeMap<KeyId, UseView>>, Instead> {
+        let usage = self.keyring.usage_of(keys).await.map_err(|_| self.say(answer::UNAVAILABLE))?;
+        Ok(usage.map(UseView::of_all))
+    }
+
+    async fn view(&self, key: &KeyRecord) -> Result<KeyView, Instead> {
+        Ok(KeyView::of(key, &self.projects().await?, self.keyring.now()))
+    }
+}
+
+#[derive(Template)]
+#[template(path = "portal/keys.html")]
+struct KeysPage<'a> {
+    frame: &'a Frame,
+    keys: &'a [(KeyView, Option<UseView>)],
+    /// Whether it is kept when keys are used.
+    has_usage: bool,
+    filter: &'a Filter,
+    /// Whether there is any key at all, whatever the filter says.
+    has_keys: bool,
+    may_write: bool,
+    next: Option<&'a str>,
+}
+
+/// Which keys to show.
+struct Filter {
+    text: String,
+    /// `working`, `ended` or `all`.
+    state: String,
+    /// `live`, `test` or `all`.
+    environment: String,
+    after: Option<KeyId>,
+}
+
+impl Filter {
+    fn read(asked: Asked) -> Option<Self> {
+        let Query(pairs) = asked.ok()?;
+        let mut fields = Fields::new(pairs)?;
+        let one_of = |value: String, known: [&str; 3]| {
+            known.iter().find(|known| **known == value).or(known.first()).map(ToString::to_string)
+        };
+        let after = fields.take("after");
+        Some(Self {
+            text: fields.take("q").trim().chars().take(64).collect(),
+            state: one_of(fields.take("state"), ["working", "ended", "all"])?,
+            environment: one_of(fields.take("environment"), ["all", "live", "test"])?,
+            after: if after.is_empty() { None } else { Some(KeyId::new(after).ok()?) },
+        })
+    }
+
+    fn selects(&self, key: &KeyView) -> bool {
+        let state = match &*self.state {
+            "working" => key.state.works(),
+            "ended" => !key.state.works(),
+            _ => true,
+        };
+        let environment = self.environment == "all" || self.environment == key.environment.as_str();
+        state && environment && (self.text.is_empty() || key.mentions(&self.text))
+    }
+
+    /// Whether it asks for less than what is shown without it.
+    fn is_used(&self) -> bool {
+        !self.text.is_empty() || self.state != "working" || self.environment != "all"
+    }
+}
+
+pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
+    let filter = Filter::read(asked).ok_or_else(|| visitor.say(answer::NO_SUCH_KEY))?;
+    let mut query = KeyQuery { after: filter.after.clone(), ..KeyQuery::default() };
+    query.limit = MAX_KEYS;
+    let records = visitor.keyring.list(visitor.user.id(), &query).await;
+    let records = records.map_err(|error| match error {
+        crate::keyring::KeyringError::NotFound => visitor.say(answer::NO_SUCH_KEY),
+        _ => visitor.say(answer::UNAVAILABLE),
+    })?;
+    let next = (records.len() == MAX_KEYS as usize).then(|| records.last()).flatten();
+    let projects = visitor.projects().await?;
+    let now = visitor.keyring.now();
+    // The newest first: that is what people come for.
+    let keys = records.iter().rev().map(|key| (key.id.clone(), KeyView::of(key, &projects, now)));
+    let (ids, keys): (Vec<_>, Vec<_>) = keys.filter(|(_, key)| filter.selects(key)).unzip();
+    let mut usage = visitor.usage(&ids).await?;
+    let has_usage = usage.is_some();
+    let used = ids.iter().map(|id| usage.as_mut().and_then(|usage| usage.remove(id)));
+    let keys: Vec<_> = keys.into_iter().zip(used).collect();
+    let frame = visitor.frame();
+    let shown = KeysPage {
+        frame: &frame,
+        keys: &keys,
+        has_usage,
+        filter: &filter,
+        has_keys: !records.is_empty(),
+        may_write: visitor.may_write().await?,
+        next: next.map(|key| key.id.as_str()),
+    };
+    Ok(page(StatusCode::OK, &frame, &shown))
+}
+
+#[derive(Template)]
+#[template(path = "portal/new.html")]
+struct NewPage<'a> {
+    frame: &'a Frame,
+    ticket: &'a Ticket,
+    form: &'a KeyForm,
+    restrictions: &'a RestrictionsForm,
+    projects: &'a [Project],
+    today: String,
+    /// Whether a new key ends those before it (R30).
+    replaces: bool,
+}
+
+pub(super) async fn new_key(visitor: Visitor) -> Answer {
+    visitor.must_be_fresh_writer().await?;
+    let projects = visitor.projects().await?;
+    new_page(StatusCode::OK, &visitor, &KeyForm::blank(), &projects)
+}
+
+/// The form, as it was typed.
+pub(super) fn new_page(
+    status: StatusCode,
+    visitor: &Visitor,
+    form: &KeyForm,
+    projects: &[Project],
+) -> Answer {
+    let frame = visitor.frame().scripted();
+    let shown = NewPage {
+        frame: &frame,
+        ticket: &visitor.ticket()?,
+        form,
+        restrictions: &form.restrictions,
+        projects,
+        today: time::day(visitor.keyring.now()),
+        replaces: visitor.keyring.replaces_on_issue(),
+    };
+    Ok(page(status, &frame, &shown))
+}
+
+#[derive(Template)]
+#[template(path = "portal/key.html")]
+struct KeyPage<'a> {
+    frame: &'a Frame,
+    key: &'a KeyView,
+    rights: String,
+    restrictions: Vec<RestrictionView>,
+    /// The key that this one has replaced, and its use.
+    before: Option<(&'a KeyView, Option<&'a UseView>)>,
+    /// What is known of the key before, or of this one if it was replaced, while it still works.
+    parting: Parting,
+    /// Nothing if that is not kept, and nothing in it if there is none.
+    used: Option<&'a UseView>,
+    trail: Option<Vec<EntryView>>,
+    may_write: bool,
+}
+
+pub(super) async fn key(visitor: Visitor) -> Answer {
+    let record = visitor.own_key().await?;
+    let key = visitor.view(&record).await?;
+    let standing = visitor.keyring.standing_on(&record.owner, &record.level).await;
+    let standing = standing.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
+    let before = predecessor(&visitor, &record).await?;
+    let before_id = before.as_ref().map(|before| &before.id);
+    let ids: Vec<_> =
+        [Some(&record.id), record.replaced_by.as_ref(), before_id].into_iter().flatten().cloned().collect();
+    let usage = visitor.usage(&ids).await?;
+    let used = |id: Option<&KeyId>| id.and_then(|id| usage.as_ref()?.get(id));
+    let parting = match &before {
+        Some(before) if !key.state.is_ending() => {
+            Parting::of(before, used(before_id), used(Some(&record.id)))
+        }
+        _ => Parting::of(&record, used(Some(&record.id)), used(record.replaced_by.as_ref())),
+    };
+    let trail = visitor.keyring.trail_of(&record.id, MAX_ENTRIES).await;
+    let trail = trail.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
+    let before = before.as_ref().map(|before| KeyView::of(before, &[], visitor.keyring.now()));
+    let none = UseView::default();
+    let frame = visitor.frame();
+    let shown = KeyPage {
+        frame: &frame,
+        rights: view::rights(&record, standing, key.state),
+        restrictions: view::restrictions(&record),
+        key: &key,
+        before: before.as_ref().map(|before| (before, used(before_id))),
+        parting,
+        used: usage.as_ref().map(|usage| usage.get(&record.id).unwrap_or(&none)),
+        trail: trail.map(|trail| trail.iter().map(|entry| EntryView::of(entry, visitor.user.id())).collect()),
+        may_write: visitor.may_write().await?,
+    };
+    Ok(page(StatusCode::OK, &frame, &shown))
+}
+
+/// The key that was replaced by this one.
+async fn predecessor(visitor: &Visitor, key: &KeyRecord) -> Result<Option<KeyRecord>, Instead> {
+    // The first of its family has replaced none.
+    if key.family == key.id {
+        return Ok(None);
+    }
+    let query = KeyQuery { environment: Some(key.environment), limit: MAX_KEYS, ..KeyQuery::default() };
+    let all = visitor.keyring.list(visitor.user.id(), &query).await;
+    let all = all.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
+    Ok(all.into_iter().find(|other| other.replaced_by.as_ref() == Some(&key.id)))
+}
+
+#[derive(Template)]
+#[template(path = "portal/rotate.html")]
+struct RotatePage<'a> {
+    frame: &'a Frame,
+    ticket: &'a Ticket,
+    key: &'a KeyView,
+}
+
+pub(super) async fn rotate(visitor: Visitor) -> Answer {
+    let record = visitor.own_key().await?;
+    let key = visitor.view(&record).await?;
+    visitor.must_be_fresh_writer().await?;
+    if !key.state.is_active() {
+        return Err(visitor.say(answer::ENDED));
+    }
+    let frame = visitor.frame().scripted();
+    let shown = RotatePage { frame: &frame, ticket: &visitor.ticket()?, key: &key };
+    Ok(page(StatusCode::OK, &frame, &shown))
+}
+
+#[derive(Template)]
+#[template(path = "portal/restrictions.html")]
+struct RestrictionsPage<'a> {
+    frame: &'a Frame,
+    ticket: &'a Ticket,
+    key: &'a KeyView,
+    restrictions: &'a RestrictionsForm,
+}
+
+pub(super) async fn restrictions(visitor: Visitor) -> Answer {
+    let record = visitor.own_key().await?;
+    visitor.must_be_fresh_writer().await?;
+    if !record.is_active(visitor.keyring.now()) {
+        return Err(visitor.say(answer::ENDED));
+    }
+    restrictions_page(StatusCode::OK, &visitor, &record, &RestrictionsForm::of(&record.restrictions)).await
+}
+
+/// The form, as it was typed.
+pub(super) async fn restrictions_page(
+    status: StatusCode,
+    visitor: &Visitor,
+    key: &KeyRecord,
+    form: &RestrictionsForm,
+) -> Answer {
+    let frame = visitor.frame().scripted();
+    let shown = RestrictionsPage {
+        frame: &frame,
+        ticket: &visitor.ticket()?,
+        key: &visitor.view(key).await?,
+        restrictions: form,
+    };
+    Ok(page(status, &frame, &shown))
+}
+
+#[derive(Template)]
+#[template(path = "portal/revoke.html")]
+struct RevokePage<'a> {
+    frame: &'a Frame,
+    ticket: &'a Ticket,
+    key: &'a KeyView,
+}
+
+pub(super) async fn revoke(visitor: Visitor) -> Answer {
+    let record = visitor.own_key().await?;
+    let key = visitor.view(&record).await?;
+    let frame = visitor.frame();
+    let shown = RevokePage { frame: &frame, ticket: &visitor.ticket()?, key: &key };
+    Ok(page(StatusCode::OK, &frame, &shown))
+}

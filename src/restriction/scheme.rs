@@ -1,0 +1,69 @@
+//! Through which schemes a key may come.
+//!
+//! # Format
+//!
+//! ```text
+//! bearer
+//! api-key-header
+//! ```
+//!
+//! The name of a scheme as [`SchemeInfo::name`](crate::SchemeInfo::name) says it: 1 to 64 of `A-Z a-z 0-9` and
+//! ``! # $ % & ' * + - . ^ _ ` | ~``, compared exactly. Which schemes a layer has is not known where a key is made: a name
+//! that none of them has allows nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{AllowList, Facts, RestrictionError};
+use crate::description::is_token;
+
+/// Through which schemes a key may come. A key that did not come through one is refused.
+pub type SchemeRestriction = AllowList<SchemeRule>;
+
+impl AllowList<SchemeRule> {
+    pub(super) fn allows(&self, facts: &Facts<'_>) -> bool {
+        facts.scheme.is_some_and(|scheme| self.rules.iter().any(|rule| *rule.0 == *scheme))
+    }
+}
+
+/// The name of one scheme: see [the format](self#format).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemeRule(Box<str>);
+
+impl FromStr for SchemeRule {
+    type Err = RestrictionError;
+
+    fn from_str(text: &str) -> Result<Self, RestrictionError> {
+        const MAX_LEN: usize = 64;
+        if is_token(text) && text.len() <= MAX_LEN {
+            return Ok(Self(text.into()));
+        }
+        let reason = "a scheme is written by its name, such as bearer, api-key-header or json-body";
+        Err(RestrictionError::new(text, reason))
+    }
+}
+
+impl fmt::Display for SchemeRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_exactly_and_nothing_known_is_nothing_allowed() {
+        let both = SchemeRestriction::allow(["bearer", "device-token"]).unwrap();
+        let at = |name| both.allows(&Facts::new().scheme(name));
+        assert!(at("bearer") && at("device-token"));
+        assert!(!at("Bearer") && !at("bearer ") && !at("bear") && !at(""));
+        assert!(!both.allows(&Facts::new()));
+        assert!(!SchemeRestriction::allow([""; 0]).unwrap().allows(&Facts::new().scheme("bearer")));
+        for text in ["", " bearer", "bearer,json-body", "a b", "bearer/", "ü", "\"bearer\"", &"x".repeat(65)]
+        {
+            assert!(text.parse::<SchemeRule>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What a [`MemoryStore`](super::MemoryStore) knows of the past: what became of keys, and when they were used.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::audit::{Actor, AuditEntry, KeyEvent};
+use crate::clock::Timestamp;
+use crate::key::KeyId;
+use crate::record::KeyRecord;
+use crate::usage::{Through, Usage};
+
+/// Of each key only the newest entries: whoever renames a key for ever must not fill the memory.
+const KEPT_PER_KEY: usize = 100;
+
+/// What became of keys, oldest first.
+#[derive(Default)]
+pub(super) struct Trail(HashMap<KeyId, VecDeque<AuditEntry>>);
+
+impl Trail {
+    pub(super) fn write(&mut self, at: Timestamp, key: &KeyRecord, by: &Actor, event: KeyEvent) {
+        let entries = self.0.entry(key.id.clone()).or_default();
+        if entries.len() >= KEPT_PER_KEY {
+            entries.pop_front();
+        }
+        entries.push_back(AuditEntry::new(at, key, by, event));
+    }
+
+    pub(super) fn of(&self, key: &KeyId, limit: u32) -> Vec<AuditEntry> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        self.0.get(key).into_iter().flatten().rev().take(limit).cloned().collect()
+    }
+}
+
+/// When keys were last used, and how often. As many entries as there are keys and ways to use them.
+#[derive(Default)]
+pub(super) struct Used(BTreeMap<KeyId, BTreeMap<Through, (Timestamp, u64)>>);
+
+impl Used {
+    pub(super) fn add(&mut self, batch: &[Usage]) {
+        for new in batch {
+            let ways = self.0.entry(new.key.clone()).or_default();
+            let (last, count) = ways.entry(new.through.clone()).or_insert((new.last, 0));
+            *last = new.last.max(*last);
+            *count = count.saturating_add(new.count);
+        }
+    }
+
+    pub(super) fn of(&self, keys: &[KeyId]) -> Vec<Usage> {
+        let mut keys: Vec<_> = keys.iter().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let ways = keys.into_iter().filter_map(|key| self.0.get_key_value(key));
+        let usage = |(key, ways): (&KeyId, &BTreeMap<Through, (Timestamp, u64)>)| {
+            let key = key.clone();
+            let of_way = move |(through, (last, count)): (&Through, &(Timestamp, u64))| {
+                Usage::new(key.clone(), through.clone(), *last, *count)
+            };
+            ways.iter().map(of_way).collect::<Vec<_>>()
+        };
+        ways.flat_map(usage).collect()
+    }
+}

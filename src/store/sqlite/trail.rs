@@ -1,0 +1,161 @@
+//! The SQL of the past: what became of keys, and when they were used.
+
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::super::StoreError;
+use super::failure::Failure;
+use super::rows::{text, time};
+use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
+use crate::clock::Timestamp;
+use crate::key::{Environment, KeyId, UserId};
+use crate::record::KeyRecord;
+use crate::usage::Usage;
+
+const WRITE: &str = "INSERT INTO history (key, owner, at, by, event) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+const WRITE_OF_ONE: &str =
+    "INSERT INTO history (key, owner, at, by, event) SELECT id, owner, ?2, ?3, ?4 FROM keys WHERE id = ?1";
+
+/// Of those that are about to be revoked.
+const WRITE_OF_ALIKE: &str = "
+    INSERT INTO history (key, owner, at, by, event)
+    SELECT id, owner, ?3, ?4, ?5 FROM keys
+    WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL ORDER BY created_at, id";
+
+const WRITE_OF_ALL_OF: &str = "
+    INSERT INTO history (key, owner, at, by, event)
+    SELECT id, owner, ?2, ?3, ?4 FROM keys WHERE owner = ?1 AND revoked_at IS NULL ORDER BY created_at, id";
+
+const HISTORY: &str =
+    "SELECT at, key, owner, by, event FROM history WHERE key = ?1 ORDER BY number DESC LIMIT ?2";
+
+/// A count that would not fit stays where it is.
+const ADD_USAGE: &str = "
+    INSERT INTO usage (key, through, last, count) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (key, through) DO UPDATE SET
+        last = max(last, excluded.last),
+        count = count + min(excluded.count, 9223372036854775807 - count)";
+
+const USAGE: &str = "SELECT last, key, through, count FROM usage WHERE key = ?1 ORDER BY through";
+
+pub(super) fn write(
+    transaction: &Transaction<'_>,
+    at: Timestamp,
+    key: &KeyRecord,
+    by: &Actor,
+    event: KeyEvent,
+) -> Result<(), Failure> {
+    let entry = AuditEntry::new(at, key, by, event);
+    transaction.prepare_cached(WRITE)?.execute(params![
+        entry.key.as_str(),
+        entry.owner.as_str(),
+        entry.at.as_micros(),
+        entry.by,
+        entry.event.to_string(),
+    ])?;
+    Ok(())
+}
+
+/// One was revoked by hand.
+pub(super) fn revoked(
+    transaction: &Transaction<'_>,
+    key: &KeyId,
+    at: Timestamp,
+    by: &Actor,
+) -> Result<(), Failure> {
+    let event = KeyEvent::Revoked(Revocation::ByHand).to_string();
+    let params = params![key.as_str(), at.as_micros(), by.to_string(), event];
+    transaction.prepare_cached(WRITE_OF_ONE)?.execute(params)?;
+    Ok(())
+}
+
+/// Every key of an owner and environment is about to be revoked.
+pub(super) fn superseded(
+    transaction: &Transaction<'_>,
+    owner: &UserId,
+    environment: Environment,
+    at: Timestamp,
+    by: &Actor,
+) -> Result<(), Failure> {
+    let event = KeyEvent::Revoked(Revocation::Superseded).to_string();
+    let params = params![owner.as_str(), environment.as_str(), at.as_micros(), by.to_string(), event];
+    transaction.prepare_cached(WRITE_OF_ALIKE)?.execute(params)?;
+    Ok(())
+}
+
+/// Every key of an owner is about to be revoked.
+pub(super) fn member_removed(
+    transaction: &Transaction<'_>,
+    owner: &UserId,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    let event = KeyEvent::Revoked(Revocation::MemberRemoved).to_string();
+    let params = params![owner.as_str(), at.as_micros(), Actor::System.to_string(), event];
+    transaction.prepare_cached(WRITE_OF_ALL_OF)?.execute(params)?;
+    Ok(())
+}
+
+pub(super) fn of(connection: &Connection, key: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, Failure> {
+    let mut statement = connection.prepare_cached(HISTORY)?;
+    let mut found = statement.query(params![key.as_str(), limit])?;
+    let mut entries = Vec::new();
+    while let Some(row) = found.next()? {
+        entries.push(entry(row)?);
+    }
+    Ok(entries)
+}
+
+pub(super) fn add_usage(transaction: &Transaction<'_>, batch: &[Usage]) -> Result<(), Failure> {
+    let mut statement = transaction.prepare_cached(ADD_USAGE)?;
+    for new in batch {
+        let count = i64::try_from(new.count).unwrap_or(i64::MAX);
+        statement.execute(params![new.key.as_str(), new.through.to_string(), new.last.as_micros(), count])?;
+    }
+    Ok(())
+}
+
+pub(super) fn usage(connection: &Connection, keys: &[KeyId]) -> Result<Vec<Usage>, Failure> {
+    let mut keys: Vec<_> = keys.iter().collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let mut statement = connection.prepare_cached(USAGE)?;
+    let mut usage = Vec::new();
+    for key in keys {
+        let mut found = statement.query(params![key.as_str()])?;
+        while let Some(row) = found.next()? {
+            usage.push(used(row)?);
+        }
+    }
+    Ok(usage)
+}
+
+fn entry(row: &Row<'_>) -> Result<AuditEntry, StoreError> {
+    let owner = UserId::new(text(row, 2)?);
+    let event = text(row, 4)?.parse();
+    Ok(AuditEntry::from_parts(
+        at(row)?,
+        key(row)?,
+        owner.map_err(|_| StoreError::Corrupt("an id of an owner is none"))?,
+        text(row, 3)?.to_owned(),
+        event.map_err(|_| StoreError::Corrupt("an event of a key is none"))?,
+    ))
+}
+
+fn used(row: &Row<'_>) -> Result<Usage, StoreError> {
+    let through = text(row, 2)?.parse();
+    let count = row.get::<_, i64>(3).ok().and_then(|count| u64::try_from(count).ok());
+    Ok(Usage::new(
+        key(row)?,
+        through.map_err(|_| StoreError::Corrupt("a way to use a key is none"))?,
+        at(row)?,
+        count.ok_or(StoreError::Corrupt("a count is none"))?,
+    ))
+}
+
+fn at(row: &Row<'_>) -> Result<Timestamp, StoreError> {
+    time(row, 0)?.ok_or(StoreError::Corrupt("a time is missing"))
+}
+
+fn key(row: &Row<'_>) -> Result<KeyId, StoreError> {
+    KeyId::new(text(row, 1)?).map_err(|_| StoreError::Corrupt("an id of a key is none"))
+}

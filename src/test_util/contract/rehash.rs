@@ -1,0 +1,83 @@
+//! Keys change their digests and stay what they are.
+
+use std::sync::Arc;
+
+use super::{NOW, Names, assert_same, find, known, later, ok, race, refused};
+use crate::audit::Actor;
+use crate::key::{DigestMethod, KeyDigest};
+use crate::record::KeyRecord;
+use crate::store::{KeyLedger, KeyPolicy, KeyStore, LedgerError};
+
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+/// Another than that of the keys here.
+const METHOD: DigestMethod = DigestMethod::Sha512;
+
+pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let (key, other) = (names.key("key", "u"), names.key("other", "u"));
+    for key in [&key, &other] {
+        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    }
+    let to = KeyDigest::of(&names.text("to"));
+    ok(store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await);
+    assert!(find(&**store, &key.digest).await.is_none(), "a key is not found by the digest that it had");
+    let rehashed = KeyRecord { digest: to, digested_by: METHOD, ..key.clone() };
+    assert_same(&known(&**store, &rehashed).await, &rehashed);
+    assert_same(&known(&**store, &other).await, &other);
+    let counts = store.count_by_digest_method().await.expect("a store in order counts");
+    for method in [METHOD, DigestMethod::Sha256] {
+        assert!(counts.get(method.kind()).is_some_and(|count| *count > 0), "keys are counted by method");
+    }
+    // It can be revoked and replaced like before.
+    let successor =
+        ok(store.replace(&key.id, names.fresh("next", later(1)), later(10), &Actor::System).await);
+    assert_same(&known(&**store, &successor).await, &successor);
+    ok(store.revoke(&key.id, later(2), &Actor::System).await);
+    assert!(known(&**store, &rehashed).await.revoked_at.is_some(), "a key that was rehashed can be revoked");
+}
+
+pub(super) async fn what_is_not_as_it_was_is_not_rehashed<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let (key, other) = (names.key("key", "u"), names.key("other", "u"));
+    let to = KeyDigest::of(&names.text("to"));
+    let unknown = store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await;
+    refused!(unknown, LedgerError::NotFound, "an unknown key is not rehashed");
+    for key in [&key, &other] {
+        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    }
+    let moved = store.rehash(&key.id, &to, &to, &METHOD, NOW).await;
+    refused!(moved, LedgerError::Conflict, "a key with another digest is not rehashed");
+    let taken = store.rehash(&key.id, &key.digest, &other.digest, &METHOD, NOW).await;
+    refused!(taken, LedgerError::Conflict, "a digest is taken once");
+    for key in [&key, &other] {
+        assert_same(&known(&**store, key).await, key);
+    }
+    ok(store.revoke(&key.id, NOW, &Actor::System).await);
+    let ended = store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await;
+    refused!(ended, LedgerError::Ended, "a revoked key is not rehashed");
+    assert!(find(&**store, &to).await.is_none(), "a refusal changes nothing");
+}
+
+pub(super) async fn of_racing_rehashes_one_wins<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let key = names.key("key", "u");
+    ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    let own = key.clone();
+    let to = move |n| KeyDigest::of(&format!("{n}{}", own.id));
+    let results = race(store, 8, move |store, n| {
+        let (id, from, to) = (key.id.clone(), key.digest, to(n));
+        async move { store.rehash(&id, &from, &to, &METHOD, NOW).await.map(|()| (id, to)) }
+    });
+    let mut won = Vec::new();
+    for result in results.await {
+        match result {
+            Ok(winner) => won.push(winner),
+            lost => refused!(lost, LedgerError::Conflict, "who comes second is refused"),
+        }
+    }
+    assert_eq!(won.len(), 1, "of eight that rehash one key, one wins");
+    for (id, to) in won {
+        let found = find(&**store, &to).await;
+        assert!(found.is_some_and(|found| found.id == id), "it is found by the winner's digest");
+    }
+}

@@ -1,0 +1,258 @@
+//! What a store keeps of the past, where it keeps any: what became of keys, and when they were used.
+
+use std::sync::Arc;
+
+use super::{NOW, Names, assert_same, is_active, known, later, member, ok, project, race, refused};
+use crate::audit::{Actor, AuditEntry, KeyEvent};
+use crate::clock::Timestamp;
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
+use crate::record::{Amendment, KeyRecord};
+use crate::store::{
+    Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, StoreError,
+};
+use crate::usage::{Through, Usage};
+
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+
+/// Newest first; what one call wrote of one key stands in the order of [`KeyEvent::of_replaced`].
+pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    if !keeps_a_trail(store, &names).await {
+        return;
+    }
+    let alice = Actor::User(names.user("alice"));
+    let (key, other) = (names.key("key", "u"), names.key("other", "u"));
+    for key in [&key, &other] {
+        ok(store.insert(key.clone(), MANY, &alice).await);
+    }
+    let amendment = Amendment::new().name("another").limits(None);
+    ok(store.amend(&key.id, &amendment, later(1), &Actor::Operator).await);
+    let to = KeyDigest::of(&names.text("to"));
+    ok(store.rehash(&key.id, &key.digest, &to, &DigestMethod::Sha512, later(2)).await);
+    let by_key = Actor::Key(other.id.clone());
+    let next = ok(store.replace(&key.id, names.fresh("next", later(3)), later(9), &by_key).await);
+    // A second time changes nothing, and leaves none.
+    for (seconds, by) in [(4, &alice), (5, &Actor::System)] {
+        ok(store.revoke(&key.id, later(seconds), by).await);
+    }
+    let last = ok(store.replace(&next.id, names.fresh("last", later(6)), later(6), &by_key).await);
+
+    let by = [alice.to_string(), by_key.to_string()];
+    let told = [
+        (4, &*by[0], "revoked:by_hand".to_owned()),
+        (3, &*by[1], format!("replaced_by:{}", next.id)),
+        (2, "system", "rehashed:sha512".to_owned()),
+        (1, "operator", "amended:name,limits".to_owned()),
+        (0, &*by[0], "issued".to_owned()),
+    ];
+    assert_told(store, &key, &told).await;
+    let told = [
+        (6, &*by[1], "revoked:replaced".to_owned()),
+        (6, &*by[1], format!("replaced_by:{}", last.id)),
+        (3, &*by[1], format!("replaces:{}", key.id)),
+    ];
+    assert_told(store, &next, &told).await;
+    assert_told(store, &last, &[(6, &*by[1], format!("replaces:{}", next.id))]).await;
+    assert_told(store, &other, &[(0, &*by[0], "issued".to_owned())]).await;
+
+    let newest: Vec<_> = ok(store.history(&key.id, 2).await).into_iter().map(|entry| entry.event).collect();
+    assert_eq!(
+        newest,
+        [told_event("revoked:by_hand"), KeyEvent::ReplacedBy(next.id)],
+        "two are the newest two"
+    );
+    assert!(ok(store.history(&key.id, 0).await).is_empty());
+}
+
+pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    if !keeps_a_trail(store, &names).await {
+        return;
+    }
+    let imported = KeyRecord { prefix: String::new(), last4: String::new(), ..names.key("imported", "u") };
+    let ended = KeyRecord { revoked_at: Some(later(0)), ..names.key("ended", "u") };
+    let elsewhere = [
+        names.key("elsewhere", "U"),
+        KeyRecord { environment: Environment::Test, prefix: "sk_test_".into(), ..names.key("of-test", "u") },
+    ];
+    for key in [&imported, &ended].into_iter().chain(&elsewhere) {
+        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    }
+    let mut only = names.key("only", "u");
+    only.created_at = later(7);
+    ok(store.insert(only.clone(), KeyPolicy::Single, &Actor::Operator).await);
+    let told = [(7, "operator", "revoked:superseded".to_owned()), (0, "system", "imported".to_owned())];
+    assert_told(store, &imported, &told).await;
+    assert_told(store, &ended, &[(0, "system", "imported".to_owned())]).await;
+    assert_told(store, &only, &[(7, "operator", "issued".to_owned())]).await;
+    for key in &elsewhere {
+        assert_told(store, key, &[(0, "system", "issued".to_owned())]).await;
+    }
+}
+
+pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    if !keeps_a_trail(store, &names).await {
+        return;
+    }
+    let (key, by) = (names.key("key", "u"), &Actor::System);
+    ok(store.insert(key.clone(), MANY, by).await);
+    let full = KeyPolicy::Multiple { max: 1 };
+    let refused = store.insert(names.key("more", "u"), full, by).await;
+    refused!(refused, LedgerError::TooManyKeys, "one is the most");
+    refused!(
+        store.insert(key.clone(), KeyPolicy::Single, by).await,
+        LedgerError::Conflict,
+        "an id is taken once"
+    );
+    let same = names.fresh("key", NOW);
+    refused!(store.replace(&key.id, same, NOW, by).await, LedgerError::Conflict, "an id is taken once");
+    let (from, method) = (KeyDigest::of("another"), DigestMethod::Sha512);
+    let moved = store.rehash(&key.id, &from, &from, &method, NOW).await;
+    refused!(moved, LedgerError::Conflict, "a key with another digest is not rehashed");
+    assert_told(store, &key, &[(0, "system", "issued".to_owned())]).await;
+    assert!(
+        ok(store.history(&names.id("more"), 9).await).is_empty(),
+        "of a key that is not there is no entry"
+    );
+}
+
+/// What removing a member does stands in the trail of each of their keys.
+pub(super) async fn who_is_removed_leaves_a_trail<S: Accounts + Directory + KeyStore + KeyLedger>(
+    store: &Arc<S>,
+) {
+    let (names, store) = (Names::new(), &**store);
+    if !keeps_a_trail(store, &names).await {
+        return;
+    }
+    let (account, bob) = (names.text("a"), names.user("bob"));
+    ok(store.create_account(&account, &names.user("alice")).await);
+    ok(store.create_project(&account, &project("p1")).await);
+    ok(store.set_member(&account, &bob, &member(MemberRole::Full, ["p1"])).await);
+    let (key, gone, alices) =
+        (names.key("key", "bob"), names.key("gone", "bob"), names.key("alices", "alice"));
+    for key in [&key, &gone, &alices] {
+        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    }
+    ok(store.revoke(&gone.id, later(1), &Actor::Operator).await);
+    ok(store.remove_member(&account, &bob, later(2)).await);
+    let issued = (0, "system", "issued".to_owned());
+    assert_told(store, &key, &[(2, "system", "revoked:member_removed".to_owned()), issued.clone()]).await;
+    assert_told(store, &gone, &[(1, "operator", "revoked:by_hand".to_owned()), issued.clone()]).await;
+    assert_told(store, &alices, &[issued]).await;
+}
+
+pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    if !keeps_usage(store, &names).await {
+        return;
+    }
+    let (key, other, unused) = (names.key("a", "u"), names.key("b", "u"), names.key("c", "u"));
+    for key in [&key, &other, &unused] {
+        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    }
+    let scheme = |name: &'static str| Through::Scheme(name.into());
+    let used = |key: &KeyRecord, through, at, count| Usage::new(key.id.clone(), through, later(at), count);
+    ok(store.record_usage(&[]).await);
+    ok(store.record_usage(&[used(&key, scheme("bearer"), 5, 3), used(&other, Through::Direct, 5, 1)]).await);
+    // A late flush, and one key twice in a batch.
+    let late = [
+        used(&key, scheme("bearer"), 2, 10),
+        used(&key, scheme("body"), 1, 1),
+        used(&key, scheme("body"), 9, 1),
+        used(&key, Through::Observed("ip".into()), 4, 2),
+        used(&key, scheme("body"), 3, 1),
+        used(&other, Through::Direct, i64::MAX.unsigned_abs(), u64::MAX),
+    ];
+    ok(store.record_usage(&late).await);
+
+    let of_key = [
+        used(&key, Through::Observed("ip".into()), 4, 2),
+        used(&key, scheme("bearer"), 5, 13),
+        used(&key, scheme("body"), 9, 3),
+    ];
+    assert_eq!(ok(store.usage(std::slice::from_ref(&key.id)).await), of_key);
+    let page = [&other.id, &names.id("nobody"), &key.id, &unused.id, &other.id].map(Clone::clone);
+    let of_page = ok(store.usage(&page).await);
+    let (first, last) = of_page.split_at(of_key.len());
+    assert_eq!(first, of_key, "a page is in the order of the ids");
+    let [of_other] = last else { panic!("of a key that was used one way there are {} entries", last.len()) };
+    assert!(of_other.count > 1 && of_other.last == Timestamp::from_micros(i64::MAX), "{of_other:?}");
+    assert!(ok(store.usage(&[]).await).is_empty());
+}
+
+/// C9-16: usage is written beside a revocation, and after it; what was revoked stays revoked, and nothing else of the
+/// key changes.
+pub(super) async fn usage_touches_no_key<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    if !keeps_usage(&**store, &names).await {
+        return;
+    }
+    let key = names.key("key", "u");
+    ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    let id = key.id.clone();
+    let attempts = race(store, 16, move |store, number| {
+        let id = id.clone();
+        async move {
+            if number == 8 {
+                return store.revoke(&id, later(1), &Actor::System).await;
+            }
+            let used = Usage::new(id, Through::Direct, later(number as u64), 1);
+            Ok(store.record_usage(&[used]).await?)
+        }
+    });
+    attempts.await.into_iter().for_each(ok);
+    ok(store.record_usage(&[Usage::new(key.id.clone(), Through::Direct, later(99), 1)]).await);
+    assert!(!is_active(&**store, &key.digest, later(1)).await, "a write of usage revived a key");
+    assert_same(&known(&**store, &key).await, &KeyRecord { revoked_at: Some(later(1)), ..key.clone() });
+    let [used] = &*ok(store.usage(&[key.id]).await) else { panic!("one key was used one way") };
+    assert_eq!((used.last, used.count), (later(99), 16), "racing writes are added up");
+}
+
+async fn keeps_a_trail<S: KeyLedger>(store: &S, names: &Names) -> bool {
+    kept(store.history(&names.id("unknown"), 1).await)
+}
+
+async fn keeps_usage<S: KeyLedger>(store: &S, names: &Names) -> bool {
+    let unknown = names.id("unknown");
+    let writes = store.record_usage(&[Usage::new(unknown.clone(), Through::Direct, NOW, 1)]).await;
+    let reads = store.usage(&[unknown]).await;
+    assert_eq!(
+        matches!(writes, Err(StoreError::NotKept)),
+        matches!(reads, Err(StoreError::NotKept)),
+        "usage is both written and read, or neither"
+    );
+    kept(reads)
+}
+
+/// Whoever keeps nothing says so, and is not asked for more.
+fn kept<T>(answer: Result<T, StoreError>) -> bool {
+    match answer {
+        Err(StoreError::NotKept) => false,
+        answer => {
+            ok(answer);
+            true
+        }
+    }
+}
+
+fn told_event(text: &str) -> KeyEvent {
+    text.parse().expect("an event of a key")
+}
+
+/// Fails unless the trail of a key is this, newest first: seconds after [`NOW`], by whom, what.
+#[track_caller]
+fn assert_trail(trail: &[AuditEntry], key: &KeyId, owner: &UserId, told: &[(u64, &str, String)]) {
+    let told: Vec<_> = told
+        .iter()
+        .map(|(at, by, event)| {
+            let event = told_event(event);
+            AuditEntry::from_parts(later(*at), key.clone(), owner.clone(), (*by).to_owned(), event)
+        })
+        .collect();
+    assert_eq!(trail, told);
+}
+
+async fn assert_told<S: KeyLedger>(store: &S, key: &KeyRecord, told: &[(u64, &str, String)]) {
+    assert_trail(&ok(store.history(&key.id, 99).await), &key.id, &key.owner, told);
+}

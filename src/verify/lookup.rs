@@ -1,0 +1,110 @@
+//! Question 3: under which of the ring's digests the store knows a key.
+
+use std::sync::Arc;
+
+use super::Verifier;
+use super::questions::Candidate;
+use super::refusal::Refusal;
+use super::renew::{Outdated, Turn};
+use crate::key::{Digester, KeyDigest};
+use crate::record::KeyRecord;
+use crate::store::StoreError;
+
+/// A key that the store knows.
+pub(super) struct Found {
+    pub(super) key: Arc<KeyRecord>,
+    /// Set if it was found by a digest that is no longer the newest.
+    pub(super) outdated: Option<Box<Outdated>>,
+}
+
+impl Found {
+    pub(super) fn by_newest(key: Arc<KeyRecord>) -> Self {
+        Self { key, outdated: None }
+    }
+
+    pub(super) fn by_older(key: Arc<KeyRecord>, candidate: &Candidate<'_>, turn: Option<Turn>) -> Self {
+        Self { key, outdated: Some(Box::new(Outdated { newest: candidate.digest, turn })) }
+    }
+}
+
+impl Verifier {
+    /// The answer, if it is at hand without waiting.
+    pub(super) fn at_hand(&self, candidate: &Candidate<'_>) -> Result<Option<Option<Found>>, Refusal> {
+        let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
+        match checked(found, &candidate.digest, self.digests.newest())? {
+            Some(key) => Ok(Some(Some(Found::by_newest(key)))),
+            None if self.digests.is_single() => Ok(Some(None)),
+            None => self.older_at_hand(candidate),
+        }
+    }
+
+    #[cold]
+    fn older_at_hand(&self, candidate: &Candidate<'_>) -> Result<Option<Option<Found>>, Refusal> {
+        for way in self.digests.oldest_first() {
+            let digest = way.digest(candidate.text);
+            let Some(found) = self.keys.warm(&digest) else { return Ok(None) };
+            if let Some(key) = checked(found, &digest, way)? {
+                return Ok(Some(Some(Found::by_older(key, candidate, None))));
+            }
+        }
+        #[cfg(feature = "slow-hashes")]
+        if let Some(digest) = self.digests.slow().and_then(|slow| slow.digest(candidate.text))
+            && !matches!(self.keys.warm(&digest), Some(None))
+        {
+            return Ok(None);
+        }
+        // It may have moved meanwhile.
+        let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
+        Ok(Some(checked(found, &candidate.digest, self.digests.newest())?.map(Found::by_newest)))
+    }
+
+    /// Asks the store, for one digest after the other.
+    pub(super) async fn find(&self, candidate: &Candidate<'_>) -> Result<Option<Found>, Refusal> {
+        if let Some(key) = self.find_newest(candidate).await? {
+            return Ok(Some(Found::by_newest(key)));
+        }
+        if self.digests.is_single() {
+            return Ok(None);
+        }
+        for way in self.digests.oldest_first() {
+            let digest = way.digest(candidate.text);
+            if let Some(key) = checked(self.ask(&digest).await?, &digest, way)? {
+                return Ok(Some(Found::by_older(key, candidate, None)));
+            }
+        }
+        #[cfg(feature = "slow-hashes")]
+        if let Some(found) = self.find_slowly(candidate).await? {
+            return Ok(Some(found));
+        }
+        // It may have moved meanwhile.
+        Ok(self.find_newest(candidate).await?.map(Found::by_newest))
+    }
+
+    pub(super) async fn find_newest(
+        &self,
+        candidate: &Candidate<'_>,
+    ) -> Result<Option<Arc<KeyRecord>>, Refusal> {
+        let found = self.ask(&candidate.digest).await?;
+        checked(found, &candidate.digest, self.digests.newest())
+    }
+
+    pub(super) async fn ask(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, Refusal> {
+        self.in_time(self.keys.find(digest)).await
+    }
+}
+
+/// What a store answered, if it is so.
+#[inline]
+fn checked(
+    found: Option<Arc<KeyRecord>>,
+    digest: &KeyDigest,
+    way: &Digester,
+) -> Result<Option<Arc<KeyRecord>>, Refusal> {
+    // The store compared the digests; this is the second line, for stores whose comparison is not exact.
+    let Some(key) = found.filter(|key| key.digest.matches(digest)) else { return Ok(None) };
+    if !way.made(&key.digested_by) {
+        // No two ways lead to one digest: somebody has put it there.
+        return Err(StoreError::Corrupt("a key was digested in another way than it says").into());
+    }
+    Ok(Some(key))
+}

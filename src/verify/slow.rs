@@ -1,0 +1,63 @@
+//! Keys that were imported with a slow hash, at their first use.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::Verifier;
+use super::lookup::Found;
+use super::questions::{Candidate, Strict};
+use super::refusal::Refusal;
+use crate::error::AuthErrorKind;
+use crate::key::{DigestMethod, KeyDigest, SlowHash};
+use crate::record::KeyRecord;
+use crate::store::StoreError;
+
+/// How long a request may wait for its turn.
+const TURN_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Verifier {
+    /// Finds a key by its public start, and compares all of it with the hash that the store holds.
+    pub(super) async fn find_slowly(&self, candidate: &Candidate<'_>) -> Result<Option<Found>, Refusal> {
+        let Some(slow) = self.digests.slow() else { return Ok(None) };
+        let Some(digest) = slow.digest(candidate.text) else { return Ok(None) };
+        let Some((key, _)) = self.find_by_start(&digest).await? else { return Ok(None) };
+        // Before anything slow is done for it.
+        self.in_force(&mut Strict, &key)?;
+        let overloaded = || Refusal::from(AuthErrorKind::Overloaded);
+        let place = Arc::clone(slow.places()).try_acquire_owned().map_err(|_| overloaded())?;
+        let turn = timeout(TURN_DEADLINE, Arc::clone(slow.checks()).acquire_owned()).await;
+        let turn = turn.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
+        // Meanwhile another may have given it a fast digest, or ended it.
+        if let Some(key) = self.find_newest(candidate).await? {
+            return Ok(Some(Found::by_newest(key)));
+        }
+        let Some((key, hash)) = self.find_by_start(&digest).await? else { return Ok(None) };
+        self.in_force(&mut Strict, &key)?;
+        let (text, checked) = (Zeroizing::new(candidate.text.to_owned()), hash.clone());
+        // The turn goes along: the work goes on if the client goes away.
+        let work = move || (checked.matches(&text), (place, turn));
+        let (is_the_key, turn) = spawn_blocking(work).await.map_err(StoreError::failed)?;
+        if !is_the_key {
+            return Ok(None);
+        }
+        // What was read before is old by now: the key may have been revoked.
+        let still = self.find_by_start(&digest).await?.filter(|(_, now)| *now == hash);
+        Ok(still.map(|(key, _)| Found::by_older(key, candidate, Some(turn))))
+    }
+
+    async fn find_by_start(&self, digest: &KeyDigest) -> Result<Option<(Arc<KeyRecord>, SlowHash)>, Refusal> {
+        let found = self.ask(digest).await?.filter(|key| key.digest.matches(digest));
+        let Some(key) = found else { return Ok(None) };
+        match &key.digested_by {
+            DigestMethod::Slow(hash) => {
+                let hash = hash.clone();
+                Ok(Some((key, hash)))
+            }
+            _ => Err(StoreError::Corrupt("a key was digested in another way than it says").into()),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What people and programs read of an explanation, and that it leaves no trace.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+use tower_api_key::explain::Question;
+use tower_api_key::limit::{Limit, Throttle};
+use tower_api_key::restriction::Facts;
+use tower_api_key::scheme::Bearer;
+use tower_api_key::store::KeyStore as _;
+use tower_api_key::test_util::ManualClock;
+use tower_api_key::{ApiKeyAuth, AuthErrorKind, Credentials, Endpoint, Timestamp, Verifier};
+
+use crate::common::World;
+
+const START: Timestamp = Timestamp::from_secs(1_767_225_600);
+
+#[tokio::test]
+async fn what_people_and_programs_read() {
+    let world = World::new().await;
+    let key = world
+        .key("u_ro", |key| {
+            key.restrictions =
+                r#"{"ip":{"mode":"observe","allow":["192.0.2.0/24"]},"endpoints":{"allow":["GET /users/{id}"]}}"#
+                    .parse()
+                    .unwrap();
+            key.limits = Some("12/min".parse().unwrap());
+            key.expires_at = Some(Timestamp::from_secs(1_798_761_600));
+        })
+        .await;
+    let record = world.store.find(&key.digest()).await.unwrap().unwrap();
+    let verifier = Verifier::new(world.store.clone()).clock(ManualClock::new(START));
+    let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default());
+    let question =
+        Question::new(Method::POST).route("/users/{user}").address([198, 51, 100, 1]).project("p1");
+    let explanation = auth.explainer().explain(&record, &question).await.unwrap();
+    let expected = format!(
+        "\
+{} of u_ro: refused by endpoint with 403 restricted: API key doesn't have permission for this resource
+  ok    https        the layer does not demand it
+  ok    sunset       bearer is in use
+  ok    shape        it starts with sk_live_, as keys do here
+  ok    throttle     there is no brake
+  ok    known        the store finds the key by its digest
+  ok    revocation   it is not revoked
+  ok    expiry       it expires at 2027-01-01T00:00:00Z
+  ok    environment  it is a live key, and live and test keys are accepted
+  ok    owner        u_ro is in good standing
+  ok    user         nobody is claimed to be the owner
+  (no)  ip           it is 198.51.100.1, allowed (only observed): 192.0.2.0/24
+  ok    referrer     it is not restricted
+  NO    endpoint     it is POST /users/{{user}}, allowed: GET /users/{{id}}
+  ok    scheme       it is not restricted
+  ok    project      \"p1\" is named
+  ok    access       u_ro is READONLY on p1
+  no    role         READONLY may not write, as the endpoint does
+  ok    level        keys for all that the owner may do may write, as the endpoint does
+  ok    limits       12/min leaves 11 after this request
+",
+        record.id
+    );
+    assert_eq!(explanation.to_string(), expected);
+
+    let json = serde_json::to_value(&explanation).unwrap();
+    assert_eq!(json["key_id"], record.id.as_str());
+    assert_eq!(json["user_id"], "u_ro");
+    assert_eq!(json["accepted"], false);
+    assert_eq!(json["decided_by"], "endpoint");
+    let message = "API key doesn't have permission for this resource";
+    assert_eq!(json["answer"], json!({"status": 403, "error": "restricted", "message": message}));
+    assert_eq!(json["checks"].as_array().unwrap().len(), 19);
+    assert_eq!(json["checks"][10]["outcome"], "observed");
+    assert_eq!(json["checks"][12]["outcome"], "refused");
+}
+
+#[tokio::test]
+async fn c5_c6_what_is_wrong_with_a_key_is_said_with_its_time_and_its_successor() {
+    let world = World::new().await;
+    let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default());
+    for (key, line) in [
+        (&world.revoked, "  NO    revocation   it was revoked at 1970-01-01T00:00:02Z\n"),
+        (&world.expired, "  NO    expiry       it expired at 1970-01-01T00:00:02Z\n"),
+        (&world.stray, "  NO    owner        u_nobody is unknown, removed or suspended\n"),
+    ] {
+        let record = world.store.find(&key.digest()).await.unwrap().unwrap();
+        let explanation = auth.explainer().explain(&record, &Question::new(Method::GET)).await.unwrap();
+        assert!(explanation.to_string().contains(line), "{explanation}");
+    }
+    // A key that the ledger knows and the store of the requests does not.
+    let record = world.store.find(&world.own.digest()).await.unwrap().unwrap();
+    let elsewhere = ApiKeyAuth::new(World::new().await.store, Bearer::default());
+    let explanation = elsewhere.explainer().explain(&record, &Question::new(Method::GET)).await.unwrap();
+    assert_eq!(explanation.error().unwrap().kind(), AuthErrorKind::UnknownKey);
+    assert!(explanation.to_string().contains("  -     revocation\n"), "{explanation}");
+}
+
+#[tokio::test]
+async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
+    let world = World::new().await;
+    let key = world.key("u_own", |key| key.limits = Some("2/min".parse().unwrap())).await;
+    let record = world.store.find(&key.digest()).await.unwrap().unwrap();
+    let revoked = world.store.find(&world.revoked.digest()).await.unwrap().unwrap();
+    let clock = ManualClock::new(START);
+    let throttle = Throttle::new("1/min".parse::<Limit>().unwrap());
+    let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).throttle(throttle);
+    let (credentials, facts) = (Credentials::new(key.expose_secret()), Facts::new().address([192, 0, 2, 7]));
+    let explain = |record| {
+        let (verifier, credentials) = (&verifier, &credentials);
+        async move { verifier.explain(record, credentials.claims(), Endpoint::READ, &facts).await }
+    };
+    for left in ["leaves 1 after", "leaves 0 after"] {
+        for _ in 0..5 {
+            let explanation = explain(&*record).await;
+            assert!(explanation.is_accepted() && explanation.to_string().contains(left), "{explanation}");
+        }
+        verifier.verify_with(&credentials, Endpoint::READ, &facts).await.unwrap();
+    }
+    let refused = explain(&*record).await;
+    assert_eq!(refused.error().unwrap().kind(), AuthErrorKind::RateLimited);
+    assert!(
+        refused.to_string().contains("NO    limits       2/min leaves none, and one again in 30 s"),
+        "{refused}"
+    );
+    clock.advance(Duration::from_secs(30));
+    assert!(explain(&*record).await.is_accepted());
+
+    // However often a dead key is explained, its client is not slowed down; a real attempt slows it.
+    for _ in 0..5 {
+        assert_eq!(explain(&*revoked).await.error().unwrap().kind(), AuthErrorKind::RevokedKey);
+    }
+    let dead = Credentials::new(world.revoked.expose_secret());
+    verifier.verify_with(&dead, Endpoint::READ, &facts).await.unwrap_err();
+    let braked = explain(&*revoked).await;
+    assert_eq!(braked.error().unwrap().kind(), AuthErrorKind::RateLimited);
+    assert!(braked.to_string().contains("NO    throttle     192.0.2.7 has failed too often"), "{braked}");
+    // A good key that is at hand works all the same.
+    assert!(explain(&*record).await.is_accepted());
+}

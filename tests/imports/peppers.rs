@@ -1,0 +1,247 @@
+//! THREATS C7-06 to C7-08.
+
+use tower_api_key::store::KeyPolicy;
+use tower_api_key::{ConfigError, Credentials, Endpoint};
+
+use super::*;
+
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+
+fn ring(newest: &str, older: &[&str]) -> DigestRing {
+    let ring = DigestRing::peppered(pepper(newest)).unwrap();
+    older.iter().fold(ring, |ring, older| ring.accept_pepper(pepper(older)).unwrap())
+}
+
+/// Whoever writes to the store can write the digest of a key of theirs, beside any method.
+async fn attack(store: &MemoryStore, name: &str, text: &str, method: &str) {
+    let mut row = KeyRecord::new(id(name), KeyDigest::of(text), user("alice"), Timestamp::from_secs(1));
+    row.digested_by = method.parse().unwrap();
+    store.insert(row, MANY, &Actor::System).await.unwrap();
+}
+
+#[tokio::test]
+async fn c7_06_a_row_that_knows_no_pepper_is_no_key() {
+    let store = people().await;
+    attack(&store, "says_sha256", "one", "sha256").await;
+    attack(&store, "says_hmac", "two", "hmac:p").await;
+    for warm in [true, false] {
+        let store = Counted { warm, ..Counted::new(store.clone()) };
+        let closed = Verifier::new(store.clone()).accept_foreign_keys().digests(ring("p", &[]));
+        let closed = site(closed);
+        assert_eq!([status(&closed, "one").await, status(&closed, "two").await], [401, 401], "C7-06");
+        // As long as keys from before are accepted, so is what looks like one; but no row that contradicts itself.
+        let open = ring("p", &[]).accept_sha256();
+        let open = site(Verifier::new(store).accept_foreign_keys().digests(open));
+        assert_eq!([status(&open, "one").await, status(&open, "two").await], [200, 503], "C7-06");
+    }
+}
+
+/// A digest that was made in one way, and says another, is never a key: whichever way is looked first.
+#[tokio::test]
+async fn c7_06_a_key_is_only_what_it_says_it_is() {
+    for (method, expected) in
+        [("sha256", 200), ("sha512", 503), ("sanctum", 503), ("hmac:p", 503), ("slow$x", 503)]
+    {
+        let store = people().await;
+        attack(&store, "k", "text", method).await;
+        for warm in [true, false] {
+            let store = Counted { warm, ..Counted::new(store.clone()) };
+            let site = site(Verifier::new(store).accept_foreign_keys());
+            assert_eq!(status(&site, "text").await, expected, "{method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn c7_07_the_newest_pepper_issues_and_all_verify() {
+    let store = people().await;
+    let keyring = |ring| Keyring::new(store.clone()).digests(ring);
+    let plain = Keyring::new(store.clone()).issue(alices("plain")).await.unwrap();
+    let v1 = keyring(ring("v1", &[])).issue(alices("v1")).await.unwrap();
+    let v2 = keyring(ring("v2", &["v1"])).issue(alices("v2")).await.unwrap();
+    let methods = [&plain, &v1, &v2].map(|key| key.record().digested_by.to_string());
+    assert_eq!(methods, ["sha256", "hmac:v1", "hmac:v2"], "C7-07");
+
+    for warm in [true, false] {
+        let store = Counted { warm, ..Counted::new(store.clone()) };
+        let site = |ring| site(Verifier::new(store.clone()).digests(ring));
+        let all = site(ring("v2", &["v1"]).accept_sha256());
+        for key in [&plain, &v1, &v2] {
+            for way in WAYS {
+                assert_eq!(send(&all, way, key.key().expose_secret()).await.0, 200, "C7-07: {}", key.id());
+            }
+        }
+        // v1 is taken away.
+        let without = site(ring("v2", &[]).accept_sha256());
+        assert_eq!(status(&without, v1.key().expose_secret()).await, 401, "C7-07");
+        assert_eq!(status(&without, v2.key().expose_secret()).await, 200, "C7-07");
+        // A pepper of the same id and another secret is another pepper.
+        let other = Pepper::new("v2", [7; 32]).unwrap();
+        let other = site(DigestRing::peppered(other).unwrap());
+        assert_eq!(status(&other, v2.key().expose_secret()).await, 401, "C7-07");
+    }
+    // And said at start, with how many keys need it.
+    let missing = |ring| {
+        let keyring = keyring(ring);
+        async move { keyring.missing_digests().await.unwrap().into_iter().collect::<Vec<_>>() }
+    };
+    let one = |kind: &str| (kind.to_owned(), 1);
+    assert_eq!(missing(ring("v2", &["v1"]).accept_sha256()).await, [], "C7-07");
+    assert_eq!(missing(ring("v2", &[]).accept_sha256()).await, [one("hmac:v1")], "C7-07");
+    assert_eq!(missing(DigestRing::sha256()).await, [one("hmac:v1"), one("hmac:v2")], "C7-07");
+    // What is revoked needs nothing any more.
+    keyring(ring("v2", &[])).revoke(v1.id()).await.unwrap();
+    assert_eq!(missing(ring("v2", &[]).accept_sha256()).await, [], "C7-07");
+}
+
+#[tokio::test]
+async fn c7_07_a_used_key_gets_the_newest_pepper() {
+    for warm in [true, false] {
+        let store = Counted { warm, ..Counted::new(people().await) };
+        let old = Keyring::new(store.clone()).digests(ring("v1", &[])).issue(alices("old")).await.unwrap();
+        let keyring = Keyring::new(store.clone()).digests(ring("v2", &["v1"]));
+        let verifier = Verifier::new(store.clone()).digests(ring("v2", &["v1"]));
+        let renewing = site(verifier.clone().renew_digests(store.clone()));
+        let text = old.key().expose_secret();
+        // Not by requests that are refused, nor where it was not asked for.
+        let mut nobodys = request("json", text);
+        *nobodys.body_mut() =
+            serde_json::json!({"apiKey": text, "userId": "mallory", "projectId": "p1"}).to_string().into();
+        assert_eq!(renewing.clone().oneshot(nobodys).await.unwrap().status(), 401);
+        assert_eq!(status(&site(verifier), text).await, 200);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.rehashes(), [0, 0], "C7-07");
+
+        assert_eq!(status(&renewing, text).await, 200);
+        digested_by(&keyring, old.id(), "hmac:v2").await;
+        assert_eq!(store.rehashes(), [1, 0], "C7-07");
+        store.finds();
+        let newest_only = site(Verifier::new(store.clone()).digests(ring("v2", &[])));
+        assert_eq!(status(&newest_only, text).await, 200, "C7-07");
+        assert_eq!(store.finds(), usize::from(!warm), "C7-07");
+        assert_eq!(status(&renewing, text).await, 200);
+        assert_eq!(store.rehashes(), [1, 0], "C7-07: once");
+        // It is the same key: rotated and revoked as ever.
+        let next = keyring.rotate(old.id(), tower_api_key::Grace::None).await.unwrap();
+        assert_eq!(next.record().digested_by.to_string(), "hmac:v2");
+        assert_eq!(status(&renewing, text).await, 401);
+        assert_eq!(status(&renewing, next.key().expose_secret()).await, 200);
+    }
+}
+
+/// A ledger that fails, or never answers, is nothing to those who use their keys.
+#[tokio::test]
+async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
+    #[derive(Clone)]
+    struct Broken(Arc<AtomicUsize>, bool);
+
+    #[async_trait]
+    impl KeyLedger for Broken {
+        async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &Actor) -> Result<(), LedgerError> {
+            Err(StoreError::Overloaded.into())
+        }
+
+        async fn replace(
+            &self,
+            _: &KeyId,
+            _: FreshKey,
+            _: Timestamp,
+            _: &Actor,
+        ) -> Result<KeyRecord, LedgerError> {
+            Err(StoreError::Overloaded.into())
+        }
+
+        async fn revoke(&self, _: &KeyId, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
+            Err(StoreError::Overloaded.into())
+        }
+
+        async fn amend(&self, _: &KeyId, _: &Amendment, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
+            Err(StoreError::Overloaded.into())
+        }
+
+        async fn rehash(
+            &self,
+            _: &KeyId,
+            _: &KeyDigest,
+            _: &KeyDigest,
+            _: &DigestMethod,
+            _: Timestamp,
+        ) -> Result<(), LedgerError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            if self.1 {
+                std::future::pending::<()>().await;
+            }
+            Err(StoreError::Overloaded.into())
+        }
+
+        async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+            Err(StoreError::Overloaded)
+        }
+
+        async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+            Err(StoreError::Overloaded.into())
+        }
+
+        async fn count_by_digest_method(
+            &self,
+        ) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
+            Err(StoreError::Overloaded)
+        }
+    }
+
+    for hangs in [false, true] {
+        let store = people().await;
+        let old = Keyring::new(store.clone()).digests(ring("v1", &[])).issue(alices("old")).await.unwrap();
+        let ledger = Broken(Arc::default(), hangs);
+        let verifier = Verifier::new(store).digests(ring("v2", &["v1"])).renew_digests(ledger.clone());
+        let credentials = || Credentials::new(old.key().expose_secret());
+        for _ in 0..200 {
+            verifier.verify(&credentials(), Endpoint::READ).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        // Of those that hang, only so many do.
+        let asked = ledger.0.load(Ordering::SeqCst);
+        assert!(if hangs { (1..=32).contains(&asked) } else { asked == 200 }, "{asked} were asked");
+        // Outside of a runtime there is no background, and nothing fails either.
+        let outside = std::thread::spawn({
+            let (verifier, text) = (verifier.clone(), old.key().expose_secret().to_owned());
+            move || {
+                let credentials = Credentials::new(text);
+                let mut verified = Box::pin(verifier.verify(&credentials, Endpoint::READ));
+                let waker = std::task::Waker::noop();
+                let polled = verified.as_mut().poll(&mut std::task::Context::from_waker(waker));
+                matches!(polled, std::task::Poll::Ready(Ok(_)))
+            }
+        });
+        assert!(outside.join().unwrap());
+    }
+}
+
+#[test]
+fn c7_08_a_pepper_that_is_none_refuses_to_start() {
+    for short in [&b""[..], &[7; 31]] {
+        assert!(
+            matches!(Pepper::new("p", short), Err(ConfigError::Pepper(_))),
+            "C7-08: {} bytes",
+            short.len()
+        );
+    }
+    assert!(matches!(Pepper::from_elsewhere("p", ""), Err(ConfigError::Pepper(_))));
+    for id in ["", "a b", "a$b", "a:b", "\u{e4}", &"x".repeat(33)] {
+        assert!(matches!(Pepper::new(id, [7; 32]), Err(ConfigError::Pepper(_))), "C7-08: {id}");
+    }
+    let weak = Pepper::from_elsewhere("weak", "short").unwrap();
+    assert!(matches!(DigestRing::peppered(weak), Err(ConfigError::Pepper(_))), "C7-08");
+    assert!(matches!(ring("p", &[]).accept_pepper(pepper("p")), Err(ConfigError::Pepper(_))), "C7-08");
+}
+
+#[test]
+fn c7_08_a_pepper_shows_nothing() {
+    let secret = "this secret has at least 32 bytes";
+    let ring = DigestRing::peppered(Pepper::new("2027", secret).unwrap()).unwrap();
+    let verifier = Verifier::new(MemoryStore::new()).digests(ring.clone());
+    let shown = format!("{ring:?} {verifier:?}");
+    assert!(shown.contains("2027") && shown.contains("***") && !shown.contains("this secret"), "{shown}");
+}

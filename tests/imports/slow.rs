@@ -1,0 +1,192 @@
+//! Slow hashes: found by a start, checked once, and never a way to keep a service busy.
+
+use std::num::NonZeroUsize;
+
+use tower_api_key::SlowHashes;
+
+use super::elsewhere::{fixtures, ring};
+use super::*;
+
+/// A text whose start is `start`, and its hash; a few milliseconds' work.
+fn hashed(start: &str) -> (String, ImportedDigest) {
+    let text = format!("{start}.the-rest-of-it");
+    let hash = bcrypt::hash(&text, 4).unwrap();
+    (text, ImportedDigest::slow(start, hash))
+}
+
+fn slow(hashes: SlowHashes) -> DigestRing {
+    DigestRing::sha256().accept_slow(hashes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_64_first_uses_at_once_all_are_let_in_and_one_replaces_the_hash() {
+    for at_once in [1, 4] {
+        let store = Counted::new(people().await);
+        let hashes = || SlowHashes::until('.').at_once(NonZeroUsize::new(at_once).unwrap());
+        let keyring = Keyring::new(store.clone()).digests(slow(hashes()));
+        let (text, digest) = hashed("start");
+        assert_eq!(keyring.import([imported("k", digest)]).await.unwrap().imported, 1);
+        let verifier = Verifier::new(store.clone()).digests(slow(hashes())).accept_foreign_keys();
+        let site = site(verifier.renew_digests(store.clone()));
+        let requests: Vec<_> = (0..64)
+            .map(|n| {
+                let (site, text) = (site.clone(), text.clone());
+                tokio::spawn(async move { send(&site, WAYS[n % 3], &text).await })
+            })
+            .collect();
+        for request in requests {
+            assert_eq!(request.await.unwrap(), (StatusCode::OK, "k".to_owned()));
+        }
+        digested_by(&keyring, &id("k"), "sha256").await;
+        let [replaced, too_late] = store.rehashes();
+        assert_eq!(replaced, 1);
+        // Who waited for a turn finds the key fast.
+        assert!(too_late < at_once, "{too_late} were checked in vain");
+        store.finds();
+        assert_eq!(status(&site, &text).await, 200);
+        assert_eq!(store.finds(), 1, "from now on it is as fast as any");
+        assert_eq!(status(&site, "start.another-rest").await, 401);
+        let counts = keyring.count_by_digest().await.unwrap();
+        assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("sha256".to_owned(), 1)]);
+    }
+}
+
+#[tokio::test]
+async fn only_a_start_that_is_known_costs_a_check() {
+    let store = people().await;
+    // No check has a place: whatever would be checked gets 503 instead.
+    let hashes = || SlowHashes::until('.').waiting(0);
+    let keyring = Keyring::new(store.clone()).digests(slow(hashes()));
+    let (text, digest) = hashed("start");
+    let (revoked, revoked_digest) = hashed("revoked");
+    let keys = [
+        imported("k", digest),
+        imported("revoked", revoked_digest).revoked_at(Timestamp::from_secs(5)),
+        imported("fast", ImportedDigest::plaintext("start2.fast")),
+    ];
+    assert_eq!(keyring.import(keys).await.unwrap().imported, 3);
+    let fast = keyring.issue(alices("new")).await.unwrap();
+    for warm in [true, false] {
+        let store = Counted { warm, ..Counted::new(store.clone()) };
+        let site = site(Verifier::new(store).digests(slow(hashes())).accept_foreign_keys());
+        assert_eq!(status(&site, &text).await, 503, "it would be checked");
+        assert_eq!(status(&site, "start.anything").await, 503);
+        for unknown in ["other.anything", "start", "start.", ".start", "nothing"] {
+            assert_eq!(status(&site, unknown).await, 401, "{unknown}");
+        }
+        assert_eq!(status(&site, &revoked).await, 401, "what has ended is not checked");
+        assert_eq!(status(&site, "start2.fast").await, 200);
+        assert_eq!(status(&site, fast.key().expose_secret()).await, 200);
+    }
+}
+
+/// A request that is overtaken by a revocation while its key is checked is refused.
+#[tokio::test]
+async fn c9_a_key_that_is_revoked_while_it_is_checked_is_refused() {
+    /// Revokes the key after it was asked for a given number of times.
+    struct Revoking(MemoryStore, AtomicUsize, usize);
+
+    #[async_trait]
+    impl KeyStore for Revoking {
+        async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+            if self.1.fetch_add(1, Ordering::SeqCst) == self.2 {
+                self.0.revoke(&id("k"), Timestamp::from_secs(5), &Actor::System).await.unwrap();
+            }
+            self.0.find(digest).await
+        }
+    }
+
+    for at in 0..=5 {
+        let store = people().await;
+        let keyring = Keyring::new(store.clone()).digests(slow(SlowHashes::until('.')));
+        let (text, digest) = hashed("start");
+        keyring.import([imported("k", digest)]).await.unwrap();
+        let revoking = (Revoking(store.clone(), AtomicUsize::new(0), at), store);
+        let verifier = Verifier::new(revoking).digests(slow(SlowHashes::until('.'))).accept_foreign_keys();
+        // Newest, start, newest, start, and once more after the check.
+        assert_eq!(status(&site(verifier), &text).await, if at < 5 { 401 } else { 200 }, "at {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_may_be_of_a_fixed_length() {
+    let store = people().await;
+    let hashes = || SlowHashes::first(NonZeroUsize::new(4).unwrap());
+    let keyring = Keyring::new(store.clone()).digests(slow(hashes()));
+    let hash = bcrypt::hash("abcdefgh", 4).unwrap();
+    assert_eq!(
+        keyring.import([imported("k", ImportedDigest::slow("abcd", hash))]).await.unwrap().imported,
+        1
+    );
+    let site = site(Verifier::new(store).digests(slow(hashes())).accept_foreign_keys());
+    for (text, expected) in
+        [("abcdefgh", 200), ("abcdefgx", 401), ("abcd", 401), ("abc", 401), ("abc\u{e4}", 401)]
+    {
+        assert_eq!(send(&site, "json", text).await.0, expected, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn slow_hashes_that_could_not_be_checked_or_found_are_refused() {
+    let keyring = Keyring::new(people().await).digests(ring());
+    let (_, first) = hashed("start");
+    let (_, second) = hashed("start");
+    let good = bcrypt::hash("x.y", 4).unwrap();
+    let of = |name: &str, hash: &str| imported(name, ImportedDigest::slow(name, hash));
+    let keys = vec![
+        imported("first", first),
+        imported("second", second),
+        imported("dot", ImportedDigest::slow("a.b", &good)),
+        imported("empty", ImportedDigest::slow("", &good)),
+        of("plain", "x"),
+        of("cost_17", &good.replace("$04$", "$17$")),
+        of("cost_3", &good.replace("$04$", "$03$")),
+        of("rounds", "pbkdf2_sha256$10000001$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        of("no_rounds", "pbkdf2_sha256$0$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        of("short", "pbkdf2_sha256$1$salt$AAAA"),
+        of("sha1", "pbkdf2_sha1$1$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        of(
+            "two_gib",
+            "$argon2id$v=19$m=2097152,t=1,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        ),
+        of(
+            "passes",
+            "$argon2id$v=19$m=65536,t=65,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        ),
+        of(
+            "scrypt",
+            "$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E",
+        ),
+    ];
+    let report = keyring.import(keys).await.unwrap();
+    assert_eq!(report.imported, 1);
+    let taken = "another key has the same digest, or, with a slow hash, the same start";
+    let start = "the ring's `SlowHashes` would not find a key by that start";
+    let unknown =
+        "the hash is no bcrypt, Argon2 or PBKDF2 (Django's) hash, or one that costs too much to check";
+    for (index, _, reason) in reasons(&report) {
+        assert_eq!(
+            reason,
+            match index {
+                1 => taken,
+                2 | 3 => start,
+                _ => unknown,
+            }
+        );
+    }
+    assert_eq!(report.refused.len(), 13);
+    // A ring that knows no slow hashes would never find them.
+    let (_, digest) = hashed("start");
+    let report = Keyring::new(people().await).import([imported("k", digest)]).await.unwrap();
+    assert!(reasons(&report)[0].2.contains("\"slow\""));
+}
+
+#[tokio::test]
+async fn c13_a_slow_hash_is_not_shown() {
+    let store = people().await;
+    let fixture = fixtures().into_iter().find(|fixture| fixture.method == "slow").unwrap();
+    let keyring = Keyring::new(store).digests(ring());
+    keyring.import([imported("k", fixture.digest())]).await.unwrap();
+    let shown = format!("{:?}", keyring.get(&id("k")).await.unwrap());
+    assert!(!shown.contains(&fixture.hash) && !shown.contains(fixture.start.as_ref().unwrap()), "{shown}");
+}

@@ -1,0 +1,234 @@
+//! What the pages say of the past, and what they do where nothing is known of it or the store fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::StatusCode;
+use tower_api_key::audit::Actor;
+use tower_api_key::key::DigestMethod;
+use tower_api_key::record::Amendment;
+use tower_api_key::store::{KeyLedger, KeyPolicy, LedgerError};
+use tower_api_key::usage::Usage;
+use tower_api_key::{FreshKey, KeyDigest, KeyId};
+
+use super::*;
+
+/// A ledger that keeps neither trail nor usage, and fails when told to.
+#[derive(Clone)]
+struct Plain(MemoryStore, Arc<AtomicBool>);
+
+impl Plain {
+    fn ask(&self) -> Result<&MemoryStore, StoreError> {
+        if self.1.load(Ordering::SeqCst) { Err(StoreError::Overloaded) } else { Ok(&self.0) }
+    }
+}
+
+#[async_trait]
+impl KeyLedger for Plain {
+    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
+        self.ask()?.insert(key, policy, by).await
+    }
+
+    async fn replace(
+        &self,
+        old: &KeyId,
+        fresh: FreshKey,
+        old_ends: Timestamp,
+        by: &Actor,
+    ) -> Result<KeyRecord, LedgerError> {
+        self.ask()?.replace(old, fresh, old_ends, by).await
+    }
+
+    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
+        self.ask()?.revoke(id, now, by).await
+    }
+
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        self.ask()?.amend(id, amendment, now, by).await
+    }
+
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.ask()?.rehash(id, from, to, method, now).await
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.ask()?.get(id).await
+    }
+
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        self.ask()?.list(owner, query).await
+    }
+
+    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
+        self.ask()?.count_by_digest_method().await
+    }
+}
+
+/// A site on such a ledger, and what makes it fail.
+async fn plain() -> (Site, Arc<AtomicBool>) {
+    let world = World::new().await;
+    let clock = ManualClock::new(Timestamp::from_secs(NOW));
+    let fails = Arc::new(AtomicBool::new(false));
+    let ledger = Plain(world.store.clone(), Arc::clone(&fails));
+    let keyring = Keyring::new((ledger, world.store.clone())).clock(clock.clone());
+    let app = Router::new().nest(AT, portal(keyring).router());
+    (Site { world, clock, app }, fails)
+}
+
+async fn used(site: &Site, key: &KeyId, through: &str, at: i64, count: u64) {
+    let usage = Usage::new(key.clone(), through.parse().unwrap(), Timestamp::from_secs(at), count);
+    store(site).record_usage(&[usage]).await.unwrap();
+}
+
+#[tokio::test]
+async fn r43_the_last_use_and_its_scheme_are_shown() {
+    let site = Site::new().await;
+    let made = site.submit("u_own.1", "/new", &NEW).await;
+    let id = site.shown("u_own", &made).await.id;
+    let key = format!("/keys/{id}");
+    assert!(text(&site.get("u_own.1", &key).await).contains("No use is recorded."));
+    assert!(text(&site.get("u_own.1", "").await).contains("Not recorded"));
+    used(&site, &id, "scheme:bearer", NOW + 60, 12).await;
+    used(&site, &id, "scheme:json-body", NOW + 30, 1).await;
+    used(&site, &id, "observed:ip", NOW + 90, 3).await;
+    let page = text(&site.get("u_own.1", &key).await);
+    for said in [
+        "<dt>bearer</dt><dd>12 times, last at <time datetime=\"2025-01-01T00:01:00Z\">1 Jan 2025, 00:01</time> UTC",
+        "<dt>json-body</dt><dd>Once, last at",
+        "Would have been refused",
+        "<dt>Addresses</dt><dd>3 times, last at <time datetime=\"2025-01-01T00:01:30Z\">",
+    ] {
+        assert!(page.contains(said), "{said} in {page}");
+    }
+    let list = text(&site.get("u_own.1", "").await);
+    assert!(list.contains("1 Jan 2025, 00:01</time><small>bearer</small>"), "{list}");
+}
+
+#[tokio::test]
+async fn after_a_rotation_the_pages_say_who_still_calls_with_the_old_key() {
+    let site = Site::new().await;
+    let made = site.submit("u_own.1", "/new", &NEW).await;
+    let old = site.shown("u_own", &made).await.id;
+    used(&site, &old, "scheme:bearer", NOW, 1).await;
+    site.clock.advance(Duration::from_secs(60));
+    let made = site.submit("u_own.1", &format!("/keys/{old}/rotate"), &[("grace", "1d")]).await;
+    let new = site.shown("u_own", &made).await.id;
+    let pages = async || {
+        let pages = [
+            site.get("u_own.1", &format!("/keys/{old}")).await,
+            site.get("u_own.1", &format!("/keys/{new}")).await,
+        ];
+        pages.map(|page| text(&page))
+    };
+    // That nothing was written down yet proves nothing.
+    for page in pages().await {
+        assert!(page.contains("still works until") && !page.contains("safe to end now"), "{page}");
+    }
+    used(&site, &new, "scheme:bearer", NOW + 61, 1).await;
+    for page in pages().await {
+        assert!(page.contains("safe to end now") && !page.contains("still used"), "{page}");
+    }
+    used(&site, &old, "scheme:json-body", NOW + 62, 1).await;
+    let [of_old, of_new] = pages().await;
+    assert!(of_old.contains("It is still used") && of_new.contains("That one is still used"));
+    assert!(of_new.contains("1 Jan 2025, 00:01</time> UTC through json-body"));
+    assert!(!of_old.contains("safe to end now") && !of_new.contains("safe to end now"));
+    site.submit("u_own.1", &format!("/keys/{old}/revoke"), &[]).await;
+    for page in pages().await {
+        assert!(!page.contains("still used") && !page.contains("safe to end now"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn r43_the_trail_names_what_happened_and_who_did_it() {
+    let site = Site::new().await;
+    let made = site.submit("u_own.1", "/new", &NEW).await;
+    let id = site.shown("u_own", &made).await.id;
+    let key = format!("/keys/{id}");
+    site.submit("u_own.1", &format!("{key}/restrictions"), &[("ip_mode", "enforce"), ("ip", "192.0.2.7")])
+        .await;
+    let made = site.submit("u_own.1", &format!("{key}/rotate"), &[("grace", "none")]).await;
+    let heir = site.shown("u_own", &made).await.id;
+    let entries = async |id: &KeyId| -> Vec<String> {
+        let page = html::parse(&text(&site.get("u_own.1", &format!("/keys/{id}")).await));
+        let start = page.iter().position(|element| element.name == "ol").unwrap();
+        let end = page.iter().position(|element| element.name == "/ol").unwrap();
+        let text: String = page[start..end]
+            .iter()
+            .map(|element| {
+                if element.name == "li" {
+                    format!("|{}", element.text)
+                } else {
+                    format!(" {}", element.text.trim())
+                }
+            })
+            .collect();
+        text.split('|').skip(1).map(|entry| entry.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    };
+    let at = "1 Jan 2025, 00:00";
+    assert_eq!(
+        entries(&id).await,
+        [
+            format!("{at} Ended by the rotation by you"),
+            format!("{at} Rotated: its place is taken by {heir} by you"),
+            format!("{at} Changed: restrictions by you"),
+            format!("{at} Created by you"),
+        ]
+    );
+    let keyring = Keyring::new(store(&site)).clock(site.clock.clone());
+    keyring.acting_as(Actor::Operator).revoke(&heir).await.unwrap();
+    assert_eq!(
+        entries(&heir).await,
+        [format!("{at} Revoked by an operator"), format!("{at} Created in the place of {id} by you")]
+    );
+}
+
+#[tokio::test]
+async fn what_a_ledger_does_not_keep_is_not_shown() {
+    let (site, _) = plain().await;
+    let key = site.first("u_own").await;
+    let list = text(&site.get("u_own.1", "").await);
+    assert!(!list.contains("Last used") && !list.contains("Not recorded"));
+    let page = text(&site.get("u_own.1", &key).await);
+    assert!(!page.contains("id=\"use\"") && !page.contains("id=\"history\""));
+}
+
+#[tokio::test]
+async fn c10_a_store_that_fails_is_no_answer_and_changes_nothing() {
+    let (site, fails) = plain().await;
+    let key = site.first("u_own").await;
+    let before = site.rows().await;
+    let mut forms = Vec::new();
+    for (path, fields) in [
+        ("/new".to_owned(), NEW.to_vec()),
+        (format!("{key}/rotate"), vec![("grace", "none")]),
+        (format!("{key}/restrictions"), vec![]),
+        (format!("{key}/revoke"), vec![]),
+    ] {
+        forms.push((path.clone(), site.form("u_own.1", &path, &fields).await));
+    }
+    fails.store(true, Ordering::SeqCst);
+    for path in ["", &key, &format!("{key}/rotate"), &format!("{key}/revoke")] {
+        let answer = site.get("u_own.1", path).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(answer.header("retry-after").len(), 1, "{path}");
+    }
+    for (path, form) in &forms {
+        assert_eq!(site.post("u_own.1", path, form).await.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
+    fails.store(false, Ordering::SeqCst);
+    assert_eq!(site.rows().await, before);
+}
