@@ -43,6 +43,7 @@ pub(super) fn shared(error: Arc<StoreError>) -> StoreError {
         StoreError::NotKept => StoreError::NotKept,
         StoreError::Overloaded => StoreError::Overloaded,
         StoreError::Corrupt(what) => StoreError::Corrupt(what),
+        StoreError::NotKept => StoreError::NotKept,
         StoreError::Failed(_) => StoreError::Failed(Box::new(error)),
     }
 }
