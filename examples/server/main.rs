@@ -56,7 +56,9 @@ use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::Limit;
 use tower_api_key::observer::{Tracing, UsageRecorder};
 use tower_api_key::store::{Cached, PostgresStore};
-use tower_api_key::{Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier};
+use tower_api_key::{
+    Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier,
+};
 
 use crate::auth::People;
 use crate::charges::Charges;
