@@ -71,7 +71,7 @@ END;
 
 -- REPLACE would delete without asking the triggers above.
 CREATE TRIGGER keys_are_not_overwritten BEFORE INSERT ON keys
-WHEN EXISTS (SELECT 1 FROM keys WHERE id = NEW.id OR digest = NEW.digest)
+WHEN EXISTS (SELECT 1 FROM keys WHERE id = NEW.id) OR EXISTS (SELECT 1 FROM keys WHERE digest = NEW.digest)
 BEGIN
     SELECT RAISE(ABORT, 'a key of that id or digest exists');
 END;
