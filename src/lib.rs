@@ -49,6 +49,7 @@
 //! |---|---|
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
+//! | `cache` | `Cached`: answers from memory under a [lease](lease_protocol), for stores that several processes share |
 //! | `postgres` | `PostgresStore`: several processes, one database; `postgres-tls` encrypts its connections, by rustls |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
 //! | `portal` | pages on which people make, rotate, restrict and revoke their own keys |
@@ -108,12 +109,12 @@ pub mod extract;
 #[cfg(feature = "manage")]
 #[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
 pub mod manage;
-#[cfg(feature = "portal")]
-#[cfg_attr(docsrs, doc(cfg(feature = "portal")))]
-pub mod portal;
 #[cfg(feature = "openapi")]
 #[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
 pub mod openapi;
+#[cfg(feature = "portal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "portal")))]
+pub mod portal;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;

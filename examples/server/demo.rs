@@ -25,11 +25,7 @@ pub(crate) struct Demo {
 }
 
 /// Makes the demo. A start that was broken off is no obstacle: what it made is used, and its keys are revoked.
-pub(crate) async fn make(
-    store: &(impl Accounts + KeyLedger),
-    keyring: &Keyring,
-    people: &People,
-) -> Result<Demo, Failure> {
+pub(crate) async fn make(store: &impl Accounts, keyring: &Keyring, people: &People) -> Result<Demo, Failure> {
     let user = UserId::new;
     let (alice, bob, carol, dave) = (user("alice")?, user("bob")?, user("carol")?, user("dave")?);
     unless_made(store.create_account("A", &alice).await)?;

@@ -56,7 +56,9 @@ use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::Limit;
 use tower_api_key::observer::{Tracing, UsageRecorder};
 use tower_api_key::store::{Cached, PostgresStore};
-use tower_api_key::{Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier};
+use tower_api_key::{
+    Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier,
+};
 
 use crate::auth::People;
 use crate::charges::Charges;
@@ -173,7 +175,7 @@ async fn run_on(
     let writing = tokio::spawn(recorder.clone().run());
     serve::serve(listener, app, stop).await?;
     writing.abort();
-    // The uses since the last full minute.
+    // The uses since the last write.
     recorder.flush().await.map_err(|error| format!("cannot write when keys were used: {error}"))?;
     Ok(())
 }
@@ -182,7 +184,7 @@ async fn run_on(
 fn log() -> Result<bool, Failure> {
     let Ok(level) = std::env::var("LOG") else { return Ok(false) };
     let level: tracing::Level = level.parse().map_err(|error| format!("LOG: {error}"))?;
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(false).init();
     Ok(true)
 }
 

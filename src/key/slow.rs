@@ -130,7 +130,7 @@ pub(crate) fn of_start(start: &str) -> KeyDigest {
 /// What a slow hash says, once it is understood.
 enum Parsed<'h> {
     Bcrypt(&'h str),
-    Argon2(PasswordHash),
+    Argon2(Box<PasswordHash>),
     Pbkdf2 { rounds: u32, salt: &'h [u8], hash: Vec<u8> },
 }
 
@@ -161,7 +161,7 @@ impl SlowHash {
         let params = argon2::Params::try_from(&hash).ok()?;
         let in_all = u64::from(params.m_cost()) * u64::from(params.t_cost());
         let bounded = params.m_cost() <= MAX_ARGON2_KIB && in_all <= MAX_ARGON2_KIB_IN_ALL;
-        (bounded && hash.hash.is_some() && hash.salt.is_some()).then_some(Parsed::Argon2(hash))
+        (bounded && hash.hash.is_some() && hash.salt.is_some()).then(|| Parsed::Argon2(Box::new(hash)))
     }
 
     /// Whether it is the hash of that text. Takes from milliseconds to seconds, and blocks.
@@ -171,7 +171,7 @@ impl SlowHash {
             Some(Parsed::Bcrypt(hash)) => {
                 text.len() <= BCRYPT_LEN && bcrypt::verify(text, hash).unwrap_or(false)
             }
-            Some(Parsed::Argon2(hash)) => Argon2::default().verify_password(text.as_bytes(), &hash).is_ok(),
+            Some(Parsed::Argon2(hash)) => Argon2::default().verify_password(text.as_bytes(), &*hash).is_ok(),
             Some(Parsed::Pbkdf2 { rounds, salt, hash }) => {
                 let mut made = [0_u8; 32];
                 pbkdf2::pbkdf2::<Hmac<Sha256>>(text.as_bytes(), salt, rounds, &mut made).is_ok()

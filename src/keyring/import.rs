@@ -1,6 +1,7 @@
 //! Keys from elsewhere come in by their digests: see [`importing`](crate::importing).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::mem;
 
 use super::{ImportRefusal, ImportedDigest, Keyring, KeyringError, NewKey};
@@ -186,14 +187,14 @@ impl Keyring {
     async fn standing_of(&self, keys: &[Ready]) -> Result<HashMap<Holder, bool>, KeyringError> {
         let mut holders = HashMap::new();
         for key in keys.iter().filter(|key| self.works(key)) {
-            let holder = key.holder();
-            if !holders.contains_key(&holder) {
-                let may = match self.owner_may_have(&holder.0, &holder.1).await {
+            if let Entry::Vacant(vacant) = holders.entry(key.holder()) {
+                let (owner, level) = vacant.key();
+                let may = match self.owner_may_have(owner, level).await {
                     Ok(()) => true,
                     Err(KeyringError::Forbidden) => false,
                     Err(error) => return Err(error),
                 };
-                holders.insert(holder, may);
+                vacant.insert(may);
             }
         }
         Ok(holders)

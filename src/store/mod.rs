@@ -10,6 +10,9 @@
 //! [`MemoryStore`], `SqliteStore` (feature `sqlite`) and `PostgresStore` (feature `postgres`) are all four. A store of your own needs one method, a directory
 //! of your own two. Stores return facts and never verdicts, and know nothing of HTTP.
 //!
+//! Where several processes share a store that brings a [`ChangeLog`], `Cached` (feature `cache`) answers from memory, and
+//! what was revoked is refused all the same.
+//!
 //! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
 
 mod accounts;

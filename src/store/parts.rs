@@ -205,3 +205,5 @@ macro_rules! pass_ledger_through {
 pass_ledger_through!(whole => whole.0; impl[K: KeyLedger] for NoProjects<K>);
 pass_ledger_through!(whole => whole.0; impl[K: KeyLedger, D: Send + Sync + 'static] for (K, D));
 pass_ledger_through!(whole => (**whole); impl[K: KeyLedger + ?Sized] for Arc<K>);
+#[cfg(feature = "cache")]
+pass_ledger_through!(whole => whole.store(); impl[S: KeyLedger] for super::Cached<S>);

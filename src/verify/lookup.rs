@@ -18,7 +18,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn by_newest(key: Arc<KeyRecord>) -> Self {
+    pub(super) fn by_newest(key: Arc<KeyRecord>) -> Self {
         Self { key, outdated: None }
     }
 
@@ -29,6 +29,7 @@ impl Found {
 
 impl Verifier {
     /// The answer, if it is at hand without waiting.
+    #[inline]
     pub(super) fn at_hand(&self, candidate: &Candidate<'_>) -> Result<Option<Option<Found>>, Refusal> {
         let Some(found) = self.keys.warm(&candidate.digest) else { return Ok(None) };
         match checked(found, &candidate.digest, self.digests.newest())? {

@@ -1,6 +1,9 @@
 //! The one who follows the log: applies what it says, acknowledges it, and renews the lease.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -35,10 +38,13 @@ pub(super) async fn follow<L: ChangeLog>(log: Arc<L>, memory: Arc<Memory>, stop:
 async fn stay<L: ChangeLog>(log: Arc<L>, memory: Arc<Memory>, mut stop: watch::Receiver<()>) {
     let mut node = None;
     let follower = Follower { log: &*log, memory: &memory };
-    tokio::select! {
-        biased;
-        _ = stop.changed() => {}
-        never = follower.follow(&mut node) => match never {},
+    {
+        let (mut stopped, mut follows) = (pin!(stop.changed()), pin!(follower.follow(&mut node)));
+        let either = poll_fn(|cx| match stopped.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => follows.as_mut().poll(cx).map(|never| match never {}),
+        });
+        either.await;
     }
     memory.lease.end();
     if let Some(node) = node {

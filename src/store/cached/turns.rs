@@ -40,9 +40,9 @@ impl<V: Clone> Outcome<V> {
 pub(super) fn shared(error: Arc<StoreError>) -> StoreError {
     match &*error {
         StoreError::Timeout => StoreError::Timeout,
-        StoreError::NotKept => StoreError::NotKept,
         StoreError::Overloaded => StoreError::Overloaded,
         StoreError::Corrupt(what) => StoreError::Corrupt(what),
+        StoreError::NotKept => StoreError::NotKept,
         StoreError::Failed(_) => StoreError::Failed(Box::new(error)),
     }
 }

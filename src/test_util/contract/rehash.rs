@@ -31,7 +31,7 @@ pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyLedg
     // What is particular to one key stands behind a `$`.
     let slow: DigestMethod = "slow$$2b$04$of.one.key".parse().expect("it is a method");
     let moved = KeyDigest::of(&names.text("moved"));
-    ok(store.rehash(&other.id, &other.digest, &moved, &slow).await);
+    ok(store.rehash(&other.id, &other.digest, &moved, &slow, later(1)).await);
     let other = KeyRecord { digest: moved, digested_by: slow.clone(), ..other };
     assert_same(&known(&**store, &other).await, &other);
     let counts = store.count_by_digest_method().await.expect("a store in order counts");
