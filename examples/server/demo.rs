@@ -154,7 +154,7 @@ impl Demo {
             "\nThe key portal is at {url}/portal. Sign in with one of these; they are shown this once:\n"
         );
         for (id, password) in &self.passwords {
-            println!("  {id:<12}  {password}");
+            println!("  name {id:<6}  password {password}");
         }
         println!("\nThe demo keys. They are shown this once:\n");
         for (name, what, key) in &self.keys {
