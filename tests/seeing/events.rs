@@ -121,7 +121,8 @@ async fn levels_say_who_must_look() {
     let heard = Heard::default();
     let _listening = tracing::subscriber::set_default(heard.clone());
     let key = KeyFormat::default().generate(Environment::Live).unwrap();
-    let rows: [(fn() -> StoreError, &str); 3] = [
+    type Row = (fn() -> StoreError, &'static str);
+    let rows: [Row; 3] = [
         (
             || StoreError::failed("what a driver quotes"),
             r#"ERROR outcome="failed" kind="store_failed" scheme="bearer" error=the store failed"#,
