@@ -30,6 +30,7 @@ pub(crate) struct Store {
         long,
         global = true,
         env = "TOWER_API_KEY_DATABASE",
+        hide_env_values = true,
         default_value = "keys.db",
         value_name = "PATH"
     )]

@@ -24,7 +24,8 @@ impl Opened {
     pub(crate) async fn open(args: &args::Store, may_begin: bool) -> Result<Self, Failure> {
         let database = &args.database;
         if database.contains("://") {
-            return Err(Failure::usage(format!("--database {database}: name an SQLite file")));
+            // It may hold a password.
+            return Err(Failure::usage("--database names an SQLite file, and no address of a database"));
         }
         if !may_begin && !Path::new(database).exists() {
             return Err(Failure::usage(format!(

@@ -196,6 +196,24 @@ fn c13_json_holds_the_secret_once_and_nothing_else_ever_does() {
     assert!(foreign.stderr.contains(&format!("revoked {id}")) && !foreign.stderr.contains("legacy-secret"));
 }
 
+/// The address of another database is taken for one of this program's easily, and holds a password.
+#[test]
+fn c13_an_address_of_a_database_is_not_repeated() {
+    let shell = Shell::empty();
+    let password = "c13-canary";
+    let address = format!("postgres://keys:{password}@db.internal/app");
+    let ran = shell.run(&["list", "--owner", "alice", "--database", &address]);
+    assert_eq!((ran.code, &*ran.stdout), (2, ""));
+    assert!(ran.stderr.contains("SQLite") && !ran.stderr.contains(password), "{}", ran.stderr);
+    let help = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
+        .args(["list", "--help"])
+        .env("TOWER_API_KEY_DATABASE", &address)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(help.stdout).unwrap();
+    assert!(shown.contains("TOWER_API_KEY_DATABASE") && !shown.contains(password), "{shown}");
+}
+
 #[test]
 fn errors_name_the_fix_and_have_their_codes() {
     let empty = Shell::empty();
