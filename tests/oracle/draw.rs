@@ -109,29 +109,36 @@ pub fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
         70..79 => Change::SetMember { account, user: dice.of(&USERS), member: member(dice, account) },
         79..83 => Change::RemoveMember { account, user: dice.of(&USERS) },
         83..85 => Change::Transfer { account, to: dice.of(&USERS), member: member(dice, account) },
-        85..89 => Change::Suspend { account, suspended: dice.percent(40) },
+        85..89 => Change::Suspend { account, suspended: dice.percent(25) },
         89..98 => Change::Clock { to: time(dice, model) },
         _ => Change::Restart { node: dice.below(nodes) },
     }
 }
 
-/// Rather a young one.
+/// Rather a young one, or one that works.
 fn key(dice: &mut Dice, model: &Model) -> usize {
     let all = model.keys.len();
-    if dice.percent(70) { all - 1 - dice.below(all.min(5)) } else { dice.below(all) }
+    let active: Vec<usize> = (0..all).filter(|key| model.is_active(&model.keys[*key])).collect();
+    match dice.below(10) {
+        0..3 => all - 1 - dice.below(all.min(5)),
+        3..9 if !active.is_empty() => dice.of(&active),
+        _ => dice.below(all),
+    }
 }
 
 fn wish(dice: &mut Dice, model: &Model) -> Wish {
     let project = if dice.percent(35) { Some(dice.of(&PROJECTS).1) } else { None };
     let ends = match dice.below(10) {
-        0..6 => None,
-        6 => Some(model.now - SECOND),
+        0..7 => None,
+        7 if dice.percent(50) => Some(model.now - SECOND),
         7 => Some(model.now + 20 * SECOND),
         _ => Some(model.now + 600 * SECOND),
     };
     let rules = if dice.percent(25) { rules(dice) } else { Rules::default() };
     let limits = if dice.percent(25) { limits(dice) } else { Limits::new() };
-    Wish { owner: dice.of(&USERS), project, test: dice.percent(20), ends, rules, limits }
+    // Most belong to somebody.
+    let owner = if dice.percent(85) { dice.of(&USERS[..5]) } else { "fay" };
+    Wish { owner, project, test: dice.percent(20), ends, rules, limits }
 }
 
 fn rules(dice: &mut Dice) -> Rules {
@@ -182,8 +189,8 @@ pub fn probe(dice: &mut Dice, model: &Model, change: &Change) -> Probe {
     let concerned = concerned(model, change);
     let text = match dice.below(100) {
         0..65 if !concerned.is_empty() => Text::Key(dice.of(&concerned)),
-        0..94 if !model.keys.is_empty() => Text::Key(dice.below(model.keys.len())),
-        0..97 => Text::Unknown,
+        0..96 if !model.keys.is_empty() => Text::Key(key(dice, model)),
+        0..99 => Text::Unknown,
         _ => Text::Garbage,
     };
     let wish = match (text, change) {
@@ -198,10 +205,10 @@ pub fn probe(dice: &mut Dice, model: &Model, change: &Change) -> Probe {
     let (owner, own) = wish.map_or(("ann", None), |wish| (wish.owner, wish.project));
     let user = if dice.percent(88) { Some(owner) } else { dice.of(&[Some("bob"), Some("nobody"), None]) };
     let any = Named::Project(dice.of(&PROJECTS).1);
-    let own = own.map_or(any, Named::Project);
+    let own = Named::Project(own.unwrap_or("p1"));
     let project = match dice.below(20) {
-        0..8 => own,
-        8..13 => any,
+        0..10 => own,
+        10..13 => any,
         13..19 => Named::Nothing,
         _ => Named::NoId,
     };
@@ -213,7 +220,7 @@ pub fn probe(dice: &mut Dice, model: &Model, change: &Change) -> Probe {
     let clients = [Client::Office, Client::Office, Client::Office, Client::Home, Client::Unknown];
     let pages = [Page::Ours, Page::Ours, Page::Ours, Page::Theirs, Page::None];
     Probe {
-        live_only: dice.percent(25),
+        live_only: dice.percent(15),
         scheme,
         slip,
         text,

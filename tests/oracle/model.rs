@@ -445,7 +445,7 @@ impl Model {
         }
     }
 
-    fn is_active(&self, key: &Key) -> bool {
+    pub fn is_active(&self, key: &Key) -> bool {
         !key.revoked && key.wish.ends.is_none_or(|end| self.now < end)
     }
 

@@ -309,7 +309,7 @@ impl Schema {
 
     fn options(&self) -> PostgresOptions {
         let options = PostgresOptions::new(&server()).unwrap().schema(&self.name).unwrap();
-        options.connections(4).unwrap().deadline(PATIENCE).unwrap()
+        options.connections(5).unwrap().deadline(PATIENCE).unwrap()
     }
 }
 
