@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{
     Account, Change, Client, Limits, List, Member, Model, Named, Origin, Page, Place, Probe, Project, Rules,
-    SECOND, SUNSET, Scheme, Slip, Text, User, Wish,
+    SECOND, SUNSET, Scheme, Slip, Text, User, Verdict, Wish,
 };
 
 /// A small generator, so that a seed says everything.
@@ -97,7 +97,11 @@ pub fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
             let rules = with_rules.then(|| rules(dice));
             Change::Amend { key, rules, limits: with_limits.then(|| limits(dice)) }
         }
-        59..65 => Change::Rehash { key, from_another: dice.percent(10) },
+        59..65 => {
+            let old: Vec<usize> = (0..model.keys.len()).filter(|key| !model.keys[*key].newest).collect();
+            let key = if old.is_empty() { key } else { dice.of(&old) };
+            Change::Rehash { key, from_another: dice.percent(10) }
+        }
         65..68 => {
             let (account, project) = dice.of(&PROJECTS);
             Change::MakeProject { account, project }
@@ -106,7 +110,12 @@ pub fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
             let (account, project) = dice.of(&PROJECTS);
             Change::DeleteProject { account, project }
         }
-        70..79 => Change::SetMember { account, user: dice.of(&USERS), member: member(dice, account) },
+        70..79 => {
+            // Those who are nowhere may come back, and their keys may not.
+            let gone: Vec<User> = USERS.into_iter().filter(|user| !model.is_anywhere(user)).collect();
+            let user = if !gone.is_empty() && dice.percent(50) { dice.of(&gone) } else { dice.of(&USERS) };
+            Change::SetMember { account, user, member: member(dice, account) }
+        }
         79..83 => Change::RemoveMember { account, user: dice.of(&USERS) },
         83..85 => Change::Transfer { account, to: dice.of(&USERS), member: member(dice, account) },
         85..89 => Change::Suspend { account, suspended: dice.percent(25) },
@@ -184,8 +193,30 @@ fn time(dice: &mut Dice, model: &Model) -> i64 {
     }
 }
 
-/// A request that probably has to do with the change.
-pub fn probe(dice: &mut Dice, model: &Model, change: &Change) -> Probe {
+/// Requests that probably have to do with the change. Every other is let in before it or after it, if one is found that is.
+pub fn probes(dice: &mut Dice, model: &Model, change: &Change, count: usize) -> Vec<Probe> {
+    let (mut before, mut after) = (model.clone(), model.clone());
+    after.apply(change);
+    let mut accepts = |probe: &Probe| {
+        let accepts = |model: &mut Model| matches!(model.decide(0, probe), Verdict::Accepted(_));
+        accepts(&mut before) || accepts(&mut after)
+    };
+    let mut probes = Vec::new();
+    for number in 0..count {
+        let tries = if number % 2 == 0 { 40 } else { 1 };
+        let mut drawn = probe(dice, model, change);
+        for _ in 1..tries {
+            if accepts(&drawn) {
+                break;
+            }
+            drawn = probe(dice, model, change);
+        }
+        probes.push(drawn);
+    }
+    probes
+}
+
+fn probe(dice: &mut Dice, model: &Model, change: &Change) -> Probe {
     let concerned = concerned(model, change);
     let text = match dice.below(100) {
         0..65 if !concerned.is_empty() => Text::Key(dice.of(&concerned)),
@@ -260,6 +291,11 @@ fn concerned(model: &Model, change: &Change) -> Vec<usize> {
         Change::SetMember { user, .. }
         | Change::RemoveMember { user, .. }
         | Change::Transfer { to: user, .. } => of(user),
+        Change::Clock { to } => {
+            let ends =
+                |key: &usize| model.keys[*key].wish.ends.is_some_and(|end| end <= *to && model.now <= end);
+            (0..next).filter(ends).collect()
+        }
         _ => Vec::new(),
     }
 }

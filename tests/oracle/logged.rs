@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,6 +45,15 @@ async fn way() {
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }
+}
+
+/// And every now and then, a whole change.
+async fn way_back() {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    if COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(16) {
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    way().await;
 }
 
 impl Logged {
@@ -97,7 +107,7 @@ impl KeyStore for Logged {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         way().await;
         let found = self.store.find(digest).await;
-        way().await;
+        way_back().await;
         found
     }
 }
@@ -107,7 +117,7 @@ impl Directory for Logged {
     async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
         way().await;
         let standing = self.store.standing(user, project).await;
-        way().await;
+        way_back().await;
         standing
     }
 

@@ -415,6 +415,11 @@ impl Model {
         })
     }
 
+    /// Whether a user belongs to an account.
+    pub fn is_anywhere(&self, user: User) -> bool {
+        self.houses.values().any(|house| house.owner == user || house.members.contains_key(user))
+    }
+
     /// What a user may do now, on a project or in the account.
     fn standing(&self, user: User, project: Option<Project>) -> Standing {
         let Some(house) =
