@@ -214,9 +214,7 @@ impl RestrictionsForm {
 
     /// Whether anything is typed: the fields stand open then.
     pub(super) fn is_used(&self) -> bool {
-        [&self.ip, &self.referrer, &self.endpoints]
-            .iter()
-            .any(|list| list.mode != "off" || list.error.is_some())
+        self.lists().iter().any(|list| list.mode != "off" || list.error.is_some())
     }
 }
 

@@ -21,7 +21,7 @@ use crate::key::KeyId;
 use crate::keyring::{Keyring, KeyringError};
 use crate::record::KeyRecord;
 
-/// Three lists of a hundred entries of 512 characters, each character in up to three bytes.
+/// Three lists of a hundred entries of 512 characters, each character in up to three bytes; the fourth is short.
 const MAX_FORM_LEN: usize = 512 * 1024;
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 

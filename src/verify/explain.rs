@@ -40,8 +40,6 @@ impl Verifier {
         // Where it stops is in the notes.
         let _ = self.walk(&mut notes, key, claims, endpoint, facts).await;
         self.brake_if_failed(&mut notes, facts);
-        let facts = claims.scheme().map_or(*facts, |scheme| facts.scheme(scheme.name()));
-        let facts = &facts;
         let scene = Scene {
             verifier: self,
             key: notes.key.as_deref().unwrap_or(key),

@@ -16,7 +16,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tower_api_key::delivery::{Delivery, Occasion};
 use tower_api_key::manage::{Leak, Leaks, PublicKey, PublicKeyList, PublicKeys};
-use tower_api_key::{ConfigError, Environment, Grace, KeyFormat, Keyring, NewKey, Verifier};
+use tower_api_key::store::StoreError;
+use tower_api_key::{
+    ConfigError, Environment, Grace, KeyDigest, KeyFormat, KeyRecord, KeyStore, Keyring, MemoryStore, NewKey,
+    Verifier,
+};
 
 use crate::common::{World, send, user};
 use crate::{Down, Told, record};
@@ -231,7 +235,7 @@ async fn r42_a_large_body_is_refused_and_what_cannot_be_told_is_a_503() {
     for app in [
         router(Leaks::new(keyring(), verifier(), Offline)),
         router(Leaks::new(keyring(), Verifier::new((Down, world.store.clone())), keys())),
-        router(Leaks::new(Keyring::new(tower_api_key::MemoryStore::new()), verifier(), keys())),
+        router(Leaks::new(Keyring::new(MemoryStore::new()), verifier(), keys())),
     ] {
         let answer = send(&app, scanner.report(&body)).await;
         assert_eq!(answer.verdict(), "503/auth_unavailable");
@@ -241,6 +245,30 @@ async fn r42_a_large_body_is_refused_and_what_cannot_be_told_is_a_503() {
     assert!(record(&world, &world.own).await.revoked_at.is_none());
     assert_eq!(send(&small, scanner.report(&body)).await.status, 200);
     assert!(matches!(Leaks::new(keyring(), verifier(), keys()).limit(0), Err(ConfigError::Zero(_))));
+}
+
+/// A store in which the row of one key makes no sense.
+struct Torn(MemoryStore, KeyDigest);
+
+#[async_trait]
+impl KeyStore for Torn {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        if digest.matches(&self.1) { Err(StoreError::Corrupt("a row")) } else { self.0.find(digest).await }
+    }
+}
+
+#[tokio::test]
+async fn r42_a_row_that_makes_no_sense_keeps_no_other_leaked_key_alive() {
+    let world = World::new().await;
+    let scanner = Scanner::new("k1");
+    let store = (Torn(world.store.clone(), world.p1.digest()), world.store.clone());
+    let leaks =
+        Leaks::new(Keyring::new(world.store.clone()), Verifier::new(store), list(&[scanner.entry(true)]));
+    let app = Router::new().route("/leaks", leaks.route());
+    let finds = [&world.p1, &world.own].map(|key| find(key.expose_secret()));
+    let answer = send(&app, scanner.report(&json!(finds).to_string())).await;
+    assert_eq!(answer.verdict(), "503/auth_unavailable", "of one it could not be told");
+    assert!(record(&world, &world.own).await.revoked_at.is_some());
 }
 
 #[test]

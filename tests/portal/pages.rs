@@ -83,6 +83,26 @@ async fn what_was_typed_stays_and_each_wrong_field_says_so() {
 }
 
 #[tokio::test]
+async fn a_restriction_that_is_wrong_does_not_stay_folded_away() {
+    let site = Site::new().await;
+    for list in ["ip", "referrer", "endpoints", "schemes"] {
+        let mode = format!("{list}_mode");
+        let typed = [
+            ("name", "CI"),
+            ("level", "USER"),
+            ("environment", "live"),
+            ("expires", "never"),
+            (&mode, "enforce"),
+        ];
+        let answer = site.submit("u_own.1", "/new", &typed).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let elements = html::parse(&text(&answer));
+        let folded = elements.iter().find(|element| element.name == "details").unwrap();
+        assert!(folded.attributes.contains_key("open"), "{list}");
+    }
+}
+
+#[tokio::test]
 async fn r35_a_project_beside_user_level_is_an_error_and_is_seen() {
     let site = Site::new().await;
     let fields = [

@@ -22,6 +22,7 @@
 
 mod signature;
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ use crate::error::{AuthError, AuthErrorKind, ConfigError};
 use crate::key::{KeyDigest, KeyId, UserId};
 use crate::keyring::Keyring;
 use crate::render::{Problem, RenderError as _};
+use crate::store::StoreError;
 use crate::verify::Verifier;
 
 pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
@@ -172,19 +174,28 @@ impl Leaks {
             _ => return Err(error(AuthErrorKind::MalformedBody).into()),
         };
         let mut answers = Vec::with_capacity(finds.len());
+        let mut torn = None;
         for find in &finds {
             let text = |name: &str| find.get(name).and_then(Value::as_str);
             // What names no token says nothing to us.
             let Some(token) = text("token") else { continue };
             let kind = text("type").unwrap_or_default();
-            let known = self.end(token, kind, text("url"), text("source")).await?;
+            let known = match self.end(token, kind, text("url"), text("source")).await {
+                Ok(known) => known,
+                // A row that makes no sense will make none at the next attempt: it holds up no other find.
+                Err(error) if is_torn(&error) => {
+                    torn = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             answers.push(json!({
                 "token_hash": hex(&KeyDigest::of(token)),
                 "token_type": kind,
                 "label": if known { "true_positive" } else { "false_positive" },
             }));
         }
-        Ok(answers.into())
+        torn.map_or(Ok(answers.into()), |error| Err(error.into()))
     }
 
     /// Revokes a key that was found; whether it is one of ours.
@@ -228,6 +239,11 @@ impl From<AuthError> for NotTaken {
 
 fn error(kind: AuthErrorKind) -> AuthError {
     AuthError::new(kind, None)
+}
+
+/// Whether the store said that what it holds cannot be.
+fn is_torn(error: &AuthError) -> bool {
+    matches!(error.source().and_then(<dyn Error>::downcast_ref), Some(StoreError::Corrupt(_)))
 }
 
 /// The one line of a header.
