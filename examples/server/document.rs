@@ -17,6 +17,8 @@ pub(crate) fn of(layers: &[AuthDoc]) -> utoipa::openapi::OpenApi {
     document.merge(openapi::validate("/api/v1/validate"));
     document.merge(openapi::projects("/api/v1/projects"));
     document.merge(openapi::api_keys("/v1/api-keys"));
+    document.merge(openapi::explain("/v1/api-keys"));
+    document.merge(openapi::leaks("/leaks"));
     document.merge(openapi::self_revoke("/v1/api-keys/self-revoke"));
     for layer in layers {
         layer.modify(&mut document);
