@@ -179,8 +179,7 @@ async fn run_on(
     let keyring = outside::told_by_mail(keyring)?;
     let leaks = outside::leaks(&keyring, &verifier)?;
     let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
-    let pages = people.merge(leaks);
-    let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, pages)?;
+    let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people, leaks)?;
     let writing = tokio::spawn(recorder.clone().run());
     serve::serve(listener, app, stop).await?;
     writing.abort();

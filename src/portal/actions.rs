@@ -32,7 +32,7 @@ impl OncePage<'_> {
     fn told(&self) -> Option<&'static str> {
         match self.delivery {
             Delivery::None => None,
-            Delivery::Queued => Some("You will also get a message that there is a new key."),
+            Delivery::Queued => Some("A message that there is a new key is being sent to you, too."),
             Delivery::Done => Some("You were also sent a message that there is a new key."),
             Delivery::Failed => {
                 Some("The message that there is a new key could not be sent. The key works all the same.")

@@ -179,7 +179,7 @@ async fn r28_the_page_says_whether_the_owner_was_told_and_shows_the_key_all_the_
 
     for (delivery, said) in [
         (Delivery::None, None),
-        (Delivery::Queued, Some("You will also get a message that there is a new key.")),
+        (Delivery::Queued, Some("A message that there is a new key is being sent to you, too.")),
         (Delivery::Done, Some("You were also sent a message that there is a new key.")),
         (Delivery::Failed, Some("could not be sent. The key works all the same.")),
     ] {
