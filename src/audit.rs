@@ -159,6 +159,8 @@ impl FromStr for KeyEvent {
             ("replaced_by", Some(key)) => id(key).map(Self::ReplacedBy),
             ("revoked", Some(why)) => Revocation::from_name(why).map(Self::Revoked).ok_or(KeyEventError),
             ("rehashed", Some(kind)) if !kind.is_empty() => Ok(Self::Rehashed(kind.to_owned())),
+            // Nothing was asked for, and nothing was changed: that is said, too.
+            ("amended", None) => Ok(Self::Amended(Vec::new())),
             ("amended", Some(parts)) => {
                 let parts: Option<_> = parts.split(',').map(AmendedPart::from_name).collect();
                 parts.map(Self::Amended).ok_or(KeyEventError)

@@ -511,3 +511,22 @@ async fn a_project_level_key_reaches_its_project_only() {
     world.store.set_member("A", &user("u_full"), &member(MemberRole::Full, &["p2"])).await.unwrap();
     assert_eq!(send(&app, get("/", &[("authorization", &*key)])).await.verdict(), "403/forbidden");
 }
+
+/// What is written into the trail of a key by a change of nothing is read back: else whoever may change a key could hide
+/// what became of it, for good, and close its page.
+#[tokio::test]
+async fn a_change_of_nothing_hides_no_keys_past() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path().join("keys.db")).await.unwrap();
+    store.create_account("a", &user("alice")).await.unwrap();
+    let keyring = Keyring::new(store.clone());
+    let caller = keyring.issue(NewKey::user_level(user("alice"), "caller")).await.unwrap();
+    let victim = keyring.issue(NewKey::user_level(user("alice"), "victim")).await.unwrap();
+    let auth = ApiKeyAuth::new(store, Bearer::default());
+    let auth = auth.endpoints(manage::declare(Endpoints::new(), "/keys")).unwrap();
+    let app = Router::new().nest("/keys", manage::api_keys(keyring.clone())).layer(auth);
+    let headers = [("authorization", &*bearer(caller.key())), ("content-type", "application/json")];
+    let path = format!("/keys/{}", victim.id());
+    assert_eq!(send(&app, request("PATCH", &path, &headers, "{}")).await.status, 200);
+    assert_eq!(keyring.history(victim.id(), 10).await.unwrap().len(), 2);
+}

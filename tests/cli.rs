@@ -205,6 +205,31 @@ fn c13_json_holds_the_secret_once_and_nothing_else_ever_does() {
     assert!(foreign.stderr.contains(&format!("revoked {id}")) && !foreign.stderr.contains("legacy-secret"));
 }
 
+/// The address of a database holds a password.
+#[test]
+fn c13_an_address_of_a_database_is_not_repeated() {
+    let shell = Shell::empty();
+    let password = "c13-canary";
+    let address = format!("postgres://keys:{password}@127.0.0.1:1/app");
+    for (address, code, says) in [
+        (&*address, 3, "the store failed"),
+        (&format!("{address}?port=no"), 2, "connection string"),
+        (&format!("{address}?sslmode=require"), 2, "TLS"),
+        (&address.replace("postgres", "mysql"), 2, "SQLite"),
+    ] {
+        let ran = shell.run(&["list", "--owner", "alice", "--database", address]);
+        assert_eq!((ran.code, &*ran.stdout), (code, ""), "{says}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says) && !ran.stderr.contains(password), "{}", ran.stderr);
+    }
+    let help = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
+        .args(["list", "--help"])
+        .env("TOWER_API_KEY_DATABASE", &address)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(help.stdout).unwrap();
+    assert!(shown.contains("TOWER_API_KEY_DATABASE") && !shown.contains(password), "{shown}");
+}
+
 #[test]
 fn errors_name_the_fix_and_have_their_codes() {
     let empty = Shell::empty();

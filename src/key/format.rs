@@ -11,6 +11,12 @@ use crate::error::ConfigError;
 /// The longest text that is looked at as a key at all, in bytes; anything longer is refused unhashed.
 pub const MAX_KEY_LEN: usize = 512;
 
+/// Whether a text of any shape can be a key: not too long, and without NUL. What some digests are told apart by is a word
+/// before a NUL, so that no text can pass for what another key was found by.
+pub(crate) fn can_be_key(text: &str) -> bool {
+    (1..=MAX_KEY_LEN).contains(&text.len()) && !text.contains('\0')
+}
+
 const RANDOM_LEN: usize = 33;
 const CHECKSUM_LEN: usize = 6;
 /// With `_live_` and the rest, 55 bytes: one block of SHA-256.

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::KeyringError;
 use crate::key::{
-    DigestMethod, DigestRing, Environment, KeyDigest, KeyFormat, MAX_KEY_LEN, of_sanctum, of_sha512,
+    DigestMethod, DigestRing, Environment, KeyDigest, KeyFormat, can_be_key, of_sanctum, of_sha512,
 };
 
 /// What another service knows of the text of a key: a digest, a hash, or the text itself. `Debug` shows nothing of it.
@@ -61,7 +61,7 @@ pub enum ImportRefusal {
     #[error("the ring's `SlowHashes` would not find a key by that start")]
     Start,
     /// A text that cannot be a key.
-    #[error("a key is 1 to 512 bytes long")]
+    #[error("a key is 1 to 512 bytes long, and holds no NUL")]
     Text,
     /// The text says that it is of the other environment.
     #[error("the text of the key says that it is of the other environment")]
@@ -174,7 +174,7 @@ impl ImportedDigest {
             }
             Known::Plaintext(text) => {
                 let newest = ring.newest();
-                if !(1..=MAX_KEY_LEN).contains(&text.len()) {
+                if !can_be_key(&text) {
                     return Err(ImportRefusal::Text);
                 }
                 let resolved = by_digest(newest.digest(&text), newest.method())?;

@@ -97,7 +97,6 @@ async fn create(
 ) -> Result<Response, Refusal> {
     caller.may_manage(&keyring).await?;
     let new = new_key::read(&caller, request).await?;
-    // A body may come slowly, so that a key is revoked while it issues another.
     caller.is_still_good(&keyring).await?;
     if keyring.replaces_on_issue() {
         must_cover_all(&caller, &keyring).await?;

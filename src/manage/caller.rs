@@ -53,6 +53,10 @@ impl Caller {
             // The principal's role is the one on the project that the request named; keys are the account's.
             Some(_) => self.account_role(keyring).await?,
         };
+        self.manages_as(role)
+    }
+
+    fn manages_as(&self, role: Option<Role>) -> Result<(), Refusal> {
         match role {
             Some(role) if role.allows(AccessClass::Manage) => Ok(()),
             Some(_) => Err(self.refuse(AuthErrorKind::ReadOnly)),
@@ -68,8 +72,8 @@ impl Caller {
         }
     }
 
-    /// Whether the caller's own key has neither ended nor been narrowed since the request was let in: what it may pass on
-    /// was read from it then.
+    /// Whether the caller's own key has neither ended nor been narrowed since the request was let in, and its owner may
+    /// still do as much: bodies may come slowly, and what the key may pass on was read from it before.
     pub(super) async fn is_still_good(&self, keyring: &Keyring) -> Result<(), Refusal> {
         let own = keyring.get(self.who.key_id()).await.map_err(|error| self.explain(error))?;
         match own {
@@ -77,7 +81,10 @@ impl Caller {
                 let same = own.restrictions == *self.who.restrictions()
                     && own.limits.as_ref() == self.who.limits()
                     && own.expires_at == self.who.expires_at();
-                if same { Ok(()) } else { Err(self.refuse(AuthErrorKind::Forbidden)) }
+                if !same {
+                    return Err(self.refuse(AuthErrorKind::Forbidden));
+                }
+                self.manages_as(self.account_role(keyring).await?)
             }
             Some(own) if own.revoked_at.is_none() => Err(self.refuse(AuthErrorKind::ExpiredKey)),
             Some(_) => Err(self.refuse(AuthErrorKind::RevokedKey)),

@@ -80,11 +80,12 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Refusal> {
     caller.may_manage(&keyring).await?;
+    let question = asked(&caller, request).await?;
+    caller.is_still_good(&keyring).await?;
     let key = known(&caller, &keyring, params).await?;
     if !caller.covers(&key) && key.id != *caller.who.key_id() {
         return Err(caller.refuse(AuthErrorKind::Forbidden));
     }
-    let question = asked(&caller, request).await?;
     let explanation = explainer.explain(&key, &question).await;
     let explanation = explanation.map_err(|_| &refusal::INVALID_SCHEME)?;
     let body = json!({"success": true, "data": explanation});

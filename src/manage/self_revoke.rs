@@ -70,7 +70,8 @@ pub fn self_revoke<S: Clone + Send + Sync + 'static>(
 ) -> MethodRouter<S> {
     // Only a limit of zero would be refused.
     let body = JsonBody::default().limit(MAX_BODY_LEN).unwrap_or_default();
-    let scheme = Or::new(Bearer::default(), body);
+    // Of whatever shape the keys are: a key that is not read is not revoked, and the answer says that it is.
+    let scheme = Or::new(Bearer::default().accept_pipes(), body);
     let route = SelfRevoke { keyring, verifier, client, stamps: Stamps::of(&scheme), scheme };
     let route = Arc::new(route);
     post(async move |request: Request| route.answer(request).await)

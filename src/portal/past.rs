@@ -132,6 +132,7 @@ fn what(event: &KeyEvent) -> String {
         KeyEvent::Revoked(Revocation::Replaced) => "Ended by the rotation".to_owned(),
         KeyEvent::Revoked(Revocation::Superseded) => "Ended: another was created".to_owned(),
         KeyEvent::Revoked(Revocation::MemberRemoved) => "Ended: its owner left the account".to_owned(),
+        KeyEvent::Amended(parts) if parts.is_empty() => "Changed: nothing".to_owned(),
         KeyEvent::Amended(parts) => {
             let parts: Vec<&str> = parts.iter().map(|part| part.as_str()).collect();
             format!("Changed: {}", parts.join(", "))

@@ -76,7 +76,7 @@ impl Verifier {
         let facts = || *facts;
         let ours = self.format.prefix(key.environment) == key.prefix;
         let environment = ours.then_some(key.environment);
-        self.offline(notes, claims, environment, true)?;
+        self.offline(notes, claims, environment, self.accept_foreign_keys)?;
         // The text would lead to this one of its digests, if the ring has it at all.
         let found = match self.keys.warm(&key.digest) {
             Some(found) => {

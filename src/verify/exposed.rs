@@ -27,6 +27,6 @@ impl Verifier {
             }
             throttle.failed(client, now);
         }
-        Ok(self.find(&candidate).await.map_err(refuse)?.map(|found| found.key))
+        Ok(self.find(&candidate, true).await.map_err(refuse)?.map(|found| found.key))
     }
 }

@@ -59,8 +59,17 @@ impl Verifier {
         Ok(Some(checked(found, &candidate.digest, self.digests.newest())?.map(Found::by_newest)))
     }
 
-    /// Asks the store, for one digest after the other.
-    pub(super) async fn find(&self, candidate: &Candidate<'_>) -> Result<Option<Found>, Refusal> {
+    /// Asks the store, for one digest after the other. Of slow keys those that have ended are only `ended_too` looked at
+    /// more closely.
+    #[cfg_attr(
+        not(feature = "slow-hashes"),
+        expect(unused_variables, reason = "fast ones are found, ended or not")
+    )]
+    pub(super) async fn find(
+        &self,
+        candidate: &Candidate<'_>,
+        ended_too: bool,
+    ) -> Result<Option<Found>, Refusal> {
         if let Some(key) = self.find_newest(candidate).await? {
             return Ok(Some(Found::by_newest(key)));
         }
@@ -74,7 +83,7 @@ impl Verifier {
             }
         }
         #[cfg(feature = "slow-hashes")]
-        if let Some(found) = self.find_slowly(candidate).await? {
+        if let Some(found) = self.find_slowly(candidate, ended_too).await? {
             return Ok(Some(found));
         }
         // It may have moved meanwhile.

@@ -262,7 +262,7 @@ impl Verifier {
         let (found, asked) = match self.at_hand(&candidate) {
             Ok(None) => {
                 self.brake(&facts).map_err(refuse)?;
-                (self.find(&candidate).await, true)
+                (self.find(&candidate, false).await, true)
             }
             at_hand => (at_hand.map(Option::flatten), false),
         };

@@ -11,7 +11,7 @@ use crate::credentials::{Claim, Claims, Credentials};
 use crate::description::SchemeInfo;
 use crate::endpoint::Endpoint;
 use crate::error::AuthErrorKind;
-use crate::key::{Environment, KeyDigest, MAX_KEY_LEN, ProjectId, UserId};
+use crate::key::{Environment, KeyDigest, ProjectId, UserId, can_be_key};
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{Facts, RestrictionKind, Verdict};
@@ -74,8 +74,8 @@ impl Verifier {
     pub(super) fn candidate<'c>(&self, credentials: &'c Credentials<'_>) -> Result<Candidate<'c>, Refusal> {
         let text = credentials.key();
         let environment = self.format.environment_of(text);
-        let len_fits = (1..=MAX_KEY_LEN).contains(&text.len());
-        self.offline(&mut Strict, credentials.claims(), environment, len_fits)?;
+        let foreign = self.accept_foreign_keys && environment.is_none() && can_be_key(text);
+        self.offline(&mut Strict, credentials.claims(), environment, foreign)?;
         Ok(Candidate { text, digest: self.digests.newest().digest(text), environment })
     }
 
@@ -86,11 +86,10 @@ impl Verifier {
         judge: &mut J,
         claims: &Claims<'_>,
         environment: Option<Environment>,
-        len_fits: bool,
+        foreign: bool,
     ) -> Result<(), J::Stop> {
         let over = claims.scheme().is_some_and(|scheme| self.is_over(scheme));
         judge.hear(Check::Sunset, refuse_if(over, AuthErrorKind::SchemeEnded))?;
-        let foreign = self.accept_foreign_keys && len_fits;
         judge.hear(Check::Shape, refuse_if(environment.is_none() && !foreign, AuthErrorKind::MalformedKey))
     }
 

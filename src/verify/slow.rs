@@ -21,19 +21,26 @@ const TURN_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Verifier {
     /// Finds a key by its public start, and compares all of it with the hash that the store holds.
-    pub(super) async fn find_slowly(&self, candidate: &Candidate<'_>) -> Result<Option<Found>, Refusal> {
+    ///
+    /// One that has ended is refused before anything slow is done for it: that says something of a start, whatever follows
+    /// it, which every other refusal hides. Where none does (`ended_too`), it is compared like the others.
+    pub(super) async fn find_slowly(
+        &self,
+        candidate: &Candidate<'_>,
+        ended_too: bool,
+    ) -> Result<Option<Found>, Refusal> {
         let Some(slow) = self.digests.slow() else { return Ok(None) };
         let Some(digest) = slow.digest(candidate.text) else { return Ok(None) };
         let Some((key, _)) = self.find_by_start(&digest).await? else { return Ok(None) };
-        // Before anything slow is done for it.
-        self.in_force(&mut Strict, &key)?;
+        let worth_it = |key: &KeyRecord| if ended_too { Ok(()) } else { self.in_force(&mut Strict, key) };
+        worth_it(&key)?;
         let overloaded = || Refusal::from(AuthErrorKind::Overloaded);
         let place = Arc::clone(slow.places()).try_acquire_owned().map_err(|_| overloaded())?;
         let turn = timeout(TURN_DEADLINE, Arc::clone(slow.checks()).acquire_owned()).await;
         let turn = turn.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
         // Meanwhile another may have given it a fast digest, by which it is found then, or ended it.
         let Some((key, hash)) = self.find_by_start(&digest).await? else { return Ok(None) };
-        self.in_force(&mut Strict, &key)?;
+        worth_it(&key)?;
         let (text, checked) = (Zeroizing::new(candidate.text.to_owned()), hash.clone());
         // The turn goes along: the work goes on if the client goes away.
         let work = move || (checked.matches(&text), (place, turn));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod elsewhere;
+mod exposed;
 mod peppers;
 mod refused;
 #[cfg(feature = "slow-hashes")]

@@ -113,8 +113,8 @@ async fn the_report_says_which_and_why_and_the_others_come_in() {
         (6, "no_pepper", unfound("hmac:p$")),
         (7, "stray", owner.to_owned()),
         (8, "p9", owner.to_owned()),
-        (10, "long", "a key is 1 to 512 bytes long".to_owned()),
-        (11, "empty", "a key is 1 to 512 bytes long".to_owned()),
+        (10, "long", "a key is 1 to 512 bytes long, and holds no NUL".to_owned()),
+        (11, "empty", "a key is 1 to 512 bytes long, and holds no NUL".to_owned()),
         (12, "test", "the text of the key says that it is of the other environment".to_owned()),
         (
             13,

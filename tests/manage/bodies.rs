@@ -11,13 +11,15 @@ use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower_api_key::clock::Timestamp;
-use tower_api_key::store::{Directory, KeyLedger, LedgerError, Project, StoreError};
+use tower_api_key::store::{
+    Accounts as _, Directory, KeyLedger, LedgerError, MemberRole, Project, StoreError,
+};
 use tower_api_key::{
-    AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyPolicy, KeyQuery, KeyRecord, Keyring, ProjectId,
-    Standing, UserId,
+    ApiKey, AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyPolicy, KeyQuery, KeyRecord, Keyring,
+    ProjectId, Standing, UserId,
 };
 
-use crate::common::{World, bearer, get, request, send};
+use crate::common::{World, bearer, get, member, request, send, user};
 use crate::{AT, app, call, create, path_of, record, rows, world};
 
 #[tokio::test]
@@ -213,8 +215,17 @@ fn slow(world: &World) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
 }
 
 fn slow_to(method: &str, path: &str, world: &World) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
+    slow_by(&world.own, method, path)
+}
+
+/// A request whose body comes when it is let.
+pub(crate) fn slow_by(
+    caller: &ApiKey,
+    method: &str,
+    path: &str,
+) -> (oneshot::Sender<Bytes>, http::Request<Body>) {
     let (sender, receiver) = oneshot::channel();
-    let headers = [("authorization", &*bearer(&world.own)), ("content-type", "application/json")];
+    let headers = [("authorization", &*bearer(caller)), ("content-type", "application/json")];
     (sender, request(method, path, &headers, Body::new(Later(receiver))))
 }
 
@@ -282,6 +293,30 @@ async fn c9_a_key_that_ends_or_is_narrowed_while_its_body_comes_changes_nothing(
         let before = rows(&world).await;
         body.send(Bytes::from_static(br#"{"name":"x","restrictions":null}"#)).unwrap();
         assert_eq!(pending.await.unwrap(), verdict);
+        assert_eq!(rows(&world).await, before);
+    }
+}
+
+/// The same of the owner's rights: they are asked for at the end, too.
+#[tokio::test]
+async fn c9_an_owner_who_is_demoted_or_suspended_while_a_body_comes_changes_nothing() {
+    for (method, demoted, verdict) in
+        [("POST", true, "403/read_only"), ("PATCH", true, "403/read_only"), ("PATCH", false, "403/forbidden")]
+    {
+        let (world, app) = world().await;
+        let own = path_of(&world, &world.full).await;
+        let (body, sent) = slow_by(&world.full, method, if method == "POST" { AT } else { &own });
+        let pending = tokio::spawn(async move { send(&app, sent).await.verdict() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if demoted {
+            let readonly = member(MemberRole::ReadOnly, &["p1"]);
+            world.store.set_member("A", &user("u_full"), &readonly).await.unwrap();
+        } else {
+            world.store.suspend_account("A", true).await.unwrap();
+        }
+        let before = rows(&world).await;
+        body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
+        assert_eq!(pending.await.unwrap(), verdict, "{method}");
         assert_eq!(rows(&world).await, before);
     }
 }

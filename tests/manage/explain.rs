@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer};
 use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring, manage};
 
+use crate::bodies::slow_by;
 use crate::common::{Answer, World, bearer, request, send};
 use crate::{AT, path_of, record};
 
@@ -59,6 +60,19 @@ async fn support_sees_every_check_and_the_customers_own_answer() {
     let answer = ask(&app, &world.own, &path, &json!({})).await;
     assert_eq!(answer.json()["data"]["decided_by"], "revocation");
     assert_eq!(answer.json()["data"]["answer"]["error"], "invalid_api_key");
+}
+
+#[tokio::test]
+async fn c9_a_key_that_is_revoked_while_its_question_comes_is_told_nothing() {
+    let world = World::new().await;
+    let (app, path) = (app(&world), path_of(&world, &world.p1).await);
+    let (body, question) = slow_by(&world.own, "POST", &format!("{path}/explain"));
+    let pending = tokio::spawn(async move { send(&app, question).await.verdict() });
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let id = record(&world, &world.own).await.id;
+    Keyring::new(world.store.clone()).revoke(&id).await.unwrap();
+    body.send("{}".into()).unwrap();
+    assert_eq!(pending.await.unwrap(), "401/invalid_api_key");
 }
 
 #[tokio::test]

@@ -388,3 +388,27 @@ async fn c9_01_three_nodes_with_caches_never_serve_what_was_revoked() {
         node.shutdown().await;
     }
 }
+
+/// A lease may be longer than anybody waits for a change: then it is not the first call that outlives it, but the node
+/// must not stand in the way of all that come after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn c9_07_a_node_that_says_nothing_is_fenced_though_nobody_waits_that_long() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    let one = insert(&store, "one", "u").await;
+    let lease = Duration::from_millis(600);
+    let _silent = Node::join(&store, lease).await;
+    let began = Instant::now();
+    // Whoever repeats a change begins to wait anew.
+    let returned = loop {
+        let call = store.revoke(&one.id, NOW, &Actor::System);
+        match tokio::time::timeout(lease / 3, call).await {
+            Ok(done) => break done,
+            Err(_) if began.elapsed() < lease * 10 => {}
+            Err(_) => panic!("a change that is repeated waits for ever"),
+        }
+    };
+    returned.unwrap();
+    assert!(began.elapsed() >= lease, "before the lease was over");
+}

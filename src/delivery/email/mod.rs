@@ -182,7 +182,11 @@ impl KeyDelivery for EmailDelivery {
 
 /// Whether nobody on the way can read what goes to this server.
 fn is_confidential(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("smtp://") else { return true };
+    // What is read in one way here and in another by the mail library is not written.
+    if !url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return false;
+    }
+    let Some(rest) = url.strip_prefix("smtp://") else { return url.starts_with("smtps://") };
     let (authority, query) = match rest.split_once(['/', '?']) {
         Some((authority, _)) => (authority, rest.split_once('?').map(|(_, query)| query).unwrap_or_default()),
         None => (rest, ""),
@@ -192,7 +196,8 @@ fn is_confidential(url: &str) -> bool {
         Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
         None => host.rsplit_once(':').map_or(host, |(host, _)| host),
     };
-    matches!(host, "127.0.0.1" | "::1" | "localhost") || query.split('&').any(|pair| pair == "tls=required")
+    matches!(host, "127.0.0.1" | "::1" | "localhost")
+        || query.split('&').find(|pair| pair.starts_with("tls")) == Some("tls=required")
 }
 
 impl fmt::Debug for EmailDelivery {
@@ -226,6 +231,13 @@ mod tests {
             "smtp://127.0.0.1@mail.example.com",
             "smtp://127.0.0.1.example.com",
             "smtp://mail.example.com/127.0.0.1",
+            // As the mail library reads them: another case, white space, a fragment, the first of two.
+            "SMTP://u:p@mail.example.com",
+            " smtp://u:p@mail.example.com",
+            "sm\ttp://u:p@mail.example.com",
+            "smtp://mail.example.com#?tls=required",
+            "smtp://mail.example.com#@127.0.0.1",
+            "smtp://mail.example.com?tls=opportunistic&tls=required",
             "http://example.com",
             "",
         ] {

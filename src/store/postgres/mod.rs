@@ -163,7 +163,12 @@ impl PostgresStore {
             }
             Err(failed) => return Err(failed),
         };
-        settle(&*self.database, &commit).await.map_err(|error| StoreError::failed(Unacknowledged(error)))?;
+        // In a task of its own, which nobody cancels by going away: a node whose lease is longer than anybody waits would
+        // stand in the way of every change, and never be fenced.
+        let database = Arc::clone(&self.database);
+        let settled = tokio::spawn(async move { settle(&*database, &commit).await });
+        let settled = settled.await.unwrap_or_else(|error| Err(StoreError::failed(error)));
+        settled.map_err(|error| StoreError::failed(Unacknowledged(error)))?;
         if self.changes.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == PRUNE_EVERY - 1 {
             let database = Arc::clone(&self.database);
             // If it fails, the log is a little longer until the next time.

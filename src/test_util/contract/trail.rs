@@ -53,7 +53,10 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyLedger>(store
     ];
     assert_told(store, &next, &told).await;
     assert_told(store, &last, &[(6, &*by[1], format!("replaces:{}", next.id))]).await;
-    assert_told(store, &other, &[(0, &*by[0], "issued".to_owned())]).await;
+    // What changes nothing can be read back as well.
+    ok(store.amend(&other.id, &Amendment::new(), later(7), &Actor::System).await);
+    let told = [(7, "system", "amended".to_owned()), (0, &*by[0], "issued".to_owned())];
+    assert_told(store, &other, &told).await;
 
     let newest: Vec<_> = ok(store.history(&key.id, 2).await).into_iter().map(|entry| entry.event).collect();
     assert_eq!(
