@@ -25,16 +25,20 @@ Exit codes: 0 done, 1 refused or not found, 2 written wrongly, 3 the store faile
 
 #[derive(clap::Args)]
 pub(crate) struct Store {
-    /// The SQLite file
+    /// The SQLite file, or postgres://user@host/database
+    // Not shown by --help: it may hold a password.
     #[arg(
         long,
         global = true,
         env = "TOWER_API_KEY_DATABASE",
         hide_env_values = true,
         default_value = "keys.db",
-        value_name = "PATH"
+        value_name = "PATH|URL"
     )]
     pub(crate) database: String,
+    /// In PostgreSQL, the schema with the tables
+    #[arg(long, global = true, default_value = "tower_api_key", value_name = "NAME")]
+    pub(crate) schema: String,
     /// The prefix of keys, as the service sets it
     #[arg(long, global = true, default_value = "sk", value_name = "PREFIX")]
     pub(crate) key_prefix: String,
@@ -44,6 +48,10 @@ pub(crate) struct Store {
     /// Also find keys that were digested so
     #[arg(long = "accept", global = true, value_name = "DIGEST")]
     pub(crate) accept: Vec<Accepted>,
+    /// Also find keys that have a slow hash: by what stands before this character, or by so many first bytes
+    #[cfg(feature = "slow-hashes")]
+    #[arg(long, global = true, value_name = "CHARACTER|BYTES")]
+    pub(crate) accept_slow: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

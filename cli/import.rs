@@ -181,19 +181,34 @@ fn described(mut members: Members) -> Result<ImportedKey, String> {
 fn digest(members: &mut Members) -> Result<ImportedDigest, String> {
     let pepper = text(members, "pepper")?;
     let token = text(members, "sanctum_id")?;
+    let start = text(members, "start")?;
     let mut found = Vec::new();
-    for name in ["sha256", "sha512", "sanctum", "hmac", "key"] {
+    for name in ["sha256", "sha512", "sanctum", "hmac", "slow", "key"] {
         found.extend(text(members, name)?.map(|value| (name, value)));
     }
-    let one = <[_; 1]>::try_from(found).map_err(|_| "name one of sha256, sha512, sanctum, hmac and key")?;
-    match (one, pepper, token) {
-        ([("sha256", hash)], None, None) => Ok(ImportedDigest::sha256(hash)),
-        ([("sha512", hash)], None, None) => Ok(ImportedDigest::sha512(hash)),
-        ([("key", key)], None, None) => Ok(ImportedDigest::plaintext(key)),
-        ([("sanctum", hash)], None, Some(token)) => Ok(ImportedDigest::sanctum(token, hash)),
-        ([("hmac", hash)], Some(pepper), None) => Ok(ImportedDigest::hmac(pepper, hash)),
-        _ => Err("sanctum_id stands beside sanctum, pepper beside hmac, and nowhere else".into()),
+    let one =
+        <[_; 1]>::try_from(found).map_err(|_| "name one of sha256, sha512, sanctum, hmac, slow and key")?;
+    match (one, pepper, token, start) {
+        ([("sha256", hash)], None, None, None) => Ok(ImportedDigest::sha256(hash)),
+        ([("sha512", hash)], None, None, None) => Ok(ImportedDigest::sha512(hash)),
+        ([("key", key)], None, None, None) => Ok(ImportedDigest::plaintext(key)),
+        ([("sanctum", hash)], None, Some(token), None) => Ok(ImportedDigest::sanctum(token, hash)),
+        ([("hmac", hash)], Some(pepper), None, None) => Ok(ImportedDigest::hmac(pepper, hash)),
+        ([("slow", hash)], None, None, Some(start)) => slow(start, hash),
+        _ => Err("sanctum_id stands beside sanctum, pepper beside hmac, start beside slow, and nowhere else"
+            .into()),
     }
+}
+
+#[cfg(feature = "slow-hashes")]
+#[allow(clippy::unnecessary_wraps, reason = "without the feature there is none")]
+fn slow(start: String, hash: String) -> Result<ImportedDigest, String> {
+    Ok(ImportedDigest::slow(start, hash))
+}
+
+#[cfg(not(feature = "slow-hashes"))]
+fn slow(_: String, _: String) -> Result<ImportedDigest, String> {
+    Err("this program was built without slow hashes: install it with --features cli,slow-hashes".into())
 }
 
 fn text(members: &mut Members, name: &str) -> Result<Option<String>, String> {

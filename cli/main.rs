@@ -88,7 +88,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(args)),
         Err(error) => Err(Failure::Store(error.to_string())),

@@ -4,8 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use tower_api_key::store::{Accounts, Directory, KeyLedger, KeyStore};
-use tower_api_key::{Actor, DigestRing, KeyFormat, KeyId, Keyring, Pepper, SqliteStore, Verifier};
+#[cfg(feature = "slow-hashes")]
+use tower_api_key::SlowHashes;
+use tower_api_key::store::{Accounts, Directory, KeyLedger, KeyStore, PostgresOptions, StoreError};
+use tower_api_key::{
+    Actor, ConfigError, DigestRing, KeyFormat, KeyId, Keyring, Pepper, PostgresStore, SqliteStore, Verifier,
+};
 
 use crate::Failure;
 use crate::args::{self, Accepted};
@@ -20,12 +24,15 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens what `--database` names; a file that is not there only if the store `may_begin`.
+    /// Opens what `--database` names; what is not there only if the store `may_begin`.
     pub(crate) async fn open(args: &args::Store, may_begin: bool) -> Result<Self, Failure> {
         let database = &args.database;
+        if database.starts_with("postgres://") || database.starts_with("postgresql://") {
+            return Self::of(postgres(args, may_begin).await?, args);
+        }
+        // What stands there may hold a password.
         if database.contains("://") {
-            // It may hold a password.
-            return Err(Failure::usage("--database names an SQLite file, and no address of a database"));
+            return Err(Failure::usage("--database names an SQLite file, or postgres://user@host/database"));
         }
         if !may_begin && !Path::new(database).exists() {
             return Err(Failure::usage(format!(
@@ -70,6 +77,20 @@ impl Opened {
     }
 }
 
+/// Any change that is made there waits until no node of the service answers by what was before.
+async fn postgres(args: &args::Store, may_begin: bool) -> Result<PostgresStore, Failure> {
+    let options = PostgresOptions::new(&args.database).and_then(|options| options.schema(&args.schema));
+    let options = options.map_err(|error| Failure::usage(format!("--database, --schema: {error}")))?;
+    let options = if may_begin { options } else { options.existing() };
+    options.connect().await.map_err(|error| match &error {
+        // What cannot be reached may be there tomorrow; this is written wrongly, and stays so.
+        StoreError::Failed(cause) if cause.is::<ConfigError>() => Failure::usage(format!(
+            "{cause} (--database and --schema name one, `tower-api-key account create` begins one)"
+        )),
+        _ => error.into(),
+    })
+}
+
 /// The digests as the service has them: else it would not find what is issued here.
 fn ring(args: &args::Store) -> Result<DigestRing, Failure> {
     let mut ring = None;
@@ -89,9 +110,33 @@ fn ring(args: &args::Store) -> Result<DigestRing, Failure> {
         );
     }
     let ring = ring.unwrap_or_default();
-    Ok(args.accept.iter().fold(ring, |ring, accepted| match accepted {
+    let ring = args.accept.iter().fold(ring, |ring, accepted| match accepted {
         Accepted::Sha256 => ring.accept_sha256(),
         Accepted::Sha512 => ring.accept_sha512(),
         Accepted::Sanctum => ring.accept_sanctum(),
-    }))
+    });
+    with_slow(ring, args)
+}
+
+#[cfg(feature = "slow-hashes")]
+fn with_slow(ring: DigestRing, args: &args::Store) -> Result<DigestRing, Failure> {
+    let Some(start) = &args.accept_slow else { return Ok(ring) };
+    let mut characters = start.chars();
+    let slow = match (start.parse(), characters.next(), characters.next()) {
+        (Ok(bytes), ..) => SlowHashes::first(bytes),
+        (Err(_), Some(separator), None) if separator != '0' => SlowHashes::until(separator),
+        _ => {
+            return Err(Failure::usage(
+                "--accept-slow says what a key is found by: what stands before a character, such as ., or so many first \
+                 bytes, such as 8",
+            ));
+        }
+    };
+    Ok(ring.accept_slow(slow))
+}
+
+#[cfg(not(feature = "slow-hashes"))]
+#[allow(clippy::unnecessary_wraps, reason = "with the feature it can be written wrongly")]
+fn with_slow(ring: DigestRing, _: &args::Store) -> Result<DigestRing, Failure> {
+    Ok(ring)
 }

@@ -91,8 +91,8 @@ pub enum KeyEvent {
 }
 
 impl KeyEvent {
-    /// How the trail of a new key begins, if it [replaces](Self::Replaces) none: a key that already has ended, or is of
-    /// a foreign shape, was imported.
+    /// How the trail of a key that was [inserted](crate::store::KeyLedger::insert) begins: one that already has ended, or is
+    /// of a foreign shape, was imported.
     #[must_use]
     pub fn of_new(key: &KeyRecord) -> Self {
         let issued_here = key.is_active(key.created_at) && !key.prefix.is_empty();
@@ -203,6 +203,10 @@ names! {
     Revocation {
         /// Somebody asked for it.
         ByHand => "by_hand",
+        /// Whoever held it ended it by its secret (`manage::self_revoke`).
+        BySecret => "by_secret",
+        /// It was found where others can read it (`manage::Leaks`).
+        Leaked => "leaked",
         /// It was replaced without a grace.
         Replaced => "replaced",
         /// Another was issued where there may be one ([`KeyPolicy::Single`](crate::store::KeyPolicy::Single)).

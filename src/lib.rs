@@ -52,14 +52,14 @@
 //! | `cache` | `Cached`: answers from memory under a [lease](lease_protocol), for stores that several processes share |
 //! | `postgres` | `PostgresStore`: several processes, one database; `postgres-tls` encrypts its connections, by rustls |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
-//! | `portal` | pages on which people make, rotate, restrict and revoke their own keys |
+//! | `portal` | pages on which people make, change, rotate, restrict and revoke their own keys |
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
 //! | `openapi` | schemes, refusals and the routes of `manage` in a utoipa document |
 //! | `email` | owners hear of their keys by SMTP: [`delivery`] |
 //! | `leaks` | the webhook for secret scanners: `manage::Leaks` |
 //! | `full` | all of these but the bundled SQLite |
-//! | `cli` | the program `tower-api-key`: see `docs/cli.md`; for `cargo install`, the library has no use for it |
+//! | `cli` | the program `tower-api-key`, for SQLite and PostgreSQL: see `docs/cli.md`; for `cargo install`, the library has no use for it |
 //! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 

@@ -1,16 +1,22 @@
 //! The program `tower-api-key`, as an operator's shell sees it: stdout, stderr and exit code.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tower_api_key::restriction::Facts;
-use tower_api_key::store::KeyLedger as _;
-use tower_api_key::{Credentials, DigestRing, Endpoint, KeyId, Pepper, Principal, SqliteStore, Verifier};
+use tower_api_key::store::{Cached, KeyLedger as _, PostgresOptions};
+use tower_api_key::{
+    Credentials, DigestRing, Endpoint, KeyId, Pepper, PostgresStore, Principal, SlowHashes, SqliteStore,
+    Verifier,
+};
 
 struct Shell {
     folder: tempfile::TempDir,
+    /// Instead of the file in the folder.
+    database: Option<String>,
 }
 
 struct Ran {
@@ -49,7 +55,7 @@ impl Shell {
     }
 
     fn empty() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), database: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -67,7 +73,10 @@ impl Shell {
     fn run_with(&self, args: &[&str], stdin: &str) -> Ran {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
             .args(args)
-            .env("TOWER_API_KEY_DATABASE", self.database())
+            .env(
+                "TOWER_API_KEY_DATABASE",
+                self.database.as_deref().map_or(self.database().into(), OsString::from),
+            )
             .current_dir(&self.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -196,15 +205,22 @@ fn c13_json_holds_the_secret_once_and_nothing_else_ever_does() {
     assert!(foreign.stderr.contains(&format!("revoked {id}")) && !foreign.stderr.contains("legacy-secret"));
 }
 
-/// The address of another database is taken for one of this program's easily, and holds a password.
+/// The address of a database holds a password.
 #[test]
 fn c13_an_address_of_a_database_is_not_repeated() {
     let shell = Shell::empty();
     let password = "c13-canary";
-    let address = format!("postgres://keys:{password}@db.internal/app");
-    let ran = shell.run(&["list", "--owner", "alice", "--database", &address]);
-    assert_eq!((ran.code, &*ran.stdout), (2, ""));
-    assert!(ran.stderr.contains("SQLite") && !ran.stderr.contains(password), "{}", ran.stderr);
+    let address = format!("postgres://keys:{password}@127.0.0.1:1/app");
+    for (address, code, says) in [
+        (&*address, 3, "the store failed"),
+        (&format!("{address}?port=no"), 2, "connection string"),
+        (&format!("{address}?sslmode=require"), 2, "TLS"),
+        (&address.replace("postgres", "mysql"), 2, "SQLite"),
+    ] {
+        let ran = shell.run(&["list", "--owner", "alice", "--database", address]);
+        assert_eq!((ran.code, &*ran.stdout), (code, ""), "{says}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says) && !ran.stderr.contains(password), "{}", ran.stderr);
+    }
     let help = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
         .args(["list", "--help"])
         .env("TOWER_API_KEY_DATABASE", &address)
@@ -245,12 +261,15 @@ fn errors_name_the_fix_and_have_their_codes() {
         (&["rotate", "key_none", "--grace", "1y"], 2, "7d"),
         (&["amend", "key_none"], 2, "--name"),
         (&["account", "create", "A", "--owner", "carol"], 1, "exists"),
-        (&["--database", "postgres://x/y", "list", "--owner", "alice"], 2, "SQLite"),
+        (&["--database", "mysql://x:hunter2@y", "list", "--owner", "alice"], 2, "postgres://"),
+        (&["--database", "postgres://x:hunter2@y:port", "list", "--owner", "alice"], 2, "connection string"),
+        (&["--database", "postgres://127.0.0.1:1/x", "list", "--owner", "alice"], 3, "the store failed"),
+        (&["--accept-slow", "ab", "list", "--owner", "alice"], 2, "such as 8"),
         (&["--pepper", "2027", "list", "--owner", "alice"], 2, "--pepper 2027="),
     ] {
         let ran = shell.run(args);
         assert_eq!((ran.code, &*ran.stdout), (code, ""), "{args:?}: {}", ran.stderr);
-        assert!(ran.stderr.contains(fix), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(fix) && !ran.stderr.contains("hunter2"), "{args:?}: {}", ran.stderr);
     }
     std::fs::write(shell.path("text"), "this is no database, and it is long enough to be seen as none")
         .unwrap();
@@ -343,6 +362,7 @@ fn c13_what_is_no_import_is_refused_as_a_whole_and_never_repeated() {
         ),
         (r#"{"id": "old_2", "owner": "alice", "name": "x", "key": ["legacy-two"]}"#, "key is a string"),
         (r#"{"id": "old_2", "owner": "alice", "name": "x", "hmac": "legacy-two"}"#, "pepper beside hmac"),
+        (r#"{"id": "old_2", "owner": "alice", "name": "x", "slow": "legacy-two"}"#, "start beside slow"),
         (r#"{"id": "legacy two", "owner": "alice", "name": "x", "key": "k"}"#, "id is 1 to 128"),
         (
             r#"{"id": "old_2", "owner": "alice", "name": "x", "key": "k", "expires_at": "legacy-two"}"#,
@@ -371,6 +391,92 @@ async fn c7_07_with_the_services_pepper_its_keys_are_made() {
     assert!(shell.verify_by(made.secret(), ring).await.is_some());
     assert!(shell.verify(made.secret()).await.is_none());
     assert_eq!(shell.run(&["show", &shell.ids("alice")[0], "--json"]).ok().json()["digest"], "hmac:2027");
+}
+
+#[tokio::test]
+async fn keys_with_a_slow_hash_are_found_by_their_start() {
+    let shell = Shell::new();
+    let line = |id: &str, start: &str| {
+        let hash = bcrypt::hash(format!("{start}.legacy"), 4).unwrap();
+        json!({"id": id, "owner": "alice", "name": "Old", "start": start, "slow": hash}).to_string()
+    };
+    let import = ["import", "-", "--accept-slow", "."];
+    let told = shell.run_with(&import, &line("old_1", "abc")).ok().stdout;
+    assert_eq!(told, "imported 1, already there 0, refused 0\n");
+    let ring = DigestRing::sha256().accept_slow(SlowHashes::until('.'));
+    assert!(shell.verify_by("abc.legacy", ring.clone()).await.is_some());
+    assert!(shell.verify_by("abc.other", ring).await.is_none());
+    // Not without the option, and not with a start that it would not find.
+    assert_eq!(shell.run_with(&["import", "-"], &line("old_2", "abd")).code, 1);
+    assert_eq!(shell.run_with(&["import", "-", "--accept-slow", "8"], &line("old_2", "abd")).code, 1);
+    let told = shell.run_with(&["import", "-", "--accept-slow", "3"], &line("old_2", "abd")).ok().stdout;
+    assert_eq!(told, "imported 1, already there 0, refused 0\n");
+}
+
+/// A schema of a PostgreSQL server that goes with it.
+struct Schema(&'static str);
+
+impl Schema {
+    fn server() -> String {
+        let server = std::env::var("TOWER_API_KEY_POSTGRES");
+        server.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned())
+    }
+
+    fn new() -> Self {
+        Self(format!("test_cli_{}", std::process::id()).leak())
+    }
+
+    async fn open(&self) -> PostgresStore {
+        let options = PostgresOptions::new(&Self::server()).unwrap();
+        options.schema(self.0).unwrap().existing().connect().await.unwrap()
+    }
+
+    async fn drop(self) {
+        let (client, connection) =
+            tokio_postgres::connect(&Self::server(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(&format!("DROP SCHEMA {} CASCADE", self.0)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn what_a_service_on_postgresql_reads_is_managed_alike() {
+    let (schema, mut shell) = (Schema::new(), Shell::empty());
+    shell.database = Some(Schema::server());
+    let run = |args: &[&str]| shell.run(&[&["--schema", schema.0], args].concat());
+    // A name that is mistyped makes no store.
+    let none = run(&["list", "--owner", "alice"]);
+    assert!(none.code == 2 && none.stderr.contains("account create"), "{}", none.stderr);
+    run(&["account", "create", "A", "--owner", "alice"]).ok();
+    run(&["project", "create", "A", "p1"]).ok();
+    run(&["member", "set", "A", "bob", "--role", "readonly", "--project", "p1"]).ok();
+
+    // A service that answers from memory, and yet never by what was before a change.
+    let service = Cached::start(schema.open().await);
+    let verifier = Verifier::new(service.clone());
+    let works = async |secret: &str| verifier.verify(&Credentials::new(secret), Endpoint::READ).await.is_ok();
+    let made = run(&["create", "--owner", "bob", "--name", "CI", "--limits", "12/min"]).ok();
+    let id = run(&["list", "--owner", "bob", "--json"]).ok().json()[0]["id"].as_str().unwrap().to_owned();
+    assert!(works(made.secret()).await && works(made.secret()).await);
+    run(&["account", "suspend", "A"]).ok();
+    assert!(!works(made.secret()).await);
+    run(&["account", "resume", "A"]).ok();
+    assert!(works(made.secret()).await);
+    let rotated = run(&["rotate", &id]).ok();
+    assert!(!works(made.secret()).await && works(rotated.secret()).await);
+    let explained = run(&["explain", &id, "--json"]).ok().json();
+    assert_eq!(explained["accepted"], false, "{explained}");
+    let line = json!({"id": "old_1", "owner": "bob", "name": "Old", "key": "legacy-one"}).to_string();
+    let import = ["--schema", schema.0, "import", "-"];
+    assert_eq!(shell.run_with(&import, &line).ok().stdout, "imported 1, already there 0, refused 0\n");
+    assert_eq!(shell.run_with(&import, &line).ok().stdout, "imported 0, already there 1, refused 0\n");
+    let shown = run(&["show", &id, "--json"]).ok().json();
+    assert!(shown["history"].as_array().unwrap().iter().all(|entry| entry["by"] == "operator"), "{shown}");
+    run(&["member", "remove", "A", "bob"]).ok();
+    assert!(!works(rotated.secret()).await);
+    service.shutdown().await;
+    schema.drop().await;
 }
 
 #[tokio::test]

@@ -116,6 +116,15 @@ fn assert_tells_nothing(answer: &Answer, at: &str) {
     }
 }
 
+/// The policy that was told, and the key of those who share it.
+fn policy(answer: &Answer) -> (&str, &str) {
+    let [field] = &answer.header("ratelimit-policy")[..] else { panic!("there is one") };
+    let (policy, partition) = field.split_once(";pk=:").unwrap();
+    let partition = partition.strip_suffix(':').unwrap();
+    assert!(data_encoding::BASE64.decode(partition.as_bytes()).is_ok(), "{field}");
+    (policy, partition)
+}
+
 #[tokio::test]
 async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
     let world = World::new().await;
@@ -298,7 +307,7 @@ async fn a_key_with_limits_is_counted_and_told_so() {
                 assert_eq!(answer.verdict(), "200:h", "{at}");
                 let expected = format!("\"burst\";r={left};t={}", (3 - left) * 20);
                 assert_eq!(answer.header("ratelimit"), [expected], "{at}");
-                assert_eq!(answer.header("ratelimit-policy"), ["\"burst\";q=3;w=60"], "{at}");
+                assert_eq!(policy(&answer).0, "\"burst\";q=3;w=60", "{at}");
                 assert!(answer.header("retry-after").is_empty(), "{at}");
             }
             // By key, wherever it comes from.
@@ -308,7 +317,7 @@ async fn a_key_with_limits_is_counted_and_told_so() {
                 assert_eq!(answer.json()["message"], "Too many requests", "{at}");
                 assert_eq!(answer.header("retry-after"), ["20"], "{at}");
                 assert_eq!(answer.header("ratelimit"), ["\"burst\";r=0;t=60"], "{at}");
-                assert_eq!(answer.header("ratelimit-policy"), ["\"burst\";q=3;w=60"], "{at}");
+                assert_eq!(policy(&answer).0, "\"burst\";q=3;w=60", "{at}");
                 assert_eq!(answer.header("cache-control"), ["no-store"], "{at}");
             }
             // A key without limits is told nothing.
@@ -435,18 +444,18 @@ async fn several_limits_are_all_kept_and_a_refusal_counts_for_none() {
             for _ in 0..10 {
                 let answer = see().await;
                 assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
-                assert_eq!(answer.header("ratelimit-policy"), ["\"2/s\";q=2;w=1"], "{at}");
+                assert_eq!(policy(&answer).0, "\"2/s\";q=2;w=1", "{at}");
                 assert_eq!(answer.header("retry-after"), ["1"], "{at}");
             }
             // What was refused by the first is not missing in the second.
             site.clock.advance(Duration::from_secs(1));
             let answers = [see().await, see().await];
             assert!(answers.iter().all(|answer| answer.verdict() == "200:h"), "{at}");
-            assert_eq!(answers[1].header("ratelimit-policy"), ["\"4/h\";q=4;w=3600"], "{at}");
+            assert_eq!(policy(&answers[1]).0, "\"4/h\";q=4;w=3600", "{at}");
             site.clock.advance(Duration::from_secs(1));
             let answer = see().await;
             assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
-            assert_eq!(answer.header("ratelimit-policy"), ["\"4/h\";q=4;w=3600"], "{at}");
+            assert_eq!(policy(&answer).0, "\"4/h\";q=4;w=3600", "{at}");
             assert_eq!(answer.header("retry-after"), ["898"], "{at}");
         }
     }
@@ -486,17 +495,24 @@ async fn shares(place: Place, site: &Site, keyring: &Keyring) {
         assert_eq!((&stored.family, stored.limits.as_ref()), (first.id(), Some(&limits)), "{at}");
     }
     let see = async |key| site.see(place, key, "u_full", HOME).await;
+    let mut partitions = std::collections::BTreeSet::new();
     for (key, left) in [(&first, 3), (&second, 2), (&third, 1), (&first, 0)] {
         let answer = see(key.key()).await;
         assert_eq!(answer.verdict(), "200:h", "{at}");
         assert!(answer.header("ratelimit")[0].starts_with(&format!("\"4/h\";r={left};")), "{at}");
+        partitions.insert(policy(&answer).1.to_owned());
     }
     for key in [&first, &second, &third] {
-        assert_eq!(see(key.key()).await.verdict(), "429/rate_limited", "{at}");
+        let answer = see(key.key()).await;
+        assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
+        partitions.insert(policy(&answer).1.to_owned());
     }
+    assert_eq!(partitions.len(), 1, "{at}: clients see that they count together");
     // Another key of the same person has its own account.
     let other = keyring.issue(NewKey::user_level(user("u_full"), "other").limits(limits)).await.unwrap();
-    assert_eq!(see(other.key()).await.verdict(), "200:h", "{at}");
+    let answer = see(other.key()).await;
+    assert_eq!(answer.verdict(), "200:h", "{at}");
+    assert!(!partitions.contains(policy(&answer).1), "{at}");
     for key in [&first, &second, &third, &other] {
         keyring.revoke(key.id()).await.unwrap();
     }

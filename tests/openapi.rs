@@ -13,10 +13,15 @@ use axum::body::Body;
 use axum::routing::{MethodRouter, any, get};
 use common::{Answer, World, bearer, echo, post_json, project, request, send, user};
 use http::{Method, Request};
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{DerSignature, SigningKey};
+use p256::elliptic_curve::Generate as _;
+use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::deprecation::Deprecation;
 use tower_api_key::limit::Limit;
+use tower_api_key::manage::{Leaks, PublicKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::test_util::ManualClock;
@@ -31,6 +36,7 @@ use utoipa::openapi::{OpenApi, OpenApiBuilder, OpenApiVersion, Paths, Required, 
 
 const AT: &str = "/v1/api-keys";
 const SELF_REVOKE: &str = "/v1/api-keys/self-revoke";
+const LEAKS: &str = "/leaks";
 
 /// A store that can be down.
 #[derive(Clone)]
@@ -69,6 +75,7 @@ fn endpoints() -> Endpoints {
         .project_optional(Method::GET, "/projects")
         .read(Method::POST, "/status")
         .public(Method::POST, SELF_REVOKE)
+        .public(Method::POST, LEAKS)
         .public(Method::GET, "/files/{*rest}");
     manage::declare(endpoints, AT)
 }
@@ -116,6 +123,8 @@ fn document(auth: &openapi::AuthDoc) -> Value {
     document.info.title = "A test".to_owned();
     document.info.version = "1".to_owned();
     document.merge(openapi::api_keys(AT));
+    document.merge(openapi::explain(AT));
+    document.merge(openapi::leaks(LEAKS));
     document.merge(openapi::self_revoke(SELF_REVOKE));
     document.merge(openapi::validate("/validate"));
     document.merge(openapi::projects("/projects"));
@@ -233,6 +242,8 @@ struct Driven {
     app: Router,
     document: Value,
     seen: BTreeSet<(String, String, String)>,
+    /// The secret scanner's.
+    signer: SigningKey,
 }
 
 impl Driven {
@@ -258,16 +269,24 @@ async fn driven() -> (World, Store, Driven) {
     let store = Store(world.store.clone(), Arc::default());
     let auth = layer(store.clone());
     let document = document(&auth.openapi());
+    let keyring = Keyring::new(world.store.clone());
+    let signer = SigningKey::generate();
+    let public = signer.verifying_key().to_public_key_pem(LineEnding::LF).unwrap();
+    let public = PublicKey::from_pem(&public).unwrap();
+    let scanner = move |identifier: &str| (identifier == "k1").then(|| public.clone());
+    let leaks = Leaks::new(keyring.clone(), Verifier::new(store.clone()), scanner).limit(4096).unwrap();
+    let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
     let app = Router::new()
         .route(SELF_REVOKE, self_revoke(&world, &store))
-        .nest(AT, manage::api_keys(Keyring::new(world.store.clone())))
+        .route(LEAKS, leaks.route())
+        .nest(AT, keys)
         .route("/validate", manage::validate())
         .route("/projects", manage::projects(world.store.clone()))
         .route("/sites", any(echo))
         .route("/status", any(echo))
         .route("/health", get(echo))
         .layer(auth);
-    (world, store, Driven { app, document, seen: BTreeSet::new() })
+    (world, store, Driven { app, document, seen: BTreeSet::new(), signer })
 }
 
 #[tokio::test]
@@ -401,6 +420,31 @@ async fn every_answer_of_the_routes_of_manage_is_in_the_document() {
     }
     driven.send(&usage, call("GET", &format!("{AT}/{id}/usage")), "200/-").await;
     driven.send(&usage, call("GET", &format!("{AT}/key_none/usage")), "404/key_not_found").await;
+    let explain = format!("{AT}/{{id}}/explain");
+    let ask = |id: &str, body: &str| {
+        let headers = [("authorization", &*own), ("content-type", "application/json")];
+        request("POST", &format!("{AT}/{id}/explain"), &headers, body.to_owned())
+    };
+    let question = json!({"method": "POST", "route": "/sites", "scheme": "bearer", "project_id": "p1", "user_id": "u_own",
+        "address": "198.51.100.1", "referrer": "https://a.example/", "origin": null, "proto": "https"});
+    let schema = &driven.document["paths"][&explain]["post"]["requestBody"]["content"]["application/json"];
+    let schema = &schema["schema"];
+    let own_part = &schema["allOf"].as_array().map_or_else(|| schema.clone(), |parts| parts[0].clone());
+    fits(&driven.document, own_part, &question).unwrap();
+    for (body, verdict) in [
+        (&*question.to_string(), "200/-"),
+        ("{}", "200/-"),
+        ("[", "400/malformed_body"),
+        (r#"{"address": "home"}"#, "422/invalid_address"),
+        (r#"{"key": "a"}"#, "422/unknown_field"),
+    ] {
+        driven.send(&explain, ask(id, body), verdict).await;
+    }
+    driven
+        .send(&explain, ask(id, &format!(r#"{{"route": "{}"}}"#, "x".repeat(20_000))), "413/body_too_large")
+        .await;
+    driven.send(&explain, ask("key_none", "{}"), "404/key_not_found").await;
+    driven.send(&explain, call("POST", &format!("{AT}/{id}/explain")), "415/unsupported_media_type").await;
     driven.send(&rotate, call("POST", &format!("{AT}/{id}/rotate")), "201/-").await;
     driven.send(&rotate, call("POST", &format!("{AT}/{id}/rotate")), "409/key_ended").await;
     driven.send(&rotate, call("POST", &format!("{AT}/key_none/rotate")), "404/key_not_found").await;
@@ -446,6 +490,38 @@ async fn every_answer_of_self_revoke_is_in_the_document() {
     store.1.store(true, Ordering::SeqCst);
     driven.send(SELF_REVOKE, by_body(), "503/auth_unavailable").await;
     assert_eq!(driven.document["paths"][SELF_REVOKE]["post"]["security"], json!([]));
+}
+
+#[tokio::test]
+async fn every_answer_of_the_webhook_for_leaks_is_in_the_document() {
+    let (world, store, mut driven) = driven().await;
+    let signer = driven.signer.clone();
+    let report = |body: &str, identifier: &str| {
+        let signature: DerSignature = signer.sign(body.as_bytes());
+        let signature = data_encoding::BASE64.encode(signature.as_bytes());
+        let headers = [
+            ("content-type", "application/json"),
+            ("github-public-key-identifier", identifier),
+            ("github-public-key-signature", &*signature),
+        ];
+        request("POST", LEAKS, &headers, body.to_owned())
+    };
+    let found = json!([
+        {"token": world.own.expose_secret(), "type": "acme", "url": "https://example.com/", "source": "commit"},
+        {"token": "sk_live_unknown"},
+    ]);
+    let operation = &driven.document["paths"][LEAKS]["post"];
+    assert_eq!(operation["security"], json!([]), "scanners have no key");
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+    fits(&driven.document, schema, &found).unwrap();
+    let found = found.to_string();
+    let answer = driven.send(LEAKS, report(&found, "k1"), "200/-").await;
+    assert_eq!(answer.json()[0]["label"], "true_positive");
+    driven.send(LEAKS, report(&found, "k2"), "401/invalid_signature").await;
+    driven.send(LEAKS, report("{}", "k1"), "400/malformed_body").await;
+    driven.send(LEAKS, report(&"x".repeat(5000), "k1"), "413/body_too_large").await;
+    store.1.store(true, Ordering::SeqCst);
+    driven.send(LEAKS, report(&found, "k1"), "503/auth_unavailable").await;
 }
 
 #[tokio::test]
@@ -508,7 +584,7 @@ async fn nothing_refers_to_nothing_and_ids_are_said_once() {
         }
         todo.extend(value.as_array().into_iter().flatten());
     }
-    assert!(refs > 30 && ids.len() == 9);
+    assert!(refs > 30 && ids.len() == 11);
     for (path, item) in document["paths"].as_object().unwrap() {
         let templates: Vec<&str> =
             path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();

@@ -5,6 +5,8 @@
 use tower_api_key::openapi::{self, AuthDoc};
 use utoipa::{Modify as _, OpenApi};
 
+use crate::outside::LEAKS;
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "The example server of tower-api-key", version = "1"),
@@ -12,11 +14,15 @@ use utoipa::{Modify as _, OpenApi};
 )]
 struct Server;
 
-pub(crate) fn of(layers: &[AuthDoc]) -> utoipa::openapi::OpenApi {
+pub(crate) fn of(layers: &[AuthDoc], leaks: bool) -> utoipa::openapi::OpenApi {
     let mut document = Server::openapi();
     document.merge(openapi::validate("/api/v1/validate"));
     document.merge(openapi::projects("/api/v1/projects"));
     document.merge(openapi::api_keys("/v1/api-keys"));
+    document.merge(openapi::explain("/v1/api-keys"));
+    if leaks {
+        document.merge(openapi::leaks(LEAKS));
+    }
     document.merge(openapi::self_revoke("/v1/api-keys/self-revoke"));
     for layer in layers {
         layer.modify(&mut document);

@@ -17,6 +17,9 @@
 //! | `LOG` | | `debug` tells every decision about a request on stderr, `info` changes of keys and what is odd |
 //! | `TOWER_API_KEY_PEPPERS`, or `.._FILE` with a file of them | | `2027:secret,2026:secret,sha256`: peppers of at least 32 bytes, newest first |
 //! | `DATABASE_URL` | | `postgres://...`: keys, people and projects in PostgreSQL, and answers from memory; `DB` has the charges |
+//! | `SMTP_URL` | | `smtp://127.0.0.1:1025`, `smtps://user:password@host`: owners get a mail about new keys, without the key |
+//! | `SMTP_FROM`, `SMTP_TO` | `Example API <keys@example.com>`, `example.com` | from which mailbox; the domain of everybody's own, such as `alice@example.com` |
+//! | `LEAK_KEYS` | | a file with a secret scanner's public keys, as GitHub publishes them: turns `/leaks` on |
 //! | `FIXTURE` | | where to write the demo's keys, people and projects as JSON, for scripts; only when the file is fresh |
 //!
 //! | route | behind |
@@ -28,6 +31,7 @@
 //! | `GET /v1/users/{id}`, `POST /v1/charges`, `GET /v1/charges` | `Authorization: Bearer` |
 //! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
 //! | `POST /v1/api-keys/self-revoke` | the key that is to end |
+//! | `POST /leaks`, with `LEAK_KEYS` | a signature of the scanner's |
 //! | any method, `/migrate/echo` | either of the three |
 //! | `/portal`: the key portal | a sign-in at `/account/sign-in` |
 //! | `GET /health` | nothing |
@@ -40,6 +44,7 @@ mod auth;
 mod charges;
 mod demo;
 mod document;
+mod outside;
 mod peppers;
 mod portal;
 mod routes;
@@ -170,8 +175,11 @@ async fn run_on(
     let url = format!("http://{address}");
     // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
     let secure = !address.ip().is_loopback();
+    // From here on: the demo's keys were printed.
+    let keyring = outside::told_by_mail(keyring)?;
+    let leaks = outside::leaks(&keyring, &verifier)?;
     let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
-    let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people)?;
+    let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people, leaks)?;
     let writing = tokio::spawn(recorder.clone().run());
     serve::serve(listener, app, stop).await?;
     writing.abort();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, OriginalUri, Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::charges::Charges;
 use crate::document;
+use crate::outside::LEAKS;
 
 /// What the layers of all areas have in common. They count failures together, as it is one verifier.
 pub(crate) struct Guards {
@@ -41,6 +42,7 @@ pub(crate) fn app(
     keyring: Keyring,
     charges: Charges,
     people: Router,
+    leaks: Option<MethodRouter>,
 ) -> Result<Router, ConfigError> {
     let (in_the_body, of_bodies) = in_the_body(guards)?;
     let (in_a_header, of_headers) = in_a_header(guards, store)?;
@@ -52,8 +54,11 @@ pub(crate) fn app(
         of_bearers.under("/v1"),
         of_either.under("/migrate"),
     ];
-    let document = Json(document::of(&layers));
+    let document = Json(document::of(&layers, leaks.is_some()));
+    // Outside of all layers: scanners sign, and have no key.
+    let outside = leaks.map_or_else(Router::new, |leaks| Router::new().route(LEAKS, leaks));
     let app = Router::new()
+        .merge(outside)
         .nest("/pixelStripeApi", in_the_body)
         .nest("/api/v1", in_a_header)
         .nest("/v1", as_a_bearer)

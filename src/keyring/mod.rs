@@ -229,9 +229,13 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`], or the store failed: repeat it then.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
+        self.revoke_because(id, Revocation::ByHand).await
+    }
+
+    async fn revoke_because(&self, id: &KeyId, why: Revocation) -> Result<(), KeyringError> {
         let now = self.clock.now();
-        self.ask(self.ledger.revoke(id, now, &self.actor)).await?;
-        self.changed(now, id, KeyEvent::Revoked(Revocation::ByHand));
+        self.ask(self.ledger.revoke_because(id, why, now, &self.actor)).await?;
+        self.changed(now, id, KeyEvent::Revoked(why));
         Ok(())
     }
 
@@ -407,7 +411,11 @@ impl Keyring {
             return Ok(Delivery::None);
         }
         let worked = key.is_active(self.now());
-        self.revoke(&key.id).await?;
+        let why = match &occasion {
+            Occasion::Leaked { .. } => Revocation::Leaked,
+            _ => Revocation::BySecret,
+        };
+        self.revoke_because(&key.id, why).await?;
         match &self.delivery {
             Some(delivery) if worked => Ok(self.in_time(delivery.notify(&Notice::new(occasion, key))).await),
             _ => Ok(Delivery::None),

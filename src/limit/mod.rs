@@ -10,10 +10,13 @@
 //! ```
 //!
 //! ```text
-//! RateLimit-Policy: "burst";q=12;w=60          (draft-ietf-httpapi-ratelimit-headers)
+//! RateLimit-Policy: "burst";q=12;w=60;pk=:...: (draft-ietf-httpapi-ratelimit-headers)
 //! RateLimit: "burst";r=11;t=5
 //! Retry-After: 5                               (refusals only)
 //! ```
+//!
+//! `pk` is the same for keys that count together: a key, and those that were rotated from it. It is made from an id, and not
+//! from a secret.
 //!
 //! # What a limit means
 //!

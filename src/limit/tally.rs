@@ -5,8 +5,12 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
+use data_encoding::BASE64;
+use sha2::{Digest as _, Sha256};
+
 use super::Limit;
 use super::bucket::Taken;
+use crate::key::KeyId;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -21,15 +25,28 @@ pub struct Tally {
     remaining: u32,
     reset: Duration,
     wait: Option<Duration>,
+    partition: Option<[u8; 12]>,
 }
 
 impl Tally {
     pub(super) fn of(limit: &Limit, taken: Taken) -> Self {
         let limit = limit.clone();
         match taken {
-            Taken::Allowed { remaining, reset, .. } => Self { limit, remaining, reset, wait: None },
-            Taken::Refused { wait, reset } => Self { limit, remaining: 0, reset, wait: Some(wait) },
+            Taken::Allowed { remaining, reset, .. } => {
+                Self { limit, remaining, reset, wait: None, partition: None }
+            }
+            Taken::Refused { wait, reset } => {
+                Self { limit, remaining: 0, reset, wait: Some(wait), partition: None }
+            }
         }
+    }
+
+    /// Tells clients by `pk` which of their keys count together: those of one rotation family. The hash of an id, which is no
+    /// secret, and yet is nothing that others need to see.
+    pub(crate) fn of_family(mut self, family: &KeyId) -> Self {
+        let hash = Sha256::new().chain_update("rate limit\0").chain_update(family.as_str()).finalize();
+        self.partition = hash.first_chunk().copied();
+        self
     }
 
     /// Refusals before all else, the longest first; then what leaves least, and lasts longest.
@@ -74,10 +91,20 @@ impl Tally {
         if let Ok(value) = HeaderValue::from_str(&rate_limit) {
             headers.insert(RATE_LIMIT, value);
         }
-        headers.insert(RATE_LIMIT_POLICY, self.limit.0.policy.clone());
+        headers.insert(RATE_LIMIT_POLICY, self.policy());
         if let Some(wait) = self.wait {
             headers.insert(RETRY_AFTER, retry_after(wait));
         }
+    }
+
+    fn policy(&self) -> HeaderValue {
+        let policy = &self.limit.0.policy;
+        let Some(partition) = &self.partition else { return policy.clone() };
+        let mut value = policy.as_bytes().to_vec();
+        value.extend_from_slice(b";pk=:");
+        value.extend_from_slice(BASE64.encode(partition).as_bytes());
+        value.push(b':');
+        HeaderValue::try_from(value).unwrap_or_else(|_| policy.clone())
     }
 }
 

@@ -60,6 +60,7 @@
 //! | `invalid_method`, `invalid_route`, `invalid_scheme`, `invalid_address`, `invalid_proto` | 422 | the same, of a request that is to be explained |
 //! | `invalid_restrictions`, `invalid_limits` | 422 | the entry, and what to write instead |
 //! | `invalid_query` | 400 | `limit` is not 1 to 100, or `cursor` not an id that was given |
+//! | `invalid_signature` | 401 | a report of leaked keys is signed by nobody who is known |
 //!
 //! # Deployment caveat
 //!

@@ -61,7 +61,7 @@ use crate::endpoint::{Endpoint, EndpointTable};
 
 #[cfg(feature = "manage")]
 #[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
-pub use self::routes::{api_keys, projects, self_revoke, validate};
+pub use self::routes::{api_keys, explain, leaks, projects, self_revoke, validate};
 
 /// What a layer does to an API: made by [`ApiKeyAuth::openapi`](crate::ApiKeyAuth::openapi), written into a document by
 /// [`modify`](Modify::modify). See [the module](self).

@@ -20,6 +20,23 @@ pub fn api_keys(at: &str) -> OpenApi {
     document
 }
 
+/// [`manage::explain`](crate::manage::explain), merged into [`api_keys`] and nested with it at `at`.
+#[must_use]
+pub fn explain(at: &str) -> OpenApi {
+    let at = at.trim_end_matches('/');
+    let mut document = alone("/v1/api-keys/{id}/explain", &format!("{at}/{{id}}/explain"));
+    with_problem(&mut document);
+    document
+}
+
+/// [`manage::Leaks`](crate::manage::Leaks) at a path. Where it stands inside of a layer, declare it public there.
+#[must_use]
+pub fn leaks(at: &str) -> OpenApi {
+    let mut document = alone("/leaks", at);
+    with_problem(&mut document);
+    document
+}
+
 /// [`manage::self_revoke`](crate::manage::self_revoke) at a path.
 #[must_use]
 pub fn self_revoke(at: &str) -> OpenApi {

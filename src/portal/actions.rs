@@ -5,12 +5,13 @@ use http::header::REFERRER_POLICY;
 use http::{HeaderValue, StatusCode};
 
 use super::answer::{self, Answer, Frame, Instead, page, see};
-use super::forms::{self, KeyForm, RestrictionsForm};
-use super::pages::{new_page, restrictions_page};
+use super::forms::{self, KeyForm, RestrictionsForm, SettingsForm};
+use super::pages::{new_page, restrictions_page, settings_page};
 use super::posted::{Posted, Visitor};
 use super::tickets::{Spent, Ticket};
 use super::time::Time;
 use super::view::KeyView;
+use crate::delivery::Delivery;
 use crate::keyring::{Grace, IssuedKey, KeyringError};
 
 #[derive(Template)]
@@ -23,6 +24,21 @@ struct OncePage<'a> {
     lines: &'a [(&'a str, String)],
     /// The key before, if this one was put in its place: its id, and until when it works.
     before: Option<(&'a str, Option<Time>)>,
+    /// Whether its owner was told by a message.
+    delivery: Delivery,
+}
+
+impl OncePage<'_> {
+    fn told(&self) -> Option<&'static str> {
+        match self.delivery {
+            Delivery::None => None,
+            Delivery::Queued => Some("A message that there is a new key is being sent to you, too."),
+            Delivery::Done => Some("You were also sent a message that there is a new key."),
+            Delivery::Failed => {
+                Some("The message that there is a new key could not be sent. The key works all the same.")
+            }
+        }
+    }
 }
 
 pub(super) async fn create(Posted { visitor, mut fields, ticket }: Posted) -> Answer {
@@ -72,6 +88,24 @@ pub(super) async fn rotate(Posted { visitor, mut fields, ticket }: Posted) -> An
     shown_once(&visitor, &issued, Some((old.id.as_str(), ends))).await
 }
 
+pub(super) async fn change(Posted { visitor, mut fields, ticket: _ }: Posted) -> Answer {
+    let key = visitor.own_key().await?;
+    let mut form = SettingsForm::read(&mut fields);
+    if !fields.is_empty() {
+        return Err(visitor.say(answer::UNEXPECTED_FIELD));
+    }
+    visitor.must_be_fresh_writer().await?;
+    let Some(amendment) = form.understand(&key) else {
+        return settings_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
+    };
+    // What stays as it is leaves no trace.
+    if !amendment.parts().is_empty() {
+        let done = visitor.keyring.amend(&key.id, amendment).await;
+        done.map_err(|error| visitor.explain(&error))?;
+    }
+    Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
+}
+
 pub(super) async fn restrict(Posted { visitor, mut fields, ticket: _ }: Posted) -> Answer {
     let key = visitor.own_key().await?;
     let mut form = RestrictionsForm::read(&mut fields);
@@ -118,6 +152,7 @@ async fn shown_once(visitor: &Visitor, issued: &IssuedKey, before: Option<(&str,
         secret: issued.key().expose_secret(),
         lines: &curl.iter().map(|curl| (curl.title(), curl.line(issued))).collect::<Vec<_>>(),
         before,
+        delivery: issued.delivery(),
     };
     let mut response = page(StatusCode::CREATED, &frame, &shown);
     response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -9,9 +9,12 @@ use super::time;
 use crate::clock::Timestamp;
 use crate::key::{Environment, UserId};
 use crate::keyring::{Grace, NewKey, check_name};
-use crate::record::KeyLevel;
+use crate::limit::Limits;
+use crate::record::{Amendment, KeyLevel, KeyRecord};
 use crate::restriction::{AllowList, ReferrerRestriction, RestrictionError, Restrictions};
 use crate::store::Project;
+
+const NAME_ERROR: &str = "Give the key a name of 1 to 64 characters, without invisible ones.";
 
 /// The form for a new key.
 pub(super) struct KeyForm {
@@ -80,7 +83,7 @@ impl KeyForm {
     ) -> Option<NewKey> {
         let errors = &mut self.errors;
         if check_name(&self.name).is_none() {
-            errors.name = Some("Give the key a name of 1 to 64 characters, without invisible ones.");
+            errors.name = Some(NAME_ERROR);
         }
         let level = match &*self.level {
             // Never widened in silence (R35).
@@ -141,6 +144,59 @@ impl KeyForm {
 
 fn in_days(now: Timestamp, days: u64) -> Timestamp {
     now.saturating_add(Duration::from_secs(days * time::DAY_SECS.unsigned_abs()))
+}
+
+/// The form for what a key is called and how often it may be used.
+pub(super) struct SettingsForm {
+    pub(super) name: String,
+    pub(super) limits: String,
+    pub(super) name_error: Option<&'static str>,
+    pub(super) limits_error: Option<String>,
+}
+
+impl SettingsForm {
+    pub(super) fn of(key: &KeyRecord) -> Self {
+        let limits = key.limits.as_ref().map(ToString::to_string).unwrap_or_default();
+        Self { name: key.name.clone(), limits, name_error: None, limits_error: None }
+    }
+
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        Self {
+            name: fields.take("name"),
+            limits: fields.take("limits"),
+            name_error: None,
+            limits_error: None,
+        }
+    }
+
+    /// What is to be changed of a key, which may be nothing; none if something is wrong, and its field says what.
+    pub(super) fn understand(&mut self, key: &KeyRecord) -> Option<Amendment> {
+        // A key from elsewhere may have no name, and need not get one.
+        let name = check_name(&self.name).or((self.name == key.name).then_some(&*self.name));
+        if name.is_none() {
+            self.name_error = Some(NAME_ERROR);
+        }
+        let limits = match self.limits.trim() {
+            "" => Ok(None),
+            text => text.parse::<Limits>().map(Some),
+        };
+        if let Err(error) = &limits {
+            self.limits_error = Some(error.to_string());
+        }
+        let (name, limits) = (name?, limits.ok()?);
+        let mut amendment = Amendment::new();
+        if *name != key.name {
+            amendment = amendment.name(name);
+        }
+        if limits != key.limits {
+            amendment = amendment.limits(limits);
+        }
+        Some(amendment)
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.name_error.is_some() || self.limits_error.is_some()
+    }
 }
 
 /// The fields for restrictions, the same for new keys and for those that are there.

@@ -1,4 +1,4 @@
-//! Pages on which people make, rotate, restrict and revoke their own keys; an axum app mounts them under any path.
+//! Pages on which people make, change, rotate, restrict and revoke their own keys; an axum app mounts them under any path.
 //!
 //! ```
 //! use async_trait::async_trait;
@@ -49,7 +49,7 @@
 //!   `Sec-Fetch-Site` must all agree. API keys are no way in: `Authorization` and `X-API-Key` are not looked at.
 //! - The pages work without JavaScript. The one script copies a key and keeps a form from being sent twice.
 //!
-//! Making, rotating and restricting keys is for people who may write in their account (R24), and asks for a
+//! Making, changing and rotating keys is for people who may write in their account (R24), and asks for a
 //! [fresh](Freshness) sign-in. Revoking is for everybody, at once (R42).
 //!
 //! # Deployment caveat
@@ -159,6 +159,7 @@ impl Portal {
             .route("/new", get(pages::new_key).post(actions::create))
             .route("/keys/{id}", get(pages::key))
             .route("/keys/{id}/rotate", get(pages::rotate).post(actions::rotate))
+            .route("/keys/{id}/settings", get(pages::settings).post(actions::change))
             .route("/keys/{id}/restrictions", get(pages::restrictions).post(actions::restrict))
             .route("/keys/{id}/revoke", get(pages::revoke).post(actions::revoke))
             .route("/assets/{file}", get(assets::serve))

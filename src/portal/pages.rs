@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::answer::{self, Answer, Frame, Instead, page};
 use super::fields::Fields;
-use super::forms::{KeyForm, RestrictionsForm};
+use super::forms::{KeyForm, RestrictionsForm, SettingsForm};
 use super::past::{EntryView, Parting, UseView};
 use super::posted::Visitor;
 use super::tickets::Ticket;
@@ -257,6 +257,37 @@ pub(super) async fn rotate(visitor: Visitor) -> Answer {
     let frame = visitor.frame().scripted();
     let shown = RotatePage { frame: &frame, ticket: &visitor.ticket()?, key: &key };
     Ok(page(StatusCode::OK, &frame, &shown))
+}
+
+#[derive(Template)]
+#[template(path = "portal/settings.html")]
+struct SettingsPage<'a> {
+    frame: &'a Frame,
+    ticket: &'a Ticket,
+    key: &'a KeyView,
+    form: &'a SettingsForm,
+}
+
+pub(super) async fn settings(visitor: Visitor) -> Answer {
+    let record = visitor.own_key().await?;
+    visitor.must_be_fresh_writer().await?;
+    if !record.is_active(visitor.keyring.now()) {
+        return Err(visitor.say(answer::ENDED));
+    }
+    settings_page(StatusCode::OK, &visitor, &record, &SettingsForm::of(&record)).await
+}
+
+/// The form, as it was typed.
+pub(super) async fn settings_page(
+    status: StatusCode,
+    visitor: &Visitor,
+    key: &KeyRecord,
+    form: &SettingsForm,
+) -> Answer {
+    let frame = visitor.frame().scripted();
+    let key = visitor.view(key).await?;
+    let shown = SettingsPage { frame: &frame, ticket: &visitor.ticket()?, key: &key, form };
+    Ok(page(status, &frame, &shown))
 }
 
 #[derive(Template)]

@@ -127,6 +127,8 @@ fn what(event: &KeyEvent) -> String {
         KeyEvent::Replaces(_) => "Created in the place of".to_owned(),
         KeyEvent::ReplacedBy(_) => "Rotated: its place is taken by".to_owned(),
         KeyEvent::Revoked(Revocation::ByHand) => "Revoked".to_owned(),
+        KeyEvent::Revoked(Revocation::BySecret) => "Revoked by whoever held it".to_owned(),
+        KeyEvent::Revoked(Revocation::Leaked) => "Revoked: it was found in public".to_owned(),
         KeyEvent::Revoked(Revocation::Replaced) => "Ended by the rotation".to_owned(),
         KeyEvent::Revoked(Revocation::Superseded) => "Ended: another was created".to_owned(),
         KeyEvent::Revoked(Revocation::MemberRemoved) => "Ended: its owner left the account".to_owned(),

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::access::Standing;
-use crate::audit::{Actor, AuditEntry};
+use crate::audit::{Actor, AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -158,8 +158,11 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::Store`]. Nothing has changed then.
     async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError>;
 
-    /// Adds many keys, each as [`insert`](Self::insert) would; the answers are in their order. This is one by one, unless the
-    /// ledger can do better: what one transaction costs, many keys share in the built-in ones.
+    /// Adds many keys from elsewhere, each as [`insert`](Self::insert) would; the answers are in their order. Their trail
+    /// begins with [`KeyEvent::Imported`](crate::audit::KeyEvent::Imported), whatever their shape.
+    ///
+    /// This is one by one, unless the ledger can do better: what one transaction costs, many keys share in the built-in ones.
+    /// One that keeps a trail must do better, since `insert` tells keys from elsewhere by their looks.
     ///
     /// # Errors
     ///
@@ -204,6 +207,24 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Store`].
     async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError>;
+
+    /// [Revokes](Self::revoke) a key, and the trail says why. `revoke` itself says [`Revocation::ByHand`].
+    ///
+    /// By default it is `revoke`, which is enough for a ledger without a trail.
+    ///
+    /// # Errors
+    ///
+    /// As [`revoke`](Self::revoke).
+    async fn revoke_because(
+        &self,
+        id: &KeyId,
+        why: Revocation,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        let _ = why;
+        self.revoke(id, now, by).await
+    }
 
     /// Changes what may be changed of a key, by [`Amendment::apply`].
     ///

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Project, StoreError};
 use crate::access::{Role, Standing};
-use crate::audit::{Actor, AuditEntry};
+use crate::audit::{Actor, AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -144,6 +144,17 @@ macro_rules! pass_ledger_through {
             async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
                 let $this = self;
                 $ledger.revoke(id, now, by).await
+            }
+
+            async fn revoke_because(
+                &self,
+                id: &KeyId,
+                why: Revocation,
+                now: Timestamp,
+                by: &Actor,
+            ) -> Result<(), LedgerError> {
+                let $this = self;
+                $ledger.revoke_because(id, why, now, by).await
             }
 
             async fn amend(

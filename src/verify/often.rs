@@ -42,7 +42,7 @@ impl Verifier {
 
     /// Question 9.
     pub(super) fn count(&self, family: &KeyId, limits: &Limits) -> Result<Arc<Tally>, Refusal> {
-        let tally = Arc::new(self.limiter.take(family, limits, self.clock.now()));
+        let tally = Arc::new(self.limiter.take(family, limits, self.clock.now()).of_family(family));
         if tally.is_allowed() { Ok(tally) } else { Err(Wait::Limit(tally).into()) }
     }
 }

@@ -232,6 +232,18 @@ step("one key: looked at, restricted, rotated with a grace, ended", async () => 
   assert.match(await page.locator("main").innerText(), /OWNER \(reads and writes\)/);
   await look(page, "key");
 
+  await page.getByRole("link", { name: "Name and limits" }).click();
+  await page.getByLabel("How often it may be used").fill("often");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Nothing was changed.").waitFor();
+  await look(page, "settings");
+  await page.getByLabel("Key name").fill("Build server 2");
+  await page.getByLabel("How often it may be used").fill("1000/min");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("heading", { name: "Build server 2" }).waitFor();
+  assert.match(await page.locator("main").innerText(), /Changed: name, limits\s+by you/);
+  await look(page, "key-limited");
+
   await page.getByRole("link", { name: "Change" }).click();
   await page.getByLabel("Restrict endpoints").selectOption("observe");
   await page.getByLabel("Allowed endpoints").fill("GET v1");
@@ -287,7 +299,7 @@ step("markup in a name is text", async () => {
   await page.getByRole("button", { name: "Create key" }).click();
   await page.goto(`${url}/portal`);
   await page.getByRole("link", { name, exact: true }).click();
-  for (const path of ["", "/rotate", "/revoke", "/restrictions"]) {
+  for (const path of ["", "/settings", "/rotate", "/revoke", "/restrictions"]) {
     await page.goto(page.url().replace(/(key_\w+).*/, `$1${path}`));
     assert((await page.locator("main").innerText()).includes(name), path);
     assert.equal(await page.locator("img, script:not([nonce])").count(), 0, path);

@@ -117,7 +117,7 @@ async fn c11_13_nothing_is_changed_by_get_or_by_another_method() {
     let form = encoded(&site.form("u_own.1", "/new", &NEW).await);
     for path in ["/".to_owned(), "/new".to_owned(), key.clone()]
         .into_iter()
-        .chain(["rotate", "revoke", "restrictions"].map(|page| format!("{key}/{page}")))
+        .chain(["rotate", "revoke", "restrictions", "settings"].map(|page| format!("{key}/{page}")))
     {
         for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "get", "post"] {
             let request = Request::builder()
@@ -240,6 +240,7 @@ async fn c11_16_no_page_holds_a_script_or_a_style_or_anything_from_elsewhere() {
         &key,
         &format!("{key}/rotate"),
         &format!("{key}/restrictions"),
+        &format!("{key}/settings"),
         &format!("{key}/revoke"),
     ] {
         pages.push(text(&site.get("u_own.1", path).await));

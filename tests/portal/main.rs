@@ -9,6 +9,7 @@ mod once;
 mod owners;
 mod pages;
 mod past;
+mod settings;
 
 use std::time::Duration;
 

@@ -2,9 +2,10 @@
 
 use http::StatusCode;
 
+use tower_api_key::delivery::{Delivery, KeyDelivery, Notice};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyPolicy;
-use tower_api_key::{ApiKeyAuth, Verifier};
+use tower_api_key::{ApiKey, ApiKeyAuth, Verifier};
 
 use super::*;
 
@@ -45,6 +46,7 @@ async fn c11_12_a_secret_stands_in_one_answer() {
         &key,
         &format!("{key}/rotate"),
         &format!("{key}/restrictions"),
+        &format!("{key}/settings"),
         &format!("{key}/revoke"),
     ] {
         let path = path.replacen("/?", "?", 1);
@@ -158,6 +160,39 @@ async fn r37_the_command_lines_are_those_of_the_schemes_that_the_api_reads() {
         ]
     );
     assert!(page.contains("This is the only time that it is shown."));
+}
+
+#[tokio::test]
+async fn r28_the_page_says_whether_the_owner_was_told_and_shows_the_key_all_the_same() {
+    struct Told(Delivery);
+
+    #[async_trait]
+    impl KeyDelivery for Told {
+        async fn deliver(&self, _: &ApiKey, notice: &Notice<'_>) -> Delivery {
+            self.notify(notice).await
+        }
+
+        async fn notify(&self, _: &Notice<'_>) -> Delivery {
+            self.0
+        }
+    }
+
+    for (delivery, said) in [
+        (Delivery::None, None),
+        (Delivery::Queued, Some("A message that there is a new key is being sent to you, too.")),
+        (Delivery::Done, Some("You were also sent a message that there is a new key.")),
+        (Delivery::Failed, Some("could not be sent. The key works all the same.")),
+    ] {
+        let site = Site::with(|keyring| keyring.deliver(Told(delivery))).await;
+        let made = site.submit("u_own.1", "/new", &NEW).await;
+        let old = site.shown("u_own", &made).await;
+        let rotated = site.submit("u_own.1", &format!("/keys/{}/rotate", old.id), &[("grace", "none")]).await;
+        for page in [&text(&made), &text(&rotated)] {
+            assert_eq!(page.contains("message that there is a new key"), said.is_some(), "{delivery:?}");
+            assert!(said.is_none_or(|said| page.contains(said)), "{delivery:?}");
+        }
+        assert_eq!(works(&site, &html::secret(&text(&rotated))).await, StatusCode::OK);
+    }
 }
 
 #[tokio::test]

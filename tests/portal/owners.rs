@@ -6,7 +6,7 @@ use tower_api_key::store::{Accounts as _, MemberRole};
 
 use super::*;
 
-const PAGES: [&str; 4] = ["", "/rotate", "/restrictions", "/revoke"];
+const PAGES: [&str; 5] = ["", "/settings", "/rotate", "/restrictions", "/revoke"];
 
 #[tokio::test]
 async fn c11_01_the_owner_is_who_is_signed_in_whatever_the_form_says() {
@@ -103,14 +103,15 @@ async fn r24_who_only_reads_makes_no_keys_and_may_still_revoke() {
     let site = Site::new().await;
     let key = site.first("u_ro").await;
     let before = site.rows().await;
-    for path in ["/new".to_owned(), format!("{key}/rotate"), format!("{key}/restrictions")] {
+    let pages = ["/rotate", "/restrictions", "/settings"].map(|page| format!("{key}{page}"));
+    for path in ["/new".to_owned()].into_iter().chain(pages) {
         assert_eq!(site.get("u_ro.1", &path).await.status, StatusCode::FORBIDDEN, "{path}");
         let form = site.form("u_ro.1", &format!("{key}/revoke"), &NEW).await;
         let form: Vec<_> = match &*path {
             "/new" => form,
             _ => form[..2].iter().cloned().chain([("grace".to_owned(), "none".to_owned())]).collect(),
         };
-        let form = if path.ends_with("restrictions") { form[..2].to_vec() } else { form };
+        let form = if path.ends_with('s') { form[..2].to_vec() } else { form };
         assert_eq!(site.post("u_ro.1", &path, &form).await.status, StatusCode::FORBIDDEN, "{path}");
     }
     assert_eq!(site.rows().await, before);
@@ -179,7 +180,7 @@ async fn r36_only_projects_that_the_person_can_access_are_offered_and_taken() {
 }
 
 #[tokio::test]
-async fn c11_17_making_rotating_and_restricting_ask_for_a_fresh_sign_in() {
+async fn c11_17_making_rotating_and_changing_ask_for_a_fresh_sign_in() {
     let site = Site::new().await;
     let key = site.first("u_own").await;
     let before = site.rows().await;
@@ -187,6 +188,7 @@ async fn c11_17_making_rotating_and_restricting_ask_for_a_fresh_sign_in() {
         ("/new".to_owned(), NEW.to_vec()),
         (format!("{key}/rotate"), vec![("grace", "none")]),
         (format!("{key}/restrictions"), vec![]),
+        (format!("{key}/settings"), vec![("name", "Another")]),
     ] {
         let asked = site.get("u_own.1.stale", &path).await;
         assert_eq!(asked.header("location"), ["https://sso.example.com/again"], "{path}");

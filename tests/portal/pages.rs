@@ -240,7 +240,7 @@ async fn c11_11_a_name_is_text_on_every_page() {
             let made = site.shown("u_b", &shown).await;
             let mut pages = vec![text(&shown)];
             assert_eq!(made.name, name);
-            for page in ["", "/rotate", "/restrictions", "/revoke"] {
+            for page in ["", "/settings", "/rotate", "/restrictions", "/revoke"] {
                 pages.push(text(&site.get("u_b.1", &format!("/keys/{}{page}", made.id)).await));
             }
             pages.push(text(&site.get("u_b.1", "").await));

@@ -222,6 +222,7 @@ async fn c10_a_store_that_fails_is_no_answer_and_changes_nothing() {
         ("/new".to_owned(), NEW.to_vec()),
         (format!("{key}/rotate"), vec![("grace", "none")]),
         (format!("{key}/restrictions"), vec![]),
+        (format!("{key}/settings"), vec![("name", "Another")]),
         (format!("{key}/revoke"), vec![]),
     ] {
         forms.push((path.clone(), site.form("u_own.1", &path, &fields).await));

@@ -55,6 +55,7 @@ impl Keys {
         key: KeyRecord,
         policy: KeyPolicy,
         by: &Actor,
+        event: KeyEvent,
     ) -> Result<(), LedgerError> {
         self.check_new(&key)?;
         let now = key.created_at;
@@ -75,7 +76,7 @@ impl Keys {
                 }
             }
         }
-        self.trail.write(now, &key, by, KeyEvent::of_new(&key));
+        self.trail.write(now, &key, by, event);
         self.add(key);
         Ok(())
     }
@@ -103,12 +104,18 @@ impl Keys {
         Ok(successor)
     }
 
-    pub(super) fn revoke(&mut self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
+    pub(super) fn revoke(
+        &mut self,
+        id: &KeyId,
+        why: Revocation,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
         let key = self.get(id).ok_or(LedgerError::NotFound)?;
         if key.revoked_at.is_none() {
             self.edit(id, now, by, |key| {
                 key.revoked_at = Some(now);
-                vec![KeyEvent::Revoked(Revocation::ByHand)]
+                vec![KeyEvent::Revoked(why)]
             });
         }
         Ok(())

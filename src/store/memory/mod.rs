@@ -17,7 +17,7 @@ use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
 use crate::access::Standing;
-use crate::audit::{Actor, AuditEntry};
+use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -104,7 +104,18 @@ impl Directory for MemoryStore {
 #[async_trait]
 impl KeyLedger for MemoryStore {
     async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
-        self.write().keys.insert(key, policy, by)
+        let event = KeyEvent::of_new(&key);
+        self.write().keys.insert(key, policy, by, event)
+    }
+
+    async fn insert_all(
+        &self,
+        keys: Vec<KeyRecord>,
+        policy: KeyPolicy,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let mut state = self.write();
+        Ok(keys.into_iter().map(|key| state.keys.insert(key, policy, by, KeyEvent::Imported)).collect())
     }
 
     async fn replace(
@@ -118,7 +129,17 @@ impl KeyLedger for MemoryStore {
     }
 
     async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-        self.write().keys.revoke(id, now, by)
+        self.revoke_because(id, Revocation::ByHand, now, by).await
+    }
+
+    async fn revoke_because(
+        &self,
+        id: &KeyId,
+        why: Revocation,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        self.write().keys.revoke(id, why, now, by)
     }
 
     async fn amend(

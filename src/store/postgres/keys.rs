@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::rows::{of_primary, optional, value};
 use super::session::Session;
 use super::trail;
-use crate::audit::{Actor, KeyEvent};
+use crate::audit::{Actor, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -148,7 +148,7 @@ pub(super) async fn insert(
     by: &Actor,
 ) -> Result<(), Failure> {
     alone(session, key.owner.as_str()).await?;
-    insert_alone(session, key, policy, by).await
+    insert_alone(session, key, policy, by, KeyEvent::of_new(key)).await
 }
 
 /// In one transaction, in which those that are refused have changed nothing.
@@ -165,16 +165,15 @@ pub(super) async fn insert_all(
     let mut answers = Vec::with_capacity(keys.len());
     for key in keys {
         session.batch(ONE_OF_MANY).await?;
-        answers.push(
-            match insert_alone(session, key, policy, by).await.map_err(Failure::into_ledger_error) {
-                Err(LedgerError::Store(error)) => return Err(error.into()),
-                Err(refused) => {
-                    session.batch(WITHOUT_ONE).await?;
-                    Err(refused)
-                }
-                Ok(()) => Ok(()),
-            },
-        );
+        let inserted = insert_alone(session, key, policy, by, KeyEvent::Imported).await;
+        answers.push(match inserted.map_err(Failure::into_ledger_error) {
+            Err(LedgerError::Store(error)) => return Err(error.into()),
+            Err(refused) => {
+                session.batch(WITHOUT_ONE).await?;
+                Err(refused)
+            }
+            Ok(()) => Ok(()),
+        });
         session.batch(NEXT_OF_MANY).await?;
     }
     Ok(answers)
@@ -185,6 +184,7 @@ async fn insert_alone(
     key: &KeyRecord,
     policy: KeyPolicy,
     by: &Actor,
+    event: KeyEvent,
 ) -> Result<(), Failure> {
     check_new(session, key).await?;
     let at = key.created_at;
@@ -205,7 +205,7 @@ async fn insert_alone(
         }
     }
     add(session, key).await?;
-    trail::write(session, at, key, by, KeyEvent::of_new(key)).await
+    trail::write(session, at, key, by, event).await
 }
 
 pub(super) async fn replace(
@@ -248,9 +248,15 @@ pub(super) async fn replace(
 }
 
 /// Reads nothing of the key but whose it is: one whose row makes no sense can be revoked.
-pub(super) async fn revoke(session: &Session, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), Failure> {
+pub(super) async fn revoke(
+    session: &Session,
+    id: &KeyId,
+    why: Revocation,
+    now: Timestamp,
+    by: &Actor,
+) -> Result<(), Failure> {
     if session.execute(REVOKE, &[&id.as_str(), &now.as_micros()]).await? > 0 {
-        return trail::revoked(session, id, now, by).await;
+        return trail::revoked(session, id, why, now, by).await;
     }
     if session.ask(EXISTS, &[&id.as_str()]).await? { Ok(()) } else { Err(LedgerError::NotFound.into()) }
 }

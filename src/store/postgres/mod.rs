@@ -29,7 +29,7 @@ use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
 use crate::access::Standing;
-use crate::audit::{Actor, AuditEntry};
+use crate::audit::{Actor, AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -247,8 +247,20 @@ impl KeyLedger for PostgresStore {
     }
 
     async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
+        self.revoke_because(id, Revocation::ByHand, now, by).await
+    }
+
+    async fn revoke_because(
+        &self,
+        id: &KeyId,
+        why: Revocation,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
         let (id, by) = (id.clone(), by.clone());
-        self.end(move |session| Box::pin(async move { keys::revoke(session, &id, now, &by).await })).await
+        let revoked =
+            self.end(move |session| Box::pin(async move { keys::revoke(session, &id, why, now, &by).await }));
+        revoked.await
     }
 
     async fn amend(

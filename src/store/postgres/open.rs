@@ -8,6 +8,7 @@ use super::super::StoreError;
 use super::failure::{Failure, Standby};
 use super::rows::value;
 use super::session::{Database, Session};
+use crate::error::ConfigError;
 
 /// Each brings a schema from the version before to its own.
 const MIGRATIONS: &[&str] = &[include_str!("../migrations/postgres-1.sql")];
@@ -35,9 +36,12 @@ const ADD_VERSION: &str = "
 const SET_VERSION: &str = "UPDATE tower_api_key.version SET version = $1";
 
 /// Brings the schema up to date. Several processes may do so at once.
-pub(super) async fn migrate(pool: &Pool, database: &Database) -> Result<(), Failure> {
+pub(super) async fn migrate(pool: &Pool, database: &Database, may_begin: bool) -> Result<(), Failure> {
     let patient = Database::new(pool.clone(), database.schema.clone(), PATIENCE);
     let current = database.read(&database.gates.log, |session| Box::pin(look(session))).await?;
+    if current == 0 && !may_begin {
+        return Err(StoreError::failed(ConfigError::Database("the schema holds no store yet")).into());
+    }
     // Whoever only uses the schema needs no right to make one.
     if current < MIGRATIONS.len() {
         patient.transact_unlogged(&patient.gates.changes, |session| Box::pin(bring_up(session))).await?;

@@ -46,6 +46,7 @@ pub struct PostgresOptions {
     schema: Arc<str>,
     connections: usize,
     deadline: Duration,
+    may_begin: bool,
     #[cfg(feature = "postgres-tls")]
     tls: Option<MakeRustlsConnect>,
 }
@@ -85,6 +86,7 @@ impl PostgresOptions {
             schema: SCHEMA.into(),
             connections: CONNECTIONS,
             deadline: DEADLINE,
+            may_begin: true,
             #[cfg(feature = "postgres-tls")]
             tls: None,
         }
@@ -136,6 +138,13 @@ impl PostgresOptions {
         Ok(self)
     }
 
+    /// Makes no schema where there is none: a name that is mistyped shall not be an empty store. One that is there is brought
+    /// up to date all the same.
+    pub fn existing(mut self) -> Self {
+        self.may_begin = false;
+        self
+    }
+
     /// Encrypts, and checks the server's certificate as `config` says: a server that does not encrypt is refused,
     /// whatever `sslmode` stands in the connection string. Of no effect on a pool that was given.
     #[cfg(feature = "postgres-tls")]
@@ -151,7 +160,7 @@ impl PostgresOptions {
     ///
     /// [`StoreError::Failed`] if the server cannot be reached, is a standby or older than PostgreSQL 13, the user has
     /// not the rights, or the schema is another application's or was written by a newer release; nothing is changed
-    /// then. [`StoreError::Timeout`].
+    /// then. Where none may be [made](Self::existing), the cause is a [`ConfigError::Database`]. [`StoreError::Timeout`].
     pub async fn connect(self) -> Result<PostgresStore, StoreError> {
         let (pool, listener) = match &self.source {
             Source::Pool(pool) => (pool.clone(), Listener::deaf()),
@@ -161,7 +170,7 @@ impl PostgresOptions {
             return Err(StoreError::failed(ConfigError::Database("a store needs at least 5 connections")));
         }
         let database = Database::new(pool.clone(), self.schema, self.deadline);
-        open::migrate(&pool, &database).await.map_err(Failure::into_store_error)?;
+        open::migrate(&pool, &database, self.may_begin).await.map_err(Failure::into_store_error)?;
         Ok(PostgresStore::new(database, listener))
     }
 

@@ -57,14 +57,15 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// One was revoked by hand.
+/// One was revoked.
 pub(super) async fn revoked(
     session: &Session,
     key: &KeyId,
+    why: Revocation,
     at: Timestamp,
     by: &Actor,
 ) -> Result<(), Failure> {
-    let event = KeyEvent::Revoked(Revocation::ByHand).to_string();
+    let event = KeyEvent::Revoked(why).to_string();
     session.execute(WRITE_OF_ONE, &[&key.as_str(), &at.as_micros(), &by.to_string(), &event]).await?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::super::{KeyPolicy, KeyQuery, LedgerError};
 use super::failure::Failure;
 use super::rows;
 use super::trail;
-use crate::audit::{Actor, KeyEvent};
+use crate::audit::{Actor, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -152,6 +152,7 @@ pub(super) fn insert(
     key: &KeyRecord,
     policy: KeyPolicy,
     by: &Actor,
+    event: KeyEvent,
 ) -> Result<(), Failure> {
     check_new(transaction, key)?;
     let now = key.created_at;
@@ -173,7 +174,7 @@ pub(super) fn insert(
         }
     }
     add(transaction, key)?;
-    trail::write(transaction, now, key, by, KeyEvent::of_new(key))
+    trail::write(transaction, now, key, by, event)
 }
 
 /// In one transaction, in which those that are refused have changed nothing.
@@ -183,9 +184,12 @@ pub(super) fn insert_all(
     policy: KeyPolicy,
     by: &Actor,
 ) -> Result<Vec<Result<(), LedgerError>>, Failure> {
-    let one = |key| match insert(transaction, key, policy, by).map_err(Failure::into_ledger_error) {
-        Err(LedgerError::Store(error)) => Err(error.into()),
-        answer => Ok(answer),
+    let one = |key| {
+        let inserted = insert(transaction, key, policy, by, KeyEvent::Imported);
+        match inserted.map_err(Failure::into_ledger_error) {
+            Err(LedgerError::Store(error)) => Err(error.into()),
+            answer => Ok(answer),
+        }
     };
     keys.iter().map(one).collect()
 }
@@ -224,12 +228,13 @@ pub(super) fn replace(
 pub(super) fn revoke(
     transaction: &Transaction<'_>,
     id: &KeyId,
+    why: Revocation,
     now: Timestamp,
     by: &Actor,
 ) -> Result<(), Failure> {
     let revoked = transaction.prepare_cached(REVOKE)?.execute(params![id.as_str(), now.as_micros()])?;
     if revoked > 0 {
-        return trail::revoked(transaction, id, now, by);
+        return trail::revoked(transaction, id, why, now, by);
     }
     if ask(transaction, EXISTS, params![id.as_str()])? { Ok(()) } else { Err(LedgerError::NotFound.into()) }
 }

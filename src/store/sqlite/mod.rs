@@ -24,7 +24,7 @@ use super::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
 };
 use crate::access::Standing;
-use crate::audit::{Actor, AuditEntry};
+use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -185,8 +185,8 @@ impl Directory for SqliteStore {
 #[async_trait]
 impl KeyLedger for SqliteStore {
     async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
-        let by = by.clone();
-        self.write(move |transaction| keys::insert(transaction, &key, policy, &by)).await
+        let (by, event) = (by.clone(), KeyEvent::of_new(&key));
+        self.write(move |transaction| keys::insert(transaction, &key, policy, &by, event)).await
     }
 
     async fn insert_all(
@@ -212,8 +212,18 @@ impl KeyLedger for SqliteStore {
     }
 
     async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
+        self.revoke_because(id, Revocation::ByHand, now, by).await
+    }
+
+    async fn revoke_because(
+        &self,
+        id: &KeyId,
+        why: Revocation,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
         let (id, by) = (id.clone(), by.clone());
-        self.end(move |transaction| keys::revoke(transaction, &id, now, &by)).await
+        self.end(move |transaction| keys::revoke(transaction, &id, why, now, &by)).await
     }
 
     async fn amend(

@@ -55,14 +55,15 @@ pub(super) fn write(
     Ok(())
 }
 
-/// One was revoked by hand.
+/// One was revoked.
 pub(super) fn revoked(
     transaction: &Transaction<'_>,
     key: &KeyId,
+    why: Revocation,
     at: Timestamp,
     by: &Actor,
 ) -> Result<(), Failure> {
-    let event = KeyEvent::Revoked(Revocation::ByHand).to_string();
+    let event = KeyEvent::Revoked(why).to_string();
     let params = params![key.as_str(), at.as_micros(), by.to_string(), event];
     transaction.prepare_cached(WRITE_OF_ONE)?.execute(params)?;
     Ok(())

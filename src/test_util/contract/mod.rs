@@ -81,6 +81,8 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
     trail::every_change_leaves_one_entry(&store().await).await;
     trail::what_a_policy_ends_is_told_so(&store().await).await;
+    trail::why_a_key_was_revoked_is_told(&store().await).await;
+    trail::many_keys_are_told_as_imported(&store().await).await;
     trail::what_fails_leaves_no_entry(&store().await).await;
     trail::usage_adds_up_and_never_goes_back(&store().await).await;
     trail::usage_touches_no_key(&store().await).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{NOW, Names, assert_same, is_active, known, later, member, ok, project, race, refused};
-use crate::audit::{Actor, AuditEntry, KeyEvent};
+use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
 use crate::record::{Amendment, KeyRecord};
@@ -90,6 +90,43 @@ pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyLedger>(store
     assert_told(store, &only, &[(7, "operator", "issued".to_owned())]).await;
     for key in &elsewhere {
         assert_told(store, key, &[(0, "system", "issued".to_owned())]).await;
+    }
+}
+
+/// The trail tells why a key was revoked, and only the first time.
+pub(super) async fn why_a_key_was_revoked_is_told<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    if !keeps_a_trail(store, &names).await {
+        return;
+    }
+    for why in [Revocation::ByHand, Revocation::BySecret, Revocation::Leaked] {
+        let key = names.key(why.as_str(), "u");
+        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.revoke_because(&key.id, why, later(1), &Actor::Operator).await);
+        ok(store.revoke_because(&key.id, Revocation::Leaked, later(2), &Actor::System).await);
+        ok(store.revoke(&key.id, later(3), &Actor::System).await);
+        assert!(!is_active(store, &key.digest, later(1)).await, "a key is revoked whatever the reason");
+        let revoked = (1, "operator", format!("revoked:{}", why.as_str()));
+        assert_told(store, &key, &[revoked, (0, "system", "issued".to_owned())]).await;
+    }
+    let unknown = store.revoke_because(&names.id("unknown"), Revocation::Leaked, NOW, &Actor::System).await;
+    refused!(unknown, LedgerError::NotFound, "a key that is not there is not revoked");
+}
+
+/// Keys that come by [`KeyLedger::insert_all`] are from elsewhere, even if they look like our own.
+pub(super) async fn many_keys_are_told_as_imported<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    if !keeps_a_trail(store, &names).await {
+        return;
+    }
+    let (own, ended) =
+        (names.key("own", "u"), KeyRecord { revoked_at: Some(NOW), ..names.key("ended", "u") });
+    let foreign = KeyRecord { prefix: String::new(), last4: String::new(), ..names.key("foreign", "u") };
+    let keys = vec![own.clone(), ended.clone(), own.clone(), foreign.clone()];
+    let answers = ok(store.insert_all(keys, MANY, &Actor::Operator).await);
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
+    for key in [&own, &ended, &foreign] {
+        assert_told(store, key, &[(0, "operator", "imported".to_owned())]).await;
     }
 }
 

@@ -1,0 +1,38 @@
+//! What stands outside: the mail server, and secret scanners.
+
+use std::env;
+use std::fs;
+
+use axum::routing::MethodRouter;
+use tower_api_key::delivery::EmailDelivery;
+use tower_api_key::manage::{Leaks, PublicKeyList};
+use tower_api_key::{Keyring, UserId, Verifier};
+
+use crate::Failure;
+
+/// Where secret scanners say what they found.
+pub(crate) const LEAKS: &str = "/leaks";
+
+/// Owners are told of new keys by mail, without the key, if `SMTP_URL` names a server.
+pub(crate) fn told_by_mail(keyring: Keyring) -> Result<Keyring, Failure> {
+    let Ok(url) = env::var("SMTP_URL") else { return Ok(keyring) };
+    let from = env::var("SMTP_FROM").unwrap_or_else(|_| "Example API <keys@example.com>".to_owned());
+    let domain = env::var("SMTP_TO").unwrap_or_else(|_| "example.com".to_owned());
+    // Everybody has a mailbox by their id; a service asks its own table of people.
+    let mailbox = move |user: &UserId| Some(format!("{user}@{domain}"));
+    let mail =
+        EmailDelivery::smtp(&url, &from, mailbox).map_err(|error| format!("SMTP_URL, SMTP_FROM: {error}"))?;
+    Ok(keyring.deliver(mail.on_event(|event| eprintln!("mail: {event:?}"))))
+}
+
+/// What stands at [`LEAKS`], if `LEAK_KEYS` names a file with a scanner's public keys. It is read once: a service fetches it.
+pub(crate) fn leaks(keyring: &Keyring, verifier: &Verifier) -> Result<Option<MethodRouter>, Failure> {
+    let Some(file) = env::var_os("LEAK_KEYS") else { return Ok(None) };
+    let file = std::path::PathBuf::from(file);
+    let said = |error: &dyn std::fmt::Display| format!("LEAK_KEYS: {}: {error}", file.display());
+    let text = fs::read_to_string(&file).map_err(|error| said(&error))?;
+    let keys = PublicKeyList::from_json(&text).map_err(|error| said(&error))?;
+    let leaks =
+        Leaks::new(keyring.clone(), verifier.clone(), keys).on_leak(|leak| eprintln!("leak: {leak:?}"));
+    Ok(Some(leaks.route()))
+}

@@ -1,0 +1,121 @@
+//! What a key is called, and how often it may be used, is its owner's to change.
+
+use http::StatusCode;
+use tower_api_key::Actor;
+
+use super::*;
+
+/// The newest entry of a key's trail.
+async fn last_event(site: &Site, key: &KeyRecord) -> String {
+    let history = Keyring::new(store(site)).history(&key.id, 1).await.unwrap();
+    format!("{} by {}", history[0].event, history[0].by)
+}
+
+async fn made(site: &Site) -> (KeyRecord, String) {
+    let page = site.submit("u_own.1", "/new", &NEW).await;
+    let key = site.shown("u_own", &page).await;
+    let path = format!("/keys/{}/settings", key.id);
+    (key, path)
+}
+
+async fn now(site: &Site, key: &KeyRecord) -> KeyRecord {
+    Keyring::new(store(site)).get(&key.id).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn r34_a_key_gets_another_name_and_other_limits_and_only_what_changes_is_written_down() {
+    let site = Site::new().await;
+    let (key, path) = made(&site).await;
+    let page = text(&site.get("u_own.1", &format!("/keys/{}", key.id)).await);
+    assert!(page.contains(&format!("href=\"{AT}{path}\"")), "the page of the key leads there");
+    for (name, limits, event) in [
+        ("  Build server ", "", "amended:name by user:u_own"),
+        ("Build server", " 12/min,burst=2/s ", "amended:limits by user:u_own"),
+        ("Deploys", "200/30d", "amended:name,limits by user:u_own"),
+        ("Deploys", "200/30d", "amended:name,limits by user:u_own"),
+        ("Deploys", "", "amended:limits by user:u_own"),
+    ] {
+        let before = now(&site, &key).await;
+        let form = html::parse(&text(&site.get("u_own.1", &path).await));
+        assert_eq!(html::find(&form, "name").attributes["value"], before.name);
+        let shown = before.limits.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(html::find(&form, "limits").attributes["value"], shown);
+        let saved = site.submit("u_own.1", &path, &[("name", name), ("limits", limits)]).await;
+        assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", text(&saved));
+        assert_eq!(saved.header("location"), [format!("{AT}/keys/{}", key.id)]);
+        let after = now(&site, &key).await;
+        assert_eq!(after.name, name.trim());
+        assert_eq!(after.limits, (!limits.is_empty()).then(|| limits.trim().parse().unwrap()));
+        assert_eq!(last_event(&site, &key).await, event);
+        let mut expected = key.clone();
+        (expected.name, expected.limits) = (after.name.clone(), after.limits.clone());
+        assert_eq!(format!("{after:?}"), format!("{expected:?}"), "nothing else has changed");
+    }
+    // Saving what was there has left no second entry.
+    assert_eq!(Keyring::new(store(&site)).history(&key.id, 99).await.unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn c11_08_what_cannot_be_changes_nothing_and_says_so_at_its_field() {
+    let site = Site::new().await;
+    let (key, path) = made(&site).await;
+    let before = site.rows().await;
+    for (name, limits, field) in [
+        ("", "", "name"),
+        ("a\u{202E}b", "", "name"),
+        (&*"x".repeat(65), "12/min", "name"),
+        ("CI", "often", "limits"),
+        ("CI", "0/min", "limits"),
+        ("CI", "12/min,12/min", "limits"),
+        ("Good", "<script>", "limits"),
+    ] {
+        let answer = site.submit("u_own.1", &path, &[("name", name), ("limits", limits)]).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{name} {limits}");
+        let page = html::parse(&text(&answer));
+        assert_eq!(html::find(&page, field).attributes["aria-invalid"], "true", "{name} {limits}");
+        assert!(!html::find(&page, &format!("{field}-error")).text.is_empty());
+        // All that was typed is still there.
+        assert_eq!(html::find(&page, "name").attributes["value"], name);
+        assert_eq!(html::find(&page, "limits").attributes["value"], limits);
+    }
+    for field in ["scopes", "owner", "expires_at", "level", "restrictions"] {
+        let answer = site.submit("u_own.1", &path, &[("name", "Another"), (field, "x")]).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
+    }
+    assert_eq!(site.rows().await, before);
+    assert_eq!(last_event(&site, &key).await, "issued by user:u_own");
+}
+
+#[tokio::test]
+async fn a_key_that_has_ended_keeps_its_name_and_one_in_a_grace_does_not_have_to() {
+    let site = Site::new().await;
+    let (old, path) = made(&site).await;
+    let form = site.form("u_own.1", &path, &[("name", "Another")]).await;
+    let rotated = site.submit("u_own.1", &format!("/keys/{}/rotate", old.id), &[("grace", "1d")]).await;
+    let heir = site.shown("u_own", &rotated).await;
+    assert_eq!(site.submit("u_own.1", &path, &[("name", "The old one")]).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        (now(&site, &old).await.name, now(&site, &heir).await.name),
+        ("The old one".into(), "CI".into())
+    );
+    Keyring::new(store(&site)).acting_as(Actor::Operator).revoke(&old.id).await.unwrap();
+    assert_eq!(site.get("u_own.1", &path).await.status, StatusCode::CONFLICT);
+    assert_eq!(site.post("u_own.1", &path, &form).await.status, StatusCode::CONFLICT);
+    assert!(!text(&site.get("u_own.1", &format!("/keys/{}", old.id)).await).contains("/settings"));
+    assert_eq!(now(&site, &old).await.name, "The old one");
+}
+
+#[tokio::test]
+async fn a_key_without_a_name_need_not_get_one() {
+    let site = Site::new().await;
+    let (mut key, path) = made(&site).await;
+    let id = tower_api_key::KeyId::new("nameless").unwrap();
+    (key.id, key.family) = (id.clone(), id.clone());
+    (key.digest, key.name) = (tower_api_key::KeyDigest::of("nameless"), String::new());
+    use tower_api_key::store::{KeyLedger as _, KeyPolicy};
+    store(&site).insert(key.clone(), KeyPolicy::Multiple { max: 99 }, &Actor::System).await.unwrap();
+    let path = path.replace(path.split('/').nth(2).unwrap(), "nameless");
+    let saved = site.submit("u_own.1", &path, &[("name", ""), ("limits", "12/min")]).await;
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", text(&saved));
+    assert_eq!(last_event(&site, &key).await, "amended:limits by user:u_own");
+}
