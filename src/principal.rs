@@ -174,14 +174,18 @@ impl Principal {
     }
 
     /// What the answer must say of the key and of the way it came, if anything.
+    #[inline]
     pub(crate) fn notes(&self) -> Option<Box<Notes>> {
-        let replaced = self.key.replaced_at.zip(self.key.expires_at);
         let deprecated = self.scheme.as_ref().is_some_and(|scheme| scheme.deprecation().is_some());
-        if replaced.is_none() && !deprecated && self.tally.is_none() {
-            return None;
-        }
+        let anything = deprecated || self.key.replaced_at.is_some() || self.tally.is_some();
+        anything.then(|| self.noted(deprecated))
+    }
+
+    #[cold]
+    fn noted(&self, deprecated: bool) -> Box<Notes> {
         let scheme = self.scheme.as_ref().filter(|_| deprecated).cloned();
-        Some(Box::new(Notes { scheme, replaced, tally: self.tally.clone() }))
+        let replaced = self.key.replaced_at.zip(self.key.expires_at);
+        Box::new(Notes { scheme, replaced, tally: self.tally.clone() })
     }
 }
 

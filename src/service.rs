@@ -122,9 +122,9 @@ impl<Sch, R> Shared<Sch, R> {
             Err(error) => Decision::Refused(error),
             Ok(Some(credentials)) => {
                 match self.verifier.verify_warm(&credentials, endpoint, || self.facts(head)) {
-                    Some(Ok(principal)) => Decision::Accepted(principal),
-                    Some(Err(error)) => Decision::Refused(error),
-                    None => Decision::Wait(endpoint),
+                    Ok(Some(principal)) => Decision::Accepted(principal),
+                    Ok(None) => Decision::Wait(endpoint),
+                    Err(error) => Decision::Refused(error),
                 }
             }
             Ok(None) => match self.scheme.body_interest(head) {

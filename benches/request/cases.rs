@@ -12,11 +12,13 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body::{Frame, SizeHint};
+use tower_api_key::observer::{Metrics, Tracing, UsageRecorder};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Scheme};
-use tower_api_key::{ApiKeyAuth, Endpoints};
+use tower_api_key::{ApiKeyAuth, Endpoints, Verifier};
 use tower_http::auth::AsyncRequireAuthorizationLayer;
 
 use crate::others::{Authorize, Minimal, MinimalJson, middleware};
+use crate::stores;
 use crate::world::{MANY, ONE, World};
 
 type Make = Box<dyn Fn() -> Subject>;
@@ -33,6 +35,8 @@ pub struct Case {
     pub status: StatusCode,
     /// How often it must compute a SHA-256.
     pub hashes: u64,
+    /// Whether another thread has a part in it: then no instructions are counted.
+    pub waits: bool,
 }
 
 impl Case {
@@ -58,6 +62,7 @@ pub const MINIMAL: &str = "hand-written minimal layer";
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     accepted(&mut cases, "GET, key in a header, 1 key", || &ONE);
+    in_sqlite(&mut cases, "GET, key in a header, 1 key");
     refused(&mut cases);
     accepted(&mut cases, "GET, key in a header, 100,000 keys", || &MANY);
     for (table, size) in [
@@ -90,7 +95,7 @@ where
             Subject { app, request: Box::new(move |turn| headed(request(world, turn))) }
         });
         let hashes = u64::from(subject != BARE);
-        cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes });
+        cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes, waits: false });
     };
     add(BARE, "", |app, _| app, bearer);
     add(MINIMAL, "", |app, world| app.layer(Minimal(world.table.clone())), bearer);
@@ -106,10 +111,28 @@ where
     // There is one such key: among many, it would stay in the caches.
     if table.ends_with(", 1 key") {
         add("**`Bearer`**", "key with an end", of_bearer, |world, _| vec![authorization(&world.ending)]);
+        add("**`Bearer`**", "all observers, nobody listens", of_observed, bearer);
+        add("**`Bearer`**", "`Cached`, warm", of_cached, bearer);
     }
     add(BARE, IN_PROJECT, |app, _| app, pair);
     add("**`ApiKeyHeader`**", IN_PROJECT, of_header, pair);
     add("**three joined**", IN_PROJECT, of_three, pair);
+}
+
+/// The same, asked of a database at every request.
+fn in_sqlite(cases: &mut Vec<Case>, table: &'static str) {
+    let make = Box::new(|| {
+        let (store, folder) = stores::sqlite(&ONE);
+        let app = Router::new().route("/", get(|| async { "ok" }));
+        let app = app.layer(ApiKeyAuth::new(store, Bearer::default()));
+        let request = move |turn| {
+            let _goes_with_it = &folder;
+            headed(bearer(&ONE, turn))
+        };
+        Subject { app, request: Box::new(request) }
+    });
+    let (subject, variant) = ("**`Bearer`**", "`SqliteStore`");
+    cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes: 1, waits: true });
 }
 
 fn refused(cases: &mut Vec<Case>) {
@@ -119,7 +142,15 @@ fn refused(cases: &mut Vec<Case>) {
             Subject { app, request: Box::new(move |turn| headed(request(&ONE, turn))) }
         });
         let status = if subject == BARE { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-        cases.push(Case { table: "GET, refused, 1 key", subject, variant, make, status, hashes });
+        cases.push(Case {
+            table: "GET, refused, 1 key",
+            subject,
+            variant,
+            make,
+            status,
+            hashes,
+            waits: false,
+        });
     };
     let minimal = |app: Router, world: &World| app.layer(Minimal(world.table.clone()));
     add(BARE, "", |app, _| app, bearer, 0);
@@ -147,7 +178,7 @@ fn json(cases: &mut Vec<Case>, table: &'static str, size: usize) {
             Place::Last => "fields last",
             Place::Missing => "fields missing",
         };
-        cases.push(Case { table, subject, variant, make, status, hashes });
+        cases.push(Case { table, subject, variant, make, status, hashes, waits: false });
     };
     add(BARE, Place::First, |app, _| app);
     for place in [Place::First, Place::Last, Place::Missing] {
@@ -167,13 +198,25 @@ fn json(cases: &mut Vec<Case>, table: &'static str, size: usize) {
         Subject { app: handled(of_three), request: Box::new(request) }
     });
     let (subject, variant) = ("**three joined**", "key in a header, body not read");
-    cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes: 1 });
+    cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes: 1, waits: false });
 }
 
 type Layered = fn(Router, &World) -> Router;
 
 fn of_bearer(app: Router, world: &World) -> Router {
     app.layer(ApiKeyAuth::new(world.store.clone(), Bearer::default()))
+}
+
+fn of_observed(app: Router, world: &World) -> Router {
+    let verifier = Verifier::new(world.store.clone())
+        .observer(Tracing)
+        .observer(Metrics)
+        .observer(UsageRecorder::new(world.store.clone()));
+    app.layer(ApiKeyAuth::with_verifier(verifier, Bearer::default()))
+}
+
+fn of_cached(app: Router, world: &World) -> Router {
+    app.layer(ApiKeyAuth::new(stores::cached(world), Bearer::default()))
 }
 
 fn of_header(app: Router, world: &World) -> Router {

@@ -11,7 +11,8 @@
 //! - *p50*: the median time of a request, and over the router's. Good as ratios within one run.
 //!
 //! Without valgrind there are times only. Arguments: a part of the tables' names to print only those; `--growth` for
-//! the time with a thousand to a million keys instead.
+//! the time with a thousand to a million keys instead; `--postgres` for requests and look-ups through a database, at
+//! `TOWER_API_KEY_POSTGRES` or 127.0.0.1:5432.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +26,8 @@
 mod cases;
 mod measure;
 mod others;
+mod postgres;
+mod stores;
 mod world;
 
 use std::time::Duration;
@@ -46,6 +49,7 @@ fn main() {
         // Without `--bench`, this is `cargo test`: see that every case answers as it should.
         ref arguments if !arguments.contains(&"--bench") => cases::all().iter().for_each(measure::count),
         ref arguments if arguments.contains(&"--growth") => growth(),
+        ref arguments if arguments.contains(&"--postgres") => postgres::times(),
         ref arguments => {
             let wanted: Vec<&str> =
                 arguments.iter().copied().filter(|argument| *argument != "--bench").collect();
@@ -72,13 +76,14 @@ fn tables(cases: &[Case]) {
         None
     };
     for cases in cases.chunk_by(|one, other| one.table == other.table) {
-        let counts = hash.map(|_| cases.iter().map(|case| measure::callgrind(&full_name(case))).collect());
+        let count = |case: &Case| hash.filter(|_| !case.waits).map(|_| measure::callgrind(&full_name(case)));
+        let counts: Vec<_> = cases.iter().map(count).collect();
         let times = measure::times(&cases.iter().collect::<Vec<_>>(), Duration::from_millis(500));
-        table(cases, counts, hash.unwrap_or(0), &times);
+        table(cases, &counts, hash.unwrap_or(0), &times);
     }
 }
 
-fn table(cases: &[Case], counts: Option<Vec<Counts>>, hash: u64, times: &[Duration]) {
+fn table(cases: &[Case], counts: &[Option<Counts>], hash: u64, times: &[Duration]) {
     println!(
         "\n| {} | counted | native | over | ratio | allocations | p50, us | over | ratio |",
         cases[0].table
@@ -92,20 +97,20 @@ fn table(cases: &[Case], counts: Option<Vec<Counts>>, hash: u64, times: &[Durati
             cost(which) - cost(alike(cases, BARE, cases[which].variant))
         };
         let time = |which: usize| times[which].as_nanos() as f64;
-        let counted = match &counts {
-            None => "| | | | |".to_owned(),
-            Some(counts) => {
-                let native =
-                    |which: usize| counts[which].instructions as f64 - (hash * cases[which].hashes) as f64;
-                format!(
-                    "| {} | {} | {} | {} | {:+}",
-                    thousands(counts[index].instructions),
-                    thousands(native(index) as u64),
-                    signed(over(&native, index)),
-                    ratio(is_bare, over(&native, index), over(&native, minimal)),
-                    counts[index].allocations as i64 - counts[bare].allocations as i64,
-                )
-            }
+        let native = |which: usize| {
+            counts[which].map_or(f64::NAN, |counts| counts.instructions as f64)
+                - (hash * cases[which].hashes) as f64
+        };
+        let counted = match (counts[index], counts[bare]) {
+            (Some(counted), Some(of_bare)) => format!(
+                "| {} | {} | {} | {} | {:+}",
+                thousands(counted.instructions),
+                thousands(native(index) as u64),
+                signed(over(&native, index)),
+                ratio(is_bare, over(&native, index), over(&native, minimal)),
+                counted.allocations as i64 - of_bare.allocations as i64,
+            ),
+            _ => "| | | | |".to_owned(),
         };
         let (over, of_minimal) = (over(&time, index), over(&time, minimal));
         println!(
@@ -153,6 +158,6 @@ fn growth() {
     {
         let cases = cases::growing(name, Box::leak(Box::new(World::new(keys))));
         let times = measure::times(&cases.iter().collect::<Vec<_>>(), Duration::from_secs(1));
-        table(&cases, None, 0, &times);
+        table(&cases, &vec![None; cases.len()], 0, &times);
     }
 }

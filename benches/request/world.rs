@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 use sha2::{Digest as _, Sha256};
-use tower_api_key::store::{Accounts as _, KeyLedger as _, KeyPolicy, Project};
+use tower_api_key::store::{Accounts, KeyLedger, KeyPolicy, Project};
 use tower_api_key::{
-    Environment, KeyFormat, KeyId, KeyRecord, MemoryStore, ProjectId, SystemClock, Timestamp, UserId,
+    Actor, Environment, KeyFormat, KeyId, KeyRecord, MemoryStore, ProjectId, SystemClock, Timestamp, UserId,
 };
 
 /// One key.
@@ -44,11 +45,8 @@ impl World {
         let mut texts: Vec<String> = (0..=keys).map(|_| fresh()).collect();
         for (index, text) in texts.iter().enumerate() {
             let ends = index == keys;
-            let record = record(&store, index, text, ends);
-            let who = Who { user: record.owner.clone() };
-            table.insert(Sha256::digest(text).into(), Arc::new(who));
-            at_once(store.insert(record, KeyPolicy::Multiple { max: 1 }, &tower_api_key::Actor::System))
-                .unwrap();
+            let user = at_once(enter(&store, index, text, ends));
+            table.insert(Sha256::digest(text).into(), Arc::new(Who { user }));
         }
         let ending = texts.pop().unwrap();
         Self { store, table: Arc::new(table), keys: texts, ending, unknown: fresh() }
@@ -60,32 +58,45 @@ impl World {
     }
 }
 
-fn fresh() -> String {
+pub fn fresh() -> String {
     KeyFormat::default().generate(Environment::Live).unwrap().expose_secret().to_owned()
 }
 
-fn record(store: &MemoryStore, index: usize, text: &str, ends: bool) -> KeyRecord {
+/// Puts a key into a store, and its owner, who is returned.
+pub async fn enter(store: &(impl Accounts + KeyLedger), index: usize, text: &str, ends: bool) -> UserId {
     use tower_api_key::Clock as _;
     let account = format!("account_{index:016x}");
     let owner = UserId::new(format!("user_{index:016x}")).unwrap();
     let project = Project::new(ProjectId::new("p1").unwrap(), "");
-    at_once(store.create_account(&account, &owner)).unwrap();
-    at_once(store.create_project(&account, &project)).unwrap();
+    store.create_account(&account, &owner).await.unwrap();
+    store.create_project(&account, &project).await.unwrap();
     let id = KeyId::new(format!("key_{index:022x}")).unwrap();
     let digest = tower_api_key::KeyDigest::of(text);
-    let mut record = KeyRecord::new(id, digest, owner, Timestamp::from_secs(1));
+    let mut record = KeyRecord::new(id, digest, owner.clone(), Timestamp::from_secs(1));
     let year = std::time::Duration::from_secs(365 * 24 * 3600);
     record.expires_at = ends.then(|| SystemClock.now().saturating_add(year));
-    record
+    store.insert(record, KeyPolicy::Multiple { max: 1 }, &Actor::System).await.unwrap();
+    owner
 }
 
-/// The answer of a future that never has to wait: everything here is in memory.
+/// The answer of a future. Nearly everything here is in memory, and none has to wait.
 pub fn at_once<F: Future>(future: F) -> F::Output {
-    let mut context = Context::from_waker(Waker::noop());
+    static MAIN: LazyLock<Waker> = LazyLock::new(|| Waker::from(Arc::new(Unpark(thread::current()))));
+    let mut context = Context::from_waker(&MAIN);
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;
         }
+        thread::park();
+    }
+}
+
+/// Wakes the thread that asks; there is one.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }

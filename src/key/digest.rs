@@ -32,6 +32,7 @@ impl KeyDigest {
     }
 
     /// Compares in constant time.
+    #[inline]
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         // By words: each comparison is hidden from the optimizer, and four cost less than thirty-two.

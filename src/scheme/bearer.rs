@@ -134,19 +134,27 @@ fn without_leading_spaces(mut text: &[u8]) -> &[u8] {
 /// RFC 9110 section 11.2; or also with pipes.
 fn is_token68(token: &[u8], pipes: bool) -> bool {
     let unpadded = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
-    let in_alphabet =
-        |byte: &u8| TOKEN68.get(usize::from(*byte)).is_some_and(|member| *member) || (pipes && *byte == b'|');
-    unpadded > 0 && token.get(..unpadded).is_some_and(|text| text.iter().all(in_alphabet))
+    let Some(text) = token.get(..unpadded).filter(|text| !text.is_empty()) else { return false };
+    // Without stopping at the first that is wrong: that takes half the time.
+    let strange =
+        text.iter().fold(0, |strange, byte| strange | STRANGE.get(usize::from(*byte)).unwrap_or(&OTHER));
+    strange == 0 || (pipes && strange == PIPE)
 }
 
-/// Its alphabet, without the padding. A table, because every request asks it about fifty bytes.
+/// Not in the alphabet.
+const PIPE: u8 = 1;
+const OTHER: u8 = 2;
+
+/// What is strange about a byte in a token68: nothing about its alphabet, without the padding. A table, because every
+/// request asks it about fifty bytes.
 #[allow(clippy::indexing_slicing, reason = "where constants are computed, a panic is a compile error")]
-const TOKEN68: [bool; 256] = {
-    let mut table = [false; 256];
+const STRANGE: [u8; 256] = {
+    let mut table = [OTHER; 256];
     let mut alphabet: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~+/";
     while let [letter, rest @ ..] = alphabet {
-        table[*letter as usize] = true;
+        table[*letter as usize] = 0;
         alphabet = rest;
     }
+    table[b'|' as usize] = PIPE;
     table
 };

@@ -101,7 +101,7 @@ impl Verifier {
 }
 
 /// What a store answered, if it is so.
-#[inline]
+#[inline(always)]
 fn checked(
     found: Option<Arc<KeyRecord>>,
     digest: &KeyDigest,

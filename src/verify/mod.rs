@@ -43,6 +43,7 @@ pub use self::explanation::{Explanation, Finding, Outcome};
 use self::questions::Strict;
 use self::refusal::Refusal;
 use self::renew::Renewer;
+use self::seen::about;
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
@@ -257,7 +258,7 @@ impl Verifier {
         endpoint: Endpoint,
         facts: impl Fn() -> Facts<'f>,
     ) -> Result<Principal, AuthError> {
-        let refuse = |error| self.refuse(error, credentials);
+        let refuse = |refusal| self.refuse(refusal, credentials);
         let candidate = self.candidate(credentials).map_err(refuse)?;
         let (found, asked) = match self.at_hand(&candidate) {
             Ok(None) => {
@@ -267,7 +268,7 @@ impl Verifier {
             at_hand => (at_hand.map(Option::flatten), false),
         };
         let noted = found.as_ref().ok().and_then(|found| self.note(found.as_ref()));
-        let failed = |refusal| refuse(self.failed(refusal, &facts, asked).about(&noted));
+        let failed = |refusal| about(&noted, refuse(self.failed(refusal, &facts, asked)));
         let known = found
             .and_then(|found| self.known(&mut Strict, found, candidate.environment, credentials.claims()));
         let known = known.map_err(failed)?;
@@ -285,22 +286,12 @@ impl Verifier {
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
         facts: impl Fn() -> Facts<'f>,
-    ) -> Option<Result<Principal, AuthError>> {
-        self.try_warm(credentials, endpoint, facts)
-            .map_err(|refusal| self.refuse(refusal, credentials))
-            .transpose()
-    }
-
-    fn try_warm<'f>(
-        &self,
-        credentials: &Credentials<'_>,
-        endpoint: Endpoint,
-        facts: impl Fn() -> Facts<'f>,
-    ) -> Result<Option<Principal>, Refusal> {
-        let candidate = self.candidate(credentials)?;
-        let Some(found) = self.at_hand(&candidate)? else { return Ok(None) };
+    ) -> Result<Option<Principal>, AuthError> {
+        let refuse = |refusal| self.refuse(refusal, credentials);
+        let candidate = self.candidate(credentials).map_err(refuse)?;
+        let Some(found) = self.at_hand(&candidate).map_err(refuse)? else { return Ok(None) };
         let noted = self.note(found.as_ref());
-        let failed = |refusal| self.failed(refusal, &facts, false).about(&noted);
+        let failed = |refusal| about(&noted, refuse(self.failed(refusal, &facts, false)));
         let known =
             self.known(&mut Strict, found, candidate.environment, credentials.claims()).map_err(failed)?;
         let (owner, project) = known.asks_about();
@@ -312,14 +303,11 @@ impl Verifier {
         Ok(in_time(self.store_deadline, question).await?)
     }
 
+    #[cold]
     fn refuse(&self, refusal: Refusal, credentials: &Credentials<'_>) -> AuthError {
         let error = AuthError::new(refusal.kind, credentials.scheme());
         let error = match refusal.wait {
             Some(wait) => error.with_wait(wait),
-            None => error,
-        };
-        let error = match refusal.about {
-            Some(about) => error.with_about(about),
             None => error,
         };
         match refusal.source {

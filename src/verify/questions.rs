@@ -124,6 +124,7 @@ impl Verifier {
 }
 
 /// The key, if it is of the environment that its text `said`.
+#[inline]
 fn as_it_says(found: Option<Found>, said: Option<Environment>) -> Result<Found, Refusal> {
     let found = found.ok_or(AuthErrorKind::UnknownKey)?;
     // The text's environment is part of the digest, so they can differ only if the record was tampered with.
@@ -133,6 +134,7 @@ fn as_it_says(found: Option<Found>, said: Option<Environment>) -> Result<Found, 
     Ok(found)
 }
 
+#[inline]
 fn selected_project(level: &KeyLevel, claim: &Claim<'_>) -> Result<Option<ProjectId>, AuthErrorKind> {
     let own = level.project();
     let Claim::Named(text) = claim else { return Ok(own.cloned()) };

@@ -3,7 +3,6 @@
 use std::error::Error;
 
 use crate::error::{AuthErrorKind, Wait};
-use crate::key::{Environment, KeyId};
 use crate::restriction::Verdict;
 use crate::store::StoreError;
 
@@ -12,25 +11,23 @@ pub(super) struct Refusal {
     pub(super) kind: AuthErrorKind,
     pub(super) source: Option<Box<dyn Error + Send + Sync>>,
     pub(super) wait: Option<Wait>,
-    /// Which key, for those who look on.
-    pub(super) about: Option<(KeyId, Environment)>,
 }
 
 impl From<AuthErrorKind> for Refusal {
     fn from(kind: AuthErrorKind) -> Self {
-        Self { kind, source: None, wait: None, about: None }
+        Self { kind, source: None, wait: None }
     }
 }
 
 impl From<Wait> for Refusal {
     fn from(wait: Wait) -> Self {
-        Self { kind: AuthErrorKind::RateLimited, source: None, wait: Some(wait), about: None }
+        Self { kind: AuthErrorKind::RateLimited, source: None, wait: Some(wait) }
     }
 }
 
 impl From<Verdict> for Refusal {
     fn from(source: Verdict) -> Self {
-        Self { kind: AuthErrorKind::Restricted, source: Some(Box::new(source)), wait: None, about: None }
+        Self { kind: AuthErrorKind::Restricted, source: Some(Box::new(source)), wait: None }
     }
 }
 
@@ -40,6 +37,6 @@ impl From<StoreError> for Refusal {
             StoreError::Timeout => AuthErrorKind::StoreTimeout,
             _ => AuthErrorKind::StoreFailed,
         };
-        Self { kind, source: Some(Box::new(source)), wait: None, about: None }
+        Self { kind, source: Some(Box::new(source)), wait: None }
     }
 }

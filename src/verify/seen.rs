@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::Verifier;
 use super::lookup::Found;
-use super::refusal::Refusal;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::observer::{Decision, Observer, Outcome};
 use crate::principal::Principal;
@@ -75,12 +74,14 @@ impl Verifier {
     }
 }
 
-impl Refusal {
-    /// With the key that it is about.
-    pub(super) fn about(mut self, noted: &Option<Arc<KeyRecord>>) -> Self {
+/// A refusal, with the key that it is about.
+#[cold]
+pub(super) fn about(noted: &Option<Arc<KeyRecord>>, error: AuthError) -> AuthError {
+    match noted {
         // What is no answer to the question is not the key.
-        let known = noted.as_ref().filter(|_| self.kind != AuthErrorKind::UnknownKey);
-        self.about = known.map(|key| (key.id.clone(), key.environment));
-        self
+        Some(key) if error.kind() != AuthErrorKind::UnknownKey => {
+            error.with_about((key.id.clone(), key.environment))
+        }
+        _ => error,
     }
 }

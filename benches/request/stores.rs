@@ -1,0 +1,82 @@
+//! The crate's other stores, each with the keys of a world.
+
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tower_api_key::store::{
+    CacheOptions, Cached, ChangeLog, Changes, Directory, NodeId, Position, Project, SqliteStore, StoreError,
+};
+use tower_api_key::{KeyDigest, KeyRecord, KeyStore, MemoryStore, ProjectId, Standing, UserId};
+
+use crate::world::{World, at_once, enter};
+
+/// What a cache does beside the requests is done by a thread of its own, which is not counted.
+static BEHIND: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap());
+
+/// A store that must be waited for, and in which nothing ever changes.
+pub struct Still(MemoryStore);
+
+#[async_trait]
+impl KeyStore for Still {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.0.find(digest).await
+    }
+}
+
+#[async_trait]
+impl Directory for Still {
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        self.0.standing(user, project).await
+    }
+
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.0.projects(user).await
+    }
+}
+
+#[async_trait]
+impl ChangeLog for Still {
+    async fn join(&self, _: &NodeId, _: Duration) -> Result<Position, StoreError> {
+        Ok(Position::new(""))
+    }
+
+    async fn changes(&self, after: &Position) -> Result<Changes, StoreError> {
+        Ok(Changes { changes: Vec::new(), position: after.clone() })
+    }
+
+    async fn acknowledge(&self, _: &NodeId, _: &Position) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn leave(&self, _: &NodeId) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A cache that holds its lease: it remembers what it was asked once.
+pub fn cached(world: &World) -> Cached<Still> {
+    let options = CacheOptions::new().lease(Duration::from_secs(60)).unwrap();
+    let store = {
+        let _entered = BEHIND.enter();
+        options.start(Still(world.store.clone()))
+    };
+    while !store.has_lease() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    store
+}
+
+/// A database in a file, which goes with the folder.
+pub fn sqlite(world: &World) -> (SqliteStore, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = at_once(SqliteStore::open(folder.path().join("keys.db"))).unwrap();
+    for (index, key) in world.keys.iter().enumerate() {
+        at_once(enter(&store, index, key, false));
+    }
+    (store, folder)
+}
