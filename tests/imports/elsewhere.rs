@@ -171,6 +171,11 @@ async fn texts_are_hashed_on_the_way_in() {
     assert_eq!((&*foreign.prefix, &*foreign.last4), ("", ""));
     let ours_there = keyring.get(&ours_there).await.unwrap().unwrap();
     assert_eq!((&*ours_there.prefix, &*ours_there.last4), ("sk_live_", &ours.expose_secret()[43..]));
+    // One that looks like our own was imported all the same.
+    for key in [&foreign.id, &ours_there.id] {
+        let first = keyring.history(key, 99).await.unwrap().pop().unwrap();
+        assert_eq!(first.event.to_string(), "imported");
+    }
 }
 
 /// A key that moves to the newest digest while it is looked up is found: older digests are asked for first, and the newest

@@ -117,6 +117,8 @@ async fn r42_found_keys_are_revoked_and_their_owners_told_once() {
     }
     assert!(record(&world, new.key()).await.revoked_at.is_none(), "the successor is another secret");
     assert!(record(&world, &world.full).await.revoked_at.is_none());
+    let trail = Keyring::new(world.store.clone()).history(&own.id, 1).await.unwrap();
+    assert_eq!((trail[0].event.to_string(), &*trail[0].by), ("revoked:leaked".to_owned(), "system"));
     let leaked = Occasion::Leaked { url: Some(URL.to_owned()) };
     assert_eq!(told.take(), [(leaked.clone(), own.id.to_string()), (leaked, old.id().to_string())]);
     {

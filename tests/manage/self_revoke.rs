@@ -96,6 +96,14 @@ async fn r42_a_key_ends_by_itself_and_the_answer_is_always_the_same() {
     assert!(works(&app, &world.full).await, "others live on");
     // An expired key is revoked, too, so that no clock revives it.
     assert!(record(&world, &world.expired).await.revoked_at.is_some());
+    for key in [&world.own, &world.expired] {
+        let id = record(&world, key).await.id;
+        let trail = Keyring::new(world.store.clone()).history(&id, 1).await.unwrap();
+        assert_eq!(
+            (trail[0].event.to_string(), &*trail[0].by),
+            ("revoked:by_secret".to_owned(), &*format!("key:{id}"))
+        );
+    }
 }
 
 #[tokio::test]
