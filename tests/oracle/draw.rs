@@ -229,7 +229,7 @@ pub fn probes(dice: &mut Dice, model: &Model, change: &Change, count: usize) -> 
     };
     let mut probes = Vec::new();
     for number in 0..count {
-        let tries = if number % 2 == 0 { 40 } else { 1 };
+        let tries = if number.is_multiple_of(2) { 40 } else { 1 };
         let mut drawn = probe(dice, model, change);
         for _ in 1..tries {
             if accepts(&drawn) {

@@ -98,7 +98,7 @@ impl Run {
         let change = draw::change(&mut dice, &self.model, self.real.nodes());
         let probes = draw::probes(&mut dice, &self.model, &change, PROBES);
         // Now and then the first to ask comes while the change is made.
-        let asked_before = dice.next() % 2 == 0;
+        let asked_before = dice.next().is_multiple_of(2);
         self.real.prepare(&change).await;
         self.told.push(format!("{change:?}"));
         if asked_before {
