@@ -70,7 +70,14 @@ pub fn beginning() -> Vec<Change> {
 pub fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
     let roll = dice.below(100);
     if roll < 14 || model.keys.len() < 2 {
-        return Change::Issue { wish: wish(dice, model), single: dice.percent(15) };
+        let (mut wish, single) = (wish(dice, model), dice.percent(20));
+        // What ends others is most worth asking of those who have some.
+        if let Some(other) = model.keys.iter().rev().find(|key| key.replaced && model.is_active(key))
+            && single
+        {
+            (wish.owner, wish.test) = (other.wish.owner, other.wish.test);
+        }
+        return Change::Issue { wish, single };
     }
     let key = key(dice, model);
     let account = dice.of(&ACCOUNTS);
@@ -88,7 +95,10 @@ pub fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
                 Change::ImportAgain { key: dice.of(&imported) }
             }
         }
-        28..40 => Change::Rotate { key, grace: dice.of(&[0, 0, 30 * SECOND, 600 * SECOND]) },
+        28..40 => Change::Rotate {
+            key: rotated(dice, model, key),
+            grace: dice.of(&[0, 0, 30 * SECOND, 600 * SECOND]),
+        },
         40..42 => Change::EndGrace { key },
         42..50 => Change::Revoke { key },
         50..59 => {
@@ -113,15 +123,30 @@ pub fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
         70..79 => {
             // Those who are nowhere may come back, and their keys may not.
             let gone: Vec<User> = USERS.into_iter().filter(|user| !model.is_anywhere(user)).collect();
+            let held = |user: &User| model.keys.iter().any(|key| key.wish.owner == *user);
+            let gone = gone.iter().find(|user| held(user)).map_or(gone.clone(), |user| vec![*user]);
             let user = if !gone.is_empty() && dice.percent(50) { dice.of(&gone) } else { dice.of(&USERS) };
             Change::SetMember { account, user, member: member(dice, account) }
         }
-        79..83 => Change::RemoveMember { account, user: dice.of(&USERS) },
+        79..83 => {
+            let user = if dice.percent(70) { model.keys[key].wish.owner } else { dice.of(&USERS) };
+            Change::RemoveMember { account, user }
+        }
         83..85 => Change::Transfer { account, to: dice.of(&USERS), member: member(dice, account) },
         85..89 => Change::Suspend { account, suspended: dice.percent(25) },
         89..98 => Change::Clock { to: time(dice, model) },
         _ => Change::Restart { node: dice.below(nodes) },
     }
+}
+
+/// Rather one that has an end of its own.
+fn rotated(dice: &mut Dice, model: &Model, key: usize) -> usize {
+    let ends = |key: &usize| {
+        let key = &model.keys[*key];
+        key.wish.ends.is_some() && !key.replaced && model.is_active(key)
+    };
+    let ending: Vec<usize> = (0..model.keys.len()).filter(ends).collect();
+    if !ending.is_empty() && dice.percent(50) { dice.of(&ending) } else { key }
 }
 
 /// Rather a young one, or one that works.
@@ -181,13 +206,14 @@ fn member(dice: &mut Dice, account: Account) -> Member {
 /// Seconds and hours forward, back, and to the very moments at which something ends.
 fn time(dice: &mut Dice, model: &Model) -> i64 {
     let ends: Vec<i64> = model.keys.iter().filter_map(|key| key.wish.ends).collect();
+    let next = ends.iter().copied().filter(|end| *end > model.now).min();
     match dice.below(10) {
         0..3 => model.now + 5 * SECOND,
-        3 => model.now + 60 * SECOND,
         4 => model.now + 1200 * SECOND,
         5 => model.now - 40 * SECOND,
         6 => model.now - 1800 * SECOND,
         7 if dice.percent(30) => SUNSET - i64::from(dice.percent(50)),
+        3 | 7 if next.is_some() => next.unwrap_or(model.now) - i64::from(dice.percent(30)),
         7..9 if !ends.is_empty() => dice.of(&ends) - i64::from(dice.percent(50)),
         _ => model.now + 1,
     }
@@ -203,7 +229,7 @@ pub fn probes(dice: &mut Dice, model: &Model, change: &Change, count: usize) -> 
     };
     let mut probes = Vec::new();
     for number in 0..count {
-        let tries = if number % 2 == 0 { 40 } else { 1 };
+        let tries = if number.is_multiple_of(2) { 40 } else { 1 };
         let mut drawn = probe(dice, model, change);
         for _ in 1..tries {
             if accepts(&drawn) {

@@ -46,7 +46,6 @@ pub enum Kind {
 pub struct Common {
     pub clock: ManualClock,
     pub ring: DigestRing,
-    /// The pepper of another service, as the ring knows it, and its secret.
     pub decided: Decided,
 }
 
