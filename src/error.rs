@@ -73,6 +73,8 @@ pub enum AuthErrorKind {
     SchemeEnded,
     /// The key's owner is unknown, removed or suspended.
     OwnerDisabled,
+    /// The key is bound to other schemes than the one through which it came.
+    SchemeNotAllowed,
     /// The claimed user is missing, or is not the key's owner (R9).
     UserMismatch,
     /// A user-level key, and no project named where one is required (R5, R45).
@@ -124,6 +126,7 @@ impl AuthErrorKind {
             Self::WrongEnvironment => "wrong_environment",
             Self::SchemeEnded => "scheme_ended",
             Self::OwnerDisabled => "owner_disabled",
+            Self::SchemeNotAllowed => "scheme_not_allowed",
             Self::UserMismatch => "user_mismatch",
             Self::ProjectRequired => "project_required",
             Self::InvalidProject => "invalid_project",
@@ -155,6 +158,7 @@ impl AuthErrorKind {
             | Self::WrongEnvironment
             | Self::SchemeEnded
             | Self::OwnerDisabled
+            | Self::SchemeNotAllowed
             | Self::UserMismatch => StatusCode::UNAUTHORIZED,
             Self::ProjectRequired
             | Self::InvalidProject
@@ -183,7 +187,8 @@ impl AuthErrorKind {
             | Self::ExpiredKey
             | Self::WrongEnvironment
             | Self::SchemeEnded
-            | Self::OwnerDisabled => "invalid_api_key",
+            | Self::OwnerDisabled
+            | Self::SchemeNotAllowed => "invalid_api_key",
             Self::UserMismatch => "invalid_user",
             Self::ProjectRequired => "project_required",
             Self::InvalidProject => "invalid_project",
@@ -292,7 +297,8 @@ impl AuthError {
             | AuthErrorKind::ExpiredKey
             | AuthErrorKind::WrongEnvironment
             | AuthErrorKind::SchemeEnded
-            | AuthErrorKind::OwnerDisabled => words(|words| &words.unauthorized),
+            | AuthErrorKind::OwnerDisabled
+            | AuthErrorKind::SchemeNotAllowed => words(|words| &words.unauthorized),
             AuthErrorKind::UserMismatch => words(|words| &words.invalid_user),
             AuthErrorKind::ProjectMismatch
             | AuthErrorKind::Forbidden

@@ -13,7 +13,7 @@ use crate::description::SchemeInfo;
 use crate::error::AuthErrorKind;
 
 /// What a request can be refused for, whatever its schemes are; by status.
-const ALWAYS: [AuthErrorKind; 21] = [
+const ALWAYS: [AuthErrorKind; 22] = [
     AuthErrorKind::ConflictingCredentials,
     AuthErrorKind::ProjectRequired,
     AuthErrorKind::InvalidProject,
@@ -25,6 +25,7 @@ const ALWAYS: [AuthErrorKind; 21] = [
     AuthErrorKind::WrongEnvironment,
     AuthErrorKind::SchemeEnded,
     AuthErrorKind::OwnerDisabled,
+    AuthErrorKind::SchemeNotAllowed,
     AuthErrorKind::UserMismatch,
     AuthErrorKind::ProjectMismatch,
     AuthErrorKind::Forbidden,

@@ -17,7 +17,8 @@ use std::str::FromStr;
 use super::{AllowList, Facts, RestrictionError};
 use crate::description::is_token;
 
-/// Through which schemes a key may come. A key that did not come through one is refused.
+/// Through which schemes a key may come. A key that did not come through one is refused like an
+/// unknown one, with 401: it is no key there.
 pub type SchemeRestriction = AllowList<SchemeRule>;
 
 impl AllowList<SchemeRule> {

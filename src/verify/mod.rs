@@ -7,7 +7,8 @@
 //! 2. Have too many attempts from the client's address failed? Then 429, where a [throttle](Verifier::throttle) is set.
 //!    A key that is known without asking, and good, works all the same.
 //! 3. Does the store know the key? A store that cannot tell is a 503.
-//! 4. Is the key neither revoked nor expired, its environment the one it says, its owner in good standing? Else 401.
+//! 4. Is the key neither revoked nor expired, its environment the one it says, its owner in good standing, and is it
+//!    bound to no other scheme? Else 401.
 //! 5. Is the claimed user the owner? Else 401 `Invalid User`.
 //! 6. Is the request within the key's restrictions? Else 403.
 //! 7. Is a project named where one must be, and properly? Else 400. Is it the key's, may the owner access it? Else

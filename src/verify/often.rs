@@ -57,5 +57,6 @@ pub(super) fn counts(kind: AuthErrorKind) -> bool {
             | AuthErrorKind::ExpiredKey
             | AuthErrorKind::WrongEnvironment
             | AuthErrorKind::OwnerDisabled
+            | AuthErrorKind::SchemeNotAllowed
     )
 }

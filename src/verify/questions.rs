@@ -190,19 +190,25 @@ impl Known {
                 Standing::Disabled => Err(AuthErrorKind::OwnerDisabled),
             },
         )?;
-        let is_owner = match claims.claimed_user() {
-            Claim::NotAsked => true,
-            Claim::Missing => false,
-            Claim::Named(user) => user == self.key.owner.as_str(),
-        };
-        judge.hear(Check::User, refuse_if(!is_owner, AuthErrorKind::UserMismatch))?;
         let restrictions = &self.key.restrictions;
         let verdict = match claims.scheme() {
             _ if restrictions.is_none() => Verdict::default(),
             Some(scheme) => restrictions.judge(&facts().scheme(scheme.name())),
             None => restrictions.judge(&facts()),
         };
-        for kind in RestrictionKind::ALL {
+        // Through another scheme it is no key, and says nothing of its owner.
+        let unbound = verdict.refuses(RestrictionKind::Scheme);
+        judge.hear(
+            Check::Restriction(RestrictionKind::Scheme),
+            refuse_if(unbound, AuthErrorKind::SchemeNotAllowed),
+        )?;
+        let is_owner = match claims.claimed_user() {
+            Claim::NotAsked => true,
+            Claim::Missing => false,
+            Claim::Named(user) => user == self.key.owner.as_str(),
+        };
+        judge.hear(Check::User, refuse_if(!is_owner, AuthErrorKind::UserMismatch))?;
+        for kind in [RestrictionKind::Ip, RestrictionKind::Referrer, RestrictionKind::Endpoint] {
             let answer = if verdict.refuses(kind) { Err(verdict) } else { Ok(()) };
             judge.hear(Check::Restriction(kind), answer)?;
         }

@@ -47,11 +47,11 @@ async fn what_people_and_programs_read() {
   ok    expiry       it expires at 2027-01-01T00:00:00Z
   ok    environment  it is a live key, and live and test keys are accepted
   ok    owner        u_ro is in good standing
+  ok    scheme       it is not restricted
   ok    user         nobody is claimed to be the owner
   (no)  ip           it is 198.51.100.1, allowed (only observed): 192.0.2.0/24
   ok    referrer     it is not restricted
   NO    endpoint     it is POST /users/{{user}}, allowed: GET /users/{{id}}
-  ok    scheme       it is not restricted
   ok    project      \"p1\" is named
   ok    access       u_ro is READONLY on p1
   no    role         READONLY may not write, as the endpoint does

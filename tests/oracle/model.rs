@@ -345,17 +345,22 @@ impl Model {
         if matches!(standing, Standing::Disabled) {
             return no(401, "invalid_api_key");
         }
+        // 10 still: the schemes that it is bound to.
+        let (mut outside, mut observed, mut by_scheme) = (false, Vec::new(), Vec::new());
+        let rules = &key.wish.rules;
+        judge(&rules.schemes, probe.scheme, "scheme", &mut outside, &mut by_scheme);
+        if outside {
+            return no(401, "invalid_api_key");
+        }
         // 11: the claimed user.
         if probe.scheme == Scheme::Body && probe.user != Some(key.wish.owner) {
             return no(401, "invalid_user");
         }
         // 12: restrictions.
-        let rules = &key.wish.rules;
-        let (mut outside, mut observed) = (false, Vec::new());
         judge(&rules.clients, probe.client, "ip", &mut outside, &mut observed);
         judge(&rules.pages, probe.page, "referrer", &mut outside, &mut observed);
         judge(&rules.places, probe.place, "endpoint", &mut outside, &mut observed);
-        judge(&rules.schemes, probe.scheme, "scheme", &mut outside, &mut observed);
+        observed.extend(by_scheme);
         if outside {
             return no(403, "restricted");
         }

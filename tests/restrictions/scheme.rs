@@ -2,6 +2,7 @@
 
 use tower_api_key::keyring::{Grace, Keyring, NewKey};
 use tower_api_key::restriction::{Restrictions, SchemeRestriction};
+use tower_api_key::{AuthError, AuthErrorKind};
 
 use crate::common::{World, user};
 use crate::{PLACES, Place, Sites, Visit, restricted};
@@ -37,14 +38,19 @@ async fn a_key_comes_through_the_schemes_it_is_bound_to_and_no_others() {
             let key = restricted(&world, &text).await;
             for (place, verdict) in let_in(&sites, &key).await {
                 let may = mode == "observe" || chosen.contains(&place);
-                assert_eq!(verdict, if may { "200:h" } else { "403/restricted" }, "{place:?}: {text}");
+                assert_eq!(verdict, if may { "200:h" } else { "401/invalid_api_key" }, "{place:?}: {text}");
             }
         }
     }
     // A name that no scheme has, or a name in other letters, is nobody.
     for names in [r#"["device-token"]"#, r#"["Bearer","JSON-BODY","api_key_header"]"#, "[]"] {
         let key = restricted(&world, &format!(r#"{{"schemes":{{"allow":{names}}}}}"#)).await;
-        sites.restricts("schemes", &Visit::plain(), &key, "scheme").await;
+        for (side, answer, _) in sites.ask(&Visit::plain(), Some(key.expose_secret())).await {
+            let error =
+                answer.extensions.get::<AuthError>().unwrap_or_else(|| panic!("{}: let in", side.name));
+            assert_eq!((answer.status.as_u16(), error.public_code()), (401, "invalid_api_key"));
+            assert_eq!(error.kind(), AuthErrorKind::SchemeNotAllowed, "{}", side.name);
+        }
     }
     let observed = restricted(&world, r#"{"schemes":{"mode":"observe","allow":[]}}"#).await;
     for (side, answer, _) in sites.ask(&Visit::plain(), Some(observed.expose_secret())).await {
@@ -63,7 +69,11 @@ async fn a_successor_is_bound_like_the_key_before() {
     let next = keyring.rotate(old.id(), Grace::None).await.unwrap();
     assert_eq!(next.record().restrictions, bound);
     for (place, verdict) in let_in(&sites, next.key()).await {
-        assert_eq!(verdict, if place == Place::Bearer { "200:h" } else { "403/restricted" }, "{place:?}");
+        assert_eq!(
+            verdict,
+            if place == Place::Bearer { "200:h" } else { "401/invalid_api_key" },
+            "{place:?}"
+        );
     }
 }
 
