@@ -152,7 +152,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         bearer(moved.key()),
     );
     in_header("200, with the key in its place", 3, "Authorization", bearer(next.key()));
-    in_body("403, because that key is bound to Bearer", 3, next.key());
+    in_body("401, because that key is bound to Bearer", 3, next.key());
     look(3);
     in_body("401, because its sunset is over", 4, nightly.key());
     in_header("200, with the same key", 4, "Authorization", bearer(nightly.key()));

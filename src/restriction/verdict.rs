@@ -18,7 +18,7 @@ pub enum RestrictionKind {
 
 impl RestrictionKind {
     /// All of them, in the order in which they are judged.
-    pub const ALL: [Self; 4] = [Self::Ip, Self::Referrer, Self::Endpoint, Self::Scheme];
+    pub const ALL: [Self; 4] = [Self::Scheme, Self::Ip, Self::Referrer, Self::Endpoint];
 
     /// For logs and metrics: `ip`, `referrer`, `endpoint`, `scheme`.
     #[must_use]

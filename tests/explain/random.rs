@@ -306,6 +306,6 @@ async fn a8_the_first_check_that_refuses_is_the_answer() {
     let all: BTreeSet<&str> =
         Check::ALL.iter().map(|check| check.as_str()).filter(|name| *name != "https").collect();
     assert_eq!(decided, all);
-    assert_eq!(kinds.len(), 17, "{kinds:?}");
+    assert_eq!(kinds.len(), 18, "{kinds:?}");
     assert!(accepted > 300 && later > 300, "{accepted} were let in, {later} refused for several reasons");
 }

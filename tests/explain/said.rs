@@ -70,8 +70,8 @@ async fn what_people_and_programs_read() {
     let message = "API key doesn't have permission for this resource";
     assert_eq!(json["answer"], json!({"status": 403, "error": "restricted", "message": message}));
     assert_eq!(json["checks"].as_array().unwrap().len(), 19);
-    assert_eq!(json["checks"][10]["outcome"], "observed");
-    assert_eq!(json["checks"][12]["outcome"], "refused");
+    assert_eq!(json["checks"][11]["outcome"], "observed");
+    assert_eq!(json["checks"][13]["outcome"], "refused");
 }
 
 #[tokio::test]

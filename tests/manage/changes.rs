@@ -113,7 +113,7 @@ async fn a_change_changes_what_it_says_and_nothing_else() {
     let own = path_of(&world, &world.own).await;
     let narrowed = json!({"restrictions": {"schemes": {"allow": ["api-key-header"]}}});
     assert_eq!(change(&app, &world.own, &own, &narrowed).await.status, 200);
-    assert_eq!(call(&app, "GET", "/validate", &world.own).await.verdict(), "403/restricted");
+    assert_eq!(call(&app, "GET", "/validate", &world.own).await.verdict(), "401/invalid_api_key");
 }
 
 #[tokio::test]

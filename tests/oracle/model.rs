@@ -346,9 +346,9 @@ impl Model {
             return no(401, "invalid_api_key");
         }
         // 10 still: the schemes that it is bound to.
-        let (mut outside, mut observed, mut by_scheme) = (false, Vec::new(), Vec::new());
+        let (mut outside, mut observed) = (false, Vec::new());
         let rules = &key.wish.rules;
-        judge(&rules.schemes, probe.scheme, "scheme", &mut outside, &mut by_scheme);
+        judge(&rules.schemes, probe.scheme, "scheme", &mut outside, &mut observed);
         if outside {
             return no(401, "invalid_api_key");
         }
@@ -360,7 +360,6 @@ impl Model {
         judge(&rules.clients, probe.client, "ip", &mut outside, &mut observed);
         judge(&rules.pages, probe.page, "referrer", &mut outside, &mut observed);
         judge(&rules.places, probe.place, "endpoint", &mut outside, &mut observed);
-        observed.extend(by_scheme);
         if outside {
             return no(403, "restricted");
         }

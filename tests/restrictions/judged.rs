@@ -2,7 +2,7 @@
 
 use http::Method;
 use tower_api_key::restriction::{Facts, RestrictionKind};
-use tower_api_key::{Credentials, Endpoint, Verifier};
+use tower_api_key::{AuthErrorKind, Credentials, Endpoint, Verifier};
 
 use crate::common::World;
 use crate::{PLACES, Place, Sites, Visit, restricted};
@@ -34,7 +34,8 @@ fn combinations() -> impl Iterator<Item = [bool; 4]> {
 }
 
 fn names(which: impl Fn(usize) -> bool) -> Vec<&'static str> {
-    let kinds = RestrictionKind::ALL.iter().enumerate();
+    // By their places above, in the order in which they are judged.
+    let kinds = [3, 0, 1, 2].into_iter().zip(RestrictionKind::ALL);
     kinds.filter(|(at, _)| which(*at)).map(|(_, kind)| kind.as_str()).collect()
 }
 
@@ -49,6 +50,12 @@ async fn c15_06_all_of_them_must_allow_and_observers_only_say_so() {
             let key = &keys[usize::from(right[3])];
             let row = format!("C15-06, right {right:?}, observed {observe:?}");
             let refused = names(|at| !right[at] && !observe[at]);
+            if refused.contains(&"scheme") {
+                for (side, answer, _) in sites.ask(&visit(right), Some(key.expose_secret())).await {
+                    assert_eq!(answer.verdict(), "401/invalid_api_key", "{row}, {}", side.name);
+                }
+                continue;
+            }
             if !refused.is_empty() {
                 sites.restricts(&row, &visit(right), key, &refused.join(" ")).await;
                 continue;
@@ -152,8 +159,11 @@ async fn without_facts_a_restricted_key_is_refused() {
     let watched = restricted(&world, &all([true; 4], true)).await;
     let credentials = Credentials::new(key.expose_secret());
     let error = verifier.verify(&credentials, Endpoint::READ).await.unwrap_err();
+    assert_eq!(error.kind(), AuthErrorKind::SchemeNotAllowed);
+    let facts = Facts::new().scheme("json-body");
+    let error = verifier.verify_with(&credentials, Endpoint::READ, &facts).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(source, "refused by the key's restrictions: ip referrer endpoint scheme");
+    assert_eq!(source, "refused by the key's restrictions: ip referrer endpoint");
     let method = Method::POST;
     let facts = Facts::new()
         .address([192, 0, 2, 7])

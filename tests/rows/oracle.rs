@@ -213,7 +213,7 @@ impl Rig {
             _ if text.is_empty() => "missing_api_key",
             (None, ..) => "malformed_body",
             (_, None, ..) => "missing_api_key",
-            (_, Some(key), ..) if !(1..=512).contains(&key.len()) => "invalid_api_key",
+            (_, Some(key), ..) if !(1..=512).contains(&key.len()) || key.contains('\0') => "invalid_api_key",
             (.., claimed, _) if claimed.as_deref() != Some(owner) => "invalid_user",
             (.., None) => "project_required",
             (.., Some(project)) if !is_id(project) => "invalid_project",
