@@ -448,7 +448,13 @@ impl KeyLedger for Silent {
         std::future::pending().await
     }
 
-    async fn revoke(&self, _: &KeyId, _: Timestamp, _: &tower_api_key::Actor) -> Result<(), LedgerError> {
+    async fn revoke_because(
+        &self,
+        _: &KeyId,
+        _: tower_api_key::audit::Revocation,
+        _: Timestamp,
+        _: &tower_api_key::Actor,
+    ) -> Result<(), LedgerError> {
         std::future::pending().await
     }
 

@@ -29,7 +29,13 @@ impl KeyLedger for ReadOnly {
         panic!("a key was replaced by one without randomness");
     }
 
-    async fn revoke(&self, _: &KeyId, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
+    async fn revoke_because(
+        &self,
+        _: &KeyId,
+        _: crate::audit::Revocation,
+        _: Timestamp,
+        _: &Actor,
+    ) -> Result<(), LedgerError> {
         panic!("a key was revoked for one without randomness");
     }
 

@@ -144,7 +144,7 @@ impl Project {
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyLedger`",
-    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a ledger of your own implements its first eight methods",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a ledger of your own implements the eight that have no default",
     note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
 )]
 pub trait KeyLedger: Send + Sync + 'static {
@@ -201,29 +201,26 @@ pub trait KeyLedger: Send + Sync + 'static {
         by: &Actor,
     ) -> Result<KeyRecord, LedgerError>;
 
-    /// Revokes a key for good. Revoking it again changes nothing and is no error (R39).
+    /// Revokes a key for good, and the trail says why. Revoking it again changes nothing and is no error (R39).
     ///
     /// # Errors
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Store`].
-    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError>;
-
-    /// [Revokes](Self::revoke) a key, and the trail says why. `revoke` itself says [`Revocation::ByHand`].
-    ///
-    /// By default it is `revoke`, which is enough for a ledger without a trail.
-    ///
-    /// # Errors
-    ///
-    /// As [`revoke`](Self::revoke).
     async fn revoke_because(
         &self,
         id: &KeyId,
         why: Revocation,
         now: Timestamp,
         by: &Actor,
-    ) -> Result<(), LedgerError> {
-        let _ = why;
-        self.revoke(id, now, by).await
+    ) -> Result<(), LedgerError>;
+
+    /// The same [by hand](Revocation::ByHand).
+    ///
+    /// # Errors
+    ///
+    /// As [`revoke_because`](Self::revoke_because).
+    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
+        self.revoke_because(id, Revocation::ByHand, now, by).await
     }
 
     /// Changes what may be changed of a key, by [`Amendment::apply`].

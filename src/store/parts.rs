@@ -141,11 +141,6 @@ macro_rules! pass_ledger_through {
                 $ledger.replace(old, fresh, old_ends, by).await
             }
 
-            async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-                let $this = self;
-                $ledger.revoke(id, now, by).await
-            }
-
             async fn revoke_because(
                 &self,
                 id: &KeyId,

@@ -123,8 +123,14 @@ impl<S: KeyLedger> KeyLedger for Counted<S> {
         self.store.replace(old, fresh, old_ends, by).await
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-        self.store.revoke(id, now, by).await
+    async fn revoke_because(
+        &self,
+        id: &KeyId,
+        why: tower_api_key::audit::Revocation,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        self.store.revoke_because(id, why, now, by).await
     }
 
     async fn amend(&self, id: &KeyId, to: &Amendment, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {

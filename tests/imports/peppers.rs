@@ -153,7 +153,13 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             Err(StoreError::Overloaded.into())
         }
 
-        async fn revoke(&self, _: &KeyId, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
+        async fn revoke_because(
+            &self,
+            _: &KeyId,
+            _: tower_api_key::audit::Revocation,
+            _: Timestamp,
+            _: &Actor,
+        ) -> Result<(), LedgerError> {
             Err(StoreError::Overloaded.into())
         }
 

@@ -212,8 +212,15 @@ impl KeyLedger for Logged {
         .await?
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-        self.change(async |store, _| (store.revoke(id, now, by).await, self.keys(&[id]).await)).await?
+    async fn revoke_because(
+        &self,
+        id: &KeyId,
+        why: tower_api_key::audit::Revocation,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        self.change(async |store, _| (store.revoke_because(id, why, now, by).await, self.keys(&[id]).await))
+            .await?
     }
 
     async fn amend(

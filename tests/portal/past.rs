@@ -39,8 +39,14 @@ impl KeyLedger for Plain {
         self.ask()?.replace(old, fresh, old_ends, by).await
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-        self.ask()?.revoke(id, now, by).await
+    async fn revoke_because(
+        &self,
+        id: &KeyId,
+        why: tower_api_key::audit::Revocation,
+        now: Timestamp,
+        by: &Actor,
+    ) -> Result<(), LedgerError> {
+        self.ask()?.revoke_because(id, why, now, by).await
     }
 
     async fn amend(

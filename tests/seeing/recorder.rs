@@ -80,7 +80,13 @@ impl KeyLedger for Ledger {
         unreachable!()
     }
 
-    async fn revoke(&self, _: &KeyId, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
+    async fn revoke_because(
+        &self,
+        _: &KeyId,
+        _: tower_api_key::audit::Revocation,
+        _: Timestamp,
+        _: &Actor,
+    ) -> Result<(), LedgerError> {
         unreachable!()
     }
 

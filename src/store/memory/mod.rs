@@ -128,10 +128,6 @@ impl KeyLedger for MemoryStore {
         self.write().keys.replace(old, &fresh, old_ends, by)
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-        self.revoke_because(id, Revocation::ByHand, now, by).await
-    }
-
     async fn revoke_because(
         &self,
         id: &KeyId,

@@ -246,10 +246,6 @@ impl KeyLedger for PostgresStore {
         replaced.await
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-        self.revoke_because(id, Revocation::ByHand, now, by).await
-    }
-
     async fn revoke_because(
         &self,
         id: &KeyId,

@@ -211,10 +211,6 @@ impl KeyLedger for SqliteStore {
         self.write(move |transaction| keys::replace(transaction, &old, &fresh, old_ends, &by)).await
     }
 
-    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-        self.revoke_because(id, Revocation::ByHand, now, by).await
-    }
-
     async fn revoke_because(
         &self,
         id: &KeyId,
