@@ -77,6 +77,8 @@ pub struct Keyring {
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
     authority: Authority,
+    /// On whose behalf, where that is known.
+    behalf: Option<UserId>,
     delivery: Option<Arc<dyn KeyDelivery>>,
     observers: Observers,
 }
@@ -95,6 +97,7 @@ impl Keyring {
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
             authority: Authority::System,
+            behalf: None,
             delivery: None,
             observers: Observers::default(),
         }
@@ -164,7 +167,17 @@ impl Keyring {
     /// its trail names them. The default is [`Authority::System`], who may make every change.
     #[must_use]
     pub fn acting_as(&self, authority: Authority) -> Self {
-        Self { authority, ..self.clone() }
+        let behalf = match &authority {
+            Authority::User(user) => Some(user.clone()),
+            _ => None,
+        };
+        Self { authority, behalf, ..self.clone() }
+    }
+
+    /// The same keyring in the hands of a key of this user.
+    #[cfg(feature = "manage")]
+    pub(crate) fn acting_as_key(&self, key: &KeyId, of: &UserId) -> Self {
+        Self { authority: Authority::Key(key.clone()), behalf: Some(of.clone()), ..self.clone() }
     }
 
     /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
@@ -214,10 +227,11 @@ impl Keyring {
     pub async fn rotate(&self, id: &KeyId, grace: Grace) -> Result<IssuedKey, KeyringError> {
         let old = self.get(id).await?.ok_or(KeyringError::NotFound)?;
         let now = self.clock.now();
-        if !old.is_active(now) || old.replaced_by.is_some() {
-            return Err(KeyringError::Ended);
+        // A key of somebody else is refused by the ledger, and nothing is told of its owner before.
+        let own = self.behalf.as_ref().is_none_or(|owner| *owner == old.owner);
+        if own && !self.ledger.is_directory() {
+            self.owner_may_have(&old.owner, &old.level).await?;
         }
-        self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
         let record = self.change(self.ledger.replace(id, fresh, grace.end(now), &self.terms())).await?;
         self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
