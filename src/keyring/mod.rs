@@ -267,6 +267,9 @@ impl Keyring {
     ///
     /// No request that is checked after this has returned is accepted against the new ones.
     ///
+    /// Where the directory stands beside the ledger, what the owner of the key that makes the change may do is asked just
+    /// before: a change of that moment may still be made.
+    ///
     /// # Errors
     ///
     /// [`KeyringError::Name`], [`KeyringError::NotFound`], [`KeyringError::Ended`], [`KeyringError::Denied`],
@@ -274,6 +277,9 @@ impl Keyring {
     pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<KeyRecord, KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
         let amendment = amendment.check_name(checked)?;
+        if let Some(owner) = self.behalf.as_ref().filter(|_| !self.ledger.is_directory()) {
+            self.maker_may_still_manage(owner).await?;
+        }
         let now = self.clock.now();
         let amended = self.change(self.ledger.amend(id, &amendment, now, &self.terms())).await?;
         if amended.changed {
