@@ -80,6 +80,7 @@ pub mod scheme;
 pub mod access;
 pub mod audit;
 pub mod authority;
+mod bulkhead;
 pub mod client_addr;
 pub mod clock;
 pub mod endpoint;

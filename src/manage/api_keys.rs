@@ -71,7 +71,7 @@ async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> R
     let limit = query.limit;
     // One more tells whether there is more.
     query.limit = limit.saturating_add(1);
-    let mut keys = match keyring.list(caller.who.user_id(), &query).await {
+    let mut keys = match caller.with(&keyring).list(caller.who.user_id(), &query).await {
         Ok(keys) => keys,
         Err(KeyringError::NotFound) => return Err((&refusal::INVALID_QUERY).into()),
         Err(error) => return Err(caller.explain(error)),
@@ -160,7 +160,8 @@ async fn show_usage(
     });
     let ending = match (&ways, &key.replaced_by) {
         (Some(_), Some(_)) => {
-            let report = keyring.report(&key.owner).await.map_err(|error| caller.explain(error))?;
+            let report =
+                caller.with(&keyring).report(&key.owner).await.map_err(|error| caller.explain(error))?;
             report.ending(&key.id, QUIET)
         }
         _ => None,
@@ -183,7 +184,7 @@ async fn show_usage(
 
 /// `None` where no usage is kept.
 async fn usage(caller: &Caller, keyring: &Keyring, ids: &[KeyId]) -> Result<Option<Vec<Usage>>, Refusal> {
-    match keyring.usage(ids).await {
+    match caller.with(keyring).usage(ids).await {
         Ok(usage) => Ok(Some(usage)),
         Err(KeyringError::Store(StoreError::NotKept)) => Ok(None),
         Err(error) => Err(caller.explain(error)),
