@@ -43,7 +43,7 @@ use http::Method;
 
 use crate::credentials::Claims;
 use crate::description::SchemeInfo;
-use crate::endpoint::{EndpointTable, Target};
+use crate::endpoint::{Access, EndpointTable, Target};
 use crate::record::KeyRecord;
 use crate::restriction::Facts;
 use crate::verify::{Explanation, Verifier};
@@ -213,8 +213,11 @@ impl Explainer {
                     .ok_or_else(|| UnknownScheme(layer.schemes.iter().map(SchemeInfo::name).collect()))?,
             ),
         };
-        let Some(endpoint) = layer.endpoints.at(&question.method, || question.target()) else {
-            return Ok(Explanation::public(key));
+        let access = layer.endpoints.at_target(&question.method, || question.target());
+        let (endpoint, optional) = match access {
+            Access::Open => return Ok(Explanation::public(key)),
+            Access::Optional(endpoint) => (endpoint, true),
+            Access::Required(endpoint) => (endpoint, false),
         };
         let mut claims = Claims::new().project(question.project.as_deref());
         if let Some(user) = &question.user {
@@ -225,7 +228,8 @@ impl Explainer {
         }
         let facts = question.facts().by_path(layer.endpoints.compares_paths());
         let explanation = layer.verifier.explain(key, &claims, endpoint, &facts).await;
-        Ok(explanation.over_tls(layer.require_https, question.in_clear, scheme))
+        let explanation = explanation.over_tls(layer.require_https, question.in_clear, scheme);
+        Ok(if optional { explanation.where_optional() } else { explanation })
     }
 }
 

@@ -76,7 +76,7 @@ fn endpoints() -> Endpoints {
         .read(Method::POST, "/status")
         .public(Method::POST, SELF_REVOKE)
         .public(Method::POST, LEAKS)
-        .public(Method::GET, "/files/{*rest}");
+        .public_subtree(Method::GET, "/files/{*rest}");
     manage::declare(endpoints, AT)
 }
 
