@@ -381,17 +381,12 @@ impl EndpointTable {
         let find = |same: &dyn Fn(&str) -> bool| self.by_pattern.keys().find(|pattern| same(pattern));
         let declared = find(&|pattern| same_route(pattern, path))
             .or_else(|| find(&|pattern| same_route(&plain(pattern), &plain(path))));
-        self.at_target(method, || Target::Route(declared.map_or(path, |pattern| pattern)))
-    }
-
-    /// Who may come in at what somebody describes, who knows no path beside the route.
-    pub(crate) fn at_target<'r>(&self, method: &Method, target: impl FnOnce() -> Target<'r>) -> Access {
-        self.at(method, target, || [None; 2])
+        self.at(method, || Target::Route(declared.map_or(path, |pattern| pattern)), || [None; 2])
     }
 
     /// The same of a method, a target, and paths that are asked for if no declaration is for the target.
     #[inline]
-    fn at<'r>(
+    pub(crate) fn at<'r>(
         &self,
         method: &Method,
         target: impl FnOnce() -> Target<'r>,
@@ -603,7 +598,12 @@ fn plain_paths<'r>(head: &Head<'r>) -> [Option<&'r str>; 2] {
     let original = head.extensions.get::<axum::extract::OriginalUri>().map(|uri| uri.path());
     #[cfg(not(feature = "axum"))]
     let original = None;
-    [original, Some(head.uri.path())].map(|path| path.filter(|path| is_plain(path)))
+    plain([original, Some(head.uri.path())])
+}
+
+/// Those of some paths that have one spelling.
+pub(crate) fn plain(paths: [Option<&str>; 2]) -> [Option<&str>; 2] {
+    paths.map(|path| path.filter(|path| is_plain(path)))
 }
 
 /// Whether a path has only one spelling, so that a router behind us cannot read another into it.

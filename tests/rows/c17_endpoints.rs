@@ -279,6 +279,37 @@ async fn c17_a2_reads_stay_reads_beside_a_declared_write() {
     assert_eq!(verdict(&app, &Ask::new("POST", "/status").bearer(&world.ro)).await, "200:h");
 }
 
+/// An explanation of such a request is what the layer answers.
+#[tokio::test]
+async fn c17_a2_an_explanation_agrees_behind_another_router() {
+    let world = World::new().await;
+    let auth = |pattern: &str| auth(&world, Endpoints::new().write(Method::GET, pattern));
+    let matched = |auth: Auth, route: &str| {
+        let say = async |path: MatchedPath| path.as_str().to_owned();
+        Router::new().route(route, any(say)).layer(auth)
+    };
+    let record = world.store.find(&world.ro.digest()).await.unwrap().unwrap();
+    for (declared, route, path) in [
+        ("/export", "/v1/export", "/v1/export"),
+        ("/export", "/{a}", "/export"),
+        ("/export", "/{a}", "/other"),
+        ("/exports/{*path}", "/exports/{name}", "/exports/x"),
+        ("/v1/export", "/v1/{*rest}", "/v1/x"),
+        ("/users/{id}", "/users/{name}", "/users/x"),
+        ("/users/{id}", "/{kind}/{id}", "/users/x"),
+        ("/users/{id}", "/{kind}/{id}", "/things/x"),
+        ("/users/{id}", "/{kind}/x", "/users/x"),
+        ("/users/{id}", "/else", "/else"),
+    ] {
+        let auth = auth(declared);
+        let question = Question::new(Method::GET).route(route).path(path);
+        let explanation = auth.explainer().explain(&record, &question).await.unwrap();
+        let said = verdict(&matched(auth, route), &Ask::get(path).bearer(&world.ro)).await;
+        let expected = explanation.error().map(AuthError::kind);
+        assert_eq!(expected, (said == READ_ONLY).then_some(AuthErrorKind::ReadOnly), "{declared} {route}");
+    }
+}
+
 /// Without a declared write among the reads, another router makes no difference: reads are reads.
 #[tokio::test]
 async fn c17_a2_where_no_read_writes_another_router_changes_nothing() {
