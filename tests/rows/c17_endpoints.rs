@@ -24,7 +24,7 @@ use tower_api_key::store::{Directory, KeyStore, MemoryStore, Project, StoreError
 use tower_api_key::test_util::{self, ManualClock};
 use tower_api_key::{
     AccessClass, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, ConfigError, Endpoints, Environment,
-    KeyDigest, KeyId, KeyRecord, Principal, ProjectId, Standing, Timestamp, UserId, Verifier,
+    KeyDigest, KeyId, KeyRecord, Principal, ProjectId, Standing, Timestamp, UserId, Verifier, manage,
 };
 use tower_http::normalize_path::NormalizePathLayer;
 
@@ -277,6 +277,29 @@ async fn c17_a2_reads_stay_reads_beside_a_declared_write() {
         }
     }
     assert_eq!(verdict(&app, &Ask::new("POST", "/status").bearer(&world.ro)).await, "200:h");
+}
+
+/// After a catch-all comes what another router matched: that cannot be compared with anything, whatever it looks like.
+#[tokio::test]
+async fn c17_a2_what_comes_after_a_catch_all_cannot_be_compared() {
+    let world = World::new().await;
+    let app = |endpoints: Endpoints| {
+        let inner = inner(&["/v1/sites", "/v1/status"]).layer(auth(&world, endpoints));
+        Router::new().route_service("/v1/{*all}", wrapped(inner))
+    };
+    let narrowed = Endpoints::new().write(Method::GET, "/reports/run").read(Method::POST, "/v1/status");
+    for (endpoints, expected) in [(narrowed, READ_ONLY), (Endpoints::new(), "200:h")] {
+        let app = app(endpoints);
+        for method in ["GET", "HEAD"] {
+            let ask = Ask::new(method, "/v1/sites").bearer(&world.ro);
+            assert_eq!(verdict(&app, &ask).await, expected, "{method}");
+        }
+        for path in ["/v1/sites", "/v1/status"] {
+            let ask = Ask::new("POST", path);
+            assert_eq!(verdict(&app, &ask.clone().bearer(&world.ro)).await, READ_ONLY, "{path}");
+            assert_eq!(verdict(&app, &ask.bearer(&world.full)).await, "200:h", "{path}");
+        }
+    }
 }
 
 /// An explanation of such a request is what the layer answers.
@@ -887,6 +910,13 @@ async fn c17_a3_what_needs_a_principal_says_401_in_the_layers_words() {
         (answer.verdict().as_str(), &answer.json()["message"]),
         ("403/forbidden", &json!("Insufficient permissions"))
     );
+
+    // The crate's own routes are handlers that need one.
+    let routes = Router::new().route("/validate", manage::validate());
+    let optional_validate = Endpoints::new().optional(Method::GET, "/validate");
+    let app = routes.layer(layer().endpoints(optional_validate).unwrap());
+    assert_eq!(verdict(&app, &Ask::get("/validate")).await, MISSING);
+    assert_eq!(send(&app, Ask::get("/validate").bearer(&world.own).request()).await.status, 200);
 
     // In a renderer's own way.
     let render = |error: &AuthError| {
