@@ -52,7 +52,7 @@ pub(super) async fn create(Posted { visitor, mut fields, ticket }: Posted) -> An
     let Some(new) = form.understand(visitor.user.id(), &projects, keyring.now()) else {
         return new_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &form, &projects);
     };
-    match visitor.portal.tickets.spend(&ticket, keyring.now()) {
+    match visitor.portal.tickets.spend(&visitor.user, &ticket, keyring.now()) {
         Spent::Now => {}
         Spent::Before => return Err(visitor.say(answer::ALREADY_SENT)),
         Spent::TooOld => {
@@ -60,7 +60,9 @@ pub(super) async fn create(Posted { visitor, mut fields, ticket }: Posted) -> An
             return new_page(StatusCode::CONFLICT, &visitor, &form, &projects);
         }
     }
-    match keyring.issue(new).await {
+    let issued = keyring.issue(new).await;
+    unless_made(&visitor, &ticket, &issued);
+    match issued {
         Ok(issued) => shown_once(&visitor, &issued, None).await,
         Err(KeyringError::TooManyKeys) => {
             form.errors.form = Some("You have as many active keys as you may have. Revoke one first.");
@@ -79,6 +81,7 @@ pub(super) async fn rotate(Posted { visitor, mut fields, ticket }: Posted) -> An
     visitor.must_be_fresh_writer().await?;
     spend(&visitor, &ticket)?;
     let issued = visitor.keyring.rotate(&old.id, grace).await;
+    unless_made(&visitor, &ticket, &issued);
     let issued = issued.map_err(|error| visitor.explain(&error))?;
     let ends = match grace {
         Grace::None => None,
@@ -133,10 +136,19 @@ pub(super) async fn revoke(Posted { visitor, fields, ticket: _ }: Posted) -> Ans
 }
 
 fn spend(visitor: &Visitor, ticket: &Ticket) -> Result<(), Instead> {
-    match visitor.portal.tickets.spend(ticket, visitor.keyring.now()) {
+    match visitor.portal.tickets.spend(&visitor.user, ticket, visitor.keyring.now()) {
         Spent::Now => Ok(()),
         Spent::Before => Err(visitor.say(answer::ALREADY_SENT)),
         Spent::TooOld => Err(visitor.say(answer::OLD_FORM)),
+    }
+}
+
+/// Gives the ticket back where it is certain that nothing was made.
+fn unless_made(visitor: &Visitor, ticket: &Ticket, outcome: &Result<IssuedKey, KeyringError>) {
+    match outcome {
+        // After a store's error nobody knows.
+        Ok(_) | Err(KeyringError::Store(_)) => {}
+        Err(_) => visitor.portal.tickets.give_back(&visitor.user, ticket),
     }
 }
 
