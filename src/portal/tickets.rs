@@ -317,9 +317,8 @@ mod tests {
             assert_eq!(book.spend_within(&person(&format!("p{n}")), ticket, AT(1010), 8, 3), Spent::Now);
         }
         assert_eq!(book.lock().count, 3);
-        let again: Vec<_> = (0..5)
-            .map(|n| book.spend_within(&person(&format!("p{n}")), &all[n], AT(1010), 8, 3))
-            .collect();
+        let again: Vec<_> =
+            (0..5).map(|n| book.spend_within(&person(&format!("p{n}")), &all[n], AT(1010), 8, 3)).collect();
         assert_eq!(again, [Spent::TooOld, Spent::TooOld, Spent::Before, Spent::Before, Spent::Before]);
     }
 }

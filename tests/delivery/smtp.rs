@@ -60,6 +60,11 @@ impl Server {
         self.mails.try_recv().is_err()
     }
 
+    /// Answers this from now on, and then accepts.
+    pub fn then(&self, script: impl IntoIterator<Item = Reply>) {
+        self.script.lock().unwrap().extend(script);
+    }
+
     pub fn script_len(&self) -> usize {
         self.script.lock().unwrap().len()
     }
