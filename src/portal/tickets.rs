@@ -48,6 +48,11 @@ impl Ticket {
         Ok(Self { text, proof })
     }
 
+    /// Whether the form was shown within so many seconds.
+    pub(super) fn is_younger(&self, now: Timestamp, secs_ago: i64) -> bool {
+        self.text.len() == TICKET_LEN && *self.text >= *oldest(now, secs_ago)
+    }
+
     /// Whether the form was made for this session.
     pub(super) fn is_of(&self, user: &PortalUser) -> bool {
         let sound = self.text.len() == TICKET_LEN;
@@ -63,6 +68,11 @@ fn prove(user: &PortalUser, ticket: &str) -> String {
 fn secs(time: Timestamp) -> i64 {
     const LAST: i64 = 10_i64.pow(DIGITS as u32) - 1;
     time.as_micros().div_euclid(1_000_000).clamp(0, LAST)
+}
+
+/// What every ticket begins with, or comes after, that was made so many seconds ago or later.
+fn oldest(now: Timestamp, secs_ago: i64) -> String {
+    format!("{:0DIGITS$}", secs(now).saturating_sub(secs_ago).max(0))
 }
 
 /// What has become of a ticket.
@@ -133,7 +143,7 @@ impl Tickets {
     ) -> Spent {
         let mut books = self.lock();
         let books = &mut *books;
-        let oldest = format!("{:0DIGITS$}", secs(now).saturating_sub(LIFETIME_SECS).max(0));
+        let oldest = oldest(now, LIFETIME_SECS);
         if oldest > books.floor {
             books.floor = oldest;
         }

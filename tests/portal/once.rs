@@ -207,6 +207,24 @@ async fn c11_09_too_many_keys_are_refused_and_what_was_typed_stays() {
 }
 
 #[tokio::test]
+async fn c17_b7_a_form_that_made_nothing_can_be_sent_again() {
+    let site = Site::with(|keyring| keyring.policy(KeyPolicy::Multiple { max: 1 }).unwrap()).await;
+    let key = site.first("u_b").await;
+    let form = site.form("u_b.1", "/new", &NEW).await;
+    for _ in 0..3 {
+        let refused = site.post("u_b.1", "/new", &form).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT);
+        assert!(text(&refused).contains("Revoke one first"), "{}", text(&refused));
+    }
+    site.submit("u_b.1", &format!("{key}/revoke"), &[]).await;
+    let made = site.post("u_b.1", "/new", &form).await;
+    site.shown("u_b", &made).await;
+    // And not once more.
+    let again = text(&site.post("u_b.1", "/new", &form).await);
+    assert!(again.contains("This form was already sent"), "{again}");
+}
+
+#[tokio::test]
 async fn r30_where_issuing_ends_the_key_before_the_form_says_so() {
     let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single).unwrap()).await;
     assert!(text(&site.get("u_b.1", "/new").await).contains("making another ends the one before at once"));

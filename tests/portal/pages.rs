@@ -6,7 +6,7 @@ use tower_api_key::restriction::{IpRestriction, Restrictions};
 use super::*;
 
 /// What a browser would send of the form on a page, its hidden fields not included.
-fn filled(page: &str) -> Vec<(String, String)> {
+pub(crate) fn filled(page: &str) -> Vec<(String, String)> {
     let elements = html::parse(page);
     let mut fields = Vec::new();
     let mut select = None;
