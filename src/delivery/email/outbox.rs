@@ -222,11 +222,18 @@ struct Turn {
 
 impl Turn {
     async fn see_off(mut self) {
+        let mut pause = Duration::ZERO;
         while let Some(bundle) = self.next() {
-            if let Some(wait) = self.send(bundle).await {
-                tokio::time::sleep(wait).await;
+            pause = self.send(bundle).await.max(pause);
+            // Those that go alone follow each other, and what failed of them waits together.
+            if !pause.is_zero() && !self.goes_on_alone() {
+                tokio::time::sleep(mem::take(&mut pause)).await;
             }
         }
+    }
+
+    fn goes_on_alone(&self) -> bool {
+        self.outbox.owners().get(&self.owner).is_some_and(|kept| kept.alone > 0)
     }
 
     /// What goes into the next mail: all that waits. With nothing left, the owner's place is free in the same moment.
@@ -245,18 +252,18 @@ impl Turn {
     }
 
     /// How long to wait before the next attempt.
-    async fn send(&self, mut bundle: Bundle) -> Option<Duration> {
+    async fn send(&self, mut bundle: Bundle) -> Duration {
         let Err(failure) = self.outbox.send(&self.owner, &bundle).await else {
             self.gone(&bundle.jobs);
             for job in bundle.jobs {
                 self.outbox.say(EmailEvent::Sent { key: job.key });
             }
-            return None;
+            return Duration::ZERO;
         };
         if matches!(failure, EmailFailure::Refused(_)) && bundle.jobs.len() > 1 {
             // What one of them says may be the reason, and it must not take the others with it.
             self.keep(bundle, true);
-            return None;
+            return Duration::ZERO;
         }
         for job in &mut bundle.jobs {
             job.attempts = job.attempts.saturating_add(1);
@@ -269,7 +276,7 @@ impl Turn {
     }
 
     /// Gives up what was tried often enough, and keeps the rest.
-    fn failed(&self, bundle: Bundle, failure: EmailFailure) -> Option<Duration> {
+    fn failed(&self, bundle: Bundle, failure: EmailFailure) -> Duration {
         let Bundle { jobs, mut missing } = bundle;
         // By the oldest: what comes later does not make the attempts of what is there follow faster.
         let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(missing.attempts);
@@ -293,7 +300,7 @@ impl Turn {
         for key in delayed {
             self.outbox.say(EmailEvent::Delayed { key, failure, wait });
         }
-        again.then_some(wait)
+        if again { wait } else { Duration::ZERO }
     }
 
     /// For another attempt: before what has come since, and where it is to `part`, each in a mail of its own.
