@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use common::{World, user};
-use smtp::{Reply, Server};
+use smtp::{Reply, Server, within};
 use tokio::sync::{Semaphore, mpsc};
 use tower_api_key::audit::Actor;
 use tower_api_key::delivery::{
@@ -21,7 +21,13 @@ use tower_api_key::{
     ApiKey, Grace, KeyDigest, KeyId, KeyRecord, Keyring, KeyringError, NewKey, Timestamp, UserId,
 };
 
-type Events = mpsc::UnboundedReceiver<EmailEvent>;
+struct Events(mpsc::UnboundedReceiver<EmailEvent>);
+
+impl Events {
+    async fn recv(&mut self) -> Option<EmailEvent> {
+        within(self.0.recv()).await
+    }
+}
 
 fn address(user: &UserId) -> Option<String> {
     (user.as_str() == "u_own").then(|| "Zoë <zoe@example.com>".to_owned())
@@ -34,7 +40,7 @@ fn email(url: &str, recipients: impl Recipients) -> (EmailDelivery, Events) {
         .retry(4, Duration::from_millis(5))
         .unwrap()
         .on_event(move |event| drop(sender.send(event.clone())));
-    (email, events)
+    (email, Events(events))
 }
 
 fn new(name: &str) -> NewKey {
@@ -169,11 +175,6 @@ fn ids(mail: &str) -> Vec<&str> {
     mail.lines().filter_map(|line| line.strip_prefix("Key:  ")?.split(' ').next()).collect()
 }
 
-/// Whatever should come comes.
-async fn within<T>(coming: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), coming).await.unwrap()
-}
-
 #[tokio::test]
 async fn r28_no_more_owners_have_a_place_than_may() {
     let server = Server::start([]).await;
@@ -202,7 +203,7 @@ async fn c17_b6_one_owners_loop_suppresses_no_notice_of_others() {
     }
     for n in 0..29 {
         assert_eq!(say(&email, "u_b", &format!("key_b{n}")).await, Delivery::Queued, "{n}");
-        let mail = within(server.mail()).await;
+        let mail = server.mail().await;
         assert_eq!((&*mail.to, ids(&mail.body)), ("u_b@example.com", vec![&*format!("key_b{n}")]));
     }
     assert!(server.is_idle());
@@ -228,9 +229,9 @@ async fn c17_b6_what_happens_meanwhile_goes_into_one_mail_and_what_is_missing_is
     }
     assert_eq!(queued.len(), 16);
     gate.open();
-    let first = within(server.mail()).await;
+    let first = server.mail().await;
     assert_eq!(first.subject(), "New API key: CI");
-    let second = within(server.mail()).await;
+    let second = server.mail().await;
     assert_eq!([ids(&first.body), ids(&second.body)].concat(), queued);
     assert_eq!(
         (&*second.to, second.subject()),
@@ -240,11 +241,11 @@ async fn c17_b6_what_happens_meanwhile_goes_into_one_mail_and_what_is_missing_is
     assert!(second.body.matches("* New API key: CI\r\n").count() == 15, "{}", second.body);
     for id in &queued {
         let key = KeyId::new(id.as_str()).unwrap();
-        assert_eq!(within(events.recv()).await.unwrap(), EmailEvent::Sent { key });
+        assert_eq!(events.recv().await.unwrap(), EmailEvent::Sent { key });
     }
     // There is room again, and nothing is missing any more.
     assert_eq!(say(&email, "u_own", "key_after").await, Delivery::Queued);
-    let after = within(server.mail()).await;
+    let after = server.mail().await;
     assert_eq!((ids(&after.body), after.subject()), (vec!["key_after"], "New API key: CI".into()));
     assert!(server.is_idle());
 }
@@ -272,11 +273,11 @@ async fn c17_b6_what_is_missing_is_said_though_nothing_else_is_left_to_say() {
     // Two of them take more than one owner has.
     assert_eq!(email.notify(&Notice::new(Occasion::Issued, &second)).await, Delivery::Failed);
     gate.0.add_permits(1);
-    assert_eq!(within(server.mail()).await.subject(), "Said");
+    assert_eq!(server.mail().await.subject(), "Said");
     // What says nothing else is tried again like all others, and given up like them.
     server.then([Reply::HangUp, Reply::Later]);
     gate.open();
-    let rest = within(server.mail()).await;
+    let rest = server.mail().await;
     assert_eq!((rest.subject(), ids(&rest.body)), ("Notices about your API keys: 1".into(), vec![]));
     assert!(rest.body.contains("Missing notices: 1."), "{}", rest.body);
     let key = |id| KeyId::new(id).unwrap();
@@ -302,7 +303,7 @@ async fn c17_b6_a_notice_that_is_refused_takes_no_other_with_it() {
             tokio::task::yield_now().await;
         }
         gate.0.add_permits(1);
-        assert_eq!(ids(&within(server.mail()).await.body), ["key_a"]);
+        assert_eq!(ids(&server.mail().await.body), ["key_a"]);
         server.then([refusal, refusal]);
         gate.open();
         let mut arrived = Vec::new();
@@ -311,13 +312,13 @@ async fn c17_b6_a_notice_that_is_refused_takes_no_other_with_it() {
             _ => vec!["key_c", "key_d", "key_b"],
         };
         while arrived.len() < expected.len() {
-            let mail = within(server.mail()).await;
+            let mail = server.mail().await;
             arrived.extend(ids(&mail.body).into_iter().map(str::to_owned));
         }
         assert_eq!(arrived, expected, "{refusal:?}");
         let mut given_up = Vec::new();
         for _ in 0..expected.len() + 2 {
-            if let EmailEvent::GivenUp { key, failure } = within(events.recv()).await.unwrap() {
+            if let EmailEvent::GivenUp { key, failure } = events.recv().await.unwrap() {
                 given_up.push((key.as_str().to_owned(), failure));
             }
         }
@@ -346,14 +347,14 @@ async fn c17_b6_a_template_that_panics_keeps_no_place() {
         tokio::task::yield_now().await;
     }
     gate.open();
-    within(server.mail()).await;
+    server.mail().await;
     within(async {
         while say(&email, "u_b", "key_b").await != Delivery::Queued {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
-    assert_eq!(within(server.mail()).await.to, "u_b@example.com");
+    assert_eq!(server.mail().await.to, "u_b@example.com");
 }
 
 #[tokio::test]
