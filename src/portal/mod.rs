@@ -83,6 +83,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
+use tokio::sync::Semaphore;
 
 use crate::error::ConfigError;
 use crate::keyring::Keyring;
@@ -105,7 +106,11 @@ pub struct Portal {
     public_origin: Option<String>,
     tickets: Tickets,
     drafts: Drafts,
+    nobodys: Semaphore,
 }
+
+/// How many forms of people who are not signed in are read at once.
+const NOBODYS: usize = 64;
 
 /// What every handler has.
 type Shared = Arc<Portal>;
@@ -122,6 +127,7 @@ impl Portal {
             public_origin: None,
             tickets: Tickets::default(),
             drafts: Drafts::default(),
+            nobodys: Semaphore::new(NOBODYS),
         }
     }
 

@@ -231,6 +231,8 @@ async fn keep_of_nobody(portal: &Portal, head: Parts, body: axum::body::Body) ->
     if !came_from_here(portal, &head) {
         return None;
     }
+    // Whoever has no session may be anybody: what they send takes four megabytes at most, and then nothing is read.
+    let _turn = portal.nobodys.try_acquire().ok()?;
     let page = head.uri.path().to_owned();
     let mut fields = read(head, body, MAX_DRAFT_LEN).await.ok()?;
     let (_, typed) = open(portal, &mut fields, &page);

@@ -156,3 +156,46 @@ async fn c17_e3_what_somebody_has_lost_meanwhile_does_not_come_back_with_the_for
     store(&site).remove_member("A", &common::user("u_full"), Timestamp::from_secs(NOW)).await.unwrap();
     assert_eq!(site.get("u_full.2", "/new").await.status, StatusCode::FORBIDDEN);
 }
+
+/// A form that does not come to an end.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_e3_of_people_without_a_session_not_much_is_read() {
+    let site = Site::new().await;
+    let form = site.form("u_own.1", "/new", &NEW).await;
+    let half: Vec<_> = (0..64)
+        .map(|_| {
+            let (app, mut request) = (site.app.clone(), posted("", "/new", &[]));
+            *request.body_mut() = axum::body::Body::new(Endless);
+            tokio::spawn(async move { send(&app, request).await.status })
+        })
+        .collect();
+    // Each of them has begun.
+    for _ in 0..half.len() {
+        tokio::task::yield_now().await;
+    }
+    // Answered at once, and nothing is promised.
+    let refused = site.post("", "/new", &form).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert!(!text(&refused).contains("still there"));
+    // Those who are signed in are not concerned.
+    assert_eq!(site.post("u_own.1", "/new", &form).await.status, StatusCode::CREATED);
+    // Nobody holds a place for long.
+    for half in half {
+        assert_eq!(half.await.unwrap(), StatusCode::UNAUTHORIZED);
+    }
+    assert!(text(&site.post("", "/new", &form).await).contains("still there"));
+}
