@@ -179,7 +179,7 @@ async fn c17_e3_of_people_without_a_session_not_much_is_read() {
     let half: Vec<_> = (0..64)
         .map(|_| {
             let (app, mut request) = (site.app.clone(), posted("", "/new", &[]));
-            *request.body_mut() = axum::body::Body::new(Endless);
+            *request.body_mut() = Body::new(Endless);
             tokio::spawn(async move { send(&app, request).await.status })
         })
         .collect();

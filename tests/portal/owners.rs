@@ -224,7 +224,7 @@ async fn c11_02_who_has_lost_a_project_or_the_account_makes_no_key_for_it() {
     assert_eq!(site.post("u_full.1", "/new", &form).await.status, StatusCode::FORBIDDEN);
     assert_eq!(site.get("u_full.1", &format!("{key}/rotate")).await.status, StatusCode::FORBIDDEN);
     assert_eq!(site.rows().await, before);
-    assert!(text(&site.get("u_full.1", &key).await).contains("your account is not active"));
+    assert!(site.page("u_full.1", &key).await.contains("your account is not active"));
     // Ending one is possible whatever has happened (R42).
     assert_eq!(site.submit("u_full.1", &format!("{key}/revoke"), &[]).await.status, StatusCode::SEE_OTHER);
 }
@@ -235,7 +235,7 @@ async fn r36_only_projects_that_the_person_can_access_are_offered_and_taken() {
     for (session, offered) in
         [("u_own.1", vec!["p1", "p2", "p3"]), ("u_full.1", vec!["p1", "p2"]), ("u_b.1", vec!["q1"])]
     {
-        let page = html::parse(&text(&site.get(session, "/new").await));
+        let page = html::parse(&site.page(session, "/new").await);
         let start =
             page.iter().position(|element| element.attributes.get("id").is_some_and(|id| id == "project_id"));
         let options = page[start.unwrap()..].iter().skip(1).take_while(|element| element.name != "/select");

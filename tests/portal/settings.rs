@@ -26,7 +26,7 @@ async fn now(site: &Site, key: &KeyRecord) -> KeyRecord {
 async fn r34_a_key_gets_another_name_and_other_limits_and_only_what_changes_is_written_down() {
     let site = Site::new().await;
     let (key, path) = made(&site).await;
-    let page = text(&site.get("u_own.1", &format!("/keys/{}", key.id)).await);
+    let page = site.page("u_own.1", &format!("/keys/{}", key.id)).await;
     assert!(page.contains(&format!("href=\"{AT}{path}\"")), "the page of the key leads there");
     for (name, limits, event) in [
         ("  Build server ", "", "amended:name by user:u_own"),
@@ -36,7 +36,7 @@ async fn r34_a_key_gets_another_name_and_other_limits_and_only_what_changes_is_w
         ("Deploys", "", "amended:limits by user:u_own"),
     ] {
         let before = now(&site, &key).await;
-        let form = html::parse(&text(&site.get("u_own.1", &path).await));
+        let form = html::parse(&site.page("u_own.1", &path).await);
         assert_eq!(html::find(&form, "name").attributes["value"], before.name);
         let shown = before.limits.as_ref().map(ToString::to_string).unwrap_or_default();
         assert_eq!(html::find(&form, "limits").attributes["value"], shown);
@@ -103,7 +103,7 @@ async fn a_key_that_has_ended_keeps_its_name_and_one_in_a_grace_does_not_have_to
     Keyring::new(store(&site)).acting_as(Actor::Operator).revoke(&old.id).await.unwrap();
     assert_eq!(site.get("u_own.1", &path).await.status, StatusCode::CONFLICT);
     assert_eq!(site.post("u_own.1", &path, &form).await.status, StatusCode::CONFLICT);
-    assert!(!text(&site.get("u_own.1", &format!("/keys/{}", old.id)).await).contains("/settings"));
+    assert!(!site.page("u_own.1", &format!("/keys/{}", old.id)).await.contains("/settings"));
     assert_eq!(now(&site, &old).await.name, "The old one");
 }
 
