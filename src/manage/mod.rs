@@ -78,7 +78,7 @@ mod new_key;
 mod projects;
 mod refusal;
 mod self_revoke;
-pub(crate) mod time;
+mod time;
 mod validate;
 
 use http::Method;
