@@ -8,7 +8,7 @@ use crate::store::{LedgerError, StoreError};
 #[non_exhaustive]
 pub enum KeyringError {
     /// The name is none.
-    #[error("a key's name is 1 to 64 characters, without control, bidirectional and format characters")]
+    #[error("a key's name is 1 to 64 characters, without control, bidirectional and invisible characters")]
     Name,
     /// The key would be expired from the start.
     #[error("a key expires in the future: pass a later `expires_at`, or none")]

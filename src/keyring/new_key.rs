@@ -55,7 +55,7 @@ impl NewKey {
     /// A key for everything that `owner` may do, now and later (R25).
     ///
     /// The name is 1 to 64 characters, after white space around it was taken away, without control, bidirectional or
-    /// format characters (R34; joined emoji hold such). Otherwise it is stored as given: escape it where you show it.
+    /// invisible characters, save those that join letters and emoji (R34). Otherwise it is stored as given: escape it where you show it.
     pub fn user_level(owner: UserId, name: impl Into<String>) -> Self {
         Self::of_level(owner, name, KeyLevel::User)
     }
