@@ -131,8 +131,9 @@ impl Names {
         format!("{name}{}", self.run)
     }
 
+    /// With all that only ids of users may hold.
     fn user(&self, name: &str) -> UserId {
-        UserId::new(self.text(name)).unwrap()
+        UserId::new(format!("idp|{}+=", self.text(name))).unwrap()
     }
 
     fn id(&self, name: &str) -> KeyId {
