@@ -14,6 +14,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::list::SEVERAL;
 use super::{AllowList, Facts, RestrictionError};
 use crate::description::is_token;
 
@@ -39,7 +40,8 @@ impl FromStr for SchemeRule {
         if is_token(text) && text.len() <= MAX_LEN {
             return Ok(Self(text.into()));
         }
-        let reason = "a scheme is written by its name, such as bearer, api-key-header or json-body";
+        let name = "a scheme is written by its name, such as bearer, api-key-header or json-body";
+        let reason = if text.contains(',') { SEVERAL } else { name };
         Err(RestrictionError::new(text, reason))
     }
 }
