@@ -8,6 +8,13 @@ use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId}
 use crate::limit::Limits;
 use crate::restriction::Restrictions;
 
+/// The most bytes of [text](crate::restriction#format) that the restrictions of a key may be: 8 KiB.
+pub const MAX_RESTRICTIONS_LEN: usize = 8 * 1024;
+/// The most bytes that the metadata of a key may be, written as a JSON object without spaces: 8 KiB.
+pub const MAX_METADATA_LEN: usize = 8 * 1024;
+
+const LONG_RESTRICTIONS: &str = "the restrictions of a key are longer than 8 KiB";
+
 /// What a key gives access to: everything its owner may do, or one project of it (R25, R26). Fixed at issue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyLevel {
@@ -151,6 +158,25 @@ impl KeyRecord {
         }
     }
 
+    /// Whether a key that is added is within bounds: its restrictions by [`MAX_RESTRICTIONS_LEN`], its metadata by
+    /// [`MAX_METADATA_LEN`].
+    ///
+    /// Ledgers call this before they insert a record, and neither when they read one back nor when they replace a key: what
+    /// is longer and there from before is kept.
+    ///
+    /// # Errors
+    ///
+    /// What is too long, for [`LedgerError::Invalid`](crate::store::LedgerError::Invalid).
+    pub fn check_bounds(&self) -> Result<(), &'static str> {
+        if self.restrictions.text_len() > MAX_RESTRICTIONS_LEN {
+            return Err(LONG_RESTRICTIONS);
+        }
+        if !metadata_fits(&self.metadata) {
+            return Err("the metadata of a key is longer than 8 KiB");
+        }
+        Ok(())
+    }
+
     /// Whether the record agrees with itself: a prefix that names its environment, or none and then nothing of the
     /// secret's end; times from 1970 on; a successor since some time or none, and not itself.
     ///
@@ -183,6 +209,11 @@ impl KeyRecord {
         }
         Ok(())
     }
+}
+
+/// Whether metadata is within its bound.
+pub(crate) fn metadata_fits(metadata: &BTreeMap<String, String>) -> bool {
+    serde_json::to_string(metadata).is_ok_and(|text| text.len() <= MAX_METADATA_LEN)
 }
 
 /// Whether the start of a key is one of a [`KeyFormat`](crate::key::KeyFormat) in that environment (R55).
@@ -261,6 +292,24 @@ impl Amendment {
     pub(crate) fn check_name<E>(mut self, check: impl FnOnce(&str) -> Result<String, E>) -> Result<Self, E> {
         self.name = self.name.as_deref().map(check).transpose()?;
         Ok(self)
+    }
+
+    /// Whether it depends on the key whether it is within bounds.
+    pub(crate) fn is_long(&self) -> bool {
+        self.restrictions.as_ref().is_some_and(|restrictions| restrictions.text_len() > MAX_RESTRICTIONS_LEN)
+    }
+
+    /// Whether a key stays within [its bound](MAX_RESTRICTIONS_LEN), or what is longer from before becomes no longer.
+    /// Ledgers call this before [`apply`](Self::apply).
+    ///
+    /// # Errors
+    ///
+    /// What is too long, for [`LedgerError::Invalid`](crate::store::LedgerError::Invalid).
+    pub fn check(&self, key: &KeyRecord) -> Result<(), &'static str> {
+        let Some(restrictions) = &self.restrictions else { return Ok(()) };
+        let len = restrictions.text_len();
+        let fits = len <= MAX_RESTRICTIONS_LEN || len <= key.restrictions.text_len();
+        if fits { Ok(()) } else { Err(LONG_RESTRICTIONS) }
     }
 
     /// Changes a record. Ledgers call this inside the transaction that amends a key.

@@ -17,8 +17,16 @@ pub enum KeyringError {
     #[error("a key has at most 64 scopes, each 1 to 64 visible ASCII characters without \" and \\")]
     Scopes,
     /// An entry of metadata is too long, or there are too many.
-    #[error("a key has at most 32 entries of metadata, names of 1 to 64 bytes and values of up to 512")]
+    #[error(
+        "a key has at most 32 entries of metadata, names of 1 to 64 bytes and values of up to 512, and 8 KiB of them in all"
+    )]
     Metadata,
+    /// The restrictions are too long.
+    #[error(
+        "the restrictions of a key are at most 8 KiB of text: widen some, or make two keys. Longer ones that are there from \
+         before can only be made shorter"
+    )]
+    Restrictions,
     /// The owner may not have such a key at the moment.
     #[error(
         "the owner is not in good standing or has no access to the key's project: change that in the directory"

@@ -246,10 +246,16 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Name`], [`KeyringError::NotFound`], [`KeyringError::Ended`], or the store failed: repeat it then.
+    /// [`KeyringError::Name`], [`KeyringError::Restrictions`], [`KeyringError::NotFound`], [`KeyringError::Ended`], or the
+    /// store failed: repeat it then.
     pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<(), KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
         let amendment = amendment.check_name(checked)?;
+        if amendment.is_long() {
+            // Not every ledger looks at this.
+            let key = self.get(id).await?.ok_or(KeyringError::NotFound)?;
+            amendment.check(&key).map_err(|_| KeyringError::Restrictions)?;
+        }
         let now = self.clock.now();
         self.ask(self.ledger.amend(id, &amendment, now, &self.actor)).await?;
         self.changed(now, id, KeyEvent::Amended(amendment.parts()));

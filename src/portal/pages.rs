@@ -183,6 +183,8 @@ struct KeyPage<'a> {
     key: &'a KeyView,
     rights: String,
     restrictions: Vec<RestrictionView>,
+    /// How long they are, if they are longer than a key may have today.
+    too_long: Option<String>,
     parting: Parting,
     /// The key that this one has replaced.
     before: Option<(&'a KeyView, Parting)>,
@@ -217,6 +219,7 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
         frame: &frame,
         rights: view::rights(&record, standing, key.state),
         restrictions: view::restrictions(&record),
+        too_long: view::too_long(&record),
         key: &key,
         before: before.as_ref().zip(before_parting),
         parting: parting(&record.id),
@@ -297,6 +300,7 @@ struct RestrictionsPage<'a> {
     ticket: &'a Ticket,
     key: &'a KeyView,
     restrictions: &'a RestrictionsForm,
+    too_long: Option<String>,
 }
 
 pub(super) async fn restrictions(visitor: Visitor) -> Answer {
@@ -321,6 +325,7 @@ pub(super) async fn restrictions_page(
         ticket: &visitor.ticket()?,
         key: &visitor.view(key).await?,
         restrictions: form,
+        too_long: view::too_long(key),
     };
     Ok(page(status, &frame, &shown))
 }

@@ -13,6 +13,9 @@
 //! This is the text for stores and management alike. A member that is left out does not restrict; `mode` is `enforce`
 //! unless it says `observe`, and `origin` is false. Unknown and repeated members are errors.
 //!
+//! All of a key's restrictions are at most [8 KiB](crate::record::MAX_RESTRICTIONS_LEN) of text. Longer ones that a store
+//! holds from before are read and kept; a change may make them shorter, and no longer.
+//!
 //! # How they judge
 //!
 //! Each is a list of what is allowed; a key with several needs them all. An empty list allows nobody, and what is not
@@ -102,6 +105,12 @@ impl Restrictions {
     pub fn schemes(mut self, restriction: SchemeRestriction) -> Self {
         self.parts().schemes = Some(restriction);
         self
+    }
+
+    /// How many bytes of [text](self#format) they are: what a store keeps.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        self.to_string().len()
     }
 
     fn parts(&mut self) -> &mut Parts {

@@ -155,7 +155,8 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
-    /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::Store`]. Nothing has changed then.
+    /// [`LedgerError::Invalid`] if [`KeyRecord::check`] or [`KeyRecord::check_bounds`] finds fault with it,
+    /// [`LedgerError::Store`]. Nothing has changed then.
     async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError>;
 
     /// Adds many keys from elsewhere, each as [`insert`](Self::insert) would; the answers are in their order. Their trail
@@ -227,7 +228,8 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Store`].
+    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Invalid`] if
+    /// [`Amendment::check`] finds fault with it, [`LedgerError::Store`].
     async fn amend(
         &self,
         id: &KeyId,

@@ -57,6 +57,7 @@ impl Keys {
         by: &Actor,
         event: KeyEvent,
     ) -> Result<(), LedgerError> {
+        key.check_bounds().map_err(LedgerError::Invalid)?;
         self.check_new(&key)?;
         let now = key.created_at;
         if key.is_active(now) {
@@ -128,7 +129,7 @@ impl Keys {
         now: Timestamp,
         by: &Actor,
     ) -> Result<(), LedgerError> {
-        self.unrevoked(id)?;
+        amendment.check(self.unrevoked(id)?).map_err(LedgerError::Invalid)?;
         self.edit(id, now, by, |key| {
             amendment.apply(key);
             vec![KeyEvent::Amended(amendment.parts())]

@@ -186,6 +186,7 @@ async fn insert_alone(
     by: &Actor,
     event: KeyEvent,
 ) -> Result<(), Failure> {
+    key.check_bounds().map_err(LedgerError::Invalid)?;
     check_new(session, key).await?;
     let at = key.created_at;
     if key.is_active(at) {
@@ -269,6 +270,7 @@ pub(super) async fn amend(
     by: &Actor,
 ) -> Result<(), Failure> {
     let mut key = unrevoked(session, id).await?;
+    amendment.check(&key).map_err(LedgerError::Invalid)?;
     amendment.apply(&mut key);
     let (name, restrictions) = (json(&key.name)?, key.restrictions.to_string());
     let limits = limits_text(key.limits.as_ref());

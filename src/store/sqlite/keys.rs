@@ -154,6 +154,7 @@ pub(super) fn insert(
     by: &Actor,
     event: KeyEvent,
 ) -> Result<(), Failure> {
+    key.check_bounds().map_err(LedgerError::Invalid)?;
     check_new(transaction, key)?;
     let now = key.created_at;
     if key.is_active(now) {
@@ -247,6 +248,7 @@ pub(super) fn amend(
     by: &Actor,
 ) -> Result<(), Failure> {
     let mut key = unrevoked(transaction, id)?;
+    amendment.check(&key).map_err(LedgerError::Invalid)?;
     amendment.apply(&mut key);
     transaction.prepare_cached(AMEND)?.execute(params![
         id.as_str(),
