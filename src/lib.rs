@@ -79,6 +79,7 @@ pub mod scheme;
 // -- is it true?
 pub mod access;
 pub mod audit;
+pub mod authority;
 pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
@@ -135,7 +136,8 @@ pub mod migration {}
 pub mod importing {}
 
 pub use crate::access::{AccessClass, Role, Standing};
-pub use crate::audit::{Actor, AuditEntry, KeyEvent};
+pub use crate::audit::{AuditEntry, KeyEvent};
+pub use crate::authority::Authority;
 pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};

@@ -136,10 +136,10 @@ impl Principal {
         self.key.limits.as_ref()
     }
 
-    /// The rotation family of the key, which shares one count.
+    /// What the store said of the key.
     #[cfg(feature = "manage")]
-    pub(crate) fn family(&self) -> &KeyId {
-        &self.key.family
+    pub(crate) fn record(&self) -> &KeyRecord {
+        &self.key
     }
 
     /// The restrictions of the key (R56). This request is within those that are enforced.

@@ -125,6 +125,23 @@ impl KeyRecord {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
     }
 
+    /// Whether this record, after a change, surely allows less than `before` did, and nothing more: restrictions or limits
+    /// were added where there were none, or entries were taken out of a restriction.
+    #[must_use]
+    pub fn is_narrower_than(&self, before: &Self) -> bool {
+        let limits = match (&before.limits, &self.limits) {
+            (before, after) if before == after => Some(false),
+            (None, Some(_)) => Some(true),
+            _ => None,
+        };
+        let restrictions = if self.restrictions == before.restrictions {
+            Some(false)
+        } else {
+            self.restrictions.is_within(&before.restrictions).then_some(true)
+        };
+        matches!((limits, restrictions), (Some(limits), Some(restrictions)) if limits || restrictions)
+    }
+
     /// The record of the key that takes this one's place: everything is carried over but the secret and what was
     /// derived from it.
     ///
@@ -166,7 +183,7 @@ impl KeyRecord {
     ///
     /// # Errors
     ///
-    /// What is too long, for [`LedgerError::Invalid`](crate::store::LedgerError::Invalid).
+    /// What is too long, for [`LedgerError::TooLong`](crate::store::LedgerError::TooLong).
     pub fn check_bounds(&self) -> Result<(), &'static str> {
         if self.restrictions.text_len() > MAX_RESTRICTIONS_LEN {
             return Err(LONG_RESTRICTIONS);
@@ -294,17 +311,11 @@ impl Amendment {
         Ok(self)
     }
 
-    /// Whether it depends on the key whether it is within bounds.
-    pub(crate) fn is_long(&self) -> bool {
-        self.restrictions.as_ref().is_some_and(|restrictions| restrictions.text_len() > MAX_RESTRICTIONS_LEN)
-    }
-
     /// Whether a key stays within [its bound](MAX_RESTRICTIONS_LEN), or what is longer from before becomes no longer.
-    /// Ledgers call this before [`apply`](Self::apply).
     ///
     /// # Errors
     ///
-    /// What is too long, for [`LedgerError::Invalid`](crate::store::LedgerError::Invalid).
+    /// What is too long, for [`LedgerError::TooLong`](crate::store::LedgerError::TooLong).
     pub fn check(&self, key: &KeyRecord) -> Result<(), &'static str> {
         let Some(restrictions) = &self.restrictions else { return Ok(()) };
         let len = restrictions.text_len();
@@ -312,8 +323,28 @@ impl Amendment {
         if fits { Ok(()) } else { Err(LONG_RESTRICTIONS) }
     }
 
-    /// Changes a record. Ledgers call this inside the transaction that amends a key.
-    pub fn apply(&self, key: &mut KeyRecord) {
+    /// The record that this makes of `key`, or `None` if that would be the same.
+    #[must_use]
+    pub fn of(&self, key: &KeyRecord) -> Option<KeyRecord> {
+        let same = self.name.as_ref().is_none_or(|name| *name == key.name)
+            && self.restrictions.as_ref().is_none_or(|restrictions| *restrictions == key.restrictions)
+            && self.limits.as_ref().is_none_or(|limits| *limits == key.limits);
+        if same {
+            return None;
+        }
+        let mut changed = key.clone();
+        self.apply(&mut changed);
+        Some(changed)
+    }
+
+    /// Whether it may take access away. What only renames or widens may not, and can wait.
+    #[must_use]
+    pub fn may_narrow(&self) -> bool {
+        self.restrictions.as_ref().is_some_and(|restrictions| !restrictions.is_none())
+            || self.limits.as_ref().is_some_and(Option::is_some)
+    }
+
+    fn apply(&self, key: &mut KeyRecord) {
         if let Some(name) = &self.name {
             key.name.clone_from(name);
         }

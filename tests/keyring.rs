@@ -267,7 +267,7 @@ async fn c9_15_a_key_whose_owner_cannot_be_told_any_more_is_not_handed_out() {
 #[tokio::test]
 async fn r30_with_one_key_per_user_issuing_ends_the_one_before_in_the_same_environment() {
     let (store, clock, keyring) = at_noon().await;
-    let keyring = keyring.policy(KeyPolicy::Single).unwrap();
+    let keyring = keyring.policy(KeyPolicy::Single { grace: false }).unwrap();
     let live = keyring.issue(NewKey::user_level(user("alice"), "1")).await.unwrap();
     let test = NewKey::user_level(user("alice"), "2").environment(Environment::Test);
     let test = keyring.issue(test).await.unwrap();
@@ -434,7 +434,7 @@ struct Silent;
 
 #[async_trait]
 impl KeyLedger for Silent {
-    async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &tower_api_key::Actor) -> Result<(), LedgerError> {
+    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
         std::future::pending().await
     }
 
@@ -443,18 +443,18 @@ impl KeyLedger for Silent {
         _: &KeyId,
         _: FreshKey,
         _: Timestamp,
-        _: &tower_api_key::Actor,
+        _: &tower_api_key::store::Terms,
     ) -> Result<KeyRecord, LedgerError> {
         std::future::pending().await
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         _: &KeyId,
         _: tower_api_key::audit::Revocation,
         _: Timestamp,
-        _: &tower_api_key::Actor,
-    ) -> Result<(), LedgerError> {
+        _: &tower_api_key::store::Terms,
+    ) -> Result<bool, LedgerError> {
         std::future::pending().await
     }
 
@@ -463,8 +463,8 @@ impl KeyLedger for Silent {
         _: &KeyId,
         _: &tower_api_key::Amendment,
         _: Timestamp,
-        _: &tower_api_key::Actor,
-    ) -> Result<(), LedgerError> {
+        _: &tower_api_key::store::Terms,
+    ) -> Result<tower_api_key::store::Amended, LedgerError> {
         std::future::pending().await
     }
 

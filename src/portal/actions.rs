@@ -117,7 +117,7 @@ pub(super) async fn restrict(Posted { visitor, mut fields, ticket: _ }: Posted) 
         return restrictions_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
     };
     match visitor.keyring.restrict(&key.id, &restrictions).await {
-        Ok(()) => {}
+        Ok(_) => {}
         Err(KeyringError::Restrictions) => {
             form.error = Some(forms::TOO_LONG);
             return restrictions_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;

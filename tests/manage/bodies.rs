@@ -15,8 +15,8 @@ use tower_api_key::store::{
     Accounts as _, Directory, KeyLedger, LedgerError, MemberRole, Project, StoreError,
 };
 use tower_api_key::{
-    ApiKey, AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyPolicy, KeyQuery, KeyRecord, Keyring,
-    ProjectId, Standing, UserId,
+    ApiKey, AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyQuery, KeyRecord, Keyring, ProjectId,
+    Standing, UserId,
 };
 
 use crate::common::{World, bearer, get, member, request, send, user};
@@ -349,7 +349,7 @@ impl Trouble {
 
 #[async_trait]
 impl KeyLedger for Trouble {
-    async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &tower_api_key::Actor) -> Result<(), LedgerError> {
+    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
         self.ask().await
     }
 
@@ -358,18 +358,18 @@ impl KeyLedger for Trouble {
         _: &KeyId,
         _: FreshKey,
         _: Timestamp,
-        _: &tower_api_key::Actor,
+        _: &tower_api_key::store::Terms,
     ) -> Result<KeyRecord, LedgerError> {
         self.ask().await
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         _: &KeyId,
         _: tower_api_key::audit::Revocation,
         _: Timestamp,
-        _: &tower_api_key::Actor,
-    ) -> Result<(), LedgerError> {
+        _: &tower_api_key::store::Terms,
+    ) -> Result<bool, LedgerError> {
         self.ask().await
     }
 
@@ -378,8 +378,8 @@ impl KeyLedger for Trouble {
         _: &KeyId,
         _: &tower_api_key::Amendment,
         _: Timestamp,
-        _: &tower_api_key::Actor,
-    ) -> Result<(), LedgerError> {
+        _: &tower_api_key::store::Terms,
+    ) -> Result<tower_api_key::store::Amended, LedgerError> {
         self.ask().await
     }
 

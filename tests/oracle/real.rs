@@ -132,7 +132,7 @@ impl Real {
                 if let Some(limits) = limits {
                     amendment = amendment.limits(limits_of(limits));
                 }
-                return done(keyring.amend(&self.ids[*key], amendment).await);
+                return done(keyring.amend(&self.ids[*key], amendment).await.map(drop));
             }
             Change::Rehash { key, from_another } => {
                 let before = self.stack.ledger.get(&self.ids[*key]).await.unwrap().unwrap();

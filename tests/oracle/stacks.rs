@@ -191,7 +191,7 @@ impl Stack {
         let most = u32::try_from(model::MOST_KEYS).unwrap();
         let keyring = Keyring::new(store.clone()).clock(common.clock.clone()).digests(common.ring.clone());
         let keyring = keyring.store_deadline(PATIENCE).unwrap();
-        let single = keyring.clone().policy(KeyPolicy::Single).unwrap();
+        let single = keyring.clone().policy(KeyPolicy::Single { grace: false }).unwrap();
         let keyring = keyring.policy(KeyPolicy::Multiple { max: most }).unwrap();
         let common = common.clone();
         let start = Box::new(move |number| start(number, common.clone()));

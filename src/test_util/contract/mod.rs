@@ -40,10 +40,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
-use crate::store::{Accounts, Directory, KeyLedger, KeyStore, Member, MemberRole, Project};
+use crate::store::{Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, Member, MemberRole, Project, Terms};
 
 /// Checks [`KeyStore`] and [`KeyLedger`]: exact look-up, policies, rotation, revocation,
 /// restrictions, lists, and races of each; where a ledger keeps them, the trail of each key and its usage.
@@ -86,6 +87,16 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     trail::what_fails_leaves_no_entry(&store().await).await;
     trail::usage_adds_up_and_never_goes_back(&store().await).await;
     trail::usage_touches_no_key(&store().await).await;
+}
+
+/// The terms of a change by the application itself.
+fn by_system() -> Terms {
+    Terms::by(Authority::System)
+}
+
+/// The same under a policy.
+fn under(policy: KeyPolicy) -> Terms {
+    by_system().policy(policy)
 }
 
 /// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys.
