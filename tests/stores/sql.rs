@@ -326,9 +326,10 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     // At most one of their places is free, where the first had not begun to wait for the lock.
     let (alice, bob, carol, p1) = (user("alice"), user("bob"), user("carol"), project("p1"));
     let less = Member::new(MemberRole::ReadOnly, []);
+    let terms = Terms::by(tower_api_key::Authority::System);
     let revoking = async {
         tokio::join!(
-            store.revoke(&leaked.id, NOW, &Terms::by(tower_api_key::Authority::System)),
+            store.revoke(&leaked.id, NOW, &terms),
             store.remove_member("a", &bob, NOW),
             store.set_member("a", &carol, &less),
             store.delete_project("a", &p1),
