@@ -69,6 +69,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     restrict::restrictions_are_carried_over(&store().await).await;
     restrict::restrictions_are_replaced_whole(&store().await).await;
     restrict::what_has_ended_is_not_restricted(&store().await).await;
+    restrict::what_is_too_long_is_not_added_and_does_not_become_so(&store().await).await;
     rehash::a_key_is_found_by_its_new_digest_alone(&store().await).await;
     rehash::what_is_not_as_it_was_is_not_rehashed(&store().await).await;
     rehash::of_racing_rehashes_one_wins(&store().await).await;
