@@ -194,6 +194,15 @@ impl KeyRecord {
         Ok(())
     }
 
+    /// About how many bytes of text a store keeps of it.
+    pub(crate) fn text_len(&self) -> usize {
+        /// Ids, times and marks.
+        const REST: usize = 256;
+        let scopes = self.scopes.iter().map(String::len).sum::<usize>();
+        let metadata = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.name.len() + scopes + metadata + self.restrictions.text_len() + REST
+    }
+
     /// Whether the record agrees with itself: a prefix that names its environment, or none and then nothing of the
     /// secret's end; times from 1970 on; a successor since some time or none, and not itself.
     ///

@@ -49,7 +49,9 @@ use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
-use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, in_time};
+use crate::store::{
+    Directory, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, in_time,
+};
 
 pub use self::error::KeyringError;
 pub use self::import::{ImportReport, ImportedKey, RefusedImport};
@@ -293,6 +295,15 @@ impl Keyring {
     /// [`KeyringError::NotFound`] if `after` is not a key of this user, [`KeyringError::Store`].
     pub async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, KeyringError> {
         self.ask(self.ledger.list(owner, query)).await
+    }
+
+    /// The same, in pages that end early before they are [large](crate::store::MAX_PAGE_LEN), and say whether there is more.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, KeyringError> {
+        self.ask(self.ledger.page(owner, query)).await
     }
 
     /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.

@@ -120,7 +120,8 @@ pub(super) async fn what_has_ended_is_not_restricted<S: KeyStore + KeyLedger>(st
 
 /// Restrictions of about so many bytes of text.
 fn long(len: usize) -> Restrictions {
-    let entries: Vec<String> = (0..100).map(|number| format!("GET /{number}{}", "x".repeat(len / 100))).collect();
+    let entries: Vec<String> =
+        (0..100).map(|number| format!("GET /{number}{}", "x".repeat(len / 100))).collect();
     Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap())
 }
 
