@@ -194,6 +194,33 @@ impl KeyRecord {
         Ok(())
     }
 
+    /// About how many bytes of memory it takes.
+    #[cfg(feature = "cache")]
+    pub(crate) fn memory_len(&self) -> usize {
+        /// What a small text costs besides its bytes: where it is, its count, and its place in a tree.
+        const TEXT: usize = 48;
+        /// A limit, with its text and its header.
+        const LIMIT: usize = 256;
+        let ids = [Some(&self.id), Some(&self.family), self.replaced_by.as_ref()];
+        let ids = ids.into_iter().flatten().map(|id| id.as_str().len()).sum::<usize>();
+        let owner =
+            self.owner.as_str().len() + self.level.project().map_or(0, |project| project.as_str().len());
+        let own = self.name.len() + self.prefix.len() + self.last4.len();
+        let scopes = self.scopes.iter().map(|scope| scope.len() + TEXT).sum::<usize>();
+        let metadata =
+            self.metadata.iter().map(|(name, value)| name.len() + value.len() + 2 * TEXT).sum::<usize>();
+        let limits = self.limits.as_ref().map_or(0, |limits| limits.iter().count() * LIMIT);
+        size_of::<Self>()
+            + 8 * TEXT
+            + ids
+            + owner
+            + own
+            + scopes
+            + metadata
+            + limits
+            + self.restrictions.heap_len()
+    }
+
     /// About how many bytes of text a store keeps of it.
     pub(crate) fn text_len(&self) -> usize {
         /// Ids, times and marks.

@@ -113,6 +113,20 @@ impl Restrictions {
         self.to_string().len()
     }
 
+    /// About how many bytes they take beside themselves.
+    #[cfg(feature = "cache")]
+    pub(crate) fn heap_len(&self) -> usize {
+        fn list<R>(list: Option<&AllowList<R>>, text: impl Fn(&R) -> usize) -> usize {
+            list.map_or(0, |list| list.rules.iter().map(|rule| size_of::<R>() + text(rule)).sum())
+        }
+        let Some(parts) = self.0.as_deref() else { return 0 };
+        size_of::<Parts>()
+            + list(parts.ip.as_ref(), |_| 0)
+            + list(parts.referrer.as_ref(), ReferrerRule::heap_len)
+            + list(parts.endpoints.as_ref(), EndpointRule::heap_len)
+            + list(parts.schemes.as_ref(), SchemeRule::heap_len)
+    }
+
     fn parts(&mut self) -> &mut Parts {
         self.0.get_or_insert_default()
     }

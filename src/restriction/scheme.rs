@@ -32,6 +32,14 @@ impl AllowList<SchemeRule> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemeRule(Box<str>);
 
+impl SchemeRule {
+    /// How many bytes it points to.
+    #[cfg(feature = "cache")]
+    pub(super) fn heap_len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl FromStr for SchemeRule {
     type Err = RestrictionError;
 

@@ -79,6 +79,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     policy::many_keys_are_added_like_one_by_one(&store().await).await;
     policy::racing_inserts_keep_to_the_policy(&store().await).await;
     list::lists_are_ordered_and_paged(&store().await).await;
+    list::pages_end_early_and_say_whether_there_is_more(&store().await).await;
     list::lists_are_filtered(&store().await).await;
     list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
     trail::every_change_leaves_one_entry(&store().await).await;

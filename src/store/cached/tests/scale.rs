@@ -35,6 +35,7 @@ fn cache(keys: u64) -> (Keys, Lease) {
     let room = Room {
         open: usize::try_from(keys).unwrap(),
         closed: 8192,
+        bytes: usize::MAX,
         open_for: Duration::from_secs(36_000),
         closed_for: Duration::from_secs(5),
     };
