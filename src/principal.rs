@@ -136,12 +136,6 @@ impl Principal {
         self.key.limits.as_ref()
     }
 
-    /// What the store said of the key.
-    #[cfg(feature = "manage")]
-    pub(crate) fn record(&self) -> &KeyRecord {
-        &self.key
-    }
-
     /// The restrictions of the key (R56). This request is within those that are enforced.
     #[must_use]
     pub fn restrictions(&self) -> &Restrictions {

@@ -79,6 +79,8 @@ pub struct Keyring {
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
     authority: Authority,
+    /// On whose behalf, where that is known.
+    behalf: Option<UserId>,
     delivery: Option<Arc<dyn KeyDelivery>>,
     observers: Observers,
 }
@@ -97,6 +99,7 @@ impl Keyring {
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
             authority: Authority::System,
+            behalf: None,
             delivery: None,
             observers: Observers::default(),
         }
@@ -166,7 +169,17 @@ impl Keyring {
     /// its trail names them. The default is [`Authority::System`], who may make every change.
     #[must_use]
     pub fn acting_as(&self, authority: Authority) -> Self {
-        Self { authority, ..self.clone() }
+        let behalf = match &authority {
+            Authority::User(user) => Some(user.clone()),
+            _ => None,
+        };
+        Self { authority, behalf, ..self.clone() }
+    }
+
+    /// The same keyring in the hands of a key of this user.
+    #[cfg(feature = "manage")]
+    pub(crate) fn acting_as_key(&self, key: &KeyId, of: &UserId) -> Self {
+        Self { authority: Authority::Key(key.clone()), behalf: Some(of.clone()), ..self.clone() }
     }
 
     /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
@@ -216,10 +229,11 @@ impl Keyring {
     pub async fn rotate(&self, id: &KeyId, grace: Grace) -> Result<IssuedKey, KeyringError> {
         let old = self.get(id).await?.ok_or(KeyringError::NotFound)?;
         let now = self.clock.now();
-        if !old.is_active(now) || old.replaced_by.is_some() {
-            return Err(KeyringError::Ended);
+        // A key of somebody else is refused by the ledger, and nothing is told of its owner before.
+        let own = self.behalf.as_ref().is_none_or(|owner| *owner == old.owner);
+        if own && !self.ledger.is_directory() {
+            self.owner_may_have(&old.owner, &old.level).await?;
         }
-        self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
         let record = self.change(self.ledger.replace(id, fresh, grace.end(now), &self.terms())).await?;
         self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
@@ -255,6 +269,9 @@ impl Keyring {
     ///
     /// No request that is checked after this has returned is accepted against the new ones.
     ///
+    /// Where the directory stands beside the ledger, what the owner of the key that makes the change may do is asked just
+    /// before: a change of that moment may still be made.
+    ///
     /// # Errors
     ///
     /// [`KeyringError::Name`], [`KeyringError::Restrictions`], [`KeyringError::NotFound`], [`KeyringError::Ended`],
@@ -262,6 +279,9 @@ impl Keyring {
     pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<KeyRecord, KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
         let amendment = amendment.check_name(checked)?;
+        if let Some(owner) = self.behalf.as_ref().filter(|_| !self.ledger.is_directory()) {
+            self.maker_may_still_manage(owner).await?;
+        }
         let now = self.clock.now();
         let amended = self.change(self.ledger.amend(id, &amendment, now, &self.terms())).await?;
         if amended.changed {

@@ -116,6 +116,10 @@ impl<'de> Visitor<'de> for Object {
             if members.len() == MOST || members.iter().any(|(member, _)| *member == name) {
                 return Err(A::Error::custom("a member is said twice, or there are too many"));
             }
+            // A raw value may hold half of a surrogate pair, which no text has.
+            if value.get().starts_with('"') {
+                serde_json::from_str::<String>(value.get()).map_err(A::Error::custom)?;
+            }
             members.push((name, value));
         }
         Ok(Members(members))

@@ -7,8 +7,7 @@ use http::request::Parts;
 
 use super::refusal::{self, Refusal};
 use crate::access::{AccessClass, Role, Standing};
-use crate::authority::{Authority, Denied, covers};
-use crate::clock::Timestamp;
+use crate::authority::{Denied, covers};
 use crate::credentials::Head;
 use crate::error::{AuthError, AuthErrorKind, Wait};
 use crate::extract::MissingPrincipal;
@@ -39,7 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 impl Caller {
     /// The keyring in the hands of the caller's key: the trail names it.
     pub(super) fn with(&self, keyring: &Keyring) -> Keyring {
-        keyring.acting_as(Authority::Key(self.who.key_id().clone()))
+        keyring.acting_as_key(self.who.key_id(), self.who.user_id())
     }
 
     /// Keys for one project know nothing of other keys (R40).
@@ -77,10 +76,17 @@ impl Caller {
         }
     }
 
-    /// Whether the caller's key, as it was when the request was let in, may do to another key what takes nothing but
-    /// knowledge. Changes are judged by the ledger.
-    pub(super) fn covers(&self, key: &KeyRecord, now: Timestamp) -> bool {
-        key.id == *self.who.key_id() || covers(self.who.record(), key, now).is_ok()
+    /// Whether the caller's key may know everything of another key, by what the store says of both now: bodies may come
+    /// slowly. A key may know everything of itself. (Whether it may change one, the ledger judges.)
+    pub(super) async fn still_covers(&self, keyring: &Keyring, key: &KeyRecord) -> Result<(), Refusal> {
+        let own = self.with(keyring).get(self.who.key_id()).await.map_err(|error| self.explain(error))?;
+        let covered = match own {
+            None => Err(Denied::UnknownKey),
+            Some(own) if own.id == key.id && own.is_active(keyring.now()) => Ok(()),
+            Some(own) => covers(&own, key, keyring.now()),
+        };
+        covered.map_err(|denied| self.explain(KeyringError::Denied(denied)))?;
+        self.manages_as(self.account_role(keyring).await?)
     }
 
     /// Whether a key is one of those that the caller knows of.

@@ -24,7 +24,6 @@ use super::api_keys::{Params, known};
 use super::body::Members;
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
-use crate::error::AuthErrorKind;
 use crate::explain::{Explainer, Question};
 use crate::keyring::Keyring;
 
@@ -93,9 +92,7 @@ async fn answer(
     caller.may_manage(&keyring).await?;
     let question = asked(&caller, request).await?;
     let key = known(&caller, &keyring, params).await?;
-    if !caller.covers(&key, keyring.now()) {
-        return Err(caller.refuse(AuthErrorKind::Forbidden));
-    }
+    caller.still_covers(&keyring, &key).await?;
     let explanation = explainer.explain(&key, &question).await;
     let explanation = explanation.map_err(|_| &refusal::INVALID_SCHEME)?;
     let body = json!({"success": true, "data": explanation});

@@ -123,6 +123,13 @@ impl Terms {
         self.asks_owner
     }
 
+    /// The same for a change of a key that is there: the application itself and an operator may narrow or rename one whose
+    /// owner is suspended.
+    #[must_use]
+    pub fn asks_owner_to_amend(&self) -> bool {
+        self.asks_owner && matches!(self.by, Authority::User(_) | Authority::Key(_))
+    }
+
     /// The key that makes the change, if one does: the transaction must read its record.
     #[must_use]
     pub fn maker(&self) -> Option<&KeyId> {

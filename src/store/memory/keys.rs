@@ -76,8 +76,7 @@ impl Keys {
         terms: &Terms,
     ) -> Result<KeyRecord, LedgerError> {
         let now = fresh.created_at;
-        let before = self.get(old).ok_or(LedgerError::NotFound)?;
-        terms.allow_change(self.maker(terms), before, now)?;
+        let before = self.allow_change(old, now, terms)?;
         if !before.is_active(now) || before.replaced_by.is_some() {
             return Err(LedgerError::Ended);
         }
@@ -100,11 +99,9 @@ impl Keys {
         now: Timestamp,
         terms: &Terms,
     ) -> Result<bool, LedgerError> {
-        let key = self.get(id).ok_or(LedgerError::NotFound)?;
-        if terms.maker() != Some(id) {
-            terms.allow_change(self.maker(terms), key, now)?;
-        }
-        let works = key.revoked_at.is_none();
+        let key =
+            if terms.maker() == Some(id) { self.get(id) } else { Some(self.allow_change(id, now, terms)?) };
+        let works = key.ok_or(LedgerError::NotFound)?.revoked_at.is_none();
         if works {
             self.edit(id, now, terms.authority(), |key| {
                 key.revoked_at = Some(now);
@@ -132,6 +129,18 @@ impl Keys {
             vec![KeyEvent::Amended(parts)]
         });
         Ok(Amended::now(after))
+    }
+
+    /// A key, if whoever makes a change may change it.
+    pub(super) fn allow_change(
+        &self,
+        id: &KeyId,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Result<&KeyRecord, LedgerError> {
+        let key = self.get(id).ok_or(LedgerError::NotFound)?;
+        terms.allow_change(self.maker(terms), key, now)?;
+        Ok(key)
     }
 
     /// The record of the key that makes a change.

@@ -149,9 +149,8 @@ impl KeyLedger for MemoryStore {
         terms: &Terms,
     ) -> Result<KeyRecord, LedgerError> {
         let mut state = self.write();
-        if let Some(key) = state.keys.get(old) {
-            state.ask_owner(&key.owner, &key.level, terms)?;
-        }
+        let key = state.keys.allow_change(old, fresh.created_at, terms)?;
+        state.ask_owner(&key.owner, &key.level, terms)?;
         state.keys.replace(old, &fresh, old_ends, terms)
     }
 
@@ -173,7 +172,8 @@ impl KeyLedger for MemoryStore {
         terms: &Terms,
     ) -> Result<Amended, LedgerError> {
         let mut state = self.write();
-        if let Some(key) = state.keys.get(id) {
+        let key = state.keys.allow_change(id, now, terms)?;
+        if terms.asks_owner_to_amend() {
             state.ask_owner(&key.owner, &KeyLevel::User, terms)?;
         }
         state.keys.amend(id, amendment, now, terms)

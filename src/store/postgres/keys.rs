@@ -317,11 +317,14 @@ pub(super) async fn amend(
     now: Timestamp,
     terms: &Terms,
 ) -> Result<Amended, Failure> {
-    if terms.asks_owner() {
+    if terms.asks_owner_to_amend() {
         hold_owner(session, &owner_of(session, id).await?, terms).await?;
     }
     let (before, maker) = with_maker(session, id, terms).await?;
-    ask_owner(session, &before.owner, &KeyLevel::User, terms).await?;
+    terms.allow_change(maker.as_ref(), &before, now)?;
+    if terms.asks_owner_to_amend() {
+        ask_owner(session, &before.owner, &KeyLevel::User, terms).await?;
+    }
     let changes = trail::changes_since(session, id, an_hour_before(now)).await?;
     let amended = terms.amended(maker.as_ref(), &before, amendment, now, || Ok(changes))?;
     let Some(key) = amended else { return Ok(Amended::as_before(before)) };

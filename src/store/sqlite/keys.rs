@@ -309,8 +309,11 @@ pub(super) fn amend(
     terms: &Terms,
 ) -> Result<Amended, Failure> {
     let before = known(transaction, id)?.ok_or(LedgerError::NotFound)?;
-    ask_owner(transaction, &before.owner, &KeyLevel::User, terms)?;
     let maker = maker(transaction, terms)?;
+    terms.allow_change(maker.as_ref(), &before, now)?;
+    if terms.asks_owner_to_amend() {
+        ask_owner(transaction, &before.owner, &KeyLevel::User, terms)?;
+    }
     let changes =
         || trail::changes_since(transaction, id, an_hour_before(now)).map_err(Failure::into_ledger_error);
     let Some(key) = terms.amended(maker.as_ref(), &before, amendment, now, changes)? else {
