@@ -66,7 +66,9 @@ impl<Q: PartialEq, A> Shelf<Q, A> {
         if weight > self.bytes {
             return;
         }
-        while self.entries.len() >= self.room || self.weight > self.bytes - weight {
+        while !self.entries.is_empty()
+            && (self.entries.len() >= self.room || self.weight > self.bytes - weight)
+        {
             self.make_room();
         }
         let Ok(place) = u32::try_from(self.entries.len()) else { return };
