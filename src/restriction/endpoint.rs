@@ -339,7 +339,9 @@ mod tests {
             let router = by_router(&pattern, &path);
             prop_assert_eq!(read, router.is_some(), "{}", &pattern);
             // Empty segments come to nobody, and a parameter of a router may be empty behind a prefix: here it is not.
-            let prefixed = pattern.split('/').any(|segment| segment.find('{').is_some_and(|at| at > 0));
+            let is_prefixed =
+                |segment: &str| segment.contains('{') && (!segment.starts_with('{') || segment.starts_with("{{"));
+            let prefixed = pattern.split('/').any(is_prefixed);
             if read && !path.contains("//") {
                 let ours = fits(&pattern, &path);
                 prop_assert!(ours == router.unwrap_or(false) || (prefixed && !ours), "{} {}", pattern, path);
