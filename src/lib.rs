@@ -80,6 +80,7 @@ pub mod scheme;
 pub mod access;
 pub mod audit;
 pub mod authority;
+mod bulkhead;
 pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
@@ -141,7 +142,7 @@ pub use crate::authority::Authority;
 pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
-pub use crate::endpoint::{Endpoint, Endpoints};
+pub use crate::endpoint::{Endpoint, Endpoints, Undeclared};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
 #[cfg(feature = "slow-hashes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]

@@ -193,10 +193,15 @@ pub(crate) struct Notes {
     pub(crate) tally: Option<Arc<Tally>>,
 }
 
-/// The layer's word that a request was let in without a principal, as at a public endpoint. Where neither this nor a
-/// principal stands in the extensions, no layer has run.
+/// The layer's word that a request was let in without a principal. Where neither this nor a principal stands in the
+/// extensions, no layer has run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Nobody;
+pub(crate) enum Nobody {
+    /// No key was looked at: the endpoint is public.
+    Open,
+    /// No credential was sent, where one is optional.
+    Anonymous,
+}
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

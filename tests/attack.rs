@@ -273,7 +273,7 @@ async fn nothing_of_an_outer_layer_counts_inside_an_inner_one() {
     let world = World::new().await;
     let other = World::new().await;
     let who = async |who: Option<Principal>| who.map_or("nobody".to_owned(), |who| who.user_id().to_string());
-    let public = Endpoints::new().public(Method::GET, "/open/{*rest}").public(Method::GET, "/a/open");
+    let public = Endpoints::new().public_subtree(Method::GET, "/open/{*rest}").public(Method::GET, "/a/open");
     let inner = ApiKeyAuth::new(other.store.clone(), ApiKeyHeader::default().requires_project(false))
         .endpoints(Endpoints::new().public(Method::GET, "/a/open"))
         .unwrap();

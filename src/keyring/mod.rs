@@ -33,6 +33,7 @@ mod issued;
 mod name;
 mod new_key;
 mod report;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,9 +50,9 @@ use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
-use crate::store::{
-    Directory, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, in_time,
-};
+use crate::store::{Directory, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms};
+
+use self::shares::Shares;
 
 pub use self::error::KeyringError;
 pub use self::import::{ImportReport, ImportedKey, RefusedImport};
@@ -81,6 +82,7 @@ pub struct Keyring {
     authority: Authority,
     /// On whose behalf, where that is known.
     behalf: Option<UserId>,
+    shares: Arc<Shares>,
     delivery: Option<Arc<dyn KeyDelivery>>,
     observers: Observers,
 }
@@ -100,6 +102,7 @@ impl Keyring {
             store_deadline: CHANGE_DEADLINE,
             authority: Authority::System,
             behalf: None,
+            shares: Arc::default(),
             delivery: None,
             observers: Observers::default(),
         }
@@ -257,7 +260,7 @@ impl Keyring {
     /// Whether this ended it.
     async fn end(&self, id: &KeyId, why: Revocation) -> Result<bool, KeyringError> {
         let now = self.clock.now();
-        let ended = self.change(self.ledger.end(id, why, now, &self.terms())).await?;
+        let ended = self.take_away(self.ledger.end(id, why, now, &self.terms())).await?;
         if ended {
             self.changed(now, id, KeyEvent::Revoked(why));
         }
@@ -283,7 +286,9 @@ impl Keyring {
             self.maker_may_still_manage(owner).await?;
         }
         let now = self.clock.now();
-        let amended = self.change(self.ledger.amend(id, &amendment, now, &self.terms())).await?;
+        let (terms, share) =
+            (self.terms(), if amendment.may_narrow() { &self.shares.ends } else { &self.shares.changes });
+        let amended = self.change_within(share, self.ledger.amend(id, &amendment, now, &terms)).await?;
         if amended.changed {
             self.changed(now, id, KeyEvent::Amended(amendment.parts()));
         }
@@ -305,7 +310,7 @@ impl Keyring {
     ///
     /// [`KeyringError::Store`].
     pub async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, KeyringError> {
-        Ok(in_time(self.store_deadline, self.ledger.get(id)).await?)
+        Ok(self.read(self.ledger.get(id)).await?)
     }
 
     /// The keys of a user, oldest first. Pass the last id as [`KeyQuery::after`] for those that follow.
@@ -314,7 +319,7 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`] if `after` is not a key of this user, [`KeyringError::Store`].
     pub async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, KeyringError> {
-        self.ask(self.ledger.list(owner, query)).await
+        Ok(self.read(self.ledger.list(owner, query)).await?)
     }
 
     /// The same, in pages that end early before they are [large](crate::store::MAX_PAGE_LEN), and say whether there is more.
@@ -323,7 +328,7 @@ impl Keyring {
     ///
     /// As [`list`](Self::list).
     pub async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, KeyringError> {
-        self.ask(self.ledger.page(owner, query)).await
+        Ok(self.read(self.ledger.page(owner, query)).await?)
     }
 
     /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.
@@ -333,7 +338,7 @@ impl Keyring {
     /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
     /// trail.
     pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
-        Ok(in_time(self.store_deadline, self.ledger.history(id, limit)).await?)
+        Ok(self.read(self.ledger.history(id, limit)).await?)
     }
 
     /// Shows a change that the ledger has made.
@@ -347,7 +352,7 @@ impl Keyring {
     ///
     /// [`KeyringError::Store`].
     pub async fn count_by_digest(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
-        Ok(in_time(self.store_deadline, self.ledger.count_by_digest_method()).await?)
+        Ok(self.read(self.ledger.count_by_digest_method()).await?)
     }
 
     /// Those among them that no layer with this keyring's ring finds: a pepper is missing, or was taken away too early
@@ -365,8 +370,7 @@ impl Keyring {
     /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to
     /// come back to it.
     async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
-        let standing = in_time(self.store_deadline, self.directory.standing(owner, level.project()));
-        match (standing.await?, level) {
+        match (self.standing_at(owner, level.project()).await?, level) {
             // Whoever is in good standing may hold a key for what they may do, be it nothing at the moment.
             (Standing::Active { .. }, KeyLevel::User) => Ok(()),
             (Standing::Active { role: Some(_) }, KeyLevel::Project(_)) => Ok(()),
@@ -399,7 +403,7 @@ impl Keyring {
         if !matches!(self.authority, Authority::Key(_)) {
             return Ok(());
         }
-        let standing = in_time(self.store_deadline, self.directory.standing(owner, None)).await?;
+        let standing = self.standing_at(owner, None).await?;
         match self.terms().allow_owner(standing, None) {
             Err(LedgerError::Denied(denied)) => Err(KeyringError::denied(denied)),
             _ => Ok(()),
@@ -438,24 +442,6 @@ impl Keyring {
         };
         Ok((key, fresh))
     }
-
-    async fn ask<T>(
-        &self,
-        question: impl Future<Output = Result<T, LedgerError>>,
-    ) -> Result<T, KeyringError> {
-        Ok(in_time(self.store_deadline, question).await?)
-    }
-
-    /// A change that was begun and not answered in time may have been made.
-    async fn change<T>(
-        &self,
-        change: impl Future<Output = Result<T, LedgerError>>,
-    ) -> Result<T, KeyringError> {
-        match in_time(self.store_deadline, change).await {
-            Err(LedgerError::Store(error @ StoreError::Timeout)) => Err(KeyringError::OutcomeUnknown(error)),
-            answer => Ok(answer?),
-        }
-    }
 }
 
 /// What the pages need to know besides.
@@ -463,12 +449,12 @@ impl Keyring {
 impl Keyring {
     /// The projects that a user may access at the moment.
     pub(crate) async fn projects(&self, user: &UserId) -> Result<Vec<crate::store::Project>, StoreError> {
-        in_time(self.store_deadline, self.directory.projects(user)).await
+        self.read(self.directory.projects(user)).await
     }
 
     /// What a user may do at the moment where a key of that level works.
     pub(crate) async fn standing_on(&self, user: &UserId, level: &KeyLevel) -> Result<Standing, StoreError> {
-        in_time(self.store_deadline, self.directory.standing(user, level.project())).await
+        self.standing_at(user, level.project()).await
     }
 }
 
@@ -477,7 +463,7 @@ impl Keyring {
 impl Keyring {
     /// What a user may do in their account at the moment.
     pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, StoreError> {
-        in_time(self.store_deadline, self.directory.standing(user, None)).await
+        self.standing_at(user, None).await
     }
 
     /// The time by which this keyring judges.

@@ -68,7 +68,7 @@ async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> R
     let mut query = asked_for(pairs)?;
     query.environment = Some(caller.who.environment());
     query.active_at = Some(keyring.now());
-    let KeyPage { keys, more } = match keyring.page(caller.who.user_id(), &query).await {
+    let KeyPage { keys, more } = match caller.with(&keyring).page(caller.who.user_id(), &query).await {
         Ok(page) => page,
         Err(KeyringError::NotFound) => return Err((&refusal::INVALID_QUERY).into()),
         Err(error) => return Err(caller.explain(error)),
@@ -154,7 +154,8 @@ async fn show_usage(
     });
     let ending = match (&ways, &key.replaced_by) {
         (Some(_), Some(_)) => {
-            let report = keyring.report(&key.owner).await.map_err(|error| caller.explain(error))?;
+            let report =
+                caller.with(&keyring).report(&key.owner).await.map_err(|error| caller.explain(error))?;
             report.ending(&key.id, QUIET)
         }
         _ => None,
@@ -177,7 +178,7 @@ async fn show_usage(
 
 /// `None` where no usage is kept.
 async fn usage(caller: &Caller, keyring: &Keyring, ids: &[KeyId]) -> Result<Option<Vec<Usage>>, Refusal> {
-    match keyring.usage(ids).await {
+    match caller.with(keyring).usage(ids).await {
         Ok(usage) => Ok(Some(usage)),
         Err(KeyringError::Store(StoreError::NotKept)) => Ok(None),
         Err(error) => Err(caller.explain(error)),

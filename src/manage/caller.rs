@@ -69,7 +69,7 @@ impl Caller {
     }
 
     async fn account_role(&self, keyring: &Keyring) -> Result<Option<Role>, Refusal> {
-        match keyring.standing(self.who.user_id()).await {
+        match self.with(keyring).standing(self.who.user_id()).await {
             Ok(Standing::Active { role }) => Ok(role),
             Ok(Standing::Disabled) => Ok(None),
             Err(error) => Err(self.store_failed(error)),

@@ -283,6 +283,8 @@ fn route(place: Place) -> (Method, &'static str) {
         Place::GetAnywhere => (Method::GET, "/projects"),
         Place::PostAnywhere => (Method::POST, "/projects"),
         Place::Manage => (Method::POST, "/keys"),
+        Place::OptionalGet => (Method::GET, "/prices"),
+        Place::OptionalPost => (Method::POST, "/prices"),
         Place::Public => (Method::GET, "/health"),
     }
 }

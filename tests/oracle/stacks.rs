@@ -225,10 +225,12 @@ fn guarded(verifier: Verifier, header: ApiKeyHeader) -> Router {
         .project_optional(Method::GET, "/projects")
         .project_optional(Method::POST, "/projects")
         .manage(Method::POST, "/keys")
+        .optional(Method::GET, "/prices")
+        .optional(Method::POST, "/prices")
         .public(Method::GET, "/health");
     let auth = ApiKeyAuth::with_verifier(verifier, bearer).or(header).or(JsonBody::default());
     let auth = auth.endpoints(endpoints).unwrap();
-    let paths = ["/things", "/status", "/projects", "/keys", "/health"];
+    let paths = ["/things", "/status", "/projects", "/keys", "/prices", "/health"];
     paths.into_iter().fold(Router::new(), |router, path| router.route(path, any(say))).layer(auth)
 }
 
