@@ -13,8 +13,8 @@ pub(super) struct Shelf<Q, A> {
     hand: usize,
     room: usize,
     /// What the entries weigh together, and what they may.
-    weight: usize,
     bytes: usize,
+    most_bytes: usize,
 }
 
 struct Entry<Q, A> {
@@ -29,7 +29,7 @@ impl<Q: PartialEq, A> Shelf<Q, A> {
     /// With room for this many, and at least one, and for so many bytes of them.
     pub(super) fn new(room: usize, bytes: usize) -> Self {
         let room = room.clamp(1, u32::MAX as usize);
-        Self { index: HashTable::new(), entries: Vec::new(), hand: 0, room, weight: 0, bytes }
+        Self { index: HashTable::new(), entries: Vec::new(), hand: 0, room, bytes: 0, most_bytes: bytes }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -38,7 +38,7 @@ impl<Q: PartialEq, A> Shelf<Q, A> {
 
     /// About how many bytes they are.
     pub(super) fn bytes(&self) -> usize {
-        self.weight
+        self.bytes
     }
 
     pub(super) fn get(&self, hash: u64, is: impl Fn(&Q) -> bool) -> Option<&A> {
@@ -63,11 +63,11 @@ impl<Q: PartialEq, A> Shelf<Q, A> {
                 _ => self.remove_at(place),
             }
         }
-        if weight > self.bytes {
+        if weight > self.most_bytes {
             return;
         }
         while !self.entries.is_empty()
-            && (self.entries.len() >= self.room || self.weight > self.bytes - weight)
+            && (self.entries.len() >= self.room || self.bytes > self.most_bytes - weight)
         {
             self.make_room();
         }
@@ -75,7 +75,7 @@ impl<Q: PartialEq, A> Shelf<Q, A> {
         // One whose answer has only become another is asked for as before.
         let asked_for = AtomicBool::new(before.is_some());
         self.entries.push(Entry { hash, question, answer, weight, asked_for });
-        self.weight += weight;
+        self.bytes += weight;
         let entries = &self.entries;
         self.index.insert_unique(hash, place, |place| hash_at(entries, *place));
     }
@@ -87,7 +87,7 @@ impl<Q: PartialEq, A> Shelf<Q, A> {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.room, self.bytes);
+        *self = Self::new(self.room, self.most_bytes);
     }
 
     fn place(&self, hash: u64, is: impl Fn(&Q) -> bool) -> Option<usize> {
@@ -117,7 +117,7 @@ impl<Q: PartialEq, A> Shelf<Q, A> {
         }
         let last = self.entries.len().saturating_sub(1);
         let gone = self.entries.swap_remove(place);
-        self.weight = self.weight.saturating_sub(gone.weight);
+        self.bytes = self.bytes.saturating_sub(gone.weight);
         if let Ok(entry) = self.index.find_entry(gone.hash, |other| *other as usize == place) {
             entry.remove();
         }
