@@ -18,6 +18,7 @@
 mod accounts;
 #[cfg(feature = "cache")]
 mod cached;
+mod corrupt;
 mod deadline;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod failure;
@@ -48,6 +49,7 @@ pub use self::accounts::{Accounts, Member, MemberRole};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use self::cached::{CacheOptions, Cached};
+pub use self::corrupt::CorruptRow;
 pub use self::log::{Change, ChangeLog, Changes, Followers, NodeId, Position, outlived, settle};
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
@@ -364,7 +366,7 @@ pub enum StoreError {
     Overloaded,
     /// The store holds something that makes no sense. It is never read as default rights.
     #[error("the store holds a row that cannot be: {0}")]
-    Corrupt(&'static str),
+    Corrupt(CorruptRow),
     /// The store did not answer in time.
     #[error("the store did not answer in time")]
     Timeout,
@@ -377,6 +379,20 @@ impl StoreError {
     /// From whatever a driver says.
     pub fn failed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(source.into())
+    }
+
+    /// From what is wrong with a row; [`CorruptRow`] can also say whose row it is.
+    #[must_use]
+    pub fn corrupt(what: &'static str) -> Self {
+        Self::Corrupt(CorruptRow::new(what))
+    }
+
+    /// The same error, with the id of the key whose row it is about, if it is about a row.
+    pub(crate) fn of_key(self, id: &KeyId) -> Self {
+        match self {
+            Self::Corrupt(row) => Self::Corrupt(row.of_key(id)),
+            other => other,
+        }
     }
 }
 

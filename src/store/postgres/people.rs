@@ -67,6 +67,14 @@ pub(super) async fn standing(
     user: &UserId,
     project: Option<&ProjectId>,
 ) -> Result<Standing, Failure> {
+    standing_of(session, user, project).await.map_err(|failure| failure.of_user(user))
+}
+
+async fn standing_of(
+    session: &Session,
+    user: &UserId,
+    project: Option<&ProjectId>,
+) -> Result<Standing, Failure> {
     let project = project.map(ProjectId::as_str);
     let row = session.one(STANDING, &[&user.as_str(), &project]).await?;
     of_primary(&row, 5)?;
@@ -78,6 +86,10 @@ pub(super) async fn standing(
 }
 
 pub(super) async fn projects(session: &Session, user: &UserId) -> Result<Vec<Project>, Failure> {
+    projects_of(session, user).await.map_err(|failure| failure.of_user(user))
+}
+
+async fn projects_of(session: &Session, user: &UserId) -> Result<Vec<Project>, Failure> {
     let mut projects = Vec::new();
     for row in &session.query(PROJECTS, &[&user.as_str()]).await? {
         of_primary(row, 3)?;

@@ -56,6 +56,14 @@ pub(super) fn standing(
     user: &UserId,
     project: Option<&ProjectId>,
 ) -> Result<Standing, Failure> {
+    standing_of(connection, user, project).map_err(|failure| failure.of_user(user))
+}
+
+fn standing_of(
+    connection: &Connection,
+    user: &UserId,
+    project: Option<&ProjectId>,
+) -> Result<Standing, Failure> {
     let mut statement = connection.prepare_cached(STANDING)?;
     let mut found = statement.query(params![user.as_str(), project.map(ProjectId::as_str)])?;
     let Some(row) = found.next()? else { return Ok(Standing::Disabled) };
@@ -64,6 +72,10 @@ pub(super) fn standing(
 }
 
 pub(super) fn projects(connection: &Connection, user: &UserId) -> Result<Vec<Project>, Failure> {
+    projects_of(connection, user).map_err(|failure| failure.of_user(user))
+}
+
+fn projects_of(connection: &Connection, user: &UserId) -> Result<Vec<Project>, Failure> {
     let mut statement = connection.prepare_cached(PROJECTS)?;
     let mut found = statement.query(params![user.as_str()])?;
     let mut projects = Vec::new();

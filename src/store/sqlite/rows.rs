@@ -22,17 +22,18 @@ pub(super) fn truth(row: &Row<'_>, column: usize) -> Result<Option<bool>, StoreE
         Ok(ValueRef::Integer(0)) => Ok(Some(false)),
         Ok(ValueRef::Integer(1)) => Ok(Some(true)),
         Ok(ValueRef::Null) => Ok(None),
-        _ => Err(StoreError::Corrupt("what is true or false is neither")),
+        _ => Err(row.wrong(column, "what is true or false is neither")),
     }
 }
 
 impl KeyRow for Row<'_> {
     fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
-        const NO_TEXT: StoreError = StoreError::Corrupt("a text is none");
         match self.get_ref(column) {
             Ok(ValueRef::Null) => Ok(None),
-            Ok(ValueRef::Text(bytes)) => str::from_utf8(bytes).map(Some).map_err(|_| NO_TEXT),
-            _ => Err(NO_TEXT),
+            Ok(ValueRef::Text(bytes)) => {
+                str::from_utf8(bytes).map(Some).map_err(|_| self.wrong(column, "a text is not UTF-8"))
+            }
+            _ => Err(self.wrong(column, "what must be a text is none")),
         }
     }
 
@@ -40,7 +41,7 @@ impl KeyRow for Row<'_> {
         match self.get_ref(column) {
             Ok(ValueRef::Integer(number)) => Ok(Some(number)),
             Ok(ValueRef::Null) => Ok(None),
-            _ => Err(StoreError::Corrupt("a number is none")),
+            _ => Err(self.wrong(column, "what must be a whole number is none")),
         }
     }
 
@@ -53,5 +54,9 @@ impl KeyRow for Row<'_> {
 
     fn free_text(&self, column: usize) -> Result<String, StoreError> {
         self.text(column).map(str::to_owned)
+    }
+
+    fn name(&self, column: usize) -> &str {
+        self.as_ref().column_name(column).unwrap_or_default()
     }
 }
