@@ -45,7 +45,7 @@ use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId}
 use crate::record::{Amendment, FreshKey, KeyRecord};
 use crate::usage::Usage;
 
-pub use self::accounts::{Accounts, Member, MemberRole};
+pub use self::accounts::{Account, Accounts, Member, MemberRole, Person};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use self::cached::{CacheOptions, Cached};
@@ -307,6 +307,17 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// [`StoreError::NotKept`], or the ledger could not tell.
     async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
         let _ = keys;
+        Err(StoreError::NotKept)
+    }
+
+    /// Whose keys there are, ended ones too: by id, byte by byte, from after `after`, and at most `limit` of them, and at most
+    /// a thousand.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotKept`], or the ledger could not tell.
+    async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        let _ = (after, limit);
         Err(StoreError::NotKept)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{CorruptRow, StoreError};
+use super::{CorruptRow, Person, StoreError};
 use crate::access::{Role, Standing};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
@@ -170,6 +170,26 @@ pub(super) fn standing(
     let listed = role == Role::Owner || on_list == Some(true);
     let may = !asked || (deleted == Some(false) && listed);
     Ok(Standing::Active { role: may.then_some(role) })
+}
+
+/// Adds a row of `user, role, project` to the people that stand before it, where each has a row for each project.
+pub(super) fn add_person(
+    people: &mut Vec<Person>,
+    user: &str,
+    role: &str,
+    project: Option<&str>,
+) -> Result<(), StoreError> {
+    if people.last().is_none_or(|last| last.user.as_str() != user) {
+        people.push(Person::new(user_id(user)?, role_of(role)?, []));
+    }
+    if let (Some(last), Some(project)) = (people.last_mut(), project) {
+        last.projects.insert(project_id(project)?);
+    }
+    Ok(())
+}
+
+pub(super) fn user_id(id: &str) -> Result<UserId, StoreError> {
+    UserId::new(id).map_err(|_| StoreError::corrupt("the id of a user does not parse"))
 }
 
 pub(super) fn project_id(id: &str) -> Result<ProjectId, StoreError> {

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::rows::{KeyRow as _, json, key_columns, limits_text};
+use super::super::accounts::page;
+use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
 use super::super::{KeyPolicy, KeyQuery, LedgerError};
 use super::failure::Failure;
 use super::rows::{of_primary, optional, value};
@@ -45,6 +46,17 @@ const LIST_ACTIVE: &str = concat!(
       WHERE ($2::text IS NULL OR environment = $2) AND (created_at, id) > ($3, $4)
       ORDER BY created_at, id LIMIT $5"
 );
+
+/// From one owner to the next: not through all keys of each.
+const OWNERS: &str = "
+    WITH RECURSIVE owners (owner) AS (
+        (SELECT owner::text FROM tower_api_key.keys WHERE owner > $1::text ORDER BY owner LIMIT 1)
+        UNION ALL
+        SELECT (SELECT keys.owner::text FROM tower_api_key.keys AS keys
+                WHERE keys.owner > owners.owner ORDER BY keys.owner LIMIT 1)
+        FROM owners WHERE owners.owner IS NOT NULL
+    )
+    SELECT owner FROM owners WHERE owner IS NOT NULL LIMIT $2";
 
 const CREATED: &str = "SELECT created_at FROM tower_api_key.keys WHERE id = $1 AND owner = $2";
 
@@ -139,6 +151,16 @@ pub(super) async fn list(
         }
     }
     Ok(keys)
+}
+
+pub(super) async fn owners(
+    session: &Session,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<UserId>, Failure> {
+    let (after, limit) = (after.map_or("", UserId::as_str), i64::from(page(limit)));
+    let found = session.query(OWNERS, &[&after, &limit]).await?;
+    found.iter().map(|row| Ok(user_id(row.text(0)?)?)).collect()
 }
 
 pub(super) async fn insert(

@@ -79,6 +79,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     list::lists_are_ordered_and_paged(&store().await).await;
     list::lists_are_filtered(&store().await).await;
     list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
+    list::owners_are_listed_once_and_in_pages(&store().await).await;
     trail::every_change_leaves_one_entry(&store().await).await;
     trail::what_a_policy_ends_is_told_so(&store().await).await;
     trail::why_a_key_was_revoked_is_told(&store().await).await;
@@ -88,7 +89,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     trail::usage_touches_no_key(&store().await).await;
 }
 
-/// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys.
+/// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys; where the store keeps lists, these too.
 ///
 /// # Panics
 ///
@@ -107,6 +108,7 @@ pub async fn accounts<S: Accounts + Directory + KeyStore + KeyLedger>(make: impl
     people::members_take_no_keys_back(&store().await).await;
     people::accounts_are_transferred_whole(&store().await).await;
     people::what_is_not_there_is_not_changed(&store().await).await;
+    people::people_and_projects_are_listed_in_pages(&store().await).await;
     trail::who_is_removed_leaves_a_trail(&store().await).await;
 }
 
