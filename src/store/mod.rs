@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
 //! | [`Directory`] | every request | [`standing`](Directory::standing), [`projects`](Directory::projects) |
-//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, amend, rehash, get, list, count; history and usage |
+//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, amend, rehash, get, list, count, owners; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
 //! [`MemoryStore`], `SqliteStore` (feature `sqlite`) and `PostgresStore` (feature `postgres`) are all four. A store of your own needs one method, a directory

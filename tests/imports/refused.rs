@@ -303,7 +303,7 @@ async fn c17_d2_a_word_before_a_digest_must_be_its_own() {
         format!("sha256::{HEX}"),
         format!("sha256{HEX}"),
         format!("\\x{}", &HEX[2..]),
-        format!("\\xn4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="),
+        "\\xn4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=".to_owned(),
         format!("0x{HEX}"),
     ] {
         assert_eq!(
