@@ -250,6 +250,10 @@ pub(super) async fn people_and_projects_are_listed_in_pages<S: Accounts>(store: 
             let page = ok(store.list_accounts(Some(&after), limit).await);
             assert!(page.len() <= most, "a page of accounts is longer than was asked for");
             let Some(last) = page.last() else { break };
+            assert!(
+                page.iter().all(|account| account.id > after),
+                "a page of accounts begins before its place"
+            );
             after.clone_from(&last.id);
             listed.extend(page);
         }
@@ -257,11 +261,12 @@ pub(super) async fn people_and_projects_are_listed_in_pages<S: Accounts>(store: 
         listed.retain(|account| accounts.iter().any(|made| made.id == account.id));
         assert_eq!(listed, accounts, "pages of {limit}");
 
-        let (mut after, mut listed) = (None, Vec::new());
+        let (mut after, mut listed) = (None::<ProjectId>, Vec::new());
         loop {
             let page = ok(store.list_projects(&a, after.as_ref(), limit).await);
             assert!(page.len() <= most, "a page of projects is longer than was asked for");
             let Some(last) = page.last() else { break };
+            assert!(after.as_ref() < page.first().map(|project| &project.id), "a page of projects goes back");
             after = Some(last.id.clone());
             listed.extend(page);
         }
@@ -272,6 +277,7 @@ pub(super) async fn people_and_projects_are_listed_in_pages<S: Accounts>(store: 
             let page = ok(store.list_people(&a, after.as_ref(), limit).await);
             assert!(page.len() <= most, "a page of people is longer than was asked for");
             let Some(last) = page.last() else { break };
+            assert!(after.as_ref() < page.first().map(|person| &person.user), "a page of people goes back");
             after = Some(last.user.clone());
             listed.extend(page);
         }
