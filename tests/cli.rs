@@ -1,9 +1,10 @@
 //! The program `tower-api-key`, as an operator's shell sees it: stdout, stderr and exit code.
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tower_api_key::restriction::Facts;
@@ -70,7 +71,9 @@ impl Shell {
         self.run_with(args, "")
     }
 
+    /// Whatever does not end is a defect, and no reason to wait for it.
     fn run_with(&self, args: &[&str], stdin: &str) -> Ran {
+        let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let mut child = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
             .args(args)
             .env(
@@ -79,18 +82,30 @@ impl Shell {
             )
             .current_dir(&self.folder)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(stdout.try_clone().unwrap())
+            .stderr(stderr.try_clone().unwrap())
             .spawn()
             .unwrap();
         // A program that does not read leaves a broken pipe.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        Ran {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        let until = Instant::now() + Duration::from_secs(60);
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+                None => {
+                    child.kill().unwrap();
+                    panic!("{args:?} does not end");
+                }
+            }
+        };
+        let text = |file: &mut std::fs::File| {
+            let mut text = String::new();
+            file.rewind().unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        };
+        Ran { code: status.code().unwrap(), stdout: text(&mut stdout), stderr: text(&mut stderr) }
     }
 
     /// What a service on the same file says of a key.
