@@ -33,7 +33,7 @@ impl KeyRow for Row<'_> {
             Ok(ValueRef::Text(bytes)) => {
                 str::from_utf8(bytes).map(Some).map_err(|_| self.wrong(column, "a text is not UTF-8"))
             }
-            _ => Err(self.wrong(column, "what must be a text is none")),
+            _ => Err(self.wrong(column, "what stands there is no text")),
         }
     }
 
@@ -41,7 +41,7 @@ impl KeyRow for Row<'_> {
         match self.get_ref(column) {
             Ok(ValueRef::Integer(number)) => Ok(Some(number)),
             Ok(ValueRef::Null) => Ok(None),
-            _ => Err(self.wrong(column, "what must be a whole number is none")),
+            _ => Err(self.wrong(column, "what stands there is no whole number")),
         }
     }
 
