@@ -11,7 +11,7 @@ use tower_api_key::store::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, PostgresOptions, Project, StoreError,
 };
 use tower_api_key::{
-    Actor, ConfigError, DigestRing, KeyFormat, KeyId, Keyring, Pepper, PostgresStore, ProjectId, Role,
+    Authority, ConfigError, DigestRing, KeyFormat, KeyId, Keyring, Pepper, PostgresStore, ProjectId, Role,
     SqliteStore, Standing, UserId, Verifier,
 };
 
@@ -130,7 +130,7 @@ impl Store {
             keyring: keyring
                 .key_format(self.format.clone())
                 .digests(self.ring.clone())
-                .acting_as(Actor::Operator),
+                .acting_as(Authority::Operator),
             // Imported keys are found whatever their shape; whether the service finds them is its own setting.
             verifier: verifier
                 .key_format(self.format.clone())

@@ -1,19 +1,37 @@
-//! axum's extractors: [`Principal`], and `Option<Principal>` for endpoints that are declared public.
+//! axum's extractors: [`Principal`], and `Option<Principal>` for endpoints where a key is
+//! [optional](crate::Endpoints::optional).
 //!
 //! ```
-//! use tower_api_key::Principal;
+//! use axum::{Router, routing::get};
+//! use http::Method;
+//! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::{ApiKeyAuth, Endpoints, MemoryStore, Principal};
 //!
 //! async fn mine(who: Principal) -> String {
 //!     format!("{} came with {}", who.user_id(), who.key_id())
 //! }
 //!
-//! async fn anybody(who: Option<Principal>) -> &'static str {
-//!     if who.is_some() { "you are known here" } else { "you are welcome all the same" }
+//! async fn prices(who: Option<Principal>) -> &'static str {
+//!     if who.is_some() { "your prices" } else { "everybody's prices" }
 //! }
-//! # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(mine).post(anybody));
+//!
+//! let auth = ApiKeyAuth::new(MemoryStore::new(), Bearer::default())
+//!     .endpoints(Endpoints::new().optional(Method::GET, "/prices"))?;
+//! let app: Router = Router::new().route("/mine", get(mine)).route("/prices", get(prices)).layer(auth);
+//! # Ok::<(), tower_api_key::ConfigError>(())
 //! ```
 //!
 //! A handler that refuses by itself returns an [`AuthError`], which [`Principal::forbidden`] makes.
+//!
+//! | the endpoint is | no key | a good key | a bad key |
+//! |---|---|---|---|
+//! | not declared otherwise | 401 | `Some` | 401 |
+//! | [optional](crate::Endpoints::optional) | `None` | `Some` | 401 |
+//! | [public](crate::Endpoints::public) | `None` | `None` | `None` |
+//!
+//! At a public endpoint no key is looked at, and so `Option<Principal>` is always `None` there. A `Principal` that is not
+//! there is 401 `missing_api_key` at an optional endpoint, as the client can send a key, and 500 at a public one, as it
+//! cannot.
 //!
 //! # Deployment caveat
 //!
@@ -24,21 +42,36 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
+use crate::credentials::Head;
 use crate::error::AuthError;
 use crate::key::Environment;
 use crate::principal::{Nobody, Principal};
 use crate::render::{self, Unrendered};
 
-/// The handler needs a principal and there is none: the layer is missing, or the endpoint is public. A 500 that names
-/// the fix.
+/// The handler needs a principal and there is none.
+///
+/// If the layer is missing, or the endpoint is public, it is a 500 that names the fix. Where a key is optional it is the
+/// layer's 401 `missing_api_key`: nobody has sent one.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("{}", render::MISSING_PRINCIPAL)]
+#[error("{}", match .nobody {
+    Some(Nobody::Anonymous) => "this route needs a principal, and no key was sent",
+    Some(Nobody::Open) | None => render::MISSING_PRINCIPAL,
+})]
 #[non_exhaustive]
-pub struct MissingPrincipal;
+pub struct MissingPrincipal {
+    nobody: Option<Nobody>,
+    grpc: bool,
+}
+
+impl MissingPrincipal {
+    fn of(parts: &Parts) -> Self {
+        Self { nobody: parts.extensions.get().copied(), grpc: render::is_grpc(Head::from(parts)) }
+    }
+}
 
 impl IntoResponse for MissingPrincipal {
     fn into_response(self) -> Response {
-        render::missing_principal()
+        render::missing_principal(self.nobody, self.grpc)
     }
 }
 
@@ -46,7 +79,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Principal {
     type Rejection = MissingPrincipal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MissingPrincipal> {
-        parts.extensions.get::<Self>().cloned().ok_or(MissingPrincipal)
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| MissingPrincipal::of(parts))
     }
 }
 
@@ -57,7 +90,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
         match parts.extensions.get::<Self>() {
             Some(who) => Ok(Some(who.clone())),
             None if parts.extensions.get::<Nobody>().is_some() => Ok(None),
-            None => Err(MissingPrincipal),
+            None => Err(MissingPrincipal::of(parts)),
         }
     }
 }

@@ -22,7 +22,8 @@
 //! # Deployment caveat
 //!
 //! A guard needs the layer outside of it. Where there is no principal, because there is no layer or because the endpoint
-//! is declared public, every request gets a 500 that says so.
+//! is declared public, every request gets a 500 that says so. Where a key is [optional](crate::Endpoints::optional), who
+//! sends none gets 401 `missing_api_key`.
 
 use std::fmt;
 use std::future::{Future, Ready, ready};
@@ -142,7 +143,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Some(who) = request.extensions().get::<Principal>() else {
-            return GuardedFuture::stopped(render::missing_principal());
+            let nobody = request.extensions().get().copied();
+            let grpc = render::is_grpc(Head::of(&request));
+            return GuardedFuture::stopped(render::missing_principal(nobody, grpc));
         };
         match self.guard.refuses(who) {
             None => GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-use http::{Method, Request, Response};
+use http::{Extensions, Method, Request, Response};
 use tower::Service;
 
 use crate::client_addr::ClientAddr;
 use crate::credentials::Head;
-use crate::endpoint::{Endpoint, EndpointTable};
+use crate::endpoint::{Access, EndpointTable};
 use crate::error::{AuthError, AuthErrorKind};
 use crate::future::ResponseFuture;
 use crate::principal::{Nobody, Principal};
@@ -71,10 +71,12 @@ where
         }
         match decision {
             Decision::Open => {
-                // Whatever stands there is not our evidence. (Wherever else a request gets through, ours replaces it.)
-                request.extensions_mut().remove::<Principal>();
-                request.extensions_mut().insert(Nobody);
+                admit_nobody(request.extensions_mut(), Nobody::Open);
                 ResponseFuture::open(shared, self.inner.call(request))
+            }
+            Decision::Anonymous => {
+                admit_nobody(request.extensions_mut(), Nobody::Anonymous);
+                ResponseFuture::anonymous(shared, self.inner.call(request))
             }
             Decision::Accepted(principal) => {
                 let notes = principal.notes();
@@ -85,11 +87,11 @@ where
                 let error = shared.complete(error, is_grpc(Head::of(&request)));
                 ResponseFuture::refused(shared, error)
             }
-            Decision::Wait(endpoint) => {
+            Decision::Wait(access) => {
                 // The service that was polled ready is the one to call: its clone may not be.
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);
-                let decision = Box::pin(Arc::clone(&shared).decide(request, endpoint, started));
+                let decision = Box::pin(Arc::clone(&shared).decide(request, access, started));
                 ResponseFuture::deciding(shared, decision, ready)
             }
         }
@@ -100,10 +102,23 @@ where
 enum Decision {
     /// Anybody may come in.
     Open,
+    /// No credential was sent where one is optional.
+    Anonymous,
     Accepted(Principal),
     Refused(AuthError),
     /// A store must be asked, or a body read.
-    Wait(Endpoint),
+    Wait(Access),
+}
+
+impl Decision {
+    /// What is said where no credential was sent.
+    fn without_credentials(access: Access) -> Self {
+        match access {
+            Access::Open => Self::Open,
+            Access::Optional(_) => Self::Anonymous,
+            Access::Required(_) => Self::Refused(refusal(AuthErrorKind::MissingCredentials)),
+        }
+    }
 }
 
 impl<Sch, R> Shared<Sch, R> {
@@ -114,7 +129,10 @@ impl<Sch, R> Shared<Sch, R> {
         if self.pass_preflight && is_preflight(head) {
             return Decision::Open;
         }
-        let Some(endpoint) = self.endpoints.of(&head) else { return Decision::Open };
+        let access = self.endpoints.of(&head);
+        let (Access::Optional(endpoint) | Access::Required(endpoint)) = access else {
+            return Decision::Open;
+        };
         if self.require_https && !self.client.is_secure(&head) {
             return Decision::Refused(refusal(AuthErrorKind::InsecureTransport));
         }
@@ -123,17 +141,17 @@ impl<Sch, R> Shared<Sch, R> {
             Ok(Some(credentials)) => {
                 match self.verifier.verify_warm(&credentials, endpoint, || self.facts(head)) {
                     Ok(Some(principal)) => Decision::Accepted(principal),
-                    Ok(None) => Decision::Wait(endpoint),
+                    Ok(None) => Decision::Wait(access),
                     Err(error) => Decision::Refused(error),
                 }
             }
             Ok(None) => match self.scheme.body_interest(head) {
                 Err(error) => Decision::Refused(error),
-                Ok(BodyInterest::Wanted) => Decision::Wait(endpoint),
-                Ok(BodyInterest::OtherType) => {
+                Ok(BodyInterest::Wanted) => Decision::Wait(access),
+                Ok(BodyInterest::OtherType) if matches!(access, Access::Required(_)) => {
                     Decision::Refused(refusal(AuthErrorKind::UnsupportedMediaType))
                 }
-                Ok(BodyInterest::None) => Decision::Refused(refusal(AuthErrorKind::MissingCredentials)),
+                Ok(BodyInterest::OtherType | BodyInterest::None) => Decision::without_credentials(access),
             },
         }
     }
@@ -141,7 +159,7 @@ impl<Sch, R> Shared<Sch, R> {
     async fn decide<B>(
         self: Arc<Self>,
         request: Request<B>,
-        endpoint: Endpoint,
+        access: Access,
         started: Option<Instant>,
     ) -> Result<Request<B>, AuthError>
     where
@@ -154,17 +172,39 @@ impl<Sch, R> Shared<Sch, R> {
                 Some(credentials) => (Some(credentials), body),
                 None => self.scheme.read_body(head, body).await?,
             };
-            let credentials = found.ok_or_else(|| refusal(AuthErrorKind::MissingCredentials))?;
-            let principal = self.verifier.verify_by(&credentials, endpoint, || self.facts(head)).await?;
-            Ok((principal, body))
+            let credentials = match (found, access) {
+                (Some(credentials), Access::Optional(endpoint) | Access::Required(endpoint))
+                    if !credentials.are_null() =>
+                {
+                    Some((credentials, endpoint))
+                }
+                (None, Access::Optional(_)) => None,
+                _ => return Err(refusal(AuthErrorKind::MissingCredentials)),
+            };
+            let who = match credentials {
+                Some((credentials, endpoint)) => {
+                    Some(self.verifier.verify_by(&credentials, endpoint, || self.facts(head)).await?)
+                }
+                None => None,
+            };
+            Ok((who, body))
         };
         let decided = decided.await;
         if let Some(started) = started {
-            let result = decided.as_ref().map(|(principal, _)| principal);
-            self.verifier.show(started, false, result, || self.facts(Head::from(&parts)));
+            let facts = || self.facts(Head::from(&parts));
+            match &decided {
+                Ok((None, _)) => self.verifier.show_open(started, false),
+                Ok((Some(who), _)) => self.verifier.show(started, false, Ok(who), facts),
+                Err(error) => self.verifier.show(started, false, Err(error), facts),
+            }
         }
-        let (principal, body) = decided.map_err(|error| self.complete(error, is_grpc(Head::from(&parts))))?;
-        parts.extensions.insert(principal);
+        let (who, body) = decided.map_err(|error| self.complete(error, is_grpc(Head::from(&parts))))?;
+        match who {
+            Some(principal) => {
+                parts.extensions.insert(principal);
+            }
+            None => admit_nobody(&mut parts.extensions, Nobody::Anonymous),
+        }
         Ok(Request::from_parts(parts, body))
     }
 
@@ -172,7 +212,7 @@ impl<Sch, R> Shared<Sch, R> {
     #[cold]
     fn show(&self, started: Instant, decision: &Decision, head: Head<'_>) {
         match decision {
-            Decision::Open => self.verifier.show_open(started),
+            Decision::Open | Decision::Anonymous => self.verifier.show_open(started, true),
             Decision::Accepted(who) => self.verifier.show(started, true, Ok(who), || self.facts(head)),
             Decision::Refused(error) => self.verifier.show(started, true, Err(error), || self.facts(head)),
             Decision::Wait(_) => {}
@@ -189,9 +229,15 @@ impl<Sch, R> Shared<Sch, R> {
     }
 
     /// Adds to an error what only the layer knows.
-    fn complete(&self, error: AuthError, grpc: bool) -> AuthError {
+    pub(crate) fn complete(&self, error: AuthError, grpc: bool) -> AuthError {
         error.answering(self.stamps.first(), grpc)
     }
+}
+
+/// Whatever principal stands there is not our evidence. (Where somebody is let in with a key, ours replaces it.)
+fn admit_nobody(extensions: &mut Extensions, nobody: Nobody) {
+    extensions.remove::<Principal>();
+    extensions.insert(nobody);
 }
 
 fn refusal(kind: AuthErrorKind) -> AuthError {

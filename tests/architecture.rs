@@ -8,7 +8,17 @@ use std::process::Command;
 /// The rooms by level: a file imports from its own level or below, never from above.
 const LEVELS: [&[&str]; 6] = [
     &["error", "description", "deprecation", "clock", "access", "key", "limit"],
-    &["audit", "usage", "record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
+    &[
+        "audit",
+        "authority",
+        "usage",
+        "record",
+        "credentials",
+        "endpoint",
+        "principal",
+        "restriction",
+        "client_addr",
+    ],
     &["store", "scheme", "render", "observer", "stamps", "delivery"],
     &["store/*", "scheme/*", "verify", "guard"],
     &["keyring", "future", "service", "explain"],

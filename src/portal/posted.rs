@@ -16,7 +16,7 @@ use super::session::{Freshness, PortalUser, SignedIn};
 use super::tickets::Ticket;
 use super::{Portal, Shared};
 use crate::access::{AccessClass, Standing};
-use crate::audit::Actor;
+use crate::authority::Authority;
 use crate::key::KeyId;
 use crate::keyring::{Keyring, KeyringError};
 use crate::record::KeyRecord;
@@ -43,7 +43,7 @@ impl FromRequestParts<Shared> for Visitor {
         let base = mount(head);
         match portal.session.user(head).await {
             Ok(SignedIn::User(user)) => {
-                let keyring = portal.keyring.acting_as(Actor::User(user.id().clone()));
+                let keyring = portal.keyring.acting_as(Authority::User(user.id().clone()));
                 Ok(Self { portal: Shared::clone(portal), keyring, user, base, head: head.clone() })
             }
             Ok(SignedIn::Nobody { sign_in_at }) if head.method.is_safe() => {

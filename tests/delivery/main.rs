@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use common::{World, user};
 use smtp::{Reply, Server};
 use tokio::sync::mpsc;
-use tower_api_key::audit::Actor;
+use tower_api_key::authority::Authority;
 use tower_api_key::delivery::{
     Delivery, EmailDelivery, EmailEvent, EmailFailure, KeyDelivery, Mail, Notice, Occasion, Recipients,
     Templates,
 };
-use tower_api_key::store::{KeyLedger as _, KeyPolicy};
+use tower_api_key::store::{KeyLedger as _, KeyPolicy, Terms};
 use tower_api_key::{
     ApiKey, Grace, KeyDigest, KeyId, KeyRecord, Keyring, KeyringError, NewKey, Timestamp, UserId,
 };
@@ -181,7 +181,11 @@ async fn r28_names_inject_no_headers_and_are_encoded() {
     let id = KeyId::new("key_imported").unwrap();
     let mut imported = KeyRecord::new(id, KeyDigest::of("x"), user("u_own"), Timestamp::from_secs(1));
     imported.name = "a\r\nBcc: x@example.com\r\n\r\nbody\0".to_owned();
-    world.store.insert(imported.clone(), KeyPolicy::Multiple { max: 100 }, &Actor::System).await.unwrap();
+    world
+        .store
+        .insert(imported.clone(), &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: 100 }))
+        .await
+        .unwrap();
     let url = Some("https://example.com/\r\nBcc: x@example.com".to_owned());
     for occasion in [Occasion::Issued, Occasion::Leaked { url }, Occasion::SelfRevoked] {
         assert_eq!(email.notify(&Notice::new(occasion, &imported)).await, Delivery::Queued);

@@ -5,6 +5,9 @@ mod common;
 
 mod forgery;
 mod html;
+mod meddled;
+#[path = "../common/meddling.rs"]
+mod meddling;
 mod once;
 mod owners;
 mod pages;

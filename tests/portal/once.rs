@@ -208,7 +208,7 @@ async fn c11_09_too_many_keys_are_refused_and_what_was_typed_stays() {
 
 #[tokio::test]
 async fn r30_where_issuing_ends_the_key_before_the_form_says_so() {
-    let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single).unwrap()).await;
+    let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace: false }).unwrap()).await;
     assert!(text(&site.get("u_b.1", "/new").await).contains("making another ends the one before at once"));
     assert_eq!(site.submit("u_b.1", "/new", &NEW).await.status, StatusCode::CREATED);
     let active = |key: &KeyRecord| key.is_active(Timestamp::from_secs(NOW));

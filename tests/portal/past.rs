@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
-use tower_api_key::audit::Actor;
+use tower_api_key::authority::Authority;
 use tower_api_key::key::DigestMethod;
 use tower_api_key::record::Amendment;
-use tower_api_key::store::{KeyLedger, KeyPolicy, LedgerError};
+use tower_api_key::store::{KeyLedger, LedgerError};
 use tower_api_key::usage::Usage;
 use tower_api_key::{FreshKey, KeyDigest, KeyId};
 
@@ -25,8 +25,8 @@ impl Plain {
 
 #[async_trait]
 impl KeyLedger for Plain {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
-        self.ask()?.insert(key, policy, by).await
+    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
+        self.ask()?.insert(key, terms).await
     }
 
     async fn replace(
@@ -34,19 +34,19 @@ impl KeyLedger for Plain {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
-        by: &Actor,
+        terms: &tower_api_key::store::Terms,
     ) -> Result<KeyRecord, LedgerError> {
-        self.ask()?.replace(old, fresh, old_ends, by).await
+        self.ask()?.replace(old, fresh, old_ends, terms).await
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         id: &KeyId,
         why: tower_api_key::audit::Revocation,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        self.ask()?.revoke_because(id, why, now, by).await
+        terms: &tower_api_key::store::Terms,
+    ) -> Result<bool, LedgerError> {
+        self.ask()?.end(id, why, now, terms).await
     }
 
     async fn amend(
@@ -54,9 +54,9 @@ impl KeyLedger for Plain {
         id: &KeyId,
         amendment: &Amendment,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        self.ask()?.amend(id, amendment, now, by).await
+        terms: &tower_api_key::store::Terms,
+    ) -> Result<tower_api_key::store::Amended, LedgerError> {
+        self.ask()?.amend(id, amendment, now, terms).await
     }
 
     async fn rehash(
@@ -201,7 +201,7 @@ async fn r43_the_trail_names_what_happened_and_who_did_it() {
         ]
     );
     let keyring = Keyring::new(store(&site)).clock(site.clock.clone());
-    keyring.acting_as(Actor::Operator).revoke(&heir).await.unwrap();
+    keyring.acting_as(Authority::Operator).revoke(&heir).await.unwrap();
     assert_eq!(
         entries(&heir).await,
         [format!("{at} Revoked by an operator"), format!("{at} Created in the place of {id} by you")]

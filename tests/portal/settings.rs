@@ -1,7 +1,8 @@
 //! What a key is called, and how often it may be used, is its owner's to change.
 
 use http::StatusCode;
-use tower_api_key::Actor;
+use tower_api_key::Authority;
+use tower_api_key::store::Terms;
 
 use super::*;
 
@@ -98,7 +99,7 @@ async fn a_key_that_has_ended_keeps_its_name_and_one_in_a_grace_does_not_have_to
         (now(&site, &old).await.name, now(&site, &heir).await.name),
         ("The old one".into(), "CI".into())
     );
-    Keyring::new(store(&site)).acting_as(Actor::Operator).revoke(&old.id).await.unwrap();
+    Keyring::new(store(&site)).acting_as(Authority::Operator).revoke(&old.id).await.unwrap();
     assert_eq!(site.get("u_own.1", &path).await.status, StatusCode::CONFLICT);
     assert_eq!(site.post("u_own.1", &path, &form).await.status, StatusCode::CONFLICT);
     assert!(!text(&site.get("u_own.1", &format!("/keys/{}", old.id)).await).contains("/settings"));
@@ -113,7 +114,10 @@ async fn a_key_without_a_name_need_not_get_one() {
     (key.id, key.family) = (id.clone(), id.clone());
     (key.digest, key.name) = (tower_api_key::KeyDigest::of("nameless"), String::new());
     use tower_api_key::store::{KeyLedger as _, KeyPolicy};
-    store(&site).insert(key.clone(), KeyPolicy::Multiple { max: 99 }, &Actor::System).await.unwrap();
+    store(&site)
+        .insert(key.clone(), &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: 99 }))
+        .await
+        .unwrap();
     let path = path.replace(path.split('/').nth(2).unwrap(), "nameless");
     let saved = site.submit("u_own.1", &path, &[("name", ""), ("limits", "12/min")]).await;
     assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", text(&saved));

@@ -217,7 +217,8 @@ async fn c17_f3_a_store_is_read_while_another_program_holds_the_lock_for_writers
     let store = SqliteStore::open_read_only(file.path()).await.unwrap();
     assert!(is_active(&store, &inserted).await);
     assert_eq!(store.get(&inserted.id).await.unwrap().unwrap().name, inserted.name);
-    let revoked = store.revoke(&inserted.id, inserted.created_at, &tower_api_key::Actor::System).await;
+    let terms = tower_api_key::store::Terms::by(tower_api_key::Authority::System);
+    let revoked = store.revoke(&inserted.id, inserted.created_at, &terms).await;
     assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Failed(_)))), "{revoked:?}");
     writer.execute_batch("COMMIT").unwrap();
     assert_eq!(store.get(&inserted.id).await.unwrap().unwrap().name, "not yet");
