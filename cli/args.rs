@@ -45,6 +45,16 @@ pub(crate) struct Store {
     /// A pepper as the service has it: its id and a file with its secret; the first issues
     #[arg(long = "pepper", global = true, value_name = "ID=FILE")]
     pub(crate) peppers: Vec<String>,
+    /// With PostgreSQL, encrypt: a file with the certificates (PEM) that the server's must be signed by
+    #[cfg(feature = "postgres-tls")]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// How many keys a user may have per environment, as the service sets it
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub(crate) max_keys: Option<u32>,
+    /// The service keeps people and projects elsewhere, or has none: ask the store about no owner
+    #[arg(long, global = true)]
+    pub(crate) no_directory: bool,
     /// Also find keys that were digested so
     #[arg(long = "accept", global = true, value_name = "DIGEST")]
     pub(crate) accept: Vec<Accepted>,
@@ -65,7 +75,7 @@ pub(crate) enum Accepted {
 pub(crate) enum Command {
     /// Make a key; its secret is written to stdout, this once
     Create(NewKey),
-    /// List the keys of a user, oldest first
+    /// List the keys of a user, or of all owners, oldest first
     List(List),
     /// Show one key, how it is used, and what became of it
     Show {
@@ -101,6 +111,8 @@ pub(crate) enum Command {
     /// Members of an account, and what they may do
     #[command(subcommand)]
     Member(Member),
+    /// Write the completions of a shell to stdout
+    Completions { shell: clap_complete::Shell },
 }
 
 #[derive(clap::Args)]
@@ -137,8 +149,11 @@ pub(crate) struct NewKey {
 #[derive(clap::Args)]
 pub(crate) struct List {
     /// Whose keys
-    #[arg(long, value_name = "USER")]
-    pub(crate) owner: String,
+    #[arg(long, value_name = "USER", required_unless_present = "all_owners")]
+    pub(crate) owner: Option<String>,
+    /// Those of everybody who has or had keys, one owner after the other
+    #[arg(long, conflicts_with = "owner")]
+    pub(crate) all_owners: bool,
     /// Ended ones too
     #[arg(long)]
     pub(crate) all: bool,
@@ -232,6 +247,8 @@ pub(crate) enum Account {
     Suspend { account: String },
     /// Lift a suspension
     Resume { account: String },
+    /// List all accounts with their owners
+    List,
 }
 
 #[derive(Subcommand)]
@@ -246,6 +263,8 @@ pub(crate) enum Project {
     },
     /// Delete a project; its keys are refused from then on
     Delete { account: String, project: String },
+    /// List the projects of an account
+    List { account: String },
 }
 
 #[derive(Subcommand)]
@@ -262,6 +281,8 @@ pub(crate) enum Member {
     },
     /// Remove a member, and revoke their keys
     Remove { account: String, user: String },
+    /// List the owner and the members of an account
+    List { account: String },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,16 +3,16 @@
 use http::Method;
 use tower_api_key::explain::Question;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::{ApiKeyAuth, Endpoints};
+use tower_api_key::{ApiKeyAuth, Endpoints, Verifier};
 
 use crate::Failure;
 use crate::args::{self, Class};
 use crate::keys::found;
-use crate::show::Out;
-use crate::store::Opened;
+use crate::show::{Out, say};
+use crate::store::{Purpose, Store};
 
-pub(crate) async fn explain(store: &Opened, out: &Out, request: &args::Explain) -> Result<(), Failure> {
-    let key = found(store, &request.id).await?;
+pub(crate) async fn explain(at: &Store, out: &Out, request: &args::Explain) -> Result<(), Failure> {
+    let id = at.id(&request.id)?;
     let method = Method::from_bytes(request.method.as_bytes())
         .map_err(|_| Failure::usage("--method is a method of HTTP, such as GET"))?;
     let mut endpoints = Endpoints::new();
@@ -24,11 +24,13 @@ pub(crate) async fn explain(store: &Opened, out: &Out, request: &args::Explain) 
         };
     }
     // A layer as the service may have it: what it declares of its endpoints is known to nobody here.
-    let layer = ApiKeyAuth::with_verifier(store.verifier.clone(), Bearer::default())
-        .or(ApiKeyHeader::default())
-        .or(JsonBody::default())
-        .endpoints(endpoints)
-        .map_err(Failure::usage)?;
+    let layer = |verifier: Verifier| {
+        ApiKeyAuth::with_verifier(verifier, Bearer::default())
+            .or(ApiKeyHeader::default())
+            .or(JsonBody::default())
+            .endpoints(endpoints)
+            .map_err(Failure::usage)
+    };
     let mut question = Question::new(method).scheme(&request.scheme);
     if let Some(route) = &request.route {
         question = question.route(route);
@@ -48,7 +50,15 @@ pub(crate) async fn explain(store: &Opened, out: &Out, request: &args::Explain) 
     if let Some(user) = &request.user {
         question = question.user(user);
     }
-    let explanation = layer.explainer().explain(&key, &question).await.map_err(Failure::usage)?;
-    let json = serde_json::to_value(&explanation).map_err(|error| Failure::Store(error.to_string()))?;
-    out.answer(&json, || explanation.to_string())
+    at.with(Purpose::Read, async |store| {
+        let key = found(store, &id).await?;
+        if store.has_directory && store.accounts.account_of(&key.owner).await?.is_none() {
+            say(format_args!("note: {}", store.unknown(&key.owner)));
+        }
+        let layer = layer(store.verifier.clone())?;
+        let explanation = layer.explainer().explain(&key, &question).await.map_err(Failure::usage)?;
+        let json = serde_json::to_value(&explanation).map_err(|error| Failure::Store(error.to_string()))?;
+        out.answer(&json, || explanation.to_string())
+    })
+    .await
 }

@@ -4,8 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 
-use super::{described, of_csv, of_json};
+use super::described;
 use crate::keys;
+use crate::lines::{of_csv, of_json};
 
 const PIECES: &[&str] = &[
     "{",

@@ -7,49 +7,55 @@
 //! {"id": "old_2", "owner": "bob", "name": "CI", "key": "<the text>", "project": "p1", "scopes": ["a"], "limits": "12/min"}
 //! ```
 //!
-//! or CSV with the same names in its first line, scopes separated by spaces and restrictions as JSON.
+//! or CSV with the same names in its first line, scopes separated by spaces, restrictions and metadata as JSON.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
-use tower_api_key::keyring::{ImportedDigest, ImportedKey, NewKey};
+use serde_json::{Value, json};
+use tower_api_key::keyring::{
+    ImportRefusal, ImportReport, ImportedDigest, ImportedKey, NewKey, RefusedImport,
+};
 use tower_api_key::{KeyId, ProjectId};
 
 use crate::Failure;
 use crate::args::{Format, Import};
 use crate::keys::{environment, limited, point, restricted, user};
-use crate::show::Out;
-use crate::store::Opened;
+use crate::lines::{self, Members};
+use crate::show::{Out, say};
+use crate::store::{Purpose, Store};
 
-type Members = Map<String, Value>;
-
-pub(crate) async fn import(store: &Opened, out: &Out, import: &Import) -> Result<(), Failure> {
+pub(crate) async fn import(at: &Store, out: &Out, import: &Import) -> Result<(), Failure> {
     let text = read(&import.file)?;
     let csv = match import.format {
         Some(format) => format == Format::Csv,
         None => import.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")),
     };
     // All of it is understood before any of it is stored.
-    let lines = if csv { of_csv(&text)? } else { of_json(&text)? };
+    let lines = if csv { lines::of_csv(&text)? } else { lines::of_json(&text)? };
     let mut keys = Vec::with_capacity(lines.len());
     let mut numbers = Vec::with_capacity(lines.len());
     for (number, members) in lines {
-        let key = described(members);
-        keys.push(key.map_err(|why| Failure::Usage(format!("line {number}: {why}; nothing was imported")))?);
+        keys.push(described(members).map_err(|why| lines::wrong(number, why))?);
         numbers.push(number);
     }
-    let mut bar = Bar::of(keys.len());
-    let report = store.keyring.import(keys.into_iter().inspect(|_| bar.step())).await;
-    bar.end();
-    let report = report?;
+    at.with(Purpose::Change, async |store| {
+        let mut bar = Bar::of(keys.len());
+        let report = store.keyring.import(keys.into_iter().inspect(|_| bar.step())).await;
+        bar.end();
+        told(out, report?, &numbers)
+    })
+    .await
+}
+
+fn told(out: &Out, mut report: ImportReport, numbers: &[usize]) -> Result<(), Failure> {
+    report.refused.sort_by_key(|key| key.index);
+    let line = |key: &RefusedImport| numbers.get(key.index).copied().unwrap_or_default();
     let refused: Vec<Value> = report
         .refused
         .iter()
-        .map(|key| {
-            let line = numbers.get(key.index);
-            json!({"line": line, "id": key.id.as_str(), "reason": key.reason.to_string()})
-        })
+        .map(|key| json!({"line": line(key), "id": key.id.as_str(), "reason": key.reason.to_string()}))
         .collect();
     let answer = json!({
         "imported": report.imported, "already_there": report.already_there, "refused": refused,
@@ -62,22 +68,46 @@ pub(crate) async fn import(store: &Opened, out: &Out, import: &Import) -> Result
             refused.len()
         );
         for key in &report.refused {
-            let line = numbers.get(key.index).copied().unwrap_or_default();
-            text += &format!("  line {line}, {}: {}\n", key.id, key.reason);
+            text += &format!("  line {}, {}: {}\n", line(key), key.id, key.reason);
         }
         text
     })?;
     if refused.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::refused(format!(
-            "{} of the keys were not imported. Where a digest is not accepted, say --accept, and let the service accept it; \
-             then repeat: those that are there stay as they are",
-            refused.len()
-        )))
+        return Ok(());
     }
+    let mut why = format!(
+        "{} of the keys were not imported. The file may be imported again: keys that are there stay as they are",
+        refused.len()
+    );
+    for advice in advice(&report.refused) {
+        why += ". ";
+        why += &advice;
+    }
+    Err(Failure::refused(why))
 }
 
+/// What helps, of all that might: options for digests that the service could accept, too.
+fn advice(refused: &[RefusedImport]) -> BTreeSet<String> {
+    let advised = refused.iter().filter_map(|key| match &key.reason {
+        ImportRefusal::Method(kind) => match kind.split_once(':') {
+            None if kind == "hmac" => None,
+            None if kind == "slow" => {
+                Some("Say how the start of a key is found, by --accept-slow, and let the service accept it".to_owned())
+            }
+            None => Some(format!("Say --accept {kind}, and let the service accept it")),
+            Some((_, pepper)) => Some(format!("Say --pepper {pepper}=FILE, as the service has it")),
+        },
+        ImportRefusal::Owner => Some(
+            "See `tower-api-key member set --help` for owners who are not here; or, if your service keeps its people elsewhere \
+             or has none, say --no-directory"
+                .to_owned(),
+        ),
+        _ => None,
+    });
+    advised.collect()
+}
+
+/// The text of the file, without the mark that some editors put before it.
 fn read(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
@@ -86,47 +116,18 @@ fn read(file: &Path) -> Result<String, Failure> {
         std::fs::read_to_string(file).map(|read| text = read)
     };
     read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
-    Ok(text)
-}
-
-/// Of what the parsers say only the line is told: they quote what they read, which may be a secret.
-fn of_json(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let read = |(index, line): (usize, &str)| match serde_json::from_str(line) {
-        Ok(Value::Object(members)) => Ok((index + 1, members)),
-        _ => Err(Failure::Usage(format!("line {} is no JSON object; nothing was imported", index + 1))),
-    };
-    lines.map(read).collect()
-}
-
-fn of_csv(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let malformed = |line: u64| {
-        Failure::Usage(format!("line {line} has not as many fields as the first; nothing was imported"))
-    };
-    let names = reader.headers().map_err(|_| malformed(1))?.clone();
-    let mut lines = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| malformed(error.position().map_or(0, csv::Position::line)))?;
-        let number = record.position().map_or(0, csv::Position::line);
-        let mut members = Members::new();
-        for (name, value) in names.iter().zip(&record).filter(|(_, value)| !value.is_empty()) {
-            let value = match name {
-                "scopes" => value.split_ascii_whitespace().collect(),
-                "restrictions" | "metadata" => serde_json::from_str(value).map_err(|_| {
-                    Failure::Usage(format!("line {number}: {name} is written as JSON; nothing was imported"))
-                })?,
-                _ => value.into(),
-            };
-            members.insert(name.to_owned(), value);
-        }
-        lines.push((usize::try_from(number).unwrap_or_default(), members));
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
     }
-    Ok(lines)
+    Ok(text)
 }
 
 /// What a line describes, or what is wrong with it; never what stands there.
 fn described(mut members: Members) -> Result<ImportedKey, String> {
+    // A name that is mistyped must not be a restriction that is lost.
+    if let Some(unknown) = lines::unknown(members.keys().map(String::as_str)) {
+        return Err(unknown);
+    }
     let id = text(&mut members, "id")?.ok_or("id is missing: one that is the same at every attempt")?;
     let id = KeyId::new(id).map_err(|_| "id is 1 to 128 of A-Z a-z 0-9 . _ : @ -")?;
     let owner = text(&mut members, "owner")?.ok_or("owner is missing")?;
@@ -170,12 +171,7 @@ fn described(mut members: Members) -> Result<ImportedKey, String> {
     if let Some(revoked) = at(&mut members, "revoked_at")? {
         key = key.revoked_at(revoked);
     }
-    // A name that is mistyped must not be a restriction that is lost.
-    if members.is_empty() {
-        Ok(key)
-    } else {
-        Err("it holds a member of another name than docs/cli.md says".into())
-    }
+    Ok(key)
 }
 
 fn digest(members: &mut Members) -> Result<ImportedDigest, String> {
@@ -251,14 +247,15 @@ impl Bar {
         if self.watched && self.shown != Some(percent) {
             self.shown = Some(percent);
             let full = percent * WIDTH / 100;
-            eprint!("\r[{:<WIDTH$}] {percent:>3} % of {}", "#".repeat(full), self.total);
-            drop(io::stderr().flush());
+            let mut stderr = io::stderr();
+            drop(write!(stderr, "\r[{:<WIDTH$}] {percent:>3} % of {}", "#".repeat(full), self.total));
+            drop(stderr.flush());
         }
     }
 
     fn end(&self) {
         if self.shown.is_some() {
-            eprintln!();
+            say("");
         }
     }
 }

@@ -11,24 +11,32 @@ use tower_api_key::{Amendment, Environment, KeyId, KeyQuery, KeyRecord, ProjectI
 use crate::Failure;
 use crate::args;
 use crate::show::{self, Out};
-use crate::store::Opened;
+use crate::store::{Opened, Purpose, Store};
 
 /// How many entries of its trail are shown of a key.
 const HISTORY: u32 = 100;
+/// How many owners are asked for at once.
+const PAGE: u32 = 1000;
 
-pub(crate) async fn create(store: &Opened, out: &Out, new: args::NewKey) -> Result<(), Failure> {
-    let issued = store.keyring.issue(described(new)?).await?;
-    let key = issued.record();
-    out.issued(&issued, format_args!("made {} of {}: its secret is shown this once", key.id, key.owner))
+pub(crate) async fn create(at: &Store, out: &Out, new: args::NewKey) -> Result<(), Failure> {
+    let (owner, project) = (user(&new.owner)?, new.project.as_deref().map(ProjectId::new));
+    let project = project.transpose().map_err(Failure::usage)?;
+    let new = described(new, &owner, project.as_ref())?;
+    at.with(Purpose::Change, async |store| {
+        let issued = match store.keyring.issue(new).await {
+            Err(KeyringError::Forbidden) => return Err(store.why_not(&owner, project.as_ref()).await?),
+            issued => issued?,
+        };
+        let key = issued.record();
+        out.issued(&issued, format_args!("made {} of {}: its secret is shown this once", key.id, key.owner))
+    })
+    .await
 }
 
-fn described(new: args::NewKey) -> Result<NewKey, Failure> {
-    let owner = user(&new.owner)?;
-    let mut key = match &new.project {
-        None => NewKey::user_level(owner, new.name),
-        Some(project) => {
-            NewKey::project_level(owner, new.name, ProjectId::new(project).map_err(Failure::usage)?)
-        }
+fn described(new: args::NewKey, owner: &UserId, project: Option<&ProjectId>) -> Result<NewKey, Failure> {
+    let mut key = match project {
+        None => NewKey::user_level(owner.clone(), new.name),
+        Some(project) => NewKey::project_level(owner.clone(), new.name, project.clone()),
     };
     key = key.environment(environment(&new.environment)?).scopes(new.scopes);
     if let Some(expires) = &new.expires {
@@ -45,27 +53,59 @@ fn described(new: args::NewKey) -> Result<NewKey, Failure> {
     if let Some(limits) = &new.limits {
         key = key.limits(limited(limits)?);
     }
+    key.validate(now()).map_err(Failure::usage)?;
     Ok(key)
 }
 
-pub(crate) async fn list(store: &Opened, out: &Out, which: args::List) -> Result<(), Failure> {
-    let (owner, now) = (user(&which.owner)?, now());
+pub(crate) async fn list(at: &Store, out: &Out, which: args::List) -> Result<(), Failure> {
+    let (owner, now) = (which.owner.as_deref().map(user).transpose()?, now());
     let mut query = KeyQuery::default();
     query.environment = which.environment.as_deref().map(environment).transpose()?;
     query.active_at = (!which.all).then_some(now);
-    let mut keys = Vec::new();
+    at.with(Purpose::Read, async |store| {
+        let mut keys = Vec::new();
+        match &owner {
+            Some(owner) => keys_of(store, owner, &query, &mut keys).await?,
+            None => {
+                let mut after = None;
+                loop {
+                    let page = store.ledger.owners(after.as_ref(), PAGE).await?;
+                    let Some(last) = page.last() else { break };
+                    after = Some(last.clone());
+                    for owner in &page {
+                        keys_of(store, owner, &query, &mut keys).await?;
+                    }
+                }
+            }
+        }
+        listed(out, &keys, now)
+    })
+    .await
+}
+
+async fn keys_of(
+    store: &Opened,
+    owner: &UserId,
+    query: &KeyQuery,
+    keys: &mut Vec<KeyRecord>,
+) -> Result<(), Failure> {
+    let mut query = query.clone();
     loop {
-        let page = store.keyring.list(&owner, &query).await?;
-        let Some(last) = page.last() else { break };
+        let page = store.keyring.list(owner, &query).await?;
+        let Some(last) = page.last() else { return Ok(()) };
         query.after = Some(last.id.clone());
         keys.extend(page);
     }
+}
+
+fn listed(out: &Out, keys: &[KeyRecord], now: Timestamp) -> Result<(), Failure> {
     let json: Vec<Value> = keys.iter().map(|key| show::record(key, now)).collect();
     out.answer(&json.into(), || {
-        let head = ["ID", "NAME", "PROJECT", "ENVIRONMENT", "KEY", "CREATED", "EXPIRES", "STATE"];
+        let head = ["ID", "OWNER", "NAME", "PROJECT", "ENVIRONMENT", "KEY", "CREATED", "EXPIRES", "STATE"];
         let row = |key: &KeyRecord| {
             vec![
                 key.id.to_string(),
+                key.owner.to_string(),
                 key.name.clone(),
                 key.level.project().map_or_else(|| "-".into(), ToString::to_string),
                 key.environment.as_str().to_owned(),
@@ -83,7 +123,12 @@ pub(crate) async fn list(store: &Opened, out: &Out, which: args::List) -> Result
     })
 }
 
-pub(crate) async fn show(store: &Opened, out: &Out, id: &str) -> Result<(), Failure> {
+pub(crate) async fn show(at: &Store, out: &Out, id: &str) -> Result<(), Failure> {
+    let id = at.id(id)?;
+    at.with(Purpose::Read, async |store| shown(store, out, &id).await).await
+}
+
+async fn shown(store: &Opened, out: &Out, id: &KeyId) -> Result<(), Failure> {
     let key = found(store, id).await?;
     let usage = store.keyring.usage(std::slice::from_ref(&key.id)).await?;
     let history = store.ledger.history(&key.id, HISTORY).await?;
@@ -124,25 +169,38 @@ pub(crate) async fn show(store: &Opened, out: &Out, id: &str) -> Result<(), Fail
     })
 }
 
-pub(crate) async fn rotate(store: &Opened, out: &Out, id: &str, grace: Option<&str>) -> Result<(), Failure> {
+pub(crate) async fn rotate(at: &Store, out: &Out, id: &str, grace: Option<&str>) -> Result<(), Failure> {
     let grace = match grace {
         None => Grace::None,
         Some(text) => {
             Grace::For(span(text).ok_or_else(|| Failure::usage("--grace is a span such as 12h or 7d"))?)
         }
     };
-    let id = store.id(id)?;
-    let issued = store.keyring.rotate(&id, grace).await?;
-    let now_what = if grace == Grace::None { "has ended" } else { "works until its grace is over" };
-    let new = &issued.record().id;
-    out.issued(
-        &issued,
-        format_args!("made {new} in the place of {id}, which {now_what}: its secret is shown this once"),
-    )
+    let id = at.id(id)?;
+    at.with(Purpose::Change, async |store| {
+        let issued = match store.keyring.rotate(&id, grace).await {
+            Err(KeyringError::Forbidden) => {
+                let old = found(store, &id).await?;
+                return Err(store.why_not(&old.owner, old.level.project()).await?);
+            }
+            issued => issued?,
+        };
+        let now_what = if grace == Grace::None { "has ended" } else { "works until its grace is over" };
+        let new = &issued.record().id;
+        out.issued(
+            &issued,
+            format_args!("made {new} in the place of {id}, which {now_what}: its secret is shown this once"),
+        )
+    })
+    .await
 }
 
-pub(crate) async fn revoke(store: &Opened, out: &Out, ids: &[String]) -> Result<(), Failure> {
-    let ids: Vec<KeyId> = ids.iter().map(|id| store.id(id)).collect::<Result<_, _>>()?;
+pub(crate) async fn revoke(at: &Store, out: &Out, ids: &[String]) -> Result<(), Failure> {
+    let ids: Vec<KeyId> = ids.iter().map(|id| at.id(id)).collect::<Result<_, _>>()?;
+    at.with(Purpose::Change, async |store| revoked(store, out, &ids).await).await
+}
+
+async fn revoked(store: &Opened, out: &Out, ids: &[KeyId]) -> Result<(), Failure> {
     let (mut revoked, mut unknown) = (Vec::new(), Vec::new());
     // As many as can be: whoever revokes several is in a hurry.
     for (index, id) in ids.iter().enumerate() {
@@ -165,14 +223,16 @@ pub(crate) async fn revoke(store: &Opened, out: &Out, ids: &[String]) -> Result<
     )))
 }
 
-pub(crate) async fn amend(store: &Opened, out: &Out, change: args::Amend) -> Result<(), Failure> {
-    let id = store.id(&change.id)?;
+pub(crate) async fn amend(at: &Store, out: &Out, change: args::Amend) -> Result<(), Failure> {
+    let id = at.id(&change.id)?;
     let mut amendment = Amendment::new();
     if change.name.is_none() && change.restrictions.is_none() && change.limits.is_none() && !change.no_limits
     {
         return Err(Failure::usage("say what to change: --name, --restrictions, --limits or --no-limits"));
     }
     if let Some(name) = change.name {
+        // The same rule as for the name of a new key, whosever it is.
+        NewKey::user_level(user("anybody")?, &*name).validate(now()).map_err(Failure::usage)?;
         amendment = amendment.name(name);
     }
     if let Some(restrictions) = &change.restrictions {
@@ -184,14 +244,17 @@ pub(crate) async fn amend(store: &Opened, out: &Out, change: args::Amend) -> Res
     if change.no_limits {
         amendment = amendment.limits(None);
     }
-    store.keyring.amend(&id, amendment).await?;
-    let key = found(store, id.as_str()).await?;
-    out.done(format_args!("changed {id}"));
-    out.answer(&show::record(&key, now()), String::new)
+    at.with(Purpose::Change, async |store| {
+        store.keyring.amend(&id, amendment).await?;
+        let key = found(store, &id).await?;
+        out.done(format_args!("changed {id}"));
+        out.answer(&show::record(&key, now()), String::new)
+    })
+    .await
 }
 
-pub(crate) async fn found(store: &Opened, id: &str) -> Result<KeyRecord, Failure> {
-    Ok(store.keyring.get(&store.id(id)?).await?.ok_or(KeyringError::NotFound)?)
+pub(crate) async fn found(store: &Opened, id: &KeyId) -> Result<KeyRecord, Failure> {
+    Ok(store.keyring.get(id).await?.ok_or(KeyringError::NotFound)?)
 }
 
 pub(crate) fn user(id: &str) -> Result<UserId, Failure> {

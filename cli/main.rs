@@ -11,20 +11,23 @@ mod args;
 mod explain;
 mod import;
 mod keys;
+mod lines;
 mod people;
 mod show;
 mod store;
+#[cfg(feature = "postgres-tls")]
+mod tls;
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use tower_api_key::keyring::KeyringError;
 use tower_api_key::store::{LedgerError, StoreError};
 
 use crate::args::{Args, Command};
-use crate::show::Out;
-use crate::store::Opened;
+use crate::show::{Out, say};
+use crate::store::Store;
 
 /// Why nothing, or not all, was done. Nothing secret is in it.
 enum Failure {
@@ -60,9 +63,8 @@ impl From<KeyringError> for Failure {
             KeyringError::NotFound => {
                 Self::refused("there is no such key: `tower-api-key list --owner USER` shows those of a user")
             }
-            KeyringError::Forbidden => Self::refused(
-                "the owner is not in good standing or has no access to the project: see `tower-api-key account --help`, \
-                 `member --help` and `project --help`",
+            KeyringError::TooManyKeys => Self::refused(
+                "the user has as many active keys as they may: revoke one, or say how many by --max-keys, as the service does",
             ),
             error => Self::refused(error),
         }
@@ -99,15 +101,19 @@ fn main() -> ExitCode {
         Err(Failure::Usage(why)) => (why, 2),
         Err(Failure::Store(why)) => (why, 3),
     };
-    eprintln!("error: {why}");
+    say(format_args!("error: {why}"));
     ExitCode::from(code)
 }
 
+/// Each command judges what it was given before it opens the store.
 async fn run(args: Args) -> Result<(), Failure> {
     let out = Out { json: args.json };
-    // Only this one begins a store: a name that is mistyped elsewhere must not make an empty one.
-    let may_begin = matches!(&args.command, Command::Account(args::Account::Create { .. }));
-    let store = Opened::open(&args.store, may_begin).await?;
+    if let Command::Completions { shell } = args.command {
+        let (mut script, mut command) = (Vec::new(), Args::command());
+        clap_complete::generate(shell, &mut command, "tower-api-key", &mut script);
+        return out.raw(&script);
+    }
+    let store = Store::judged(&args.store)?;
     match args.command {
         Command::Create(new) => keys::create(&store, &out, new).await,
         Command::List(which) => keys::list(&store, &out, which).await,
@@ -120,5 +126,6 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Account(what) => people::account(&store, &out, what).await,
         Command::Project(what) => people::project(&store, &out, what).await,
         Command::Member(what) => people::member(&store, &out, what).await,
+        Command::Completions { .. } => Ok(()),
     }
 }

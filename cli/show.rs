@@ -1,5 +1,6 @@
 //! What goes to stdout.
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
 
 use serde_json::{Value, json};
@@ -16,25 +17,55 @@ impl Out {
     /// One answer: as JSON, or as this text.
     pub(crate) fn answer(&self, json: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let text = if self.json { format!("{json:#}\n") } else { text() };
-        let written = io::stdout().lock().write_all(text.as_bytes());
-        written.map_err(|error| Failure::Store(format!("cannot write to stdout: {error}")))
+        self.raw(text.as_bytes())
+    }
+
+    /// These bytes. Whoever has read enough (`| head`) has closed the pipe: that is no error, and nothing is said.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        match written(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(not_written),
+        }
     }
 
     /// A word on what was done, for people.
-    pub(crate) fn done(&self, what: impl std::fmt::Display) {
-        eprintln!("{what}");
+    pub(crate) fn done(&self, what: impl Display) {
+        say(what);
     }
 
     /// The one time that a secret is written.
-    pub(crate) fn issued(&self, issued: &IssuedKey, what: impl std::fmt::Display) -> Result<(), Failure> {
+    pub(crate) fn issued(&self, issued: &IssuedKey, what: impl Display) -> Result<(), Failure> {
         let mut shown = record(issued.record(), issued.record().created_at);
         let secret = issued.key().expose_secret();
         if let Value::Object(members) = &mut shown {
             members.insert("key".to_owned(), secret.into());
         }
+        let text = if self.json { format!("{shown:#}\n") } else { format!("{secret}\n") };
+        // Here nobody has read enough: without its secret, the key is of no use.
+        written(text.as_bytes()).map_err(|error| {
+            let id = &issued.record().id;
+            Failure::Store(format!(
+                "key {id} was made, and its secret is lost: cannot write to stdout: {error}"
+            ))
+        })?;
         self.done(what);
-        self.answer(&shown, || format!("{secret}\n"))
+        Ok(())
     }
+}
+
+/// A line on stderr, for whoever reads it.
+pub(crate) fn say(what: impl Display) {
+    drop(writeln!(io::stderr(), "{what}"));
+}
+
+fn written(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+fn not_written(error: io::Error) -> Failure {
+    Failure::Store(format!("cannot write to stdout: {error}"))
 }
 
 /// All that is stored of a key but its digest.
@@ -71,8 +102,10 @@ pub(crate) fn state(key: &KeyRecord, now: Timestamp) -> &'static str {
     }
 }
 
-/// Columns as wide as what stands in them.
+/// Columns as wide as what stands in them. Control characters, which a terminal would obey, are not shown.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let plain = |cell: &String| cell.replace(char::is_control, "\u{fffd}");
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells

@@ -1,9 +1,10 @@
 //! The program `tower-api-key`, as an operator's shell sees it: stdout, stderr and exit code.
 
 use std::ffi::OsString;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tower_api_key::restriction::Facts;
@@ -70,7 +71,9 @@ impl Shell {
         self.run_with(args, "")
     }
 
+    /// Whatever does not end is a defect, and no reason to wait for it.
     fn run_with(&self, args: &[&str], stdin: &str) -> Ran {
+        let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let mut child = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
             .args(args)
             .env(
@@ -79,18 +82,30 @@ impl Shell {
             )
             .current_dir(&self.folder)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(stdout.try_clone().unwrap())
+            .stderr(stderr.try_clone().unwrap())
             .spawn()
             .unwrap();
         // A program that does not read leaves a broken pipe.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        Ran {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        let until = Instant::now() + Duration::from_secs(60);
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+                None => {
+                    child.kill().unwrap();
+                    panic!("{args:?} does not end");
+                }
+            }
+        };
+        let text = |file: &mut std::fs::File| {
+            let mut text = String::new();
+            file.rewind().unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        };
+        Ran { code: status.code().unwrap(), stdout: text(&mut stdout), stderr: text(&mut stderr) }
     }
 
     /// What a service on the same file says of a key.
@@ -240,13 +255,13 @@ fn errors_name_the_fix_and_have_their_codes() {
 
     let shell = Shell::new();
     for (args, code, fix) in [
-        (&["create", "--owner", "nobody", "--name", "x"] as &[_], 1, "member --help"),
-        (&["create", "--owner", "alice", "--name", "x", "--project", "p9"], 1, "project --help"),
-        (&["create", "--owner", "alice", "--name", ""], 1, "1 to 64 characters"),
+        (&["create", "--owner", "nobody", "--name", "x"] as &[_], 1, "member set --help"),
+        (&["create", "--owner", "alice", "--name", "x", "--project", "p9"], 1, "project list A"),
+        (&["create", "--owner", "alice", "--name", ""], 2, "1 to 64 characters"),
         (&["create", "--owner", "alice", "--name", "x", "--expires", "soon"], 2, "90d"),
         (
             &["create", "--owner", "alice", "--name", "x", "--expires", "2001-01-01T00:00:00Z"],
-            1,
+            2,
             "in the future",
         ),
         (&["create", "--owner", "alice", "--name", "x", "--limits", "12"], 2, "12/min"),
@@ -260,7 +275,7 @@ fn errors_name_the_fix_and_have_their_codes() {
         (&["show", "key_none"], 1, "tower-api-key list"),
         (&["rotate", "key_none", "--grace", "1y"], 2, "7d"),
         (&["amend", "key_none"], 2, "--name"),
-        (&["account", "create", "A", "--owner", "carol"], 1, "exists"),
+        (&["account", "create", "A", "--owner", "carol"], 1, "account A exists"),
         (&["--database", "mysql://x:hunter2@y", "list", "--owner", "alice"], 2, "postgres://"),
         (&["--database", "postgres://x:hunter2@y:port", "list", "--owner", "alice"], 2, "connection string"),
         (&["--database", "postgres://127.0.0.1:1/x", "list", "--owner", "alice"], 3, "the store failed"),
@@ -351,9 +366,13 @@ fn c13_what_is_no_import_is_refused_as_a_whole_and_never_repeated() {
     let shell = Shell::new();
     let good = json!({"id": "old_1", "owner": "alice", "name": "One", "key": "legacy-one"}).to_string();
     for (line, says) in [
-        ("legacy-two", "line 2 is no JSON object"),
+        ("legacy-two", "line 2: this is no JSON object"),
         (
             r#"{"id": "old_2", "owner": "alice", "name": "x", "key": "legacy-two", "expiry": "never"}"#,
+            r#"no key has a "expiry": is it "expires_at""#,
+        ),
+        (
+            r#"{"id": "old_2", "owner": "alice", "name": "x", "key": "k", "legacy-two-is-the-name-of-something": 1}"#,
             "another name",
         ),
         (
@@ -475,6 +494,19 @@ async fn what_a_service_on_postgresql_reads_is_managed_alike() {
     assert!(shown["history"].as_array().unwrap().iter().all(|entry| entry["by"] == "operator"), "{shown}");
     run(&["member", "remove", "A", "bob"]).ok();
     assert!(!works(rotated.secret()).await);
+    run(&["member", "set", "A", "carol", "--role", "full", "--project", "p1"]).ok();
+    let accounts = run(&["account", "list", "--json"]).ok().json();
+    assert_eq!(accounts, json!([{"account": "A", "owner": "alice", "suspended": false}]));
+    let projects = run(&["project", "list", "A", "--json"]).ok().json();
+    assert_eq!(projects, json!([{"account": "A", "project": "p1", "name": "p1"}]));
+    let members = run(&["member", "list", "A"]).ok().stdout;
+    assert_eq!(members, "USER   ROLE   PROJECTS\nalice  OWNER  (all)\ncarol  FULL   p1\n");
+    let all = run(&["list", "--all-owners", "--all", "--json"]).ok().json();
+    assert!(
+        all.as_array().unwrap().len() == 3 && all.as_array().unwrap().iter().all(|key| key["owner"] == "bob")
+    );
+    let taken = run(&["account", "create", "A", "--owner", "dave"]);
+    assert!(taken.code == 1 && taken.stderr.contains("account A exists"), "{}", taken.stderr);
     service.shutdown().await;
     schema.drop().await;
 }
@@ -489,8 +521,604 @@ async fn people_and_projects_are_managed_as_far_as_keys_need_it() {
     assert!(shell.verify(made.secret()).await.is_some());
     let removed = shell.run(&["member", "remove", "A", "bob", "--json"]).ok();
     assert_eq!(removed.json()["done"], "removed");
+    assert!(shell.verify(made.secret()).await.is_none());
+    // The key has ended, and does not come back with the person.
     assert_eq!(shell.run(&["list", "--owner", "bob", "--json"]).ok().json(), json!([]));
+    assert_eq!(shell.run(&["list", "--owner", "bob", "--all", "--json"]).ok().json()[0]["state"], "revoked");
+    let again = shell.run(&["member", "remove", "A", "bob"]);
+    assert_eq!((again.code, &*again.stderr), (1, "error: bob is no member of account A\n"));
+    shell.run(&["member", "set", "A", "bob", "--role", "full", "--project", "p1"]).ok();
+    assert!(shell.verify(made.secret()).await.is_none());
+    let another = shell.run(&["create", "--owner", "bob", "--name", "CI", "--project", "p1"]).ok();
+    assert!(shell.verify(another.secret()).await.is_some());
+
     shell.run(&["project", "delete", "A", "p1"]).ok();
+    assert!(shell.verify(another.secret()).await.is_none());
     assert_eq!(shell.run(&["project", "delete", "A", "p1"]).code, 1);
-    assert!(Path::new(&shell.database()).exists());
+    let members = shell.run(&["member", "list", "A", "--json"]).ok().json();
+    assert_eq!(
+        members,
+        json!([
+            {"account": "A", "user": "alice", "role": "OWNER", "projects": []},
+            {"account": "A", "user": "bob", "role": "FULL", "projects": []},
+        ])
+    );
+}
+
+/// A name that is mistyped, or a file that nobody has filled: neither is an empty store.
+#[test]
+fn c17_f3_what_holds_no_store_is_said_to_hold_none() {
+    let shell = Shell::empty();
+    std::fs::write(shell.database(), "").unwrap();
+    for args in [
+        &["list", "--owner", "alice"] as &[_],
+        &["list", "--all-owners"],
+        &["show", "key_1"],
+        &["explain", "key_1"],
+        &["create", "--owner", "alice", "--name", "CI"],
+        &["revoke", "key_1"],
+        &["account", "list"],
+        &["account", "suspend", "A"],
+        &["member", "list", "A"],
+    ] {
+        let ran = shell.run(args);
+        assert_eq!((ran.code, &*ran.stdout), (2, ""), "{args:?}");
+        assert!(
+            ran.stderr.contains("there is no store in") && ran.stderr.contains("account create"),
+            "{args:?}: {}",
+            ran.stderr
+        );
+        assert_eq!(std::fs::read(shell.database()).unwrap(), b"", "{args:?} has made one");
+    }
+    shell.run(&["account", "create", "A", "--owner", "alice"]).ok();
+    shell.run(&["list", "--all-owners"]).ok();
+}
+
+#[test]
+fn c17_f3_looking_waits_for_no_other_program() {
+    let shell = Shell::new();
+    shell.run(&["create", "--owner", "alice", "--name", "CI"]).ok();
+    let id = shell.ids("alice").remove(0);
+    let other = rusqlite::Connection::open(shell.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE; UPDATE accounts SET suspended = 1").unwrap();
+    for args in [
+        &["list", "--owner", "alice"] as &[_],
+        &["list", "--all-owners"],
+        &["show", &id],
+        &["explain", &id],
+        &["account", "list"],
+        &["project", "list", "A"],
+        &["member", "list", "A"],
+    ] {
+        let ran = shell.run(args).ok();
+        assert!(!ran.stdout.is_empty() && ran.stderr.is_empty(), "{args:?}: {}", ran.stderr);
+    }
+    assert_eq!(shell.run(&["revoke", &id]).code, 3, "the lock is there");
+    other.execute_batch("ROLLBACK").unwrap();
+    shell.run(&["revoke", &id]).ok();
+}
+
+#[tokio::test]
+async fn c17_f3_when_a_call_has_ended_everything_is_in_the_file() {
+    let shell = Shell::empty();
+    // With a service that has the file open, and without.
+    let mut service = None;
+    for round in 0..2 {
+        let account = format!("A{round}");
+        let owner = format!("alice{round}");
+        let calls: [&[&str]; 4] = [
+            &["account", "create", &account, "--owner", &owner],
+            &["create", "--owner", &owner, "--name", "CI"],
+            &["project", "create", &account, "p1"],
+            &["member", "set", &account, &format!("bob{round}"), "--role", "full", "--project", "p1"],
+        ];
+        for call in calls {
+            let ran = shell.run(call).ok();
+            assert!(!ran.stderr.contains("note:"), "{}", ran.stderr);
+            std::fs::copy(shell.database(), shell.path("copy.db")).unwrap();
+            for args in [
+                &["list", "--all-owners", "--all"] as &[_],
+                &["account", "list"],
+                &["project", "list", &account],
+                &["member", "list", &account],
+            ] {
+                let copy = shell.run(&[args, &["--database", "copy.db"]].concat());
+                assert_eq!(copy.stdout, shell.run(args).stdout, "after {call:?}, {args:?}: {}", copy.stderr);
+            }
+            for left in ["copy.db", "copy.db-wal", "copy.db-shm"] {
+                drop(std::fs::remove_file(shell.path(left)));
+            }
+        }
+        service = Some(SqliteStore::open(shell.database()).await.unwrap());
+    }
+    drop(service);
+}
+
+/// `tower-api-key list | head`, when `head` has gone.
+#[test]
+fn c17_f3_a_pipe_that_is_closed_is_no_error_unless_a_secret_is_lost() {
+    let shell = Shell::new();
+    shell.run(&["create", "--owner", "alice", "--name", "CI"]).ok();
+    let id = shell.ids("alice").remove(0);
+    let into_nothing = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
+            .args(args)
+            .env("TOWER_API_KEY_DATABASE", shell.database())
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    for args in [
+        &["list", "--owner", "alice"] as &[_],
+        &["list", "--all-owners", "--json"],
+        &["show", &id],
+        &["explain", &id],
+        &["account", "list"],
+        &["completions", "bash"],
+        &["--help"],
+    ] {
+        assert_eq!(into_nothing(args), (0, String::new()), "{args:?}");
+    }
+    let (code, said) = into_nothing(&["create", "--owner", "alice", "--name", "Lost"]);
+    let made = shell.ids("alice").into_iter().find(|made| *made != id).unwrap();
+    assert!(code == 3 && said.contains(&made) && said.contains("its secret is lost"), "{code}: {said}");
+    // Nobody hears what is said on stderr, either.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
+        .args(["revoke", &made])
+        .env("TOWER_API_KEY_DATABASE", shell.database())
+        .stdout(Stdio::null())
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+/// What is written wrongly is told as that, whether the database is there or not.
+#[test]
+fn c17_f3_arguments_are_judged_before_the_database() {
+    let shell = Shell::empty();
+    std::fs::write(shell.path("bad.jsonl"), "nothing").unwrap();
+    for (args, says) in [
+        (&["create", "--owner", "a b", "--name", "x"] as &[_], "an id is"),
+        (&["create", "--owner", "alice", "--name", ""], "1 to 64 characters"),
+        (&["create", "--owner", "alice", "--name", "x", "--project", "a b"], "an id is"),
+        (&["create", "--owner", "alice", "--name", "x", "--expires", "soon"], "90d"),
+        (
+            &["create", "--owner", "alice", "--name", "x", "--expires", "2001-01-01T00:00:00Z"],
+            "in the future",
+        ),
+        (&["create", "--owner", "alice", "--name", "x", "--limits", "12"], "12/min"),
+        (&["create", "--owner", "alice", "--name", "x", "--environment", "prod"], "live or test"),
+        (&["create", "--owner", "alice", "--name", "x", "--scope", "a b"], "64 scopes"),
+        (&["create", "--owner", "alice", "--name", "x", "--metadata", "a"], "NAME=VALUE"),
+        (&["create", "--owner", "alice", "--name", "x", "--restrictions", "{"], "restrictions"),
+        (&["list", "--owner", "a b"], "an id is"),
+        (&["list"], "--owner"),
+        (&["list", "--owner", "alice", "--all-owners"], "--all-owners"),
+        (&["list", "--owner", "alice", "--environment", "prod"], "live or test"),
+        (&["show", "a b"], "no key's id"),
+        (&["rotate", "key_1", "--grace", "1y"], "7d"),
+        (&["revoke", "key_1", "a b"], "no key's id"),
+        (&["amend", "key_1"], "--name"),
+        (&["amend", "key_1", "--name", ""], "1 to 64 characters"),
+        (&["amend", "key_1", "--limits", "12"], "12/min"),
+        (&["import", "bad.jsonl"], "line 1"),
+        (&["import", "nowhere.jsonl"], "cannot read"),
+        (&["explain", "key_1", "--method", "A B"], "--method"),
+        (&["account", "create", "a b", "--owner", "alice"], "an account is named"),
+        (&["account", "suspend", "a b"], "an account is named"),
+        (&["project", "create", "A", "a b"], "an id is"),
+        (&["member", "set", "A", "a b", "--role", "full"], "an id is"),
+        (&["member", "set", "A", "bob", "--role", "full", "--project", "a b"], "an id is"),
+        (&["--key-prefix", "9", "list", "--owner", "alice"], "prefix"),
+        (&["--max-keys", "0", "list", "--owner", "alice"], "--max-keys"),
+        (&["--pepper", "2027=nowhere", "list", "--owner", "alice"], "cannot read"),
+        (&["--no-directory", "account", "list"], "--no-directory"),
+        (&["--database", "postgres://127.0.0.1:1/x", "--schema", "A", "list", "--owner", "alice"], "schema"),
+        (&["--database", "postgres://127.0.0.1:1/x", "show", "a b"], "no key's id"),
+    ] {
+        let ran = shell.run(args);
+        assert_eq!((ran.code, &*ran.stdout), (2, ""), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{args:?}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("there is no database"), "{args:?}: {}", ran.stderr);
+    }
+    assert!(!shell.database().exists());
+}
+
+#[test]
+fn c17_f3_everybody_and_everything_is_listed() {
+    let shell = Shell::new();
+    shell.run(&["account", "create", "B", "--owner", "carol"]).ok();
+    shell.run(&["project", "create", "A", "p2", "--name", "\u{1b}[31mred"]).ok();
+    shell.run(&["account", "suspend", "B"]).ok();
+    assert_eq!(
+        shell.run(&["account", "list"]).ok().stdout,
+        "ACCOUNT  OWNER  STATE\nA        alice  active\nB        carol  suspended\n"
+    );
+    let accounts = shell.run(&["account", "list", "--json"]).ok().json();
+    assert_eq!(accounts[1], json!({"account": "B", "owner": "carol", "suspended": true}));
+    // A terminal obeys no name.
+    let projects = shell.run(&["project", "list", "A"]).ok().stdout;
+    assert_eq!(projects, "PROJECT  NAME\np1       Project 1\np2       \u{fffd}[31mred\n");
+    let projects = shell.run(&["project", "list", "A", "--json"]).ok().json();
+    assert_eq!(projects[1], json!({"account": "A", "project": "p2", "name": "\u{1b}[31mred"}));
+    assert_eq!(shell.run(&["project", "list", "B"]).ok().stdout, "PROJECT  NAME\n");
+    let members = shell.run(&["member", "list", "A"]).ok().stdout;
+    assert_eq!(members, "USER   ROLE      PROJECTS\nalice  OWNER     (all)\nbob    READONLY  p1\n");
+    for args in [["project", "list", "C"], ["member", "list", "C"]] {
+        let ran = shell.run(&args);
+        assert_eq!((ran.code, &*ran.stdout), (1, ""));
+        assert!(ran.stderr.contains("there is no account C"), "{}", ran.stderr);
+    }
+
+    shell.run(&["account", "resume", "B"]).ok();
+    for owner in ["carol", "bob", "alice", "bob"] {
+        shell.run(&["create", "--owner", owner, "--name", "CI"]).ok();
+    }
+    // Somebody who is gone has keys that have ended.
+    shell.run(&["member", "remove", "A", "bob"]).ok();
+    let owners = |args: &[&str]| -> Vec<String> {
+        let listed = shell.run(&[&["list", "--all-owners", "--json"], args].concat()).ok().json();
+        listed.as_array().unwrap().iter().map(|key| key["owner"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(owners(&[]), ["alice", "carol"]);
+    assert_eq!(owners(&["--all"]), ["alice", "bob", "bob", "carol"]);
+    assert_eq!(owners(&["--all", "--environment", "test"]), [""; 0]);
+    let table = shell.run(&["list", "--all-owners"]).ok().stdout;
+    assert!(
+        table.lines().next().unwrap().contains("OWNER") && table.lines().nth(2).unwrap().contains("carol")
+    );
+}
+
+#[test]
+fn c17_f3_completions_are_written_without_a_database() {
+    let shell = Shell::empty();
+    for name in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = shell.run(&["completions", name]).ok();
+        for word in ["tower-api-key", "all-owners", "revoke", "suspend"] {
+            assert!(script.stdout.contains(word), "{name}: {word}");
+        }
+        assert!(script.stderr.is_empty() && !shell.database().exists());
+    }
+    assert_eq!(shell.run(&["completions", "tcsh"]).code, 2);
+}
+
+#[test]
+fn c17_f3_what_is_in_the_way_is_named() {
+    let shell = Shell::new();
+    shell.run(&["account", "create", "B", "--owner", "carol"]).ok();
+    for (args, says) in [
+        (&["account", "create", "A", "--owner", "dave"] as &[_], "account A exists"),
+        (&["account", "create", "A", "--owner", "alice"], "account A exists"),
+        (&["account", "create", "C", "--owner", "alice"], "alice belongs to account A"),
+        (&["account", "create", "C", "--owner", "bob"], "bob belongs to account A"),
+        (&["account", "suspend", "C"], "there is no account C"),
+        (&["account", "resume", "C"], "there is no account C"),
+        (&["project", "create", "C", "p1"], "there is no account C"),
+        (&["project", "create", "A", "p1"], "account A has or had a project p1"),
+        (&["project", "delete", "A", "p9"], "account A has no project p9"),
+        (&["project", "delete", "C", "p1"], "there is no account C"),
+        (&["member", "set", "C", "dave", "--role", "full"], "there is no account C"),
+        (
+            &["member", "set", "A", "dave", "--role", "full", "--project", "p1", "--project", "p9"],
+            "account A has no project p9",
+        ),
+        (&["member", "set", "A", "alice", "--role", "full"], "alice is the owner of account A"),
+        (&["member", "set", "B", "bob", "--role", "full"], "bob belongs to account A"),
+        (&["member", "remove", "A", "alice"], "alice is the owner of account A"),
+        (&["member", "remove", "A", "carol"], "carol is no member of account A"),
+        (&["member", "remove", "C", "carol"], "there is no account C"),
+        (&["create", "--owner", "dave", "--name", "x"], "dave belongs to no account"),
+        (
+            &["create", "--owner", "bob", "--name", "x", "--project", "p9"],
+            "bob has no access to a project p9 of account A",
+        ),
+    ] {
+        let ran = shell.run(args);
+        assert_eq!((ran.code, &*ran.stdout), (1, ""), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{args:?}: {}", ran.stderr);
+    }
+    shell.run(&["create", "--owner", "bob", "--name", "CI"]).ok();
+    let id = shell.ids("bob").remove(0);
+    shell.run(&["account", "suspend", "A"]).ok();
+    for args in [&["create", "--owner", "bob", "--name", "x"] as &[_], &["rotate", &id]] {
+        let ran = shell.run(args);
+        assert!(
+            ran.code == 1 && ran.stderr.contains("account A of bob is suspended"),
+            "{args:?}: {}",
+            ran.stderr
+        );
+    }
+}
+
+/// A service whose people are elsewhere, or that has none: its store knows no account.
+#[tokio::test]
+async fn c17_f3_keys_of_a_service_with_another_directory_are_managed_with_no_directory() {
+    let shell = Shell::empty();
+    drop(SqliteStore::open(shell.database()).await.unwrap());
+    let refused = shell.run(&["create", "--owner", "dora", "--name", "CI"]);
+    assert!(refused.code == 1 && refused.stderr.contains("--no-directory"), "{}", refused.stderr);
+    let made = shell.run(&["--no-directory", "create", "--owner", "dora", "--name", "CI"]).ok();
+    let of_project =
+        shell.run(&["--no-directory", "create", "--owner", "dora", "--name", "P", "--project", "p1"]).ok();
+    let store = SqliteStore::open(shell.database()).await.unwrap();
+    let verifier = Verifier::new(tower_api_key::NoProjects(store));
+    assert!(verifier.verify(&Credentials::new(made.secret()), Endpoint::READ).await.is_ok());
+
+    let ids = shell.ids("dora");
+    let explained = shell.run(&["explain", &ids[0], "--json"]).ok();
+    assert_eq!(explained.json()["accepted"], false);
+    assert!(
+        explained.stderr.contains("dora belongs to no account")
+            && explained.stderr.contains("--no-directory")
+    );
+    for id in &ids {
+        let explained = shell.run(&["explain", id, "--no-directory", "--json"]).ok();
+        assert_eq!((&explained.json()["accepted"], &*explained.stderr), (&json!(true), ""), "{id}");
+    }
+    shell.run(&["rotate", &ids[1], "--no-directory"]).ok();
+    assert_ne!(of_project.secret(), made.secret());
+    shell.run(&["revoke", &ids[0]]).ok();
+    let line = json!({"id": "old_1", "owner": "dora", "name": "Old", "key": "legacy-one"}).to_string();
+    let refused = shell.run_with(&["import", "-"], &line);
+    assert!(refused.code == 1 && refused.stderr.contains("--no-directory"), "{}", refused.stderr);
+    shell.run_with(&["import", "-", "--no-directory"], &line).ok();
+    let all = shell.run(&["list", "--all-owners", "--json"]).ok().json();
+    assert_eq!(all.as_array().unwrap().len(), 2, "{all}");
+    for what in [["account", "list"].as_slice(), &["project", "list", "A"], &["member", "list", "A"]] {
+        let ran = shell.run(&[&["--no-directory"], what].concat());
+        assert!(ran.code == 2 && ran.stderr.contains("--no-directory"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn c17_f3_a_user_has_as_many_keys_as_the_service_allows() {
+    let shell = Shell::new();
+    for _ in 0..2 {
+        shell.run(&["--max-keys", "2", "create", "--owner", "alice", "--name", "CI"]).ok();
+    }
+    let refused = shell.run(&["--max-keys", "2", "create", "--owner", "alice", "--name", "CI"]);
+    assert!(refused.code == 1 && refused.stderr.contains("--max-keys"), "{}", refused.stderr);
+    shell.run(&["create", "--owner", "alice", "--name", "CI", "--max-keys", "3"]).ok();
+    assert_eq!(shell.ids("alice").len(), 3);
+}
+
+/// What vanishes without a word is a restriction that a key has no more.
+#[test]
+fn c17_d2_what_stands_twice_is_refused() {
+    let shell = Shell::new();
+    let key = r#""id": "k", "owner": "alice", "name": "x", "key": "legacy-one""#;
+    let (closed, open) = (r#"{"ip":{"allow":["192.0.2.7"]}}"#, r#"{"ip":{"allow":["0.0.0.0/0"]}}"#);
+    for line in [
+        format!(r#"{{{key}, "restrictions": {closed}, "restrictions": {{}}}}"#),
+        format!(r#"{{{key}, "restrictions": {closed}, "restrictions": null}}"#),
+        format!(
+            r#"{{{key}, "restrictions": {{"ip":{{"allow":["192.0.2.7"]}},"ip":{{"allow":["0.0.0.0/0"]}}}}}}"#
+        ),
+        format!(r#"{{{key}, "metadata": {{"a": "1", "a": "2"}}}}"#),
+        format!(r#"{{{key}, "restrictions": {open}, "\u0072estrictions": {closed}}}"#),
+        format!(r#"{{{key}, "id": "k"}}"#),
+    ] {
+        let ran = shell.run_with(&["import", "-"], &format!("\n{line}\n"));
+        assert_eq!((ran.code, &*ran.stdout), (2, ""), "{line}");
+        assert!(
+            ran.stderr.contains("line 2: a member stands twice") && !ran.stderr.contains("legacy"),
+            "{}",
+            ran.stderr
+        );
+    }
+    let twice = "id,owner,name,key,restrictions,restrictions\nk,alice,x,legacy-one,,{}\n";
+    let inside = "id,owner,name,key,restrictions\nk,alice,x,legacy-one,\"{\"\"ip\"\":{\"\"allow\"\":[]},\"\"ip\"\":{\"\"allow\"\":[]}}\"\n";
+    for (file, says) in [
+        (twice, "line 1: the column restrictions stands twice"),
+        (inside, "line 2: restrictions is written as"),
+    ] {
+        let ran = shell.run_with(&["import", "-", "--format", "csv"], file);
+        assert_eq!((ran.code, &*ran.stdout), (2, ""), "{file}");
+        assert!(ran.stderr.contains(says) && !ran.stderr.contains("legacy"), "{}", ran.stderr);
+    }
+    assert_eq!(shell.ids("alice"), [""; 0]);
+}
+
+#[test]
+fn c17_d2_what_a_file_is_instead_is_told_by_its_head() {
+    let shell = Shell::new();
+    let key = r#"{"id": "k", "owner": "alice", "name": "x", "key": "legacy-one"}"#;
+    for (format, file, says) in [
+        ("jsonl", format!("[{key}]"), "line 1: this is a JSON array"),
+        ("jsonl", format!("\n[\n{key}\n]"), "line 2: this is a JSON array"),
+        ("jsonl", "{\n\"id\": \"k\"\n}".to_owned(), "line 1: the object does not end in this line"),
+        ("jsonl", "id,owner,name,key\nk,alice,x,legacy-one\n".to_owned(), "--format csv"),
+        ("jsonl", "legacy-one".to_owned(), "line 1: this is no JSON object"),
+        ("jsonl", format!("{key} {key}"), "line 1: this is no JSON object"),
+        ("jsonl", r#"{"legacy-one": "alice"}"#.to_owned(), "line 1: it has none of the members of a key"),
+        ("jsonl", key.replace("owner", "user"), r#"line 1: no key has a "user""#),
+        ("jsonl", key.replace("}", r#", "expiresAt": "x"}"#), r#"is it "expires_at""#),
+        ("csv", key.to_owned(), "line 1: these are JSON objects: say --format jsonl"),
+        ("csv", format!("[{key}]"), "line 1: this is a JSON array"),
+        (
+            "csv",
+            "id;owner;name;key\nk;alice;x;legacy-one\n".to_owned(),
+            "line 1: the columns are separated by semicolons",
+        ),
+        (
+            "csv",
+            "id\towner\tname\tkey\nk\talice\tx\tlegacy-one\n".to_owned(),
+            "line 1: the columns are separated by tabs",
+        ),
+        ("csv", "k,alice,x,legacy-one\n".to_owned(), "line 1: this is no head"),
+        ("csv", "legacy-one\n".to_owned(), "line 1: this is no head"),
+        (
+            "csv",
+            "id,Owner,name,key\nk,alice,x,legacy-one\n".to_owned(),
+            r#"line 1: no key has a "Owner": is it "owner""#,
+        ),
+        (
+            "csv",
+            "id,owner,name,key,expiry\nk,alice,x,legacy-one,\n".to_owned(),
+            r#"line 1: no key has a "expiry": is it "expires_at""#,
+        ),
+        (
+            "csv",
+            "id,owner,name,key,colour\nk,alice,x,legacy-one,\n".to_owned(),
+            r#"line 1: no key has a "colour": docs/cli.md"#,
+        ),
+        ("csv", "id,owner,name,key\nk,alice,x\n".to_owned(), "line 2: it has 3 fields, and the head has 4"),
+        (
+            "csv",
+            "id,owner,name,key,\nk,alice,x,,legacy-one\n".to_owned(),
+            "line 2: a value stands in a column without a name",
+        ),
+        // Lines are those of the file, however they end, and whatever stands inside of quotes.
+        (
+            "csv",
+            "id,owner,name,key\r\na,alice,\"x\r\ny\",one\r\n\r\nb,alice,x\r\n".to_owned(),
+            "line 5: it has 3 fields",
+        ),
+        (
+            "csv",
+            "id,owner,name,key\r\na,alice,x,one\r\nb b,alice,x,legacy-one\r\n".to_owned(),
+            "line 3: id is 1 to 128",
+        ),
+        ("jsonl", format!("{key}\r\n\r\n{{\r\n"), "line 3: the object does not end"),
+    ] {
+        let ran = shell.run_with(&["import", "-", "--format", format], &file);
+        assert_eq!((ran.code, &*ran.stdout), (2, ""), "{file:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains(says) && ran.stderr.contains("nothing was imported"),
+            "{file:?}: {}",
+            ran.stderr
+        );
+        assert!(!ran.stderr.contains("legacy"), "{}", ran.stderr);
+    }
+    assert_eq!(shell.ids("alice"), [""; 0]);
+}
+
+#[tokio::test]
+async fn c17_d2_what_editors_and_spreadsheets_leave_behind_is_read() {
+    let shell = Shell::new();
+    let line = |id: &str| format!(r#"{{"id": "{id}", "owner": "alice", "name": "x", "key": "legacy-{id}"}}"#);
+    let json = format!("\u{feff}{}\r\n  \r\n\r\n{}", line("a"), line("b"));
+    assert_eq!(
+        shell.run_with(&["import", "-"], &json).ok().stdout,
+        "imported 2, already there 0, refused 0\n"
+    );
+    let csv = "\u{feff}id,owner,name,key,\r\n\r\nc,alice,x,legacy-c,\r\n,,,,\r\n , ,,,\r\n,\r\nd,alice,x,legacy-d,\r\n,,,,,,\r\n";
+    let ran = shell.run_with(&["import", "-", "--format", "csv"], csv).ok();
+    assert_eq!(ran.stdout, "imported 2, already there 0, refused 0\n");
+    for id in ["a", "b", "c", "d"] {
+        assert!(shell.verify(&format!("legacy-{id}")).await.is_some(), "{id}");
+    }
+    // As PostgreSQL and others write a digest.
+    let digests = ["\\\\x", "sha256:", "sha256$"].iter().enumerate().map(|(at, word)| {
+        let hash = sha256_hex(&format!("digested-{at}"));
+        format!(r#"{{"id": "digest_{at}", "owner": "alice", "name": "x", "sha256": "{word}{hash}"}}"#)
+    });
+    let digests: Vec<_> = digests.collect();
+    shell.run_with(&["import", "-"], &digests.join("\n")).ok();
+    for at in 0..3 {
+        assert!(shell.verify(&format!("digested-{at}")).await.is_some(), "{at}");
+    }
+    assert_eq!(shell.run_with(&["import", "-"], "").ok().stdout, "imported 0, already there 0, refused 0\n");
+}
+
+#[test]
+fn c17_d2_what_no_header_carries_is_refused_by_its_line() {
+    let shell = Shell::new();
+    let texts = [
+        "good",
+        " legacy",
+        "leg acy",
+        "legacy\t",
+        "\"legacy\"",
+        "Bearer legacy",
+        "\u{feff}legacy",
+        "leg\u{200b}acy",
+        "fine",
+    ];
+    let lines = texts.iter().enumerate().map(|(at, text)| {
+        json!({"id": format!("k{at}"), "owner": "alice", "name": "x", "key": text}).to_string()
+    });
+    let ran = shell.run_with(&["import", "-", "--json"], &lines.collect::<Vec<_>>().join("\r\n"));
+    assert_eq!(ran.code, 1);
+    let refused: Vec<_> =
+        ran.json()["refused"].as_array().unwrap().iter().map(|key| key["line"].as_u64().unwrap()).collect();
+    assert_eq!(refused, [2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(ran.json()["imported"], 2);
+    assert!(!ran.stdout.contains("legacy") && !ran.stderr.contains("legacy"));
+}
+
+/// Another key under an id that is there was "already there", and its client 401 after the move.
+#[tokio::test]
+async fn c17_d2_a_second_key_under_an_id_is_told() {
+    let shell = Shell::new();
+    let line = |key: &str| json!({"id": "k", "owner": "alice", "name": "x", "key": key}).to_string();
+    shell.run_with(&["import", "-"], &line("legacy-one")).ok();
+    let ran = shell.run_with(&["import", "-"], &format!("{}\n{}", line("legacy-one"), line("legacy-two")));
+    assert_eq!(
+        (ran.code, &*ran.stdout),
+        (1, "imported 0, already there 1, refused 1\n  line 2, k: another key has that id\n")
+    );
+    assert!(!ran.stderr.contains("--accept"), "{}", ran.stderr);
+}
+
+#[test]
+fn c17_d2_an_option_is_advised_only_where_it_helps() {
+    let shell = Shell::new();
+    let hash = sha256_hex("x");
+    let key = |more: &str| format!(r#"{{"id": "k", "owner": "alice", "name": "x", {more}}}"#);
+    for (line, advised) in [
+        (key(&format!(r#""sha512": "{hash}{hash}""#)), Some("--accept sha512")),
+        (key(&format!(r#""sanctum": "{hash}", "sanctum_id": "1""#)), Some("--accept sanctum")),
+        (key(&format!(r#""hmac": "{hash}", "pepper": "old""#)), Some("--pepper old=FILE")),
+        (
+            key(r#""slow": "$2b$04$abcdefghijklmnopqrstuuMJyC5sbFuVJlhwGD0LcR1lYJ3MvVP2y", "start": "a""#),
+            Some("--accept-slow"),
+        ),
+        (key(r#""sha256": "00""#), None),
+        (key(r#""key": "a b""#), None),
+        (key(r#""key": "k", "expires_at": "1960-01-01T00:00:00Z""#), None),
+    ] {
+        let ran = shell.run_with(&["import", "-"], &line);
+        assert_eq!(ran.code, 1, "{line}: {}", ran.stderr);
+        match advised {
+            Some(option) => assert!(ran.stderr.contains(option), "{line}: {}", ran.stderr),
+            None => assert!(
+                !ran.stderr.contains("--accept") && !ran.stderr.contains("--pepper"),
+                "{line}: {}",
+                ran.stderr
+            ),
+        }
+        for other in ["--accept sha512", "--accept sanctum", "--accept-slow", "--pepper"] {
+            let fits = advised.is_some_and(|option| option.starts_with(other));
+            assert_eq!(ran.stderr.contains(other), fits, "{line}: {}", ran.stderr);
+        }
+    }
+}
+
+/// What does not parse in a row is told with the id of its key.
+#[test]
+fn c17_f4_a_damaged_row_is_named() {
+    let shell = Shell::new();
+    shell.run(&["create", "--owner", "alice", "--name", "CI"]).ok();
+    let id = shell.ids("alice").remove(0);
+    let vandal = rusqlite::Connection::open(shell.database()).unwrap();
+    vandal.execute_batch("UPDATE keys SET limits = '0/min', restrictions = '{}'").unwrap();
+    for args in [&["show", &id] as &[_], &["list", "--owner", "alice"], &["explain", &id]] {
+        let ran = shell.run(args);
+        assert_eq!((ran.code, &*ran.stdout), (3, ""), "{args:?}");
+        assert!(
+            ran.stderr.contains(&format!("key {id}: its limits do not parse")),
+            "{args:?}: {}",
+            ran.stderr
+        );
+    }
+    // It can be ended all the same.
+    shell.run(&["revoke", &id]).ok();
 }

@@ -3,16 +3,23 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
 
 use super::{ImportRefusal, ImportedDigest, Keyring, KeyringError, NewKey};
 use crate::audit::KeyEvent;
 use crate::clock::Timestamp;
-use crate::key::{KeyId, UserId};
+use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
-use crate::store::{KeyPolicy, LedgerError, Terms, in_time};
+use crate::store::{KeyPolicy, LedgerError, StoreError, Terms, in_time};
 
 /// How many keys are one transaction, where the ledger can do that.
 const CHUNK: usize = 200;
+/// How many keys are asked for at once.
+const AT_ONCE: usize = 32;
+/// How much of a key's trail is looked at for a renewal of its digest, newest first.
+const TRAIL: u32 = 1000;
 /// A service that moves here must not lose keys for having had many.
 const NO_POLICY: KeyPolicy = KeyPolicy::Multiple { max: u32::MAX };
 
@@ -86,6 +93,8 @@ pub struct RefusedImport {
 struct Ready {
     index: usize,
     record: KeyRecord,
+    /// The other digests of its text, where that is known.
+    older: Vec<(DigestMethod, KeyDigest)>,
 }
 
 /// Whose it is and for what: what must still be so after it was added.
@@ -101,7 +110,9 @@ impl Keyring {
     /// id one day. Ended keys need none. The keyring's [policy](Self::policy) does not count.
     ///
     /// Keys are added some hundred at a time, and an attempt may be repeated: keys whose id is there are left as they
-    /// are, even if they were revoked or given a newer digest since.
+    /// are, even if they were revoked or given a newer digest since. Another key under an id that is there is refused: one of
+    /// another digest, owner, level or environment. Once a key was given a newer digest, the one that it was imported with is
+    /// gone, and only its owner, level and environment are compared.
     ///
     /// No layer that was told "unknown" before remembers it: a key works from the moment that this has returned.
     ///
@@ -118,7 +129,7 @@ impl Keyring {
         for (index, key) in keys.into_iter().enumerate() {
             let id = key.id.clone();
             match self.ready(key) {
-                Ok(record) => chunk.push(Ready { index, record }),
+                Ok((record, older)) => chunk.push(Ready { index, record, older }),
                 Err(reason) => report.refused.push(RefusedImport { index, id, reason }),
             }
             if chunk.len() == CHUNK {
@@ -130,7 +141,7 @@ impl Keyring {
     }
 
     /// The record of a key, if it makes sense; asks no store.
-    fn ready(&self, key: ImportedKey) -> Result<KeyRecord, ImportRefusal> {
+    fn ready(&self, key: ImportedKey) -> Result<(KeyRecord, Vec<(DigestMethod, KeyDigest)>), ImportRefusal> {
         let new = key.new.check_words().map_err(ImportRefusal::of_words)?;
         let known = key.digest.resolve(&self.digests, &self.format, new.environment)?;
         let fresh = FreshKey {
@@ -144,7 +155,7 @@ impl Keyring {
         let mut record = new.into_record(fresh);
         record.revoked_at = key.revoked_at;
         record.check().map_err(ImportRefusal::Invalid)?;
-        Ok(record)
+        Ok((record, known.older))
     }
 
     async fn add(&self, chunk: Vec<Ready>, report: &mut ImportReport) -> Result<(), KeyringError> {
@@ -155,19 +166,26 @@ impl Keyring {
         let terms = Terms::by(self.authority.clone()).policy(NO_POLICY);
         let done = self.ledger.insert_all(records, &terms);
         let done = in_time(self.store_deadline, done).await?;
-        let mut added = Vec::with_capacity(ready.len());
+        let (mut added, mut conflicting) = (Vec::with_capacity(ready.len()), Vec::new());
         for (key, done) in ready.into_iter().zip(done) {
             match done {
                 Ok(()) => added.push(key),
-                Err(LedgerError::Conflict) => match self.get(&key.record.id).await? {
-                    None => report.refused.push(key.refused(ImportRefusal::DigestTaken)),
-                    Some(there) if is_same(&there, &key.record) => report.already_there += 1,
-                    Some(_) => report.refused.push(key.refused(ImportRefusal::IdTaken)),
-                },
+                Err(LedgerError::Conflict) => conflicting.push(key),
                 Err(LedgerError::Invalid(reason) | LedgerError::TooLong(reason)) => {
                     report.refused.push(key.refused(ImportRefusal::Invalid(reason)));
                 }
                 Err(error) => return Err(error.into()),
+            }
+        }
+        for some in conflicting.chunks(AT_ONCE) {
+            let there = self.records_of(some).await?;
+            for key in some {
+                let id = &key.record.id;
+                match there.get(id) {
+                    None => report.refused.push(key.refused(ImportRefusal::DigestTaken)),
+                    Some(there) if self.is_same(there, key).await? => report.already_there += 1,
+                    Some(_) => report.refused.push(key.refused(ImportRefusal::IdTaken)),
+                }
             }
         }
         // Whoever took an owner's access away in between has revoked the keys that were there, and not these.
@@ -182,6 +200,45 @@ impl Keyring {
             }
         }
         Ok(())
+    }
+
+    /// The keys that are there under these ids. A ledger is asked for several at once: an import that is repeated asks for all.
+    async fn records_of(&self, keys: &[Ready]) -> Result<HashMap<KeyId, KeyRecord>, KeyringError> {
+        let mut asked = JoinSet::new();
+        for key in keys {
+            let (ledger, id, deadline) =
+                (Arc::clone(&self.ledger), key.record.id.clone(), self.store_deadline);
+            asked.spawn(async move { in_time(deadline, ledger.get(&id)).await });
+        }
+        let mut there = HashMap::with_capacity(keys.len());
+        while let Some(answer) = asked.join_next().await {
+            let record = answer.map_err(StoreError::failed)??;
+            there.extend(record.map(|record| (record.id.clone(), record)));
+        }
+        Ok(there)
+    }
+
+    /// Whether a key that is there is the one that is to be imported.
+    async fn is_same(&self, there: &KeyRecord, key: &Ready) -> Result<bool, KeyringError> {
+        let new = &key.record;
+        if (&there.owner, &there.level, there.environment) != (&new.owner, &new.level, new.environment) {
+            return Ok(false);
+        }
+        let (method, kind) = (&there.digested_by, there.digested_by.kind());
+        if kind == new.digested_by.kind() {
+            // Of slow hashes the digest is that of the start, and the method holds the hash.
+            return Ok(*method == new.digested_by && there.digest.matches(&new.digest));
+        }
+        if let Some((_, digest)) = key.older.iter().find(|(known, _)| known == method) {
+            return Ok(there.digest.matches(digest));
+        }
+        // Of two kinds of digests nobody can say whether they are of one text. They are if one became the other here.
+        match in_time(self.store_deadline, self.ledger.history(&there.id, TRAIL)).await {
+            Ok(trail) => Ok(trail.iter().any(|entry| matches!(entry.event, KeyEvent::Rehashed(_)))),
+            // Renewals lead to the newest.
+            Err(StoreError::NotKept) => Ok(kind == self.digests.newest().method().kind()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Who of those whose keys would work may have them.
@@ -215,12 +272,7 @@ impl Ready {
         (self.record.owner.clone(), self.record.level.clone())
     }
 
-    fn refused(self, reason: ImportRefusal) -> RefusedImport {
-        RefusedImport { index: self.index, id: self.record.id, reason }
+    fn refused(&self, reason: ImportRefusal) -> RefusedImport {
+        RefusedImport { index: self.index, id: self.record.id.clone(), reason }
     }
-}
-
-/// Whether a key that is there can be the one that is to be imported. Its digest may be another by now.
-fn is_same(there: &KeyRecord, key: &KeyRecord) -> bool {
-    there.owner == key.owner && there.level == key.level && there.environment == key.environment
 }

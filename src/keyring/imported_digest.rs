@@ -12,7 +12,8 @@ use crate::key::{
 
 /// What another service knows of the text of a key: a digest, a hash, or the text itself. `Debug` shows nothing of it.
 ///
-/// Digests are in hexadecimal, or in base64 with either alphabet, padded or not.
+/// Digests are in hexadecimal, or in base64 with either alphabet, padded or not. Before them may stand what says so: `\x`, as
+/// PostgreSQL writes bytes, or the name of the hash and `:`, `$` or `$$`, such as `sha256:`.
 pub struct ImportedDigest(Known);
 
 enum Known {
@@ -40,6 +41,8 @@ pub(super) struct Resolved {
     pub(super) method: DigestMethod,
     pub(super) prefix: String,
     pub(super) last4: String,
+    /// Where the text itself is known, all the other ways in which the ring would find it.
+    pub(super) older: Vec<(DigestMethod, KeyDigest)>,
 }
 
 /// Why a key was not imported.
@@ -60,8 +63,11 @@ pub enum ImportRefusal {
     /// The start is none that the ring's slow hashes are found by.
     #[error("the ring's `SlowHashes` would not find a key by that start")]
     Start,
-    /// A text that cannot be a key.
-    #[error("a key is 1 to 512 bytes long, and holds no NUL")]
+    /// A text that cannot be a key: no header carries it.
+    #[error(
+        "a key is 1 to 512 visible ASCII characters without quotes, as a header carries it: if clients send this one \
+         otherwise, import its digest"
+    )]
     Text,
     /// The text says that it is of the other environment.
     #[error("the text of the key says that it is of the other environment")]
@@ -69,7 +75,7 @@ pub enum ImportRefusal {
     /// Another key has this digest; of slow hashes, this start.
     #[error("another key has the same digest, or, with a slow hash, the same start")]
     DigestTaken,
-    /// A key of another owner, level or environment has this id.
+    /// A key of another text, owner, level or environment has this id.
     #[error("another key has that id")]
     IdTaken,
     /// The owner may not have such a key at the moment.
@@ -95,7 +101,7 @@ impl ImportedDigest {
         Self(Known::Sha256(hash.into()))
     }
 
-    /// The SHA-512 of the text; `sha512$$` may stand before it (djangorestframework-api-key).
+    /// The SHA-512 of the text, as djangorestframework-api-key writes it (`sha512$$..`) or without those words.
     pub fn sha512(hash: impl Into<String>) -> Self {
         Self(Known::Sha512(hash.into()))
     }
@@ -111,7 +117,8 @@ impl ImportedDigest {
         Self(Known::Hmac { pepper: pepper.into(), hash: hash.into() })
     }
 
-    /// The text itself. Only its digest is stored, the newest of the ring.
+    /// The text itself: visible ASCII without quotes, since no header carries another. Only its digest is stored, the newest
+    /// of the ring.
     pub fn plaintext(text: impl Into<String>) -> Self {
         Self(Known::Plaintext(Zeroizing::new(text.into())))
     }
@@ -140,19 +147,22 @@ impl ImportedDigest {
                 return Err(ImportRefusal::Method(method.kind().to_owned()));
             }
             // Nothing is known of the text, and nothing of it may be shown.
-            Ok(Resolved { digest, method, prefix: String::new(), last4: String::new() })
+            Ok(Resolved { digest, method, prefix: String::new(), last4: String::new(), older: Vec::new() })
         };
         match self.0 {
-            Known::Sha256(hash) => by_digest(KeyDigest::from_bytes(decode(&hash)?), DigestMethod::Sha256),
+            Known::Sha256(hash) => {
+                by_digest(KeyDigest::from_bytes(decode(named("sha256", &hash))?), DigestMethod::Sha256)
+            }
             Known::Sha512(hash) => {
-                let hash = decode(hash.strip_prefix("sha512$$").unwrap_or(&hash))?;
-                by_digest(of_sha512(&hash), DigestMethod::Sha512)
+                by_digest(of_sha512(&decode(named("sha512", &hash))?), DigestMethod::Sha512)
             }
             Known::Sanctum { id, hash } => {
-                let digest = of_sanctum(&id, &decode(&hash)?);
+                let digest = of_sanctum(&id, &decode(named("sha256", &hash))?);
                 // The text is divided at its first `|`.
                 if id.is_empty() || id.contains('|') {
                     Err(ImportRefusal::Digest)
+                } else if !can_be_sent(&id) {
+                    Err(ImportRefusal::Text)
                 } else {
                     by_digest(digest, DigestMethod::Sanctum)
                 }
@@ -168,17 +178,19 @@ impl ImportedDigest {
                 let slow = ring.slow().ok_or_else(|| ImportRefusal::Method("slow".to_owned()))?;
                 let hash = crate::key::SlowHash::new(&hash).filter(crate::key::SlowHash::is_known);
                 let hash = hash.ok_or(ImportRefusal::SlowHash)?;
-                if !slow.finds(&start) {
+                if !slow.finds(&start) || !can_be_sent(&start) {
                     return Err(ImportRefusal::Start);
                 }
                 by_digest(crate::key::of_start(&start), DigestMethod::Slow(hash))
             }
             Known::Plaintext(text) => {
                 let newest = ring.newest();
-                if !can_be_key(&text) {
+                if !can_be_key(&text) || !can_be_sent(&text) {
                     return Err(ImportRefusal::Text);
                 }
+                let older = ring.oldest_first().map(|way| (way.method(), way.digest(&text))).collect();
                 let resolved = by_digest(newest.digest(&text), newest.method())?;
+                let resolved = Resolved { older, ..resolved };
                 let Some(said) = format.environment_of(&text) else { return Ok(resolved) };
                 if said != environment {
                     return Err(ImportRefusal::Environment);
@@ -191,7 +203,27 @@ impl ImportedDigest {
     }
 }
 
+/// Whether a header carries this text as a key. White space, quotes, the word `Bearer` before a space and invisible characters
+/// come from the file that it stood in: with them it would be a key that no client has.
+fn can_be_sent(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`'))
+}
+
+/// What stands behind the name of the hash, if it stands there: `sha256:..`, `sha256$..`, `sha256$$..`.
+fn named<'t>(hash: &str, text: &'t str) -> &'t str {
+    let rest = match text.split_at_checked(hash.len()) {
+        Some((name, rest)) if name.eq_ignore_ascii_case(hash) => rest,
+        _ => return text,
+    };
+    // Between two `$` stands a salt: only an empty one.
+    let digest =
+        rest.strip_prefix(':').or_else(|| rest.strip_prefix("$$")).or_else(|| rest.strip_prefix('$'));
+    digest.unwrap_or(text)
+}
+
 fn decode<const N: usize>(text: &str) -> Result<[u8; N], ImportRefusal> {
+    // PostgreSQL's `bytea`.
+    let text = text.strip_prefix("\\x").filter(|hex| hex.len() == 2 * N).unwrap_or(text);
     let spelling = match (text.len() == 2 * N, text.contains(['-', '_']), text.ends_with('=')) {
         (true, ..) => &HEXLOWER_PERMISSIVE,
         (_, false, true) => &BASE64,

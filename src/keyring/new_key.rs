@@ -118,6 +118,15 @@ impl NewKey {
         self
     }
 
+    /// Whether this can be a key at all: what [`Keyring::issue`](crate::Keyring::issue) says of it before it asks anybody.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError`], if its name, end, scopes or metadata are none.
+    pub fn validate(&self, now: impl Into<Timestamp>) -> Result<(), KeyringError> {
+        self.clone().check(now.into()).map(drop)
+    }
+
     /// Whether this can be a key at all; asks no store.
     pub(super) fn check(self, now: Timestamp) -> Result<Self, KeyringError> {
         if self.expires_at.is_some_and(|end| end <= now) {

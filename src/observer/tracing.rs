@@ -26,8 +26,9 @@ impl Observer for Tracing {
         let key_id = decision.key_id.map(|key| key.as_str());
         // The level of an event is fixed where it is written.
         match (decision.store_error(), decision.kind()) {
-            (Some(StoreError::Corrupt(what)), _) => {
-                event!(target: "tower_api_key", Level::WARN, outcome, kind, scheme, key_id, error = what);
+            (Some(StoreError::Corrupt(row)), _) => {
+                let key_id = key_id.or(row.key_id().map(|key| key.as_str()));
+                event!(target: "tower_api_key", Level::WARN, outcome, kind, scheme, key_id, error = %row);
             }
             // Not its causes: a driver may quote what it was asked for.
             (Some(failure), _) => {

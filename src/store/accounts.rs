@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, Project};
+use super::{LedgerError, Project, StoreError};
 use crate::access::Role;
 use crate::clock::Timestamp;
 use crate::key::{ProjectId, UserId};
@@ -14,6 +14,9 @@ use crate::key::{ProjectId, UserId};
 ///
 /// Each user belongs to one account, and projects are named within their account: two accounts may both have a `p1`.
 /// What changes here is seen by the next request.
+///
+/// Lists are ordered by id, byte by byte, and go on after the id of `after`. A page has at most `limit` entries, and at most a
+/// thousand: a page without entries is the last. By default a list is [`StoreError::NotKept`].
 #[async_trait]
 pub trait Accounts: Send + Sync + 'static {
     /// Makes an account with its owner.
@@ -73,6 +76,105 @@ pub trait Accounts: Send + Sync + 'static {
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Store`].
     async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError>;
+
+    /// A page of all accounts, suspended ones too.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotKept`], or the store could not tell.
+    async fn list_accounts(&self, after: Option<&str>, limit: u32) -> Result<Vec<Account>, StoreError> {
+        let _ = (after, limit);
+        Err(StoreError::NotKept)
+    }
+
+    /// A page of the projects of an account, without deleted ones.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NotFound`] without the account, [`LedgerError::Store`] with [`StoreError::NotKept`], or if the store
+    /// could not tell.
+    async fn list_projects(
+        &self,
+        account: &str,
+        after: Option<&ProjectId>,
+        limit: u32,
+    ) -> Result<Vec<Project>, LedgerError> {
+        let _ = (account, after, limit);
+        Err(StoreError::NotKept.into())
+    }
+
+    /// A page of the people of an account: its owner and its members.
+    ///
+    /// # Errors
+    ///
+    /// As [`list_projects`](Self::list_projects).
+    async fn list_people(
+        &self,
+        account: &str,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Person>, LedgerError> {
+        let _ = (account, after, limit);
+        Err(StoreError::NotKept.into())
+    }
+
+    /// The account that a user belongs to, suspended or not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotKept`], or the store could not tell.
+    async fn account_of(&self, user: &UserId) -> Result<Option<String>, StoreError> {
+        let _ = user;
+        Err(StoreError::NotKept)
+    }
+}
+
+/// The most entries of a page.
+const MAX_PAGE: u32 = 1000;
+
+/// How many entries a page may have.
+pub(super) fn page(limit: u32) -> u32 {
+    limit.min(MAX_PAGE)
+}
+
+/// An account, as [`Accounts::list_accounts`] lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Account {
+    /// Its id.
+    pub id: String,
+    /// Its one owner.
+    pub owner: UserId,
+    /// Whether every key of its people is refused.
+    pub suspended: bool,
+}
+
+impl Account {
+    /// An account that is not suspended.
+    #[must_use]
+    pub fn new(id: impl Into<String>, owner: UserId) -> Self {
+        Self { id: id.into(), owner, suspended: false }
+    }
+}
+
+/// Somebody who belongs to an account, as [`Accounts::list_people`] lists them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Person {
+    /// Who it is.
+    pub user: UserId,
+    /// What they may do.
+    pub role: Role,
+    /// The projects that a member may access; of the owner none stand here, since all are theirs.
+    pub projects: BTreeSet<ProjectId>,
+}
+
+impl Person {
+    /// Somebody of that role, on those projects and no other.
+    #[must_use]
+    pub fn new(user: UserId, role: Role, projects: impl IntoIterator<Item = ProjectId>) -> Self {
+        Self { user, role, projects: projects.into_iter().collect() }
+    }
 }
 
 /// What a member of an account may do, and where (R19, R20).

@@ -1,6 +1,7 @@
 //! How the work of a connection fails.
 
 use super::{LedgerError, StoreError};
+use crate::key::UserId;
 
 /// A [`LedgerError`] that `?` makes from whatever goes wrong; the errors of drivers stay out of the public API. How a
 /// driver's error is read stands beside the store that uses it.
@@ -13,6 +14,14 @@ impl Failure {
         match self.0 {
             LedgerError::Store(error) => error,
             other => StoreError::failed(other),
+        }
+    }
+
+    /// The same, with the id of the user whose rows were read, if they make no sense.
+    pub(super) fn of_user(self, user: &UserId) -> Self {
+        match self.0 {
+            LedgerError::Store(StoreError::Corrupt(row)) => StoreError::Corrupt(row.of_user(user)).into(),
+            other => Self(other),
         }
     }
 

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
 //! | [`Directory`] | every request | [`standing`](Directory::standing), [`projects`](Directory::projects) |
-//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, amend, rehash, get, list, count; history and usage |
+//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, amend, rehash, get, list, count, owners; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
 //! [`MemoryStore`], `SqliteStore` (feature `sqlite`) and `PostgresStore` (feature `postgres`) are all four. A store of your own needs one method, a directory
@@ -18,6 +18,7 @@
 mod accounts;
 #[cfg(feature = "cache")]
 mod cached;
+mod corrupt;
 mod deadline;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod failure;
@@ -46,10 +47,11 @@ use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId}
 use crate::record::{Amendment, FreshKey, KeyRecord};
 use crate::usage::Usage;
 
-pub use self::accounts::{Accounts, Member, MemberRole};
+pub use self::accounts::{Account, Accounts, Member, MemberRole, Person};
 #[cfg(feature = "cache")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use self::cached::{CacheOptions, Cached};
+pub use self::corrupt::CorruptRow;
 pub use self::log::{Change, ChangeLog, Changes, Followers, NodeId, Position, outlived, settle};
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
@@ -358,6 +360,17 @@ pub trait KeyLedger: Send + Sync + 'static {
         let _ = keys;
         Err(StoreError::NotKept)
     }
+
+    /// Whose keys there are, ended ones too: by id, byte by byte, from after `after`, and at most `limit` of them, and at most
+    /// a thousand.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotKept`], or the ledger could not tell.
+    async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        let _ = (after, limit);
+        Err(StoreError::NotKept)
+    }
 }
 
 /// After so many bytes of text of its keys, a [page](KeyLedger::page) ends: 256 KiB.
@@ -423,7 +436,7 @@ pub enum StoreError {
     Overloaded,
     /// The store holds something that makes no sense. It is never read as default rights.
     #[error("the store holds a row that cannot be: {0}")]
-    Corrupt(&'static str),
+    Corrupt(CorruptRow),
     /// The store did not answer in time.
     #[error("the store did not answer in time")]
     Timeout,
@@ -436,6 +449,20 @@ impl StoreError {
     /// From whatever a driver says.
     pub fn failed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(source.into())
+    }
+
+    /// From what is wrong with a row; [`CorruptRow`] can also say whose row it is.
+    #[must_use]
+    pub fn corrupt(what: &'static str) -> Self {
+        Self::Corrupt(CorruptRow::new(what))
+    }
+
+    /// The same error, with the id of the key whose row it is about, if it is about a row.
+    pub(crate) fn of_key(self, id: &KeyId) -> Self {
+        match self {
+            Self::Corrupt(row) => Self::Corrupt(row.of_key(id)),
+            other => other,
+        }
     }
 }
 

@@ -210,6 +210,11 @@ macro_rules! pass_ledger_through {
                 let $this = self;
                 $ledger.usage(keys).await
             }
+
+            async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
+                let $this = self;
+                $ledger.owners(after, limit).await
+            }
         }
     };
 }

@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::StoreError;
+use super::{CorruptRow, Person, StoreError};
 use crate::access::{Role, Standing};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{Environment, IdError, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
@@ -32,35 +32,58 @@ pub(super) trait KeyRow {
     fn bytes(&self, column: usize) -> Option<&[u8]>;
     /// A text in which people may have written anything.
     fn free_text(&self, column: usize) -> Result<String, StoreError>;
+    /// The name of a column.
+    fn name(&self, column: usize) -> &str;
 
     fn text(&self, column: usize) -> Result<&str, StoreError> {
-        self.optional_text(column)?.ok_or(StoreError::Corrupt("a text is missing"))
+        self.optional_text(column)?.ok_or_else(|| self.wrong(column, "a text is missing"))
+    }
+
+    /// Says what is wrong with the value of a column.
+    fn wrong(&self, column: usize, what: &'static str) -> StoreError {
+        StoreError::Corrupt(CorruptRow::new(what).in_column(self.name(column)))
     }
 
     fn time(&self, column: usize) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.number(column)?.map(Timestamp::from_micros))
     }
 
-    /// The record in this row.
+    /// The record in this row. What makes no sense is told with the id of the key, if that can be read; else with its owner.
     fn key(&self) -> Result<KeyRecord, StoreError> {
-        const NO_ID: StoreError = StoreError::Corrupt("an id of a key is none");
+        self.parsed().map_err(|error| match (error, self.text(1).map(KeyId::new)) {
+            (error, Ok(Ok(id))) => error.of_key(&id),
+            (StoreError::Corrupt(row), _) => match self.text(2).map(UserId::new) {
+                Ok(Ok(owner)) => StoreError::Corrupt(row.of_user(&owner)),
+                _ => StoreError::Corrupt(row),
+            },
+            (other, _) => other,
+        })
+    }
+
+    fn parsed(&self) -> Result<KeyRecord, StoreError> {
+        let no_id = |what| move |_: IdError| StoreError::corrupt(what);
         let level = match (self.text(3)?, self.optional_text(4)?) {
             ("USER", None) => KeyLevel::User,
-            ("PROJECT", Some(project)) => KeyLevel::Project(ProjectId::new(project).map_err(|_| NO_ID)?),
-            _ => return Err(StoreError::Corrupt("the level of a key is none")),
+            ("PROJECT", Some(project)) => KeyLevel::Project(project_id(project)?),
+            _ => {
+                return Err(StoreError::corrupt(
+                    "its level is neither USER without a project nor PROJECT with one",
+                ));
+            }
         };
         let digest = self.bytes(0).and_then(|bytes| bytes.try_into().ok()).map(KeyDigest::from_bytes);
         let environment = Environment::from_name(self.text(5)?);
         let key = KeyRecord {
-            id: KeyId::new(self.text(1)?).map_err(|_| NO_ID)?,
-            digest: digest.ok_or(StoreError::Corrupt("a digest is not 32 bytes"))?,
+            id: KeyId::new(self.text(1)?).map_err(no_id("the id of one of their keys does not parse"))?,
+            digest: digest.ok_or_else(|| StoreError::corrupt("its digest is not 32 bytes"))?,
             digested_by: self
                 .text(18)?
                 .parse()
-                .map_err(|_| StoreError::Corrupt("the digest of a key is of no kind"))?,
-            owner: UserId::new(self.text(2)?).map_err(|_| NO_ID)?,
+                .map_err(|_| StoreError::corrupt("how it was digested does not parse"))?,
+            owner: UserId::new(self.text(2)?).map_err(no_id("the id of its owner does not parse"))?,
             level,
-            environment: environment.ok_or(StoreError::Corrupt("the environment of a key is none"))?,
+            environment: environment
+                .ok_or_else(|| StoreError::corrupt("its environment is neither live nor test"))?,
             name: self.free_text(6)?,
             prefix: self.text(7)?.to_owned(),
             last4: self.text(8)?.to_owned(),
@@ -68,49 +91,63 @@ pub(super) trait KeyRow {
             metadata: metadata(self.text(10)?)?,
             restrictions: restrictions(self.text(15)?)?,
             limits: limits(self.text(16)?)?,
-            family: KeyId::new(self.text(17)?).map_err(|_| NO_ID)?,
-            created_at: self.time(11)?.ok_or(StoreError::Corrupt("a key was never created"))?,
+            family: KeyId::new(self.text(17)?).map_err(no_id("the id of its family does not parse"))?,
+            created_at: self.time(11)?.ok_or_else(|| StoreError::corrupt("it was never created"))?,
             expires_at: self.time(12)?,
             revoked_at: self.time(13)?,
-            replaced_by: self.optional_text(14)?.map(KeyId::new).transpose().map_err(|_| NO_ID)?,
+            replaced_by: self
+                .optional_text(14)?
+                .map(KeyId::new)
+                .transpose()
+                .map_err(no_id("the id of its successor does not parse"))?,
             replaced_at: self.time(19)?,
         };
-        key.check().map_err(StoreError::Corrupt)?;
+        key.check().map_err(StoreError::corrupt)?;
         Ok(key)
     }
 }
 
 /// The entry in a row of `at, key, owner, by, event`.
 pub(super) fn entry(row: &impl KeyRow) -> Result<AuditEntry, StoreError> {
+    let key = key_id(row)?;
+    entry_of(row, &key).map_err(|error| error.of_key(&key))
+}
+
+fn entry_of(row: &impl KeyRow, key: &KeyId) -> Result<AuditEntry, StoreError> {
     let owner = UserId::new(row.text(2)?);
     let event = row.text(4)?.parse();
     Ok(AuditEntry::from_parts(
         at(row)?,
-        key_id(row)?,
-        owner.map_err(|_| StoreError::Corrupt("an id of an owner is none"))?,
+        key.clone(),
+        owner.map_err(|_| StoreError::corrupt("the owner in an entry of its trail does not parse"))?,
         row.text(3)?.to_owned(),
-        event.map_err(|_| StoreError::Corrupt("an event of a key is none"))?,
+        event.map_err(|_| StoreError::corrupt("the event in an entry of its trail does not parse"))?,
     ))
 }
 
 /// The usage in a row of `last, key, through, count`.
 pub(super) fn used(row: &impl KeyRow) -> Result<Usage, StoreError> {
+    let key = key_id(row)?;
+    used_of(row, &key).map_err(|error| error.of_key(&key))
+}
+
+fn used_of(row: &impl KeyRow, key: &KeyId) -> Result<Usage, StoreError> {
     let through = row.text(2)?.parse();
     let count = row.number(3)?.and_then(|count| u64::try_from(count).ok());
     Ok(Usage::new(
-        key_id(row)?,
-        through.map_err(|_| StoreError::Corrupt("a way to use a key is none"))?,
+        key.clone(),
+        through.map_err(|_| StoreError::corrupt("the way that it was used does not parse"))?,
         at(row)?,
-        count.ok_or(StoreError::Corrupt("a count is none"))?,
+        count.ok_or_else(|| StoreError::corrupt("how often it was used is missing or below zero"))?,
     ))
 }
 
 fn at(row: &impl KeyRow) -> Result<Timestamp, StoreError> {
-    row.time(0)?.ok_or(StoreError::Corrupt("a time is missing"))
+    row.time(0)?.ok_or_else(|| row.wrong(0, "a time is missing"))
 }
 
 fn key_id(row: &impl KeyRow) -> Result<KeyId, StoreError> {
-    KeyId::new(row.text(1)?).map_err(|_| StoreError::Corrupt("an id of a key is none"))
+    KeyId::new(row.text(1)?).map_err(|_| row.wrong(1, "the id of a key does not parse"))
 }
 
 /// What a user may do, from the row of one who belongs to an account.
@@ -125,7 +162,8 @@ pub(super) fn standing(
     on_list: Option<bool>,
 ) -> Result<Standing, StoreError> {
     let role = role_of(role)?;
-    let suspended = suspended.ok_or(StoreError::Corrupt("a user belongs to an account that is not there"))?;
+    let suspended =
+        suspended.ok_or_else(|| StoreError::corrupt("the account that they belong to is not there"))?;
     if suspended {
         return Ok(Standing::Disabled);
     }
@@ -134,8 +172,28 @@ pub(super) fn standing(
     Ok(Standing::Active { role: may.then_some(role) })
 }
 
+/// Adds a row of `user, role, project` to the people that stand before it, where each has a row for each project.
+pub(super) fn add_person(
+    people: &mut Vec<Person>,
+    user: &str,
+    role: &str,
+    project: Option<&str>,
+) -> Result<(), StoreError> {
+    if people.last().is_none_or(|last| last.user.as_str() != user) {
+        people.push(Person::new(user_id(user)?, role_of(role)?, []));
+    }
+    if let (Some(last), Some(project)) = (people.last_mut(), project) {
+        last.projects.insert(project_id(project)?);
+    }
+    Ok(())
+}
+
+pub(super) fn user_id(id: &str) -> Result<UserId, StoreError> {
+    UserId::new(id).map_err(|_| StoreError::corrupt("the id of a user does not parse"))
+}
+
 pub(super) fn project_id(id: &str) -> Result<ProjectId, StoreError> {
-    ProjectId::new(id).map_err(|_| StoreError::Corrupt("the id of a project is none"))
+    ProjectId::new(id).map_err(|_| StoreError::corrupt("the id of a project does not parse"))
 }
 
 pub(super) const fn role_name(role: Role) -> &'static str {
@@ -149,7 +207,7 @@ pub(super) const fn role_name(role: Role) -> &'static str {
 pub(super) fn role_of(name: &str) -> Result<Role, StoreError> {
     let roles = [Role::Owner, Role::Full, Role::ReadOnly];
     let role = roles.into_iter().find(|role| role_name(*role) == name);
-    role.ok_or(StoreError::Corrupt("the role of a user is none"))
+    role.ok_or_else(|| StoreError::corrupt("the role is none of OWNER, FULL and READONLY"))
 }
 
 /// What stands in a column of JSON.
@@ -158,20 +216,20 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> 
 }
 
 fn scopes(json: &str) -> Result<BTreeSet<String>, StoreError> {
-    const NONE: StoreError = StoreError::Corrupt("the scopes of a key are no list of different texts");
-    let listed: Vec<String> = serde_json::from_str(json).map_err(|_| NONE)?;
+    let torn = || StoreError::corrupt("its scopes are no JSON list of different texts");
+    let listed: Vec<String> = serde_json::from_str(json).map_err(|_| torn())?;
     let count = listed.len();
     let scopes = BTreeSet::from_iter(listed);
-    if scopes.len() == count { Ok(scopes) } else { Err(NONE) }
+    if scopes.len() == count { Ok(scopes) } else { Err(torn()) }
 }
 
 fn metadata(json: &str) -> Result<BTreeMap<String, String>, StoreError> {
     let parsed: Result<Metadata, _> = serde_json::from_str(json);
-    parsed.map(|parsed| parsed.0).map_err(|_| StoreError::Corrupt("the metadata of a key is no map of texts"))
+    parsed.map(|parsed| parsed.0).map_err(|_| StoreError::corrupt("its metadata is no JSON map of texts"))
 }
 
 fn restrictions(json: &str) -> Result<Restrictions, StoreError> {
-    json.parse().map_err(|_| StoreError::Corrupt("the restrictions of a key are none"))
+    json.parse().map_err(|_| StoreError::corrupt("its restrictions do not parse"))
 }
 
 /// Said in words, and never by NULL: limits that are lost must not leave a key without any.
@@ -181,7 +239,7 @@ fn limits(text: &str) -> Result<Option<Limits>, StoreError> {
     if text == NO_LIMITS {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| StoreError::Corrupt("the limits of a key are none"))
+    text.parse().map(Some).map_err(|_| StoreError::corrupt("its limits do not parse"))
 }
 
 pub(super) fn limits_text(limits: Option<&Limits>) -> String {

@@ -111,7 +111,9 @@ fn checked(
     let Some(key) = found.filter(|key| key.digest.matches(digest)) else { return Ok(None) };
     if !way.made(&key.digested_by) {
         // No two ways lead to one digest: somebody has put it there.
-        return Err(StoreError::Corrupt("a key was digested in another way than it says").into());
+        return Err(StoreError::corrupt("it was digested in another way than it says")
+            .of_key(&key.id)
+            .into());
     }
     Ok(Some(key))
 }

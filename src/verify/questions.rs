@@ -129,7 +129,8 @@ fn as_it_says(found: Option<Found>, said: Option<Environment>) -> Result<Found, 
     let found = found.ok_or(AuthErrorKind::UnknownKey)?;
     // The text's environment is part of the digest, so they can differ only if the record was tampered with.
     if said.is_some_and(|environment| environment != found.key.environment) {
-        return Err(StoreError::Corrupt("the environment of a key differs from its text").into());
+        let torn = StoreError::corrupt("its environment differs from its text");
+        return Err(torn.of_key(&found.key.id).into());
     }
     Ok(found)
 }

@@ -61,7 +61,9 @@ impl Verifier {
                 let hash = hash.clone();
                 Ok(Some((key, hash)))
             }
-            _ => Err(StoreError::Corrupt("a key was digested in another way than it says").into()),
+            _ => {
+                Err(StoreError::corrupt("it was digested in another way than it says").of_key(&key.id).into())
+            }
         }
     }
 }

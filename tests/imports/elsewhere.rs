@@ -212,16 +212,16 @@ async fn a_key_that_moves_while_it_is_looked_up_is_found() {
     let old = || DigestRing::peppered(pepper("old")).unwrap();
     for at in 0..5 {
         let store = people().await;
-        let text = ImportedDigest::plaintext("a key");
+        let text = ImportedDigest::plaintext("a-key");
         Keyring::new(store.clone()).digests(old()).import([imported("k", text)]).await.unwrap();
         let from = store.get(&id("k")).await.unwrap().unwrap().digest;
         let scratch = people().await;
-        let text = ImportedDigest::plaintext("a key");
+        let text = ImportedDigest::plaintext("a-key");
         Keyring::new(scratch.clone()).digests(ring()).import([imported("k", text)]).await.unwrap();
         let to = scratch.get(&id("k")).await.unwrap().unwrap().digest;
         let moving = Moving { store: store.clone(), asked: AtomicUsize::new(0), at, to, from };
         let verifier = Verifier::new((moving, store)).digests(ring()).accept_foreign_keys();
-        let credentials = tower_api_key::Credentials::new("a key");
+        let credentials = tower_api_key::Credentials::new("a-key");
         let found = verifier.verify(&credentials, tower_api_key::Endpoint::READ).await;
         assert_eq!(found.unwrap().key_id(), &id("k"), "moved at {at}");
     }
@@ -235,16 +235,18 @@ async fn many_keys_share_what_a_transaction_costs() {
     store.create_account("a", &user("alice")).await.unwrap();
     let many: usize = std::env::var("MANY").map_or(2000, |many| many.parse().unwrap());
     let keys = || {
-        (0..many).map(|n| imported(&format!("k{n}"), ImportedDigest::plaintext(format!("key number {n}"))))
+        (0..many).map(|n| imported(&format!("k{n}"), ImportedDigest::plaintext(format!("key-number-{n}"))))
     };
     let keyring = Keyring::new(store.clone()).store_deadline(std::time::Duration::from_secs(60)).unwrap();
     let start = std::time::Instant::now();
     let report = keyring.import(keys()).await.unwrap();
     println!("{many} keys in {:?}", start.elapsed());
-    assert_eq!((report.imported, reasons(&report)), (many, vec![]));
+    assert!(report.imported == many && report.refused.is_empty());
+    let start = std::time::Instant::now();
     let report = keyring.import(keys()).await.unwrap();
+    println!("and again in {:?}", start.elapsed());
     assert_eq!((report.imported, report.already_there), (0, many));
     let site = site(Verifier::new(store).accept_foreign_keys());
-    assert_eq!(send(&site, "header", "key number 7").await.0, 401, "spaces are none of a header's key");
-    assert_eq!(send(&site, "json", "key number 7").await.0, 403, "p1 is not there");
+    assert_eq!(send(&site, "header", "key-number-7").await.0, 200);
+    assert_eq!(send(&site, "json", "key-number-7").await.0, 403, "p1 is not there");
 }

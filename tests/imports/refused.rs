@@ -7,6 +7,9 @@ use super::*;
 
 const HEX: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
+const TEXT: &str = "a key is 1 to 512 visible ASCII characters without quotes, as a header carries it: if clients send this \
+                    one otherwise, import its digest";
+
 async fn refused(keys: impl IntoIterator<Item = ImportedKey, IntoIter: Send>) -> Vec<String> {
     let report = Keyring::new(people().await).digests(ring()).import(keys).await.unwrap();
     reasons(&report).into_iter().map(|(_, id, reason)| format!("{id}: {reason}")).collect()
@@ -21,6 +24,14 @@ async fn digests_in_every_spelling_are_one() {
         "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg".to_owned(),
         "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg=".to_owned(),
         "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg".to_owned(),
+        // As PostgreSQL writes bytes, and as others say what it is.
+        format!("\\x{HEX}"),
+        format!("sha256:{HEX}"),
+        format!("sha256${HEX}"),
+        format!("sha256$${HEX}"),
+        format!("SHA256:{HEX}"),
+        format!("sha256:\\x{HEX}"),
+        "sha256:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=".to_owned(),
     ];
     for hash in spellings {
         let store = people().await;
@@ -113,8 +124,8 @@ async fn the_report_says_which_and_why_and_the_others_come_in() {
         (6, "no_pepper", unfound("hmac")),
         (7, "stray", owner.to_owned()),
         (8, "p9", owner.to_owned()),
-        (10, "long", "a key is 1 to 512 bytes long, and holds no NUL".to_owned()),
-        (11, "empty", "a key is 1 to 512 bytes long, and holds no NUL".to_owned()),
+        (10, "long", TEXT.to_owned()),
+        (11, "empty", TEXT.to_owned()),
         (12, "test", "the text of the key says that it is of the other environment".to_owned()),
         (
             13,
@@ -167,4 +178,189 @@ fn what_is_imported_shows_nothing() {
     assert!(!shown.contains("a secret"), "{shown}");
     let shown = format!("{:?}", imported("k", ImportedDigest::sha256(HEX)));
     assert!(!shown.contains(HEX), "{shown}");
+}
+
+async fn import_one(keyring: &Keyring, digest: ImportedDigest) -> (usize, usize, Vec<String>) {
+    let report = keyring.import([imported("k", digest)]).await.unwrap();
+    let reasons = reasons(&report).into_iter().map(|(_, _, reason)| reason).collect();
+    (report.imported, report.already_there, reasons)
+}
+
+fn there() -> (usize, usize, Vec<String>) {
+    (0, 1, Vec::new())
+}
+
+fn id_taken() -> (usize, usize, Vec<String>) {
+    (0, 0, vec!["another key has that id".to_owned()])
+}
+
+/// The client of the second one would be 401 after the move, and nobody would have heard of it.
+#[tokio::test]
+async fn c17_d2_another_key_under_an_id_that_is_there_is_refused() {
+    let text = |text: &str| ImportedDigest::plaintext(text);
+    let (first, second) = (HEX, &HEX.replace('9', "8"));
+    let store = people().await;
+    let keyring = Keyring::new(store.clone()).digests(ring());
+    assert_eq!(import_one(&keyring, ImportedDigest::sha256(first)).await, (1, 0, Vec::new()));
+    assert_eq!(import_one(&keyring, ImportedDigest::sha256(first)).await, there());
+    assert_eq!(import_one(&keyring, text("test")).await, there(), "its text is the same");
+    for other in [
+        ImportedDigest::sha256(second),
+        text("tests"),
+        // Nobody can say whether these are of the same text, and nothing has happened to the key that is there.
+        ImportedDigest::sha512(HEX.repeat(2)),
+        ImportedDigest::sanctum(1, HEX),
+        ImportedDigest::hmac("elsewhere", HEX),
+    ] {
+        assert_eq!(import_one(&keyring, other).await, id_taken());
+    }
+    // In one file, too.
+    let twice =
+        [imported("twice", text("one")), imported("twice", text("two")), imported("twice", text("one"))];
+    let report = keyring.import(twice).await.unwrap();
+    assert_eq!((report.imported, report.already_there), (1, 1));
+    assert_eq!(reasons(&report), [(1, "twice", "another key has that id".to_owned())]);
+    let site = site(Verifier::new(store).digests(ring()).accept_foreign_keys());
+    assert_eq!([status(&site, "one").await, status(&site, "two").await], [200, 401]);
+}
+
+/// A digest changes when a key is renewed, and a ring may change between two attempts.
+#[tokio::test]
+async fn c17_d2_a_key_that_was_renewed_since_is_the_same_key() {
+    let rings = || DigestRing::peppered(pepper("new")).unwrap().accept_sha256();
+    let text = |text: &str| ImportedDigest::plaintext(text);
+    for trail in [true, false] {
+        let store = people().await;
+        let keyring = || {
+            let keyring =
+                if trail { Keyring::new(store.clone()) } else { Keyring::new(Counted::new(store.clone())) };
+            keyring.digests(rings())
+        };
+        assert_eq!(import_one(&keyring(), ImportedDigest::sha256(HEX)).await, (1, 0, Vec::new()));
+        // Only the ring has changed yet: the text is digested in another way than the key that is there.
+        assert_eq!(import_one(&keyring(), text("test")).await, there());
+        assert_eq!(import_one(&keyring(), text("tests")).await, id_taken());
+        let verifier = Verifier::new(store.clone()).digests(rings()).accept_foreign_keys();
+        let site = site(verifier.renew_digests(store.clone()));
+        assert_eq!(status(&site, "test").await, 200);
+        digested_by(&keyring(), &id("k"), "hmac:new").await;
+        assert_eq!(import_one(&keyring(), ImportedDigest::sha256(HEX)).await, there());
+        assert_eq!(import_one(&keyring(), text("test")).await, there());
+        assert_eq!(import_one(&keyring(), text("tests")).await, id_taken());
+        assert_eq!(status(&site, "test").await, 200);
+    }
+}
+
+#[tokio::test]
+async fn c17_d2_texts_that_no_header_carries_are_refused() {
+    let store = people().await;
+    let keyring = Keyring::new(store.clone());
+    for text in [
+        " legacy",
+        "legacy ",
+        "leg acy",
+        "legacy\n",
+        "legacy\r\n",
+        "leg\tacy",
+        "\"legacy\"",
+        "'legacy'",
+        "`legacy`",
+        "Bearer legacy",
+        "bearer legacy",
+        "\u{feff}legacy",
+        "leg\u{200b}acy",
+        "leg\u{a0}acy",
+        "\u{201c}legacy\u{201d}",
+        "leg\u{7f}acy",
+        "leg\u{0}acy",
+        "l\u{e9}gacy",
+        "\u{2003}",
+        "",
+    ] {
+        let report = keyring.import([imported("k", ImportedDigest::plaintext(text))]).await.unwrap();
+        assert_eq!(reasons(&report), [(0, "k", TEXT.to_owned())], "{text:?}");
+    }
+    // Nor a part of one that is kept in clear.
+    let start = ImportedDigest::sanctum(" 1", HEX);
+    let report = keyring.import([imported("k", start)]).await.unwrap();
+    assert_eq!(reasons(&report), [(0, "k", TEXT.to_owned())]);
+    // All others are taken, and work.
+    let others: String = (0x21_u8..0x7f).map(char::from).filter(|letter| !"\"'`".contains(*letter)).collect();
+    assert_eq!(import_one(&keyring, ImportedDigest::plaintext(&others)).await, (1, 0, Vec::new()));
+    let site = site(Verifier::new(store).accept_foreign_keys());
+    assert_eq!(send(&site, "header", &others).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn c17_d2_a_word_before_a_digest_must_be_its_own() {
+    const NONE: &str = "this is no digest of that kind, in hexadecimal or base64";
+    let long = HEX.repeat(2);
+    for hash in [
+        format!("sha512:{long}"),
+        format!("md5:{HEX}"),
+        format!("sha256:{long}"),
+        format!("sha256$salt${HEX}"),
+        format!("sha256::{HEX}"),
+        format!("sha256{HEX}"),
+        format!("\\x{}", &HEX[2..]),
+        "\\xn4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=".to_owned(),
+        format!("0x{HEX}"),
+    ] {
+        assert_eq!(
+            refused([imported("a", ImportedDigest::sha256(&hash))]).await,
+            [format!("a: {NONE}")],
+            "{hash}"
+        );
+    }
+    for hash in [&*format!("sha256:{HEX}"), &format!("sha512$salt${long}")] {
+        assert_eq!(
+            refused([imported("a", ImportedDigest::sha512(hash))]).await,
+            [format!("a: {NONE}")],
+            "{hash}"
+        );
+    }
+    for hash in ["sha512$$", "sha512$", "sha512:", "\\x"].map(|word| format!("{word}{long}")) {
+        assert!(refused([imported("a", ImportedDigest::sha512(&hash))]).await.is_empty(), "{hash}");
+    }
+}
+
+/// A directory in which an owner has something when they are asked for first, and something else from then on.
+struct Changing(Standing, Standing, AtomicUsize);
+
+#[async_trait]
+impl Directory for Changing {
+    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        Ok(if self.2.fetch_add(1, Ordering::SeqCst) == 0 { self.0 } else { self.1 })
+    }
+
+    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Who takes the owner's access away between the look and the change has revoked the keys that were there, and not these.
+#[tokio::test]
+async fn c17_g_an_owner_who_loses_access_while_keys_are_imported_has_none_of_them() {
+    let owner = || Standing::Active { role: Some(tower_api_key::Role::Owner) };
+    let on_p1 = || NewKey::project_level(user("alice"), "x", ProjectId::new("p1").unwrap());
+    let cases = [
+        (Standing::Disabled, alices("x"), true),
+        (Standing::Disabled, on_p1(), true),
+        (Standing::Active { role: None }, on_p1(), true),
+        (Standing::Active { role: None }, alices("x"), false),
+        (owner(), on_p1(), false),
+    ];
+    for (then, new, refuses) in cases {
+        let case = format!("{then:?}, {new:?}");
+        let (ledger, people) = (MemoryStore::new(), Changing(owner(), then, AtomicUsize::new(0)));
+        let keyring = Keyring::new((ledger.clone(), people));
+        let key = ImportedKey::new(id("k"), new, ImportedDigest::plaintext("legacy"));
+        let report = keyring.import([key]).await.unwrap();
+        let record = ledger.get(&id("k")).await.unwrap().unwrap();
+        assert_eq!(record.revoked_at.is_some(), refuses, "{case}");
+        assert_eq!(report.imported, usize::from(!refuses), "{case}");
+        let told: Vec<_> = report.refused.iter().map(|key| key.reason.clone()).collect();
+        let expected = if refuses { vec![tower_api_key::keyring::ImportRefusal::Owner] } else { Vec::new() };
+        assert_eq!(told, expected, "{case}");
+    }
 }

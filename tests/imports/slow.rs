@@ -194,3 +194,46 @@ async fn c13_a_slow_hash_is_not_shown() {
     let shown = format!("{:?}", keyring.get(&id("k")).await.unwrap());
     assert!(!shown.contains(&fixture.hash) && !shown.contains(fixture.start.as_ref().unwrap()), "{shown}");
 }
+
+/// bcrypt reads no further than 72 bytes: without a look at the length, any number of texts would be one key.
+#[tokio::test]
+async fn c17_g_bytes_beyond_what_bcrypt_reads_are_not_a_key() {
+    let longest = format!("start.{}", "x".repeat(66));
+    assert_eq!(longest.len(), 72);
+    for (sent, expected) in [
+        (longest.clone(), 200),
+        (format!("{longest}x"), 401),
+        (format!("{longest}y"), 401),
+        (format!("{longest}{}", "x".repeat(400)), 401),
+        (longest[..71].to_owned(), 401),
+    ] {
+        for renews in [false, true] {
+            let store = people().await;
+            let hashes = || slow(SlowHashes::until('.'));
+            let keyring = Keyring::new(store.clone()).digests(hashes());
+            let digest = ImportedDigest::slow("start", bcrypt::hash(&longest, 4).unwrap());
+            assert_eq!(keyring.import([imported("k", digest)]).await.unwrap().imported, 1);
+            let verifier = Verifier::new(store.clone()).digests(hashes()).accept_foreign_keys();
+            let verifier = if renews { verifier.renew_digests(store.clone()) } else { verifier };
+            let site = site(verifier);
+            for way in WAYS {
+                assert_eq!(send(&site, way, &sent).await.0, expected, "{} bytes by {way}", sent.len());
+            }
+            let kind = keyring.get(&id("k")).await.unwrap().unwrap().digested_by.kind().to_owned();
+            assert!(expected == 200 || kind == "slow", "{} bytes were taken for it: {kind}", sent.len());
+        }
+    }
+}
+
+/// Two keys may have one start, and one id by mistake.
+#[tokio::test]
+async fn c17_d2_another_slow_hash_under_an_id_that_is_there_is_refused() {
+    let keyring = Keyring::new(people().await).digests(ring());
+    let hash = bcrypt::hash("start.one", 4).unwrap();
+    let digest = |hash: &str| ImportedDigest::slow("start", hash);
+    assert_eq!(keyring.import([imported("k", digest(&hash))]).await.unwrap().imported, 1);
+    assert_eq!(keyring.import([imported("k", digest(&hash))]).await.unwrap().already_there, 1);
+    let other = bcrypt::hash("start.two", 4).unwrap();
+    let report = keyring.import([imported("k", digest(&other))]).await.unwrap();
+    assert_eq!(reasons(&report), [(0, "k", "another key has that id".to_owned())]);
+}

@@ -255,7 +255,7 @@ struct Torn(MemoryStore, KeyDigest);
 #[async_trait]
 impl KeyStore for Torn {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
-        if digest.matches(&self.1) { Err(StoreError::Corrupt("a row")) } else { self.0.find(digest).await }
+        if digest.matches(&self.1) { Err(StoreError::corrupt("a row")) } else { self.0.find(digest).await }
     }
 }
 

@@ -200,3 +200,28 @@ async fn c10_06_a_damaged_standing_is_an_error() {
     assert!(is_corrupt(&on_p1("alice").await));
     assert_eq!(on_p1("nobody").await.unwrap(), Standing::Disabled);
 }
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn c17_f4_what_does_not_parse_is_named_with_the_id_of_its_key() {
+    let schema = Schema::new();
+    let (store, key, vandal) = store_and_vandal(&schema).await;
+    vandal.batch_execute("CREATE TABLE saved AS SELECT * FROM keys").await.unwrap();
+    for (damage, says) in [
+        ("restrictions = 'c17-canary'", "key key: its restrictions do not parse"),
+        ("limits = 'c17-canary'", "key key: its limits do not parse"),
+        ("limits = NULL", "key key: column limits: a text is missing"),
+        ("name = 'c17-canary'", "key key: column name: what people wrote is no JSON text"),
+        ("level = 'c17-canary'", "key key: its level is neither USER without a project nor PROJECT with one"),
+        ("id = 'c17-canary '", "user bob: the id of one of their keys does not parse"),
+    ] {
+        vandal.batch_execute(&format!("UPDATE keys SET {damage}")).await.unwrap();
+        let found = store.find(&key.digest).await.unwrap_err();
+        assert_eq!(found.to_string(), format!("the store holds a row that cannot be: {says}"), "{damage}");
+        assert!(!format!("{found:?}").contains("c17-canary"), "{damage}");
+        vandal.batch_execute("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").await.unwrap();
+    }
+    vandal.batch_execute("UPDATE people SET role = 'c17-canary' WHERE user_id = 'bob'").await.unwrap();
+    let standing = store.standing(&user("bob"), None).await.unwrap_err().to_string();
+    assert!(standing.ends_with("user bob: the role is none of OWNER, FULL and READONLY"), "{standing}");
+}

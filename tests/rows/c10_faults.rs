@@ -47,7 +47,7 @@ impl Fault {
             Self::Refused => Err(StoreError::failed(DRIVER)),
             Self::Io => Err(StoreError::failed(std::io::Error::other(DRIVER))),
             Self::Overloaded => Err(StoreError::Overloaded),
-            Self::Corrupt => Err(StoreError::Corrupt("the level of a key is SUPER")),
+            Self::Corrupt => Err(StoreError::corrupt("the level of a key is SUPER")),
             Self::SaysTimeout => Err(StoreError::Timeout),
             Self::Hangs => pending().await,
             Self::Late(by) => {

@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use axum::Router;
 use tower_api_key::observer::Tracing;
 use tower_api_key::scheme::Bearer;
-use tower_api_key::store::{NoProjects, StoreError};
+use tower_api_key::store::{CorruptRow, NoProjects, StoreError};
 use tower_api_key::{
-    Amendment, ApiKeyAuth, Environment, KeyDigest, KeyFormat, KeyRecord, KeyStore, Keyring, NewKey, Verifier,
+    Amendment, ApiKeyAuth, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyStore, Keyring, NewKey,
+    Verifier,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
@@ -132,8 +133,12 @@ async fn levels_say_who_must_look() {
             r#"ERROR outcome="failed" kind="store_timeout" scheme="bearer" error=the store did not answer in time"#,
         ),
         (
-            || StoreError::Corrupt("a text is none"),
-            r#"WARN outcome="failed" kind="store_failed" scheme="bearer" error="a text is none""#,
+            || {
+                StoreError::Corrupt(
+                    CorruptRow::new("its limits do not parse").of_key(&KeyId::new("k").unwrap()),
+                )
+            },
+            r#"WARN outcome="failed" kind="store_failed" scheme="bearer" key_id="k" error=key k: its limits do not parse"#,
         ),
     ];
     for (fails, line) in rows {

@@ -306,3 +306,63 @@ async fn c10_06_a_damaged_standing_is_an_error() {
     vandal.execute("UPDATE projects SET id = 'a b'", []).unwrap();
     assert!(is_corrupt(&store.projects(&user("alice")).await));
 }
+
+/// Every column of a key, and what is said of it.
+#[tokio::test]
+async fn c17_f4_what_does_not_parse_is_named_with_the_id_of_its_key() {
+    let file = File::new();
+    let (store, key, vandal) = store_and_vandal(&file).await;
+    vandal.execute_batch("CREATE TABLE saved AS SELECT * FROM keys").unwrap();
+    let secret = "c17-canary";
+    for (damage, says) in [
+        ("digest = zeroblob(31)", "key key: its digest is not 32 bytes"),
+        ("digested_by = 'c17-canary'", "key key: how it was digested does not parse"),
+        ("id = 'c17-canary '", "user bob: the id of one of their keys does not parse"),
+        ("id = 'c17-canary ', owner = ' '", "the id of one of their keys does not parse"),
+        ("owner = 'c17-canary '", "key key: the id of its owner does not parse"),
+        ("level = 'c17-canary'", "key key: its level is neither USER without a project nor PROJECT with one"),
+        ("project = 'c17-canary '", "key key: the id of a project does not parse"),
+        ("environment = 'c17-canary'", "key key: its environment is neither live nor test"),
+        ("name = x'00'", "key key: column name: what stands there is no text"),
+        ("name = CAST(x'ff' AS TEXT)", "key key: column name: a text is not UTF-8"),
+        ("prefix = 'c17-canary'", "key key: the prefix of a key disagrees with its environment"),
+        ("last4 = 'c17-canary'", "key key: the last characters of a key are not those of a checksum"),
+        ("scopes = 'c17-canary'", "key key: its scopes are no JSON list of different texts"),
+        ("metadata = 'c17-canary'", "key key: its metadata is no JSON map of texts"),
+        ("restrictions = 'c17-canary'", "key key: its restrictions do not parse"),
+        ("limits = 'c17-canary'", "key key: its limits do not parse"),
+        ("limits = NULL", "key key: column limits: a text is missing"),
+        ("family = 'c17-canary '", "key key: the id of its family does not parse"),
+        ("created_at = 'c17-canary'", "key key: column created_at: what stands there is no whole number"),
+        ("expires_at = 1.5", "key key: column expires_at: what stands there is no whole number"),
+        ("revoked_at = ''", "key key: column revoked_at: what stands there is no whole number"),
+        ("replaced_by = 'c17-canary ', replaced_at = 5", "key key: the id of its successor does not parse"),
+        ("replaced_at = 5", "key key: a key is replaced by none, or at no time"),
+    ] {
+        vandal.execute(&format!("UPDATE keys SET {damage}"), []).unwrap();
+        // Asked for by whatever is left of the row.
+        let found = match store.find(&key.digest).await {
+            Ok(None) => store.get(&key.id).await.unwrap_err(),
+            found => found.unwrap_err(),
+        };
+        let said = found.to_string();
+        assert_eq!(said, format!("the store holds a row that cannot be: {says}"), "{damage}");
+        assert!(!format!("{found:?}").contains(secret), "{damage}");
+        vandal.execute_batch("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").unwrap();
+    }
+    let said = |error: StoreError| {
+        error.to_string().trim_start_matches("the store holds a row that cannot be: ").to_owned()
+    };
+    vandal.execute_batch("UPDATE history SET event = 'c17-canary'").unwrap();
+    let history = said(store.history(&key.id, 9).await.unwrap_err());
+    assert_eq!(history, "key key: the event in an entry of its trail does not parse");
+    vandal.execute_batch("INSERT INTO usage VALUES ('key', 'c17-canary', 5, 1)").unwrap();
+    let usage = said(store.usage(std::slice::from_ref(&key.id)).await.unwrap_err());
+    assert_eq!(usage, "key key: the way that it was used does not parse");
+    vandal.execute_batch("UPDATE accounts SET suspended = 2").unwrap();
+    let standing = said(store.standing(&user("bob"), None).await.unwrap_err());
+    assert_eq!(standing, "user bob: column suspended: what is true or false is neither");
+    vandal.execute_batch("UPDATE accounts SET suspended = 0; UPDATE people SET role = 'c17-canary'").unwrap();
+    let standing = said(store.standing(&user("bob"), None).await.unwrap_err());
+    assert_eq!(standing, "user bob: the role is none of OWNER, FULL and READONLY");
+}

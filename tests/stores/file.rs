@@ -3,7 +3,7 @@
 use std::fs;
 
 use rusqlite::params;
-use tower_api_key::store::{SqliteStore, StoreError};
+use tower_api_key::store::{LedgerError, SqliteStore, StoreError};
 use tower_api_key::{
     Accounts as _, Directory as _, KeyDigest, KeyLedger as _, KeyStore as _, Role, Standing,
 };
@@ -245,4 +245,71 @@ async fn opens_and_inserts_a_key() {
     let Ok(name) = std::env::var("STORES_KEY") else { return };
     let store = SqliteStore::open(std::env::var("STORES_FILE").unwrap()).await.unwrap();
     insert(&store, &name, "u").await;
+}
+
+/// Nothing is made where nothing is, and nothing is changed by looking.
+#[tokio::test]
+async fn c17_f3_a_store_that_must_be_there_is_not_made() {
+    let none = |answer: Result<SqliteStore, StoreError>| match answer.unwrap_err() {
+        StoreError::Failed(cause) => assert!(cause.is::<tower_api_key::ConfigError>(), "{cause}"),
+        other => panic!("{other:?}"),
+    };
+    let file = File::new();
+    none(SqliteStore::open_existing(file.path()).await);
+    none(SqliteStore::open_read_only(file.path()).await);
+    assert!(!file.path().exists());
+    fs::write(file.path(), "").unwrap();
+    none(SqliteStore::open_existing(file.path()).await);
+    none(SqliteStore::open_read_only(file.path()).await);
+    assert_eq!(fs::read(file.path()).unwrap(), b"", "an empty file was made a store");
+    let inserted = insert(&file.open().await, "key", "u").await;
+    assert!(is_active(&SqliteStore::open_existing(file.path()).await.unwrap(), &inserted).await);
+    file.operator().execute_batch("PRAGMA user_version = 99").unwrap();
+    for opened in
+        [SqliteStore::open_existing(file.path()).await, SqliteStore::open_read_only(file.path()).await]
+    {
+        assert!(matches!(opened, Err(StoreError::Failed(_))), "a newer file was opened");
+    }
+}
+
+#[tokio::test]
+async fn c17_f3_a_store_is_read_while_another_program_holds_the_lock_for_writers() {
+    let file = File::new();
+    let inserted = insert(&file.open().await, "key", "u").await;
+    let writer = file.operator();
+    writer.execute_batch("BEGIN IMMEDIATE; UPDATE keys SET name = 'not yet'").unwrap();
+    let store = SqliteStore::open_read_only(file.path()).await.unwrap();
+    assert!(is_active(&store, &inserted).await);
+    assert_eq!(store.get(&inserted.id).await.unwrap().unwrap().name, inserted.name);
+    let terms = tower_api_key::store::Terms::by(tower_api_key::Authority::System);
+    let revoked = store.revoke(&inserted.id, inserted.created_at, &terms).await;
+    assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Failed(_)))), "{revoked:?}");
+    writer.execute_batch("COMMIT").unwrap();
+    assert_eq!(store.get(&inserted.id).await.unwrap().unwrap().name, "not yet");
+    assert!(is_active(&store, &inserted).await);
+}
+
+#[tokio::test]
+async fn c17_f3_after_a_checkpoint_the_file_alone_is_whole() {
+    let file = File::new();
+    let store = file.open().await;
+    let inserted = insert(&store, "key", "u").await;
+    let copy = async || {
+        let copy = File::new();
+        fs::copy(file.path(), copy.path()).unwrap();
+        let copied = SqliteStore::open_read_only(copy.path()).await;
+        match copied {
+            Ok(store) => store.find(&inserted.digest).await.unwrap().is_some(),
+            Err(_) => false,
+        }
+    };
+    assert!(!copy().await, "the log holds it, or this test shows nothing");
+    // While somebody reads what was before, nothing that they read may be overwritten, and it says so.
+    let reader = file.operator();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM keys").unwrap();
+    insert(&store, "another", "u").await;
+    assert!(!store.checkpoint().await.unwrap());
+    reader.execute_batch("COMMIT").unwrap();
+    assert!(store.checkpoint().await.unwrap());
+    assert!(copy().await);
 }

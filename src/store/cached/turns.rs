@@ -41,7 +41,7 @@ pub(super) fn shared(error: Arc<StoreError>) -> StoreError {
     match &*error {
         StoreError::Timeout => StoreError::Timeout,
         StoreError::Overloaded => StoreError::Overloaded,
-        StoreError::Corrupt(what) => StoreError::Corrupt(what),
+        StoreError::Corrupt(row) => StoreError::Corrupt(row.clone()),
         StoreError::NotKept => StoreError::NotKept,
         StoreError::Failed(_) => StoreError::Failed(Box::new(error)),
     }

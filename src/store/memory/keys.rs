@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::super::accounts::page;
 use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
 use super::trail::Trail;
 use crate::audit::{KeyEvent, Revocation};
@@ -20,7 +21,7 @@ type Digest = [u8; 32];
 pub(super) struct Keys {
     by_digest: HashMap<Digest, Arc<KeyRecord>, BuildHasherDefault<DigestHasher>>,
     by_id: HashMap<KeyId, Digest>,
-    by_owner: HashMap<UserId, Owned>,
+    by_owner: BTreeMap<UserId, Owned>,
     pub(super) trail: Trail,
 }
 
@@ -239,6 +240,13 @@ impl Keys {
 
     pub(super) fn revoke_all_of(&mut self, owner: &UserId, now: Timestamp) {
         self.revoke_where(owner, |_| true, now, &Authority::System, Revocation::MemberRemoved);
+    }
+
+    pub(super) fn owners(&self, after: Option<&UserId>, limit: u32) -> Vec<UserId> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let owners =
+            self.by_owner.range::<UserId, _>((after, Bound::Unbounded)).map(|(owner, _)| owner.clone());
+        owners.take(page(limit) as usize).collect()
     }
 
     /// At most `bytes` of text, and one key more.

@@ -14,8 +14,8 @@ use self::keys::Keys;
 use self::people::People;
 use self::trail::Used;
 use super::{
-    Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN, Member,
-    Project, StoreError, Terms,
+    Account, Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN,
+    Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
@@ -218,6 +218,10 @@ impl KeyLedger for MemoryStore {
     async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
         Ok(self.used().of(keys))
     }
+
+    async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        Ok(self.read().keys.owners(after, limit))
+    }
 }
 
 #[async_trait]
@@ -251,5 +255,31 @@ impl Accounts for MemoryStore {
 
     async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
         self.write().people.suspend(account, suspended)
+    }
+
+    async fn list_accounts(&self, after: Option<&str>, limit: u32) -> Result<Vec<Account>, StoreError> {
+        Ok(self.read().people.list_accounts(after, limit))
+    }
+
+    async fn list_projects(
+        &self,
+        account: &str,
+        after: Option<&ProjectId>,
+        limit: u32,
+    ) -> Result<Vec<Project>, LedgerError> {
+        self.read().people.list_projects(account, after, limit)
+    }
+
+    async fn list_people(
+        &self,
+        account: &str,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Person>, LedgerError> {
+        self.read().people.list_people(account, after, limit)
+    }
+
+    async fn account_of(&self, user: &UserId) -> Result<Option<String>, StoreError> {
+        Ok(self.read().people.account_of(user))
     }
 }

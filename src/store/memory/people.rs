@@ -1,8 +1,10 @@
 //! The people and projects of a [`MemoryStore`](super::MemoryStore).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
-use super::super::{LedgerError, Member, Project};
+use super::super::accounts::page;
+use super::super::{Account as ListedAccount, LedgerError, Member, Person as ListedPerson, Project};
 use crate::access::{Role, Standing};
 use crate::key::{ProjectId, UserId, is_id};
 
@@ -11,7 +13,7 @@ use crate::key::{ProjectId, UserId, is_id};
 pub(super) struct People {
     /// Never shortened, so that a person can point into it.
     accounts: Vec<Account>,
-    by_name: HashMap<Box<str>, usize>,
+    by_name: BTreeMap<Box<str>, usize>,
     by_user: HashMap<UserId, Person>,
 }
 
@@ -54,9 +56,6 @@ impl People {
         let accessible = |id: &ProjectId| match &person.access {
             Access::Owner => true,
             Access::Member(member) => member.projects.contains(id),
-        };
-        let named = |(id, name): (&ProjectId, &Option<String>)| {
-            name.as_ref().map(|name| Project::new(id.clone(), name))
         };
         let all = account.projects.iter().filter(|(id, _)| accessible(id));
         all.filter_map(named).collect()
@@ -153,6 +152,53 @@ impl People {
         Ok(())
     }
 
+    pub(super) fn list_accounts(&self, after: Option<&str>, limit: u32) -> Vec<ListedAccount> {
+        let named = self.by_name.range::<str, _>((after_that(after), Bound::Unbounded));
+        let listed = named.filter_map(|(name, index)| {
+            let account = self.accounts.get(*index)?;
+            let is_owner = |user: &&UserId| self.by_user.get(*user).is_some_and(Person::is_owner);
+            let owner = account.people.iter().find(is_owner)?;
+            Some(ListedAccount { suspended: account.suspended, ..ListedAccount::new(&**name, owner.clone()) })
+        });
+        listed.take(page(limit) as usize).collect()
+    }
+
+    pub(super) fn list_projects(
+        &self,
+        account: &str,
+        after: Option<&ProjectId>,
+        limit: u32,
+    ) -> Result<Vec<Project>, LedgerError> {
+        let account = self.accounts.get(self.index(account)?).ok_or(LedgerError::NotFound)?;
+        let listed =
+            account.projects.range::<ProjectId, _>((after_that(after), Bound::Unbounded)).filter_map(named);
+        Ok(listed.take(page(limit) as usize).collect())
+    }
+
+    pub(super) fn list_people(
+        &self,
+        account: &str,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<ListedPerson>, LedgerError> {
+        let account = self.accounts.get(self.index(account)?).ok_or(LedgerError::NotFound)?;
+        let people = account.people.range::<UserId, _>((after_that(after), Bound::Unbounded));
+        let listed = people.filter_map(|user| {
+            Some(match &self.by_user.get(user)?.access {
+                Access::Owner => ListedPerson::new(user.clone(), Role::Owner, []),
+                Access::Member(member) => {
+                    ListedPerson::new(user.clone(), member.role.into(), member.projects.iter().cloned())
+                }
+            })
+        });
+        Ok(listed.take(page(limit) as usize).collect())
+    }
+
+    pub(super) fn account_of(&self, user: &UserId) -> Option<String> {
+        let index = self.by_user.get(user)?.account;
+        self.by_name.iter().find(|(_, at)| **at == index).map(|(name, _)| (**name).to_owned())
+    }
+
     /// A user and their account, unless it is suspended.
     fn active(&self, user: &UserId) -> Option<(&Person, &Account)> {
         let person = self.by_user.get(user)?;
@@ -177,6 +223,16 @@ impl People {
         let all = access.projects.iter().all(|project| account.has(project));
         if all { Ok(()) } else { Err(LedgerError::NotFound) }
     }
+}
+
+/// A project, unless it is deleted.
+fn named((id, name): (&ProjectId, &Option<String>)) -> Option<Project> {
+    name.as_ref().map(|name| Project::new(id.clone(), name))
+}
+
+/// Where a page goes on.
+fn after_that<T: ?Sized>(after: Option<&T>) -> Bound<&T> {
+    after.map_or(Bound::Unbounded, Bound::Excluded)
 }
 
 impl Account {

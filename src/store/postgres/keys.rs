@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::rows::{KeyRow as _, json, key_columns, limits_text};
+use super::super::accounts::page;
+use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
 use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, an_hour_before};
 use super::failure::Failure;
 use super::people;
@@ -77,6 +78,17 @@ const LIST_ACTIVE: &str = page!(
     ),
     "$7"
 );
+
+/// From one owner to the next: not through all keys of each.
+const OWNERS: &str = "
+    WITH RECURSIVE owners (owner) AS (
+        (SELECT owner::text FROM tower_api_key.keys WHERE owner > $1::text ORDER BY owner LIMIT 1)
+        UNION ALL
+        SELECT (SELECT keys.owner::text FROM tower_api_key.keys AS keys
+                WHERE keys.owner > owners.owner ORDER BY keys.owner LIMIT 1)
+        FROM owners WHERE owners.owner IS NOT NULL
+    )
+    SELECT owner FROM owners WHERE owner IS NOT NULL LIMIT $2";
 
 const CREATED: &str = "SELECT created_at FROM tower_api_key.keys WHERE id = $1 AND owner = $2";
 
@@ -182,6 +194,16 @@ pub(super) async fn list(
         }
     }
     Ok(KeyPage { keys, more: usize::try_from(selected).is_ok_and(|selected| selected > shown) })
+}
+
+pub(super) async fn owners(
+    session: &Session,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<UserId>, Failure> {
+    let (after, limit) = (after.map_or("", UserId::as_str), i64::from(page(limit)));
+    let found = session.query(OWNERS, &[&after, &limit]).await?;
+    found.iter().map(|row| Ok(user_id(row.text(0)?)?)).collect()
 }
 
 pub(super) async fn insert(session: &Session, key: &KeyRecord, terms: &Terms) -> Result<(), Failure> {
@@ -346,7 +368,8 @@ async fn hold_owner(session: &Session, owner: &UserId, terms: &Terms) -> Result<
 async fn owner_of(session: &Session, id: &KeyId) -> Result<UserId, Failure> {
     let found = session.query(OWNER, &[&id.as_str()]).await?;
     let owner: &str = value(found.first().ok_or(LedgerError::NotFound)?, 0)?;
-    Ok(UserId::new(owner).map_err(|_| StoreError::Corrupt("the id of an owner is not an id"))?)
+    Ok(UserId::new(owner)
+        .map_err(|_| StoreError::corrupt("the id of its owner does not parse").of_key(id))?)
 }
 
 /// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.

@@ -165,7 +165,7 @@ async fn changes(session: &Session, after: &Position) -> Result<Changes, Failure
     let (era, snapshot) = parts(after)?;
     let most = i64::try_from(MOST).unwrap_or(i64::MAX);
     let rows = session.query(CHANGES, &[&era, &snapshot, &(most + 1)]).await?;
-    let first = rows.first().ok_or(StoreError::Corrupt("the log has no beginning"))?;
+    let first = rows.first().ok_or_else(|| StoreError::corrupt("the log of changes has no beginning"))?;
     of_primary(first, 2)?;
     let position = position(value(first, 0)?, value(first, 1)?);
     if !value(first, 3)? || rows.len() > MOST {

@@ -26,8 +26,8 @@ pub use self::options::PostgresOptions;
 use self::session::{Answer, Database, Session};
 use super::log::settle;
 use super::{
-    Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN, Member,
-    Project, StoreError, Terms,
+    Account, Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN,
+    Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
 use crate::audit::{AuditEntry, Revocation};
@@ -350,6 +350,14 @@ impl KeyLedger for PostgresStore {
         });
         usage.await.map_err(Failure::into_store_error)
     }
+
+    async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        let after = after.cloned();
+        let owners = self.database.read(&self.database.gates.lists, move |session| {
+            Box::pin(async move { keys::owners(session, after.as_ref(), limit).await })
+        });
+        owners.await.map_err(Failure::into_store_error)
+    }
 }
 
 #[async_trait]
@@ -411,6 +419,48 @@ impl Accounts for PostgresStore {
             Box::pin(async move { people::suspend(session, &account, suspended).await })
         });
         set.await
+    }
+
+    async fn list_accounts(&self, after: Option<&str>, limit: u32) -> Result<Vec<Account>, StoreError> {
+        let after = after.map(str::to_owned);
+        let listed = self.database.read(&self.database.gates.lists, move |session| {
+            Box::pin(async move { people::list_accounts(session, after.as_deref(), limit).await })
+        });
+        listed.await.map_err(Failure::into_store_error)
+    }
+
+    async fn list_projects(
+        &self,
+        account: &str,
+        after: Option<&ProjectId>,
+        limit: u32,
+    ) -> Result<Vec<Project>, LedgerError> {
+        let (account, after) = (account.to_owned(), after.cloned());
+        let listed = self.read(move |session| {
+            Box::pin(async move { people::list_projects(session, &account, after.as_ref(), limit).await })
+        });
+        listed.await
+    }
+
+    async fn list_people(
+        &self,
+        account: &str,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Person>, LedgerError> {
+        let (account, after) = (account.to_owned(), after.cloned());
+        let listed = self.read(move |session| {
+            Box::pin(async move { people::list_people(session, &account, after.as_ref(), limit).await })
+        });
+        listed.await
+    }
+
+    async fn account_of(&self, user: &UserId) -> Result<Option<String>, StoreError> {
+        let user = user.clone();
+        let account = self.database.read(&self.database.gates.lists, move |session| {
+            Box::pin(async move { people::account_of(session, &user).await })
+        });
+        account.await.map_err(Failure::into_store_error)
     }
 }
 

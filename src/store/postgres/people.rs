@@ -1,7 +1,8 @@
 //! The SQL of accounts, people and projects.
 
-use super::super::rows::{self, KeyRow as _, json, project_id, role_name, role_of};
-use super::super::{LedgerError, Member, Project};
+use super::super::accounts::page;
+use super::super::rows::{self, KeyRow as _, json, project_id, role_name, role_of, user_id};
+use super::super::{Account, LedgerError, Member, Person, Project};
 use super::failure::Failure;
 use super::rows::{of_primary, optional, value};
 use super::session::{Param, Session};
@@ -30,6 +31,24 @@ const PROJECTS: &str = "
             AND access.project = projects.id)
         ON people.user_id = $1 AND (people.role = 'OWNER' OR access.project IS NOT NULL)
     ORDER BY projects.id";
+
+const LIST_ACCOUNTS: &str = "
+    SELECT accounts.id, people.user_id, accounts.suspended
+    FROM tower_api_key.accounts
+    LEFT JOIN tower_api_key.people ON people.account = accounts.id AND people.role = 'OWNER'
+    WHERE accounts.id > $1 ORDER BY accounts.id LIMIT $2";
+
+const LIST_PROJECTS: &str = "
+    SELECT id, name FROM tower_api_key.projects
+    WHERE account = $1 AND NOT deleted AND id > $2 ORDER BY id LIMIT $3";
+
+/// One row for each project of a member, and one for whoever has none.
+const LIST_PEOPLE: &str = "
+    SELECT page.user_id, page.role, access.project
+    FROM (SELECT user_id, role FROM tower_api_key.people
+        WHERE account = $1 AND user_id > $2 ORDER BY user_id LIMIT $3) AS page
+    LEFT JOIN tower_api_key.access ON access.user_id = page.user_id AND access.account = $1
+    ORDER BY page.user_id, access.project";
 
 /// Whoever changes an account changes it alone.
 const LOCK_ACCOUNT: &str = "SELECT 1 FROM tower_api_key.accounts WHERE id = $1 FOR NO KEY UPDATE";
@@ -71,6 +90,14 @@ pub(super) async fn standing(
     user: &UserId,
     project: Option<&ProjectId>,
 ) -> Result<Standing, Failure> {
+    standing_of(session, user, project).await.map_err(|failure| failure.of_user(user))
+}
+
+async fn standing_of(
+    session: &Session,
+    user: &UserId,
+    project: Option<&ProjectId>,
+) -> Result<Standing, Failure> {
     let project = project.map(ProjectId::as_str);
     let row = session.one(STANDING, &[&user.as_str(), &project]).await?;
     of_primary(&row, 5)?;
@@ -88,6 +115,10 @@ pub(super) async fn hold(session: &Session, user: &UserId) -> Result<(), Failure
 }
 
 pub(super) async fn projects(session: &Session, user: &UserId) -> Result<Vec<Project>, Failure> {
+    projects_of(session, user).await.map_err(|failure| failure.of_user(user))
+}
+
+async fn projects_of(session: &Session, user: &UserId) -> Result<Vec<Project>, Failure> {
     let mut projects = Vec::new();
     for row in &session.query(PROJECTS, &[&user.as_str()]).await? {
         of_primary(row, 3)?;
@@ -97,6 +128,60 @@ pub(super) async fn projects(session: &Session, user: &UserId) -> Result<Vec<Pro
         }
     }
     Ok(projects)
+}
+
+pub(super) async fn list_accounts(
+    session: &Session,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Account>, Failure> {
+    // PostgreSQL takes no NUL, and no id has one: what follows it changes nothing in the order.
+    let after = after.unwrap_or_default().split('\0').next().unwrap_or_default();
+    let found = session.query(LIST_ACCOUNTS, &[&after, &i64::from(page(limit))]).await?;
+    let listed = found.iter().map(|row| {
+        let account = Account::new(row.text(0)?, user_id(row.text(1)?)?);
+        Ok(Account { suspended: value(row, 2)?, ..account })
+    });
+    listed.collect()
+}
+
+pub(super) async fn list_projects(
+    session: &Session,
+    account: &str,
+    after: Option<&ProjectId>,
+    limit: u32,
+) -> Result<Vec<Project>, Failure> {
+    check_account(session, account).await?;
+    let after = after.map_or("", ProjectId::as_str);
+    let found = session.query(LIST_PROJECTS, &[&account, &after, &i64::from(page(limit))]).await?;
+    found.iter().map(|row| Ok(Project::new(project_id(row.text(0)?)?, row.free_text(1)?))).collect()
+}
+
+pub(super) async fn list_people(
+    session: &Session,
+    account: &str,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<Person>, Failure> {
+    check_account(session, account).await?;
+    let after = after.map_or("", UserId::as_str);
+    let mut people = Vec::new();
+    for row in &session.query(LIST_PEOPLE, &[&account, &after, &i64::from(page(limit))]).await? {
+        rows::add_person(&mut people, row.text(0)?, row.text(1)?, row.optional_text(2)?)?;
+    }
+    Ok(people)
+}
+
+pub(super) async fn account_of(session: &Session, user: &UserId) -> Result<Option<String>, Failure> {
+    Ok(person(session, user).await?.map(|(account, _)| account))
+}
+
+async fn check_account(session: &Session, account: &str) -> Result<(), Failure> {
+    // What is no id is no account, and may not even be a text to PostgreSQL.
+    if !is_id(account) || !session.ask(ACCOUNT_EXISTS, &[&account]).await? {
+        return Err(LedgerError::NotFound.into());
+    }
+    Ok(())
 }
 
 pub(super) async fn create_account(session: &Session, account: &str, owner: &UserId) -> Result<(), Failure> {

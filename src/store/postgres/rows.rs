@@ -22,16 +22,20 @@ impl KeyRow for Row {
 
     fn free_text(&self, column: usize) -> Result<String, StoreError> {
         let text = self.text(column)?;
-        serde_json::from_str(text).map_err(|_| StoreError::Corrupt("what people wrote is no text"))
+        serde_json::from_str(text).map_err(|_| self.wrong(column, "what people wrote is no JSON text"))
+    }
+
+    fn name(&self, column: usize) -> &str {
+        self.columns().get(column).map_or("", |column| column.name())
     }
 }
 
 pub(super) fn optional<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<Option<T>, StoreError> {
-    row.try_get(column).map_err(|_| StoreError::Corrupt("a value is of another type"))
+    row.try_get(column).map_err(|_| row.wrong(column, "a value is of another type"))
 }
 
 pub(super) fn value<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
-    optional(row, column)?.ok_or(StoreError::Corrupt("a value is missing"))
+    optional(row, column)?.ok_or_else(|| row.wrong(column, "a value is missing"))
 }
 
 /// An error if the column that holds `pg_is_in_recovery()` says that this is a copy, which may lag (C9-04).

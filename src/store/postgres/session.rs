@@ -184,7 +184,7 @@ impl Session {
     /// The only row of an answer that always has one.
     pub(super) async fn one(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Row, Failure> {
         let row = self.query(sql, params).await?.into_iter().next();
-        Ok(row.ok_or(StoreError::Corrupt("an answer has no row"))?)
+        Ok(row.ok_or_else(|| StoreError::corrupt("an answer has no row"))?)
     }
 
     pub(super) async fn ask(&self, question: &'static str, params: &[Param<'_>]) -> Result<bool, Failure> {

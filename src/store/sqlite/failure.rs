@@ -11,7 +11,7 @@ impl From<rusqlite::Error> for Failure {
             rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::Utf8Error(..) => StoreError::Corrupt("a value is of another type"),
+            | rusqlite::Error::Utf8Error(..) => StoreError::corrupt("a value is of another type"),
             // The busy timeout is over.
             other if matches!(other.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)) => {
                 StoreError::Timeout

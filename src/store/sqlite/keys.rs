@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::rows::{KeyRow as _, json, key_columns, limits_text};
+use super::super::accounts::page as page_of;
+use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
 use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, an_hour_before};
 use super::failure::Failure;
 use super::people;
@@ -42,6 +43,15 @@ const LIST_ACTIVE: &str = concat!(
           AND (created_at, id) > (?3, ?4)
       ORDER BY created_at, id"
 );
+
+/// From one owner to the next: not through all keys of each.
+const OWNERS: &str = "
+    WITH RECURSIVE owners (owner) AS (
+        SELECT min(owner) FROM keys WHERE owner > ?1
+        UNION ALL
+        SELECT (SELECT min(keys.owner) FROM keys WHERE keys.owner > owners.owner) FROM owners WHERE owners.owner IS NOT NULL
+    )
+    SELECT owner FROM owners WHERE owner IS NOT NULL LIMIT ?2";
 
 const CREATED: &str = "SELECT created_at FROM keys WHERE id = ?1 AND owner = ?2";
 
@@ -169,6 +179,20 @@ pub(super) fn list(
 /// Columns of `key_columns!()`.
 const ID: usize = 1;
 const CREATED_AT: usize = 11;
+
+pub(super) fn owners(
+    connection: &Connection,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<UserId>, Failure> {
+    let mut statement = connection.prepare_cached(OWNERS)?;
+    let mut found = statement.query(params![after.map_or("", UserId::as_str), page_of(limit)])?;
+    let mut owners = Vec::new();
+    while let Some(row) = found.next()? {
+        owners.push(user_id(row.text(0)?)?);
+    }
+    Ok(owners)
+}
 
 /// What a query selects in one environment.
 fn page(

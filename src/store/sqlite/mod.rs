@@ -19,11 +19,12 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use self::failure::Failure;
+use self::open::Purpose;
 use self::worker::{Places, Queue};
 use super::rows::KeyRow as _;
 use super::{
-    Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN, Member,
-    Project, StoreError, Terms,
+    Account, Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN,
+    Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
@@ -82,19 +83,59 @@ impl SqliteStore {
     /// written by a newer release, or cannot have a write-ahead log (`:memory:`); nothing is changed then.
     /// [`StoreError::Timeout`] if another process has locked it.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let path = path.as_ref().to_owned();
+        Self::open_for(path.as_ref(), Purpose::Begin).await
+    }
+
+    /// The same, and makes no store where there is none, be it no file or an empty one: a name that is mistyped shall not be
+    /// an empty store.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); where there is no store, the cause is a
+    /// [`ConfigError::Database`](crate::ConfigError::Database).
+    pub async fn open_existing(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_for(path.as_ref(), Purpose::Change).await
+    }
+
+    /// Opens a file that holds a store, to look at it: that works also while another process writes, or holds the lock for
+    /// writers for long. Every change is [`StoreError::Failed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`open_existing`](Self::open_existing), and [`StoreError::Failed`] if the file was written by an older release:
+    /// opened in another way, it is brought up to date.
+    pub async fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_for(path.as_ref(), Purpose::Read).await
+    }
+
+    /// Moves what was written into the file itself, from the log that SQLite keeps beside it, and says whether all of it is
+    /// there: not if another process reads what was before, or writes. Nothing is lost then, but a copy of the file alone
+    /// may be old.
+    ///
+    /// Waits up to two seconds for others. A process that writes does this from time to time by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the file could not be written.
+    pub async fn checkpoint(&self) -> Result<bool, StoreError> {
+        let moved = self.writer.ask(Places::Common, |connection| Ok(open::checkpoint(connection)?));
+        moved.await.map_err(Failure::into_store_error)
+    }
+
+    async fn open_for(path: &Path, purpose: Purpose) -> Result<Self, StoreError> {
+        let path = path.to_owned();
         let (reply, opened) = oneshot::channel();
         thread::Builder::new()
             .name("tower-api-key-open".to_owned())
-            .spawn(move || drop(reply.send(Self::open_blocking(path))))
+            .spawn(move || drop(reply.send(Self::open_blocking(path, purpose))))
             .map_err(StoreError::failed)?;
         let opened = opened.await.map_err(StoreError::failed)?;
         opened.map_err(Failure::into_store_error)
     }
 
-    fn open_blocking(path: PathBuf) -> Result<Self, Failure> {
+    fn open_blocking(path: PathBuf, purpose: Purpose) -> Result<Self, Failure> {
         let path = open::location(&path)?;
-        let writer = open::writer(&path)?;
+        let writer = open::writer(&path, purpose)?;
         let lister = open::reader(&path)?;
         let readers = (0..READERS).map(|_| open::reader(&path)).collect::<Result<Vec<_>, _>>()?;
         let start = |name, connections, common, kept| {
@@ -297,6 +338,12 @@ impl KeyLedger for SqliteStore {
         let keys = keys.to_vec();
         self.read(move |connection| trail::usage(connection, &keys)).await.map_err(Failure::into_store_error)
     }
+
+    async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        let after = after.cloned();
+        let owners = self.read(move |connection| keys::owners(connection, after.as_ref(), limit));
+        owners.await.map_err(Failure::into_store_error)
+    }
 }
 
 #[async_trait]
@@ -338,5 +385,41 @@ impl Accounts for SqliteStore {
     async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
         let account = account.to_owned();
         self.take_away(move |transaction| people::suspend(transaction, &account, suspended)).await
+    }
+
+    async fn list_accounts(&self, after: Option<&str>, limit: u32) -> Result<Vec<Account>, StoreError> {
+        let after = after.map(str::to_owned);
+        let listed = self.read(move |connection| people::list_accounts(connection, after.as_deref(), limit));
+        listed.await.map_err(Failure::into_store_error)
+    }
+
+    async fn list_projects(
+        &self,
+        account: &str,
+        after: Option<&ProjectId>,
+        limit: u32,
+    ) -> Result<Vec<Project>, LedgerError> {
+        let (account, after) = (account.to_owned(), after.cloned());
+        let listed =
+            self.read(move |connection| people::list_projects(connection, &account, after.as_ref(), limit));
+        listed.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn list_people(
+        &self,
+        account: &str,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Person>, LedgerError> {
+        let (account, after) = (account.to_owned(), after.cloned());
+        let listed =
+            self.read(move |connection| people::list_people(connection, &account, after.as_ref(), limit));
+        listed.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn account_of(&self, user: &UserId) -> Result<Option<String>, StoreError> {
+        let user = user.clone();
+        let account = self.read(move |connection| people::account_of(connection, &user));
+        account.await.map_err(Failure::into_store_error)
     }
 }

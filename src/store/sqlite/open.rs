@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::super::StoreError;
 use super::failure::Failure;
+use crate::error::ConfigError;
 
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,19 +40,46 @@ pub(super) fn location(path: &Path) -> Result<PathBuf, Failure> {
     Ok(std::path::absolute(path).map_err(StoreError::failed)?)
 }
 
-/// The connection that writes, on a file that is up to date.
-pub(super) fn writer(path: &Path) -> Result<Connection, Failure> {
-    create_private(path)?;
+/// What a file is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To change it, or to make a store where there is none.
+    Begin,
+    /// To change a store that is there.
+    Change,
+    /// To look at a store that is there.
+    Read,
+}
+
+/// The connection that writes, on a file that is up to date. If nothing is to be written, it is one that refuses to.
+pub(super) fn writer(path: &Path, purpose: Purpose) -> Result<Connection, Failure> {
+    if purpose == Purpose::Begin {
+        create_private(path)?;
+    } else if !path.try_exists().map_err(StoreError::failed)? {
+        return Err(StoreError::failed(ConfigError::Database("the file is not there")).into());
+    }
     let mut connection = connect(path)?;
     // Looked at before anything is changed: a file that is not ours stays as it is.
     let transaction = connection.transaction()?;
-    version(&transaction)?;
+    let found = version(&transaction)?;
     transaction.commit()?;
 
+    if purpose != Purpose::Begin && found == 0 {
+        return Err(StoreError::failed(ConfigError::Database("the file holds no store yet")).into());
+    }
+    if purpose == Purpose::Read {
+        let older = OpenError::Older { found, known: MIGRATIONS.len() };
+        return if found == MIGRATIONS.len() { reader(path) } else { Err(StoreError::failed(older).into()) };
+    }
     write_ahead(&connection)?;
     connection.execute_batch(WRITER)?;
     migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Moves the log into the file, and says whether nothing is left of it.
+pub(super) fn checkpoint(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
 }
 
 /// A connection that only reads.
@@ -161,6 +189,11 @@ enum OpenError {
         "the file has version {found}, written by a newer release; this one knows version {known} and before"
     )]
     Newer { found: i64, known: usize },
+    #[error(
+        "the file has version {found}, written by an older release, and is brought up to version {known} when it is opened \
+         to be changed"
+    )]
+    Older { found: usize, known: usize },
     #[error(
         "the file system or the kind of database allows no write-ahead log (in memory, or on a network?)"
     )]

@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::rows::{self, project_id, role_name, role_of};
-use super::super::{LedgerError, Member, Project};
+use super::super::accounts::page;
+use super::super::rows::{self, KeyRow as _, project_id, role_name, role_of, user_id};
+use super::super::{Account, LedgerError, Member, Person, Project};
 use super::failure::Failure;
 use super::rows::{text, truth};
 use crate::access::{Role, Standing};
@@ -28,6 +29,21 @@ const PROJECTS: &str = "
         ON access.user = people.user AND access.account = people.account AND access.project = projects.id
     WHERE people.user = ?1 AND (people.role = 'OWNER' OR access.project IS NOT NULL)
     ORDER BY projects.id";
+
+const LIST_ACCOUNTS: &str = "
+    SELECT accounts.id, people.user, accounts.suspended
+    FROM accounts LEFT JOIN people ON people.account = accounts.id AND people.role = 'OWNER'
+    WHERE accounts.id > ?1 ORDER BY accounts.id LIMIT ?2";
+
+const LIST_PROJECTS: &str =
+    "SELECT id, name FROM projects WHERE account = ?1 AND deleted = 0 AND id > ?2 ORDER BY id LIMIT ?3";
+
+/// One row for each project of a member, and one for whoever has none.
+const LIST_PEOPLE: &str = "
+    SELECT page.user, page.role, access.project
+    FROM (SELECT user, role FROM people WHERE account = ?1 AND user > ?2 ORDER BY user LIMIT ?3) AS page
+    LEFT JOIN access ON access.user = page.user AND access.account = ?1
+    ORDER BY page.user, access.project";
 
 const ACCOUNT_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE id = ?1)";
 const ADD_ACCOUNT: &str = "INSERT INTO accounts (id, suspended) VALUES (?1, 0)";
@@ -56,6 +72,14 @@ pub(super) fn standing(
     user: &UserId,
     project: Option<&ProjectId>,
 ) -> Result<Standing, Failure> {
+    standing_of(connection, user, project).map_err(|failure| failure.of_user(user))
+}
+
+fn standing_of(
+    connection: &Connection,
+    user: &UserId,
+    project: Option<&ProjectId>,
+) -> Result<Standing, Failure> {
     let mut statement = connection.prepare_cached(STANDING)?;
     let mut found = statement.query(params![user.as_str(), project.map(ProjectId::as_str)])?;
     let Some(row) = found.next()? else { return Ok(Standing::Disabled) };
@@ -64,6 +88,10 @@ pub(super) fn standing(
 }
 
 pub(super) fn projects(connection: &Connection, user: &UserId) -> Result<Vec<Project>, Failure> {
+    projects_of(connection, user).map_err(|failure| failure.of_user(user))
+}
+
+fn projects_of(connection: &Connection, user: &UserId) -> Result<Vec<Project>, Failure> {
     let mut statement = connection.prepare_cached(PROJECTS)?;
     let mut found = statement.query(params![user.as_str()])?;
     let mut projects = Vec::new();
@@ -72,6 +100,57 @@ pub(super) fn projects(connection: &Connection, user: &UserId) -> Result<Vec<Pro
         projects.push(Project::new(project_id(text(row, 1)?)?, text(row, 2)?));
     }
     Ok(projects)
+}
+
+pub(super) fn list_accounts(
+    connection: &Connection,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Account>, Failure> {
+    let mut statement = connection.prepare_cached(LIST_ACCOUNTS)?;
+    let mut found = statement.query(params![after.unwrap_or_default(), page(limit)])?;
+    let mut accounts = Vec::new();
+    while let Some(row) = found.next()? {
+        let suspended = truth(row, 2)?.ok_or_else(|| row.wrong(2, "a value is missing"))?;
+        accounts.push(Account { suspended, ..Account::new(text(row, 0)?, user_id(text(row, 1)?)?) });
+    }
+    Ok(accounts)
+}
+
+pub(super) fn list_projects(
+    connection: &Connection,
+    account: &str,
+    after: Option<&ProjectId>,
+    limit: u32,
+) -> Result<Vec<Project>, Failure> {
+    check_account(connection, account)?;
+    let mut statement = connection.prepare_cached(LIST_PROJECTS)?;
+    let mut found = statement.query(params![account, after.map_or("", ProjectId::as_str), page(limit)])?;
+    let mut projects = Vec::new();
+    while let Some(row) = found.next()? {
+        projects.push(Project::new(project_id(text(row, 0)?)?, text(row, 1)?));
+    }
+    Ok(projects)
+}
+
+pub(super) fn list_people(
+    connection: &Connection,
+    account: &str,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<Person>, Failure> {
+    check_account(connection, account)?;
+    let mut statement = connection.prepare_cached(LIST_PEOPLE)?;
+    let mut found = statement.query(params![account, after.map_or("", UserId::as_str), page(limit)])?;
+    let mut people = Vec::new();
+    while let Some(row) = found.next()? {
+        rows::add_person(&mut people, text(row, 0)?, text(row, 1)?, row.optional_text(2)?)?;
+    }
+    Ok(people)
+}
+
+pub(super) fn account_of(connection: &Connection, user: &UserId) -> Result<Option<String>, Failure> {
+    Ok(person(connection, user)?.map(|(account, _)| account))
 }
 
 pub(super) fn create_account(
@@ -183,8 +262,8 @@ fn grant(transaction: &Transaction<'_>, account: &str, user: &str, access: &Memb
     Ok(())
 }
 
-fn check_account(transaction: &Transaction<'_>, account: &str) -> Result<(), Failure> {
-    if exists(transaction, ACCOUNT_EXISTS, params![account])? {
+fn check_account(connection: &Connection, account: &str) -> Result<(), Failure> {
+    if exists(connection, ACCOUNT_EXISTS, params![account])? {
         Ok(())
     } else {
         Err(LedgerError::NotFound.into())
@@ -201,8 +280,8 @@ fn check_projects(transaction: &Transaction<'_>, account: &str, access: &Member)
 }
 
 /// Which account a user belongs to, and as what.
-fn person(transaction: &Transaction<'_>, user: &UserId) -> Result<Option<(String, Role)>, Failure> {
-    let mut statement = transaction.prepare_cached(BELONGS)?;
+fn person(connection: &Connection, user: &UserId) -> Result<Option<(String, Role)>, Failure> {
+    let mut statement = connection.prepare_cached(BELONGS)?;
     let mut found = statement.query(params![user.as_str()])?;
     let Some(row) = found.next()? else { return Ok(None) };
     Ok(Some((text(row, 0)?.to_owned(), role_of(text(row, 1)?)?)))

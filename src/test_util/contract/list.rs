@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{NOW, Names, assert_same, by_system, later, ok, refused, under};
-use crate::key::{Environment, KeyId};
+use crate::key::{Environment, KeyId, UserId};
 use crate::record::KeyRecord;
 use crate::restriction::{EndpointRestriction, Restrictions};
-use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError, MAX_PAGE_LEN};
+use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError, MAX_PAGE_LEN, StoreError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
@@ -202,4 +202,33 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyLedger>
             }
         }
     }
+}
+
+pub(super) async fn owners_are_listed_once_and_in_pages<S: KeyLedger>(store: &Arc<S>) {
+    if matches!(store.owners(None, 1).await, Err(StoreError::NotKept)) {
+        return;
+    }
+    let names = Names::new();
+    // Capital letters come before small ones. One has two keys, and the key of another has ended.
+    for (key, owner) in [("1", "own-b"), ("2", "own-B"), ("3", "own-a"), ("4", "own-b"), ("5", "own-c")] {
+        let key = KeyRecord { revoked_at: (key == "5").then_some(NOW), ..names.key(key, owner) };
+        ok(store.insert(key, &under(MANY)).await);
+    }
+    let all: Vec<_> = ["own-B", "own-a", "own-b", "own-c"].map(|name| names.user(name)).into();
+    for limit in [1, 2, 3, 4, 1000, u32::MAX] {
+        let (mut after, mut listed) = (Some(UserId::new("idp|own-").unwrap()), Vec::new());
+        loop {
+            let page = ok(store.owners(after.as_ref(), limit).await);
+            assert!(page.len() <= limit.min(1000) as usize, "a page is longer than was asked for");
+            assert!(after.is_none_or(|after| page.first().is_none_or(|first| *first > after)));
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            listed.extend(page);
+        }
+        assert!(listed.is_sorted_by(|one, next| one < next), "owners are not in order, or are there twice");
+        listed.retain(|owner| all.contains(owner));
+        assert_eq!(listed, all, "pages of {limit}");
+    }
+    assert!(ok(store.owners(None, 0).await).is_empty());
+    assert!(!ok(store.owners(None, 1).await).is_empty());
 }

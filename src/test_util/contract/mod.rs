@@ -90,6 +90,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     list::pages_end_early_and_say_whether_there_is_more(&store().await).await;
     list::lists_are_filtered(&store().await).await;
     list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
+    list::owners_are_listed_once_and_in_pages(&store().await).await;
     trail::every_change_leaves_one_entry(&store().await).await;
     trail::what_a_policy_ends_is_told_so(&store().await).await;
     trail::why_a_key_was_revoked_is_told(&store().await).await;
@@ -109,7 +110,7 @@ fn under(policy: KeyPolicy) -> Terms {
     by_system().policy(policy)
 }
 
-/// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys.
+/// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys; where the store keeps lists, these too.
 ///
 /// # Panics
 ///
@@ -128,6 +129,7 @@ pub async fn accounts<S: Accounts + Directory + KeyStore + KeyLedger>(make: impl
     people::members_take_no_keys_back(&store().await).await;
     people::accounts_are_transferred_whole(&store().await).await;
     people::what_is_not_there_is_not_changed(&store().await).await;
+    people::people_and_projects_are_listed_in_pages(&store().await).await;
     authority::owners_are_looked_at(&store().await).await;
     authority::who_is_removed_meanwhile_keeps_no_key(&store().await).await;
     trail::who_is_removed_leaves_a_trail(&store().await).await;

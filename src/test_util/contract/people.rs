@@ -8,8 +8,11 @@ use super::{
 };
 use crate::access::{Role, Standing};
 use crate::key::Environment;
+use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
-use crate::store::{Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole};
+use crate::store::{
+    Account, Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, Person, StoreError,
+};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
@@ -207,4 +210,95 @@ pub(super) async fn what_is_not_there_is_not_changed<S: Accounts + Directory>(st
     refused!(unknown, LedgerError::NotFound, "a project that is not there is not deleted");
     assert_eq!(standing(store, &alice, None).await, active(Role::Owner));
     assert_eq!(standing(store, &names.user("bob"), None).await, Standing::Disabled);
+}
+
+pub(super) async fn people_and_projects_are_listed_in_pages<S: Accounts>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    if matches!(store.list_accounts(None, 1).await, Err(StoreError::NotKept)) {
+        return;
+    }
+    // Capital letters come before small ones.
+    let (a, b, capital) = (names.text("list-a"), names.text("list-b"), names.text("list-A"));
+    for (account, owner) in [(&b, "owner-b"), (&a, "owner-a"), (&capital, "owner-A")] {
+        ok(store.create_account(account, &names.user(owner)).await);
+    }
+    ok(store.suspend_account(&b, true).await);
+    for id in ["p2", "p1", "P1", "gone"] {
+        ok(store.create_project(&a, &project(id)).await);
+    }
+    ok(store.create_project(&b, &project("p3")).await);
+    let access = [member(MemberRole::Full, ["p1", "gone", "P1"]), member(MemberRole::ReadOnly, [])];
+    for (user, access) in ["m2", "m1", "M1"].into_iter().zip(access.iter().cycle()) {
+        ok(store.set_member(&a, &names.user(user), access).await);
+    }
+    ok(store.delete_project(&a, &project("gone").id).await);
+
+    let made = |id: &String, owner, suspended| Account { suspended, ..Account::new(id, names.user(owner)) };
+    let accounts = [made(&capital, "owner-A", false), made(&a, "owner-a", false), made(&b, "owner-b", true)];
+    let on = |user, role, projects: &[&str]| {
+        Person::new(names.user(user), role, projects.iter().map(|id| ProjectId::new(id).unwrap()))
+    };
+    let people = [
+        on("M1", Role::Full, &["P1", "p1"]),
+        on("m1", Role::ReadOnly, &[]),
+        on("m2", Role::Full, &["P1", "p1"]),
+        on("owner-a", Role::Owner, &[]),
+    ];
+    for limit in [1, 2, 3, 1000, u32::MAX] {
+        let most = limit.min(1000) as usize;
+        let (mut after, mut listed) = ("list-".to_owned(), Vec::new());
+        loop {
+            let page = ok(store.list_accounts(Some(&after), limit).await);
+            assert!(page.len() <= most, "a page of accounts is longer than was asked for");
+            let Some(last) = page.last() else { break };
+            assert!(
+                page.iter().all(|account| account.id > after),
+                "a page of accounts begins before its place"
+            );
+            after.clone_from(&last.id);
+            listed.extend(page);
+        }
+        assert!(listed.is_sorted_by(|one, next| one.id < next.id), "accounts are not in order");
+        listed.retain(|account| accounts.iter().any(|made| made.id == account.id));
+        assert_eq!(listed, accounts, "pages of {limit}");
+
+        let (mut after, mut listed) = (None::<ProjectId>, Vec::new());
+        loop {
+            let page = ok(store.list_projects(&a, after.as_ref(), limit).await);
+            assert!(page.len() <= most, "a page of projects is longer than was asked for");
+            let Some(last) = page.last() else { break };
+            assert!(after.as_ref() < page.first().map(|project| &project.id), "a page of projects goes back");
+            after = Some(last.id.clone());
+            listed.extend(page);
+        }
+        assert_eq!(listed, ["P1", "p1", "p2"].map(project), "pages of {limit}");
+
+        let (mut after, mut listed) = (None::<UserId>, Vec::new());
+        loop {
+            let page = ok(store.list_people(&a, after.as_ref(), limit).await);
+            assert!(page.len() <= most, "a page of people is longer than was asked for");
+            let Some(last) = page.last() else { break };
+            assert!(after.as_ref() < page.first().map(|person| &person.user), "a page of people goes back");
+            after = Some(last.user.clone());
+            listed.extend(page);
+        }
+        assert_eq!(listed, people, "pages of {limit}");
+    }
+    assert!(ok(store.list_accounts(None, 0).await).is_empty());
+    assert!(!ok(store.list_accounts(None, 1).await).is_empty());
+    assert!(ok(store.list_projects(&a, None, 0).await).is_empty());
+    assert!(ok(store.list_people(&a, None, 0).await).is_empty());
+    // What follows a NUL changes nothing: no id has one.
+    let after = ok(store.list_accounts(Some(&format!("{a}\0")), 1).await);
+    assert!(after.first().is_none_or(|account| account.id > a));
+
+    for unknown in [names.text("z"), String::new(), "%".into(), "a\0".into()] {
+        let projects = store.list_projects(&unknown, None, 9).await;
+        refused!(projects, LedgerError::NotFound, "an account that is not there has no list of projects");
+        let people = store.list_people(&unknown, None, 9).await;
+        refused!(people, LedgerError::NotFound, "an account that is not there has no list of people");
+    }
+    for (user, account) in [("m1", Some(&a)), ("owner-b", Some(&b)), ("nobody", None)] {
+        assert_eq!(ok(store.account_of(&names.user(user)).await).as_ref(), account, "{user}");
+    }
 }
