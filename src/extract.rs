@@ -24,21 +24,35 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
+use crate::credentials::Head;
 use crate::error::AuthError;
 use crate::key::Environment;
 use crate::principal::{Nobody, Principal};
 use crate::render::{self, Unrendered};
+use crate::unread_body;
 
 /// The handler needs a principal and there is none: the layer is missing, or the endpoint is public. A 500 that names
 /// the fix.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{}", render::MISSING_PRINCIPAL)]
-#[non_exhaustive]
-pub struct MissingPrincipal;
+pub struct MissingPrincipal {
+    /// Whether the connection ends with the answer, since the request's body is still ahead.
+    closes: bool,
+}
+
+impl MissingPrincipal {
+    fn of(parts: &Parts) -> Self {
+        Self { closes: unread_body::is_ahead(Head::from(parts)) }
+    }
+}
 
 impl IntoResponse for MissingPrincipal {
     fn into_response(self) -> Response {
-        render::missing_principal()
+        let mut response = render::missing_principal();
+        if self.closes {
+            unread_body::say_close(response.headers_mut());
+        }
+        response
     }
 }
 
@@ -46,7 +60,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Principal {
     type Rejection = MissingPrincipal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MissingPrincipal> {
-        parts.extensions.get::<Self>().cloned().ok_or(MissingPrincipal)
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| MissingPrincipal::of(parts))
     }
 }
 
@@ -57,7 +71,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
         match parts.extensions.get::<Self>() {
             Some(who) => Ok(Some(who.clone())),
             None if parts.extensions.get::<Nobody>().is_some() => Ok(None),
-            None => Err(MissingPrincipal),
+            None => Err(MissingPrincipal::of(parts)),
         }
     }
 }
@@ -86,7 +100,12 @@ async fn of_environment(parts: &mut Parts, environment: Environment) -> Result<P
     let who = <Principal as FromRequestParts<()>>::from_request_parts(parts, &())
         .await
         .map_err(IntoResponse::into_response)?;
-    if who.environment() == environment { Ok(who) } else { Err(who.forbidden().into_response()) }
+    if who.environment() == environment {
+        return Ok(who);
+    }
+    let mut refusal = who.forbidden().into_response();
+    unread_body::close_after(Head::from(&*parts), refusal.headers_mut());
+    Err(refusal)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Live {

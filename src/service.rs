@@ -10,15 +10,16 @@ use http::{Method, Request, Response};
 use tower::Service;
 
 use crate::client_addr::ClientAddr;
-use crate::credentials::Head;
+use crate::credentials::{Credentials, Head};
 use crate::endpoint::{Endpoint, EndpointTable};
 use crate::error::{AuthError, AuthErrorKind};
-use crate::future::ResponseFuture;
+use crate::future::{Denied, ResponseFuture};
 use crate::principal::{Nobody, Principal};
 use crate::render::{RenderError, is_grpc};
 use crate::restriction::Facts;
 use crate::scheme::{BodyInterest, Scheme};
 use crate::stamps::Stamps;
+use crate::unread_body::{Unread, WasRead};
 use crate::verify::Verifier;
 
 /// The service that [`ApiKeyAuth`](crate::ApiKeyAuth) makes of another.
@@ -83,7 +84,9 @@ where
             }
             Decision::Refused(error) => {
                 let error = shared.complete(error, is_grpc(Head::of(&request)));
-                ResponseFuture::refused(shared, error)
+                let (parts, body) = request.into_parts();
+                let unread = shared.unread(&error, Head::from(&parts), Carried::Untouched(body));
+                ResponseFuture::refused(shared, error, unread)
             }
             Decision::Wait(endpoint) => {
                 // The service that was polled ready is the one to call: its clone may not be.
@@ -104,6 +107,21 @@ enum Decision {
     Refused(AuthError),
     /// A store must be asked, or a body read.
     Wait(Endpoint),
+}
+
+/// The body of a request, while it is decided about.
+enum Carried<B> {
+    Untouched(B),
+    /// It was read to its end, and stands there anew.
+    Read(B),
+}
+
+impl<B> Carried<B> {
+    fn into_inner(self) -> B {
+        match self {
+            Self::Untouched(body) | Self::Read(body) => body,
+        }
+    }
 }
 
 impl<Sch, R> Shared<Sch, R> {
@@ -143,31 +161,86 @@ impl<Sch, R> Shared<Sch, R> {
         request: Request<B>,
         endpoint: Endpoint,
         started: Option<Instant>,
-    ) -> Result<Request<B>, AuthError>
+    ) -> Result<Request<B>, Denied>
     where
         Sch: Scheme<B>,
     {
         let (mut parts, body) = request.into_parts();
-        let decided = async {
-            let head = Head::from(&parts);
-            let (found, body) = match self.scheme.read_head(head)? {
-                Some(credentials) => (Some(credentials), body),
-                None => self.scheme.read_body(head, body).await?,
-            };
-            let credentials = found.ok_or_else(|| refusal(AuthErrorKind::MissingCredentials))?;
-            let principal = self.verifier.verify_by(&credentials, endpoint, || self.facts(head)).await?;
-            Ok((principal, body))
+        let head = Head::from(&parts);
+        let decided = match self.claimed(head, body).await {
+            Ok((credentials, body)) => {
+                match self.verifier.verify_by(&credentials, endpoint, || self.facts(head)).await {
+                    Ok(principal) => Ok((principal, body)),
+                    Err(error) => {
+                        let unread = self.unread(&error, head, body);
+                        Err((error, unread))
+                    }
+                }
+            }
+            Err(denied) => Err(denied),
         };
-        let decided = decided.await;
         if let Some(started) = started {
-            let result = decided.as_ref().map(|(principal, _)| principal);
-            self.verifier.show(started, false, result, || self.facts(Head::from(&parts)));
+            let result = decided.as_ref().map(|(principal, _)| principal).map_err(|(error, _)| error);
+            self.verifier.show(started, false, result, || self.facts(head));
         }
-        let (principal, body) = decided.map_err(|error| self.complete(error, is_grpc(Head::from(&parts))))?;
-        parts.extensions.insert(principal);
-        Ok(Request::from_parts(parts, body))
+        match decided {
+            Ok((principal, body)) => {
+                if let Carried::Read(_) = body {
+                    parts.extensions.insert(WasRead);
+                }
+                parts.extensions.insert(principal);
+                Ok(Request::from_parts(parts, body.into_inner()))
+            }
+            Err((error, unread)) => {
+                Err(Denied { error: self.complete(error, is_grpc(Head::from(&parts))), unread })
+            }
+        }
     }
 
+    /// What the client claims, and its body; or why it is refused, and what is to be done about the body.
+    async fn claimed<'r, B>(
+        &self,
+        head: Head<'r>,
+        body: B,
+    ) -> Result<(Credentials<'r>, Carried<B>), (AuthError, Unread)>
+    where
+        Sch: Scheme<B>,
+    {
+        match self.scheme.read_head(head) {
+            Ok(Some(credentials)) => Ok((credentials, Carried::Untouched(body))),
+            Ok(None) => {
+                let sender = self.client.sender(&head);
+                if !sender.is_known() {
+                    self.verifier.sender_is_unknown();
+                }
+                match self.scheme.read_body(head, &sender, body).await {
+                    Ok((Some(credentials), body)) => Ok((credentials, Carried::Read(body))),
+                    Ok((None, _)) => Err((refusal(AuthErrorKind::MissingCredentials), Unread::Nothing)),
+                    Err(error) if error.is_after_body() => Err((error, Unread::Nothing)),
+                    Err(error) => Err((error, Unread::given_up(head))),
+                }
+            }
+            Err(error) => {
+                let unread = self.unread(&error, head, Carried::Untouched(body));
+                Err((error, unread))
+            }
+        }
+    }
+
+    /// What is to be done about the body of a request that is refused.
+    fn unread<B>(&self, error: &AuthError, head: Head<'_>, body: Carried<B>) -> Unread
+    where
+        Sch: Scheme<B>,
+    {
+        match body {
+            // What there is no room for is not read.
+            Carried::Untouched(_) if error.kind() == AuthErrorKind::Overloaded => Unread::given_up(head),
+            Carried::Untouched(body) => {
+                Unread::of(head, body, |body| self.scheme.drain(&self.client.sender(&head), body))
+            }
+            Carried::Read(_) => Unread::Nothing,
+        }
+    }
     /// Shows what could be said at once. The rest is shown when it is decided.
     #[cold]
     fn show(&self, started: Instant, decision: &Decision, head: Head<'_>) {

@@ -8,7 +8,18 @@ use std::process::Command;
 /// The rooms by level: a file imports from its own level or below, never from above.
 const LEVELS: [&[&str]; 6] = [
     &["error", "description", "deprecation", "clock", "access", "key", "limit"],
-    &["audit", "usage", "record", "credentials", "endpoint", "principal", "restriction", "client_addr"],
+    &[
+        "audit",
+        "body_budget",
+        "client_addr",
+        "credentials",
+        "endpoint",
+        "principal",
+        "record",
+        "restriction",
+        "unread_body",
+        "usage",
+    ],
     &["store", "scheme", "render", "observer", "stamps", "delivery"],
     &["store/*", "scheme/*", "verify", "guard"],
     &["keyring", "future", "service", "explain"],

@@ -1,6 +1,8 @@
 //! Who asks, and for a form: whether it is one of ours. A handler that changes something takes a [`Posted`], and there is
 //! no other way to have one.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Form;
@@ -17,13 +19,22 @@ use super::tickets::Ticket;
 use super::{Portal, Shared};
 use crate::access::{AccessClass, Standing};
 use crate::audit::Actor;
+use crate::body_budget::{self, Budget, Sender, Whole};
+use crate::error::AuthErrorKind;
 use crate::key::KeyId;
 use crate::keyring::{Keyring, KeyringError};
 use crate::record::KeyRecord;
 
 /// Three lists of a hundred entries of 512 characters, each character in up to three bytes; the fourth is short.
 const MAX_FORM_LEN: usize = 512 * 1024;
+/// For the forms of all people together.
+const CAP: usize = 16 << 20;
 const READ_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where forms find room, shared out by person.
+pub(super) fn room() -> Arc<Budget> {
+    Budget::new(CAP, MAX_FORM_LEN)
+}
 
 /// Somebody who is signed in and asks for a page.
 pub(super) struct Visitor {
@@ -137,23 +148,28 @@ impl FromRequest<Shared> for Posted {
         if !came_from_here(portal, &head) {
             return Err(visitor.say(answer::FROM_ELSEWHERE));
         }
-        let body = axum::body::Body::new(http_body_util::Limited::new(body, MAX_FORM_LEN));
-        let request = Request::from_parts(head, body);
-        let read = Form::<Vec<(String, String)>>::from_request(request, &());
-        let pairs = match tokio::time::timeout(READ_DEADLINE, read).await {
-            Ok(Ok(Form(pairs))) => pairs,
-            Ok(Err(rejection)) => {
-                let message = match rejection.into_response().status() {
+        let charge = portal.budget.charge(&Sender::owner(visitor.user.id()));
+        let read = body_budget::read(pin!(body), MAX_FORM_LEN, READ_DEADLINE, charge).await;
+        let Whole { data, charge, .. } = read.map_err(|kind| {
+            visitor.say(match kind {
+                AuthErrorKind::BodyTooLarge => answer::TOO_LARGE,
+                AuthErrorKind::BodyTimeout => answer::TOO_SLOW,
+                AuthErrorKind::Overloaded => answer::UNAVAILABLE,
+                _ => answer::NO_FORM,
+            })
+        })?;
+        let request = Request::from_parts(head, axum::body::Body::from(data));
+        let Form(pairs) =
+            Form::<Vec<(String, String)>>::from_request(request, &()).await.map_err(|rejection| {
+                visitor.say(match rejection.into_response().status() {
                     StatusCode::PAYLOAD_TOO_LARGE => answer::TOO_LARGE,
                     _ => answer::NO_FORM,
-                };
-                return Err(visitor.say(message));
-            }
-            Err(_) => return Err(visitor.say(answer::TOO_SLOW)),
-        };
+                })
+            })?;
         let Some(mut fields) = Fields::new(pairs) else {
             return Err(visitor.say(answer::UNEXPECTED_FIELD));
         };
+        fields.keep(charge);
         let ticket = Ticket { text: fields.take("ticket"), proof: fields.take("proof") };
         if !ticket.is_of(&visitor.user) {
             return Err(visitor.say(answer::OLD_FORM));
