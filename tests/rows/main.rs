@@ -19,6 +19,8 @@ mod c12_ids;
 mod c13_secrets;
 mod c14_tower;
 mod c15_misc;
+mod c17_budget;
+mod c17_framing;
 mod c1_conflicts;
 mod c2_values;
 mod c3_body;
