@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::caller;
 use crate::audit::Actor;
-use crate::body_budget::{Budget, Room};
+use crate::body_budget::Room;
 use crate::client_addr::ClientAddr;
 use crate::credentials::Head;
 use crate::delivery::Occasion;
@@ -76,13 +76,12 @@ pub fn self_revoke<S: Clone + Send + Sync + 'static>(
     // Only a limit of zero would be refused.
     let body =
         JsonBody::default().limit(MAX_BODY_LEN).and_then(|body| body.buffer_cap(CAP)).unwrap_or_default();
+    let budget = Arc::clone(body.budget());
     // Of whatever shape the keys are: a key that is not read is not revoked, and the answer says that it is.
     let scheme = Or::new(Bearer::default().accept_pipes(), body);
-    let budget = Budget::new(CAP, MAX_BODY_LEN);
     let addresses = client.clone();
     let route = SelfRevoke { keyring, verifier, client, stamps: Stamps::of(&scheme), scheme };
     let route = Arc::new(route);
-    // The scheme has a budget for what it reads, and this one is for what is left.
     let settle = from_fn(move |request: Request, next: Next| {
         let room = Room { budget: Arc::clone(&budget), sender: addresses.sender(&Head::of(&request)) };
         unread_body::settle(request, next, room)

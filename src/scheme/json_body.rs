@@ -172,6 +172,12 @@ impl JsonBody {
         Self { redact, ..self }
     }
 
+    /// For routes of our own, which drain what this scheme has left.
+    #[cfg(feature = "manage")]
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
     fn refuse(&self, kind: AuthErrorKind) -> AuthError {
         AuthError::new(kind, Some(&self.info))
     }

@@ -4,6 +4,7 @@
 mod common;
 
 mod forgery;
+mod framing;
 mod html;
 mod once;
 mod owners;
