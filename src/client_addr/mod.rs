@@ -47,6 +47,9 @@ const MAX_ENTRIES: usize = 64;
 ///
 /// # Security
 ///
+/// Name your proxies: where all requests come from an unnamed one, all clients are one, and neither restrictions nor shares
+/// of the [room for bodies](crate::scheme::JsonBody::buffer_cap) tell them apart.
+///
 /// Only one header is read, the one that your proxies write: another that they pass on is the client's own text.
 /// `X-Real-IP`, `CF-Connecting-IP` and their like are never read.
 #[derive(Clone, Debug, Default)]

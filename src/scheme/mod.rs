@@ -12,6 +12,13 @@
 //! Absent, unusable and found are three answers. A credential that is there and broken never falls through to the
 //! next scheme, and two of them in one head are refused, even if they are equal (R62). Every scheme looks at the head;
 //! only if the head holds nothing may one read the body.
+//!
+//! # Caveat
+//!
+//! On HTTP/1.x a refusal that comes before the body was read ends the connection, and says so: a refused `POST` of header
+//! schemes costs one. Where [`JsonBody`] is among the schemes, up to 64 KiB are read first, for up to a second, and the
+//! connection goes on. Somebody who uploads more may see a reset instead of the refusal
+//! ([`problems`](crate::problems#the-connection-after-a-refusal)).
 
 mod api_key_header;
 mod bearer;

@@ -167,7 +167,8 @@ def measure(server, posts, buffering, folder):
     user = "user root;" if os.geteuid() == 0 else ""
     text = NGINX.format(user=user, folder=folder, upstream=server.address, port=port, buffering=buffering)
     config.write_text(text)
-    nginx = os.environ.get("NGINX", "nginx")
+    # It is not on everybody's path.
+    nginx = os.environ.get("NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
     proxy = subprocess.Popen([nginx, "-p", str(folder), "-c", str(config)], stderr=subprocess.DEVNULL)
     try:
         wait_for(port)
