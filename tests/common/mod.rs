@@ -231,12 +231,18 @@ pub struct Pieces {
     left: std::vec::IntoIter<Bytes>,
     ends: bool,
     polls: Arc<AtomicUsize>,
+    claimed: Option<u64>,
 }
 
 impl Pieces {
     pub fn new(pieces: impl IntoIterator<Item = impl Into<Bytes>>, ends: bool) -> Self {
         let pieces: Vec<_> = pieces.into_iter().map(Into::into).collect();
-        Self { left: pieces.into_iter(), ends, polls: Arc::default() }
+        Self { left: pieces.into_iter(), ends, polls: Arc::default(), claimed: None }
+    }
+
+    /// Says that it is so long, as bodies of HTTP do that have a length.
+    pub fn claiming(self, length: u64) -> Self {
+        Self { claimed: Some(length), ..self }
     }
 
     /// How often it is asked for more.
@@ -259,5 +265,9 @@ impl http_body::Body for Pieces {
             None if self.ends => Poll::Ready(None),
             None => Poll::Pending,
         }
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.claimed.map(http_body::SizeHint::with_exact).unwrap_or_default()
     }
 }

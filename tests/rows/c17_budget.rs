@@ -154,7 +154,7 @@ async fn c17_b5_bytes_count_when_they_arrive() {
     let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
     let announced: Vec<_> = (0..1000)
         .map(|_| {
-            let body = Pieces::new(["{"], false);
+            let body = Pieces::new(["{"], false).claiming(MIB as u64);
             let mut request = by(Some(v4(1)), None, Body::new(body));
             request.headers_mut().insert("content-length", MIB.into());
             let app = site.app.clone();
