@@ -10,8 +10,8 @@
 //! buffers: Choudhury and Hahne, "Dynamic queue length thresholds", 1998). Where a quarter is less than one body of the
 //! largest size, that size takes its place, as far as it fits into the cap.
 //!
-//! Those who are not known have no share. For everybody there is the deadline, which shortens as the cap fills: it is the
-//! whole one while half of the room is free, and a tenth of it when none is.
+//! Those who are not known have no share. For everybody there is the deadline, which shortens as the cap or the sender's
+//! share fills: it is the whole one while half of both is free, and a tenth of it when one is taken.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -113,18 +113,28 @@ impl Budget {
         Charge { budget: Arc::clone(self), sender: sender.0.clone(), bytes: 0 }
     }
 
-    /// How long a body may take now of `whole`.
-    fn patience(&self, whole: Duration) -> Duration {
-        let free = self.cap.saturating_sub(self.held().all);
-        // Of a thousand: all while half is free.
-        let free = (free as u128 * 2000 / (self.cap as u128).max(1)).min(1000);
-        let part = 100 + u32::try_from(free).unwrap_or(1000) * 9 / 10;
-        whole.saturating_mul(part) / 1000
+    /// How long a body of this sender may take now of `whole`: by the scarcer of the whole room and the sender's share.
+    fn patience(&self, whole: Duration, sender: Option<&Who>) -> Duration {
+        let held = self.held();
+        let (cap, free) = (self.cap as u128, self.cap.saturating_sub(held.all) as u128);
+        let mut scarce = part(free, cap);
+        if let Some(who) = sender {
+            let (own, most) = (held.of(who) as u128, self.most as u128);
+            // As much as `fits` would still let it have.
+            let more = (free * most).saturating_sub(own * (cap - most)) / cap.max(1);
+            scarce = scarce.min(part(more, own + more));
+        }
+        whole.saturating_mul(100 + scarce * 9 / 10) / 1000
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How much of it is free, in thousandths: all of it while half is.
+fn part(free: u128, all: u128) -> u32 {
+    u32::try_from((free * 2000 / all.max(1)).min(1000)).unwrap_or(1000)
 }
 
 impl Held {
@@ -242,16 +252,16 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(
     mut charge: Charge,
 ) -> Result<Whole, AuthErrorKind> {
     let started = Instant::now();
-    let budget = Arc::clone(&charge.budget);
+    let (budget, sender) = (Arc::clone(&charge.budget), charge.sender.clone());
     // The room may fill while a body is waited for: how long it may take is asked again and again.
     let step = within / 10;
     let (data, trailers) = {
         let mut reading = pin!(collect(body, limit, &mut charge));
         loop {
-            let left = budget.patience(within).saturating_sub(started.elapsed());
+            let left = budget.patience(within, sender.as_ref()).saturating_sub(started.elapsed());
             match timeout(left.min(step), reading.as_mut()).await {
                 Ok(read) => break read?,
-                Err(_) if started.elapsed() >= budget.patience(within) => {
+                Err(_) if started.elapsed() >= budget.patience(within, sender.as_ref()) => {
                     return Err(AuthErrorKind::BodyTimeout);
                 }
                 Err(_) => {}
@@ -344,7 +354,7 @@ pub(crate) async fn drain<B: Body<Data = Bytes>>(
     if least.is_none_or(|least| !charge.has_room_for(least.max(1))) {
         return false;
     }
-    let within = charge.budget.patience(within);
+    let within = charge.budget.patience(within, charge.sender.as_ref());
     let reading = async {
         let (mut left, mut empty) = (most, 0);
         while let Some(frame) = body.frame().await {

@@ -112,7 +112,7 @@ impl JsonBody {
     }
 
     /// How long a body may take to arrive, as a whole; 408 after that. It is less while more than half of
-    /// [`buffer_cap`](Self::buffer_cap) is taken: a tenth when all of it is.
+    /// [`buffer_cap`](Self::buffer_cap) is taken, or of the client's share: a tenth when all of it is.
     ///
     /// # Errors
     ///

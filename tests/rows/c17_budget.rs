@@ -183,6 +183,17 @@ async fn c17_b5_the_deadline_shortens_as_the_room_fills() {
     }
     // Whole while half is free, half of it and a bit where a quarter is, a tenth where nothing is.
     assert_eq!(took, [10_000, 10_000, 5_500, 1_000]);
+    // A share is no less a room: whoever takes all of it, or somebody behind the same address, has it again soon.
+    let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
+    let start = Instant::now();
+    let _held: Vec<_> = (0..66).map(|_| site.hangs(Some(v4(1)), MIB - 1)).collect();
+    let other = site.hangs(Some(v4(2)), MIB - 1);
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(site.lets_in(Some(v4(1)), MIB / 2).await, FULL);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(site.lets_in(Some(v4(1)), MIB / 2).await, FINE);
+    other.await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 10, "others have all their time");
     // And it does so for those who wait already.
     let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
     let start = Instant::now();
