@@ -371,3 +371,56 @@ pub(crate) async fn drain<B: Body<Data = Bytes>>(
     };
     timeout(within, reading).await.unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever comes and goes: never more than the cap, never more than its most for one sender, and all is given back.
+        #[test]
+        fn c17_b5_no_sender_has_more_than_its_share(
+            cap in 1_usize..10_000,
+            largest in 1_usize..5_000,
+            steps in vec((0_u8..6, 1_usize..3_000, any::<bool>()), 1..100),
+        ) {
+            let budget = Budget::new(cap, largest);
+            let most = (cap / 4).max(largest.min(cap));
+            let mut charges = Vec::new();
+            let mut own = [0_usize; 6];
+            for (sender, bytes, add) in steps {
+                let at = usize::from(sender);
+                let named = match sender {
+                    0 => Sender::UNKNOWN,
+                    last => Sender::at([192, 0, 2, last].into()),
+                };
+                if add {
+                    let mut charge = budget.charge(&named);
+                    if charge.add(bytes) {
+                        own[at] += bytes;
+                        charges.push((at, charge));
+                    }
+                } else if !charges.is_empty() {
+                    let (at, charge) = charges.swap_remove(bytes % charges.len());
+                    own[at] -= charge.bytes;
+                }
+                prop_assert_eq!(budget.held().all, own.iter().sum::<usize>());
+                prop_assert!(budget.held().all <= cap);
+                prop_assert!(own[1..].iter().all(|own| *own <= most));
+                let whole = Duration::from_secs(10);
+                let patience = budget.patience(whole, named.0.as_ref());
+                prop_assert!((whole / 10..=whole).contains(&patience));
+            }
+            charges.clear();
+            prop_assert_eq!(budget.held().all, 0);
+            prop_assert!(budget.held().by_sender.is_empty());
+            // Whoever is alone has all of its share.
+            let mut charge = budget.charge(&Sender::at([192, 0, 2, 1].into()));
+            prop_assert!(!charge.has_room_for(most + 1));
+            prop_assert!(charge.add(most));
+        }
+    }
+}

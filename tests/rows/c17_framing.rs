@@ -122,7 +122,7 @@ async fn c17_c1_a_refusal_by_a_header_scheme_ends_the_connection_that_has_a_body
 async fn c17_c1_what_a_handler_answers_is_left_alone() {
     let world = World::new().await;
     let own = bearer(&world.own);
-    for app in apps(&world, || Bearer::default()) {
+    for app in apps(&world, Bearer::default) {
         let request = asked(&[("authorization", &own)], Announced::Length(1), "x".into());
         assert_eq!(closes(&app, request).await, (200, false));
     }
@@ -254,7 +254,7 @@ async fn c17_c1_guards_and_extractors_say_it_too() {
     let world = World::new().await;
     let own = bearer(&world.own);
     let headers: &[(&str, &str)] = &[("authorization", &own)];
-    for app in apps(&world, || Bearer::default()) {
+    for app in apps(&world, Bearer::default) {
         for (path, status) in [("/scope", 403), ("/test", 403), ("/public", 500)] {
             for (announced, version, expected) in [
                 (Announced::Nothing, Version::HTTP_11, false),
