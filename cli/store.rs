@@ -8,7 +8,8 @@ use std::sync::Arc;
 use tower_api_key::SlowHashes;
 use tower_api_key::store::{Accounts, Directory, KeyLedger, KeyStore, PostgresOptions, StoreError};
 use tower_api_key::{
-    Actor, ConfigError, DigestRing, KeyFormat, KeyId, Keyring, Pepper, PostgresStore, SqliteStore, Verifier,
+    Authority, ConfigError, DigestRing, KeyFormat, KeyId, Keyring, Pepper, PostgresStore, SqliteStore,
+    Verifier,
 };
 
 use crate::Failure;
@@ -64,7 +65,7 @@ impl Opened {
             keyring: Keyring::new(store.clone())
                 .key_format(format.clone())
                 .digests(ring.clone())
-                .acting_as(Actor::Operator),
+                .acting_as(Authority::Operator),
             // Imported keys are found whatever their shape; whether the service finds them is its own setting.
             verifier: Verifier::new(store.clone())
                 .key_format(format.clone())

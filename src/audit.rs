@@ -5,37 +5,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
-
-/// Who makes a change, for the trail that a ledger keeps.
-///
-/// What is written down is its text: `system`, `operator`, `user:alice`, `key:key_...`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Actor {
-    /// The application by itself.
-    #[default]
-    System,
-    /// Somebody with a command line on the store.
-    Operator,
-    /// A person who is signed in.
-    User(UserId),
-    /// The holder of a key, by the routes of `manage`.
-    Key(KeyId),
-}
-
-impl fmt::Display for Actor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::System => f.write_str("system"),
-            Self::Operator => f.write_str("operator"),
-            Self::User(user) => write!(f, "user:{user}"),
-            Self::Key(key) => write!(f, "key:{key}"),
-        }
-    }
-}
 
 /// One change of one key. Ledgers write it in the transaction that makes the change, and never change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +20,7 @@ pub struct AuditEntry {
     pub key: KeyId,
     /// Whose key it is.
     pub owner: UserId,
-    /// Who did it: the text of an [`Actor`].
+    /// Who did it: the text of an [`Authority`].
     pub by: String,
     /// What happened.
     pub event: KeyEvent,
@@ -56,7 +29,7 @@ pub struct AuditEntry {
 impl AuditEntry {
     /// An entry, as a ledger makes one.
     #[must_use]
-    pub fn new(at: Timestamp, key: &KeyRecord, by: &Actor, event: KeyEvent) -> Self {
+    pub fn new(at: Timestamp, key: &KeyRecord, by: &Authority, event: KeyEvent) -> Self {
         Self::from_parts(at, key.id.clone(), key.owner.clone(), by.to_string(), event)
     }
 
@@ -209,7 +182,7 @@ names! {
         Leaked => "leaked",
         /// It was replaced without a grace.
         Replaced => "replaced",
-        /// Another was issued where there may be one ([`KeyPolicy::Single`](crate::store::KeyPolicy::Single)).
+        /// Another was issued where there may be one ([`KeyPolicy::Single { grace: false }`](crate::store::KeyPolicy::Single { grace: false })).
         Superseded => "superseded",
         /// Its owner was removed from their account.
         MemberRemoved => "member_removed",

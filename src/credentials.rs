@@ -69,6 +69,7 @@ impl<'r> From<&'r Parts> for Head<'r> {
 /// no secret.
 pub struct Credentials<'r> {
     key: Secret<'r>,
+    null: bool,
     claims: Claims<'r>,
 }
 
@@ -108,7 +109,13 @@ impl<'r> Credentials<'r> {
     /// A key, and no claim about user or project.
     #[must_use]
     pub fn new(key: impl Into<Cow<'r, str>>) -> Self {
-        Self { key: Secret(key.into()), claims: Claims::default() }
+        Self { key: Secret(key.into()), null: false, claims: Claims::default() }
+    }
+
+    /// There is a place for a key, and it says that there is none: `"apiKey": null`. It is refused as if nothing was
+    /// sent, also where sending nothing is allowed.
+    pub(crate) fn null() -> Self {
+        Self { null: true, ..Self::new("") }
     }
 
     /// With a claimed user, which must turn out to be the key's owner (R9); `None` says that the scheme demands one
@@ -144,6 +151,10 @@ impl<'r> Credentials<'r> {
     #[must_use]
     pub fn claims(&self) -> &Claims<'r> {
         &self.claims
+    }
+
+    pub(crate) fn are_null(&self) -> bool {
+        self.null
     }
 
     pub(crate) fn key(&self) -> &str {

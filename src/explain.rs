@@ -43,7 +43,7 @@ use http::Method;
 
 use crate::credentials::Claims;
 use crate::description::SchemeInfo;
-use crate::endpoint::{EndpointTable, Target};
+use crate::endpoint::{Access, EndpointTable, Target, plain};
 use crate::record::KeyRecord;
 use crate::restriction::Facts;
 use crate::verify::{Explanation, Verifier};
@@ -66,7 +66,8 @@ struct Layer {
 #[must_use = "a question is not asked by itself; pass it to `Explainer::explain`"]
 pub struct Question {
     method: Method,
-    place: Place,
+    route: Option<String>,
+    path: Option<String>,
     scheme: Option<String>,
     user: Option<String>,
     project: Option<String>,
@@ -76,19 +77,13 @@ pub struct Question {
     in_clear: bool,
 }
 
-#[derive(Clone, Debug)]
-enum Place {
-    Unknown,
-    Route(String),
-    Path(String),
-}
-
 impl Question {
     /// A request of that method.
     pub fn new(method: Method) -> Self {
         Self {
             method,
-            place: Place::Unknown,
+            route: None,
+            path: None,
             scheme: None,
             user: None,
             project: None,
@@ -101,15 +96,16 @@ impl Question {
 
     /// At the route that the router matched, as it was declared there: `/v1/users/{id}`.
     pub fn route(mut self, pattern: impl Into<String>) -> Self {
-        self.place = Place::Route(pattern.into());
+        self.route = Some(pattern.into());
         self
     }
 
-    /// At a path that no router has matched. It is compared where the layer compares paths
-    /// ([`Endpoints::by_path`](crate::Endpoints::by_path)); elsewhere no endpoint is known by it: name the
-    /// [`route`](Self::route).
+    /// At this path. Without a [`route`](Self::route), no router has matched it, and it is compared where the layer
+    /// compares paths ([`Endpoints::by_path`](crate::Endpoints::by_path)); elsewhere no endpoint is known by it. With a
+    /// route, it only makes a difference if the route is not declared, has parameters, and the path is one that is
+    /// declared to do more than its method says.
     pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.place = Place::Path(path.into());
+        self.path = Some(path.into());
         self
     }
 
@@ -156,10 +152,10 @@ impl Question {
     }
 
     fn target(&self) -> Target<'_> {
-        match &self.place {
-            Place::Unknown => Target::Unknown,
-            Place::Route(pattern) => Target::Route(pattern),
-            Place::Path(path) => Target::path(path),
+        match (&self.route, &self.path) {
+            (Some(pattern), _) => Target::Route(pattern),
+            (None, Some(path)) => Target::path(path),
+            (None, None) => Target::Unknown,
         }
     }
 
@@ -213,8 +209,12 @@ impl Explainer {
                     .ok_or_else(|| UnknownScheme(layer.schemes.iter().map(SchemeInfo::name).collect()))?,
             ),
         };
-        let Some(endpoint) = layer.endpoints.at(&question.method, || question.target()) else {
-            return Ok(Explanation::public(key));
+        let path = question.path.as_deref();
+        let access = layer.endpoints.at(&question.method, || question.target(), || plain([path, None]));
+        let (endpoint, optional) = match access {
+            Access::Open => return Ok(Explanation::public(key)),
+            Access::Optional(endpoint) => (endpoint, true),
+            Access::Required(endpoint) => (endpoint, false),
         };
         let mut claims = Claims::new().project(question.project.as_deref());
         if let Some(user) = &question.user {
@@ -225,7 +225,8 @@ impl Explainer {
         }
         let facts = question.facts().by_path(layer.endpoints.compares_paths());
         let explanation = layer.verifier.explain(key, &claims, endpoint, &facts).await;
-        Ok(explanation.over_tls(layer.require_https, question.in_clear, scheme))
+        let explanation = explanation.over_tls(layer.require_https, question.in_clear, scheme);
+        Ok(if optional { explanation.where_optional() } else { explanation })
     }
 }
 

@@ -1,19 +1,37 @@
-//! axum's extractors: [`Principal`], and `Option<Principal>` for endpoints that are declared public.
+//! axum's extractors: [`Principal`], and `Option<Principal>` for endpoints where a key is
+//! [optional](crate::Endpoints::optional).
 //!
 //! ```
-//! use tower_api_key::Principal;
+//! use axum::{Router, routing::get};
+//! use http::Method;
+//! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::{ApiKeyAuth, Endpoints, MemoryStore, Principal};
 //!
 //! async fn mine(who: Principal) -> String {
 //!     format!("{} came with {}", who.user_id(), who.key_id())
 //! }
 //!
-//! async fn anybody(who: Option<Principal>) -> &'static str {
-//!     if who.is_some() { "you are known here" } else { "you are welcome all the same" }
+//! async fn prices(who: Option<Principal>) -> &'static str {
+//!     if who.is_some() { "your prices" } else { "everybody's prices" }
 //! }
-//! # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(mine).post(anybody));
+//!
+//! let auth = ApiKeyAuth::new(MemoryStore::new(), Bearer::default())
+//!     .endpoints(Endpoints::new().optional(Method::GET, "/prices"))?;
+//! let app: Router = Router::new().route("/mine", get(mine)).route("/prices", get(prices)).layer(auth);
+//! # Ok::<(), tower_api_key::ConfigError>(())
 //! ```
 //!
 //! A handler that refuses by itself returns an [`AuthError`], which [`Principal::forbidden`] makes.
+//!
+//! | the endpoint is | no key | a good key | a bad key |
+//! |---|---|---|---|
+//! | not declared otherwise | 401 | `Some` | 401 |
+//! | [optional](crate::Endpoints::optional) | `None` | `Some` | 401 |
+//! | [public](crate::Endpoints::public) | `None` | `None` | `None` |
+//!
+//! At a public endpoint no key is looked at, and so `Option<Principal>` is always `None` there. A `Principal` that is not
+//! there is 401 `missing_api_key` at an optional endpoint, as the client can send a key, and 500 at a public one, as it
+//! cannot.
 //!
 //! # Deployment caveat
 //!
@@ -31,24 +49,37 @@ use crate::principal::{Nobody, Principal};
 use crate::render::{self, Unrendered};
 use crate::unread_body;
 
-/// The handler needs a principal and there is none: the layer is missing, or the endpoint is public. A 500 that names
-/// the fix.
+/// The handler needs a principal and there is none.
+///
+/// If the layer is missing, or the endpoint is public, it is a 500 that names the fix. Where a key is optional it is the
+/// layer's 401 `missing_api_key`: nobody has sent one.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("{}", render::MISSING_PRINCIPAL)]
+#[error("{}", match .nobody {
+    Some(Nobody::Anonymous) => "this route needs a principal, and no key was sent",
+    Some(Nobody::Open) | None => render::MISSING_PRINCIPAL,
+})]
+#[non_exhaustive]
 pub struct MissingPrincipal {
+    nobody: Option<Nobody>,
+    grpc: bool,
     /// Whether the connection ends with the answer, since the request's body is still ahead.
     closes: bool,
 }
 
 impl MissingPrincipal {
     fn of(parts: &Parts) -> Self {
-        Self { closes: unread_body::is_ahead(Head::from(parts)) }
+        let head = Head::from(parts);
+        Self {
+            nobody: parts.extensions.get().copied(),
+            grpc: render::is_grpc(head),
+            closes: unread_body::is_ahead(head),
+        }
     }
 }
 
 impl IntoResponse for MissingPrincipal {
     fn into_response(self) -> Response {
-        let mut response = render::missing_principal();
+        let mut response = render::missing_principal(self.nobody, self.grpc);
         if self.closes {
             unread_body::say_close(response.headers_mut());
         }

@@ -45,6 +45,8 @@ pin_project! {
         Deciding { decision: Deciding<B>, service: S },
         /// The inner service answers somebody who was let in with a key.
         Accepted { #[pin] answer: F, notes: Option<Box<Notes>> },
+        /// The inner service answers somebody who was let in without a credential, where one is optional.
+        Anonymous { #[pin] answer: F },
         /// The inner service answers anybody.
         Open { #[pin] answer: F },
         /// The answer is no. With notes if it is a guard's, of somebody who was let in.
@@ -63,6 +65,10 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
         notes: Option<Box<Notes>>,
     ) -> Self {
         Self { shared, state: State::Accepted { answer, notes } }
+    }
+
+    pub(crate) fn anonymous(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
+        Self { shared, state: State::Anonymous { answer } }
     }
 
     pub(crate) fn open(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
@@ -86,10 +92,13 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
-                    Ok(request) => {
-                        let notes = request.extensions().get().and_then(Principal::notes);
-                        State::Accepted { answer: service.call(request), notes }
-                    }
+                    Ok(request) => match request.extensions().get::<Principal>() {
+                        Some(principal) => {
+                            let notes = principal.notes();
+                            State::Accepted { answer: service.call(request), notes }
+                        }
+                        None => State::Anonymous { answer: service.call(request) },
+                    },
                     Err(Denied { error, unread }) => State::Refused { error, notes: None, unread },
                 },
                 Now::Accepted { answer, notes } => {
@@ -101,6 +110,20 @@ where
                         State::Refused { error, notes: notes.take(), unread }
                     } else {
                         this.shared.stamps.authenticated(&mut response, notes.as_deref());
+                        return Poll::Ready(Ok(response));
+                    }
+                }
+                Now::Anonymous { answer } => {
+                    let mut response = ready!(answer.poll(cx))?;
+                    // Something inside wants a principal, and does not know the layer's words.
+                    if let Some(Unrendered(error)) = response.extensions_mut().remove() {
+                        let grpc = error.is_grpc();
+                        let error = this.shared.complete(error, grpc);
+                        this.shared.verifier.show_guarded(&error);
+                        let unread = Unread::said_by(response.headers());
+                        State::Refused { error, notes: None, unread }
+                    } else {
+                        this.shared.stamps.anonymous(&mut response);
                         return Poll::Ready(Ok(response));
                     }
                 }

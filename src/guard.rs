@@ -22,7 +22,8 @@
 //! # Deployment caveat
 //!
 //! A guard needs the layer outside of it. Where there is no principal, because there is no layer or because the endpoint
-//! is declared public, every request gets a 500 that says so.
+//! is declared public, every request gets a 500 that says so. Where a key is [optional](crate::Endpoints::optional), who
+//! sends none gets 401 `missing_api_key`.
 
 use std::fmt;
 use std::future::{Future, Ready, ready};
@@ -144,7 +145,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let head = Head::of(&request);
         let mut refusal = match request.extensions().get::<Principal>() {
-            None => render::missing_principal(),
+            None => {
+                let nobody = request.extensions().get().copied();
+                render::missing_principal(nobody, render::is_grpc(head))
+            }
             Some(who) => match self.guard.refuses(who) {
                 None => return GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },
                 Some(kind) => Unrendered::response(who.refused(kind).answering(None, render::is_grpc(head))),

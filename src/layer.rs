@@ -7,7 +7,7 @@ use tower::Layer;
 
 use crate::client_addr::ClientAddr;
 use crate::deprecation::Link;
-use crate::endpoint::{EndpointTable, Endpoints};
+use crate::endpoint::{EndpointTable, Endpoints, Undeclared};
 use crate::error::ConfigError;
 use crate::explain::Explainer;
 #[cfg(feature = "openapi")]
@@ -118,7 +118,8 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
         self
     }
 
-    /// Declares endpoints: what they do, whether they need a project, which are public. Replaces earlier declarations.
+    /// Declares endpoints: what they do, whether they need a project, where a key is optional, which are public. Replaces
+    /// earlier declarations.
     ///
     /// # Errors
     ///
@@ -126,6 +127,31 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     pub fn endpoints(self, endpoints: Endpoints) -> Result<Self, ConfigError> {
         let table = endpoints.build()?;
         Ok(self.with(|shared| shared.endpoints = table))
+    }
+
+    /// Which of these routes nothing is declared for, and which declarations are for none of them: for a test, since
+    /// neither is an error by itself. Name every route that the layer guards as the router knows it, with the prefixes of
+    /// nested routers.
+    ///
+    /// A declaration that no route meets does nothing. Where it was to narrow, as in `write(Method::GET, "/export")`,
+    /// keys that may only read might get through.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tower_api_key::scheme::Bearer;
+    /// use tower_api_key::{ApiKeyAuth, Endpoints, MemoryStore};
+    ///
+    /// let auth = ApiKeyAuth::new(MemoryStore::new(), Bearer::default())
+    ///     .endpoints(Endpoints::new().public(Method::GET, "/health").write(Method::GET, "/export"))?;
+    ///
+    /// let found = auth.undeclared(["/health", "/v1/export", "/v1/projects"]);
+    /// assert_eq!(found.declarations, ["GET /export"]); // the router calls it /v1/export
+    /// assert_eq!(found.routes, ["/v1/export", "/v1/projects"]); // guarded, and `GET` reads
+    /// # Ok::<(), tower_api_key::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn undeclared<P: AsRef<str>>(&self, routes: impl IntoIterator<Item = P>) -> Undeclared {
+        self.shared.endpoints.undeclared(routes)
     }
 
     /// Whose address a request comes from, for keys that are restricted to some (R56) and for the
@@ -136,7 +162,7 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     }
 
     /// Refuses requests that came in clear with 403, before the credential is looked at, and does not redirect (R14).
-    /// Public endpoints stay open.
+    /// Public endpoints stay open; where a key is optional, requests without one are refused, too.
     ///
     /// A layer does not see TLS: a trusted proxy says it ([`client_addr`](Self::client_addr)), or your listener, by a
     /// [`Proto`](crate::client_addr::Proto) in the request's extensions. Where nobody says it, every request is refused.

@@ -79,6 +79,8 @@ pub mod scheme;
 // -- is it true?
 pub mod access;
 pub mod audit;
+pub mod authority;
+mod bulkhead;
 pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
@@ -138,11 +140,12 @@ pub mod migration {}
 pub mod importing {}
 
 pub use crate::access::{AccessClass, Role, Standing};
-pub use crate::audit::{Actor, AuditEntry, KeyEvent};
+pub use crate::audit::{AuditEntry, KeyEvent};
+pub use crate::authority::Authority;
 pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
-pub use crate::endpoint::{Endpoint, Endpoints};
+pub use crate::endpoint::{Endpoint, Endpoints, Undeclared};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
 #[cfg(feature = "slow-hashes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]

@@ -136,12 +136,6 @@ impl Principal {
         self.key.limits.as_ref()
     }
 
-    /// The rotation family of the key, which shares one count.
-    #[cfg(feature = "manage")]
-    pub(crate) fn family(&self) -> &KeyId {
-        &self.key.family
-    }
-
     /// The restrictions of the key (R56). This request is within those that are enforced.
     #[must_use]
     pub fn restrictions(&self) -> &Restrictions {
@@ -199,10 +193,15 @@ pub(crate) struct Notes {
     pub(crate) tally: Option<Arc<Tally>>,
 }
 
-/// The layer's word that a request was let in without a principal, as at a public endpoint. Where neither this nor a
-/// principal stands in the extensions, no layer has run.
+/// The layer's word that a request was let in without a principal. Where neither this nor a principal stands in the
+/// extensions, no layer has run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Nobody;
+pub(crate) enum Nobody {
+    /// No key was looked at: the endpoint is public.
+    Open,
+    /// No credential was sent, where one is optional.
+    Anonymous,
+}
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

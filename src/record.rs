@@ -118,6 +118,23 @@ impl KeyRecord {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
     }
 
+    /// Whether this record, after a change, surely allows less than `before` did, and nothing more: restrictions or limits
+    /// were added where there were none, or entries were taken out of a restriction.
+    #[must_use]
+    pub fn is_narrower_than(&self, before: &Self) -> bool {
+        let limits = match (&before.limits, &self.limits) {
+            (before, after) if before == after => Some(false),
+            (None, Some(_)) => Some(true),
+            _ => None,
+        };
+        let restrictions = if self.restrictions == before.restrictions {
+            Some(false)
+        } else {
+            self.restrictions.is_within(&before.restrictions).then_some(true)
+        };
+        matches!((limits, restrictions), (Some(limits), Some(restrictions)) if limits || restrictions)
+    }
+
     /// The record of the key that takes this one's place: everything is carried over but the secret and what was
     /// derived from it.
     ///
@@ -263,8 +280,28 @@ impl Amendment {
         Ok(self)
     }
 
-    /// Changes a record. Ledgers call this inside the transaction that amends a key.
-    pub fn apply(&self, key: &mut KeyRecord) {
+    /// The record that this makes of `key`, or `None` if that would be the same.
+    #[must_use]
+    pub fn of(&self, key: &KeyRecord) -> Option<KeyRecord> {
+        let same = self.name.as_ref().is_none_or(|name| *name == key.name)
+            && self.restrictions.as_ref().is_none_or(|restrictions| *restrictions == key.restrictions)
+            && self.limits.as_ref().is_none_or(|limits| *limits == key.limits);
+        if same {
+            return None;
+        }
+        let mut changed = key.clone();
+        self.apply(&mut changed);
+        Some(changed)
+    }
+
+    /// Whether it may take access away. What only renames or widens may not, and can wait.
+    #[must_use]
+    pub fn may_narrow(&self) -> bool {
+        self.restrictions.as_ref().is_some_and(|restrictions| !restrictions.is_none())
+            || self.limits.as_ref().is_some_and(Option::is_some)
+    }
+
+    fn apply(&self, key: &mut KeyRecord) {
         if let Some(name) = &self.name {
             key.name.clone_from(name);
         }

@@ -10,7 +10,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::credentials::Head;
-use crate::error::AuthError;
+use crate::error::{AuthError, AuthErrorKind};
+use crate::principal::Nobody;
 
 /// Makes the answer to a refused request.
 ///
@@ -211,9 +212,15 @@ impl Unrendered {
     }
 }
 
-/// The answer where a principal is needed and none is there: whoever built the service made a mistake, and reads here
-/// how to mend it. Never a 200, and nobody is let through as anonymous.
-pub(crate) fn missing_principal<B: From<Bytes>>() -> Response<B> {
+/// The answer where a principal is needed and none is there. Never a 200, and nobody is let through as anonymous.
+///
+/// Where a key is optional, it is the client that must send one, and the layer outside says so in its words. Elsewhere
+/// whoever built the service made a mistake, and reads here how to mend it.
+pub(crate) fn missing_principal<B: From<Bytes>>(nobody: Option<Nobody>, grpc: bool) -> Response<B> {
+    if let Some(Nobody::Anonymous) = nobody {
+        let error = AuthError::new(AuthErrorKind::MissingCredentials, None);
+        return Unrendered::response(error.answering(None, grpc));
+    }
     let mut response = Problem::default().response(
         StatusCode::INTERNAL_SERVER_ERROR,
         "missing_principal",

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-use http::{Method, Request, Response};
+use http::{Extensions, Method, Request, Response};
 use tower::Service;
 
 use crate::client_addr::ClientAddr;
 use crate::credentials::{Credentials, Head};
-use crate::endpoint::{Endpoint, EndpointTable};
+use crate::endpoint::{Access, Endpoint, EndpointTable};
 use crate::error::{AuthError, AuthErrorKind};
 use crate::future::{Denied, ResponseFuture};
 use crate::principal::{Nobody, Principal};
@@ -72,10 +72,12 @@ where
         }
         match decision {
             Decision::Open => {
-                // Whatever stands there is not our evidence. (Wherever else a request gets through, ours replaces it.)
-                request.extensions_mut().remove::<Principal>();
-                request.extensions_mut().insert(Nobody);
+                admit_nobody(request.extensions_mut(), Nobody::Open);
                 ResponseFuture::open(shared, self.inner.call(request))
+            }
+            Decision::Anonymous => {
+                admit_nobody(request.extensions_mut(), Nobody::Anonymous);
+                ResponseFuture::anonymous(shared, self.inner.call(request))
             }
             Decision::Accepted(principal) => {
                 let notes = principal.notes();
@@ -88,11 +90,11 @@ where
                 let unread = shared.unread(&error, Head::from(&parts), Carried::Untouched(body));
                 ResponseFuture::refused(shared, error, unread)
             }
-            Decision::Wait(endpoint) => {
+            Decision::Wait(access) => {
                 // The service that was polled ready is the one to call: its clone may not be.
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);
-                let decision = Box::pin(Arc::clone(&shared).decide(request, endpoint, started));
+                let decision = Box::pin(Arc::clone(&shared).decide(request, access, started));
                 ResponseFuture::deciding(shared, decision, ready)
             }
         }
@@ -103,10 +105,23 @@ where
 enum Decision {
     /// Anybody may come in.
     Open,
+    /// No credential was sent where one is optional.
+    Anonymous,
     Accepted(Principal),
     Refused(AuthError),
     /// A store must be asked, or a body read.
-    Wait(Endpoint),
+    Wait(Access),
+}
+
+impl Decision {
+    /// What is said where no credential was sent.
+    fn without_credentials(access: Access) -> Self {
+        match access {
+            Access::Open => Self::Open,
+            Access::Optional(_) => Self::Anonymous,
+            Access::Required(_) => Self::Refused(refusal(AuthErrorKind::MissingCredentials)),
+        }
+    }
 }
 
 /// The body of a request, while it is decided about.
@@ -132,7 +147,10 @@ impl<Sch, R> Shared<Sch, R> {
         if self.pass_preflight && is_preflight(head) {
             return Decision::Open;
         }
-        let Some(endpoint) = self.endpoints.of(&head) else { return Decision::Open };
+        let access = self.endpoints.of(&head);
+        let (Access::Optional(endpoint) | Access::Required(endpoint)) = access else {
+            return Decision::Open;
+        };
         if self.require_https && !self.client.is_secure(&head) {
             return Decision::Refused(refusal(AuthErrorKind::InsecureTransport));
         }
@@ -141,17 +159,17 @@ impl<Sch, R> Shared<Sch, R> {
             Ok(Some(credentials)) => {
                 match self.verifier.verify_warm(&credentials, endpoint, || self.facts(head)) {
                     Ok(Some(principal)) => Decision::Accepted(principal),
-                    Ok(None) => Decision::Wait(endpoint),
+                    Ok(None) => Decision::Wait(access),
                     Err(error) => Decision::Refused(error),
                 }
             }
             Ok(None) => match self.scheme.body_interest(head) {
                 Err(error) => Decision::Refused(error),
-                Ok(BodyInterest::Wanted) => Decision::Wait(endpoint),
-                Ok(BodyInterest::OtherType) => {
+                Ok(BodyInterest::Wanted) => Decision::Wait(access),
+                Ok(BodyInterest::OtherType) if matches!(access, Access::Required(_)) => {
                     Decision::Refused(refusal(AuthErrorKind::UnsupportedMediaType))
                 }
-                Ok(BodyInterest::None) => Decision::Refused(refusal(AuthErrorKind::MissingCredentials)),
+                Ok(BodyInterest::OtherType | BodyInterest::None) => Decision::without_credentials(access),
             },
         }
     }
@@ -159,7 +177,7 @@ impl<Sch, R> Shared<Sch, R> {
     async fn decide<B>(
         self: Arc<Self>,
         request: Request<B>,
-        endpoint: Endpoint,
+        access: Access,
         started: Option<Instant>,
     ) -> Result<Request<B>, Denied>
     where
@@ -167,28 +185,38 @@ impl<Sch, R> Shared<Sch, R> {
     {
         let (mut parts, body) = request.into_parts();
         let head = Head::from(&parts);
-        let decided = match self.claimed(head, body).await {
-            Ok((credentials, body)) => {
+        let decided = match self.claimed(head, access, body).await {
+            Ok((Some((credentials, endpoint)), body)) => {
                 match self.verifier.verify_by(&credentials, endpoint, || self.facts(head)).await {
-                    Ok(principal) => Ok((principal, body)),
+                    Ok(principal) => Ok((Some(principal), body)),
                     Err(error) => {
                         let unread = self.unread(&error, head, body);
                         Err((error, unread))
                     }
                 }
             }
+            Ok((None, body)) => Ok((None, body)),
             Err(denied) => Err(denied),
         };
         if let Some(started) = started {
-            let result = decided.as_ref().map(|(principal, _)| principal).map_err(|(error, _)| error);
-            self.verifier.show(started, false, result, || self.facts(head));
+            let facts = || self.facts(head);
+            match &decided {
+                Ok((None, _)) => self.verifier.show_open(started, false),
+                Ok((Some(who), _)) => self.verifier.show(started, false, Ok(who), facts),
+                Err((error, _)) => self.verifier.show(started, false, Err(error), facts),
+            }
         }
         match decided {
-            Ok((principal, body)) => {
+            Ok((who, body)) => {
                 if let Carried::Read(_) = body {
                     parts.extensions.insert(WasRead);
                 }
-                parts.extensions.insert(principal);
+                match who {
+                    Some(principal) => {
+                        parts.extensions.insert(principal);
+                    }
+                    None => admit_nobody(&mut parts.extensions, Nobody::Anonymous),
+                }
                 Ok(Request::from_parts(parts, body.into_inner()))
             }
             Err((error, unread)) => {
@@ -197,31 +225,45 @@ impl<Sch, R> Shared<Sch, R> {
         }
     }
 
-    /// What the client claims, and its body; or why it is refused, and what is to be done about the body.
+    /// What the client claims, unless it claims nothing and need not, and its body; or why it is refused, and what is to be
+    /// done about the body.
     async fn claimed<'r, B>(
         &self,
         head: Head<'r>,
+        access: Access,
         body: B,
-    ) -> Result<(Credentials<'r>, Carried<B>), (AuthError, Unread)>
+    ) -> Result<(Option<(Credentials<'r>, Endpoint)>, Carried<B>), (AuthError, Unread)>
     where
         Sch: Scheme<B>,
     {
-        match self.scheme.read_head(head) {
-            Ok(Some(credentials)) => Ok((credentials, Carried::Untouched(body))),
+        let (found, body) = match self.scheme.read_head(head) {
+            Ok(Some(credentials)) => (Some(credentials), Carried::Untouched(body)),
             Ok(None) => {
                 let sender = self.client.sender(&head);
                 if !sender.is_known() {
                     self.verifier.sender_is_unknown();
                 }
                 match self.scheme.read_body(head, &sender, body).await {
-                    Ok((Some(credentials), body)) => Ok((credentials, Carried::Read(body))),
-                    Ok((None, _)) => Err((refusal(AuthErrorKind::MissingCredentials), Unread::Nothing)),
-                    Err(error) if error.is_after_body() => Err((error, Unread::Nothing)),
-                    Err(error) => Err((error, Unread::given_up(head))),
+                    Ok((found, body)) => (found, Carried::Read(body)),
+                    Err(error) if error.is_after_body() => return Err((error, Unread::Nothing)),
+                    Err(error) => return Err((error, Unread::given_up(head))),
                 }
             }
             Err(error) => {
                 let unread = self.unread(&error, head, Carried::Untouched(body));
+                return Err((error, unread));
+            }
+        };
+        match (found, access) {
+            (Some(credentials), Access::Optional(endpoint) | Access::Required(endpoint))
+                if !credentials.are_null() =>
+            {
+                Ok((Some((credentials, endpoint)), body))
+            }
+            (None, Access::Optional(_)) => Ok((None, body)),
+            _ => {
+                let error = refusal(AuthErrorKind::MissingCredentials);
+                let unread = self.unread(&error, head, body);
                 Err((error, unread))
             }
         }
@@ -241,11 +283,12 @@ impl<Sch, R> Shared<Sch, R> {
             Carried::Read(_) => Unread::Nothing,
         }
     }
+
     /// Shows what could be said at once. The rest is shown when it is decided.
     #[cold]
     fn show(&self, started: Instant, decision: &Decision, head: Head<'_>) {
         match decision {
-            Decision::Open => self.verifier.show_open(started),
+            Decision::Open | Decision::Anonymous => self.verifier.show_open(started, true),
             Decision::Accepted(who) => self.verifier.show(started, true, Ok(who), || self.facts(head)),
             Decision::Refused(error) => self.verifier.show(started, true, Err(error), || self.facts(head)),
             Decision::Wait(_) => {}
@@ -262,9 +305,15 @@ impl<Sch, R> Shared<Sch, R> {
     }
 
     /// Adds to an error what only the layer knows.
-    fn complete(&self, error: AuthError, grpc: bool) -> AuthError {
+    pub(crate) fn complete(&self, error: AuthError, grpc: bool) -> AuthError {
         error.answering(self.stamps.first(), grpc)
     }
+}
+
+/// Whatever principal stands there is not our evidence. (Where somebody is let in with a key, ours replaces it.)
+fn admit_nobody(extensions: &mut Extensions, nobody: Nobody) {
+    extensions.remove::<Principal>();
+    extensions.insert(nobody);
 }
 
 fn refusal(kind: AuthErrorKind) -> AuthError {

@@ -76,6 +76,12 @@ impl Stamps {
         }
     }
 
+    /// On answers to nobody, where a key is optional: they may be kept, but for a request with a key the answer is
+    /// another.
+    pub(crate) fn anonymous<B>(&self, response: &mut Response<B>) {
+        self.vary(response.headers_mut());
+    }
+
     /// What there is to say of a key. Of its limits never in a 401, which somebody may have sent who holds no key.
     #[cold]
     fn noted<B>(&self, response: &mut Response<B>, notes: &Notes) {

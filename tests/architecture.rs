@@ -10,6 +10,7 @@ const LEVELS: [&[&str]; 6] = [
     &["error", "description", "deprecation", "clock", "access", "key", "limit"],
     &[
         "audit",
+        "authority",
         "body_budget",
         "client_addr",
         "credentials",

@@ -76,7 +76,7 @@ fn endpoints() -> Endpoints {
         .read(Method::POST, "/status")
         .public(Method::POST, SELF_REVOKE)
         .public(Method::POST, LEAKS)
-        .public(Method::GET, "/files/{*rest}");
+        .public_subtree(Method::GET, "/files/{*rest}");
     manage::declare(endpoints, AT)
 }
 
@@ -618,6 +618,41 @@ async fn a_key_in_the_body_alone_is_demanded_there() {
     let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(resolve(&document, schema)["required"], json!(["key", "user"]));
     assert!(document["components"].get("securitySchemes").is_none());
+}
+
+#[tokio::test]
+async fn c17_a3_where_a_key_is_optional_nothing_will_do_too() {
+    let store = World::new().await.store;
+    let endpoints = || Endpoints::new().optional(Method::POST, "/v1").write(Method::POST, "/v10");
+    let heads = ApiKeyAuth::new(store.clone(), Bearer::default()).or(ApiKeyHeader::default());
+    let bodies = heads.clone().or(JsonBody::default());
+    let body = ApiKeyAuth::new(store, JsonBody::default());
+    let written = |auth: openapi::AuthDoc| alone(&auth, OpenApiVersion::Version31);
+    let heads = written(heads.endpoints(endpoints()).unwrap().openapi());
+    let bodies = written(bodies.endpoints(endpoints()).unwrap().openapi());
+    let body = written(body.endpoints(endpoints()).unwrap().openapi());
+    let security = |document: &Value, path: &str| document["paths"][path]["post"]["security"].clone();
+    let (bearer, header) = (json!({"bearer": []}), json!({"api-key-header": []}));
+    assert_eq!(security(&heads, "/v1"), json!([{}, bearer, header]));
+    assert_eq!(security(&heads, "/v10"), json!([bearer, header]));
+    // Nothing stands for the key in the body, too, and is said once.
+    assert_eq!(security(&bodies, "/v1"), json!([{}, bearer, header]));
+    assert_eq!(security(&bodies, "/v10"), json!([bearer, header, {}]));
+    assert_eq!(security(&body, "/v1"), json!([{}]));
+    let operation = |path: &str| &body["paths"][path]["post"];
+    let schema = |path: &str| {
+        resolve(&body, &operation(path)["requestBody"]["content"]["application/json"]["schema"]).clone()
+    };
+    assert_ne!(operation("/v1")["requestBody"]["required"], true);
+    assert_eq!(schema("/v1").get("required"), None);
+    assert_eq!(operation("/v10")["requestBody"]["required"], true);
+    assert_eq!(schema("/v10")["required"], json!(["apiKey", "userId"]));
+    for document in [&heads, &bodies, &body] {
+        let operation = &document["paths"]["/v1"]["post"];
+        let said = operation["description"].as_str().unwrap();
+        assert!(said.starts_with("Takes an API key (") && said.contains(") or none."), "{said}");
+        assert!(operation["responses"]["401"].is_object());
+    }
 }
 
 #[tokio::test]

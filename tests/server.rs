@@ -533,6 +533,26 @@ fn c17_c3_a_browser_gets_a_page() {
     assert_eq!((api.status, &api.json()["error"]), (404, &json!("not_found")));
 }
 
+// -- a key that is optional
+
+#[test]
+fn c17_a3_prices_are_for_everybody_and_a_bad_key_is_refused() {
+    let demo = Demo::start();
+    let price = |answer: &live::Answer| answer.json()["data"]["per_build"].as_u64();
+    let nobody = demo.request("GET", "/v1/prices").send();
+    assert_eq!((nobody.status, price(&nobody)), (200, Some(10)));
+    assert_eq!(nobody.header("cache-control"), Vec::<&str>::new());
+    assert_eq!(nobody.header("vary"), ["authorization"]);
+    let alice = demo.bearer("GET", "/v1/prices", demo.key("alice"));
+    assert_eq!((alice.status, price(&alice)), (200, Some(8)));
+    assert_eq!(alice.json()["data"]["for"]["user_id"], "alice");
+    assert_eq!(alice.header("cache-control"), ["private, no-store"]);
+    let refused = verdict(401, "Missing or invalid API key");
+    assert_eq!(demo.bearer("GET", "/v1/prices", &mistyped(demo.key("alice"))).verdict(), refused);
+    assert_eq!(demo.bearer("GET", "/v1/prices", "").verdict(), refused);
+    assert_eq!(demo.request("POST", "/v1/prices").send().verdict(), refused);
+}
+
 // -- around it
 
 #[test]
@@ -804,6 +824,7 @@ fn the_document_says_what_each_area_needs() {
         ("/pixelStripeApi/projects/status", "post", json!([{}])),
         ("/api/v1/sites", "get", json!([{"api-key-header": []}])),
         ("/v1/api-keys/{id}", "delete", json!([{"bearer": []}])),
+        ("/v1/prices", "get", json!([{}, {"bearer": []}])),
         ("/migrate/echo", "post", json!([{"bearer": []}, {"api-key-header": []}, {}])),
         ("/health", "get", Value::Null),
     ] {

@@ -8,9 +8,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use sha2::{Digest as _, Sha256};
-use tower_api_key::store::{Accounts, KeyLedger, KeyPolicy, Project};
+use tower_api_key::store::{Accounts, KeyLedger, KeyPolicy, Project, Terms};
 use tower_api_key::{
-    Actor, Environment, KeyFormat, KeyId, KeyRecord, MemoryStore, ProjectId, SystemClock, Timestamp, UserId,
+    Authority, Environment, KeyFormat, KeyId, KeyRecord, MemoryStore, ProjectId, SystemClock, Timestamp,
+    UserId,
 };
 
 /// One key.
@@ -75,7 +76,7 @@ pub async fn enter(store: &(impl Accounts + KeyLedger), index: usize, text: &str
     let mut record = KeyRecord::new(id, digest, owner.clone(), Timestamp::from_secs(1));
     let year = std::time::Duration::from_secs(365 * 24 * 3600);
     record.expires_at = ends.then(|| SystemClock.now().saturating_add(year));
-    store.insert(record, KeyPolicy::Multiple { max: 1 }, &Actor::System).await.unwrap();
+    store.insert(record, &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: 1 })).await.unwrap();
     owner
 }
 

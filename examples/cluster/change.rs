@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tower_api_key::keyring::{Grace, IssuedKey, NewKey};
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{Accounts as _, LedgerError, Member, MemberRole, PostgresStore};
+use tower_api_key::store::{Accounts as _, LedgerError, Member, MemberRole, PostgresStore, Terms};
 use tower_api_key::{
-    Actor, ApiKey, Environment, KeyFormat, KeyId, KeyLedger as _, KeyPolicy, KeyRecord, Keyring, SystemClock,
-    UserId,
+    ApiKey, Authority, Environment, KeyFormat, KeyId, KeyLedger as _, KeyPolicy, KeyRecord, Keyring,
+    SystemClock, UserId,
 };
 
 use crate::Failure;
@@ -219,7 +219,9 @@ impl Worker {
         let key = self.keys.add_parts(secret, id, owner, None);
         tokio::time::sleep(Duration::from_millis(50)).await;
         let began = Instant::now();
-        self.store.insert(record, KeyPolicy::Multiple { max: 10 }, &Actor::System).await?;
+        self.store
+            .insert(record, &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: 10 }))
+            .await?;
         self.history.changed("import of a key that was refused before", Some(began.elapsed()));
         let from = Some(Instant::now());
         self.keys.edit(key, |key| (key.any.from, key.write.from) = (from, from));

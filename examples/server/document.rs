@@ -10,7 +10,7 @@ use crate::outside::LEAKS;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "The example server of tower-api-key", version = "1"),
-    paths(upload_file, project_status, project, sites, user, charge, list_charges, migrate, health)
+    paths(upload_file, project_status, project, sites, user, prices, charge, list_charges, migrate, health)
 )]
 struct Server;
 
@@ -44,6 +44,9 @@ fn sites() {}
 
 #[utoipa::path(get, path = "/v1/users/{id}", params(("id" = String, Path,)), responses((status = 200, description = "What was seen", body = Value)))]
 fn user() {}
+
+#[utoipa::path(get, path = "/v1/prices", responses((status = 200, description = "The prices", body = Value)))]
+fn prices() {}
 
 #[utoipa::path(post, path = "/v1/charges", request_body = Value, responses((status = 200, description = "The charge", body = Value)))]
 fn charge() {}

@@ -29,6 +29,7 @@
 //! | `GET /api/v1/validate`, `GET /api/v1/projects` | `X-API-Key`; `X-Project-ID` is optional |
 //! | `GET /api/v1/projects/{id}`, `GET /api/v1/sites` | `X-API-Key` and `X-Project-ID` |
 //! | `GET /v1/users/{id}`, `POST /v1/charges`, `GET /v1/charges` | `Authorization: Bearer` |
+//! | `GET /v1/prices` | nothing, or `Authorization: Bearer`: a key that is sent must be good |
 //! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
 //! | `POST /v1/api-keys/self-revoke` | the key that is to end |
 //! | `POST /leaks`, with `LEAK_KEYS` | a signature of the scanner's |
@@ -38,7 +39,7 @@
 //! | `GET /health` | nothing |
 //! | `GET /openapi.json` | nothing: what this table says, for machines |
 //!
-//! Within an area every request needs a key, even for routes that do not exist: without one the answer is 401, with one
+//! Within an area every request but to `/v1/prices` needs a key, even for routes that do not exist: without one the answer is 401, with one
 //! 404. So nobody learns without a key which routes there are. Outside of the areas there is nothing, and it is 404:
 //! a page for browsers, and JSON for others.
 

@@ -122,13 +122,15 @@ fn as_a_bearer(
     // Whoever finds a key can end it, without being let in by it.
     let (verifier, clients) = (guards.verifier.clone(), guards.clients.clone());
     let self_revoke = manage::self_revoke(keyring.clone(), verifier, clients);
-    let endpoints =
-        manage::declare(Endpoints::new(), "/v1/api-keys").public(Method::POST, "/v1/api-keys/self-revoke");
+    let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys")
+        .public(Method::POST, "/v1/api-keys/self-revoke")
+        .optional(Method::GET, "/v1/prices");
     let auth = guards.layer(Bearer::default()).endpoints(endpoints)?;
     let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
     let document = auth.openapi();
     let routes = Router::new()
         .route("/users/{id}", get(saw))
+        .route("/prices", get(prices))
         .route("/charges", post(charge).get(list_charges).layer(DefaultBodyLimit::max(10_000)))
         .with_state(charges)
         .route("/api-keys/self-revoke", self_revoke)
@@ -193,6 +195,12 @@ fn shown(who: &Principal) -> Value {
 
 async fn saw(Seen(seen): Seen) -> Json<Value> {
     Json(seen)
+}
+
+/// A price list for everybody, and another for those who are known.
+async fn prices(who: Option<Principal>) -> Json<Value> {
+    let per_build = if who.is_some() { 8 } else { 10 };
+    Json(json!({"success": true, "data": {"per_build": per_build, "for": who.as_ref().map(shown)}}))
 }
 
 /// One project: the one that the request selected, and no other (C4-09).

@@ -1,5 +1,6 @@
 //! Why a key was not made, replaced or ended.
 
+use crate::authority::Denied;
 use crate::key::RandomSourceError;
 use crate::store::{LedgerError, StoreError};
 
@@ -35,6 +36,21 @@ pub enum KeyringError {
         "the user has as many active keys as the policy allows: revoke one, or raise `KeyPolicy::Multiple`"
     )]
     TooManyKeys,
+    /// The policy allows one key at a time, and a replaced one no grace.
+    #[error(
+        "the policy allows one key at a time: rotate without a grace, or let `KeyPolicy::Single` have one"
+    )]
+    NoGrace,
+    /// The key was changed as often as it may be.
+    #[error("the key was changed 60 times within an hour: wait, or revoke it")]
+    TooManyChanges,
+    /// The one whom the keyring [acts as](super::Keyring::acting_as) may not make this change.
+    #[error("the change is not allowed: {0}")]
+    Denied(Denied),
+    /// The store did not say in time whether the change was made. Nobody else knows either: look for it, or repeat what may
+    /// be repeated.
+    #[error("the change may have been made: the store did not say so in time")]
+    OutcomeUnknown(#[source] StoreError),
     /// No randomness, no key.
     #[error(transparent)]
     RandomSource(#[from] RandomSourceError),
@@ -49,12 +65,25 @@ impl From<LedgerError> for KeyringError {
             LedgerError::NotFound => Self::NotFound,
             LedgerError::Ended => Self::Ended,
             LedgerError::TooManyKeys => Self::TooManyKeys,
+            LedgerError::NoGrace => Self::NoGrace,
+            LedgerError::TooManyChanges => Self::TooManyChanges,
+            LedgerError::Denied(denied) => Self::denied(denied),
             LedgerError::Store(error) => Self::Store(error),
             // Ids of 131 bits and digests of 256 do not meet by chance, and what is made here makes sense: the
             // ledger is broken.
             broken @ (LedgerError::Conflict | LedgerError::Invalid(_)) => {
                 Self::Store(StoreError::failed(broken))
             }
+        }
+    }
+}
+
+impl KeyringError {
+    /// That an owner may not have a key is said as before any store was asked to make it.
+    pub(super) fn denied(denied: Denied) -> Self {
+        match denied {
+            Denied::Owner => Self::Forbidden,
+            denied => Self::Denied(denied),
         }
     }
 }

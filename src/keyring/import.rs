@@ -9,7 +9,7 @@ use crate::audit::KeyEvent;
 use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
-use crate::store::{KeyPolicy, LedgerError, in_time};
+use crate::store::{KeyPolicy, LedgerError, Terms, in_time};
 
 /// How many keys are one transaction, where the ledger can do that.
 const CHUNK: usize = 200;
@@ -152,7 +152,8 @@ impl Keyring {
         let (ready, refused): (Vec<_>, Vec<_>) = chunk.into_iter().partition(|key| self.may(key, &holders));
         report.refused.extend(refused.into_iter().map(|key| key.refused(ImportRefusal::Owner)));
         let records = ready.iter().map(|key| key.record.clone()).collect();
-        let done = self.ledger.insert_all(records, NO_POLICY, &self.actor);
+        let terms = Terms::by(self.authority.clone()).policy(NO_POLICY);
+        let done = self.ledger.insert_all(records, &terms);
         let done = in_time(self.store_deadline, done).await?;
         let mut added = Vec::with_capacity(ready.len());
         for (key, done) in ready.into_iter().zip(done) {

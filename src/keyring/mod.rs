@@ -33,6 +33,7 @@ mod issued;
 mod name;
 mod new_key;
 mod report;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,7 +41,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Standing;
-use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
+use crate::audit::{AuditEntry, KeyEvent, Revocation};
+use crate::authority::Authority;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::{Delivery, KeyDelivery, Notice, Occasion};
 use crate::error::ConfigError;
@@ -48,7 +50,9 @@ use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
-use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, in_time};
+use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms};
+
+use self::shares::Shares;
 
 pub use self::error::KeyringError;
 pub use self::import::{ImportReport, ImportedKey, RefusedImport};
@@ -75,7 +79,10 @@ pub struct Keyring {
     policy: KeyPolicy,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
-    actor: Actor,
+    authority: Authority,
+    /// On whose behalf, where that is known.
+    behalf: Option<UserId>,
+    shares: Arc<Shares>,
     delivery: Option<Arc<dyn KeyDelivery>>,
     observers: Observers,
 }
@@ -90,10 +97,12 @@ impl Keyring {
             directory: store,
             format: KeyFormat::default(),
             digests: DigestRing::default(),
-            policy: KeyPolicy::Multiple { max: 100 },
+            policy: KeyPolicy::default(),
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
-            actor: Actor::System,
+            authority: Authority::System,
+            behalf: None,
+            shares: Arc::default(),
             delivery: None,
             observers: Observers::default(),
         }
@@ -114,7 +123,7 @@ impl Keyring {
     }
 
     /// How many keys a user may have. The default is many, up to 100 per environment (R33): that issuing a key ends
-    /// the one before (R30, [`KeyPolicy::Single`]) is for those who ask for it.
+    /// the one before (R30, [`KeyPolicy::Single { grace: false }`]) is for those who ask for it.
     ///
     /// # Errors
     ///
@@ -159,10 +168,21 @@ impl Keyring {
         self
     }
 
-    /// The same keyring in somebody's hands: the ledger's trail names them. The default is [`Actor::System`].
+    /// The same keyring in somebody's hands: the ledger makes no change that they [may not make](crate::authority), and
+    /// its trail names them. The default is [`Authority::System`], who may make every change.
     #[must_use]
-    pub fn acting_as(&self, actor: Actor) -> Self {
-        Self { actor, ..self.clone() }
+    pub fn acting_as(&self, authority: Authority) -> Self {
+        let behalf = match &authority {
+            Authority::User(user) => Some(user.clone()),
+            _ => None,
+        };
+        Self { authority, behalf, ..self.clone() }
+    }
+
+    /// The same keyring in the hands of a key of this user.
+    #[cfg(feature = "manage")]
+    pub(crate) fn acting_as_key(&self, key: &KeyId, of: &UserId) -> Self {
+        Self { authority: Authority::Key(key.clone()), behalf: Some(of.clone()), ..self.clone() }
     }
 
     /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
@@ -174,86 +194,105 @@ impl Keyring {
 
     /// Makes a key and stores its digest. This is the only time its secret can be had.
     ///
+    /// A ledger that is the directory of its owners looks at the owner's standing in the transaction that adds the key.
+    /// Where the directory stands beside the ledger, it is asked before and after, and a key whose owner has lost access
+    /// in between is revoked again: for that moment it works, though nobody has seen its secret.
+    ///
     /// # Errors
     ///
-    /// [`KeyringError`]: what is asked for cannot be, the owner may not have it or has just lost it, the policy's
-    /// number is reached, or the store or the random source failed. No key works then, save that after
-    /// [`KeyringError::Store`] there may be one whose secret nobody knows. Where issuing ends the keys before
-    /// ([`KeyPolicy::Single`]), they may have ended.
+    /// [`KeyringError`]: what is asked for cannot be, the owner may not have it or has just lost it, the
+    /// [authority](Self::acting_as) may not make it, the policy's number is reached, or the store or the random source
+    /// failed. No key works then, save that after [`KeyringError::OutcomeUnknown`] there may be one whose secret nobody
+    /// knows. Where issuing ends the keys before ([`KeyPolicy::Single`]), they may have ended.
     pub async fn issue(&self, new: NewKey) -> Result<IssuedKey, KeyringError> {
         let now = self.clock.now();
         let new = new.check(now)?;
         self.owner_may_have(&new.owner, &new.level).await?;
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
-        self.ask(self.ledger.insert(record.clone(), self.policy, &self.actor)).await?;
+        self.change(self.ledger.insert(record.clone(), &self.terms())).await?;
         self.changed(now, &record.id, KeyEvent::Issued);
-        // Whoever took the owner's access away in between has revoked the keys that were there, and not this one.
-        if let Err(refused) = self.owner_may_have(&record.owner, &record.level).await {
-            // Nobody ever learns its secret. Revoked, it takes no place either; if that fails, it takes one.
-            drop(self.revoke(&record.id).await);
-            return Err(refused);
-        }
+        self.owner_may_still_have(&record).await?;
         Ok(self.delivered(key, record, Occasion::Issued).await)
     }
 
     /// Puts a new key in the place of an active one, which ends now or after a grace. Everything but the secret, the
     /// id and the date of issue is carried over. Of two who rotate the same key, one wins.
     ///
-    /// Without grace, no request that is checked after this has returned is accepted with the old key (R31).
+    /// Without grace, no request that is checked after this has returned is accepted with the old key (R31). The owner is
+    /// looked at as by [`issue`](Self::issue), and the [policy](Self::policy) is kept: with a grace, two keys count.
     ///
     /// # Errors
     ///
     /// [`KeyringError::NotFound`], [`KeyringError::Ended`], [`KeyringError::Forbidden`] if the owner could not be
-    /// issued such a key now, or the store or the random source failed. The old key works as before then, save that
-    /// after a [timeout](crate::store::StoreError::Timeout) it may have been replaced by one whose secret nobody knows.
+    /// issued such a key now, [`KeyringError::Denied`], [`KeyringError::NoGrace`], [`KeyringError::TooManyKeys`], or the
+    /// store or the random source failed. The old key works as before then, save that after
+    /// [`KeyringError::OutcomeUnknown`] it may have been replaced by one whose secret nobody knows, and that it has ended
+    /// where its owner has just lost access.
     pub async fn rotate(&self, id: &KeyId, grace: Grace) -> Result<IssuedKey, KeyringError> {
         let old = self.get(id).await?.ok_or(KeyringError::NotFound)?;
         let now = self.clock.now();
-        if !old.is_active(now) || old.replaced_by.is_some() {
-            return Err(KeyringError::Ended);
+        // A key of somebody else is refused by the ledger, and nothing is told of its owner before.
+        let own = self.behalf.as_ref().is_none_or(|owner| *owner == old.owner);
+        if own && !self.ledger.is_directory() {
+            self.owner_may_have(&old.owner, &old.level).await?;
         }
-        self.owner_may_have(&old.owner, &old.level).await?;
         let (key, fresh) = self.make(old.environment, now)?;
-        let record = self.ask(self.ledger.replace(id, fresh, grace.end(now), &self.actor)).await?;
+        let record = self.change(self.ledger.replace(id, fresh, grace.end(now), &self.terms())).await?;
         self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
         self.changed(now, &record.id, KeyEvent::Replaces(id.clone()));
+        self.owner_may_still_have(&record).await?;
         Ok(self.delivered(key, record, Occasion::Rotated { old: old.id }).await)
     }
 
     /// Ends a key for good. Revoking it again changes nothing and is no error (R39).
     ///
-    /// No request that is checked after this has returned is accepted with the key (R42).
+    /// No request that is checked after this has returned is accepted with the key (R42). This is one transaction of the
+    /// ledger, and waits for nothing else.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::NotFound`], or the store failed: repeat it then.
+    /// [`KeyringError::NotFound`], [`KeyringError::Denied`], or the store failed: repeat it then.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
-        self.revoke_because(id, Revocation::ByHand).await
+        self.end(id, Revocation::ByHand).await.map(drop)
     }
 
-    async fn revoke_because(&self, id: &KeyId, why: Revocation) -> Result<(), KeyringError> {
+    /// Whether this ended it.
+    async fn end(&self, id: &KeyId, why: Revocation) -> Result<bool, KeyringError> {
         let now = self.clock.now();
-        self.ask(self.ledger.revoke_because(id, why, now, &self.actor)).await?;
-        self.changed(now, id, KeyEvent::Revoked(why));
-        Ok(())
+        let ended = self.take_away(self.ledger.end(id, why, now, &self.terms())).await?;
+        if ended {
+            self.changed(now, id, KeyEvent::Revoked(why));
+        }
+        Ok(ended)
     }
 
-    /// Changes a key's name, restrictions or limits. Restrictions that are set to observe first show what they would
-    /// refuse.
+    /// Changes a key's name, restrictions or limits, and returns its record as it is then. A change that changes nothing
+    /// leaves no trace. Restrictions that are set to observe first show what they would refuse.
     ///
     /// No request that is checked after this has returned is accepted against the new ones.
     ///
+    /// Where the directory stands beside the ledger, what the owner of the key that makes the change may do is asked just
+    /// before: a change of that moment may still be made.
+    ///
     /// # Errors
     ///
-    /// [`KeyringError::Name`], [`KeyringError::NotFound`], [`KeyringError::Ended`], or the store failed: repeat it then.
-    pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<(), KeyringError> {
+    /// [`KeyringError::Name`], [`KeyringError::NotFound`], [`KeyringError::Ended`], [`KeyringError::Denied`],
+    /// [`KeyringError::TooManyChanges`], or the store failed: repeat it then.
+    pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<KeyRecord, KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
         let amendment = amendment.check_name(checked)?;
+        if let Some(owner) = self.behalf.as_ref().filter(|_| !self.ledger.is_directory()) {
+            self.maker_may_still_manage(owner).await?;
+        }
         let now = self.clock.now();
-        self.ask(self.ledger.amend(id, &amendment, now, &self.actor)).await?;
-        self.changed(now, id, KeyEvent::Amended(amendment.parts()));
-        Ok(())
+        let (terms, share) =
+            (self.terms(), if amendment.may_narrow() { &self.shares.ends } else { &self.shares.changes });
+        let amended = self.change_within(share, self.ledger.amend(id, &amendment, now, &terms)).await?;
+        if amended.changed {
+            self.changed(now, id, KeyEvent::Amended(amendment.parts()));
+        }
+        Ok(amended.key)
     }
 
     /// Puts other restrictions in the place of a key's: [`amend`](Self::amend) with nothing else.
@@ -261,7 +300,7 @@ impl Keyring {
     /// # Errors
     ///
     /// As [`amend`](Self::amend).
-    pub async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<(), KeyringError> {
+    pub async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<KeyRecord, KeyringError> {
         self.amend(id, Amendment::new().restrictions(restrictions.clone())).await
     }
 
@@ -271,7 +310,7 @@ impl Keyring {
     ///
     /// [`KeyringError::Store`].
     pub async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, KeyringError> {
-        Ok(in_time(self.store_deadline, self.ledger.get(id)).await?)
+        Ok(self.read(self.ledger.get(id)).await?)
     }
 
     /// The keys of a user, oldest first. Pass the last id as [`KeyQuery::after`] for those that follow.
@@ -280,7 +319,7 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`] if `after` is not a key of this user, [`KeyringError::Store`].
     pub async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, KeyringError> {
-        self.ask(self.ledger.list(owner, query)).await
+        Ok(self.read(self.ledger.list(owner, query)).await?)
     }
 
     /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.
@@ -290,12 +329,12 @@ impl Keyring {
     /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
     /// trail.
     pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
-        Ok(in_time(self.store_deadline, self.ledger.history(id, limit)).await?)
+        Ok(self.read(self.ledger.history(id, limit)).await?)
     }
 
     /// Shows a change that the ledger has made.
     fn changed(&self, at: Timestamp, key: &KeyId, event: KeyEvent) {
-        self.observers.changed(&Change::new(at, key, &self.actor, &event));
+        self.observers.changed(&Change::new(at, key, &self.authority, &event));
     }
 
     /// How many keys that are not revoked were digested in which way: `sha256`, `hmac:2027`, ...
@@ -304,7 +343,7 @@ impl Keyring {
     ///
     /// [`KeyringError::Store`].
     pub async fn count_by_digest(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
-        Ok(in_time(self.store_deadline, self.ledger.count_by_digest_method()).await?)
+        Ok(self.read(self.ledger.count_by_digest_method()).await?)
     }
 
     /// Those among them that no layer with this keyring's ring finds: a pepper is missing, or was taken away too early
@@ -322,13 +361,49 @@ impl Keyring {
     /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to
     /// come back to it.
     async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
-        let standing = in_time(self.store_deadline, self.directory.standing(owner, level.project()));
-        match (standing.await?, level) {
+        match (self.standing_at(owner, level.project()).await?, level) {
             // Whoever is in good standing may hold a key for what they may do, be it nothing at the moment.
             (Standing::Active { .. }, KeyLevel::User) => Ok(()),
             (Standing::Active { role: Some(_) }, KeyLevel::Project(_)) => Ok(()),
             _ => Err(KeyringError::Forbidden),
         }
+    }
+
+    /// The same again, of a key that was made by a ledger that is not the directory of its owners. Whoever took the owner's
+    /// access away in between has revoked the keys that were there, and not this one.
+    async fn owner_may_still_have(&self, made: &KeyRecord) -> Result<(), KeyringError> {
+        if self.ledger.is_directory() {
+            return Ok(());
+        }
+        let may = match self.owner_may_have(&made.owner, &made.level).await {
+            Ok(()) => self.maker_may_still_manage(&made.owner).await,
+            refused => refused,
+        };
+        let Err(refused) = may else { return Ok(()) };
+        // Nobody ever learns its secret.
+        let system = self.acting_as(Authority::System);
+        match system.end(&made.id, Revocation::ByHand).await {
+            Ok(_) => Err(refused),
+            Err(KeyringError::Store(error)) => Err(KeyringError::OutcomeUnknown(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A key makes keys only for an owner who may write in their account (R40).
+    async fn maker_may_still_manage(&self, owner: &UserId) -> Result<(), KeyringError> {
+        if !matches!(self.authority, Authority::Key(_)) {
+            return Ok(());
+        }
+        let standing = self.standing_at(owner, None).await?;
+        match self.terms().allow_owner(standing, None) {
+            Err(LedgerError::Denied(denied)) => Err(KeyringError::denied(denied)),
+            _ => Ok(()),
+        }
+    }
+
+    /// On which terms this keyring has its ledger change something.
+    fn terms(&self) -> Terms {
+        Terms::by(self.authority.clone()).policy(self.policy).ask_owner(self.ledger.is_directory())
     }
 
     /// The key is made and stored: whatever becomes of its delivery, it is returned.
@@ -358,33 +433,19 @@ impl Keyring {
         };
         Ok((key, fresh))
     }
-
-    async fn ask<T>(
-        &self,
-        question: impl Future<Output = Result<T, LedgerError>>,
-    ) -> Result<T, KeyringError> {
-        Ok(in_time(self.store_deadline, question).await?)
-    }
 }
 
 /// What the pages need to know besides.
 #[cfg(feature = "portal")]
 impl Keyring {
     /// The projects that a user may access at the moment.
-    pub(crate) async fn projects(
-        &self,
-        user: &UserId,
-    ) -> Result<Vec<crate::store::Project>, crate::store::StoreError> {
-        in_time(self.store_deadline, self.directory.projects(user)).await
+    pub(crate) async fn projects(&self, user: &UserId) -> Result<Vec<crate::store::Project>, StoreError> {
+        self.read(self.directory.projects(user)).await
     }
 
     /// What a user may do at the moment where a key of that level works.
-    pub(crate) async fn standing_on(
-        &self,
-        user: &UserId,
-        level: &KeyLevel,
-    ) -> Result<Standing, crate::store::StoreError> {
-        in_time(self.store_deadline, self.directory.standing(user, level.project())).await
+    pub(crate) async fn standing_on(&self, user: &UserId, level: &KeyLevel) -> Result<Standing, StoreError> {
+        self.standing_at(user, level.project()).await
     }
 }
 
@@ -392,8 +453,8 @@ impl Keyring {
 #[cfg(feature = "manage")]
 impl Keyring {
     /// What a user may do in their account at the moment.
-    pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, crate::store::StoreError> {
-        in_time(self.store_deadline, self.directory.standing(user, None)).await
+    pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, StoreError> {
+        self.standing_at(user, None).await
     }
 
     /// The time by which this keyring judges.
@@ -415,16 +476,18 @@ impl Keyring {
             Occasion::Leaked { .. } => Revocation::Leaked,
             _ => Revocation::BySecret,
         };
-        self.revoke_because(&key.id, why).await?;
+        let ended = self.end(&key.id, why).await?;
         match &self.delivery {
-            Some(delivery) if worked => Ok(self.in_time(delivery.notify(&Notice::new(occasion, key))).await),
+            Some(delivery) if worked && ended => {
+                Ok(self.in_time(delivery.notify(&Notice::new(occasion, key))).await)
+            }
             _ => Ok(Delivery::None),
         }
     }
 
     /// Whether issuing a key ends those before it.
     pub(crate) fn replaces_on_issue(&self) -> bool {
-        self.policy == KeyPolicy::Single
+        self.policy == KeyPolicy::Single { grace: false }
     }
 }
 

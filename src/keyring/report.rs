@@ -6,7 +6,7 @@ use super::{Keyring, KeyringError};
 use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
-use crate::store::{KeyQuery, in_time};
+use crate::store::KeyQuery;
 use crate::usage::{Through, Usage};
 
 /// How late usage is written down, if the store takes it: a recorder writes once a minute.
@@ -39,7 +39,7 @@ impl Keyring {
         keys: &[KeyId],
         wanted: impl Fn(&Through) -> bool,
     ) -> Result<Vec<Usage>, KeyringError> {
-        let mut usage = in_time(self.store_deadline, self.ledger.usage(keys)).await?;
+        let mut usage = self.read(self.ledger.usage(keys)).await?;
         usage.retain(|usage| wanted(&usage.through));
         Ok(usage)
     }

@@ -4,18 +4,17 @@ use async_trait::async_trait;
 
 use super::{Grace, Keyring, KeyringError, NewKey};
 use crate::access::{Role, Standing};
-use crate::audit::Actor;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
-use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, Project, StoreError};
+use crate::store::{Directory, KeyLedger, KeyQuery, LedgerError, Project, StoreError};
 
 /// Holds one key, and fails the test if anything would be written.
 struct ReadOnly;
 
 #[async_trait]
 impl KeyLedger for ReadOnly {
-    async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &Actor) -> Result<(), LedgerError> {
+    async fn insert(&self, _: KeyRecord, _: &crate::store::Terms) -> Result<(), LedgerError> {
         panic!("a key without randomness was written");
     }
 
@@ -24,22 +23,28 @@ impl KeyLedger for ReadOnly {
         _: &KeyId,
         _: FreshKey,
         _: Timestamp,
-        _: &Actor,
+        _: &crate::store::Terms,
     ) -> Result<KeyRecord, LedgerError> {
         panic!("a key was replaced by one without randomness");
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         _: &KeyId,
         _: crate::audit::Revocation,
         _: Timestamp,
-        _: &Actor,
-    ) -> Result<(), LedgerError> {
+        _: &crate::store::Terms,
+    ) -> Result<bool, LedgerError> {
         panic!("a key was revoked for one without randomness");
     }
 
-    async fn amend(&self, _: &KeyId, _: &Amendment, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
+    async fn amend(
+        &self,
+        _: &KeyId,
+        _: &Amendment,
+        _: Timestamp,
+        _: &crate::store::Terms,
+    ) -> Result<crate::store::Amended, LedgerError> {
         Err(StoreError::Overloaded.into())
     }
 

@@ -121,13 +121,8 @@ impl Limit {
             "1" => return Err("a period of one unit is written without a number: 12/min"),
             digits => number(digits).ok_or(SHAPE)?,
         };
-        let unit = match unit {
-            "s" => 1,
-            "min" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            _ => return Err("after the / stands a period in s, min, h or d, such as min or 30d"),
-        };
+        let unit =
+            seconds(unit).ok_or("after the / stands a period in s, min, h or d, such as min or 30d")?;
         let window = times.checked_mul(unit).filter(|window| *window <= MAX_WINDOW);
         let window = window.ok_or("a period is at most 366d")?;
         let rate = Rate::new(count, window);
@@ -135,6 +130,25 @@ impl Limit {
         let policy = format!("\"{name}\";q={count};w={window}");
         let policy = HeaderValue::from_str(&policy).map_err(|_| SHAPE)?;
         Ok(Self(Arc::new(Inner { text: text.into(), name: name.into(), count, window, rate, policy })))
+    }
+}
+
+/// A time such as `7d` or `90min`, of at most 366 days.
+#[cfg(feature = "manage")]
+pub(crate) fn period(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (times, unit) = text.split_at_checked(digits)?;
+    let period = number(times)?.checked_mul(seconds(unit)?).filter(|period| *period <= MAX_WINDOW);
+    period.map(|period| Duration::from_secs(period.into()))
+}
+
+fn seconds(unit: &str) -> Option<u32> {
+    match unit {
+        "s" => Some(1),
+        "min" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86_400),
+        _ => None,
     }
 }
 

@@ -16,11 +16,10 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
-use super::{body, change as changes, new_key, time};
+use super::{body, change as changes, new_key, rotation, time};
 use crate::delivery::Delivery;
-use crate::error::AuthErrorKind;
 use crate::key::KeyId;
-use crate::keyring::{Ending, Grace, IssuedKey, Keyring, KeyringError};
+use crate::keyring::{Ending, IssuedKey, Keyring, KeyringError};
 use crate::record::KeyRecord;
 use crate::store::{KeyQuery, StoreError};
 use crate::usage::{Through, Usage};
@@ -76,7 +75,7 @@ async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> R
     let limit = query.limit;
     // One more tells whether there is more.
     query.limit = limit.saturating_add(1);
-    let mut keys = match keyring.list(caller.who.user_id(), &query).await {
+    let mut keys = match caller.with(&keyring).list(caller.who.user_id(), &query).await {
         Ok(keys) => keys,
         Err(KeyringError::NotFound) => return Err((&refusal::INVALID_QUERY).into()),
         Err(error) => return Err(caller.explain(error)),
@@ -101,10 +100,6 @@ async fn create(
 ) -> Result<Response, Refusal> {
     caller.may_manage(&keyring).await?;
     let new = new_key::read(&caller, request).await?;
-    caller.is_still_good(&keyring).await?;
-    if keyring.replaces_on_issue() {
-        must_cover_all(&caller, &keyring).await?;
-    }
     let issued = caller.with(&keyring).issue(new).await.map_err(|error| caller.explain(error))?;
     Ok(shown_once(&issued))
 }
@@ -117,26 +112,23 @@ async fn change(
 ) -> Result<Json<Value>, Refusal> {
     caller.may_manage(&keyring).await?;
     let amendment = changes::read(&caller, request).await?;
-    caller.is_still_good(&keyring).await?;
-    let key = known(&caller, &keyring, params).await?;
-    if !caller.covers(&key) {
-        return Err(caller.refuse(AuthErrorKind::Forbidden));
-    }
-    caller.with(&keyring).amend(&key.id, amendment).await.map_err(|error| caller.explain(error))?;
-    let changed = keyring.get(&key.id).await.map_err(|error| caller.explain(error))?;
-    let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?.unwrap_or_default();
-    Ok(Json(json!({"success": true, "data": shown(&changed.unwrap_or(key), &used)})))
+    let amended = caller.with(&keyring).amend(&named(params)?, amendment).await;
+    let key = amended.map_err(|error| caller.explain(error))?;
+    // The change is made: what cannot be found out now is left out.
+    let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await.ok().flatten().unwrap_or_default();
+    Ok(Json(json!({"success": true, "data": shown(&key, &used)})))
 }
 
-async fn rotate(State(keyring): State<Keyring>, caller: Caller, params: Params) -> Result<Response, Refusal> {
+async fn rotate(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+    request: Request,
+) -> Result<Response, Refusal> {
     caller.may_manage(&keyring).await?;
-    let key = known(&caller, &keyring, params).await?;
-    if !caller.covers(&key) {
-        return Err(caller.refuse(AuthErrorKind::Forbidden));
-    }
-    let issued =
-        caller.with(&keyring).rotate(&key.id, Grace::None).await.map_err(|error| caller.explain(error))?;
-    Ok(shown_once(&issued))
+    let grace = rotation::read(&caller, request).await?;
+    let rotated = caller.with(&keyring).rotate(&named(params)?, grace).await;
+    Ok(shown_once(&rotated.map_err(|error| caller.explain(error))?))
 }
 
 async fn revoke(
@@ -145,14 +137,13 @@ async fn revoke(
     params: Params,
 ) -> Result<Json<Value>, Refusal> {
     caller.may_manage(&keyring).await?;
-    let key = known(&caller, &keyring, params).await?;
     // Repeated by somebody who lost the answer, it is the same answer.
-    if key.revoked_at.is_none() {
-        if !caller.covers(&key) && key.id != *caller.who.key_id() {
-            return Err(caller.refuse(AuthErrorKind::Forbidden));
-        }
-        caller.with(&keyring).revoke(&key.id).await.map_err(|error| caller.explain(error))?;
-    }
+    let revoked = caller.with(&keyring).revoke(&named(params)?).await;
+    revoked.map_err(|error| match error {
+        // To repeat it does no harm.
+        KeyringError::OutcomeUnknown(error) => caller.store_failed(error),
+        error => caller.explain(error),
+    })?;
     Ok(Json(json!({"success": true, "message": "API key revoked successfully"})))
 }
 
@@ -173,7 +164,8 @@ async fn show_usage(
     });
     let ending = match (&ways, &key.replaced_by) {
         (Some(_), Some(_)) => {
-            let report = keyring.report(&key.owner).await.map_err(|error| caller.explain(error))?;
+            let report =
+                caller.with(&keyring).report(&key.owner).await.map_err(|error| caller.explain(error))?;
             report.ending(&key.id, QUIET)
         }
         _ => None,
@@ -196,7 +188,7 @@ async fn show_usage(
 
 /// `None` where no usage is kept.
 async fn usage(caller: &Caller, keyring: &Keyring, ids: &[KeyId]) -> Result<Option<Vec<Usage>>, Refusal> {
-    match keyring.usage(ids).await {
+    match caller.with(keyring).usage(ids).await {
         Ok(usage) => Ok(Some(usage)),
         Err(KeyringError::Store(StoreError::NotKept)) => Ok(None),
         Err(error) => Err(caller.explain(error)),
@@ -212,30 +204,16 @@ fn way(through: &Through) -> &str {
 
 /// The key that the path names, if the caller may know of it; otherwise nobody learns why not.
 pub(super) async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
-    let not_found = || Refusal::from(&refusal::KEY_NOT_FOUND);
-    let params = params.map_err(|_| not_found())?;
-    // The last, since an outer router may have an `id` of its own.
-    let named = params.iter().filter(|(name, _)| *name == "id").last();
-    let id = named.and_then(|(_, text)| KeyId::new(text).ok()).ok_or_else(not_found)?;
-    let key = keyring.get(&id).await.map_err(|error| caller.explain(error))?;
-    key.filter(|key| caller.knows(key)).ok_or_else(not_found)
+    let key = caller.with(keyring).get(&named(params)?).await.map_err(|error| caller.explain(error))?;
+    Ok(key.filter(|key| caller.knows(key)).ok_or(&refusal::KEY_NOT_FOUND)?)
 }
 
-/// Where issuing ends the keys before, whoever issues ends them.
-async fn must_cover_all(caller: &Caller, keyring: &Keyring) -> Result<(), Refusal> {
-    let query = KeyQuery {
-        environment: Some(caller.who.environment()),
-        active_at: Some(keyring.now()),
-        after: None,
-        limit: u32::MAX,
-    };
-    let keys = keyring.list(caller.who.user_id(), &query).await;
-    let keys = keys.map_err(|error| caller.explain(error))?;
-    if keys.iter().all(|key| caller.covers(key)) {
-        Ok(())
-    } else {
-        Err(caller.refuse(AuthErrorKind::Forbidden))
-    }
+/// The id that the path names. What is no id is nobody's key.
+fn named(params: Params) -> Result<KeyId, &'static refusal::Own> {
+    let params = params.map_err(|_| &refusal::KEY_NOT_FOUND)?;
+    // The last, since an outer router may have an `id` of its own.
+    let named = params.iter().filter(|(name, _)| *name == "id").last();
+    named.and_then(|(_, text)| KeyId::new(text).ok()).ok_or(&refusal::KEY_NOT_FOUND)
 }
 
 fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::Own> {

@@ -11,6 +11,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::MethodRouter;
 use http::header::CONTENT_TYPE;
+use http_body::Body as _;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -72,6 +73,11 @@ impl Members {
         Ok(Self { _charge: Some(charge), ..members })
     }
 
+    /// The same where there may be no body.
+    pub(super) async fn read_if_any(caller: &Caller, request: Request) -> Result<Option<Self>, Refusal> {
+        if request.body().is_end_stream() { Ok(None) } else { Self::read(caller, request).await.map(Some) }
+    }
+
     fn of(text: &[u8]) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(text);
         // Not a derived struct, which would take an array, too.
@@ -85,10 +91,14 @@ impl Members {
         Some(self.members.swap_remove(at).1)
     }
 
-    /// A string, if the member is there: `Some(None)` is `null`.
-    pub(super) fn text(&mut self, caller: &Caller, name: &str) -> Result<Option<Option<String>>, Refusal> {
+    /// A string, if the member is there: `Some(None)` is `null`. Anything else is `invalid`.
+    pub(super) fn text(
+        &mut self,
+        name: &str,
+        invalid: &'static refusal::Own,
+    ) -> Result<Option<Option<String>>, Refusal> {
         let value = self.take(name).map(|value| serde_json::from_str(value.get())).transpose();
-        value.map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))
+        Ok(value.map_err(|_| invalid)?)
     }
 
     /// `restrictions`, if they are there: `Some(None)` is `null`.
@@ -142,6 +152,10 @@ impl<'de> Visitor<'de> for Object {
         while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
             if members.len() == MOST || members.iter().any(|(member, _)| *member == name) {
                 return Err(A::Error::custom("a member is said twice, or there are too many"));
+            }
+            // A raw value may hold half of a surrogate pair, which no text has.
+            if value.get().starts_with('"') {
+                serde_json::from_str::<String>(value.get()).map_err(A::Error::custom)?;
             }
             members.push((name, value));
         }

@@ -1,20 +1,24 @@
 //! Who calls, and what they may do to other keys.
 
+use std::time::Duration;
+
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use super::refusal::{self, Refusal};
 use crate::access::{AccessClass, Role, Standing};
-use crate::audit::Actor;
+use crate::authority::{Denied, covers};
 use crate::credentials::Head;
-use crate::error::{AuthError, AuthErrorKind};
+use crate::error::{AuthError, AuthErrorKind, Wait};
 use crate::extract::MissingPrincipal;
 use crate::keyring::{Keyring, KeyringError};
 use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::render;
-use crate::restriction::Restrictions;
 use crate::store::StoreError;
+
+/// After this long a key may be changed again that was changed too often.
+const CHANGES_PER: Duration = Duration::from_secs(60 * 60);
 
 /// The principal of a request to these routes.
 pub(super) struct Caller {
@@ -34,7 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 impl Caller {
     /// The keyring in the hands of the caller's key: the trail names it.
     pub(super) fn with(&self, keyring: &Keyring) -> Keyring {
-        keyring.acting_as(Actor::Key(self.who.key_id().clone()))
+        keyring.acting_as_key(self.who.key_id(), self.who.user_id())
     }
 
     /// Keys for one project know nothing of other keys (R40).
@@ -65,57 +69,24 @@ impl Caller {
     }
 
     async fn account_role(&self, keyring: &Keyring) -> Result<Option<Role>, Refusal> {
-        match keyring.standing(self.who.user_id()).await {
+        match self.with(keyring).standing(self.who.user_id()).await {
             Ok(Standing::Active { role }) => Ok(role),
             Ok(Standing::Disabled) => Ok(None),
             Err(error) => Err(self.store_failed(error)),
         }
     }
 
-    /// Whether the caller's own key has neither ended nor been narrowed since the request was let in, and its owner may
-    /// still do as much: bodies may come slowly, and what the key may pass on was read from it before.
-    pub(super) async fn is_still_good(&self, keyring: &Keyring) -> Result<(), Refusal> {
-        let own = keyring.get(self.who.key_id()).await.map_err(|error| self.explain(error))?;
-        match own {
-            Some(own) if own.is_active(keyring.now()) => {
-                let same = own.restrictions == *self.who.restrictions()
-                    && own.limits.as_ref() == self.who.limits()
-                    && own.expires_at == self.who.expires_at();
-                if !same {
-                    return Err(self.refuse(AuthErrorKind::Forbidden));
-                }
-                self.manages_as(self.account_role(keyring).await?)
-            }
-            Some(own) if own.revoked_at.is_none() => Err(self.refuse(AuthErrorKind::ExpiredKey)),
-            Some(_) => Err(self.refuse(AuthErrorKind::RevokedKey)),
-            None => Err(self.refuse(AuthErrorKind::UnknownKey)),
-        }
-    }
-
-    /// Whether a key gives nothing that the caller's does not give: no other scope, no later end, no other restrictions
-    /// or limits where the caller's has some. Owner and environment are the caller's already, and a user-level key
-    /// covers both levels.
-    pub(super) fn covers(&self, key: &KeyRecord) -> bool {
-        let ends_in_time = match (self.who.expires_at(), key.expires_at) {
-            (None, _) => true,
-            (Some(own), Some(end)) => end <= own,
-            (Some(_), None) => false,
+    /// Whether the caller's key may know everything of another key, by what the store says of both now: bodies may come
+    /// slowly. A key may know everything of itself. (Whether it may change one, the ledger judges.)
+    pub(super) async fn still_covers(&self, keyring: &Keyring, key: &KeyRecord) -> Result<(), Refusal> {
+        let own = self.with(keyring).get(self.who.key_id()).await.map_err(|error| self.explain(error))?;
+        let covered = match own {
+            None => Err(Denied::UnknownKey),
+            Some(own) if own.id == key.id && own.is_active(keyring.now()) => Ok(()),
+            Some(own) => covers(&own, key, keyring.now()),
         };
-        // A key outside of the family would be another count, and one of it with other limits as well.
-        let as_limited = self
-            .who
-            .limits()
-            .is_none_or(|own| key.family == *self.who.family() && key.limits.as_ref() == Some(own));
-        ends_in_time
-            && self.may_restrict_to(&key.restrictions)
-            && as_limited
-            && key.scopes.is_subset(self.who.scopes())
-    }
-
-    /// Whether one set of restrictions is within another is not worked out: a restricted caller passes on its own.
-    pub(super) fn may_restrict_to(&self, restrictions: &Restrictions) -> bool {
-        let own = self.who.restrictions();
-        own.is_none() || restrictions == own
+        covered.map_err(|denied| self.explain(KeyringError::Denied(denied)))?;
+        self.manages_as(self.account_role(keyring).await?)
     }
 
     /// Whether a key is one of those that the caller knows of.
@@ -143,6 +114,19 @@ impl Caller {
             // They are the caller's own: a key that was imported with more than a keyring gives cannot pass them on.
             KeyringError::Scopes | KeyringError::Metadata => self.refuse(AuthErrorKind::Forbidden),
             KeyringError::Forbidden => self.refuse(AuthErrorKind::Forbidden),
+            KeyringError::Denied(denied) => self.refuse(match denied {
+                Denied::UnknownKey => AuthErrorKind::UnknownKey,
+                Denied::RevokedKey => AuthErrorKind::RevokedKey,
+                Denied::ExpiredKey => AuthErrorKind::ExpiredKey,
+                Denied::ReadOnly => AuthErrorKind::ReadOnly,
+                Denied::Foreign | Denied::Exceeds | Denied::Owner => AuthErrorKind::Forbidden,
+            }),
+            KeyringError::NoGrace => (&refusal::NO_GRACE).into(),
+            KeyringError::TooManyChanges => {
+                let wait = Wait::Failures(CHANGES_PER);
+                Refusal::Auth(self.error(AuthErrorKind::RateLimited).with_wait(wait))
+            }
+            KeyringError::OutcomeUnknown(_) => (&refusal::OUTCOME_UNKNOWN).into(),
             KeyringError::NotFound => (&refusal::KEY_NOT_FOUND).into(),
             KeyringError::Ended => (&refusal::KEY_ENDED).into(),
             KeyringError::TooManyKeys => (&refusal::TOO_MANY_KEYS).into(),

@@ -26,12 +26,22 @@ use super::api_keys::{Params, known};
 use super::body::{self, Members};
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
-use crate::error::AuthErrorKind;
 use crate::explain::{Explainer, Question};
 use crate::keyring::Keyring;
 
-const NAMES: [&str; 10] =
-    ["method", "route", "path", "scheme", "project_id", "user_id", "address", "referrer", "origin", "proto"];
+/// What is read, and what is said of something else than a text.
+const MEMBERS: [(&str, &refusal::Own); 10] = [
+    ("method", &refusal::INVALID_METHOD),
+    ("route", &refusal::INVALID_ROUTE),
+    ("path", &refusal::INVALID_PATH),
+    ("scheme", &refusal::INVALID_SCHEME),
+    ("project_id", &refusal::INVALID_PROJECT),
+    ("user_id", &refusal::INVALID_USER),
+    ("address", &refusal::INVALID_ADDRESS),
+    ("referrer", &refusal::INVALID_REFERRER),
+    ("origin", &refusal::INVALID_ORIGIN),
+    ("proto", &refusal::INVALID_PROTO),
+];
 
 /// Explains what the layer answers to a request with a key: merge it into [`api_keys`](super::api_keys).
 ///
@@ -87,11 +97,8 @@ async fn answer(
 ) -> Result<Response, Refusal> {
     caller.may_manage(&keyring).await?;
     let question = asked(&caller, request).await?;
-    caller.is_still_good(&keyring).await?;
     let key = known(&caller, &keyring, params).await?;
-    if !caller.covers(&key) && key.id != *caller.who.key_id() {
-        return Err(caller.refuse(AuthErrorKind::Forbidden));
-    }
+    caller.still_covers(&keyring, &key).await?;
     let explanation = explainer.explain(&key, &question).await;
     let explanation = explanation.map_err(|_| &refusal::INVALID_SCHEME)?;
     let body = json!({"success": true, "data": explanation});
@@ -100,9 +107,9 @@ async fn answer(
 
 async fn asked(caller: &Caller, request: Request) -> Result<Question, Refusal> {
     let mut members = Members::read(caller, request).await?;
-    let mut texts = [const { None }; NAMES.len()];
-    for (place, name) in texts.iter_mut().zip(NAMES) {
-        *place = members.text(caller, name)?.flatten();
+    let mut texts = [const { None }; MEMBERS.len()];
+    for (place, (name, invalid)) in texts.iter_mut().zip(MEMBERS) {
+        *place = members.text(name, invalid)?.flatten();
     }
     members.end(&refusal::UNKNOWN_MEMBER)?;
     let [method, route, path, scheme, project, user, address, referrer, origin, proto] = texts;

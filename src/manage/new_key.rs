@@ -18,21 +18,21 @@ use super::caller::Caller;
 use super::refusal::{self, Refusal};
 use super::time;
 use crate::clock::Timestamp;
-use crate::error::AuthErrorKind;
 use crate::key::{Environment, ProjectId};
 use crate::keyring::NewKey;
 use crate::limit::Limits;
 use crate::record::KeyLevel;
 use crate::restriction::Restrictions;
 
-/// What the caller asks for, within what it may ask for.
+/// What the caller asks for.
 pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Refusal> {
     let mut members = Members::read(caller, request).await?;
-    let mut texts = [const { None }; 5];
-    for (place, name) in texts.iter_mut().zip(["name", "level", "project_id", "environment", "expires_at"]) {
-        *place = members.text(caller, name)?.flatten();
-    }
-    let [name, level, project_id, environment, expires_at] = texts;
+    let mut text = |name, invalid| members.text(name, invalid).map(Option::flatten);
+    let name = text("name", &refusal::INVALID_NAME)?;
+    let level = text("level", &refusal::INVALID_LEVEL)?;
+    let project_id = text("project_id", &refusal::INVALID_PROJECT_ID)?;
+    let environment = text("environment", &refusal::INVALID_ENVIRONMENT)?;
+    let expires_at = text("expires_at", &refusal::INVALID_EXPIRES_AT)?;
     let (restrictions, limits) = (members.restrictions(), members.limits());
     members.end(&refusal::UNKNOWN_FIELD)?;
     let name = name.ok_or(&refusal::INVALID_NAME)?;
@@ -60,7 +60,7 @@ pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Re
         Some(text) => Some(time::parse(text).ok_or(&refusal::INVALID_EXPIRES_AT)?),
     };
     let (restrictions, limits) = (restrictions?.flatten(), limits?.flatten());
-    Asked { name, level, environment, expires_at, restrictions, limits }.within(caller)
+    Ok(Asked { name, level, environment, expires_at, restrictions, limits }.of(caller))
 }
 
 /// What the members mean.
@@ -74,21 +74,13 @@ struct Asked {
 }
 
 impl Asked {
-    /// The caller's own key, cut further: never more than that (C11-02).
-    fn within(self, caller: &Caller) -> Result<NewKey, Refusal> {
+    /// A key of the caller's, which has what the caller's has where nothing else is asked for. Whether that is within what
+    /// the caller may pass on (C11-02), the ledger judges when it adds the key.
+    fn of(self, caller: &Caller) -> NewKey {
         let who = &caller.who;
-        let other_environment = self.environment.is_some_and(|environment| environment != who.environment());
-        let outlives = who.expires_at().is_some_and(|own| self.expires_at.is_none_or(|end| end > own));
-        let widens = self.restrictions.as_ref().is_some_and(|asked| !caller.may_restrict_to(asked));
-        // A new key has a count of its own: whoever is limited would have twice as much.
-        let unlimited = who.limits().is_some();
-        if other_environment || outlives || widens || unlimited {
-            return Err(caller.refuse(AuthErrorKind::Forbidden));
-        }
-        let own = || who.restrictions().clone();
         let mut new = NewKey::of_level(who.user_id().clone(), self.name, self.level)
-            .environment(who.environment())
-            .restrictions(self.restrictions.unwrap_or_else(own))
+            .environment(self.environment.unwrap_or(who.environment()))
+            .restrictions(self.restrictions.unwrap_or_else(|| who.restrictions().clone()))
             .scopes(who.scopes().iter().cloned());
         for (name, value) in who.metadata() {
             new = new.metadata(name, value);
@@ -96,9 +88,9 @@ impl Asked {
         if let Some(limits) = self.limits {
             new = new.limits(limits);
         }
-        Ok(match self.expires_at {
+        match self.expires_at {
             Some(end) => new.expires_at(end),
             None => new,
-        })
+        }
     }
 }

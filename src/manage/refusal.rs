@@ -37,6 +37,12 @@ pub(super) const KEY_ENDED: Own = Own(
 );
 pub(super) const TOO_MANY_KEYS: Own =
     Own(StatusCode::CONFLICT, "too_many_keys", "Too many active API keys: revoke one first");
+pub(super) const OUTCOME_UNKNOWN: Own =
+    Own(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", "The change may have been made: list your keys");
+pub(super) const NO_GRACE: Own =
+    unprocessable("invalid_grace", "grace is not possible where a user has one key: leave it out");
+pub(super) const INVALID_GRACE: Own =
+    unprocessable("invalid_grace", "grace is a time from 1s to 90d, in s, min, h or d, such as 7d");
 pub(super) const INVALID_QUERY: Own = Own(
     StatusCode::BAD_REQUEST,
     "invalid_query",
@@ -46,6 +52,8 @@ pub(super) const UNKNOWN_FIELD: Own = unprocessable(
     "unknown_field",
     "Unknown field: only name, level, project_id, environment, expires_at, restrictions and limits are read",
 );
+pub(super) const UNKNOWN_OF_ROTATION: Own =
+    unprocessable("unknown_field", "Unknown field: only grace is read");
 pub(super) const UNCHANGEABLE_FIELD: Own =
     unprocessable("unknown_field", "Unknown field: only name, restrictions and limits can be changed");
 pub(super) const INVALID_NAME: Own = unprocessable(
@@ -70,6 +78,17 @@ pub(super) const UNKNOWN_MEMBER: Own = unprocessable(
 );
 pub(super) const INVALID_METHOD: Own =
     unprocessable("invalid_method", "method is a method of HTTP, such as GET");
+pub(super) const INVALID_ROUTE: Own =
+    unprocessable("invalid_route", "route is a text, such as /v1/users/{id}");
+pub(super) const INVALID_PATH: Own = unprocessable("invalid_path", "path is a text, such as /v1/users/7");
+pub(super) const INVALID_PROJECT: Own =
+    unprocessable("invalid_project_id", "project_id is a text, as a client sends it");
+pub(super) const INVALID_USER: Own =
+    unprocessable("invalid_user_id", "user_id is a text, as a client sends it");
+pub(super) const INVALID_REFERRER: Own =
+    unprocessable("invalid_referrer", "referrer is a text, as a browser sends it");
+pub(super) const INVALID_ORIGIN: Own =
+    unprocessable("invalid_origin", "origin is a text, as a browser sends it");
 pub(super) const ROUTE_OR_PATH: Own = unprocessable("invalid_route", "name either route or path");
 pub(super) const INVALID_SCHEME: Own =
     unprocessable("invalid_scheme", "scheme is the name of a scheme of this API, such as bearer");

@@ -13,7 +13,7 @@ use http::header::CACHE_CONTROL;
 use serde_json::json;
 
 use super::caller;
-use crate::audit::Actor;
+use crate::authority::Authority;
 use crate::body_budget::Room;
 use crate::client_addr::ClientAddr;
 use crate::credentials::Head;
@@ -135,7 +135,7 @@ impl SelfRevoke {
         };
         let credentials = found.ok_or_else(missing)?;
         let Some(key) = self.verifier.find_exposed(&credentials, client).await? else { return Ok(()) };
-        let keyring = self.keyring.acting_as(Actor::Key(key.id.clone()));
+        let keyring = self.keyring.acting_as(Authority::Key(key.id.clone()));
         let revoked = keyring.revoke_exposed(&key, Occasion::SelfRevoked).await;
         revoked.map(drop).map_err(caller::could_not_tell)
     }

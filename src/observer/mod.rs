@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::audit::{Actor, KeyEvent};
+use crate::audit::KeyEvent;
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{Environment, KeyId};
@@ -207,13 +208,13 @@ pub struct Change<'c> {
     /// The key.
     pub key: &'c KeyId,
     /// Who did it.
-    pub by: &'c Actor,
+    pub by: &'c Authority,
     /// What happened.
     pub event: &'c KeyEvent,
 }
 
 impl<'c> Change<'c> {
-    pub(crate) fn new(at: Timestamp, key: &'c KeyId, by: &'c Actor, event: &'c KeyEvent) -> Self {
+    pub(crate) fn new(at: Timestamp, key: &'c KeyId, by: &'c Authority, event: &'c KeyEvent) -> Self {
         Self { at, key, by, event }
     }
 }

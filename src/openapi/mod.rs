@@ -30,7 +30,7 @@
 //! # What is written
 //!
 //! - A security scheme per scheme of the layer, and on every guarded operation that any of them will do. Public operations
-//!   say that nothing is needed. Deprecated schemes say so.
+//!   say that nothing is needed, and those where a key is optional that nothing will do, too. Deprecated schemes say so.
 //! - A key in the JSON body has no security scheme in OpenAPI. It is written as members of the operation's body, and the
 //!   requirement that names no scheme at all stands for it.
 //! - The layer's answers 400, 401, 403, 429 and 503, those about bodies if a scheme reads bodies, with their headers.
@@ -57,7 +57,7 @@ use self::answers::Answers;
 use self::schemes::Schemes;
 use crate::access::AccessClass;
 use crate::description::SchemeInfo;
-use crate::endpoint::{Endpoint, EndpointTable};
+use crate::endpoint::{Access, Endpoint, EndpointTable};
 
 #[cfg(feature = "manage")]
 #[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
@@ -105,15 +105,19 @@ impl AuthDoc {
     }
 
     fn write(&self, document: &mut Document<'_>, path: &str, method: &Method, operation: &mut Operation) {
-        let Some(endpoint) = self.endpoints.of_documented(method, path) else {
-            // Nothing, even where the document demands something of all operations.
-            operation.security = Some(Vec::new());
-            return;
+        let (endpoint, optional) = match self.endpoints.of_documented(method, path) {
+            Access::Open => {
+                // Nothing, even where the document demands something of all operations.
+                operation.security = Some(Vec::new());
+                return;
+            }
+            Access::Optional(endpoint) => (endpoint, true),
+            Access::Required(endpoint) => (endpoint, false),
         };
-        operation.security = Some(self.schemes.requirements(document, method));
+        operation.security = Some(self.schemes.requirements(document, method, optional));
         self.schemes.parameters(operation, endpoint);
-        self.schemes.body(document, method, operation);
-        let said = in_words(endpoint, self.schemes.in_words(method));
+        self.schemes.body(document, method, operation, optional);
+        let said = in_words(endpoint, optional, self.schemes.in_words(method));
         operation.description = Some(match operation.description.take() {
             Some(before) => format!("{before}\n\n{said}"),
             None => said,
@@ -189,7 +193,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
 }
 
 /// What an operation does, for people.
-fn in_words(endpoint: Endpoint, schemes: String) -> String {
+fn in_words(endpoint: Endpoint, optional: bool, schemes: String) -> String {
     let does = match endpoint.class {
         AccessClass::Read => "reads",
         AccessClass::Write => "writes: not for keys of people who may only read",
@@ -198,7 +202,11 @@ fn in_words(endpoint: Endpoint, schemes: String) -> String {
         }
     };
     let project = if endpoint.project_optional { " No project needs to be named." } else { "" };
-    format!("Needs an API key ({schemes}), and {does}.{project}")
+    if optional {
+        format!("Takes an API key ({schemes}) or none. With a key, which must be good, it {does}.{project}")
+    } else {
+        format!("Needs an API key ({schemes}), and {does}.{project}")
+    }
 }
 
 /// Whatever names no scheme is met by anybody, as far as OpenAPI can tell.

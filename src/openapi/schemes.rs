@@ -35,11 +35,12 @@ impl Schemes {
         self.in_bodies_of(method).next().is_some()
     }
 
-    /// Any of these will do.
+    /// Any of these will do. Where a key is optional, nothing is the first of them.
     pub(super) fn requirements(
         &self,
         document: &mut Document<'_>,
         method: &Method,
+        optional: bool,
     ) -> Vec<SecurityRequirement> {
         let require = |info: &SchemeInfo| match security_scheme(info, document.knows_deprecation) {
             Some(scheme) => {
@@ -49,6 +50,10 @@ impl Schemes {
             None => unspoken(),
         };
         let mut any: Vec<SecurityRequirement> = self.for_method(method).map(require).collect();
+        if optional {
+            any.retain(|requirement| *requirement != unspoken());
+            any.insert(0, unspoken());
+        }
         // No scheme reads bodies of this method: it cannot be called, and saying that it is open would be worse.
         if any.is_empty() {
             any.push(unspoken());
@@ -88,8 +93,14 @@ impl Schemes {
     }
 
     /// The members of the body that carry credentials, beside those that are there.
-    pub(super) fn body(&self, document: &mut Document<'_>, method: &Method, operation: &mut Operation) {
-        let only = self.0.len() == 1;
+    pub(super) fn body(
+        &self,
+        document: &mut Document<'_>,
+        method: &Method,
+        operation: &mut Operation,
+        optional: bool,
+    ) {
+        let only = self.0.len() == 1 && !optional;
         for info in self.in_bodies_of(method) {
             let name = format!("{}-credentials", component_name(info));
             let name = place(&mut document.components.schemas, &name, RefOr::T(members(info, only)));

@@ -2,34 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use crate::body_budget::Charge;
-
-pub(super) struct Fields {
-    values: BTreeMap<String, String>,
-    /// The room that they take.
-    charge: Option<Charge>,
-}
+#[derive(Clone)]
+pub(super) struct Fields(BTreeMap<String, String>);
 
 impl Fields {
     /// None if a field is there twice.
     pub(super) fn new(pairs: Vec<(String, String)>) -> Option<Self> {
         let count = pairs.len();
-        let values: BTreeMap<_, _> = pairs.into_iter().collect();
-        (values.len() == count).then_some(Self { values, charge: None })
-    }
-
-    /// Takes the room of the form as long as the fields are there.
-    pub(super) fn keep(&mut self, charge: Charge) {
-        self.charge = Some(charge);
+        let fields: BTreeMap<_, _> = pairs.into_iter().collect();
+        (fields.len() == count).then_some(Self(fields))
     }
 
     /// The value of a field; empty if it is not there, as browsers leave out what is not chosen.
     pub(super) fn take(&mut self, name: &str) -> String {
-        self.values.remove(name).unwrap_or_default()
+        self.0.remove(name).unwrap_or_default()
+    }
+
+    /// Names and values together, in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum()
     }
 
     /// Whether every field was taken: what a form does not have is not said in passing (C11-01).
     pub(super) fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.0.is_empty()
     }
 }

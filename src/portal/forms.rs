@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
+use super::answer::CHANGED_MEANWHILE;
 use super::fields::Fields;
 use super::time;
 use crate::clock::Timestamp;
@@ -26,6 +29,8 @@ pub(super) struct KeyForm {
     pub(super) expires_on: String,
     pub(super) restrictions: RestrictionsForm,
     pub(super) errors: KeyErrors,
+    /// Whether it is what was typed before the visitor had to sign in.
+    pub(super) is_back: bool,
 }
 
 /// What is wrong, by field.
@@ -57,6 +62,7 @@ impl KeyForm {
             expires_on: String::new(),
             restrictions: RestrictionsForm::of(&Restrictions::none()),
             errors: KeyErrors::default(),
+            is_back: false,
         }
     }
 
@@ -70,7 +76,14 @@ impl KeyForm {
             expires_on: fields.take("expires_on"),
             restrictions: RestrictionsForm::read(fields),
             errors: KeyErrors::default(),
+            is_back: false,
         }
+    }
+
+    /// It is shown to who has signed in since.
+    pub(super) fn back(mut self) -> Self {
+        self.is_back = true;
+        self
     }
 
     /// The key that is asked for, if all of it can be; otherwise every field that is wrong says so. Whose key it is does
@@ -150,6 +163,11 @@ fn in_days(now: Timestamp, days: u64) -> Timestamp {
 pub(super) struct SettingsForm {
     pub(super) name: String,
     pub(super) limits: String,
+    /// What the page has shown, so that a tab that was long open undoes nothing that came after.
+    pub(super) seen: String,
+    pub(super) is_back: bool,
+    /// What is wrong with the whole.
+    pub(super) error: Option<&'static str>,
     pub(super) name_error: Option<&'static str>,
     pub(super) limits_error: Option<String>,
 }
@@ -157,16 +175,33 @@ pub(super) struct SettingsForm {
 impl SettingsForm {
     pub(super) fn of(key: &KeyRecord) -> Self {
         let limits = key.limits.as_ref().map(ToString::to_string).unwrap_or_default();
-        Self { name: key.name.clone(), limits, name_error: None, limits_error: None }
+        let seen = digest(&[&key.name, &limits]);
+        let name = key.name.clone();
+        Self { name, limits, seen, is_back: false, error: None, name_error: None, limits_error: None }
     }
 
     pub(super) fn read(fields: &mut Fields) -> Self {
         Self {
             name: fields.take("name"),
             limits: fields.take("limits"),
+            seen: fields.take("seen"),
+            is_back: false,
+            error: None,
             name_error: None,
             limits_error: None,
         }
+    }
+
+    /// It is shown to who has signed in since.
+    pub(super) fn back(mut self) -> Self {
+        self.is_back = true;
+        self
+    }
+
+    /// The form as the key is now, if it is not any more what the page has shown.
+    pub(super) fn outdated(&self, key: &KeyRecord) -> Option<Self> {
+        let now = Self::of(key);
+        (self.seen != now.seen).then(|| Self { error: Some(CHANGED_MEANWHILE), ..now })
     }
 
     /// What is to be changed of a key, which may be nothing; none if something is wrong, and its field says what.
@@ -195,8 +230,60 @@ impl SettingsForm {
     }
 
     pub(super) fn is_wrong(&self) -> bool {
-        self.name_error.is_some() || self.limits_error.is_some()
+        self.error.is_some() || self.name_error.is_some() || self.limits_error.is_some()
     }
+}
+
+/// The form for the restrictions of a key that is there.
+pub(super) struct ChangeForm {
+    pub(super) restrictions: RestrictionsForm,
+    /// What the page has shown, as in [`SettingsForm`].
+    pub(super) seen: String,
+    pub(super) is_back: bool,
+    /// What is wrong with the whole.
+    pub(super) error: Option<&'static str>,
+}
+
+impl ChangeForm {
+    pub(super) fn of(key: &KeyRecord) -> Self {
+        Self {
+            restrictions: RestrictionsForm::of(&key.restrictions),
+            seen: digest(&[&key.restrictions.to_string()]),
+            is_back: false,
+            error: None,
+        }
+    }
+
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        let restrictions = RestrictionsForm::read(fields);
+        Self { restrictions, seen: fields.take("seen"), is_back: false, error: None }
+    }
+
+    /// It is shown to who has signed in since.
+    pub(super) fn back(mut self) -> Self {
+        self.is_back = true;
+        self
+    }
+
+    /// As [`SettingsForm::outdated`].
+    pub(super) fn outdated(&self, key: &KeyRecord) -> Option<Self> {
+        let now = Self::of(key);
+        (self.seen != now.seen).then(|| Self { error: Some(CHANGED_MEANWHILE), ..now })
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.error.is_some() || self.restrictions.is_wrong()
+    }
+}
+
+/// What tells one state of a key from another.
+fn digest(parts: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The fields for restrictions, the same for new keys and for those that are there.

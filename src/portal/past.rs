@@ -141,7 +141,7 @@ fn what(event: &KeyEvent) -> String {
     }
 }
 
-/// The text of an [`Actor`](crate::audit::Actor), in words.
+/// The text of an [`Authority`](crate::authority::Authority), in words.
 fn by(text: &str, visitor: &UserId) -> String {
     match text.split_once(':') {
         Some(("user", user)) if user == visitor.as_str() => "you".to_owned(),

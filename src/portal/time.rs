@@ -42,6 +42,16 @@ pub(super) fn days_between(from: Timestamp, to: Timestamp) -> i64 {
     to.as_micros().saturating_sub(from.as_micros()).div_euclid(DAY_SECS * 1_000_000)
 }
 
+/// How many days are left, to the nearest one; none within the last day.
+pub(super) fn days_left(now: Timestamp, end: Timestamp) -> i64 {
+    match days_between(now, end) {
+        days if days < 1 => days,
+        _ => {
+            days_between(now, end.saturating_add(std::time::Duration::from_secs(DAY_SECS.unsigned_abs() / 2)))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +72,18 @@ mod tests {
         let at = Timestamp::from_secs;
         assert_eq!(days_between(at(0), at(90 * DAY_SECS - 1)), 89);
         assert_eq!(days_between(at(0), at(90 * DAY_SECS)), 90);
+    }
+
+    #[test]
+    fn c17_e3_two_days_are_not_said_of_three() {
+        const HOUR: i64 = 60 * 60;
+        let at = Timestamp::from_secs;
+        for (hours, days) in
+            [(1, 0), (23, 0), (24, 1), (35, 1), (36, 2), (48, 2), (59, 2), (60, 3), (71, 3), (72, 3), (83, 3)]
+        {
+            assert_eq!(days_left(at(0), at(hours * HOUR)), days, "{hours}");
+        }
+        assert_eq!(days_left(at(0), at(3 * DAY_SECS - 1)), 3);
+        assert_eq!(days_left(at(10), at(0)), -1);
     }
 }

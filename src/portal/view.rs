@@ -1,6 +1,6 @@
 //! What the pages show of a key: the one place where records become words.
 
-use super::time::{Time, days_between};
+use super::time::{Time, days_between, days_left};
 use crate::access::Standing;
 use crate::clock::Timestamp;
 use crate::key::Environment;
@@ -141,7 +141,7 @@ impl KeyView {
 /// What the owner should know about a working key.
 fn advice(key: &KeyRecord, state: State, now: Timestamp) -> Option<String> {
     let days = |count: i64| if count == 1 { "1 day".to_owned() } else { format!("{count} days") };
-    let left = key.expires_at.map(|end| days_between(now, end));
+    let left = key.expires_at.map(|end| days_left(now, end));
     match (state, left) {
         (State::Active, Some(0)) => Some("Ends within a day".to_owned()),
         (State::Active, Some(left)) if left <= SOON_DAYS => Some(format!("Ends in {}", days(left))),

@@ -132,6 +132,27 @@ impl Restrictions {
         self.0.as_ref()?.schemes.as_ref()
     }
 
+    /// Whether these surely allow nothing that `others` do not: each list of `others` is still there, and enforced if it
+    /// was, with none but the same entries. What two different entries have in common is not worked out.
+    #[must_use]
+    pub(crate) fn is_within(&self, others: &Self) -> bool {
+        fn within<R: PartialEq>(these: Option<&AllowList<R>>, others: Option<&AllowList<R>>) -> bool {
+            match (these, others) {
+                (_, None) => true,
+                (None, Some(_)) => false,
+                (Some(these), Some(others)) => {
+                    (these.mode == others.mode || these.mode == Mode::Enforce)
+                        && these.origin == others.origin
+                        && these.rules.iter().all(|rule| others.rules.contains(rule))
+                }
+            }
+        }
+        within(self.get_ip(), others.get_ip())
+            && within(self.get_referrer(), others.get_referrer())
+            && within(self.get_endpoints(), others.get_endpoints())
+            && within(self.get_schemes(), others.get_schemes())
+    }
+
     /// Judges a request by every restriction, in the order of [`RestrictionKind::ALL`].
     pub fn judge(&self, facts: &Facts<'_>) -> Verdict {
         let mut verdict = Verdict::default();

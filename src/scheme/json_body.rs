@@ -210,9 +210,9 @@ impl JsonBody {
             return Ok(None);
         }
         let text = replay.data.clone();
-        let Fields { key, user, project } =
+        let Fields { key, names_key, user, project } =
             json_fields::read(&text, &self.names).map_err(|_| AuthErrorKind::MalformedBody)?;
-        let Some(key) = key else { return Ok(None) };
+        let Some(key) = key else { return Ok(names_key.then(Credentials::null)) };
         let place = match &key {
             Cow::Borrowed(key) if self.redact => Some(place_of(key, &text)),
             Cow::Owned(_) if self.redact => return Err(AuthErrorKind::MalformedBody),

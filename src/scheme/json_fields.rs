@@ -57,6 +57,8 @@ fn fold(name: &str) -> impl Iterator<Item = char> {
 #[derive(Debug, Default)]
 pub(super) struct Fields<'de> {
     pub(super) key: Option<Cow<'de, str>>,
+    /// Whether the key's member is there, whatever it says.
+    pub(super) names_key: bool,
     pub(super) user: Option<Cow<'de, str>>,
     pub(super) project: Option<Cow<'de, str>>,
 }
@@ -112,8 +114,9 @@ impl<'de> Visitor<'de> for Object<'_> {
         if slots.iter().any(|slot| slot.seen && slot.similar) {
             return Err(A::Error::custom("a credential has a double"));
         }
+        let names_key = slots.first().is_some_and(|slot| slot.seen);
         let [key, user, project] = slots.map(|slot| slot.text);
-        Ok(Fields { key, user, project })
+        Ok(Fields { key, names_key, user, project })
     }
 }
 

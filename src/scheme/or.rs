@@ -63,6 +63,7 @@ impl<B: Send, L: Scheme<B>, R: Scheme<B>> Scheme<B> for Or<L, R> {
             false => (None, body),
         };
         match (left, right) {
+            (Some(null), other) | (other, Some(null)) if null.are_null() => Ok((other.or(Some(null)), body)),
             (Some(left), Some(_)) => {
                 Err(AuthError::new(AuthErrorKind::ConflictingCredentials, left.scheme()).after_body())
             }

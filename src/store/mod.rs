@@ -30,6 +30,7 @@ mod postgres;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -38,7 +39,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::access::Standing;
-use crate::audit::{Actor, AuditEntry, Revocation};
+use crate::audit::{AuditEntry, Revocation};
+use crate::authority::Denied;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -57,6 +59,8 @@ pub use self::postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteStore;
+
+pub use self::terms::{Amended, KeyPolicy, Terms, an_hour_before};
 
 pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};
 
@@ -137,26 +141,38 @@ impl Project {
 
 /// Records keys: what [`Keyring`](crate::keyring::Keyring) needs. Each method is one transaction.
 ///
-/// Methods that change something are told who does it, for the trail that a ledger keeps. Whether it keeps one, and
-/// when keys were last used, is its own matter: by default it says [`StoreError::NotKept`].
+/// Methods that change keys are told on which [`Terms`]. The transaction that makes the change holds them: a change by a
+/// key ([`Authority::Key`](crate::Authority::Key)) is refused unless that key is active at that moment and covers what is
+/// made or changed, so that no key is made by a key whose end has returned. Whether a ledger keeps a trail, and when keys
+/// were last used, is its own matter: by default it says [`StoreError::NotKept`].
 ///
 /// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyLedger`",
-    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a ledger of your own implements the eight that have no default",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a ledger of your own implements the methods that have no default",
     note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
 )]
 pub trait KeyLedger: Send + Sync + 'static {
-    /// Adds a key under a policy, which is kept by the same transaction (R30, R33). The present is `key.created_at`.
+    /// Whether this ledger is also the directory of the owners of its keys, and looks at their standing in the transaction
+    /// of a change where the terms [ask for it](Terms::asks_owner).
+    ///
+    /// By default it is not. [`Keyring`](crate::keyring::Keyring) then asks the directory after the change, and takes back
+    /// what an owner may no longer have: between the two, such a key works.
+    fn is_directory(&self) -> bool {
+        false
+    }
+
+    /// Adds a key under the policy of the terms, which is kept by the same transaction (R30, R33). The present is
+    /// `key.created_at`. Where the policy ends other keys, a maker must [cover](crate::authority::covers) those too.
     ///
     /// A key that has already ended (an imported one) is added as it is, and the policy asks nothing of it.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
+    /// [`LedgerError::Denied`], [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
     /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::Store`]. Nothing has changed then.
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError>;
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError>;
 
     /// Adds many keys from elsewhere, each as [`insert`](Self::insert) would; the answers are in their order. Their trail
     /// begins with [`KeyEvent::Imported`](crate::audit::KeyEvent::Imported), whatever their shape.
@@ -170,12 +186,11 @@ pub trait KeyLedger: Send + Sync + 'static {
     async fn insert_all(
         &self,
         keys: Vec<KeyRecord>,
-        policy: KeyPolicy,
-        by: &Actor,
+        terms: &Terms,
     ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
-            answers.push(match self.insert(key, policy, by).await {
+            answers.push(match self.insert(key, terms).await {
                 Err(LedgerError::Store(error)) => return Err(error),
                 answer => answer,
             });
@@ -183,13 +198,17 @@ pub trait KeyLedger: Send + Sync + 'static {
         Ok(answers)
     }
 
-    /// Puts a fresh key in the place of `old`, which must be active at `fresh.created_at` and not replaced yet: of two
-    /// that race, one wins. The new record is [`KeyRecord::successor`], the old one ends by [`KeyRecord::replace`] at
-    /// `old_ends`. Returns the new record.
+    /// Puts a fresh key in the place of `old`, which must be active at `fresh.created_at` (the present) and not replaced
+    /// yet: of two that race, one wins. The new record is [`KeyRecord::successor`], the old one ends by
+    /// [`KeyRecord::replace`] at `old_ends`. Returns the new record.
+    ///
+    /// The policy is kept as by [`insert`](Self::insert): where the old key has a grace, both count; under
+    /// [`KeyPolicy::Single { grace: false }`] all others of the owner and environment end.
     ///
     /// # Errors
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if `old` is revoked, expired or replaced,
+    /// [`LedgerError::Denied`], [`LedgerError::NoGrace`] if the policy allows none, [`LedgerError::TooManyKeys`],
     /// [`LedgerError::Conflict`] if the fresh id or digest is taken, [`LedgerError::Invalid`] if the fresh prefix is
     /// not of the old key's environment, [`LedgerError::Store`]. Nothing has changed then, and the old key works as
     /// before.
@@ -198,43 +217,49 @@ pub trait KeyLedger: Send + Sync + 'static {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
-        by: &Actor,
+        terms: &Terms,
     ) -> Result<KeyRecord, LedgerError>;
 
-    /// Revokes a key for good, and the trail says why. Revoking it again changes nothing and is no error (R39).
+    /// Ends a key for good, and the trail says why. Returns whether it did: ending it again changes nothing and is no
+    /// error (R39).
+    ///
+    /// This one transaction is all that it takes to end a key. A key may always end itself. Work of this kind must not wait
+    /// behind work that takes no access away, nor one owner's behind another's (R42).
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
-    async fn revoke_because(
+    /// [`LedgerError::NotFound`], [`LedgerError::Denied`], [`LedgerError::Store`].
+    async fn end(
         &self,
         id: &KeyId,
         why: Revocation,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError>;
+        terms: &Terms,
+    ) -> Result<bool, LedgerError>;
 
-    /// The same [by hand](Revocation::ByHand).
+    /// [Ends](Self::end) a key because somebody [asked for it](Revocation::ByHand).
     ///
     /// # Errors
     ///
-    /// As [`revoke_because`](Self::revoke_because).
-    async fn revoke(&self, id: &KeyId, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-        self.revoke_because(id, Revocation::ByHand, now, by).await
+    /// As [`end`](Self::end).
+    async fn revoke(&self, id: &KeyId, now: Timestamp, terms: &Terms) -> Result<bool, LedgerError> {
+        self.end(id, Revocation::ByHand, now, terms).await
     }
 
-    /// Changes what may be changed of a key, by [`Amendment::apply`].
+    /// Changes what may be changed of a key, by [`Terms::amended`]. A change that changes nothing writes
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Store`].
+    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Denied`],
+    /// [`LedgerError::TooManyChanges`], [`LedgerError::Store`].
     async fn amend(
         &self,
         id: &KeyId,
         amendment: &Amendment,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError>;
+        terms: &Terms,
+    ) -> Result<Amended, LedgerError>;
 
     /// Has the same key found by another digest from now on, if `from` is the one that it is found by: of two that
     /// race, one wins. The key itself does not change.
@@ -276,7 +301,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// What became of a key, newest first, up to so many entries; none of a key that is not there.
     ///
     /// A ledger that keeps a trail writes each entry in the transaction that makes the change. Whatever changes a key
-    /// is in it: also [`Accounts::remove_member`], as [`Actor::System`].
+    /// is in it: also [`Accounts::remove_member`], as [`Authority::System`].
     ///
     /// # Errors
     ///
@@ -307,19 +332,6 @@ pub trait KeyLedger: Send + Sync + 'static {
         let _ = keys;
         Err(StoreError::NotKept)
     }
-}
-
-/// How many keys a user may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyPolicy {
-    /// One per user and environment: issuing another revokes all before it, even one in a rotation's grace (R30).
-    Single,
-    /// Several per user and environment (R33), up to this many that are active; one in a rotation's grace counts.
-    Multiple {
-        /// The most that may be active at once.
-        max: u32,
-    },
 }
 
 /// Which keys of an owner to list.
@@ -399,6 +411,15 @@ pub enum LedgerError {
     /// The user has as many active keys as the policy allows.
     #[error("the user has as many active keys as are allowed")]
     TooManyKeys,
+    /// The policy allows one key at a time, and a replaced one no grace.
+    #[error("the policy allows no grace")]
+    NoGrace,
+    /// The key was changed as often as it may be within an hour.
+    #[error("the key was changed too often")]
+    TooManyChanges,
+    /// The one who asks may not make this change.
+    #[error("the change is not allowed: {0}")]
+    Denied(Denied),
     /// The store could not tell.
     #[error(transparent)]
     Store(#[from] StoreError),

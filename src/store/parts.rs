@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Project, StoreError};
+use super::{Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Project, StoreError, Terms};
 use crate::access::{Role, Standing};
-use crate::audit::{Actor, AuditEntry, Revocation};
+use crate::audit::{AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -107,27 +107,26 @@ impl<D: Directory + ?Sized> Directory for Arc<D> {
 
 /// Passes a ledger through: what is put together from parts is managed like what it holds.
 macro_rules! pass_ledger_through {
-    ($this:ident => $ledger:expr; impl[$($generics:tt)*] for $whole:ty) => {
+    ($this:ident => $ledger:expr, directory: $directory:expr; impl[$($generics:tt)*] for $whole:ty) => {
         #[async_trait]
         impl<$($generics)*> KeyLedger for $whole {
-            async fn insert(
-                &self,
-                key: KeyRecord,
-                policy: KeyPolicy,
-                by: &Actor,
-            ) -> Result<(), LedgerError> {
+            fn is_directory(&self) -> bool {
                 let $this = self;
-                $ledger.insert(key, policy, by).await
+                $directory && $ledger.is_directory()
+            }
+
+            async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+                let $this = self;
+                $ledger.insert(key, terms).await
             }
 
             async fn insert_all(
                 &self,
                 keys: Vec<KeyRecord>,
-                policy: KeyPolicy,
-                by: &Actor,
+                terms: &Terms,
             ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
                 let $this = self;
-                $ledger.insert_all(keys, policy, by).await
+                $ledger.insert_all(keys, terms).await
             }
 
             async fn replace(
@@ -135,21 +134,21 @@ macro_rules! pass_ledger_through {
                 old: &KeyId,
                 fresh: FreshKey,
                 old_ends: Timestamp,
-                by: &Actor,
+                terms: &Terms,
             ) -> Result<KeyRecord, LedgerError> {
                 let $this = self;
-                $ledger.replace(old, fresh, old_ends, by).await
+                $ledger.replace(old, fresh, old_ends, terms).await
             }
 
-            async fn revoke_because(
+            async fn end(
                 &self,
                 id: &KeyId,
                 why: Revocation,
                 now: Timestamp,
-                by: &Actor,
-            ) -> Result<(), LedgerError> {
+                terms: &Terms,
+            ) -> Result<bool, LedgerError> {
                 let $this = self;
-                $ledger.revoke_because(id, why, now, by).await
+                $ledger.end(id, why, now, terms).await
             }
 
             async fn amend(
@@ -157,10 +156,10 @@ macro_rules! pass_ledger_through {
                 id: &KeyId,
                 amendment: &Amendment,
                 now: Timestamp,
-                by: &Actor,
-            ) -> Result<(), LedgerError> {
+                terms: &Terms,
+            ) -> Result<Amended, LedgerError> {
                 let $this = self;
-                $ledger.amend(id, amendment, now, by).await
+                $ledger.amend(id, amendment, now, terms).await
             }
 
             async fn rehash(
@@ -208,8 +207,8 @@ macro_rules! pass_ledger_through {
     };
 }
 
-pass_ledger_through!(whole => whole.0; impl[K: KeyLedger] for NoProjects<K>);
-pass_ledger_through!(whole => whole.0; impl[K: KeyLedger, D: Send + Sync + 'static] for (K, D));
-pass_ledger_through!(whole => (**whole); impl[K: KeyLedger + ?Sized] for Arc<K>);
+pass_ledger_through!(whole => whole.0, directory: false; impl[K: KeyLedger] for NoProjects<K>);
+pass_ledger_through!(whole => whole.0, directory: false; impl[K: KeyLedger, D: Send + Sync + 'static] for (K, D));
+pass_ledger_through!(whole => (**whole), directory: true; impl[K: KeyLedger + ?Sized] for Arc<K>);
 #[cfg(feature = "cache")]
-pass_ledger_through!(whole => whole.store(); impl[S: KeyLedger] for super::Cached<S>);
+pass_ledger_through!(whole => whole.store(), directory: true; impl[S: KeyLedger] for super::Cached<S>);

@@ -59,6 +59,7 @@ impl Verifier {
             owner: key.owner.clone(),
             error: refused.map(|kind| AuthError::new(kind, claims.scheme())),
             findings,
+            optional: false,
         }
     }
 

@@ -21,13 +21,15 @@ use crate::record::KeyRecord;
 ///  "checks": [{"check": "https", "outcome": "passed", "detail": "..."}, ..]}
 /// ```
 ///
-/// `answer` and `decided_by` are `null` where the request is let in, and `detail` is left out where there is none.
+/// `answer` and `decided_by` are `null` where the request is let in, and `detail` is left out where there is none. Where
+/// a key is [optional](crate::Endpoints::optional), there is also `"key_optional": true`.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     pub(super) key: KeyId,
     pub(super) owner: UserId,
     pub(super) findings: Vec<Finding>,
     pub(super) error: Option<AuthError>,
+    pub(super) optional: bool,
 }
 
 /// What one check says.
@@ -67,7 +69,18 @@ impl Outcome {
 
 impl Explanation {
     pub(crate) fn public(key: &KeyRecord) -> Self {
-        Self { key: key.id.clone(), owner: key.owner.clone(), findings: Vec::new(), error: None }
+        Self {
+            key: key.id.clone(),
+            owner: key.owner.clone(),
+            findings: Vec::new(),
+            error: None,
+            optional: false,
+        }
+    }
+
+    /// Of an endpoint where a key is optional.
+    pub(crate) fn where_optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 
     /// With the answer of a layer about TLS, which it gives before it looks at a key.
@@ -131,6 +144,13 @@ impl Explanation {
     pub fn is_public(&self) -> bool {
         self.findings.is_empty()
     }
+
+    /// Whether a key is [optional](crate::Endpoints::optional) at the endpoint: without one, the request is let in as
+    /// nobody's, if it comes over TLS where that is demanded. A key that is sent must be good.
+    #[must_use]
+    pub fn is_optional(&self) -> bool {
+        self.optional
+    }
 }
 
 impl Finding {
@@ -184,6 +204,9 @@ impl fmt::Display for Explanation {
             let line = format!("  {mark:<5} {check:<12} {detail}");
             writeln!(f, "{}", line.trim_end())?;
         }
+        if self.optional {
+            writeln!(f, "  a key is optional here, and one that is sent must be good")?;
+        }
         Ok(())
     }
 }
@@ -196,6 +219,9 @@ impl Serialize for Explanation {
         map.serialize_entry("accepted", &self.is_accepted())?;
         map.serialize_entry("answer", &self.error.as_ref().map(Answer))?;
         map.serialize_entry("decided_by", &self.decided_by().map(|finding| finding.check.as_str()))?;
+        if self.optional {
+            map.serialize_entry("key_optional", &true)?;
+        }
         map.serialize_entry("checks", &self.findings)?;
         map.end()
     }

@@ -50,12 +50,12 @@ impl Verifier {
         }
     }
 
-    /// Somebody who needed no key was let in.
+    /// Somebody who needed no key was let in without one.
     #[cold]
-    pub(crate) fn show_open(&self, started: Instant) {
+    pub(crate) fn show_open(&self, started: Instant, warm: bool) {
         let took = started.elapsed();
         let decision = Decision::new(self.clock.now(), Outcome::Open);
-        self.observers.decided(&Decision { warm: true, took, ..decision });
+        self.observers.decided(&Decision { warm, took, ..decision });
     }
 
     /// Somebody who was let in was refused further inside.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tower_api_key::store::{
     Accounts as _, Directory, KeyLedger as _, KeyPolicy, KeyStore, Member, MemberRole, MemoryStore, Project,
-    StoreError,
+    StoreError, Terms,
 };
 use tower_api_key::{
     ApiKey, Environment, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, Principal, ProjectId, Standing,
@@ -103,7 +103,10 @@ impl World {
         record.last4 = key.expose_secret()[43..].to_owned();
         record.name = format!("{owner}'s");
         self.store
-            .insert(record, KeyPolicy::Multiple { max: 1000 }, &tower_api_key::Actor::System)
+            .insert(
+                record,
+                &Terms::by(tower_api_key::Authority::System).policy(KeyPolicy::Multiple { max: 1000 }),
+            )
             .await
             .unwrap();
         key

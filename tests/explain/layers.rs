@@ -18,11 +18,15 @@ use crate::common::{World, bearer};
 
 const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::HEAD, Method::DELETE];
 /// The route that the router matches, and a path on it.
-const PLACES: [(&str, &str); 5] = [
+const PLACES: [(&str, &str); 8] = [
     ("/users/{id}", "/users/7"),
     ("/keys/{id}/rotate", "/keys/7/rotate"),
     ("/status", "/status"),
     ("/health", "/health"),
+    ("/prices", "/prices"),
+    // Not declared, and perhaps meant by what is.
+    ("/v1/users/{id}", "/v1/users/7"),
+    ("/files/{*rest}", "/files/7"),
     ("/else", "/else"),
 ];
 const SCHEMES: [&str; 3] = ["bearer", "api-key-header", "json-body"];
@@ -33,6 +37,9 @@ fn endpoints() -> Endpoints {
         .write(Method::GET, "/users/{user}")
         .project_optional(Method::GET, "/users/{user}")
         .manage(Method::POST, "/keys/{id}/rotate")
+        .write(Method::GET, "/files/{name}/run")
+        .optional(Method::GET, "/prices")
+        .optional(Method::POST, "/prices")
         .public(Method::GET, "/health")
 }
 

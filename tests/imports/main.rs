@@ -18,13 +18,12 @@ use axum::routing::any;
 use axum::{Extension, Router};
 use http::{Request, StatusCode};
 use tower::ServiceExt as _;
-use tower_api_key::audit::Actor;
+use tower_api_key::authority::Authority;
 use tower_api_key::clock::Timestamp;
 use tower_api_key::keyring::{ImportReport, ImportedDigest, ImportedKey, NewKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, MemoryStore, Project,
-    StoreError,
+    Accounts as _, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, MemoryStore, Project, StoreError,
 };
 use tower_api_key::{
     Amendment, ApiKeyAuth, DigestMethod, DigestRing, FreshKey, KeyDigest, KeyId, KeyRecord, Keyring, Pepper,
@@ -109,8 +108,8 @@ impl<S: Directory> Directory for Counted<S> {
 
 #[async_trait]
 impl<S: KeyLedger> KeyLedger for Counted<S> {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
-        self.store.insert(key, policy, by).await
+    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
+        self.store.insert(key, terms).await
     }
 
     async fn replace(
@@ -118,23 +117,29 @@ impl<S: KeyLedger> KeyLedger for Counted<S> {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
-        by: &Actor,
+        terms: &tower_api_key::store::Terms,
     ) -> Result<KeyRecord, LedgerError> {
-        self.store.replace(old, fresh, old_ends, by).await
+        self.store.replace(old, fresh, old_ends, terms).await
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         id: &KeyId,
         why: tower_api_key::audit::Revocation,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        self.store.revoke_because(id, why, now, by).await
+        terms: &tower_api_key::store::Terms,
+    ) -> Result<bool, LedgerError> {
+        self.store.end(id, why, now, terms).await
     }
 
-    async fn amend(&self, id: &KeyId, to: &Amendment, now: Timestamp, by: &Actor) -> Result<(), LedgerError> {
-        self.store.amend(id, to, now, by).await
+    async fn amend(
+        &self,
+        id: &KeyId,
+        to: &Amendment,
+        now: Timestamp,
+        terms: &tower_api_key::store::Terms,
+    ) -> Result<tower_api_key::store::Amended, LedgerError> {
+        self.store.amend(id, to, now, terms).await
     }
 
     async fn rehash(

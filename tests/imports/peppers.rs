@@ -1,6 +1,7 @@
 //! THREATS C7-06 to C7-08.
 
-use tower_api_key::store::KeyPolicy;
+use tower_api_key::KeyPolicy;
+use tower_api_key::store::{Amended, Terms};
 use tower_api_key::{ConfigError, Credentials, Endpoint};
 
 use super::*;
@@ -16,7 +17,7 @@ fn ring(newest: &str, older: &[&str]) -> DigestRing {
 async fn attack(store: &MemoryStore, name: &str, text: &str, method: &str) {
     let mut row = KeyRecord::new(id(name), KeyDigest::of(text), user("alice"), Timestamp::from_secs(1));
     row.digested_by = method.parse().unwrap();
-    store.insert(row, MANY, &Actor::System).await.unwrap();
+    store.insert(row, &Terms::by(Authority::System).policy(MANY)).await.unwrap();
 }
 
 #[tokio::test]
@@ -139,7 +140,7 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
 
     #[async_trait]
     impl KeyLedger for Broken {
-        async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &Actor) -> Result<(), LedgerError> {
+        async fn insert(&self, _: KeyRecord, _: &Terms) -> Result<(), LedgerError> {
             Err(StoreError::Overloaded.into())
         }
 
@@ -148,22 +149,28 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             _: &KeyId,
             _: FreshKey,
             _: Timestamp,
-            _: &Actor,
+            _: &Terms,
         ) -> Result<KeyRecord, LedgerError> {
             Err(StoreError::Overloaded.into())
         }
 
-        async fn revoke_because(
+        async fn end(
             &self,
             _: &KeyId,
             _: tower_api_key::audit::Revocation,
             _: Timestamp,
-            _: &Actor,
-        ) -> Result<(), LedgerError> {
+            _: &Terms,
+        ) -> Result<bool, LedgerError> {
             Err(StoreError::Overloaded.into())
         }
 
-        async fn amend(&self, _: &KeyId, _: &Amendment, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
+        async fn amend(
+            &self,
+            _: &KeyId,
+            _: &Amendment,
+            _: Timestamp,
+            _: &Terms,
+        ) -> Result<Amended, LedgerError> {
             Err(StoreError::Overloaded.into())
         }
 

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use tower_api_key::SlowHashes;
+use tower_api_key::store::Terms;
 
 use super::elsewhere::{fixtures, ring};
 use super::*;
@@ -90,7 +91,10 @@ async fn c9_a_key_that_is_revoked_while_it_is_checked_is_refused() {
     impl KeyStore for Revoking {
         async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
             if self.1.fetch_add(1, Ordering::SeqCst) == self.2 {
-                self.0.revoke(&id("k"), Timestamp::from_secs(5), &Actor::System).await.unwrap();
+                self.0
+                    .revoke(&id("k"), Timestamp::from_secs(5), &Terms::by(Authority::System))
+                    .await
+                    .unwrap();
             }
             self.0.find(digest).await
         }

@@ -119,7 +119,8 @@ async fn what_is_no_question_is_said_with_what_to_write() {
         (json!({"scheme": "cookie"}), 422, "invalid_scheme"),
         (json!({"proto": "gopher"}), 422, "invalid_proto"),
         (json!({"key": "x"}), 422, "unknown_field"),
-        (json!({"method": 1}), 400, "malformed_body"),
+        (json!({"method": 1}), 422, "invalid_method"),
+        (json!({"user_id": []}), 422, "invalid_user_id"),
         (json!(["GET"]), 400, "malformed_body"),
     ] {
         let answer = ask(&app, &world.own, &path, &body).await;

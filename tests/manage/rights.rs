@@ -280,7 +280,7 @@ async fn c11_08_what_each_kind_of_key_may_list() {
 #[tokio::test]
 async fn r30_where_issuing_replaces_it_replaces_only_what_the_caller_covers() {
     let world = World::new().await;
-    let keyring = Keyring::new(world.store.clone()).policy(KeyPolicy::Single).unwrap();
+    let keyring = Keyring::new(world.store.clone()).policy(KeyPolicy::Single { grace: true }).unwrap();
     let app = app(&world, keyring.clone());
     let answer = create(&app, &world.b, &json!({"name": "next"})).await;
     assert_eq!(answer.status, 201);

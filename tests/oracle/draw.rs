@@ -39,13 +39,15 @@ const USERS: [User; 6] = ["ann", "bob", "cy", "dee", "eve", "fay"];
 const ACCOUNTS: [Account; 2] = ["A", "B"];
 /// Both accounts have a `p1`.
 const PROJECTS: [(Account, Project); 5] = [("A", "p1"), ("A", "p2"), ("A", "p3"), ("B", "p1"), ("B", "q1")];
-const PLACES: [Place; 7] = [
+const PLACES: [Place; 9] = [
     Place::Get,
     Place::Post,
     Place::ReadByPost,
     Place::GetAnywhere,
     Place::PostAnywhere,
     Place::Manage,
+    Place::OptionalGet,
+    Place::OptionalPost,
     Place::Public,
 ];
 const SCHEMES: [Scheme; 3] = [Scheme::Bearer, Scheme::Header, Scheme::Body];
@@ -272,7 +274,7 @@ fn probe(dice: &mut Dice, model: &Model, change: &Change) -> Probe {
     let slips = [Slip::Twice, Slip::BothHeaders, Slip::NoJson, Slip::OtherType, Slip::Nothing];
     let scheme = dice.of(&SCHEMES);
     let slip = if dice.percent(95) { Slip::None } else { fitting(dice.of(&slips), scheme) };
-    let posts = [Place::Post, Place::ReadByPost, Place::PostAnywhere, Place::Manage];
+    let posts = [Place::Post, Place::ReadByPost, Place::PostAnywhere, Place::Manage, Place::OptionalPost];
     let place = if scheme == Scheme::Body && dice.percent(90) { dice.of(&posts) } else { dice.of(&PLACES) };
     let clients = [Client::Office, Client::Office, Client::Office, Client::Home, Client::Unknown];
     let pages = [Page::Ours, Page::Ours, Page::Ours, Page::Theirs, Page::None];

@@ -13,8 +13,7 @@ use tower_api_key::store::{
     LedgerError, Member, MemoryStore, NodeId, Position, Project, StoreError, settle,
 };
 use tower_api_key::{
-    Actor, Amendment, DigestMethod, FreshKey, KeyDigest, KeyId, KeyRecord, ProjectId, Standing, Timestamp,
-    UserId,
+    Amendment, DigestMethod, FreshKey, KeyDigest, KeyId, KeyRecord, ProjectId, Standing, Timestamp, UserId,
 };
 
 #[derive(Clone)]
@@ -184,12 +183,12 @@ impl Followers for Logged {
 
 #[async_trait]
 impl KeyLedger for Logged {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
+    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
         self.change(async |store, _| {
             let (owner, digest) = (key.owner.clone(), key.digest);
-            let result = store.insert(key, policy, by).await;
+            let result = store.insert(key, terms).await;
             let mut changes = vec![Change::Key(digest)];
-            if policy == KeyPolicy::Single {
+            if matches!(terms.key_policy(), KeyPolicy::Single { .. }) {
                 changes.extend(self.keys_of(&owner).await);
             }
             (result, changes)
@@ -202,25 +201,24 @@ impl KeyLedger for Logged {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
-        by: &Actor,
+        terms: &tower_api_key::store::Terms,
     ) -> Result<KeyRecord, LedgerError> {
         self.change(async |store, _| {
             let id = fresh.id.clone();
-            let result = store.replace(old, fresh, old_ends, by).await;
+            let result = store.replace(old, fresh, old_ends, terms).await;
             (result, self.keys(&[old, &id]).await)
         })
         .await?
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         id: &KeyId,
         why: tower_api_key::audit::Revocation,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        self.change(async |store, _| (store.revoke_because(id, why, now, by).await, self.keys(&[id]).await))
-            .await?
+        terms: &tower_api_key::store::Terms,
+    ) -> Result<bool, LedgerError> {
+        self.change(async |store, _| (store.end(id, why, now, terms).await, self.keys(&[id]).await)).await?
     }
 
     async fn amend(
@@ -228,9 +226,9 @@ impl KeyLedger for Logged {
         id: &KeyId,
         amendment: &Amendment,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        self.change(async |store, _| (store.amend(id, amendment, now, by).await, self.keys(&[id]).await))
+        terms: &tower_api_key::store::Terms,
+    ) -> Result<tower_api_key::store::Amended, LedgerError> {
+        self.change(async |store, _| (store.amend(id, amendment, now, terms).await, self.keys(&[id]).await))
             .await?
     }
 

@@ -49,6 +49,10 @@ pub enum Place {
     /// A `POST` that needs no project.
     PostAnywhere,
     Manage,
+    /// A `GET` where a key is optional.
+    OptionalGet,
+    /// A `POST` where a key is optional.
+    OptionalPost,
     Public,
 }
 
@@ -314,10 +318,13 @@ impl Model {
             return no(400, "conflicting_credentials");
         }
         // 5 and 6: bodies of requests that have none, or of another type, are not looked at.
-        let is_get = matches!(probe.place, Place::Get | Place::GetAnywhere);
+        let is_get = matches!(probe.place, Place::Get | Place::GetAnywhere | Place::OptionalGet);
         let unread = probe.scheme == Scheme::Body && (is_get || probe.slip == Slip::OtherType);
         if probe.slip == Slip::Nothing || unread {
-            return no(401, "missing_api_key");
+            return match probe.place {
+                Place::OptionalGet | Place::OptionalPost => Verdict::Open,
+                _ => no(401, "missing_api_key"),
+            };
         }
         if matches!(probe.slip, Slip::Twice | Slip::NoJson) {
             return no(400, "malformed_body");
@@ -376,7 +383,7 @@ impl Model {
         }
         let Standing::Has(role) = standing else { return no(403, "forbidden") };
         // 14: who only reads; and keys that only a person's may do.
-        let reads = matches!(probe.place, Place::Get | Place::GetAnywhere | Place::ReadByPost);
+        let reads = is_get || probe.place == Place::ReadByPost;
         if role == Role::ReadOnly && !reads {
             return no(403, "read_only");
         }

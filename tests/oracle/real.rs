@@ -132,7 +132,7 @@ impl Real {
                 if let Some(limits) = limits {
                     amendment = amendment.limits(limits_of(limits));
                 }
-                return done(keyring.amend(&self.ids[*key], amendment).await);
+                return done(keyring.amend(&self.ids[*key], amendment).await.map(drop));
             }
             Change::Rehash { key, from_another } => {
                 let before = self.stack.ledger.get(&self.ids[*key]).await.unwrap().unwrap();
@@ -283,6 +283,8 @@ fn route(place: Place) -> (Method, &'static str) {
         Place::GetAnywhere => (Method::GET, "/projects"),
         Place::PostAnywhere => (Method::POST, "/projects"),
         Place::Manage => (Method::POST, "/keys"),
+        Place::OptionalGet => (Method::GET, "/prices"),
+        Place::OptionalPost => (Method::POST, "/prices"),
         Place::Public => (Method::GET, "/health"),
     }
 }

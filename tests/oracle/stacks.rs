@@ -191,7 +191,7 @@ impl Stack {
         let most = u32::try_from(model::MOST_KEYS).unwrap();
         let keyring = Keyring::new(store.clone()).clock(common.clock.clone()).digests(common.ring.clone());
         let keyring = keyring.store_deadline(PATIENCE).unwrap();
-        let single = keyring.clone().policy(KeyPolicy::Single).unwrap();
+        let single = keyring.clone().policy(KeyPolicy::Single { grace: false }).unwrap();
         let keyring = keyring.policy(KeyPolicy::Multiple { max: most }).unwrap();
         let common = common.clone();
         let start = Box::new(move |number| start(number, common.clone()));
@@ -225,10 +225,12 @@ fn guarded(verifier: Verifier, header: ApiKeyHeader) -> Router {
         .project_optional(Method::GET, "/projects")
         .project_optional(Method::POST, "/projects")
         .manage(Method::POST, "/keys")
+        .optional(Method::GET, "/prices")
+        .optional(Method::POST, "/prices")
         .public(Method::GET, "/health");
     let auth = ApiKeyAuth::with_verifier(verifier, bearer).or(header).or(JsonBody::default());
     let auth = auth.endpoints(endpoints).unwrap();
-    let paths = ["/things", "/status", "/projects", "/keys", "/health"];
+    let paths = ["/things", "/status", "/projects", "/keys", "/prices", "/health"];
     paths.into_iter().fold(Router::new(), |router, path| router.route(path, any(say))).layer(auth)
 }
 

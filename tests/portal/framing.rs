@@ -43,6 +43,8 @@ async fn c17_c1_whatever_the_portal_answers_its_forms_are_cared_for() {
                 request.headers_mut().insert("expect", "100-continue".parse().unwrap());
             }
             let answer = send(&site.app, request).await;
+            // What somebody typed whose session has ended is asked for, and kept.
+            let expected = expected && (status != 401 || length > 64 * 1024);
             assert_eq!((answer.status.as_u16(), closes(&answer)), (status, expected), "{what}, {length}");
         }
     }

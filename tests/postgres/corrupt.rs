@@ -1,9 +1,12 @@
 //! c10_06: rows that cannot be. Whatever stands in a column, it is never read as a right.
 
 use tokio_postgres::Client;
-use tower_api_key::store::{KeyQuery, LedgerError, Member, MemberRole, PostgresStore, Project, StoreError};
+use tower_api_key::store::{
+    KeyQuery, LedgerError, Member, MemberRole, PostgresStore, Project, StoreError, Terms,
+};
 use tower_api_key::{
-    Accounts as _, Actor, Directory as _, KeyId, KeyLedger as _, KeyLevel, KeyRecord, KeyStore as _, Standing,
+    Accounts as _, Authority, Directory as _, KeyId, KeyLedger as _, KeyLevel, KeyRecord, KeyStore as _,
+    Standing,
 };
 
 use super::{MANY, NO_ACCESS, Schema, key, project, user};
@@ -70,7 +73,7 @@ async fn store_and_vandal(schema: &Schema) -> (PostgresStore, KeyRecord, Client)
     key.level = KeyLevel::Project(project("p1"));
     key.scopes = ["read".to_owned()].into();
     key.metadata = [("a".to_owned(), "b".to_owned())].into();
-    store.insert(key.clone(), MANY, &Actor::System).await.unwrap();
+    store.insert(key.clone(), &Terms::by(Authority::System).policy(MANY)).await.unwrap();
     (store, key, without_rules(schema).await)
 }
 

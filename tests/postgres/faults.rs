@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tower_api_key::store::{LedgerError, PostgresOptions, PostgresStore, StoreError};
-use tower_api_key::{Accounts as _, Actor, Directory as _, KeyLedger as _, KeyStore as _};
+use tower_api_key::store::{LedgerError, PostgresOptions, PostgresStore, StoreError, Terms};
+use tower_api_key::{Accounts as _, Authority, Directory as _, KeyLedger as _, KeyStore as _};
 
 use super::proxy::{Fate, Proxy};
 use super::{NOW, OWNER, Schema, insert, is_active, key, revoke, server_behind, soon, user};
@@ -96,7 +96,7 @@ async fn c10_01_a_server_out_of_reach_is_an_error_in_time() {
             let began = Instant::now();
             let answer = store.find(&key("good", "u").digest).await;
             assert!(answer.is_err(), "{fate:?}: {answer:?}");
-            let revoked = store.revoke(&key("good", "u").id, NOW, &Actor::System).await;
+            let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
             assert!(matches!(revoked, Err(LedgerError::Store(_))), "{fate:?}: {revoked:?}");
             // Four times the deadline and the grace of each: generous, and yet no waiting without end.
             assert!(began.elapsed() < Duration::from_secs(5), "{fate:?}: {:?}", began.elapsed());
@@ -149,7 +149,7 @@ async fn c10_01_a_missing_table_and_a_lock_are_errors_until_they_are_gone() {
         assert!(matches!(store.find(&key("good", "u").digest).await, Err(StoreError::Failed(_))));
         assert!(matches!(store.find(&key("none", "u").digest).await, Err(StoreError::Failed(_))));
         assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
-        let revoked = store.revoke(&key("good", "u").id, NOW, &Actor::System).await;
+        let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
         assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Failed(_)))), "{revoked:?}");
     }
     operator
@@ -160,7 +160,7 @@ async fn c10_01_a_missing_table_and_a_lock_are_errors_until_they_are_gone() {
 
     operator.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
     assert!(matches!(store.find(&key("good", "u").digest).await, Err(StoreError::Timeout)));
-    let revoked = store.revoke(&key("good", "u").id, NOW, &Actor::System).await;
+    let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
     assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Timeout))), "{revoked:?}");
     // What has nothing to do with keys is not held up.
     assert_eq!(store.standing(&user("u"), None).await.unwrap(), OWNER);
@@ -185,7 +185,12 @@ async fn c10_03_a_flood_of_new_keys_keeps_nobody_from_revoking_or_asking() {
         .map(|number| {
             let store = store.clone();
             tokio::spawn(async move {
-                store.insert(key(&format!("flood{number}"), "v"), super::MANY, &Actor::System).await
+                store
+                    .insert(
+                        key(&format!("flood{number}"), "v"),
+                        &Terms::by(Authority::System).policy(super::MANY),
+                    )
+                    .await
             })
         })
         .collect();
@@ -216,7 +221,7 @@ async fn c13_02_errors_hold_no_values() {
     operator.batch_execute("ALTER TABLE keys ADD CHECK (name NOT LIKE '%canary%')").await.unwrap();
     let mut canary = key("k", "u");
     canary.name = "canary".into();
-    let refused = store.insert(canary, super::MANY, &Actor::System).await.unwrap_err();
+    let refused = store.insert(canary, &Terms::by(Authority::System).policy(super::MANY)).await.unwrap_err();
     let mut text = format!("{refused:?} {refused}");
     let mut source = std::error::Error::source(&refused);
     while let Some(error) = source {

@@ -21,9 +21,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio_postgres::{Client, Config, NoTls};
 use tower_api_key::clock::Timestamp;
-use tower_api_key::store::{KeyPolicy, PostgresOptions, PostgresStore};
+use tower_api_key::store::{KeyPolicy, PostgresOptions, PostgresStore, Terms};
 use tower_api_key::{
-    Actor, KeyDigest, KeyId, KeyLedger as _, KeyRecord, KeyStore as _, ProjectId, Role, Standing, UserId,
+    Authority, KeyDigest, KeyId, KeyLedger as _, KeyRecord, KeyStore as _, ProjectId, Role, Standing, UserId,
 };
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -132,12 +132,12 @@ fn key(name: &str, owner: &str) -> KeyRecord {
 
 async fn insert(store: &PostgresStore, name: &str, owner: &str) -> KeyRecord {
     let key = key(name, owner);
-    store.insert(key.clone(), MANY, &Actor::System).await.unwrap();
+    store.insert(key.clone(), &Terms::by(Authority::System).policy(MANY)).await.unwrap();
     key
 }
 
 async fn revoke(store: &PostgresStore, key: &KeyRecord) {
-    store.revoke(&key.id, NOW, &Actor::System).await.unwrap();
+    store.revoke(&key.id, NOW, &Terms::by(Authority::System)).await.unwrap();
 }
 
 async fn is_active(store: &PostgresStore, key: &KeyRecord) -> bool {

@@ -308,7 +308,7 @@ async fn c4_14_outside_the_router_only_plain_paths_match() {
     let world = World::new().await;
     let endpoints = endpoints()
         .public(Method::GET, "/open/{name}")
-        .public(Method::GET, "/files/{*rest}")
+        .public_subtree(Method::GET, "/files/{*rest}")
         .public(Method::GET, "/")
         .by_path();
     let auth = ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default()).endpoints(endpoints).unwrap();
@@ -463,6 +463,6 @@ async fn c4_16_declarations_are_checked_at_start() {
         .read(get.clone(), "/a")
         .project_optional(get.clone(), "/a")
         .write(Method::POST, "/a")
-        .public(get, "/b/{id}/c/{*rest}");
+        .public_subtree(get, "/b/{id}/c/{*rest}");
     assert_eq!(build(sound), Ok(()));
 }

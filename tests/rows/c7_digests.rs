@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tower_api_key::scheme::ApiKeyHeader;
-use tower_api_key::store::{KeyLedger as _, KeyPolicy, MemoryStore};
+use tower_api_key::store::{KeyLedger as _, KeyPolicy, MemoryStore, Terms};
 use tower_api_key::{ApiKey, ApiKeyAuth, Credentials, KeyDigest, KeyId, KeyRecord, Timestamp, Verifier};
 
 use crate::common::{World, user};
@@ -93,7 +93,10 @@ async fn c7_11_keys_that_differ_in_case_are_two_keys() {
         let record = KeyRecord::new(id, KeyDigest::of(text), user(owner), Timestamp::from_secs(1));
         world
             .store
-            .insert(record, KeyPolicy::Multiple { max: 10 }, &tower_api_key::Actor::System)
+            .insert(
+                record,
+                &Terms::by(tower_api_key::Authority::System).policy(KeyPolicy::Multiple { max: 10 }),
+            )
             .await
             .unwrap();
     }
@@ -118,6 +121,12 @@ async fn c7_11_keys_that_differ_in_case_are_two_keys() {
         user("u"),
         Timestamp::from_secs(1),
     );
-    short.insert(record, KeyPolicy::Single, &tower_api_key::Actor::System).await.unwrap();
+    short
+        .insert(
+            record,
+            &Terms::by(tower_api_key::Authority::System).policy(KeyPolicy::Single { grace: false }),
+        )
+        .await
+        .unwrap();
     assert!(tower_api_key::KeyStore::find(&short, &KeyDigest::of("x")).await.unwrap().is_none());
 }

@@ -20,6 +20,7 @@ mod c13_secrets;
 mod c14_tower;
 mod c15_misc;
 mod c17_budget;
+mod c17_endpoints;
 mod c17_framing;
 mod c1_conflicts;
 mod c2_values;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use serde::de::{Deserializer as _, MapAccess, Visitor};
@@ -16,8 +16,8 @@ use tower::{Layer as _, ServiceExt as _};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Or};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::{
-    ApiKeyAuth, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, Principal, ProjectId, Role, Standing,
-    Timestamp, UserId, Verifier,
+    ApiKeyAuth, Endpoints, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, Principal, ProjectId, Role,
+    Standing, Timestamp, UserId, Verifier,
 };
 
 /// Knows every key, all of one owner, who may do everything. Remembers the last key it was asked about.
@@ -51,6 +51,8 @@ impl Directory for Everything {
 /// What the handler saw.
 #[derive(Clone, Debug)]
 struct Seen {
+    /// Whether there was a principal.
+    somebody: bool,
     project: Option<String>,
     body: Bytes,
     exact: Option<u64>,
@@ -68,6 +70,8 @@ pub struct Rig {
     store: Everything,
     plain: ApiKeyAuth<JsonBody>,
     redacting: ApiKeyAuth<JsonBody>,
+    /// Where a key is optional.
+    optional: ApiKeyAuth<JsonBody>,
     /// Each for keys of our own shape, and for keys of any.
     bearer: [ApiKeyAuth<Bearer>; 2],
     header: [ApiKeyAuth<ApiKeyHeader>; 2],
@@ -96,6 +100,7 @@ impl Default for Rig {
             runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
             plain: body(false),
             redacting: body(true),
+            optional: body(false).endpoints(Endpoints::new().optional(Method::POST, "/x").by_path()).unwrap(),
             bearer: [false, true].map(|foreign| ApiKeyAuth::with_verifier(verifier(foreign), scheme())),
             header: [false, true]
                 .map(|foreign| ApiKeyAuth::with_verifier(verifier(foreign), ApiKeyHeader::default())),
@@ -129,17 +134,14 @@ macro_rules! through {
         let handler = tower::service_fn(move |request: Request<Boxed>| {
             let inside = Arc::clone(&inside);
             async move {
-                let project = request
-                    .extensions()
-                    .get::<Principal>()
-                    .unwrap()
-                    .project()
-                    .map(|project| project.to_string());
+                let who = request.extensions().get::<Principal>();
+                let somebody = who.is_some();
+                let project = who.and_then(Principal::project).map(|project| project.to_string());
                 let exact = http_body::Body::size_hint(request.body()).exact();
                 let collected = request.into_body().collect().await.unwrap();
                 let trailers = collected.trailers().cloned();
                 let body = collected.to_bytes();
-                *inside.lock().unwrap() = Some(Seen { project, body, exact, trailers });
+                *inside.lock().unwrap() = Some(Seen { somebody, project, body, exact, trailers });
                 Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
             }
         });
@@ -231,6 +233,7 @@ impl Rig {
             }
             Ok(seen) => {
                 assert_eq!(verdict, "", "accepted: {shown}");
+                assert!(seen.somebody, "without a principal: {shown}");
                 assert_eq!(seen.body, text, "other bytes for {shown}");
                 assert_eq!(seen.exact, Some(text.len() as u64), "another size for {shown}");
                 assert_eq!(seen.project, project, "another project for {shown}");
@@ -244,6 +247,23 @@ impl Rig {
         );
         let digest = key.as_deref().filter(|_| !refused_at_once).map(|key| *KeyDigest::of(key).as_bytes());
         assert_eq!(asked, digest, "another key for {shown}");
+
+        // Where a key is optional: the same answer, but that nobody is let in who says nothing of a key.
+        let optional: Outcome = through!(self, self.optional, request(text, cuts, trailers));
+        let named = serde_json::from_slice::<Value>(text).is_ok_and(|value| value.get("apiKey").is_some());
+        match (&outcome, &optional) {
+            (Err(word), Ok(seen)) => {
+                let nobody = !seen.somebody && word == "missing_api_key" && !named;
+                assert!(nobody, "let in where a key is optional: {shown}");
+                assert_eq!(seen.body, text, "other bytes for {shown}");
+                assert_eq!(seen.trailers.is_some(), trailers, "other trailers for {shown}");
+            }
+            (Err(word), Err(other)) => {
+                assert!(word == other && (named || word != "missing_api_key"), "{word}, {other}: {shown}");
+            }
+            (Ok(_), Ok(seen)) => assert!(seen.somebody, "nobody, with a good key: {shown}"),
+            (Ok(_), Err(word)) => panic!("{word}, where a key is optional, for {shown}"),
+        }
 
         // With the key redacted: the same answer, and the same bytes but for the key's.
         let redacted: Outcome = through!(self, self.redacting, request(text, cuts, trailers));

@@ -206,7 +206,7 @@ async fn every_change_of_a_key_is_seen() {
     let keyring = Keyring::new(world.store.clone()).observer(spy.clone());
     let first = keyring.issue(NewKey::user_level(user("u_own"), "first")).await.unwrap();
     assert_eq!(spy.told(), [format!("{} issued by system", first.id())]);
-    let operator = keyring.acting_as(tower_api_key::Actor::Operator);
+    let operator = keyring.acting_as(tower_api_key::Authority::Operator);
     let next = operator.rotate(first.id(), Grace::None).await.unwrap();
     assert_eq!(
         spy.told(),

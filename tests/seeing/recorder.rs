@@ -10,11 +10,11 @@ use tokio::sync::Mutex;
 use tower_api_key::keyring::KeyringError;
 use tower_api_key::observer::UsageRecorder;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{KeyPolicy, KeyQuery, LedgerError, MemoryStore, StoreError};
+use tower_api_key::store::{KeyQuery, LedgerError, MemoryStore, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    Actor, Amendment, ConfigError, Credentials, DigestMethod, Endpoint, FreshKey, KeyDigest, KeyId,
-    KeyLedger, KeyRecord, Keyring, Timestamp, Usage, UserId, Verifier,
+    Amendment, ConfigError, Credentials, DigestMethod, Endpoint, FreshKey, KeyDigest, KeyId, KeyLedger,
+    KeyRecord, Keyring, Timestamp, Usage, UserId, Verifier,
 };
 
 use crate::common::{World, send};
@@ -66,7 +66,7 @@ impl Ledger {
 
 #[async_trait]
 impl KeyLedger for Ledger {
-    async fn insert(&self, _: KeyRecord, _: KeyPolicy, _: &Actor) -> Result<(), LedgerError> {
+    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
         unreachable!()
     }
 
@@ -75,22 +75,28 @@ impl KeyLedger for Ledger {
         _: &KeyId,
         _: FreshKey,
         _: Timestamp,
-        _: &Actor,
+        _: &tower_api_key::store::Terms,
     ) -> Result<KeyRecord, LedgerError> {
         unreachable!()
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         _: &KeyId,
         _: tower_api_key::audit::Revocation,
         _: Timestamp,
-        _: &Actor,
-    ) -> Result<(), LedgerError> {
+        _: &tower_api_key::store::Terms,
+    ) -> Result<bool, LedgerError> {
         unreachable!()
     }
 
-    async fn amend(&self, _: &KeyId, _: &Amendment, _: Timestamp, _: &Actor) -> Result<(), LedgerError> {
+    async fn amend(
+        &self,
+        _: &KeyId,
+        _: &Amendment,
+        _: Timestamp,
+        _: &tower_api_key::store::Terms,
+    ) -> Result<tower_api_key::store::Amended, LedgerError> {
         unreachable!()
     }
 

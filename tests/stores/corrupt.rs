@@ -2,7 +2,9 @@
 
 use rusqlite::Connection;
 use tower_api_key::key::IdError;
-use tower_api_key::store::{KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError};
+use tower_api_key::store::{
+    KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError, Terms,
+};
 use tower_api_key::{
     Accounts as _, Directory as _, KeyId, KeyLedger as _, KeyLevel, KeyRecord, KeyStore as _, Standing,
 };
@@ -97,7 +99,7 @@ async fn store_and_vandal(file: &File) -> (SqliteStore, KeyRecord, Connection) {
     key.level = KeyLevel::Project(project("p1"));
     key.scopes = ["read".to_owned()].into();
     key.metadata = [("a".to_owned(), "b".to_owned())].into();
-    store.insert(key.clone(), MANY, &tower_api_key::Actor::System).await.unwrap();
+    store.insert(key.clone(), &Terms::by(tower_api_key::Authority::System).policy(MANY)).await.unwrap();
     (store, key, without_rules(file))
 }
 
@@ -243,7 +245,8 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
         assert!(if sound { matches!(found, Ok(Some(_))) } else { is_corrupt(&found) }, "{damage}: {found:?}");
         if !sound {
             // Nobody builds on it either, and it is not mended by the way.
-            let replaced = store.insert(key.clone(), MANY, &tower_api_key::Actor::System).await;
+            let replaced =
+                store.insert(key.clone(), &Terms::by(tower_api_key::Authority::System).policy(MANY)).await;
             assert!(replaced.is_err());
             assert!(is_corrupt(&store.find(&key.digest).await));
         }

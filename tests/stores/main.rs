@@ -11,7 +11,7 @@ mod trail;
 use std::path::{Path, PathBuf};
 
 use tower_api_key::clock::Timestamp;
-use tower_api_key::store::{KeyPolicy, SqliteStore};
+use tower_api_key::store::{KeyPolicy, SqliteStore, Terms};
 use tower_api_key::{KeyDigest, KeyId, KeyLedger as _, KeyRecord, KeyStore as _, ProjectId, UserId};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -62,7 +62,7 @@ fn key(name: &str, owner: &str) -> KeyRecord {
 
 async fn insert(store: &SqliteStore, name: &str, owner: &str) -> KeyRecord {
     let key = key(name, owner);
-    store.insert(key.clone(), MANY, &tower_api_key::Actor::System).await.unwrap();
+    store.insert(key.clone(), &Terms::by(tower_api_key::Authority::System).policy(MANY)).await.unwrap();
     key
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tower_api_key::store::{
-    KeyPolicy, KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError,
+    KeyPolicy, KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError, Terms,
 };
 use tower_api_key::{Accounts as _, Directory as _, KeyLedger as _, KeyStore as _, Role, Standing};
 
@@ -22,7 +22,7 @@ async fn c9_18_a_revocation_is_seen_through_another_store_at_once() {
         for _ in 0..6 {
             assert!(is_active(&other, &key).await);
         }
-        one.revoke(&key.id, NOW, &tower_api_key::Actor::System).await.unwrap();
+        one.revoke(&key.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
         for _ in 0..6 {
             assert!(!is_active(&other, &key).await);
         }
@@ -46,7 +46,7 @@ async fn c9_18_a_revocation_by_another_process_is_seen_at_once() {
 async fn revokes_a_key() {
     let Ok(name) = std::env::var("STORES_KEY") else { return };
     let store = SqliteStore::open(std::env::var("STORES_FILE").unwrap()).await.unwrap();
-    store.revoke(&key(&name, "u").id, NOW, &tower_api_key::Actor::System).await.unwrap();
+    store.revoke(&key(&name, "u").id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
 }
 
 pub(super) fn in_another_process(file: &File, test: &str, key: &str) -> Command {
@@ -75,7 +75,7 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
     let (store, operator) = (file.open().await, file.operator());
     let revoked = insert(&store, "revoked", "u").await;
     let other = insert(&store, "other", "u").await;
-    store.revoke(&revoked.id, NOW, &tower_api_key::Actor::System).await.unwrap();
+    store.revoke(&revoked.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     let before = format!("{:?}", store.get(&revoked.id).await.unwrap());
     for sql in [
         "UPDATE keys SET revoked_at = NULL",
@@ -160,7 +160,7 @@ async fn c7_11_the_file_takes_no_digest_but_a_whole_one() {
     let folding = "SELECT count(*) FROM sqlite_master WHERE sql LIKE '%COLLATE%' OR sql LIKE '%NOCASE%'";
     assert_eq!(operator.query_row(folding, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     let (small, large) = (insert(&store, "key", "u").await, insert(&store, "KEY", "U").await);
-    store.revoke(&small.id, NOW, &tower_api_key::Actor::System).await.unwrap();
+    store.revoke(&small.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     assert!(!is_active(&store, &small).await && is_active(&store, &large).await);
 }
 
@@ -265,10 +265,13 @@ async fn a_users_ended_keys_stop_nobody() {
     active.active_at = Some(NOW);
     assert_eq!(store.list(&user("u"), &active).await.unwrap().len(), 1);
     store
-        .insert(key("only", "u"), KeyPolicy::Multiple { max: 2 }, &tower_api_key::Actor::System)
+        .insert(
+            key("only", "u"),
+            &Terms::by(tower_api_key::Authority::System).policy(KeyPolicy::Multiple { max: 2 }),
+        )
         .await
         .unwrap();
-    store.revoke(&own.id, NOW, &tower_api_key::Actor::System).await.unwrap();
+    store.revoke(&own.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     assert!(began.elapsed() * 4 < everything, "{:?}, and {everything:?} for lists of all", began.elapsed());
 }
 
@@ -281,7 +284,7 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     let asked = Instant::now();
     let revoking = tokio::spawn({
         let (store, id) = (store.clone(), key.id.clone());
-        async move { store.revoke(&id, NOW, &tower_api_key::Actor::System).await }
+        async move { store.revoke(&id, NOW, &Terms::by(tower_api_key::Authority::System)).await }
     });
     assert!(is_active(&store, &key).await, "readers do not wait for writers");
     let locked = revoking.await.unwrap();
@@ -290,7 +293,7 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     assert!(is_active(&store, &key).await, "what failed has changed nothing");
 
     operator.execute_batch("ROLLBACK").unwrap();
-    store.revoke(&key.id, NOW, &tower_api_key::Actor::System).await.unwrap();
+    store.revoke(&key.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     assert!(!is_active(&store, &key).await);
 }
 
@@ -312,7 +315,9 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     let flood: Vec<_> = (0..400)
         .map(|number| {
             let (store, key) = (store.clone(), key(&format!("flood{number}"), "v"));
-            tokio::spawn(async move { store.insert(key, MANY, &tower_api_key::Actor::System).await })
+            tokio::spawn(async move {
+                store.insert(key, &Terms::by(tower_api_key::Authority::System).policy(MANY)).await
+            })
         })
         .collect();
     while !flood.iter().any(tokio::task::JoinHandle::is_finished) {
@@ -321,9 +326,10 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     // At most one of their places is free, where the first had not begun to wait for the lock.
     let (alice, bob, carol, p1) = (user("alice"), user("bob"), user("carol"), project("p1"));
     let less = Member::new(MemberRole::ReadOnly, []);
+    let terms = Terms::by(tower_api_key::Authority::System);
     let revoking = async {
         tokio::join!(
-            store.revoke(&leaked.id, NOW, &tower_api_key::Actor::System),
+            store.revoke(&leaked.id, NOW, &terms),
             store.remove_member("a", &bob, NOW),
             store.set_member("a", &carol, &less),
             store.delete_project("a", &p1),
@@ -336,7 +342,8 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
         )
     };
     let (revoked, removed, demoted, deleted, suspended, ()) = revoking.await;
-    for done in [revoked, removed, demoted, deleted, suspended] {
+    assert!(revoked.unwrap());
+    for done in [removed, demoted, deleted, suspended] {
         done.unwrap();
     }
     assert!(!is_active(&store, &leaked).await);
@@ -363,12 +370,12 @@ async fn c10_01_a_missing_table_is_an_error_until_it_is_back() {
         assert!(matches!(store.find(&key.digest).await, Err(StoreError::Failed(_))));
         assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
         assert!(matches!(
-            store.revoke(&key.id, NOW, &tower_api_key::Actor::System).await,
+            store.revoke(&key.id, NOW, &Terms::by(tower_api_key::Authority::System)).await,
             Err(LedgerError::Store(StoreError::Failed(_)))
         ));
     }
     operator.execute_batch("ALTER TABLE gone RENAME TO keys; ALTER TABLE lost RENAME TO people").unwrap();
     assert!(is_active(&store, &key).await);
-    store.revoke(&key.id, NOW, &tower_api_key::Actor::System).await.unwrap();
+    store.revoke(&key.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     assert!(!is_active(&store, &key).await);
 }

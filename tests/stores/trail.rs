@@ -1,7 +1,7 @@
 //! What an SQLite file keeps of the past: written with the change, and not rewritten by anybody's SQL.
 
-use tower_api_key::store::{KeyPolicy, LedgerError, StoreError};
-use tower_api_key::{Actor, KeyLedger as _, Through, Timestamp, Usage};
+use tower_api_key::store::{KeyPolicy, LedgerError, StoreError, Terms};
+use tower_api_key::{Authority, KeyLedger as _, Through, Timestamp, Usage};
 
 use super::{File, NOW, insert, is_active, key};
 
@@ -10,7 +10,7 @@ async fn no_sql_rewrites_what_has_happened() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     let key = insert(&store, "key", "u").await;
-    store.revoke(&key.id, NOW, &Actor::Operator).await.unwrap();
+    store.revoke(&key.id, NOW, &Terms::by(Authority::Operator)).await.unwrap();
     let before = store.history(&key.id, 9).await.unwrap();
     assert_eq!(before.len(), 2);
     for sql in [
@@ -42,13 +42,25 @@ async fn there_is_no_change_without_its_entry() {
     let failed = |result: Result<(), LedgerError>| {
         assert!(matches!(result, Err(LedgerError::Store(StoreError::Failed(_)))), "{result:?}");
     };
-    failed(store.insert(key("more", "u"), KeyPolicy::Single, &Actor::System).await);
-    failed(store.revoke(&old.id, NOW, &Actor::System).await);
-    failed(store.amend(&old.id, &tower_api_key::Amendment::new().name("x"), NOW, &Actor::System).await);
+    failed(
+        store
+            .insert(
+                key("more", "u"),
+                &Terms::by(Authority::System).policy(KeyPolicy::Single { grace: false }),
+            )
+            .await,
+    );
+    failed(store.revoke(&old.id, NOW, &Terms::by(Authority::System)).await.map(drop));
+    failed(
+        store
+            .amend(&old.id, &tower_api_key::Amendment::new().name("x"), NOW, &Terms::by(Authority::System))
+            .await
+            .map(drop),
+    );
     assert!(is_active(&store, &old).await);
     assert!(store.get(&key("more", "u").id).await.unwrap().is_none());
     operator.execute_batch("DROP TRIGGER full").unwrap();
-    store.revoke(&old.id, NOW, &Actor::System).await.unwrap();
+    store.revoke(&old.id, NOW, &Terms::by(Authority::System)).await.unwrap();
     assert_eq!(store.history(&old.id, 9).await.unwrap().len(), 2);
 }
 
@@ -78,7 +90,7 @@ async fn c9_16_no_late_usage_revives_a_key() {
                 late.record_usage(std::slice::from_ref(&used)).await.unwrap();
             }
         });
-        one.revoke(&key.id, NOW, &Actor::System).await.unwrap();
+        one.revoke(&key.id, NOW, &Terms::by(Authority::System)).await.unwrap();
         assert!(!is_active(&one, &key).await);
         flushing.await.unwrap();
         assert!(!is_active(&one, &key).await && !is_active(&other, &key).await);

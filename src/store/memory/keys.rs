@@ -5,9 +5,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::{KeyPolicy, KeyQuery, LedgerError};
+use super::super::{Amended, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
 use super::trail::Trail;
-use crate::audit::{Actor, KeyEvent, Revocation};
+use crate::audit::{KeyEvent, Revocation};
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -53,30 +54,16 @@ impl Keys {
     pub(super) fn insert(
         &mut self,
         key: KeyRecord,
-        policy: KeyPolicy,
-        by: &Actor,
+        terms: &Terms,
         event: KeyEvent,
     ) -> Result<(), LedgerError> {
-        self.check_new(&key)?;
         let now = key.created_at;
+        terms.allow_new(self.maker(terms), &key, now)?;
+        self.check_new(&key)?;
         if key.is_active(now) {
-            match policy {
-                KeyPolicy::Single => {
-                    self.revoke_where(&key.owner, Some(key.environment), now, by, Revocation::Superseded);
-                }
-                KeyPolicy::Multiple { max } => {
-                    let of_owner = self.by_owner.get(&key.owner).into_iter();
-                    let active: usize = of_owner
-                        .flat_map(|owned| owned.active(key.environment, now))
-                        .map(BTreeMap::len)
-                        .sum();
-                    if active >= usize::try_from(max).unwrap_or(usize::MAX) {
-                        return Err(LedgerError::TooManyKeys);
-                    }
-                }
-            }
+            self.keep_policy(&key, None, now, terms)?;
         }
-        self.trail.write(now, &key, by, event);
+        self.trail.write(now, &key, terms.authority(), event);
         self.add(key);
         Ok(())
     }
@@ -86,39 +73,42 @@ impl Keys {
         old: &KeyId,
         fresh: &FreshKey,
         old_ends: Timestamp,
-        by: &Actor,
+        terms: &Terms,
     ) -> Result<KeyRecord, LedgerError> {
         let now = fresh.created_at;
-        let before = self.get(old).ok_or(LedgerError::NotFound)?;
+        let before = self.allow_change(old, now, terms)?;
         if !before.is_active(now) || before.replaced_by.is_some() {
             return Err(LedgerError::Ended);
         }
         let successor = before.successor(fresh);
         self.check_new(&successor)?;
-        self.edit(old, now, by, |key| {
+        self.keep_policy(&successor, Some((old, old_ends)), now, terms)?;
+        self.edit(old, now, terms.authority(), |key| {
             key.replace(&successor.id, now, old_ends);
             KeyEvent::of_replaced(key)
         });
-        self.trail.write(now, &successor, by, KeyEvent::Replaces(old.clone()));
+        self.trail.write(now, &successor, terms.authority(), KeyEvent::Replaces(old.clone()));
         self.add(successor.clone());
         Ok(successor)
     }
 
-    pub(super) fn revoke(
+    pub(super) fn end(
         &mut self,
         id: &KeyId,
         why: Revocation,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        let key = self.get(id).ok_or(LedgerError::NotFound)?;
-        if key.revoked_at.is_none() {
-            self.edit(id, now, by, |key| {
+        terms: &Terms,
+    ) -> Result<bool, LedgerError> {
+        let key =
+            if terms.maker() == Some(id) { self.get(id) } else { Some(self.allow_change(id, now, terms)?) };
+        let works = key.ok_or(LedgerError::NotFound)?.revoked_at.is_none();
+        if works {
+            self.edit(id, now, terms.authority(), |key| {
                 key.revoked_at = Some(now);
                 vec![KeyEvent::Revoked(why)]
             });
         }
-        Ok(())
+        Ok(works)
     }
 
     pub(super) fn amend(
@@ -126,14 +116,88 @@ impl Keys {
         id: &KeyId,
         amendment: &Amendment,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        self.unrevoked(id)?;
-        self.edit(id, now, by, |key| {
-            amendment.apply(key);
-            vec![KeyEvent::Amended(amendment.parts())]
+        terms: &Terms,
+    ) -> Result<Amended, LedgerError> {
+        let before = self.get(id).ok_or(LedgerError::NotFound)?;
+        let changed = || self.trail.changes_since(id, terms::an_hour_before(now));
+        let Some(after) = terms.amended(self.maker(terms), before, amendment, now, || Ok(changed()))? else {
+            return Ok(Amended::as_before(before.clone()));
+        };
+        let parts = amendment.parts();
+        self.edit(id, now, terms.authority(), |key| {
+            key.clone_from(&after);
+            vec![KeyEvent::Amended(parts)]
         });
-        Ok(())
+        Ok(Amended::now(after))
+    }
+
+    /// A key, if whoever makes a change may change it.
+    pub(super) fn allow_change(
+        &self,
+        id: &KeyId,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Result<&KeyRecord, LedgerError> {
+        let key = self.get(id).ok_or(LedgerError::NotFound)?;
+        terms.allow_change(self.maker(terms), key, now)?;
+        Ok(key)
+    }
+
+    /// The record of the key that makes a change.
+    fn maker(&self, terms: &Terms) -> Option<&KeyRecord> {
+        terms.maker().and_then(|id| self.get(id))
+    }
+
+    /// Makes room for a new key, or finds that there is none. `replaced` is the key in whose place it comes, and when that
+    /// one ends.
+    fn keep_policy(
+        &mut self,
+        new: &KeyRecord,
+        replaced: Option<(&KeyId, Timestamp)>,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Result<(), LedgerError> {
+        let grace = replaced.is_some_and(|(_, ends)| ends > now);
+        match terms.key_policy() {
+            KeyPolicy::Single { grace: false } if grace => Err(LedgerError::NoGrace),
+            KeyPolicy::Single { .. } => {
+                let spared = replaced.map(|(old, _)| old);
+                let maker = self.maker(terms);
+                for key in self.active(&new.owner, new.environment, now).filter(|key| Some(&key.id) != spared)
+                {
+                    terms.allow_change(maker, key, now)?;
+                }
+                self.revoke_where(
+                    &new.owner,
+                    |key| key.environment == new.environment && Some(&key.id) != spared,
+                    now,
+                    terms.authority(),
+                    Revocation::Superseded,
+                );
+                Ok(())
+            }
+            KeyPolicy::Multiple { .. } if replaced.is_some() && !grace => Ok(()),
+            KeyPolicy::Multiple { max } => {
+                let active = self.active(&new.owner, new.environment, now).count();
+                if active >= usize::try_from(max).unwrap_or(usize::MAX) {
+                    return Err(LedgerError::TooManyKeys);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The active keys of an owner in one environment.
+    fn active(
+        &self,
+        owner: &UserId,
+        environment: Environment,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &KeyRecord> {
+        let of_owner = self.by_owner.get(owner).into_iter();
+        let digests =
+            of_owner.flat_map(move |owned| owned.active(environment, now)).flat_map(BTreeMap::values);
+        digests.filter_map(|digest| self.by_digest.get(digest)).map(AsRef::as_ref)
     }
 
     pub(super) fn rehash(
@@ -155,7 +219,7 @@ impl Keys {
         let mut key = Arc::unwrap_or_clone(key);
         key.digest = *to;
         key.digested_by = method.clone();
-        self.trail.write(now, &key, &Actor::System, KeyEvent::Rehashed(method.kind().to_owned()));
+        self.trail.write(now, &key, &Authority::System, KeyEvent::Rehashed(method.kind().to_owned()));
         self.add(key);
         Ok(())
     }
@@ -174,7 +238,7 @@ impl Keys {
     }
 
     pub(super) fn revoke_all_of(&mut self, owner: &UserId, now: Timestamp) {
-        self.revoke_where(owner, None, now, &Actor::System, Revocation::MemberRemoved);
+        self.revoke_where(owner, |_| true, now, &Authority::System, Revocation::MemberRemoved);
     }
 
     pub(super) fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
@@ -224,7 +288,7 @@ impl Keys {
         &mut self,
         id: &KeyId,
         now: Timestamp,
-        by: &Actor,
+        by: &Authority,
         change: impl FnOnce(&mut KeyRecord) -> Vec<KeyEvent>,
     ) {
         let Some(key) = self.by_id.get(id).and_then(|digest| self.by_digest.get_mut(digest)) else { return };
@@ -241,22 +305,21 @@ impl Keys {
     fn revoke_where(
         &mut self,
         owner: &UserId,
-        environment: Option<Environment>,
+        ends: impl Fn(&KeyRecord) -> bool,
         now: Timestamp,
-        by: &Actor,
+        by: &Authority,
         why: Revocation,
     ) {
         let Some(of_owner) = self.by_owner.get_mut(owner) else { return };
-        of_owner.unrevoked.retain(|(of, _), listed| {
-            let ends = environment.is_none_or(|environment| environment == *of);
-            for digest in listed.values().filter(|_| ends) {
-                if let Some(key) = self.by_digest.get_mut(digest) {
-                    Arc::make_mut(key).revoked_at = Some(now);
-                    self.trail.write(now, key, by, KeyEvent::Revoked(why));
-                }
-            }
-            !ends
-        });
+        for listed in of_owner.unrevoked.values_mut() {
+            listed.retain(|_, digest| {
+                let Some(key) = self.by_digest.get_mut(digest).filter(|key| ends(key)) else { return true };
+                Arc::make_mut(key).revoked_at = Some(now);
+                self.trail.write(now, key, by, KeyEvent::Revoked(why));
+                false
+            });
+        }
+        of_owner.unrevoked.retain(|_, listed| !listed.is_empty());
     }
 }
 

@@ -14,13 +14,14 @@ use self::keys::Keys;
 use self::people::People;
 use self::trail::Used;
 use super::{
-    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
+    Accounts, Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
+    Terms,
 };
 use crate::access::Standing;
-use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
+use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::usage::Usage;
 
 /// Keys, people and projects in this process's memory.
@@ -44,6 +45,17 @@ pub struct MemoryStore {
 struct State {
     keys: Keys,
     people: People,
+}
+
+impl State {
+    /// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
+    fn ask_owner(&self, owner: &UserId, level: &KeyLevel, terms: &Terms) -> Result<(), LedgerError> {
+        if !terms.asks_owner() {
+            return Ok(());
+        }
+        let standing = |project| self.people.standing(owner, project);
+        terms.allow_owner(standing(None), level.project().map(|project| standing(Some(project))))
+    }
 }
 
 impl MemoryStore {
@@ -103,19 +115,30 @@ impl Directory for MemoryStore {
 
 #[async_trait]
 impl KeyLedger for MemoryStore {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
+    fn is_directory(&self) -> bool {
+        true
+    }
+
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
         let event = KeyEvent::of_new(&key);
-        self.write().keys.insert(key, policy, by, event)
+        let mut state = self.write();
+        state.ask_owner(&key.owner, &key.level, terms)?;
+        state.keys.insert(key, terms, event)
     }
 
     async fn insert_all(
         &self,
         keys: Vec<KeyRecord>,
-        policy: KeyPolicy,
-        by: &Actor,
+        terms: &Terms,
     ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
         let mut state = self.write();
-        Ok(keys.into_iter().map(|key| state.keys.insert(key, policy, by, KeyEvent::Imported)).collect())
+        let mut one = |key: KeyRecord| {
+            if key.is_active(key.created_at) {
+                state.ask_owner(&key.owner, &key.level, terms)?;
+            }
+            state.keys.insert(key, terms, KeyEvent::Imported)
+        };
+        Ok(keys.into_iter().map(&mut one).collect())
     }
 
     async fn replace(
@@ -123,19 +146,22 @@ impl KeyLedger for MemoryStore {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
-        by: &Actor,
+        terms: &Terms,
     ) -> Result<KeyRecord, LedgerError> {
-        self.write().keys.replace(old, &fresh, old_ends, by)
+        let mut state = self.write();
+        let key = state.keys.allow_change(old, fresh.created_at, terms)?;
+        state.ask_owner(&key.owner, &key.level, terms)?;
+        state.keys.replace(old, &fresh, old_ends, terms)
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         id: &KeyId,
         why: Revocation,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        self.write().keys.revoke(id, why, now, by)
+        terms: &Terms,
+    ) -> Result<bool, LedgerError> {
+        self.write().keys.end(id, why, now, terms)
     }
 
     async fn amend(
@@ -143,9 +169,14 @@ impl KeyLedger for MemoryStore {
         id: &KeyId,
         amendment: &Amendment,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        self.write().keys.amend(id, amendment, now, by)
+        terms: &Terms,
+    ) -> Result<Amended, LedgerError> {
+        let mut state = self.write();
+        let key = state.keys.allow_change(id, now, terms)?;
+        if terms.asks_owner_to_amend() {
+            state.ask_owner(&key.owner, &KeyLevel::User, terms)?;
+        }
+        state.keys.amend(id, amendment, now, terms)
     }
 
     async fn rehash(

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::audit::{Actor, AuditEntry, KeyEvent};
+use crate::audit::{AuditEntry, KeyEvent};
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::record::KeyRecord;
@@ -16,12 +17,19 @@ const KEPT_PER_KEY: usize = 100;
 pub(super) struct Trail(HashMap<KeyId, VecDeque<AuditEntry>>);
 
 impl Trail {
-    pub(super) fn write(&mut self, at: Timestamp, key: &KeyRecord, by: &Actor, event: KeyEvent) {
+    pub(super) fn write(&mut self, at: Timestamp, key: &KeyRecord, by: &Authority, event: KeyEvent) {
         let entries = self.0.entry(key.id.clone()).or_default();
         if entries.len() >= KEPT_PER_KEY {
             entries.pop_front();
         }
         entries.push_back(AuditEntry::new(at, key, by, event));
+    }
+
+    /// How often a key was amended since then, as far as its newest entries tell.
+    pub(super) fn changes_since(&self, key: &KeyId, since: Timestamp) -> u64 {
+        let entries = self.0.get(key).into_iter().flatten();
+        let changes = entries.filter(|entry| entry.at > since && matches!(entry.event, KeyEvent::Amended(_)));
+        changes.count().try_into().unwrap_or(u64::MAX)
     }
 
     pub(super) fn of(&self, key: &KeyId, limit: u32) -> Vec<AuditEntry> {

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::rows::{KeyRow as _, json, key_columns, limits_text};
-use super::super::{KeyPolicy, KeyQuery, LedgerError};
+use super::super::{Amended, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, an_hour_before};
 use super::failure::Failure;
+use super::people;
 use super::rows::{of_primary, optional, value};
 use super::session::Session;
 use super::trail;
-use crate::audit::{Actor, KeyEvent, Revocation};
+use crate::audit::{KeyEvent, Revocation};
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};
-use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 
 /// One row always: of no key, NULLs. It says too whether it is the primary that answers.
 const FIND: &str = concat!(
@@ -22,7 +24,12 @@ const FIND: &str = concat!(
 
 const GET: &str = concat!("SELECT ", key_columns!(), " FROM tower_api_key.keys WHERE id = $1");
 
-const LOCK: &str = concat!("SELECT ", key_columns!(), " FROM tower_api_key.keys WHERE id = $1 FOR UPDATE");
+/// Of a key and the one that changes it: both or one, in an order that is everybody's.
+const LOCK: &str = concat!(
+    "SELECT ",
+    key_columns!(),
+    " FROM tower_api_key.keys WHERE id IN ($1, $2) ORDER BY id FOR NO KEY UPDATE"
+);
 
 const LIST: &str = concat!(
     "SELECT ",
@@ -72,7 +79,8 @@ const COUNT_ACTIVE: &str = "
 const REVOKE: &str = "UPDATE tower_api_key.keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
 
 const REVOKE_ALIKE: &str = "
-    UPDATE tower_api_key.keys SET revoked_at = $3 WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL";
+    UPDATE tower_api_key.keys SET revoked_at = $3
+    WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND id <> $4";
 
 const REVOKE_ALL_OF: &str =
     "UPDATE tower_api_key.keys SET revoked_at = $2 WHERE owner = $1 AND revoked_at IS NULL";
@@ -86,6 +94,8 @@ const REHASH: &str = "
 /// What is particular to one key stands behind a `$`.
 const COUNT_BY_DIGEST_METHOD: &str = "
     SELECT split_part(digested_by, '$', 1), count(*) FROM tower_api_key.keys WHERE revoked_at IS NULL GROUP BY 1";
+
+const BELONGS: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.keys WHERE id = $1 AND owner = $2)";
 
 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.keys WHERE id = $1)";
 
@@ -141,31 +151,30 @@ pub(super) async fn list(
     Ok(keys)
 }
 
-pub(super) async fn insert(
-    session: &Session,
-    key: &KeyRecord,
-    policy: KeyPolicy,
-    by: &Actor,
-) -> Result<(), Failure> {
+pub(super) async fn insert(session: &Session, key: &KeyRecord, terms: &Terms) -> Result<(), Failure> {
+    hold_owner(session, &key.owner, terms).await?;
     alone(session, key.owner.as_str()).await?;
-    insert_alone(session, key, policy, by, KeyEvent::of_new(key)).await
+    insert_alone(session, key, terms, KeyEvent::of_new(key)).await
 }
 
 /// In one transaction, in which those that are refused have changed nothing.
 pub(super) async fn insert_all(
     session: &Session,
     keys: &[KeyRecord],
-    policy: KeyPolicy,
-    by: &Actor,
+    terms: &Terms,
 ) -> Result<Vec<Result<(), LedgerError>>, Failure> {
     // In an order that is everybody's: two who wait for each other would wait without end.
-    for owner in keys.iter().map(|key| key.owner.as_str()).collect::<BTreeSet<_>>() {
-        alone(session, owner).await?;
+    let owners: BTreeSet<_> = keys.iter().map(|key| &key.owner).collect();
+    for owner in &owners {
+        hold_owner(session, owner, terms).await?;
+    }
+    for owner in &owners {
+        alone(session, owner.as_str()).await?;
     }
     let mut answers = Vec::with_capacity(keys.len());
     for key in keys {
         session.batch(ONE_OF_MANY).await?;
-        let inserted = insert_alone(session, key, policy, by, KeyEvent::Imported).await;
+        let inserted = insert_alone(session, key, terms, KeyEvent::Imported).await;
         answers.push(match inserted.map_err(Failure::into_ledger_error) {
             Err(LedgerError::Store(error)) => return Err(error.into()),
             Err(refused) => {
@@ -182,30 +191,22 @@ pub(super) async fn insert_all(
 async fn insert_alone(
     session: &Session,
     key: &KeyRecord,
-    policy: KeyPolicy,
-    by: &Actor,
+    terms: &Terms,
     event: KeyEvent,
 ) -> Result<(), Failure> {
+    let now = key.created_at;
+    let maker = match terms.maker() {
+        Some(id) => locked(session, id, id).await?.pop(),
+        None => None,
+    };
+    terms.allow_new(maker.as_ref(), key, now)?;
     check_new(session, key).await?;
-    let at = key.created_at;
-    if key.is_active(at) {
-        let (owner, environment, now) = (key.owner.as_str(), key.environment.as_str(), at.as_micros());
-        match policy {
-            KeyPolicy::Single => {
-                // Expired ones too: a clock that jumps back must not bring a second key to life.
-                trail::superseded(session, &key.owner, key.environment, at, by).await?;
-                session.execute(REVOKE_ALIKE, &[&owner, &environment, &now]).await?;
-            }
-            KeyPolicy::Multiple { max } => {
-                let row = session.one(COUNT_ACTIVE, &[&owner, &environment, &now]).await?;
-                if value::<i64>(&row, 0)? >= i64::from(max) {
-                    return Err(LedgerError::TooManyKeys.into());
-                }
-            }
-        }
+    if key.is_active(now) {
+        ask_owner(session, &key.owner, &key.level, terms).await?;
+        keep_policy(session, key, None, now, maker.as_ref(), terms).await?;
     }
     add(session, key).await?;
-    trail::write(session, at, key, by, event).await
+    trail::write(session, now, key, terms.authority(), event).await
 }
 
 pub(super) async fn replace(
@@ -213,19 +214,22 @@ pub(super) async fn replace(
     old: &KeyId,
     fresh: &FreshKey,
     old_ends: Timestamp,
-    by: &Actor,
+    terms: &Terms,
 ) -> Result<KeyRecord, Failure> {
-    let now = fresh.created_at;
-    let found = session.query(OWNER, &[&old.as_str()]).await?;
-    let owner: &str = value(found.first().ok_or(LedgerError::NotFound)?, 0)?;
-    alone(session, owner).await?;
+    let (now, by) = (fresh.created_at, terms.authority());
+    let owner = owner_of(session, old).await?;
+    hold_owner(session, &owner, terms).await?;
+    alone(session, owner.as_str()).await?;
     // Read again, now that nobody else changes it.
-    let mut before = locked(session, old).await?;
+    let (mut before, maker) = with_maker(session, old, terms).await?;
+    terms.allow_change(maker.as_ref(), &before, now)?;
     if !before.is_active(now) || before.replaced_by.is_some() {
         return Err(LedgerError::Ended.into());
     }
     let successor = before.successor(fresh);
     check_new(session, &successor).await?;
+    ask_owner(session, &before.owner, &before.level, terms).await?;
+    keep_policy(session, &successor, Some((old, old_ends)), now, maker.as_ref(), terms).await?;
     before.replace(&successor.id, now, old_ends);
     session
         .execute(
@@ -247,18 +251,30 @@ pub(super) async fn replace(
     Ok(successor)
 }
 
-/// Reads nothing of the key but whose it is: one whose row makes no sense can be revoked.
-pub(super) async fn revoke(
+/// Reads no more of the key than the authority asks for: the application itself, an operator and its owner can end one
+/// whose row makes no sense.
+pub(super) async fn end(
     session: &Session,
     id: &KeyId,
     why: Revocation,
     now: Timestamp,
-    by: &Actor,
-) -> Result<(), Failure> {
-    if session.execute(REVOKE, &[&id.as_str(), &now.as_micros()]).await? > 0 {
-        return trail::revoked(session, id, why, now, by).await;
+    terms: &Terms,
+) -> Result<bool, Failure> {
+    match terms.authority() {
+        Authority::User(user) if !session.ask(BELONGS, &[&id.as_str(), &user.as_str()]).await? => {
+            return Err(LedgerError::NotFound.into());
+        }
+        Authority::Key(maker) if maker != id => {
+            let (key, maker) = with_maker(session, id, terms).await?;
+            terms.allow_change(maker.as_ref(), &key, now)?;
+        }
+        _ => {}
     }
-    if session.ask(EXISTS, &[&id.as_str()]).await? { Ok(()) } else { Err(LedgerError::NotFound.into()) }
+    if session.execute(REVOKE, &[&id.as_str(), &now.as_micros()]).await? > 0 {
+        trail::revoked(session, id, why, now, terms.authority()).await?;
+        return Ok(true);
+    }
+    if session.ask(EXISTS, &[&id.as_str()]).await? { Ok(false) } else { Err(LedgerError::NotFound.into()) }
 }
 
 pub(super) async fn amend(
@@ -266,14 +282,99 @@ pub(super) async fn amend(
     id: &KeyId,
     amendment: &Amendment,
     now: Timestamp,
-    by: &Actor,
-) -> Result<(), Failure> {
-    let mut key = unrevoked(session, id).await?;
-    amendment.apply(&mut key);
+    terms: &Terms,
+) -> Result<Amended, Failure> {
+    if terms.asks_owner_to_amend() {
+        hold_owner(session, &owner_of(session, id).await?, terms).await?;
+    }
+    let (before, maker) = with_maker(session, id, terms).await?;
+    terms.allow_change(maker.as_ref(), &before, now)?;
+    if terms.asks_owner_to_amend() {
+        ask_owner(session, &before.owner, &KeyLevel::User, terms).await?;
+    }
+    let changes = trail::changes_since(session, id, an_hour_before(now)).await?;
+    let amended = terms.amended(maker.as_ref(), &before, amendment, now, || Ok(changes))?;
+    let Some(key) = amended else { return Ok(Amended::as_before(before)) };
     let (name, restrictions) = (json(&key.name)?, key.restrictions.to_string());
     let limits = limits_text(key.limits.as_ref());
     session.execute(AMEND, &[&id.as_str(), &name, &restrictions, &limits]).await?;
-    trail::write(session, now, &key, by, KeyEvent::Amended(amendment.parts())).await
+    trail::write(session, now, &key, terms.authority(), KeyEvent::Amended(amendment.parts())).await?;
+    Ok(Amended::now(key))
+}
+
+/// Where the terms ask for the owner: keeps what the owner may do as it is until the transaction ends. Whoever takes the
+/// owner's access away meanwhile waits until the key is there, and ends it; or this waits, and sees that.
+///
+/// Comes before every other lock: who changes an account locks it first, too.
+async fn hold_owner(session: &Session, owner: &UserId, terms: &Terms) -> Result<(), Failure> {
+    if terms.asks_owner() { people::hold(session, owner).await } else { Ok(()) }
+}
+
+async fn owner_of(session: &Session, id: &KeyId) -> Result<UserId, Failure> {
+    let found = session.query(OWNER, &[&id.as_str()]).await?;
+    let owner: &str = value(found.first().ok_or(LedgerError::NotFound)?, 0)?;
+    Ok(UserId::new(owner).map_err(|_| StoreError::Corrupt("the id of an owner is not an id"))?)
+}
+
+/// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
+async fn ask_owner(
+    session: &Session,
+    owner: &UserId,
+    level: &KeyLevel,
+    terms: &Terms,
+) -> Result<(), Failure> {
+    if !terms.asks_owner() {
+        return Ok(());
+    }
+    let on_project = match level.project() {
+        Some(project) => Some(people::standing(session, owner, Some(project)).await?),
+        None => None,
+    };
+    Ok(terms.allow_owner(people::standing(session, owner, None).await?, on_project)?)
+}
+
+/// Makes room for a new key, or finds that there is none. `replaced` is the key in whose place it comes, and when that one
+/// ends.
+async fn keep_policy(
+    session: &Session,
+    new: &KeyRecord,
+    replaced: Option<(&KeyId, Timestamp)>,
+    now: Timestamp,
+    maker: Option<&KeyRecord>,
+    terms: &Terms,
+) -> Result<(), Failure> {
+    let (owner, environment, at) = (new.owner.as_str(), new.environment.as_str(), now.as_micros());
+    let grace = replaced.is_some_and(|(_, ends)| ends > now);
+    match terms.key_policy() {
+        KeyPolicy::Single { grace: false } if grace => Err(LedgerError::NoGrace.into()),
+        KeyPolicy::Single { .. } => {
+            let spared = replaced.map_or("", |(old, _)| old.as_str());
+            if maker.is_some() {
+                let environment = Some(new.environment);
+                let all =
+                    KeyQuery { environment, active_at: Some(now), limit: u32::MAX, ..KeyQuery::default() };
+                for key in
+                    list(session, &new.owner, &all).await?.iter().filter(|key| key.id.as_str() != spared)
+                {
+                    terms.allow_change(maker, key, now)?;
+                }
+            }
+            // Expired ones too: a clock that jumps back must not bring a second key to life.
+            trail::superseded(session, &new.owner, new.environment, spared, now, terms.authority()).await?;
+            session.execute(REVOKE_ALIKE, &[&owner, &environment, &at, &spared]).await?;
+            Ok(())
+        }
+        KeyPolicy::Multiple { .. } if replaced.is_some() && !grace => Ok(()),
+        // Nothing is counted where every number will do.
+        KeyPolicy::Multiple { max: u32::MAX } => Ok(()),
+        KeyPolicy::Multiple { max } => {
+            let row = session.one(COUNT_ACTIVE, &[&owner, &environment, &at]).await?;
+            if value::<i64>(&row, 0)? >= i64::from(max) {
+                return Err(LedgerError::TooManyKeys.into());
+            }
+            Ok(())
+        }
+    }
 }
 
 pub(super) async fn rehash(
@@ -292,7 +393,7 @@ pub(super) async fn rehash(
     {
         return Err(LedgerError::Conflict.into());
     }
-    trail::write(session, now, &key, &Actor::System, KeyEvent::Rehashed(method.kind().to_owned())).await
+    trail::write(session, now, &key, &Authority::System, KeyEvent::Rehashed(method.kind().to_owned())).await
 }
 
 pub(super) async fn count_by_digest_method(session: &Session) -> Result<BTreeMap<String, u64>, Failure> {
@@ -315,14 +416,25 @@ async fn alone(session: &Session, owner: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The record of a key that nobody else changes until the transaction ends.
-async fn locked(session: &Session, id: &KeyId) -> Result<KeyRecord, Failure> {
-    let found = session.query(LOCK, &[&id.as_str()]).await?;
-    Ok(found.first().ok_or(LedgerError::NotFound)?.key()?)
+/// The records of one or two keys that nobody else changes until the transaction ends.
+async fn locked(session: &Session, one: &KeyId, other: &KeyId) -> Result<Vec<KeyRecord>, Failure> {
+    let found = session.query(LOCK, &[&one.as_str(), &other.as_str()]).await?;
+    Ok(found.iter().map(|row| row.key()).collect::<Result<_, _>>()?)
+}
+
+/// The record of a key, and of the one that makes the change, which may be the same.
+async fn with_maker(
+    session: &Session,
+    id: &KeyId,
+    terms: &Terms,
+) -> Result<(KeyRecord, Option<KeyRecord>), Failure> {
+    let locked = locked(session, id, terms.maker().unwrap_or(id)).await?;
+    let find = |id: &KeyId| locked.iter().find(|key| key.id == *id).cloned();
+    Ok((find(id).ok_or(LedgerError::NotFound)?, terms.maker().and_then(find)))
 }
 
 async fn unrevoked(session: &Session, id: &KeyId) -> Result<KeyRecord, Failure> {
-    let key = locked(session, id).await?;
+    let key = locked(session, id, id).await?.pop().ok_or(LedgerError::NotFound)?;
     if key.revoked_at.is_some() { Err(LedgerError::Ended.into()) } else { Ok(key) }
 }
 

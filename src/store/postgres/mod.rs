@@ -26,10 +26,11 @@ pub use self::options::PostgresOptions;
 use self::session::{Answer, Database, Session};
 use super::log::settle;
 use super::{
-    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
+    Accounts, Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
+    Terms,
 };
 use crate::access::Standing;
-use crate::audit::{Actor, AuditEntry, Revocation};
+use crate::audit::{AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -136,7 +137,7 @@ impl PostgresStore {
     }
 
     /// A change that may take access away.
-    async fn end<T: Send + 'static>(
+    async fn take_away<T: Send + 'static>(
         &self,
         work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
     ) -> Result<T, LedgerError> {
@@ -208,24 +209,27 @@ impl Directory for PostgresStore {
 
 #[async_trait]
 impl KeyLedger for PostgresStore {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
-        let by = by.clone();
-        let inserted = self
-            .write(move |session| Box::pin(async move { keys::insert(session, &key, policy, &by).await }));
+    fn is_directory(&self) -> bool {
+        true
+    }
+
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+        let terms = terms.clone();
+        let inserted =
+            self.write(move |session| Box::pin(async move { keys::insert(session, &key, &terms).await }));
         inserted.await
     }
 
     async fn insert_all(
         &self,
         keys: Vec<KeyRecord>,
-        policy: KeyPolicy,
-        by: &Actor,
+        terms: &Terms,
     ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
         let mut answers = Vec::with_capacity(keys.len());
         for some in keys.chunks(AT_ONCE) {
-            let (some, by) = (some.to_vec(), by.clone());
+            let (some, terms) = (some.to_vec(), terms.clone());
             let inserted = self.write(move |session| {
-                Box::pin(async move { keys::insert_all(session, &some, policy, &by).await })
+                Box::pin(async move { keys::insert_all(session, &some, &terms).await })
             });
             answers.extend(inserted.await.map_err(|error| Failure::from(error).into_store_error())?);
         }
@@ -237,26 +241,27 @@ impl KeyLedger for PostgresStore {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
-        by: &Actor,
+        terms: &Terms,
     ) -> Result<KeyRecord, LedgerError> {
-        let (old, by) = (old.clone(), by.clone());
+        let (old, terms) = (old.clone(), terms.clone());
         let replaced = self.write(move |session| {
-            Box::pin(async move { keys::replace(session, &old, &fresh, old_ends, &by).await })
+            Box::pin(async move { keys::replace(session, &old, &fresh, old_ends, &terms).await })
         });
         replaced.await
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         id: &KeyId,
         why: Revocation,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        let (id, by) = (id.clone(), by.clone());
-        let revoked =
-            self.end(move |session| Box::pin(async move { keys::revoke(session, &id, why, now, &by).await }));
-        revoked.await
+        terms: &Terms,
+    ) -> Result<bool, LedgerError> {
+        let (id, terms) = (id.clone(), terms.clone());
+        let ended = self.take_away(move |session| {
+            Box::pin(async move { keys::end(session, &id, why, now, &terms).await })
+        });
+        ended.await
     }
 
     async fn amend(
@@ -264,11 +269,14 @@ impl KeyLedger for PostgresStore {
         id: &KeyId,
         amendment: &Amendment,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        let (id, amendment, by) = (id.clone(), amendment.clone(), by.clone());
-        let amended = self.end(move |session| {
-            Box::pin(async move { keys::amend(session, &id, &amendment, now, &by).await })
+        terms: &Terms,
+    ) -> Result<Amended, LedgerError> {
+        let gates = &self.database.gates;
+        // What only renames or widens waits with the rest.
+        let gate = if amendment.may_narrow() { &gates.ends } else { &gates.changes };
+        let (id, amendment, terms) = (id.clone(), amendment.clone(), terms.clone());
+        let amended = self.change(gate, move |session| {
+            Box::pin(async move { keys::amend(session, &id, &amendment, now, &terms).await })
         });
         amended.await
     }
@@ -354,7 +362,7 @@ impl Accounts for PostgresStore {
 
     async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
         let (account, project) = (account.to_owned(), project.clone());
-        let deleted = self.end(move |session| {
+        let deleted = self.take_away(move |session| {
             Box::pin(async move { people::delete_project(session, &account, &project).await })
         });
         deleted.await
@@ -362,7 +370,7 @@ impl Accounts for PostgresStore {
 
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
         let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
-        let set = self.end(move |session| {
+        let set = self.take_away(move |session| {
             Box::pin(async move { people::set_member(session, &account, &user, &access).await })
         });
         set.await
@@ -370,7 +378,7 @@ impl Accounts for PostgresStore {
 
     async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
         let (account, user) = (account.to_owned(), user.clone());
-        let removed = self.end(move |session| {
+        let removed = self.take_away(move |session| {
             Box::pin(async move {
                 people::remove_member(session, &account, &user).await?;
                 keys::revoke_all_of(session, &user, now).await
@@ -381,7 +389,7 @@ impl Accounts for PostgresStore {
 
     async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
         let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
-        let transferred = self.end(move |session| {
+        let transferred = self.take_away(move |session| {
             Box::pin(async move { people::transfer(session, &account, &to, &access).await })
         });
         transferred.await
@@ -389,8 +397,9 @@ impl Accounts for PostgresStore {
 
     async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
         let account = account.to_owned();
-        let set = self
-            .end(move |session| Box::pin(async move { people::suspend(session, &account, suspended).await }));
+        let set = self.take_away(move |session| {
+            Box::pin(async move { people::suspend(session, &account, suspended).await })
+        });
         set.await
     }
 }

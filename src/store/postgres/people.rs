@@ -33,6 +33,10 @@ const PROJECTS: &str = "
 
 /// Whoever changes an account changes it alone.
 const LOCK_ACCOUNT: &str = "SELECT 1 FROM tower_api_key.accounts WHERE id = $1 FOR NO KEY UPDATE";
+/// Beside others who hold it.
+const HOLD_ACCOUNT: &str = "
+    SELECT 1 FROM tower_api_key.accounts
+    WHERE id = (SELECT account FROM tower_api_key.people WHERE user_id = $1) FOR SHARE";
 const ACCOUNT_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.accounts WHERE id = $1)";
 const ADD_ACCOUNT: &str = "INSERT INTO tower_api_key.accounts (id, suspended) VALUES ($1::text, false)";
 const SUSPEND: &str = "UPDATE tower_api_key.accounts SET suspended = $2 WHERE id = $1";
@@ -75,6 +79,12 @@ pub(super) async fn standing(
     }
     let (suspended, deleted, on_list) = (optional(&row, 2)?, optional(&row, 3)?, optional(&row, 4)?);
     Ok(rows::standing(row.text(1)?, suspended, project.is_some(), deleted, on_list)?)
+}
+
+/// Keeps what a user may do as it is until the transaction ends: whoever changes an account waits.
+pub(super) async fn hold(session: &Session, user: &UserId) -> Result<(), Failure> {
+    session.query(HOLD_ACCOUNT, &[&user.as_str()]).await?;
+    Ok(())
 }
 
 pub(super) async fn projects(session: &Session, user: &UserId) -> Result<Vec<Project>, Failure> {

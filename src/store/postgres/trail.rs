@@ -2,8 +2,10 @@
 
 use super::super::rows::{entry, used};
 use super::failure::Failure;
+use super::rows::value;
 use super::session::Session;
-use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
+use crate::audit::{AuditEntry, KeyEvent, Revocation};
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyId, UserId};
 use crate::record::KeyRecord;
@@ -16,11 +18,11 @@ const WRITE_OF_ONE: &str = "
     INSERT INTO tower_api_key.history (key, owner, at, by, event)
     SELECT id, owner, $2, $3::text, $4::text FROM tower_api_key.keys WHERE id = $1";
 
-/// Of those that are about to be revoked.
+/// Of those that are about to be revoked, all but one.
 const WRITE_OF_ALIKE: &str = "
     INSERT INTO tower_api_key.history (key, owner, at, by, event)
     SELECT id, owner, $3, $4::text, $5::text FROM tower_api_key.keys
-    WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL ORDER BY created_at, id";
+    WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND id <> $6 ORDER BY created_at, id";
 
 const WRITE_OF_ALL_OF: &str = "
     INSERT INTO tower_api_key.history (key, owner, at, by, event)
@@ -29,6 +31,12 @@ const WRITE_OF_ALL_OF: &str = "
 
 const HISTORY: &str = "
     SELECT at, key, owner, by, event FROM tower_api_key.history WHERE key = $1 ORDER BY number DESC LIMIT $2";
+
+/// Only the newest entries are looked at.
+const CHANGES_SINCE: &str = "
+    SELECT count(*) FROM (
+        SELECT at, event FROM tower_api_key.history WHERE key = $1 ORDER BY number DESC LIMIT 200
+    ) AS newest WHERE at > $2 AND event LIKE 'amended%'";
 
 /// In the order of the index, so that two who write wait for each other and never both. A count that would not fit stays
 /// where it is.
@@ -48,7 +56,7 @@ pub(super) async fn write(
     session: &Session,
     at: Timestamp,
     key: &KeyRecord,
-    by: &Actor,
+    by: &Authority,
     event: KeyEvent,
 ) -> Result<(), Failure> {
     let entry = AuditEntry::new(at, key, by, event);
@@ -63,33 +71,40 @@ pub(super) async fn revoked(
     key: &KeyId,
     why: Revocation,
     at: Timestamp,
-    by: &Actor,
+    by: &Authority,
 ) -> Result<(), Failure> {
     let event = KeyEvent::Revoked(why).to_string();
     session.execute(WRITE_OF_ONE, &[&key.as_str(), &at.as_micros(), &by.to_string(), &event]).await?;
     Ok(())
 }
 
-/// Every key of an owner and environment is about to be revoked.
+/// Every key of an owner and environment is about to be revoked, but one.
 pub(super) async fn superseded(
     session: &Session,
     owner: &UserId,
     environment: Environment,
+    spared: &str,
     at: Timestamp,
-    by: &Actor,
+    by: &Authority,
 ) -> Result<(), Failure> {
     let event = KeyEvent::Revoked(Revocation::Superseded).to_string();
     let (owner, environment, by) = (owner.as_str(), environment.as_str(), by.to_string());
-    session.execute(WRITE_OF_ALIKE, &[&owner, &environment, &at.as_micros(), &by, &event]).await?;
+    session.execute(WRITE_OF_ALIKE, &[&owner, &environment, &at.as_micros(), &by, &event, &spared]).await?;
     Ok(())
 }
 
 /// Every key of an owner is about to be revoked.
 pub(super) async fn member_removed(session: &Session, owner: &UserId, at: Timestamp) -> Result<(), Failure> {
     let event = KeyEvent::Revoked(Revocation::MemberRemoved).to_string();
-    let by = Actor::System.to_string();
+    let by = Authority::System.to_string();
     session.execute(WRITE_OF_ALL_OF, &[&owner.as_str(), &at.as_micros(), &by, &event]).await?;
     Ok(())
+}
+
+/// How often a key was amended since then, as far as its newest entries tell.
+pub(super) async fn changes_since(session: &Session, key: &KeyId, since: Timestamp) -> Result<u64, Failure> {
+    let row = session.one(CHANGES_SINCE, &[&key.as_str(), &since.as_micros()]).await?;
+    Ok(value::<i64>(&row, 0)?.unsigned_abs())
 }
 
 pub(super) async fn of(session: &Session, key: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, Failure> {

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Transaction, params};
 
 use super::super::rows::{json, key_columns, limits_text};
-use super::super::{KeyPolicy, KeyQuery, LedgerError};
+use super::super::{Amended, KeyPolicy, KeyQuery, LedgerError, Terms, an_hour_before};
 use super::failure::Failure;
+use super::people;
 use super::rows;
 use super::trail;
-use crate::audit::{Actor, KeyEvent, Revocation};
+use crate::audit::{KeyEvent, Revocation};
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
-use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 
 const FIND: &str = concat!("SELECT ", key_columns!(), " FROM keys WHERE digest = ?1");
 
@@ -61,8 +63,7 @@ const COUNT_ACTIVE: &str = "
 
 const REVOKE: &str = "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
 
-const REVOKE_ALIKE: &str =
-    "UPDATE keys SET revoked_at = ?3 WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL";
+const REVOKE_ALIKE: &str = "UPDATE keys SET revoked_at = ?3 WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL AND id <> ?4";
 
 const AMEND: &str = "UPDATE keys SET name = ?2, restrictions = ?3, limits = ?4 WHERE id = ?1";
 
@@ -74,6 +75,8 @@ const COUNT_BY_DIGEST_METHOD: &str = "
     FROM keys WHERE revoked_at IS NULL GROUP BY 1";
 
 const REVOKE_ALL_OF: &str = "UPDATE keys SET revoked_at = ?2 WHERE owner = ?1 AND revoked_at IS NULL";
+
+const BELONGS: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 AND owner = ?2)";
 
 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1)";
 
@@ -150,42 +153,29 @@ fn limit(query: &KeyQuery) -> usize {
 pub(super) fn insert(
     transaction: &Transaction<'_>,
     key: &KeyRecord,
-    policy: KeyPolicy,
-    by: &Actor,
+    terms: &Terms,
     event: KeyEvent,
 ) -> Result<(), Failure> {
-    check_new(transaction, key)?;
     let now = key.created_at;
+    let maker = maker(transaction, terms)?;
+    terms.allow_new(maker.as_ref(), key, now)?;
+    check_new(transaction, key)?;
     if key.is_active(now) {
-        match policy {
-            KeyPolicy::Single => {
-                let alike = params![key.owner.as_str(), key.environment.as_str(), now.as_micros()];
-                // Expired ones too: a clock that jumps back must not bring a second key to life.
-                trail::superseded(transaction, &key.owner, key.environment, now, by)?;
-                transaction.prepare_cached(REVOKE_ALIKE)?.execute(alike)?;
-            }
-            // Nothing is counted where every number will do: an import of many keys of one owner would count them all each time.
-            KeyPolicy::Multiple { max: u32::MAX } => {}
-            KeyPolicy::Multiple { max } => {
-                if count_active(transaction, key, now)? >= u64::from(max) {
-                    return Err(LedgerError::TooManyKeys.into());
-                }
-            }
-        }
+        ask_owner(transaction, &key.owner, &key.level, terms)?;
+        keep_policy(transaction, key, None, now, maker.as_ref(), terms)?;
     }
     add(transaction, key)?;
-    trail::write(transaction, now, key, by, event)
+    trail::write(transaction, now, key, terms.authority(), event)
 }
 
 /// In one transaction, in which those that are refused have changed nothing.
 pub(super) fn insert_all(
     transaction: &Transaction<'_>,
     keys: &[KeyRecord],
-    policy: KeyPolicy,
-    by: &Actor,
+    terms: &Terms,
 ) -> Result<Vec<Result<(), LedgerError>>, Failure> {
     let one = |key| {
-        let inserted = insert(transaction, key, policy, by, KeyEvent::Imported);
+        let inserted = insert(transaction, key, terms, KeyEvent::Imported);
         match inserted.map_err(Failure::into_ledger_error) {
             Err(LedgerError::Store(error)) => Err(error.into()),
             answer => Ok(answer),
@@ -199,15 +189,19 @@ pub(super) fn replace(
     old: &KeyId,
     fresh: &FreshKey,
     old_ends: Timestamp,
-    by: &Actor,
+    terms: &Terms,
 ) -> Result<KeyRecord, Failure> {
-    let now = fresh.created_at;
+    let (now, by) = (fresh.created_at, terms.authority());
     let mut before = get(transaction, old)?.ok_or(LedgerError::NotFound)?;
+    let maker = maker(transaction, terms)?;
+    terms.allow_change(maker.as_ref(), &before, now)?;
     if !before.is_active(now) || before.replaced_by.is_some() {
         return Err(LedgerError::Ended.into());
     }
     let successor = before.successor(fresh);
     check_new(transaction, &successor)?;
+    ask_owner(transaction, &before.owner, &before.level, terms)?;
+    keep_policy(transaction, &successor, Some((old, old_ends)), now, maker.as_ref(), terms)?;
     before.replace(&successor.id, now, old_ends);
     transaction.prepare_cached(REPLACE)?.execute(params![
         before.id.as_str(),
@@ -224,19 +218,35 @@ pub(super) fn replace(
     Ok(successor)
 }
 
-/// Reads nothing of the key but whose it is: one whose row makes no sense can be revoked.
-pub(super) fn revoke(
+/// Reads no more of the key than the authority asks for: the application itself, an operator and its owner can end one
+/// whose row makes no sense.
+pub(super) fn end(
     transaction: &Transaction<'_>,
     id: &KeyId,
     why: Revocation,
     now: Timestamp,
-    by: &Actor,
-) -> Result<(), Failure> {
+    terms: &Terms,
+) -> Result<bool, Failure> {
+    match terms.authority() {
+        Authority::User(user) if !ask(transaction, BELONGS, params![id.as_str(), user.as_str()])? => {
+            return Err(LedgerError::NotFound.into());
+        }
+        Authority::Key(maker_id) if maker_id != id => {
+            let key = get(transaction, id)?.ok_or(LedgerError::NotFound)?;
+            terms.allow_change(maker(transaction, terms)?.as_ref(), &key, now)?;
+        }
+        _ => {}
+    }
     let revoked = transaction.prepare_cached(REVOKE)?.execute(params![id.as_str(), now.as_micros()])?;
     if revoked > 0 {
-        return trail::revoked(transaction, id, why, now, by);
+        trail::revoked(transaction, id, why, now, terms.authority())?;
+        return Ok(true);
     }
-    if ask(transaction, EXISTS, params![id.as_str()])? { Ok(()) } else { Err(LedgerError::NotFound.into()) }
+    if ask(transaction, EXISTS, params![id.as_str()])? {
+        Ok(false)
+    } else {
+        Err(LedgerError::NotFound.into())
+    }
 }
 
 pub(super) fn amend(
@@ -244,17 +254,87 @@ pub(super) fn amend(
     id: &KeyId,
     amendment: &Amendment,
     now: Timestamp,
-    by: &Actor,
-) -> Result<(), Failure> {
-    let mut key = unrevoked(transaction, id)?;
-    amendment.apply(&mut key);
+    terms: &Terms,
+) -> Result<Amended, Failure> {
+    let before = get(transaction, id)?.ok_or(LedgerError::NotFound)?;
+    let maker = maker(transaction, terms)?;
+    terms.allow_change(maker.as_ref(), &before, now)?;
+    if terms.asks_owner_to_amend() {
+        ask_owner(transaction, &before.owner, &KeyLevel::User, terms)?;
+    }
+    let changes =
+        || trail::changes_since(transaction, id, an_hour_before(now)).map_err(Failure::into_ledger_error);
+    let Some(key) = terms.amended(maker.as_ref(), &before, amendment, now, changes)? else {
+        return Ok(Amended::as_before(before));
+    };
     transaction.prepare_cached(AMEND)?.execute(params![
         id.as_str(),
         key.name,
         key.restrictions.to_string(),
         limits_text(key.limits.as_ref()),
     ])?;
-    trail::write(transaction, now, &key, by, KeyEvent::Amended(amendment.parts()))
+    trail::write(transaction, now, &key, terms.authority(), KeyEvent::Amended(amendment.parts()))?;
+    Ok(Amended::now(key))
+}
+
+/// The record of the key that makes a change.
+fn maker(transaction: &Transaction<'_>, terms: &Terms) -> Result<Option<KeyRecord>, Failure> {
+    terms.maker().map_or(Ok(None), |id| get(transaction, id))
+}
+
+/// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
+fn ask_owner(
+    transaction: &Transaction<'_>,
+    owner: &UserId,
+    level: &KeyLevel,
+    terms: &Terms,
+) -> Result<(), Failure> {
+    if !terms.asks_owner() {
+        return Ok(());
+    }
+    let standing = |project| people::standing(transaction, owner, project);
+    let on_project = level.project().map(|project| standing(Some(project))).transpose()?;
+    Ok(terms.allow_owner(standing(None)?, on_project)?)
+}
+
+/// Makes room for a new key, or finds that there is none. `replaced` is the key in whose place it comes, and when that one
+/// ends.
+fn keep_policy(
+    transaction: &Transaction<'_>,
+    new: &KeyRecord,
+    replaced: Option<(&KeyId, Timestamp)>,
+    now: Timestamp,
+    maker: Option<&KeyRecord>,
+    terms: &Terms,
+) -> Result<(), Failure> {
+    let grace = replaced.is_some_and(|(_, ends)| ends > now);
+    match terms.key_policy() {
+        KeyPolicy::Single { grace: false } if grace => Err(LedgerError::NoGrace.into()),
+        KeyPolicy::Single { .. } => {
+            let spared = replaced.map_or("", |(old, _)| old.as_str());
+            if maker.is_some() {
+                let all = KeyQuery { active_at: Some(now), limit: u32::MAX, ..KeyQuery::default() };
+                let active = page(transaction, &new.owner, new.environment, (i64::MIN, ""), &all)?;
+                for key in active.iter().filter(|key| key.id.as_str() != spared) {
+                    terms.allow_change(maker, key, now)?;
+                }
+            }
+            // Expired ones too: a clock that jumps back must not bring a second key to life.
+            trail::superseded(transaction, &new.owner, new.environment, spared, now, terms.authority())?;
+            let alike = params![new.owner.as_str(), new.environment.as_str(), now.as_micros(), spared];
+            transaction.prepare_cached(REVOKE_ALIKE)?.execute(alike)?;
+            Ok(())
+        }
+        KeyPolicy::Multiple { .. } if replaced.is_some() && !grace => Ok(()),
+        // Nothing is counted where every number will do: an import of many keys of one owner would count them all each time.
+        KeyPolicy::Multiple { max: u32::MAX } => Ok(()),
+        KeyPolicy::Multiple { max } => {
+            if count_active(transaction, new, now)? >= u64::from(max) {
+                return Err(LedgerError::TooManyKeys.into());
+            }
+            Ok(())
+        }
+    }
 }
 
 pub(super) fn rehash(
@@ -274,7 +354,7 @@ pub(super) fn rehash(
     if changed == 0 {
         return Err(LedgerError::Conflict.into());
     }
-    trail::write(transaction, now, &key, &Actor::System, KeyEvent::Rehashed(method.kind().to_owned()))
+    trail::write(transaction, now, &key, &Authority::System, KeyEvent::Rehashed(method.kind().to_owned()))
 }
 
 fn unrevoked(transaction: &Transaction<'_>, id: &KeyId) -> Result<KeyRecord, Failure> {

@@ -21,10 +21,11 @@ use tokio::sync::oneshot;
 use self::failure::Failure;
 use self::worker::{Places, Queue};
 use super::{
-    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
+    Accounts, Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Member, Project, StoreError,
+    Terms,
 };
 use crate::access::Standing;
-use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
+use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
@@ -131,7 +132,7 @@ impl SqliteStore {
     }
 
     /// A change that may take access away.
-    async fn end<T: Send + 'static>(
+    async fn take_away<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, LedgerError> {
@@ -184,20 +185,23 @@ impl Directory for SqliteStore {
 
 #[async_trait]
 impl KeyLedger for SqliteStore {
-    async fn insert(&self, key: KeyRecord, policy: KeyPolicy, by: &Actor) -> Result<(), LedgerError> {
-        let (by, event) = (by.clone(), KeyEvent::of_new(&key));
-        self.write(move |transaction| keys::insert(transaction, &key, policy, &by, event)).await
+    fn is_directory(&self) -> bool {
+        true
+    }
+
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+        let (terms, event) = (terms.clone(), KeyEvent::of_new(&key));
+        self.write(move |transaction| keys::insert(transaction, &key, &terms, event)).await
     }
 
     async fn insert_all(
         &self,
         new: Vec<KeyRecord>,
-        policy: KeyPolicy,
-        by: &Actor,
+        terms: &Terms,
     ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
-        let by = by.clone();
-        let inserted = self.write(move |transaction| keys::insert_all(transaction, &new, policy, &by)).await;
-        inserted.map_err(|error| Failure::from(error).into_store_error())
+        let terms = terms.clone();
+        let inserted = self.write(move |transaction| keys::insert_all(transaction, &new, &terms));
+        inserted.await.map_err(|error| Failure::from(error).into_store_error())
     }
 
     async fn replace(
@@ -205,21 +209,21 @@ impl KeyLedger for SqliteStore {
         old: &KeyId,
         fresh: FreshKey,
         old_ends: Timestamp,
-        by: &Actor,
+        terms: &Terms,
     ) -> Result<KeyRecord, LedgerError> {
-        let (old, by) = (old.clone(), by.clone());
-        self.write(move |transaction| keys::replace(transaction, &old, &fresh, old_ends, &by)).await
+        let (old, terms) = (old.clone(), terms.clone());
+        self.write(move |transaction| keys::replace(transaction, &old, &fresh, old_ends, &terms)).await
     }
 
-    async fn revoke_because(
+    async fn end(
         &self,
         id: &KeyId,
         why: Revocation,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        let (id, by) = (id.clone(), by.clone());
-        self.end(move |transaction| keys::revoke(transaction, &id, why, now, &by)).await
+        terms: &Terms,
+    ) -> Result<bool, LedgerError> {
+        let (id, terms) = (id.clone(), terms.clone());
+        self.take_away(move |transaction| keys::end(transaction, &id, why, now, &terms)).await
     }
 
     async fn amend(
@@ -227,10 +231,13 @@ impl KeyLedger for SqliteStore {
         id: &KeyId,
         amendment: &Amendment,
         now: Timestamp,
-        by: &Actor,
-    ) -> Result<(), LedgerError> {
-        let (id, amendment, by) = (id.clone(), amendment.clone(), by.clone());
-        self.end(move |transaction| keys::amend(transaction, &id, &amendment, now, &by)).await
+        terms: &Terms,
+    ) -> Result<Amended, LedgerError> {
+        let (id, terms) = (id.clone(), terms.clone());
+        // What only renames or widens waits with the rest.
+        let places = if amendment.may_narrow() { Places::Kept } else { Places::Common };
+        let amendment = amendment.clone();
+        self.transact(places, move |transaction| keys::amend(transaction, &id, &amendment, now, &terms)).await
     }
 
     async fn rehash(
@@ -296,17 +303,17 @@ impl Accounts for SqliteStore {
 
     async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
         let (account, project) = (account.to_owned(), project.clone());
-        self.end(move |transaction| people::delete_project(transaction, &account, &project)).await
+        self.take_away(move |transaction| people::delete_project(transaction, &account, &project)).await
     }
 
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
         let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
-        self.end(move |transaction| people::set_member(transaction, &account, &user, &access)).await
+        self.take_away(move |transaction| people::set_member(transaction, &account, &user, &access)).await
     }
 
     async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
         let (account, user) = (account.to_owned(), user.clone());
-        let removed = self.end(move |transaction| {
+        let removed = self.take_away(move |transaction| {
             people::remove_member(transaction, &account, &user)?;
             keys::revoke_all_of(transaction, &user, now)
         });
@@ -315,11 +322,11 @@ impl Accounts for SqliteStore {
 
     async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
         let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
-        self.end(move |transaction| people::transfer(transaction, &account, &to, &access)).await
+        self.take_away(move |transaction| people::transfer(transaction, &account, &to, &access)).await
     }
 
     async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
         let account = account.to_owned();
-        self.end(move |transaction| people::suspend(transaction, &account, suspended)).await
+        self.take_away(move |transaction| people::suspend(transaction, &account, suspended)).await
     }
 }

@@ -4,7 +4,8 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::super::rows::{entry, used};
 use super::failure::Failure;
-use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
+use crate::audit::{AuditEntry, KeyEvent, Revocation};
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyId, UserId};
 use crate::record::KeyRecord;
@@ -15,11 +16,11 @@ const WRITE: &str = "INSERT INTO history (key, owner, at, by, event) VALUES (?1,
 const WRITE_OF_ONE: &str =
     "INSERT INTO history (key, owner, at, by, event) SELECT id, owner, ?2, ?3, ?4 FROM keys WHERE id = ?1";
 
-/// Of those that are about to be revoked.
+/// Of those that are about to be revoked, all but one.
 const WRITE_OF_ALIKE: &str = "
     INSERT INTO history (key, owner, at, by, event)
     SELECT id, owner, ?3, ?4, ?5 FROM keys
-    WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL ORDER BY created_at, id";
+    WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL AND id <> ?6 ORDER BY created_at, id";
 
 const WRITE_OF_ALL_OF: &str = "
     INSERT INTO history (key, owner, at, by, event)
@@ -27,6 +28,11 @@ const WRITE_OF_ALL_OF: &str = "
 
 const HISTORY: &str =
     "SELECT at, key, owner, by, event FROM history WHERE key = ?1 ORDER BY number DESC LIMIT ?2";
+
+/// Only the newest entries are looked at.
+const CHANGES_SINCE: &str = "
+    SELECT count(*) FROM (SELECT at, event FROM history WHERE key = ?1 ORDER BY number DESC LIMIT 200)
+    WHERE at > ?2 AND event LIKE 'amended%'";
 
 /// A count that would not fit stays where it is.
 const ADD_USAGE: &str = "
@@ -41,7 +47,7 @@ pub(super) fn write(
     transaction: &Transaction<'_>,
     at: Timestamp,
     key: &KeyRecord,
-    by: &Actor,
+    by: &Authority,
     event: KeyEvent,
 ) -> Result<(), Failure> {
     let entry = AuditEntry::new(at, key, by, event);
@@ -61,7 +67,7 @@ pub(super) fn revoked(
     key: &KeyId,
     why: Revocation,
     at: Timestamp,
-    by: &Actor,
+    by: &Authority,
 ) -> Result<(), Failure> {
     let event = KeyEvent::Revoked(why).to_string();
     let params = params![key.as_str(), at.as_micros(), by.to_string(), event];
@@ -69,16 +75,18 @@ pub(super) fn revoked(
     Ok(())
 }
 
-/// Every key of an owner and environment is about to be revoked.
+/// Every key of an owner and environment is about to be revoked, but one.
 pub(super) fn superseded(
     transaction: &Transaction<'_>,
     owner: &UserId,
     environment: Environment,
+    spared: &str,
     at: Timestamp,
-    by: &Actor,
+    by: &Authority,
 ) -> Result<(), Failure> {
     let event = KeyEvent::Revoked(Revocation::Superseded).to_string();
-    let params = params![owner.as_str(), environment.as_str(), at.as_micros(), by.to_string(), event];
+    let by = by.to_string();
+    let params = params![owner.as_str(), environment.as_str(), at.as_micros(), by, event, spared];
     transaction.prepare_cached(WRITE_OF_ALIKE)?.execute(params)?;
     Ok(())
 }
@@ -90,9 +98,16 @@ pub(super) fn member_removed(
     at: Timestamp,
 ) -> Result<(), Failure> {
     let event = KeyEvent::Revoked(Revocation::MemberRemoved).to_string();
-    let params = params![owner.as_str(), at.as_micros(), Actor::System.to_string(), event];
+    let params = params![owner.as_str(), at.as_micros(), Authority::System.to_string(), event];
     transaction.prepare_cached(WRITE_OF_ALL_OF)?.execute(params)?;
     Ok(())
+}
+
+/// How often a key was amended since then, as far as its newest entries tell.
+pub(super) fn changes_since(connection: &Connection, key: &KeyId, since: Timestamp) -> Result<u64, Failure> {
+    let params = params![key.as_str(), since.as_micros()];
+    let changes: i64 = connection.prepare_cached(CHANGES_SINCE)?.query_row(params, |row| row.get(0))?;
+    Ok(changes.unsigned_abs())
 }
 
 pub(super) fn of(connection: &Connection, key: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, Failure> {

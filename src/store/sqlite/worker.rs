@@ -1,35 +1,53 @@
 //! Threads that own the connections: SQLite blocks, and an async runtime must not.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rusqlite::Connection;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::super::StoreError;
 use super::failure::Failure;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
+/// Work in kept places is done first; after so many pieces of it in a row, one of the others has its turn.
+const IN_A_ROW: u32 = 8;
+
 /// A bounded queue of work, and one thread for each connection that takes from it.
 ///
 /// The threads end, and the connections close, when the last clone is dropped.
 #[derive(Clone)]
-pub(super) struct Queue {
-    jobs: SyncSender<Job>,
-    /// The places that anybody's work may wait in.
-    common: Arc<Semaphore>,
+pub(super) struct Queue(Arc<Owner>);
+
+/// Tells the threads to end when it is dropped.
+struct Owner(Arc<Shared>);
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    news: Condvar,
+    /// How many pieces of work may wait.
+    common: usize,
+    kept: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    common: VecDeque<Job>,
+    kept: VecDeque<Job>,
+    in_a_row: u32,
+    closed: bool,
 }
 
 /// Which places of a queue work may wait in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Places {
-    /// All but those that are kept.
+    /// Those for everybody.
     Common,
-    /// All.
+    /// Those of what takes access away, which is done first.
     Kept,
 }
 
@@ -41,13 +59,14 @@ impl Queue {
         common: usize,
         kept: usize,
     ) -> io::Result<Self> {
-        let (jobs, waiting) = mpsc::sync_channel(common + kept);
-        let waiting = Arc::new(Mutex::new(waiting));
+        let shared = Shared { waiting: Mutex::default(), news: Condvar::new(), common, kept };
+        // Dropped on the way out if a thread cannot be started: then those that were end again.
+        let queue = Self(Arc::new(Owner(Arc::new(shared))));
         for connection in connections {
-            let waiting = Arc::clone(&waiting);
-            thread::Builder::new().name(name.to_owned()).spawn(move || serve(&waiting, connection))?;
+            let shared = Arc::clone(&queue.0.0);
+            thread::Builder::new().name(name.to_owned()).spawn(move || serve(&shared, connection))?;
         }
-        Ok(Self { jobs, common: Arc::new(Semaphore::new(common)) })
+        Ok(queue)
     }
 
     /// Has a thread do `work`. Work is not begun if nobody waits for its answer any more.
@@ -56,36 +75,77 @@ impl Queue {
         places: Places,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let place = match places {
-            Places::Kept => None,
-            Places::Common => {
-                let place = Arc::clone(&self.common).try_acquire_owned();
-                Some(place.map_err(|_| StoreError::Overloaded)?)
-            }
-        };
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            // It waits no more.
-            drop(place);
             if !reply.is_closed() {
                 // If nobody waits now, the work is done all the same, and its result is theirs to find.
                 drop(reply.send(work(connection)));
             }
         });
-        self.jobs.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::Overloaded,
-            TrySendError::Disconnected(_) => StoreError::failed(Gone),
-        })?;
+        self.0.0.put(places, job)?;
         // The sender is dropped unused if the work panicked.
         answer.await.map_err(|_| StoreError::failed(Gone))?
     }
 }
 
-fn serve(waiting: &Mutex<Receiver<Job>>, mut connection: Connection) {
-    loop {
-        // One thread waits for the next job, and the others wait for their turn to wait.
-        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.waiting().closed = true;
+        self.0.news.notify_all();
+    }
+}
+
+impl Shared {
+    fn put(&self, places: Places, job: Job) -> Result<(), StoreError> {
+        let mut waiting = self.waiting();
+        let (jobs, most) = match places {
+            Places::Common => (&mut waiting.common, self.common),
+            Places::Kept => (&mut waiting.kept, self.kept),
+        };
+        if jobs.len() >= most {
+            return Err(StoreError::Overloaded);
+        }
+        jobs.push_back(job);
+        drop(waiting);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// The next job, as soon as there is one; `None` when there will be no more.
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.waiting();
+        loop {
+            if let Some(job) = waiting.next() {
+                return Some(job);
+            }
+            if waiting.closed {
+                return None;
+            }
+            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Every change of it is complete before anything can panic.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn next(&mut self) -> Option<Job> {
+        if self.in_a_row < IN_A_ROW || self.common.is_empty() {
+            if let Some(job) = self.kept.pop_front() {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                return Some(job);
+            }
+        }
+        self.in_a_row = 0;
+        self.common.pop_front()
+    }
+}
+
+fn serve(shared: &Shared, mut connection: Connection) {
+    while let Some(job) = shared.next() {
         // A panic is that of one job: its caller is told, the transaction was rolled back while unwinding, and the
         // thread goes on.
         drop(catch_unwind(AssertUnwindSafe(|| job(&mut connection))));
@@ -208,5 +268,50 @@ mod tests {
             }
         };
         assert_eq!(counted, 1, "what was urgent, and not what was abandoned");
+    }
+
+    /// B1: what takes access away waits for one piece of work at most, however much else there is, and does not keep that
+    /// from ever being done.
+    #[tokio::test]
+    async fn c17_b1_what_is_kept_is_done_first_and_the_rest_has_its_turn() {
+        let queue = queue(64, 64);
+        let (started, has_started) = channel();
+        let (go, may_go) = channel::<()>();
+        let busy = queue.ask(Places::Common, move |_| {
+            started.send(()).unwrap();
+            may_go.recv().unwrap();
+            Ok(())
+        });
+        let mut busy = Box::pin(busy);
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(busy.as_mut().poll(context)));
+        assert!(polled.await.is_pending());
+        has_started.recv().unwrap();
+        let mut all = Vec::new();
+        for (places, name) in [(Places::Common, "common"), (Places::Kept, "kept")] {
+            for _ in 0..10 {
+                let work = queue.ask(places, move |connection| {
+                    connection.execute("INSERT INTO done VALUES (?1)", [name])?;
+                    Ok(())
+                });
+                let mut work = Box::pin(work);
+                let polled =
+                    std::future::poll_fn(|context| std::task::Poll::Ready(work.as_mut().poll(context)));
+                assert!(polled.await.is_pending());
+                all.push(work);
+            }
+        }
+        go.send(()).unwrap();
+        busy.await.unwrap();
+        for work in all {
+            work.await.unwrap();
+        }
+        let done = queue.ask(Places::Common, |connection| {
+            let mut names = connection.prepare("SELECT what FROM done ORDER BY rowid")?;
+            let names = names.query_map([], |row| row.get::<_, String>(0))?;
+            Ok(names.collect::<Result<Vec<_>, _>>()?)
+        });
+        let (first, rest) = (["kept"; 8], ["common", "kept", "kept"]);
+        let expected: Vec<_> = first.into_iter().chain(rest).chain(["common"; 9]).collect();
+        assert_eq!(done.await.unwrap(), expected);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, find, full, is_active, known, later, ok, race, refused};
-use crate::audit::Actor;
+use super::{
+    NOW, Names, assert_same, by_system, find, full, is_active, known, later, ok, race, refused, under,
+};
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest};
 use crate::record::KeyRecord;
@@ -22,7 +23,7 @@ pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyLedger>(s
         ..names.key("ended", "u")
     };
     for key in [plain, full(names.key("full", "u")), ended] {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
         assert_same(&known(&**store, &key).await, &key);
     }
 }
@@ -31,10 +32,10 @@ pub(super) async fn look_up_is_exact<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
     let (lower, upper) = (names.key("sk_live_abc", "u"), names.key("sk_live_ABC", "U"));
     assert!(find(&**store, &lower.digest).await.is_none(), "a key that was never inserted is found");
-    ok(store.insert(lower.clone(), MANY, &Actor::System).await);
+    ok(store.insert(lower.clone(), &under(MANY)).await);
     assert!(find(&**store, &upper.digest).await.is_none(), "keys that differ in case are one (C7-11)");
     assert!(ok(store.get(&upper.id).await).is_none(), "ids that differ in case are one");
-    ok(store.insert(upper.clone(), MANY, &Actor::System).await);
+    ok(store.insert(upper.clone(), &under(MANY)).await);
     assert_same(&known(&**store, &lower).await, &lower);
     assert_same(&known(&**store, &upper).await, &upper);
     for bit in 0..256_usize {
@@ -50,20 +51,20 @@ pub(super) async fn look_up_is_exact<S: KeyStore + KeyLedger>(store: &Arc<S>) {
 pub(super) async fn ids_and_digests_are_taken_once<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
     let first = names.key("first", "u");
-    ok(store.insert(first.clone(), MANY, &Actor::System).await);
+    ok(store.insert(first.clone(), &under(MANY)).await);
     let same_id = KeyRecord { id: first.id.clone(), ..names.key("other", "u") };
     let same_digest = KeyRecord { digest: first.digest, ..names.key("another", "u") };
     for key in [same_id.clone(), same_digest.clone()] {
         // Under this policy, an insert that fails too late would have ended the first key.
-        let taken = store.insert(key, KeyPolicy::Single, &Actor::System).await;
+        let taken = store.insert(key, &under(KeyPolicy::Single { grace: false })).await;
         refused!(taken, LedgerError::Conflict, "an id or digest that is taken is a conflict");
     }
     assert_same(&known(&**store, &first).await, &first);
     assert!(find(&**store, &same_id.digest).await.is_none(), "a refused insert left a key behind");
     assert!(ok(store.get(&same_digest.id).await).is_none(), "a refused insert left a key behind");
 
-    ok(store.revoke(&first.id, later(1), &Actor::System).await);
-    let again = store.insert(names.key("first", "u"), MANY, &Actor::System).await;
+    ok(store.revoke(&first.id, later(1), &by_system()).await);
+    let again = store.insert(names.key("first", "u"), &under(MANY)).await;
     refused!(again, LedgerError::Conflict, "a revoked key is not inserted again");
     assert!(!is_active(&**store, &first.digest, later(1)).await);
 }
@@ -71,7 +72,7 @@ pub(super) async fn ids_and_digests_are_taken_once<S: KeyStore + KeyLedger>(stor
 pub(super) async fn contradictions_are_refused<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
     let before = names.key("before", "u");
-    ok(store.insert(before.clone(), MANY, &Actor::System).await);
+    ok(store.insert(before.clone(), &under(MANY)).await);
     let key = names.key("wrong", "u");
     let wrong = [
         KeyRecord { environment: Environment::Test, ..key.clone() },
@@ -88,7 +89,7 @@ pub(super) async fn contradictions_are_refused<S: KeyStore + KeyLedger>(store: &
         KeyRecord { replaced_at: Some(NOW), ..key.clone() },
     ];
     for wrong in wrong {
-        let answer = store.insert(wrong.clone(), KeyPolicy::Single, &Actor::System).await;
+        let answer = store.insert(wrong.clone(), &under(KeyPolicy::Single { grace: false })).await;
         refused!(answer, LedgerError::Invalid(_), "a record that contradicts itself is refused");
         assert!(find(&**store, &wrong.digest).await.is_none());
     }
@@ -97,26 +98,26 @@ pub(super) async fn contradictions_are_refused<S: KeyStore + KeyLedger>(store: &
 
 pub(super) async fn revocation_is_final<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
-    let unknown = store.revoke(&names.id("unknown"), NOW, &Actor::System).await;
+    let unknown = store.revoke(&names.id("unknown"), NOW, &by_system()).await;
     refused!(unknown, LedgerError::NotFound, "a key that is not there is not revoked");
 
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     let expired = KeyRecord { expires_at: Some(later(1)), ..names.key("expired", "u") };
     for key in [&key, &other, &expired] {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
     }
-    ok(store.revoke(&key.id, later(5), &Actor::System).await);
+    ok(store.revoke(&key.id, later(5), &by_system()).await);
     assert_same(&known(&**store, &key).await, &KeyRecord { revoked_at: Some(later(5)), ..key.clone() });
     // A second time, and at an earlier one by a clock that went back.
-    ok(store.revoke(&key.id, later(9), &Actor::System).await);
-    ok(store.revoke(&key.id, later(2), &Actor::System).await);
+    ok(store.revoke(&key.id, later(9), &by_system()).await);
+    ok(store.revoke(&key.id, later(2), &by_system()).await);
     assert_same(&known(&**store, &key).await, &KeyRecord { revoked_at: Some(later(5)), ..key.clone() });
     assert_same(&known(&**store, &other).await, &other);
 
-    ok(store.revoke(&expired.id, later(5), &Actor::System).await);
+    ok(store.revoke(&expired.id, later(5), &by_system()).await);
     assert!(!is_active(&**store, &expired.digest, NOW).await, "a revoked key came back with an earlier time");
     // A clock before 1970 stops no revocation.
-    ok(store.revoke(&other.id, Timestamp::from_micros(i64::MIN), &Actor::System).await);
+    ok(store.revoke(&other.id, Timestamp::from_micros(i64::MIN), &by_system()).await);
     assert!(!is_active(&**store, &other.digest, NOW).await);
 }
 
@@ -124,12 +125,12 @@ pub(super) async fn a_replaced_key_is_dead_when_the_call_returns<S: KeyStore + K
     let names = Names::new();
     let old = full(names.key("old", "u"));
     let bystander = names.key("bystander", "u");
-    ok(store.insert(old.clone(), MANY, &Actor::System).await);
-    ok(store.insert(bystander.clone(), MANY, &Actor::System).await);
+    ok(store.insert(old.clone(), &under(MANY)).await);
+    ok(store.insert(bystander.clone(), &under(MANY)).await);
 
     let mut fresh = names.fresh("new", later(1));
     fresh.prefix = "acme_test_".into();
-    let new = ok(store.replace(&old.id, fresh.clone(), later(1), &Actor::System).await);
+    let new = ok(store.replace(&old.id, fresh.clone(), later(1), &by_system()).await);
     assert_same(&new, &old.successor(&fresh));
     assert_same(&known(&**store, &new).await, &new);
     let mut ended = old.clone();
@@ -149,9 +150,9 @@ pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyLedger>(st
         [("endless", None, 60, 60), ("shorter", Some(30), 60, 30), ("longer", Some(90), 60, 60)]
     {
         let old = KeyRecord { expires_at: own.map(later), ..names.key(name, "u") };
-        ok(store.insert(old.clone(), MANY, &Actor::System).await);
+        ok(store.insert(old.clone(), &under(MANY)).await);
         let fresh = names.fresh(&format!("{name}-new"), NOW);
-        let new = ok(store.replace(&old.id, fresh, later(grace), &Actor::System).await);
+        let new = ok(store.replace(&old.id, fresh, later(grace), &by_system()).await);
         assert_eq!(new.expires_at, old.expires_at, "the successor ends when the old key would have ended");
         let old = known(&**store, &old).await;
         assert_eq!((old.expires_at, old.revoked_at), (Some(later(end)), None), "{name}");
@@ -159,11 +160,11 @@ pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyLedger>(st
         assert_eq!((&new.replaced_by, new.replaced_at), (&None, None), "{name}");
         assert!(old.is_active(later(end - 1)) && new.is_active(later(end - 1)), "both work during the grace");
 
-        let again = store.replace(&old.id, names.fresh("again", NOW), later(900), &Actor::System).await;
+        let again = store.replace(&old.id, names.fresh("again", NOW), later(900), &by_system()).await;
         refused!(again, LedgerError::Ended, "a key in its grace is not replaced again");
         assert_same(&known(&**store, &old).await, &old);
         // The grace can be cut short.
-        ok(store.revoke(&old.id, later(1), &Actor::System).await);
+        ok(store.revoke(&old.id, later(1), &by_system()).await);
         assert!(!is_active(&**store, &old.digest, later(1)).await);
         assert!(is_active(&**store, &new.digest, later(1)).await);
     }
@@ -171,19 +172,18 @@ pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyLedger>(st
 
 pub(super) async fn what_has_ended_is_not_replaced<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
-    let unknown =
-        store.replace(&names.id("unknown"), names.fresh("new", NOW), later(9), &Actor::System).await;
+    let unknown = store.replace(&names.id("unknown"), names.fresh("new", NOW), later(9), &by_system()).await;
     refused!(unknown, LedgerError::NotFound, "a key that is not there is not replaced");
 
     let revoked = names.key("revoked", "u");
     let expired = KeyRecord { expires_at: Some(later(1)), ..names.key("expired", "u") };
-    ok(store.insert(revoked.clone(), MANY, &Actor::System).await);
-    ok(store.insert(expired.clone(), MANY, &Actor::System).await);
-    ok(store.revoke(&revoked.id, NOW, &Actor::System).await);
+    ok(store.insert(revoked.clone(), &under(MANY)).await);
+    ok(store.insert(expired.clone(), &under(MANY)).await);
+    ok(store.revoke(&revoked.id, NOW, &by_system()).await);
     for old in [&revoked, &expired] {
         let before = known(&**store, old).await;
         // At the very moment of its expiry a key is expired.
-        let ended = store.replace(&old.id, names.fresh("new", later(1)), later(9), &Actor::System).await;
+        let ended = store.replace(&old.id, names.fresh("new", later(1)), later(9), &by_system()).await;
         refused!(ended, LedgerError::Ended, "a key that has ended is not replaced");
         assert_same(&known(&**store, old).await, &before);
         assert!(find(&**store, &names.digest("new")).await.is_none(), "a refused replacement left a key");
@@ -193,20 +193,20 @@ pub(super) async fn what_has_ended_is_not_replaced<S: KeyStore + KeyLedger>(stor
 pub(super) async fn a_failed_replacement_changes_nothing<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
     let (old, other) = (names.key("old", "u"), names.key("other", "v"));
-    ok(store.insert(old.clone(), MANY, &Actor::System).await);
-    ok(store.insert(other.clone(), MANY, &Actor::System).await);
+    ok(store.insert(old.clone(), &under(MANY)).await);
+    ok(store.insert(other.clone(), &under(MANY)).await);
 
     let mut same_id = names.fresh("new", NOW);
     same_id.id = other.id.clone();
     let mut same_digest = names.fresh("new", NOW);
     same_digest.digest = other.digest;
     for fresh in [same_id, same_digest, names.fresh("old", NOW)] {
-        let taken = store.replace(&old.id, fresh, NOW, &Actor::System).await;
+        let taken = store.replace(&old.id, fresh, NOW, &by_system()).await;
         refused!(taken, LedgerError::Conflict, "an id or digest that is taken is a conflict");
     }
     let mut of_test = names.fresh("new", NOW);
     of_test.prefix = "sk_test_".into();
-    let wrong = store.replace(&old.id, of_test, NOW, &Actor::System).await;
+    let wrong = store.replace(&old.id, of_test, NOW, &by_system()).await;
     refused!(wrong, LedgerError::Invalid(_), "a live key is not replaced by a test key");
 
     assert_same(&known(&**store, &old).await, &old);
@@ -219,12 +219,12 @@ pub(super) async fn of_racing_replacements_one_wins<S: KeyStore + KeyLedger>(sto
     for round in 0..8_u64 {
         let names = Arc::new(Names::new());
         let old = names.key("old", "u");
-        ok(store.insert(old.clone(), MANY, &Actor::System).await);
+        ok(store.insert(old.clone(), &under(MANY)).await);
         // Every other time with a grace, during which the old key is active and yet not to be replaced.
         let old_ends = later(60 * (round % 2));
         let results = race(store, 8, |store, number| {
             let (old, fresh) = (old.id.clone(), names.fresh(&format!("new{number}"), NOW));
-            async move { store.replace(&old, fresh, old_ends, &Actor::System).await }
+            async move { store.replace(&old, fresh, old_ends, &by_system()).await }
         });
         let mut winners = Vec::new();
         for result in results.await {
@@ -248,13 +248,13 @@ pub(super) async fn revocation_and_replacement_may_race<S: KeyStore + KeyLedger>
     for _ in 0..8 {
         let names = Names::new();
         let old = names.key("old", "u");
-        ok(store.insert(old.clone(), MANY, &Actor::System).await);
+        ok(store.insert(old.clone(), &under(MANY)).await);
         let results = race(store, 2, |store, number| {
             let (old, fresh) = (old.id.clone(), names.fresh("new", NOW));
             async move {
                 match number {
-                    0 => store.revoke(&old, NOW, &Actor::System).await.map(|()| None),
-                    _ => store.replace(&old, fresh, later(60), &Actor::System).await.map(Some),
+                    0 => store.revoke(&old, NOW, &by_system()).await.map(|_| None),
+                    _ => store.replace(&old, fresh, later(60), &by_system()).await.map(Some),
                 }
             }
         });

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, later, ok, refused};
-use crate::audit::Actor;
+use super::{NOW, Names, assert_same, by_system, later, ok, refused, under};
 use crate::key::{Environment, KeyId};
 use crate::record::KeyRecord;
 use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError};
@@ -22,9 +21,9 @@ pub(super) async fn lists_are_ordered_and_paged<S: KeyLedger>(store: &Arc<S>) {
     let made = [("d", 3), ("b", 1), ("B", 1), ("z", 0), ("a", 3), ("C", 1)];
     for (name, age) in made {
         let key = KeyRecord { created_at: later(age), ..names.key(name, "u") };
-        ok(store.insert(key, MANY, &Actor::System).await);
+        ok(store.insert(key, &under(MANY)).await);
     }
-    ok(store.insert(names.key("other", "U"), MANY, &Actor::System).await);
+    ok(store.insert(names.key("other", "U"), &under(MANY)).await);
     let all: Vec<_> = ["z", "B", "C", "b", "a", "d"].map(|name| names.id(name)).into();
     assert_eq!(ids(&**store, &names, "u", &KeyQuery::default()).await, all, "oldest first, then by id");
 
@@ -64,9 +63,9 @@ pub(super) async fn lists_are_filtered<S: KeyLedger>(store: &Arc<S>) {
     let revoked = names.key("3-revoked", "u");
     let last = names.key("4-last", "u");
     for key in [&live, &test, &revoked, &last] {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
     }
-    ok(store.revoke(&revoked.id, NOW, &Actor::System).await);
+    ok(store.revoke(&revoked.id, NOW, &by_system()).await);
 
     let of = |environment, active_at| KeyQuery { environment, active_at, ..KeyQuery::default() };
     let expected = [
@@ -107,12 +106,12 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyLedger>
             expires_at: (n % 4 != 0).then(|| later(20 + n * 5 % 24)),
             ..names.key(&format!("{n}"), "u")
         };
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
         match n % 5 {
-            0 => ok(store.revoke(&key.id, NOW, &Actor::System).await),
+            0 => drop(ok(store.revoke(&key.id, NOW, &by_system()).await)),
             1 if !test => {
                 let fresh = names.fresh(&format!("{n}-new"), later(7));
-                drop(ok(store.replace(&key.id, fresh, later(n * 2), &Actor::System).await));
+                drop(ok(store.replace(&key.id, fresh, later(n * 2), &by_system()).await));
             }
             _ => {}
         }
@@ -144,7 +143,7 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyLedger>
                     created_at: now,
                     ..names.key("more", "u")
                 };
-                let full = store.insert(more, KeyPolicy::Multiple { max }, &Actor::System).await;
+                let full = store.insert(more, &under(KeyPolicy::Multiple { max })).await;
                 refused!(full, LedgerError::TooManyKeys, "a policy counts every active key");
             }
         }

@@ -27,6 +27,7 @@
 )]
 
 mod access;
+mod authority;
 mod life;
 mod list;
 mod people;
@@ -40,12 +41,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
-use crate::store::{Accounts, Directory, KeyLedger, KeyStore, Member, MemberRole, Project};
+use crate::store::{Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, Member, MemberRole, Project, Terms};
 
-/// Checks [`KeyStore`] and [`KeyLedger`]: exact look-up, policies, rotation, revocation,
+/// Checks [`KeyStore`] and [`KeyLedger`]: exact look-up, policies, rotation, revocation, who may change what,
 /// restrictions, lists, and races of each; where a ledger keeps them, the trail of each key and its usage.
 ///
 /// # Panics
@@ -76,6 +78,13 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     policy::ended_keys_are_imported_as_they_are(&store().await).await;
     policy::many_keys_are_added_like_one_by_one(&store().await).await;
     policy::racing_inserts_keep_to_the_policy(&store().await).await;
+    authority::no_key_changes_anything_after_its_end(&store().await).await;
+    authority::a_key_changes_only_what_it_covers(&store().await).await;
+    authority::keys_of_others_are_unknown(&store().await).await;
+    authority::a_policy_ends_only_what_the_maker_covers(&store().await).await;
+    authority::a_key_that_is_revoked_meanwhile_makes_no_more(&store().await).await;
+    authority::replacing_keeps_to_the_policy(&store().await).await;
+    authority::changes_are_counted_save_those_that_narrow(&store().await).await;
     list::lists_are_ordered_and_paged(&store().await).await;
     list::lists_are_filtered(&store().await).await;
     list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
@@ -86,6 +95,16 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     trail::what_fails_leaves_no_entry(&store().await).await;
     trail::usage_adds_up_and_never_goes_back(&store().await).await;
     trail::usage_touches_no_key(&store().await).await;
+}
+
+/// The terms of a change by the application itself.
+fn by_system() -> Terms {
+    Terms::by(Authority::System)
+}
+
+/// The same under a policy.
+fn under(policy: KeyPolicy) -> Terms {
+    by_system().policy(policy)
 }
 
 /// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys.
@@ -107,6 +126,8 @@ pub async fn accounts<S: Accounts + Directory + KeyStore + KeyLedger>(make: impl
     people::members_take_no_keys_back(&store().await).await;
     people::accounts_are_transferred_whole(&store().await).await;
     people::what_is_not_there_is_not_changed(&store().await).await;
+    authority::owners_are_looked_at(&store().await).await;
+    authority::who_is_removed_meanwhile_keeps_no_key(&store().await).await;
     trail::who_is_removed_leaves_a_trail(&store().await).await;
 }
 

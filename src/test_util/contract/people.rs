@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::access::{projects, standing};
-use super::{NOW, Names, assert_same, is_active, known, later, member, ok, project, race, refused};
+use super::{
+    NOW, Names, assert_same, by_system, is_active, known, later, member, ok, project, race, refused, under,
+};
 use crate::access::{Role, Standing};
-use crate::audit::Actor;
 use crate::key::Environment;
 use crate::record::KeyRecord;
 use crate::store::{Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole};
@@ -85,9 +86,9 @@ pub(super) async fn members_take_no_keys_back<S: Accounts + Directory + KeyStore
     let gone = names.key("gone", "bob");
     let others = [names.key("alices", "alice"), names.key("bobs", "BOB")];
     for key in [&live, &test, &gone].into_iter().chain(&others) {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
     }
-    ok(store.revoke(&gone.id, NOW, &Actor::System).await);
+    ok(store.revoke(&gone.id, NOW, &by_system()).await);
 
     refused!(
         store.remove_member(&account, &alice, later(1)).await,
@@ -147,7 +148,7 @@ pub(super) async fn accounts_are_transferred_whole<S: Accounts + Directory + Key
     }
     ok(store.create_account(&names.text("b"), &names.user("dave")).await);
     let key = names.key("key", "alice");
-    ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    ok(store.insert(key.clone(), &under(MANY)).await);
 
     let access = member(MemberRole::ReadOnly, ["p2"]);
     let unknown = member(MemberRole::Full, ["p2", "p9"]);

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, find, is_active, known, later, ok, race, refused};
-use crate::audit::Actor;
+use super::{NOW, Names, assert_same, by_system, find, is_active, known, later, ok, race, refused, under};
 use crate::key::Environment;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::store::{KeyLedger, KeyPolicy, KeyStore, LedgerError};
@@ -23,16 +22,16 @@ pub(super) async fn single_leaves_one_key<S: KeyStore + KeyLedger>(store: &Arc<S
         KeyRecord { level: KeyLevel::Project(super::project("p1").id), ..names.key("project", "u") };
     let expired = KeyRecord { expires_at: Some(later(1)), ..names.key("expired", "u") };
     for key in [&test, &other, &project, &expired] {
-        ok(store.insert(key.clone(), up_to(9), &Actor::System).await);
+        ok(store.insert(key.clone(), &under(up_to(9))).await);
     }
     let in_grace = names.key("in-grace", "u");
-    ok(store.insert(in_grace.clone(), up_to(9), &Actor::System).await);
+    ok(store.insert(in_grace.clone(), &under(up_to(9))).await);
     let successor =
-        ok(store.replace(&in_grace.id, names.fresh("successor", NOW), later(60), &Actor::System).await);
+        ok(store.replace(&in_grace.id, names.fresh("successor", NOW), later(60), &by_system()).await);
 
     let mut only = names.key("only", "u");
     only.created_at = later(2);
-    ok(store.insert(only.clone(), KeyPolicy::Single, &Actor::System).await);
+    ok(store.insert(only.clone(), &under(KeyPolicy::Single { grace: false })).await);
     assert_same(&known(&**store, &only).await, &only);
     for ended in [&project, &in_grace, &successor] {
         let ended = known(&**store, ended).await;
@@ -46,46 +45,46 @@ pub(super) async fn single_leaves_one_key<S: KeyStore + KeyLedger>(store: &Arc<S
 
 pub(super) async fn multiple_stops_at_the_most<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
-    let none = store.insert(names.key("none", "u"), up_to(0), &Actor::System).await;
+    let none = store.insert(names.key("none", "u"), &under(up_to(0))).await;
     refused!(none, LedgerError::TooManyKeys, "up to no key is none");
 
     let expired = KeyRecord { expires_at: Some(NOW), ..names.key("expired", "u") };
     let revoked = names.key("revoked", "u");
-    ok(store.insert(expired.clone(), up_to(9), &Actor::System).await);
-    ok(store.insert(revoked.clone(), up_to(9), &Actor::System).await);
-    ok(store.revoke(&revoked.id, NOW, &Actor::System).await);
+    ok(store.insert(expired.clone(), &under(up_to(9))).await);
+    ok(store.insert(revoked.clone(), &under(up_to(9))).await);
+    ok(store.revoke(&revoked.id, NOW, &by_system()).await);
     for (name, owner) in [("test1", "u"), ("test2", "u")] {
-        ok(store.insert(of_test(names.key(name, owner)), up_to(2), &Actor::System).await);
+        ok(store.insert(of_test(names.key(name, owner)), &under(up_to(2))).await);
     }
     // Ended keys, those of the other environment and those of others do not count.
-    ok(store.insert(names.key("other", "U"), up_to(2), &Actor::System).await);
+    ok(store.insert(names.key("other", "U"), &under(up_to(2))).await);
     let old = names.key("one", "u");
-    ok(store.insert(old.clone(), up_to(2), &Actor::System).await);
-    ok(store.insert(names.key("two", "u"), up_to(2), &Actor::System).await);
+    ok(store.insert(old.clone(), &under(up_to(2))).await);
+    ok(store.insert(names.key("two", "u"), &under(up_to(2))).await);
     let third = names.key("three", "u");
-    let full = store.insert(third.clone(), up_to(2), &Actor::System).await;
+    let full = store.insert(third.clone(), &under(up_to(2))).await;
     refused!(full, LedgerError::TooManyKeys, "two keys are two");
     assert!(find(&**store, &third.digest).await.is_none(), "a refused insert left a key behind");
     assert!(is_active(&**store, &old.digest, NOW).await, "a refused insert ended a key");
 
     // Replacing takes no place; a key in its grace still has one.
-    ok(store.replace(&old.id, names.fresh("one-new", NOW), later(60), &Actor::System).await);
-    let full = store.insert(third.clone(), up_to(3), &Actor::System).await;
+    ok(store.replace(&old.id, names.fresh("one-new", NOW), later(60), &by_system()).await);
+    let full = store.insert(third.clone(), &under(up_to(3))).await;
     refused!(full, LedgerError::TooManyKeys, "a key in its grace counts");
     let after_grace = KeyRecord { created_at: later(60), ..third.clone() };
-    ok(store.insert(after_grace, up_to(3), &Actor::System).await);
+    ok(store.insert(after_grace, &under(up_to(3))).await);
 }
 
 pub(super) async fn ended_keys_are_imported_as_they_are<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
     let current = names.key("current", "u");
-    ok(store.insert(current.clone(), KeyPolicy::Single, &Actor::System).await);
+    ok(store.insert(current.clone(), &under(KeyPolicy::Single { grace: false })).await);
     let ended = KeyRecord { revoked_at: Some(NOW), ..names.key("ended", "u") };
-    ok(store.insert(ended.clone(), KeyPolicy::Single, &Actor::System).await);
+    ok(store.insert(ended.clone(), &under(KeyPolicy::Single { grace: false })).await);
     assert_same(&known(&**store, &ended).await, &ended);
     assert_same(&known(&**store, &current).await, &current);
     let expired = KeyRecord { expires_at: Some(NOW), ..names.key("expired", "u") };
-    ok(store.insert(expired.clone(), up_to(0), &Actor::System).await);
+    ok(store.insert(expired.clone(), &under(up_to(0))).await);
     assert_same(&known(&**store, &current).await, &current);
 }
 
@@ -95,7 +94,7 @@ pub(super) async fn racing_inserts_keep_to_the_policy<S: KeyStore + KeyLedger>(s
         let names = Names::new();
         let results = race(store, RACERS, |store, number| {
             let key = names.key(&format!("many{number}"), "many");
-            async move { store.insert(key, up_to(3), &Actor::System).await }
+            async move { store.insert(key, &under(up_to(3))).await }
         });
         let mut inserted = 0;
         for result in results.await {
@@ -110,7 +109,7 @@ pub(super) async fn racing_inserts_keep_to_the_policy<S: KeyStore + KeyLedger>(s
 
         let results = race(store, RACERS, |store, number| {
             let key = names.key(&format!("single{number}"), "single");
-            async move { store.insert(key, KeyPolicy::Single, &Actor::System).await }
+            async move { store.insert(key, &under(KeyPolicy::Single { grace: false })).await }
         });
         for result in results.await {
             ok(result);
@@ -120,7 +119,7 @@ pub(super) async fn racing_inserts_keep_to_the_policy<S: KeyStore + KeyLedger>(s
         let results = race(store, RACERS, |store, number| {
             let same =
                 KeyRecord { digest: names.digest("same"), ..names.key(&format!("same{number}"), "same") };
-            async move { store.insert(same, up_to(99), &Actor::System).await.is_ok() }
+            async move { store.insert(same, &under(up_to(99))).await.is_ok() }
         });
         assert_eq!(
             results.await.into_iter().filter(|inserted| *inserted).count(),
@@ -141,12 +140,12 @@ async fn count_active<S: KeyStore>(store: &S, names: &Names, name: &str, count: 
 pub(super) async fn many_keys_are_added_like_one_by_one<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
     let there = names.key("there", "u");
-    ok(store.insert(there.clone(), up_to(3), &Actor::System).await);
+    ok(store.insert(there.clone(), &under(up_to(3))).await);
     let (first, last) = (names.key("first", "u"), names.key("last", "u"));
     let again = KeyRecord { digest: first.digest, ..names.key("again", "u") };
     let senseless = KeyRecord { replaced_by: Some(names.id("senseless")), ..names.key("senseless", "u") };
     let keys = vec![first.clone(), there.clone(), again.clone(), senseless.clone(), last.clone()];
-    let answers = store.insert_all(keys, up_to(3), &Actor::System).await.expect("a store in order answers");
+    let answers = store.insert_all(keys, &under(up_to(3))).await.expect("a store in order answers");
     let mut answers = answers.into_iter();
     let mut next = || answers.next().expect("there is an answer for each key");
     ok(next());
@@ -165,7 +164,7 @@ pub(super) async fn many_keys_are_added_like_one_by_one<S: KeyStore + KeyLedger>
         assert!(ok(store.get(&key.id).await).is_none(), "a key that is refused is not added");
     }
     let more = vec![names.key("more", "u")];
-    let answers = store.insert_all(more, up_to(3), &Actor::System).await.expect("a store in order answers");
+    let answers = store.insert_all(more, &under(up_to(3))).await.expect("a store in order answers");
     for answer in answers {
         refused!(answer, LedgerError::TooManyKeys, "the policy counts each of many keys");
     }

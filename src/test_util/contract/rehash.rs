@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, find, known, later, ok, race, refused};
-use crate::audit::Actor;
+use super::{NOW, Names, assert_same, by_system, find, known, later, ok, race, refused, under};
 use crate::key::{DigestMethod, KeyDigest};
 use crate::record::KeyRecord;
 use crate::store::{KeyLedger, KeyPolicy, KeyStore, LedgerError};
@@ -16,7 +15,7 @@ pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyLedg
     let names = Names::new();
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     for key in [&key, &other] {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
     }
     let to = KeyDigest::of(&names.text("to"));
     ok(store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await);
@@ -40,10 +39,9 @@ pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyLedg
         "keys are counted by kind"
     );
     // It can be revoked and replaced like before.
-    let successor =
-        ok(store.replace(&key.id, names.fresh("next", later(1)), later(10), &Actor::System).await);
+    let successor = ok(store.replace(&key.id, names.fresh("next", later(1)), later(10), &by_system()).await);
     assert_same(&known(&**store, &successor).await, &successor);
-    ok(store.revoke(&key.id, later(2), &Actor::System).await);
+    ok(store.revoke(&key.id, later(2), &by_system()).await);
     assert!(known(&**store, &rehashed).await.revoked_at.is_some(), "a key that was rehashed can be revoked");
 }
 
@@ -54,7 +52,7 @@ pub(super) async fn what_is_not_as_it_was_is_not_rehashed<S: KeyStore + KeyLedge
     let unknown = store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await;
     refused!(unknown, LedgerError::NotFound, "an unknown key is not rehashed");
     for key in [&key, &other] {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
     }
     let moved = store.rehash(&key.id, &to, &to, &METHOD, NOW).await;
     refused!(moved, LedgerError::Conflict, "a key with another digest is not rehashed");
@@ -63,7 +61,7 @@ pub(super) async fn what_is_not_as_it_was_is_not_rehashed<S: KeyStore + KeyLedge
     for key in [&key, &other] {
         assert_same(&known(&**store, key).await, key);
     }
-    ok(store.revoke(&key.id, NOW, &Actor::System).await);
+    ok(store.revoke(&key.id, NOW, &by_system()).await);
     let ended = store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await;
     refused!(ended, LedgerError::Ended, "a revoked key is not rehashed");
     assert!(find(&**store, &to).await.is_none(), "a refusal changes nothing");
@@ -72,7 +70,7 @@ pub(super) async fn what_is_not_as_it_was_is_not_rehashed<S: KeyStore + KeyLedge
 pub(super) async fn of_racing_rehashes_one_wins<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     let names = Names::new();
     let key = names.key("key", "u");
-    ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    ok(store.insert(key.clone(), &under(MANY)).await);
     let own = key.clone();
     let to = move |n| KeyDigest::of(&format!("{n}{}", own.id));
     let results = race(store, 8, move |store, n| {

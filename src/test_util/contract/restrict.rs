@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, find, known, later, ok, refused};
-use crate::audit::Actor;
+use super::{NOW, Names, assert_same, by_system, find, known, later, ok, refused, under};
 use crate::key::KeyId;
 use crate::record::{Amendment, KeyRecord};
 use crate::restriction::{
@@ -48,7 +47,7 @@ async fn restrict(
     restrictions: &Restrictions,
 ) -> Result<(), LedgerError> {
     let amendment = Amendment::new().restrictions(restrictions.clone());
-    store.amend(id, &amendment, later(1), &Actor::System).await
+    store.amend(id, &amendment, later(1), &by_system()).await.map(drop)
 }
 
 /// Fails unless every way to a key shows these.
@@ -64,7 +63,7 @@ pub(super) async fn restrictions_come_back_as_they_went_in<S: KeyStore + KeyLedg
     let names = Names::new();
     for (number, restrictions) in kinds().into_iter().enumerate() {
         let key = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("key{number}"), "u") };
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
         has(&**store, &key, &restrictions).await;
     }
 }
@@ -73,9 +72,9 @@ pub(super) async fn restrictions_are_carried_over<S: KeyStore + KeyLedger>(store
     let names = Names::new();
     for (number, restrictions) in kinds().into_iter().enumerate() {
         let old = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("old{number}"), "u") };
-        ok(store.insert(old.clone(), MANY, &Actor::System).await);
+        ok(store.insert(old.clone(), &under(MANY)).await);
         let fresh = names.fresh(&format!("new{number}"), later(1));
-        let successor = ok(store.replace(&old.id, fresh, later(10), &Actor::System).await);
+        let successor = ok(store.replace(&old.id, fresh, later(10), &by_system()).await);
         assert_eq!(successor.restrictions, restrictions, "a successor has its predecessor's restrictions");
         has(&**store, &successor, &restrictions).await;
         // The old one keeps them for its grace.
@@ -88,7 +87,7 @@ pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyLedger>(sto
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     let other = KeyRecord { restrictions: nobody(), ..other };
     for key in [&key, &other] {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
     }
     for restrictions in kinds() {
         ok(restrict(&**store, &key.id, &restrictions).await);
@@ -98,8 +97,7 @@ pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyLedger>(sto
         assert_same(&known(&**store, &other).await, &other);
     }
     // A key in its grace may still be narrowed, alone.
-    let successor =
-        ok(store.replace(&key.id, names.fresh("next", later(1)), later(10), &Actor::System).await);
+    let successor = ok(store.replace(&key.id, names.fresh("next", later(1)), later(10), &by_system()).await);
     ok(restrict(&**store, &key.id, &nobody()).await);
     has(&**store, &key, &nobody()).await;
     has(&**store, &successor, &Restrictions::none()).await;
@@ -110,8 +108,8 @@ pub(super) async fn what_has_ended_is_not_restricted<S: KeyStore + KeyLedger>(st
     let key = KeyRecord { restrictions: all(), ..names.key("key", "u") };
     let unknown = restrict(&**store, &key.id, &all()).await;
     refused!(unknown, LedgerError::NotFound, "an unknown key is not restricted");
-    ok(store.insert(key.clone(), MANY, &Actor::System).await);
-    ok(store.revoke(&key.id, NOW, &Actor::System).await);
+    ok(store.insert(key.clone(), &under(MANY)).await);
+    ok(store.revoke(&key.id, NOW, &by_system()).await);
     let ended = known(&**store, &key).await;
     for restrictions in kinds() {
         let again = restrict(&**store, &key.id, &restrictions).await;

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, is_active, known, later, member, ok, project, race, refused};
-use crate::audit::{Actor, AuditEntry, KeyEvent, Revocation};
+use super::{
+    NOW, Names, assert_same, by_system, is_active, known, later, member, ok, project, race, refused, under,
+};
+use crate::audit::{AuditEntry, KeyEvent, Revocation};
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
 use crate::record::{Amendment, KeyRecord};
 use crate::store::{
-    Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, StoreError,
+    Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, StoreError, Terms,
 };
 use crate::usage::{Through, Usage};
 
@@ -20,22 +23,25 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyLedger>(store
     if !keeps_a_trail(store, &names).await {
         return;
     }
-    let alice = Actor::User(names.user("alice"));
+    let alice = Authority::User(names.user("u"));
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     for key in [&key, &other] {
-        ok(store.insert(key.clone(), MANY, &alice).await);
+        ok(store.insert(key.clone(), &Terms::by(alice.clone())).await);
     }
     let amendment = Amendment::new().name("another").limits(None);
-    ok(store.amend(&key.id, &amendment, later(1), &Actor::Operator).await);
+    ok(store.amend(&key.id, &amendment, later(1), &Terms::by(Authority::Operator)).await);
     let to = KeyDigest::of(&names.text("to"));
     ok(store.rehash(&key.id, &key.digest, &to, &DigestMethod::Sha512, later(2)).await);
-    let by_key = Actor::Key(other.id.clone());
-    let next = ok(store.replace(&key.id, names.fresh("next", later(3)), later(9), &by_key).await);
+    let by_key = Authority::Key(other.id.clone());
+    let next =
+        ok(store.replace(&key.id, names.fresh("next", later(3)), later(9), &Terms::by(by_key.clone())).await);
     // A second time changes nothing, and leaves none.
-    for (seconds, by) in [(4, &alice), (5, &Actor::System)] {
-        ok(store.revoke(&key.id, later(seconds), by).await);
+    for (seconds, by, ends) in [(4, &alice, true), (5, &Authority::System, false)] {
+        assert_eq!(ok(store.revoke(&key.id, later(seconds), &Terms::by(by.clone())).await), ends);
     }
-    let last = ok(store.replace(&next.id, names.fresh("last", later(6)), later(6), &by_key).await);
+    let last = ok(store
+        .replace(&next.id, names.fresh("last", later(6)), later(6), &Terms::by(by_key.clone()))
+        .await);
 
     let by = [alice.to_string(), by_key.to_string()];
     let told = [
@@ -53,10 +59,13 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyLedger>(store
     ];
     assert_told(store, &next, &told).await;
     assert_told(store, &last, &[(6, &*by[1], format!("replaces:{}", next.id))]).await;
-    // What changes nothing can be read back as well.
-    ok(store.amend(&other.id, &Amendment::new(), later(7), &Actor::System).await);
-    let told = [(7, "system", "amended".to_owned()), (0, &*by[0], "issued".to_owned())];
-    assert_told(store, &other, &told).await;
+    // What changes nothing leaves none either.
+    for nothing in [Amendment::new(), Amendment::new().name(&*other.name).limits(other.limits.clone())] {
+        let amended = ok(store.amend(&other.id, &nothing, later(7), &by_system()).await);
+        assert!(!amended.changed, "a change that changes nothing says that it changed something");
+        assert_same(&amended.key, &other);
+    }
+    assert_told(store, &other, &[(0, &*by[0], "issued".to_owned())]).await;
 
     let newest: Vec<_> = ok(store.history(&key.id, 2).await).into_iter().map(|entry| entry.event).collect();
     assert_eq!(
@@ -79,11 +88,13 @@ pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyLedger>(store
         KeyRecord { environment: Environment::Test, prefix: "sk_test_".into(), ..names.key("of-test", "u") },
     ];
     for key in [&imported, &ended].into_iter().chain(&elsewhere) {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
     }
     let mut only = names.key("only", "u");
     only.created_at = later(7);
-    ok(store.insert(only.clone(), KeyPolicy::Single, &Actor::Operator).await);
+    ok(store
+        .insert(only.clone(), &Terms::by(Authority::Operator).policy(KeyPolicy::Single { grace: false }))
+        .await);
     let told = [(7, "operator", "revoked:superseded".to_owned()), (0, "system", "imported".to_owned())];
     assert_told(store, &imported, &told).await;
     assert_told(store, &ended, &[(0, "system", "imported".to_owned())]).await;
@@ -101,15 +112,15 @@ pub(super) async fn why_a_key_was_revoked_is_told<S: KeyStore + KeyLedger>(store
     }
     for why in [Revocation::ByHand, Revocation::BySecret, Revocation::Leaked] {
         let key = names.key(why.as_str(), "u");
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
-        ok(store.revoke_because(&key.id, why, later(1), &Actor::Operator).await);
-        ok(store.revoke_because(&key.id, Revocation::Leaked, later(2), &Actor::System).await);
-        ok(store.revoke(&key.id, later(3), &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
+        ok(store.end(&key.id, why, later(1), &Terms::by(Authority::Operator)).await);
+        ok(store.end(&key.id, Revocation::Leaked, later(2), &by_system()).await);
+        ok(store.revoke(&key.id, later(3), &by_system()).await);
         assert!(!is_active(store, &key.digest, later(1)).await, "a key is revoked whatever the reason");
         let revoked = (1, "operator", format!("revoked:{}", why.as_str()));
         assert_told(store, &key, &[revoked, (0, "system", "issued".to_owned())]).await;
     }
-    let unknown = store.revoke_because(&names.id("unknown"), Revocation::Leaked, NOW, &Actor::System).await;
+    let unknown = store.end(&names.id("unknown"), Revocation::Leaked, NOW, &by_system()).await;
     refused!(unknown, LedgerError::NotFound, "a key that is not there is not revoked");
 }
 
@@ -123,7 +134,7 @@ pub(super) async fn many_keys_are_told_as_imported<S: KeyStore + KeyLedger>(stor
         (names.key("own", "u"), KeyRecord { revoked_at: Some(NOW), ..names.key("ended", "u") });
     let foreign = KeyRecord { prefix: String::new(), last4: String::new(), ..names.key("foreign", "u") };
     let keys = vec![own.clone(), ended.clone(), own.clone(), foreign.clone()];
-    let answers = ok(store.insert_all(keys, MANY, &Actor::Operator).await);
+    let answers = ok(store.insert_all(keys, &Terms::by(Authority::Operator).policy(MANY)).await);
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
     for key in [&own, &ended, &foreign] {
         assert_told(store, key, &[(0, "operator", "imported".to_owned())]).await;
@@ -135,13 +146,13 @@ pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyLedger>(store: &
     if !keeps_a_trail(store, &names).await {
         return;
     }
-    let (key, by) = (names.key("key", "u"), &Actor::System);
-    ok(store.insert(key.clone(), MANY, by).await);
+    let (key, by) = (names.key("key", "u"), &by_system());
+    ok(store.insert(key.clone(), by).await);
     let full = KeyPolicy::Multiple { max: 1 };
-    let refused = store.insert(names.key("more", "u"), full, by).await;
+    let refused = store.insert(names.key("more", "u"), &under(full)).await;
     refused!(refused, LedgerError::TooManyKeys, "one is the most");
     refused!(
-        store.insert(key.clone(), KeyPolicy::Single, by).await,
+        store.insert(key.clone(), &under(KeyPolicy::Single { grace: false })).await,
         LedgerError::Conflict,
         "an id is taken once"
     );
@@ -172,9 +183,9 @@ pub(super) async fn who_is_removed_leaves_a_trail<S: Accounts + Directory + KeyS
     let (key, gone, alices) =
         (names.key("key", "bob"), names.key("gone", "bob"), names.key("alices", "alice"));
     for key in [&key, &gone, &alices] {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
     }
-    ok(store.revoke(&gone.id, later(1), &Actor::Operator).await);
+    ok(store.revoke(&gone.id, later(1), &Terms::by(Authority::Operator)).await);
     ok(store.remove_member(&account, &bob, later(2)).await);
     let issued = (0, "system", "issued".to_owned());
     assert_told(store, &key, &[(2, "system", "revoked:member_removed".to_owned()), issued.clone()]).await;
@@ -189,7 +200,7 @@ pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyLedger>(s
     }
     let (key, other, unused) = (names.key("a", "u"), names.key("b", "u"), names.key("c", "u"));
     for key in [&key, &other, &unused] {
-        ok(store.insert(key.clone(), MANY, &Actor::System).await);
+        ok(store.insert(key.clone(), &under(MANY)).await);
     }
     let scheme = |name: &'static str| Through::Scheme(name.into());
     let used = |key: &KeyRecord, through, at, count| Usage::new(key.id.clone(), through, later(at), count);
@@ -229,19 +240,20 @@ pub(super) async fn usage_touches_no_key<S: KeyStore + KeyLedger>(store: &Arc<S>
         return;
     }
     let key = names.key("key", "u");
-    ok(store.insert(key.clone(), MANY, &Actor::System).await);
+    ok(store.insert(key.clone(), &under(MANY)).await);
     let id = key.id.clone();
     let attempts = race(store, 16, move |store, number| {
         let id = id.clone();
         async move {
             if number == 8 {
-                return store.revoke(&id, later(1), &Actor::System).await;
+                return store.revoke(&id, later(1), &by_system()).await;
             }
             let used = Usage::new(id, Through::Direct, later(number as u64), 1);
-            Ok(store.record_usage(&[used]).await?)
+            store.record_usage(&[used]).await?;
+            Ok(false)
         }
     });
-    attempts.await.into_iter().for_each(ok);
+    attempts.await.into_iter().map(ok).for_each(drop);
     ok(store.record_usage(&[Usage::new(key.id.clone(), Through::Direct, later(99), 1)]).await);
     assert!(!is_active(&**store, &key.digest, later(1)).await, "a write of usage revived a key");
     assert_same(&known(&**store, &key).await, &KeyRecord { revoked_at: Some(later(1)), ..key.clone() });

@@ -1,0 +1,120 @@
+//! Who makes a change, and whether they may: no key is made by a key whose end has returned.
+//!
+//! Every change carries an [`Authority`]. A ledger asks [`covers`] inside the transaction that makes the change, with the
+//! record that the maker's key has at that moment; routes ask it before, for their messages.
+
+use std::fmt;
+
+use crate::clock::Timestamp;
+use crate::key::{KeyId, UserId};
+use crate::record::{KeyLevel, KeyRecord};
+
+/// Who makes a change.
+///
+/// The trail of a key keeps its text: `system`, `operator`, `user:alice`, `key:key_...`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Authority {
+    /// The application by itself.
+    #[default]
+    System,
+    /// Somebody with a command line on the store.
+    Operator,
+    /// A person who is signed in: may change their own keys.
+    User(UserId),
+    /// The holder of a key, by the routes of `manage`: may change what that key [covers], as long as it is active.
+    Key(KeyId),
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("system"),
+            Self::Operator => f.write_str("operator"),
+            Self::User(user) => write!(f, "user:{user}"),
+            Self::Key(key) => write!(f, "key:{key}"),
+        }
+    }
+}
+
+/// Why an [`Authority`] may not make a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Denied {
+    /// There is no such key as the one that makes the change.
+    #[error("the key that makes the change is unknown")]
+    UnknownKey,
+    /// The key that makes the change is revoked.
+    #[error("the key that makes the change is revoked")]
+    RevokedKey,
+    /// The key that makes the change is expired.
+    #[error("the key that makes the change is expired")]
+    ExpiredKey,
+    /// The key that is made or changed belongs to another user, or is of the other environment.
+    #[error("the key that is changed belongs to another user or environment")]
+    Foreign,
+    /// The key that is made or changed may do more than the one that makes the change.
+    #[error("the key that is changed may do more than the one that makes the change")]
+    Exceeds,
+    /// The owner is not in good standing, or has no access to the key's project.
+    #[error("the owner of the key is disabled or has no access to its project")]
+    Owner,
+    /// The owner of the key that makes the change only reads in their account (R40).
+    #[error("the owner of the key that makes the change may only read")]
+    ReadOnly,
+}
+
+/// Whether `maker` may make, replace, change or end `made` at `now`: it is active and of user level, and `made` gives
+/// nothing that `maker` does not give (R40, C11-02).
+///
+/// Nothing more means: the same owner and environment; an end that is no later; no other scope; the same restrictions,
+/// where `maker` has some (whether one set of restrictions is within another is not worked out); and the same limits
+/// within the same rotation family, where `maker` has some, since a key outside of it would be another count. A
+/// user-level key covers both levels.
+///
+/// # Errors
+///
+/// [`Denied`], the first that holds in the order of its variants. What the directory knows
+/// ([`Denied::Owner`], [`Denied::ReadOnly`]) is not asked here.
+///
+/// ```
+/// use tower_api_key::authority::{Denied, covers};
+/// use tower_api_key::{KeyDigest, KeyId, KeyRecord, Timestamp, UserId};
+///
+/// let (alice, now) = (UserId::new("alice")?, Timestamp::from_secs(1));
+/// let key = |id: &str| Ok::<_, tower_api_key::key::IdError>(KeyRecord::new(
+///     KeyId::new(id)?, KeyDigest::from_bytes([0; 32]), alice.clone(), now,
+/// ));
+/// let (mut maker, made) = (key("key_1")?, key("key_2")?);
+/// assert_eq!(covers(&maker, &made, now), Ok(()));
+/// maker.revoked_at = Some(now);
+/// assert_eq!(covers(&maker, &made, now), Err(Denied::RevokedKey));
+/// # Ok::<(), tower_api_key::key::IdError>(())
+/// ```
+pub fn covers(maker: &KeyRecord, made: &KeyRecord, now: Timestamp) -> Result<(), Denied> {
+    if maker.revoked_at.is_some() {
+        return Err(Denied::RevokedKey);
+    }
+    if !maker.is_active(now) {
+        return Err(Denied::ExpiredKey);
+    }
+    if made.owner != maker.owner || made.environment != maker.environment {
+        return Err(Denied::Foreign);
+    }
+    let ends_in_time = match (maker.expires_at, made.expires_at) {
+        (None, _) => true,
+        (Some(own), Some(end)) => end <= own,
+        (Some(_), None) => false,
+    };
+    let as_restricted = maker.restrictions.is_none() || made.restrictions == maker.restrictions;
+    let as_limited = maker
+        .limits
+        .as_ref()
+        .is_none_or(|own| made.family == maker.family && made.limits.as_ref() == Some(own));
+    let within = maker.level == KeyLevel::User
+        && ends_in_time
+        && as_restricted
+        && as_limited
+        && made.scopes.is_subset(&maker.scopes);
+    if within { Ok(()) } else { Err(Denied::Exceeds) }
+}

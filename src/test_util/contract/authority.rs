@@ -1,0 +1,363 @@
+//! Who may change which key, as the transaction of the change sees it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{
+    NOW, Names, assert_same, by_system, find, is_active, known, later, member, ok, project, race, refused,
+};
+use crate::authority::{Authority, Denied};
+use crate::key::Environment;
+use crate::record::{Amendment, KeyLevel, KeyRecord};
+use crate::restriction::{IpRestriction, Restrictions};
+use crate::store::{Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, Terms};
+
+fn by(key: &KeyRecord) -> Terms {
+    Terms::by(Authority::Key(key.id.clone()))
+}
+
+fn office() -> Restrictions {
+    Restrictions::none().ip(IpRestriction::allow(["192.0.2.0/24"]).unwrap())
+}
+
+/// Fails unless `terms` are refused for that reason by every change of `target`, and nothing has changed.
+async fn changes_nothing<S: KeyStore + KeyLedger>(
+    store: &S,
+    names: &Names,
+    terms: &Terms,
+    target: &KeyRecord,
+    reason: Denied,
+) {
+    let before = known(store, target).await;
+    let is_refused = |refused: Result<(), LedgerError>, what: &str| match refused {
+        Err(LedgerError::Denied(denied)) if denied == reason => {}
+        other => panic!("{what} is refused as {reason:?}, and here was {other:?}"),
+    };
+    let new = KeyRecord {
+        id: names.id("made-in-spite"),
+        digest: names.digest("made-in-spite"),
+        created_at: later(5),
+        ..before.clone()
+    };
+    is_refused(store.insert(new, terms).await, "a new key");
+    let fresh = names.fresh("made-in-spite", later(5));
+    is_refused(store.replace(&target.id, fresh, later(5), terms).await.map(drop), "a replacement");
+    let amendment = Amendment::new().name("renamed");
+    is_refused(store.amend(&target.id, &amendment, later(5), terms).await.map(drop), "a change");
+    // Whether the owner may write is not asked where access is taken away.
+    if reason != Denied::ReadOnly {
+        is_refused(store.revoke(&target.id, later(5), terms).await.map(drop), "an end");
+    }
+    assert_same(&known(store, target).await, &before);
+    assert!(find(store, &names.digest("made-in-spite")).await.is_none(), "a key that is refused is not made");
+}
+
+/// A1: a revoked, expired or unknown key makes, replaces, changes and ends nothing.
+pub(super) async fn no_key_changes_anything_after_its_end<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    let maker = names.key("maker", "u");
+    let ending = KeyRecord { expires_at: Some(later(5)), ..names.key("ending", "u") };
+    let target = KeyRecord { expires_at: Some(later(6)), ..names.key("target", "u") };
+    for key in [&maker, &ending, &target] {
+        ok(store.insert(key.clone(), &by_system()).await);
+    }
+    ok(store.insert(KeyRecord { created_at: later(1), ..names.key("made", "u") }, &by(&maker)).await);
+    assert!(is_active(store, &names.digest("made"), later(1)).await, "an active key makes keys");
+    ok(store.revoke(&maker.id, later(2), &by_system()).await);
+    changes_nothing(store, &names, &by(&maker), &target, Denied::RevokedKey).await;
+    // At the very moment of its expiry a key is expired.
+    changes_nothing(store, &names, &by(&ending), &target, Denied::ExpiredKey).await;
+    changes_nothing(store, &names, &by(&names.key("unknown", "u")), &target, Denied::UnknownKey).await;
+    // It may still be ended by its own secret.
+    assert!(ok(store.revoke(&ending.id, later(9), &by(&ending)).await), "a key ends itself");
+    assert!(!ok(store.revoke(&maker.id, later(9), &by(&maker)).await), "a revoked key is not revoked again");
+}
+
+/// A key gives nothing that it does not have, as it is at that moment.
+pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    let plain = names.key("plain", "u");
+    let wider = KeyRecord { scopes: BTreeSet::from(["more".into()]), ..names.key("wider", "u") };
+    let ending = KeyRecord { expires_at: Some(later(60)), ..names.key("ending", "u") };
+    let limited = KeyRecord { limits: Some("9/min".parse().unwrap()), ..names.key("limited", "u") };
+    let of_project = KeyRecord { level: KeyLevel::Project(project("p1").id), ..names.key("project", "u") };
+    let narrowed = names.key("narrowed", "u");
+    for key in [&plain, &wider, &ending, &limited, &of_project, &narrowed] {
+        ok(store.insert(key.clone(), &by_system()).await);
+    }
+    // What it was when somebody looked before counts for nothing.
+    let narrower = Amendment::new().restrictions(office());
+    ok(store.amend(&narrowed.id, &narrower, later(1), &by_system()).await);
+    for (maker, target) in [
+        (&plain, &wider),
+        (&ending, &plain),
+        (&limited, &plain),
+        (&of_project, &of_project),
+        (&narrowed, &plain),
+    ] {
+        if maker.id == target.id {
+            let fresh = names.fresh("of-project", later(2));
+            let answer = store.replace(&target.id, fresh, later(2), &by(maker)).await;
+            refused!(answer, LedgerError::Denied(Denied::Exceeds), "a key for a project manages nothing");
+            continue;
+        }
+        changes_nothing(store, &names, &by(maker), target, Denied::Exceeds).await;
+    }
+    // A change must be covered as the key is after it, too.
+    let wide = Amendment::new().restrictions(Restrictions::none());
+    let answer = store.amend(&narrowed.id, &wide, later(2), &by(&narrowed)).await;
+    refused!(answer, LedgerError::Denied(Denied::Exceeds), "a key does not widen itself");
+    let unlimited = Amendment::new().limits(None);
+    let answer = store.amend(&limited.id, &unlimited, later(2), &by(&limited)).await;
+    refused!(answer, LedgerError::Denied(Denied::Exceeds), "a key does not take off its limits");
+    // And what is covered, it may do.
+    let next = ok(store.replace(&ending.id, names.fresh("next", later(2)), later(9), &by(&plain)).await);
+    assert!(ok(store.amend(&next.id, &Amendment::new().name("n"), later(2), &by(&plain)).await).changed);
+    assert!(ok(store.revoke(&next.id, later(2), &by(&plain)).await));
+}
+
+/// Keys of others are not there; those of the other environment neither.
+pub(super) async fn keys_of_others_are_unknown<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    let own = names.key("own", "u");
+    let other = names.key("other", "v");
+    let test =
+        KeyRecord { environment: Environment::Test, prefix: "sk_test_".into(), ..names.key("test", "u") };
+    for key in [&own, &other, &test] {
+        ok(store.insert(key.clone(), &by_system()).await);
+    }
+    let user = Terms::by(Authority::User(names.user("u")));
+    for (terms, target) in [(&user, &other), (&by(&own), &other), (&by(&own), &test)] {
+        let before = known(store, target).await;
+        let unknown = "a key of another owner or environment is not there";
+        let answer = store.replace(&target.id, names.fresh("new", NOW), NOW, terms).await;
+        assert!(matches!(answer, Err(LedgerError::NotFound)), "{unknown}: {answer:?}");
+        let answer = store.amend(&target.id, &Amendment::new().name("n"), NOW, terms).await;
+        assert!(matches!(answer, Err(LedgerError::NotFound)), "{unknown}: {answer:?}");
+        let answer = store.revoke(&target.id, NOW, terms).await;
+        assert!(matches!(answer, Err(LedgerError::NotFound)), "{unknown}: {answer:?}");
+        let new = KeyRecord { id: names.id("new"), digest: names.digest("new"), ..target.clone() };
+        let new = KeyRecord { family: new.id.clone(), ..new };
+        let answer = store.insert(new, terms).await;
+        refused!(answer, LedgerError::Denied(Denied::Foreign), "nobody makes keys of others");
+        assert_same(&known(store, target).await, &before);
+    }
+    // Both environments are a person's own.
+    assert!(ok(store.revoke(&test.id, NOW, &user).await));
+}
+
+/// Whatever a policy ends, the one who makes a key by it ends.
+pub(super) async fn a_policy_ends_only_what_the_maker_covers<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    let maker = names.key("maker", "u");
+    let wider = KeyRecord { scopes: BTreeSet::from(["more".into()]), ..names.key("wider", "u") };
+    for key in [&maker, &wider] {
+        ok(store.insert(key.clone(), &by_system()).await);
+    }
+    let single = by(&maker).policy(KeyPolicy::Single { grace: true });
+    let new = KeyRecord { created_at: later(1), ..names.key("new", "u") };
+    let answer = store.insert(new.clone(), &single).await;
+    refused!(answer, LedgerError::Denied(Denied::Exceeds), "a key that is not covered is not superseded");
+    let answer = store.replace(&maker.id, names.fresh("next", later(1)), later(9), &single).await;
+    refused!(answer, LedgerError::Denied(Denied::Exceeds), "nor by a replacement");
+    for key in [&maker, &wider] {
+        assert_same(&known(store, key).await, key);
+    }
+    ok(store.revoke(&wider.id, later(1), &by_system()).await);
+    ok(store.insert(new.clone(), &single).await);
+    assert!(!is_active(store, &maker.digest, later(1)).await, "the maker is superseded like others");
+    assert!(is_active(store, &new.digest, later(1)).await);
+}
+
+/// Of a key that is revoked while it makes others, each of these was made before it was revoked, or not at all.
+pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    for round in 0..8 {
+        let names = Arc::new(Names::new());
+        let maker = names.key("maker", "u");
+        ok(store.insert(maker.clone(), &by_system()).await);
+        let results = race(store, 8, |store, number| {
+            let (names, maker) = (Arc::clone(&names), maker.clone());
+            async move {
+                if number == round {
+                    return store.revoke(&maker.id, NOW, &by_system()).await.map(|_| ());
+                }
+                let made = store.insert(names.key(&format!("made{number}"), "u"), &by(&maker)).await;
+                if ok(store.get(&maker.id).await).is_some_and(|maker| maker.revoked_at.is_some()) {
+                    // Its end has returned, or is about to: nothing more comes of it.
+                    let late = store.insert(names.key(&format!("late{number}"), "u"), &by(&maker)).await;
+                    refused!(late, LedgerError::Denied(Denied::RevokedKey), "a revoked key makes no key");
+                }
+                made
+            }
+        });
+        for result in results.await {
+            assert!(matches!(result, Ok(()) | Err(LedgerError::Denied(Denied::RevokedKey))), "{result:?}");
+        }
+        for number in 0..8 {
+            let late = find(&**store, &names.digest(&format!("late{number}"))).await;
+            assert!(late.is_none(), "a key was made after its maker's end");
+        }
+    }
+}
+
+/// A4: a replacement keeps to the policy as an insertion does.
+pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    let keys = ["one", "two"].map(|name| names.key(name, "u"));
+    for key in &keys {
+        ok(store.insert(key.clone(), &by_system()).await);
+    }
+    let [one, two] = &keys;
+    let full = by_system().policy(KeyPolicy::Multiple { max: 2 });
+    let answer = store.replace(&one.id, names.fresh("more", NOW), later(60), &full).await;
+    refused!(answer, LedgerError::TooManyKeys, "a key in its grace counts beside the one that replaced it");
+    assert_same(&known(store, one).await, one);
+    let one = ok(store.replace(&one.id, names.fresh("in-place", NOW), NOW, &full).await);
+    // Whoever has more than the policy allows now may still rotate them, since that makes no more.
+    let fewer = by_system().policy(KeyPolicy::Multiple { max: 1 });
+    let one = ok(store.replace(&one.id, names.fresh("again", NOW), NOW, &fewer).await);
+
+    let strict = by_system().policy(KeyPolicy::Single { grace: false });
+    let answer = store.replace(&one.id, names.fresh("graced", NOW), later(60), &strict).await;
+    refused!(answer, LedgerError::NoGrace, "one key is one key");
+    assert!(is_active(store, &two.digest, NOW).await, "a refused replacement ended another key");
+    let lenient = by_system().policy(KeyPolicy::Single { grace: true });
+    let next = ok(store.replace(&one.id, names.fresh("graced", NOW), later(60), &lenient).await);
+    let active = [(&one, true), (&next, true), (two, false)];
+    for (key, expected) in active {
+        assert_eq!(is_active(store, &key.digest, later(1)).await, expected, "{}", key.id);
+    }
+    let last = KeyRecord { created_at: later(1), ..names.key("last", "u") };
+    ok(store.insert(last.clone(), &strict).await);
+    for key in [&one, &next, two] {
+        assert!(!is_active(store, &key.digest, later(1)).await, "{} is one too many", key.id);
+    }
+}
+
+/// B11: those who own or hold a key write only so much into its trail; taking access away always works.
+pub(super) async fn changes_are_counted_save_those_that_narrow<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    if ok_or_not_kept(store.history(&names.id("none"), 1).await) {
+        return;
+    }
+    let key = names.key("key", "u");
+    ok(store.insert(key.clone(), &by_system()).await);
+    let user = Terms::by(Authority::User(names.user("u")));
+    let name = |number: u32| Amendment::new().name(format!("{number}"));
+    for number in 0..60 {
+        assert!(ok(store.amend(&key.id, &name(number), later(1), &user).await).changed, "{number}");
+    }
+    let answer = store.amend(&key.id, &name(60), later(3600), &user).await;
+    refused!(answer, LedgerError::TooManyChanges, "60 changes within an hour are many");
+    let widen = Amendment::new().restrictions(Restrictions::none());
+    assert!(
+        !ok(store.amend(&key.id, &widen, later(3600), &user).await).changed,
+        "what changes nothing is free"
+    );
+    let narrow = Amendment::new().restrictions(office());
+    assert!(ok(store.amend(&key.id, &narrow, later(3600), &user).await).changed, "narrowing always works");
+    let answer = store.amend(&key.id, &widen, later(3600), &user).await;
+    refused!(answer, LedgerError::TooManyChanges, "and widening does not");
+    assert!(ok(store.amend(&key.id, &name(61), later(3600), &by_system()).await).changed);
+    assert!(
+        ok(store.amend(&key.id, &name(62), later(3700), &user).await).changed,
+        "an hour later it may again"
+    );
+    assert!(ok(store.revoke(&key.id, later(3600), &user).await), "ending always works");
+}
+
+fn ok_or_not_kept<T>(answer: Result<T, crate::store::StoreError>) -> bool {
+    matches!(answer, Err(crate::store::StoreError::NotKept))
+}
+
+/// The standing of an owner is looked at in the transaction, where the ledger is the directory.
+pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + KeyLedger>(store: &Arc<S>) {
+    let (names, store) = (Names::new(), &**store);
+    if !store.is_directory() {
+        return;
+    }
+    let account = names.text("a");
+    let (owner, user) = (names.user("owner"), names.user("u"));
+    ok(store.create_account(&account, &owner).await);
+    for id in ["p1", "p2"] {
+        ok(store.create_project(&account, &project(id)).await);
+    }
+    ok(store.set_member(&account, &user, &member(MemberRole::Full, ["p1"])).await);
+    let [maker, target] = ["maker", "target"].map(|name| names.key(name, "u"));
+    for key in [&maker, &target] {
+        ok(store.insert(key.clone(), &by_system().ask_owner(true)).await);
+    }
+    let on =
+        |id: &str, name: &str| KeyRecord { level: KeyLevel::Project(project(id).id), ..names.key(name, "u") };
+    let asking = [by_system(), Terms::by(Authority::User(user.clone())), by(&maker)]
+        .map(|terms| terms.ask_owner(true));
+    for (number, terms) in asking.iter().enumerate() {
+        let answer = store.insert(on("p2", "elsewhere"), terms).await;
+        refused!(answer, LedgerError::Denied(Denied::Owner), "a project out of reach is no key's");
+        ok(store.insert(on("p1", &format!("mine{number}")), terms).await);
+    }
+    // A member who only reads holds keys, and keys of theirs make none (R24, R40).
+    ok(store.set_member(&account, &user, &member(MemberRole::ReadOnly, ["p1"])).await);
+    changes_nothing(store, &names, &by(&maker).ask_owner(true), &target, Denied::ReadOnly).await;
+    ok(store
+        .insert(names.key("reads", "u"), &Terms::by(Authority::User(user.clone())).ask_owner(true))
+        .await);
+    // Whoever lost access makes nothing; keys made before are the directory's business at each request.
+    ok(store.suspend_account(&account, true).await);
+    for terms in &asking {
+        let answer = store.insert(names.key("suspended", "u"), terms).await;
+        refused!(answer, LedgerError::Denied(Denied::Owner), "a suspended owner gets no key");
+        let answer = store.replace(&target.id, names.fresh("suspended", NOW), NOW, terms).await;
+        refused!(answer, LedgerError::Denied(Denied::Owner), "nor one in the place of another");
+    }
+    assert!(find(store, &names.digest("suspended")).await.is_none());
+    let narrow = Amendment::new().restrictions(office());
+    assert!(ok(store.amend(&target.id, &narrow, NOW, &by_system().ask_owner(true)).await).changed);
+    assert!(ok(store
+        .revoke(&target.id, NOW, &Terms::by(Authority::User(user.clone())).ask_owner(true))
+        .await));
+    // Nobody's standing is asked for where the terms do not say so: the directory may stand elsewhere.
+    ok(store.insert(names.key("elsewhere2", "stranger"), &by_system()).await);
+}
+
+/// Members who are removed while keys are made for them keep none of these.
+pub(super) async fn who_is_removed_meanwhile_keeps_no_key<S: Accounts + Directory + KeyStore + KeyLedger>(
+    store: &Arc<S>,
+) {
+    if !store.is_directory() {
+        return;
+    }
+    for round in 0..8 {
+        let names = Arc::new(Names::new());
+        let account = names.text("a");
+        ok(store.create_account(&account, &names.user("owner")).await);
+        ok(store.set_member(&account, &names.user("u"), &member(MemberRole::Full, [])).await);
+        let old = names.key("old", "u");
+        ok(store.insert(old.clone(), &by_system().ask_owner(true)).await);
+        let results = race(store, 6, |store, number| {
+            let (names, account, old) = (Arc::clone(&names), account.clone(), old.clone());
+            async move {
+                let asking = by_system().ask_owner(true);
+                match number {
+                    _ if number == round % 6 => store.remove_member(&account, &names.user("u"), NOW).await,
+                    0 | 1 => {
+                        let fresh = names.fresh(&format!("made{number}"), NOW);
+                        store.replace(&old.id, fresh, later(9), &asking).await.map(drop)
+                    }
+                    _ => store.insert(names.key(&format!("made{number}"), "u"), &asking).await,
+                }
+            }
+        });
+        for result in results.await {
+            let fine =
+                matches!(result, Ok(()) | Err(LedgerError::Ended | LedgerError::Denied(Denied::Owner)));
+            assert!(fine, "{result:?}");
+        }
+        for name in (0..6).map(|number| format!("made{number}")).chain(["old".to_owned()]) {
+            assert!(
+                !is_active(&**store, &names.digest(&name), NOW).await,
+                "{name} outlives its owner's removal"
+            );
+        }
+    }
+}
