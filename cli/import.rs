@@ -262,3 +262,7 @@ impl Bar {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fuzz.rs"]
+mod fuzz;

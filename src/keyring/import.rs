@@ -164,7 +164,7 @@ impl Keyring {
                     Some(there) if is_same(&there, &key.record) => report.already_there += 1,
                     Some(_) => report.refused.push(key.refused(ImportRefusal::IdTaken)),
                 },
-                Err(LedgerError::Invalid(reason)) => {
+                Err(LedgerError::Invalid(reason) | LedgerError::TooLong(reason)) => {
                     report.refused.push(key.refused(ImportRefusal::Invalid(reason)));
                 }
                 Err(error) => return Err(error.into()),

@@ -132,8 +132,14 @@ pub(super) async fn restrict(Posted { visitor, mut fields, mut typed, .. }: Post
     let Some(restrictions) = form.restrictions.understand() else {
         return restrictions_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
     };
-    let done = visitor.keyring.restrict(&key.id, &restrictions).await;
-    done.map_err(|error| visitor.explain(&error))?;
+    match visitor.keyring.restrict(&key.id, &restrictions).await {
+        Ok(_) => {}
+        Err(KeyringError::Restrictions) => {
+            form.restrictions.error = Some(forms::TOO_LONG);
+            return restrictions_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
+        }
+        Err(error) => return Err(visitor.explain(&error)),
+    }
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
 }
 

@@ -13,11 +13,14 @@ use crate::clock::Timestamp;
 use crate::key::{Environment, UserId};
 use crate::keyring::{Grace, NewKey, check_name};
 use crate::limit::Limits;
-use crate::record::{Amendment, KeyLevel, KeyRecord};
+use crate::record::{Amendment, KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
 use crate::restriction::{AllowList, ReferrerRestriction, RestrictionError, Restrictions};
 use crate::store::Project;
 
 const NAME_ERROR: &str = "Give the key a name of 1 to 64 characters, without invisible ones.";
+
+pub(super) const TOO_LONG: &str =
+    "The restrictions of a key are at most 8 KiB of text in all: widen some, or make two keys.";
 
 /// The form for a new key.
 pub(super) struct KeyForm {
@@ -138,6 +141,11 @@ impl KeyForm {
             });
         }
         let restrictions = self.restrictions.understand();
+        let long = |restrictions: &Restrictions| restrictions.text_len() > MAX_RESTRICTIONS_LEN;
+        if restrictions.as_ref().is_some_and(long) {
+            self.restrictions.error = Some(TOO_LONG);
+            return None;
+        }
         if self.errors.any() {
             return None;
         }
@@ -293,6 +301,8 @@ pub(super) struct RestrictionsForm {
     pub(super) origin: bool,
     pub(super) endpoints: ListForm,
     pub(super) schemes: ListForm,
+    /// What is wrong with all of them together.
+    pub(super) error: Option<&'static str>,
 }
 
 /// One restriction: whether it is there, and its entries, one on each line.
@@ -312,6 +322,7 @@ impl RestrictionsForm {
             origin: referrer.is_some_and(ReferrerRestriction::accepts_origin),
             endpoints: ListForm::of(restrictions.get_endpoints()),
             schemes: ListForm::of(restrictions.get_schemes()),
+            error: None,
         }
     }
 
@@ -322,6 +333,7 @@ impl RestrictionsForm {
             origin: !fields.take("referrer_origin").is_empty(),
             endpoints: ListForm::read(fields, "endpoints_mode", "endpoints"),
             schemes: ListForm::read(fields, "schemes_mode", "schemes"),
+            error: None,
         }
     }
 
@@ -352,7 +364,7 @@ impl RestrictionsForm {
     }
 
     pub(super) fn is_wrong(&self) -> bool {
-        self.lists().iter().any(|list| list.error.is_some())
+        self.error.is_some() || self.lists().iter().any(|list| list.error.is_some())
     }
 
     /// Whether anything is typed: the fields stand open then.

@@ -198,6 +198,8 @@ struct KeyPage<'a> {
     key: &'a KeyView,
     rights: String,
     restrictions: Vec<RestrictionView>,
+    /// How long they are, if they are longer than a key may have today.
+    too_long: Option<String>,
     parting: Parting,
     /// The key that this one has replaced.
     before: Option<(&'a KeyView, Parting)>,
@@ -232,6 +234,7 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
         frame: &frame,
         rights: view::rights(&record, standing, key.state),
         restrictions: view::restrictions(&record),
+        too_long: view::too_long(&record),
         key: &key,
         before: before.as_ref().zip(before_parting),
         parting: parting(&record.id),
@@ -326,6 +329,7 @@ struct RestrictionsPage<'a> {
     key: &'a KeyView,
     form: &'a ChangeForm,
     restrictions: &'a RestrictionsForm,
+    too_long: Option<String>,
 }
 
 pub(super) async fn restrictions(visitor: Visitor) -> Answer {
@@ -353,6 +357,7 @@ pub(super) async fn restrictions_page(
         key: &visitor.view(key).await?,
         form,
         restrictions: &form.restrictions,
+        too_long: view::too_long(key),
     };
     Ok(page(status, &frame, &shown))
 }

@@ -1,7 +1,6 @@
 //! Times as people read them: UTC, to the minute.
 
 use crate::clock::Timestamp;
-use crate::manage::time;
 
 /// A time, for people and for machines.
 #[derive(Clone)]
@@ -14,25 +13,29 @@ pub(super) struct Time {
 
 impl From<Timestamp> for Time {
     fn from(time: Timestamp) -> Self {
-        let machine = time::format(time);
+        const MONTHS: [&str; 13] =
+            ["", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         // `2025-01-05T10:30:00Z` as `5 Jan 2025, 10:30`.
-        let shown = |format: &str| {
-            let parsed = machine.parse::<jiff::Timestamp>();
-            parsed.map_or_else(|_| machine.clone(), |time| time.strftime(format).to_string())
-        };
-        Self { text: shown("%-d %b %Y, %H:%M"), day: shown("%-d %b %Y"), machine }
+        let machine = time.to_string();
+        let mut parts = machine.split(['-', 'T', ':']);
+        let mut part = || parts.next().unwrap_or_default();
+        let (year, month, day, hour, minute) = (part(), part(), part(), part(), part());
+        let month = month.parse::<usize>().ok().and_then(|month| MONTHS.get(month)).unwrap_or(&month);
+        let day = format!("{} {month} {year}", day.trim_start_matches('0'));
+        Self { text: format!("{day}, {hour}:{minute}"), day, machine }
     }
 }
 
 /// The day of a time, as a date field wants it.
 pub(super) fn day(time: Timestamp) -> String {
-    time::format(time).chars().take(10).collect()
+    time.to_string().chars().take(10).collect()
 }
 
-/// The first moment after a day that a date field names.
+/// The first moment after a day that a date field names; of the last one that can be written, its last second.
 pub(super) fn end_of_day(day: &str) -> Option<Timestamp> {
-    let day: jiff::civil::Date = day.parse().ok()?;
-    time::parse(&format!("{}T00:00:00Z", day.tomorrow().ok()?))
+    let last: Timestamp = format!("{day}T23:59:59Z").parse().ok()?;
+    let end = Timestamp::from_micros(last.as_micros().saturating_add(1_000_000));
+    Some(if end.to_string() == last.to_string() { last } else { end })
 }
 
 pub(super) const DAY_SECS: i64 = 24 * 60 * 60;
@@ -60,9 +63,20 @@ mod tests {
     fn times_are_read_by_people() {
         assert_eq!(Time::from(Timestamp::from_secs(1_736_073_000)).text, "5 Jan 2025, 10:30");
         assert_eq!(day(Timestamp::from_secs(1_736_073_000)), "2025-01-05");
-        assert!(!Time::from(Timestamp::from_micros(i64::MAX)).text.is_empty());
+        assert_eq!(Time::from(Timestamp::from_micros(i64::MAX)).text, "31 Dec 9999, 23:59");
+        assert_eq!(Time::from(Timestamp::from_secs(1_752_537_600)).day, "15 Jul 2025");
         assert_eq!(end_of_day("2025-01-05"), Some(Timestamp::from_secs(1_736_121_600)));
-        for wrong in ["", "2025-02-30", "tomorrow", "9999-12-31", "2025-01-05T10:00:00Z"] {
+        assert_eq!(end_of_day("9999-12-31").unwrap().to_string(), "9999-12-31T23:59:59Z");
+        for wrong in [
+            "",
+            "2025-02-30",
+            "tomorrow",
+            "2025-01-05T10:00:00Z",
+            "20250105",
+            "12025-01-05",
+            "2025-1-5",
+            " 2025-01-05",
+        ] {
             assert_eq!(end_of_day(wrong), None, "{wrong}");
         }
     }

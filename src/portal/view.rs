@@ -4,7 +4,7 @@ use super::time::{Time, days_between, days_left};
 use crate::access::Standing;
 use crate::clock::Timestamp;
 use crate::key::Environment;
-use crate::record::{KeyLevel, KeyRecord};
+use crate::record::{KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
 use crate::restriction::{AllowList, Mode};
 use crate::store::Project;
 
@@ -176,6 +176,12 @@ pub(super) fn rights(key: &KeyRecord, standing: Standing, state: State) -> Strin
             format!("As much as you have {place}: {} ({what}).", role.as_str())
         }
     }
+}
+
+/// How long restrictions are that are longer than a key may have today.
+pub(super) fn too_long(key: &KeyRecord) -> Option<String> {
+    let len = key.restrictions.text_len();
+    (len > MAX_RESTRICTIONS_LEN).then(|| format!("{} KiB", len.div_ceil(1024)))
 }
 
 /// What a restriction says, in words.

@@ -1,15 +1,54 @@
 //! What SQLite tells of a row.
 
+use std::ops::Range;
+
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use super::super::StoreError;
 use super::super::rows::KeyRow;
-use crate::record::KeyRecord;
+use super::failure::Failure;
 
-/// The record in a row of `key_columns!()`.
-pub(super) fn key(row: &Row<'_>) -> Result<KeyRecord, StoreError> {
-    row.key()
+/// A row that was copied out of its connection, so that the thread that reads for everybody parses nobody's row.
+pub(super) struct Copied {
+    columns: Vec<Cell>,
+    bytes: Vec<u8>,
+}
+
+/// A value, and where its bytes stand.
+enum Cell {
+    Null,
+    Integer(i64),
+    Text(Range<usize>),
+    Blob(Range<usize>),
+    Other,
+}
+
+impl Copied {
+    pub(super) fn of(row: &Row<'_>) -> Result<Self, Failure> {
+        let count = row.as_ref().column_count();
+        let (mut columns, mut bytes) = (Vec::with_capacity(count), Vec::new());
+        let mut copy = |part: &[u8]| {
+            let start = bytes.len();
+            bytes.extend_from_slice(part);
+            start..bytes.len()
+        };
+        for column in 0..count {
+            columns.push(match row.get_ref(column)? {
+                ValueRef::Null => Cell::Null,
+                ValueRef::Integer(number) => Cell::Integer(number),
+                ValueRef::Text(text) => Cell::Text(copy(text)),
+                ValueRef::Blob(blob) => Cell::Blob(copy(blob)),
+                ValueRef::Real(_) => Cell::Other,
+            });
+        }
+        Ok(Self { columns, bytes })
+    }
+
+    /// How many bytes its texts are.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, StoreError> {
@@ -26,12 +65,18 @@ pub(super) fn truth(row: &Row<'_>, column: usize) -> Result<Option<bool>, StoreE
     }
 }
 
+const NO_TEXT: StoreError = StoreError::Corrupt("a text is none");
+const NO_NUMBER: StoreError = StoreError::Corrupt("a number is none");
+
+fn text_of(bytes: &[u8]) -> Result<Option<&str>, StoreError> {
+    str::from_utf8(bytes).map(Some).map_err(|_| NO_TEXT)
+}
+
 impl KeyRow for Row<'_> {
     fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
-        const NO_TEXT: StoreError = StoreError::Corrupt("a text is none");
         match self.get_ref(column) {
             Ok(ValueRef::Null) => Ok(None),
-            Ok(ValueRef::Text(bytes)) => str::from_utf8(bytes).map(Some).map_err(|_| NO_TEXT),
+            Ok(ValueRef::Text(bytes)) => text_of(bytes),
             _ => Err(NO_TEXT),
         }
     }
@@ -40,13 +85,42 @@ impl KeyRow for Row<'_> {
         match self.get_ref(column) {
             Ok(ValueRef::Integer(number)) => Ok(Some(number)),
             Ok(ValueRef::Null) => Ok(None),
-            _ => Err(StoreError::Corrupt("a number is none")),
+            _ => Err(NO_NUMBER),
         }
     }
 
     fn bytes(&self, column: usize) -> Option<&[u8]> {
         match self.get_ref(column) {
             Ok(ValueRef::Blob(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    fn free_text(&self, column: usize) -> Result<String, StoreError> {
+        self.text(column).map(str::to_owned)
+    }
+}
+
+impl KeyRow for Copied {
+    fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
+        match self.columns.get(column) {
+            Some(Cell::Null) => Ok(None),
+            Some(Cell::Text(at)) => text_of(self.bytes.get(at.clone()).ok_or(NO_TEXT)?),
+            _ => Err(NO_TEXT),
+        }
+    }
+
+    fn number(&self, column: usize) -> Result<Option<i64>, StoreError> {
+        match self.columns.get(column) {
+            Some(Cell::Integer(number)) => Ok(Some(*number)),
+            Some(Cell::Null) => Ok(None),
+            _ => Err(NO_NUMBER),
+        }
+    }
+
+    fn bytes(&self, column: usize) -> Option<&[u8]> {
+        match self.columns.get(column) {
+            Some(Cell::Blob(at)) => self.bytes.get(at.clone()),
             _ => None,
         }
     }
