@@ -9,10 +9,10 @@ use super::StoreError;
 use crate::access::{Role, Standing};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
 use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::restriction::{IpRestriction, Restrictions};
 use crate::usage::Usage;
 
 /// The columns in the order in which they are numbered in [`KeyRow`].
@@ -41,26 +41,38 @@ pub(super) trait KeyRow {
         Ok(self.number(column)?.map(Timestamp::from_micros))
     }
 
+    /// The record in this row, as [`KeyStore::find_at`](super::KeyStore::find_at) tells it.
+    fn key_at(&self, now: Timestamp) -> Result<KeyRecord, StoreError> {
+        let has_ended = self.time(13)?.is_some() || self.time(12)?.is_some_and(|end| end <= now);
+        if has_ended { self.ended_key() } else { self.key() }
+    }
+
+    /// As much of the record as a refusal needs.
+    fn ended_key(&self) -> Result<KeyRecord, StoreError> {
+        let id = KeyId::new(self.text(1)?).map_err(|_| NO_ID)?;
+        let owner = UserId::new(self.text(2)?).map_err(|_| NO_ID)?;
+        let created_at = self.time(11)?.ok_or(StoreError::Corrupt("a key was never created"))?;
+        let nothing = IpRestriction::allow::<&str>([]).map_err(StoreError::failed)?;
+        let mut key = KeyRecord::new(id, digest(self)?, owner, created_at);
+        key.digested_by = digested_by(self)?;
+        key.level = level(self)?;
+        key.environment = environment(self)?;
+        // Should anybody take it for a key that works, it opens nothing.
+        key.restrictions = Restrictions::none().ip(nothing);
+        key.expires_at = self.time(12)?;
+        key.revoked_at = self.time(13)?;
+        Ok(key)
+    }
+
     /// The record in this row.
     fn key(&self) -> Result<KeyRecord, StoreError> {
-        const NO_ID: StoreError = StoreError::Corrupt("an id of a key is none");
-        let level = match (self.text(3)?, self.optional_text(4)?) {
-            ("USER", None) => KeyLevel::User,
-            ("PROJECT", Some(project)) => KeyLevel::Project(ProjectId::new(project).map_err(|_| NO_ID)?),
-            _ => return Err(StoreError::Corrupt("the level of a key is none")),
-        };
-        let digest = self.bytes(0).and_then(|bytes| bytes.try_into().ok()).map(KeyDigest::from_bytes);
-        let environment = Environment::from_name(self.text(5)?);
         let key = KeyRecord {
             id: KeyId::new(self.text(1)?).map_err(|_| NO_ID)?,
-            digest: digest.ok_or(StoreError::Corrupt("a digest is not 32 bytes"))?,
-            digested_by: self
-                .text(18)?
-                .parse()
-                .map_err(|_| StoreError::Corrupt("the digest of a key is of no kind"))?,
+            digest: digest(self)?,
+            digested_by: digested_by(self)?,
             owner: UserId::new(self.text(2)?).map_err(|_| NO_ID)?,
-            level,
-            environment: environment.ok_or(StoreError::Corrupt("the environment of a key is none"))?,
+            level: level(self)?,
+            environment: environment(self)?,
             name: self.free_text(6)?,
             prefix: self.text(7)?.to_owned(),
             last4: self.text(8)?.to_owned(),
@@ -78,6 +90,30 @@ pub(super) trait KeyRow {
         key.check().map_err(StoreError::Corrupt)?;
         Ok(key)
     }
+}
+
+const NO_ID: StoreError = StoreError::Corrupt("an id of a key is none");
+
+fn digest<R: KeyRow + ?Sized>(row: &R) -> Result<KeyDigest, StoreError> {
+    let digest = row.bytes(0).and_then(|bytes| bytes.try_into().ok()).map(KeyDigest::from_bytes);
+    digest.ok_or(StoreError::Corrupt("a digest is not 32 bytes"))
+}
+
+fn digested_by<R: KeyRow + ?Sized>(row: &R) -> Result<DigestMethod, StoreError> {
+    row.text(18)?.parse().map_err(|_| StoreError::Corrupt("the digest of a key is of no kind"))
+}
+
+fn level<R: KeyRow + ?Sized>(row: &R) -> Result<KeyLevel, StoreError> {
+    match (row.text(3)?, row.optional_text(4)?) {
+        ("USER", None) => Ok(KeyLevel::User),
+        ("PROJECT", Some(project)) => Ok(KeyLevel::Project(ProjectId::new(project).map_err(|_| NO_ID)?)),
+        _ => Err(StoreError::Corrupt("the level of a key is none")),
+    }
+}
+
+fn environment<R: KeyRow + ?Sized>(row: &R) -> Result<Environment, StoreError> {
+    let environment = Environment::from_name(row.text(5)?);
+    environment.ok_or(StoreError::Corrupt("the environment of a key is none"))
 }
 
 /// The entry in a row of `at, key, owner, by, event`.

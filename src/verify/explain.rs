@@ -84,7 +84,7 @@ impl Verifier {
             }
             None => {
                 notes.hear(Check::Throttle, self.brake(&facts))?;
-                self.ask(&key.digest).await
+                self.in_time(self.keys.find(&key.digest)).await
             }
         };
         let found = match found {

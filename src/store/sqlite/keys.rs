@@ -86,6 +86,16 @@ pub(super) fn find(connection: &Connection, digest: &KeyDigest) -> Result<Option
     Ok(found.next()?.map(rows::key).transpose()?)
 }
 
+pub(super) fn find_at(
+    connection: &Connection,
+    digest: &KeyDigest,
+    now: Timestamp,
+) -> Result<Option<KeyRecord>, Failure> {
+    let mut statement = connection.prepare_cached(FIND)?;
+    let mut found = statement.query(params![digest.as_bytes()])?;
+    Ok(found.next()?.map(|row| rows::key_at(row, now)).transpose()?)
+}
+
 pub(super) fn get(connection: &Connection, id: &KeyId) -> Result<Option<KeyRecord>, Failure> {
     let mut statement = connection.prepare_cached(GET)?;
     let mut found = statement.query(params![id.as_str()])?;

@@ -166,6 +166,15 @@ impl KeyStore for SqliteStore {
         let digest = *digest;
         self.look_up(move |connection| Ok(keys::find(connection, &digest)?.map(Arc::new))).await
     }
+
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let digest = *digest;
+        self.look_up(move |connection| Ok(keys::find_at(connection, &digest, now)?.map(Arc::new))).await
+    }
 }
 
 #[async_trait]

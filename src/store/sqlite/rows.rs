@@ -5,11 +5,17 @@ use rusqlite::types::ValueRef;
 
 use super::super::StoreError;
 use super::super::rows::KeyRow;
+use crate::clock::Timestamp;
 use crate::record::KeyRecord;
 
 /// The record in a row of `key_columns!()`.
 pub(super) fn key(row: &Row<'_>) -> Result<KeyRecord, StoreError> {
     row.key()
+}
+
+/// As much of it as a request at `now` needs.
+pub(super) fn key_at(row: &Row<'_>, now: Timestamp) -> Result<KeyRecord, StoreError> {
+    row.key_at(now)
 }
 
 pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, StoreError> {
