@@ -518,6 +518,43 @@ async fn shares(place: Place, site: &Site, keyring: &Keyring) {
     }
 }
 
+/// Made, used up and revoked in a loop: none of that makes a verifier forget what others have spent, if it hears of it.
+#[tokio::test]
+async fn c17_b8_what_revoked_keys_have_spent_is_forgotten_first() {
+    for observes in [true, false] {
+        let world = World::new().await;
+        let (mut others, clock) = (Vec::new(), ManualClock::new(START));
+        for _ in 0..4 {
+            others.push(world.key("u_own", |key| key.limits = Some("2/h".parse().unwrap())).await);
+        }
+        let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).limited_keys(8).unwrap();
+        let keyring = Keyring::new(world.store.clone()).clock(clock);
+        let keyring = if observes { keyring.observer(verifier.clone()) } else { keyring };
+        let ask = async |key: &ApiKey| {
+            let answer = verifier.verify(&Credentials::new(key.expose_secret()), Endpoint::READ).await;
+            answer.map_err(|error| error.kind()).err()
+        };
+        for key in &others {
+            assert_eq!((ask(key).await, ask(key).await), (None, None));
+            assert_eq!(ask(key).await, Some(AuthErrorKind::RateLimited));
+        }
+        for _ in 0..50 {
+            let new =
+                NewKey::user_level(user("u_full"), "in a loop").limits("3/366d".parse::<Limits>().unwrap());
+            let key = keyring.issue(new).await.unwrap();
+            for _ in 0..3 {
+                assert_eq!(ask(key.key()).await, None);
+            }
+            keyring.revoke(key.id()).await.unwrap();
+        }
+        let mut remembered = 0;
+        for key in &others {
+            remembered += usize::from(ask(key).await == Some(AuthErrorKind::RateLimited));
+        }
+        assert_eq!(remembered == 4, observes, "{remembered} of 4 are remembered");
+    }
+}
+
 #[tokio::test]
 async fn without_a_layer_a_refusal_says_how_long() {
     let world = World::new().await;

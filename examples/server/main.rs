@@ -177,6 +177,8 @@ async fn run_on(
     let secure = !address.ip().is_loopback();
     // From here on: the demo's keys were printed.
     let keyring = outside::told_by_mail(keyring)?;
+    // It hears which keys were revoked: what they have spent of their limits is forgotten first.
+    let keyring = keyring.observer(verifier.clone());
     let leaks = outside::leaks(&keyring, &verifier)?;
     let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
     let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people, leaks)?;

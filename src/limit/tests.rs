@@ -411,3 +411,86 @@ fn many_threads_take_no_more_than_there_is() {
     });
     assert_eq!(allowed, 1_000);
 }
+
+/// What each of these families is still refused at the end, if a hundred thousand others come meanwhile.
+fn remembered(limiter: &Limiter<(u8, u32)>, kind: u8, count: u32, limits: &Limits, now: Timestamp) -> u32 {
+    let refused = |family: &u32| !limiter.peek(&(kind, *family), limits, now).is_allowed();
+    u32::try_from((0..count).filter(refused).count()).unwrap()
+}
+
+fn spend_all(limiter: &Limiter<(u8, u32)>, family: (u8, u32), limits: &Limits, now: Timestamp) {
+    while limiter.take(&family, limits, now).is_allowed() {}
+}
+
+#[test]
+fn c17_b8_families_with_a_limit_of_a_year_push_nobody_out_who_has_spent_all() {
+    const ROOM: usize = 4096;
+    let limiter = Limiter::new(ROOM);
+    let (hourly, daily, scarce) = (limits("100/h"), limits("1/d"), limits("3/min,200/30d"));
+    for family in 0..1_000 {
+        spend_all(&limiter, (0, family), &hourly, at(0));
+        spend_all(&limiter, (1, family), &daily, at(0));
+    }
+    for family in 0..500 {
+        for second in (0..20).rev() {
+            spend_all(&limiter, (2, family), &scarce, at(-60 * second));
+        }
+    }
+    // Ten seconds, in which somebody uses each of a hundred thousand keys once.
+    let yearly = limits("1/366d");
+    for family in 0..100_000 {
+        let now = Timestamp::from_micros(i64::from(family) * 100);
+        assert!(limiter.take(&(9, family), &yearly, now).is_allowed());
+    }
+    assert!(limiter.len() <= ROOM, "{}", limiter.len());
+    let now = at(10);
+    assert_eq!(remembered(&limiter, 0, 1_000, &hourly, now), 1_000, "100/h");
+    assert_eq!(remembered(&limiter, 1, 1_000, &daily, now), 1_000, "1/d");
+    assert_eq!(remembered(&limiter, 2, 500, &scarce, now), 500, "3/min,200/30d");
+}
+
+#[test]
+fn c17_b8_a_little_of_a_large_limit_weighs_less_than_all_of_a_small_one() {
+    let limiter = Limiter::new(1_000);
+    let (small, large) = (limits("1/d"), limits("1000000/366d"));
+    for family in 0..500 {
+        spend_all(&limiter, (0, family), &small, at(0));
+    }
+    for family in 0..10_000 {
+        for _ in 0..20 {
+            assert!(limiter.take(&(9, family), &large, at(1)).is_allowed());
+        }
+    }
+    assert_eq!(remembered(&limiter, 0, 500, &small, at(2)), 500);
+}
+
+#[test]
+fn c17_b8_revoked_families_are_forgotten_first() {
+    let limiter = Limiter::new(1_000);
+    let (few, many) = (limits("5/h"), limits("10/366d"));
+    for family in 0..500 {
+        spend_all(&limiter, (0, family), &few, at(0));
+    }
+    // Made, used up and revoked, again and again.
+    for family in 0..10_000 {
+        spend_all(&limiter, (9, family), &many, at(1));
+        limiter.end(&(9, family));
+    }
+    assert_eq!(remembered(&limiter, 0, 500, &few, at(2)), 500);
+    // Who is used again has not ended.
+    let limiter = Limiter::new(1_000);
+    for family in 0..1_000 {
+        spend_all(&limiter, (0, family), &many, at(0));
+        limiter.end(&(0, family));
+        if family < 500 {
+            assert!(!limiter.take(&(0, family), &many, at(0)).is_allowed());
+        }
+    }
+    for family in 0..400 {
+        assert!(limiter.take(&(9, family), &few, at(0)).is_allowed());
+    }
+    assert_eq!(remembered(&limiter, 0, 500, &many, at(1)), 500);
+    // Of one that is not there nothing is remembered.
+    limiter.end(&(7, 0));
+    assert!(limiter.take(&(7, 0), &few, at(0)).is_allowed());
+}

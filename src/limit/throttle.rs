@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Limit;
-use super::bucket::FullAt;
+use super::bucket::{FullAt, Ticks};
 use super::shards::{Shards, Spent};
 use crate::clock::Timestamp;
 
@@ -66,8 +66,15 @@ impl From<IpAddr> for Client {
     }
 }
 
+/// Where all have one limit, who has spent most of it is the last to have a full bucket again.
 impl Spent for FullAt {
+    type Rank = Self;
+
     fn gone_at(&self) -> FullAt {
+        *self
+    }
+
+    fn rank(&self, _: Ticks) -> Self {
         *self
     }
 }

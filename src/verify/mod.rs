@@ -200,7 +200,9 @@ impl Verifier {
     }
 
     /// How many keys with limits are remembered at once; the default is 65536. When there are more, those that have
-    /// spent least are forgotten first, and start afresh. Clones made before count apart.
+    /// spent least are forgotten first, and start afresh: [`Limiter`] says in which order. Make the verifier an
+    /// [observer](crate::Keyring::observer) of your keyring, and those that were revoked go before all others. Clones made
+    /// before count apart.
     ///
     /// # Errors
     ///

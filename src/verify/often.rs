@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::Verifier;
 use super::refusal::Refusal;
+use crate::audit::KeyEvent;
 use crate::error::{AuthErrorKind, Wait};
 use crate::key::KeyId;
 use crate::limit::{Limits, Tally};
+use crate::observer::{Change, Observer};
 use crate::restriction::Facts;
 
 impl Verifier {
@@ -44,6 +46,18 @@ impl Verifier {
     pub(super) fn count(&self, family: &KeyId, limits: &Limits) -> Result<Arc<Tally>, Refusal> {
         let tally = Arc::new(self.limiter.take(family, limits, self.clock.now()).of_family(family));
         if tally.is_allowed() { Ok(tally) } else { Err(Wait::Limit(tally).into()) }
+    }
+}
+
+/// As the [observer](crate::Keyring::observer) of a keyring, a verifier hears which keys were revoked: what they have spent of
+/// their limits is the first to be forgotten when [there is no room](Verifier::limited_keys). Keys that replaced each other
+/// are counted under the first one's id, and its end is the one that is heard; if another of them is used after that, it is
+/// taken back.
+impl Observer for Verifier {
+    fn changed(&self, change: &Change<'_>) {
+        if let KeyEvent::Revoked(_) = change.event {
+            self.limiter.end(change.key);
+        }
     }
 }
 
