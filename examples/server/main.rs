@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | `ADDR` | `127.0.0.1:3000` | where to listen; with port 0 on a free port, which is printed |
 //! | `DB` | `tower-api-key-demo.db` | the file; delete it, its `-wal` and its `-shm` to start afresh |
-//! | `FAILURES` | `100/s` | how often each client may fail with a key of the right shape; less, such as `10/min`, is for services |
+//! | `FAILURES` | `100/s` | how often the same wrong key may come from one client; less, such as `10/min`, is for services |
 //! | `PROXIES` | | networks of trusted proxies, such as `10.0.0.0/8,192.168.0.1`: their `X-Forwarded-For` is believed |
 //! | `LOG` | | `debug` tells every decision about a request on stderr, `info` changes of keys and what is odd |
 //! | `TOWER_API_KEY_PEPPERS`, or `.._FILE` with a file of them | | `2027:secret,2026:secret,sha256`: peppers of at least 32 bytes, newest first |

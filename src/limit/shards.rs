@@ -79,6 +79,13 @@ impl<K: Hash + Eq + Clone, V: Spent> Shards<K, V> {
         }
     }
 
+    /// Nothing is known of it any more.
+    pub(super) fn forget(&self, key: &K) {
+        if let Some(mut shard) = self.shard(key) {
+            shard.remove(key);
+        }
+    }
+
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
