@@ -16,6 +16,11 @@ use crate::record::{Amendment, FreshKey, KeyRecord};
 
 const FIND: &str = concat!("SELECT ", key_columns!(), " FROM keys WHERE digest = ?1");
 
+/// The key with this digest, or else the next one: one row nearly always, so that it takes as long to see that a key is
+/// unknown (C7-02).
+const FIND_NEAR: &str =
+    concat!("SELECT ", key_columns!(), " FROM keys WHERE digest >= ?1 ORDER BY digest LIMIT 1");
+
 const GET: &str = concat!("SELECT ", key_columns!(), " FROM keys WHERE id = ?1");
 
 /// A page takes as many steps as it has keys.
@@ -91,9 +96,9 @@ pub(super) fn find_at(
     digest: &KeyDigest,
     now: Timestamp,
 ) -> Result<Option<KeyRecord>, Failure> {
-    let mut statement = connection.prepare_cached(FIND)?;
+    let mut statement = connection.prepare_cached(FIND_NEAR)?;
     let mut found = statement.query(params![digest.as_bytes()])?;
-    Ok(found.next()?.map(|row| rows::key_at(row, now)).transpose()?)
+    Ok(found.next()?.map(|row| rows::key_at(row, digest, now)).transpose()?.flatten())
 }
 
 pub(super) fn get(connection: &Connection, id: &KeyId) -> Result<Option<KeyRecord>, Failure> {

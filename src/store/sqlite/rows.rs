@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use super::super::StoreError;
 use super::super::rows::KeyRow;
 use crate::clock::Timestamp;
+use crate::key::KeyDigest;
 use crate::record::KeyRecord;
 
 /// The record in a row of `key_columns!()`.
@@ -13,9 +14,18 @@ pub(super) fn key(row: &Row<'_>) -> Result<KeyRecord, StoreError> {
     row.key()
 }
 
-/// As much of it as a request at `now` needs.
-pub(super) fn key_at(row: &Row<'_>, now: Timestamp) -> Result<KeyRecord, StoreError> {
-    row.key_at(now)
+/// As much of it as a request at `now` needs, if it is of the key with this digest. Of another, as much is read and dropped.
+pub(super) fn key_at(
+    row: &Row<'_>,
+    digest: &KeyDigest,
+    now: Timestamp,
+) -> Result<Option<KeyRecord>, StoreError> {
+    if row.bytes(0).is_some_and(|bytes| bytes == digest.as_bytes()) {
+        return row.key_at(now).map(Some);
+    }
+    // Whatever is wrong with that one is not asked.
+    drop(row.ended_key());
+    Ok(None)
 }
 
 pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, StoreError> {

@@ -38,6 +38,14 @@ pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + Key
     for key in [&plain, &ends, &revoked] {
         ok(store.insert(key.clone(), MANY, &Actor::System).await);
     }
+    for bit in 0..256_usize {
+        let mut bytes = *plain.digest.as_bytes();
+        if let Some(byte) = bytes.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+        let other = ok(store.find_at(&KeyDigest::from_bytes(bytes), NOW).await);
+        assert!(other.is_none(), "a digest that differs in bit {bit} is found");
+    }
     for (key, now) in [(&plain, NOW), (&plain, later(3600)), (&ends, NOW), (&ends, later(59))] {
         let found = ok(store.find_at(&key.digest, now).await).expect("a key is found by its digest");
         assert_same(&found, key);
