@@ -48,7 +48,7 @@ struct Inner {
 /// Why the client must wait, and how long.
 #[derive(Clone, Debug)]
 pub(crate) enum Wait {
-    /// Too many of its attempts have failed: it is told how long, and nothing of what is counted.
+    /// Too many wrong keys: it is told how long, and nothing of what is counted.
     Failures(Duration),
     /// A limit of its key, which it may know.
     Limit(Arc<Tally>),
@@ -94,7 +94,8 @@ pub enum AuthErrorKind {
     InsecureTransport,
     /// The key lacks a scope that a guard demands.
     MissingScope,
-    /// Too many failed attempts from the client's address, or too many requests with the key.
+    /// The key was wrong too often from the client's address, too many other wrong keys came from it, or too many requests
+    /// with the key.
     RateLimited,
     /// More than one credential, or repeated header lines (R62).
     ConflictingCredentials,
@@ -106,7 +107,8 @@ pub enum AuthErrorKind {
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
-    /// The layer holds as many bytes of bodies, or checks as many slow hashes, as it may.
+    /// The layer holds as many bytes of bodies, checks as many slow hashes, or has as many look-ups of the client waiting,
+    /// as it may.
     Overloaded,
     /// A store failed, or what it holds makes no sense; see [`AuthError`]'s source.
     StoreFailed,

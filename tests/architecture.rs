@@ -11,6 +11,7 @@ const LEVELS: [&[&str]; 6] = [
     &[
         "audit",
         "authority",
+        "bulkhead",
         "body_budget",
         "client_addr",
         "credentials",

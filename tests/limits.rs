@@ -8,21 +8,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::any;
 use http::{Request, StatusCode};
 use serde_json::json;
+use tokio::sync::{Semaphore, watch};
 use tower_api_key::client_addr::PeerAddr;
 use tower_api_key::guard::RequireScope;
 use tower_api_key::keyring::{Grace, Keyring, NewKey};
-use tower_api_key::limit::{Limit, Limits, Throttle};
+use tower_api_key::limit::{KeyThrottle, Limit, Limits};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::{Accounts as _, Member, MemberRole, SqliteStore};
+use tower_api_key::store::{
+    Accounts as _, Directory, Member, MemberRole, MemoryStore, Project, SqliteStore, StoreError,
+};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Environment, KeyFormat,
-    Principal, Timestamp, Verifier, manage,
+    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Environment, KeyDigest,
+    KeyFormat, KeyRecord, KeyStore, Principal, ProjectId, Standing, Timestamp, UserId, Verifier, manage,
 };
 
 use common::{Answer, Counted, World, echo, project, send, user};
@@ -101,8 +105,9 @@ impl Site {
     }
 }
 
+/// So many different wrong keys of one client.
 fn braked(limit: &str) -> impl Fn(Verifier) -> Verifier {
-    move |verifier| verifier.throttle(limit.parse::<Limit>().unwrap())
+    move |verifier| verifier.throttle(KeyThrottle::default().lookups(limit.parse().unwrap()))
 }
 
 fn as_it_is(verifier: Verifier) -> Verifier {
@@ -159,9 +164,11 @@ async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
                 assert_eq!(site.calls.load(SeqCst), 20, "{at}");
             }
             // Others are unaffected, and so is a good key from here, if no store must be asked about it.
-            assert_eq!(site.see(place, &world.own, "u_own", AWAY).await.verdict(), "200:h", "{at}");
+            assert_eq!(site.see(place, &world.p1, "u_own", AWAY).await.verdict(), "200:h", "{at}");
             let own = site.see(place, &world.own, "u_own", HOME).await.verdict();
             assert_eq!(own, if site.name == "warm" { "200:h" } else { "429/rate_limited" }, "{at}");
+            // Or if it was accepted lately.
+            assert_eq!(site.see(place, &world.p1, "u_own", HOME).await.verdict(), "200:h", "{at}");
             // And it recovers.
             site.clock.advance(Duration::from_millis(100));
             assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
@@ -172,7 +179,7 @@ async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
 /// Guesses at `/validate` from one address, while somebody else works: how often the store was asked.
 async fn guess(world: &World, clock: impl Clock, guesses: u32, pace: impl Fn()) -> usize {
     let (counted, calls) = world.counted();
-    let verifier = Verifier::new::<Counted>(counted).clock(clock).throttle("10/s".parse::<Limit>().unwrap());
+    let verifier = braked("10/s")(Verifier::new::<Counted>(counted).clock(clock));
     let app = Router::new()
         .route("/validate", manage::validate())
         .layer(ApiKeyAuth::with_verifier(verifier, Bearer::default()));
@@ -221,15 +228,19 @@ async fn c7_09_c15_08_a_million_guesses() {
     assert!(asked as f64 <= 10.0 + 10.0 * took.as_secs_f64() + 1.0, "{asked} in {took:?}");
 }
 
-/// Whatever the key is: if no good one, the answers are the same to the last byte.
+/// Whatever the key is: if no good one, the answers are the same to the last byte, whether it is braked by itself or
+/// because of others.
 #[tokio::test]
 async fn c15_07_a_429_does_not_tell_whether_a_key_exists() {
     let world = World::new().await;
     let live_only = |verifier: Verifier| {
-        verifier.environment(Environment::Live).throttle("3/min".parse::<Limit>().unwrap())
+        let three = || "3/min".parse().unwrap();
+        let throttle = KeyThrottle::default().repeats(three()).lookups(three());
+        verifier.environment(Environment::Live).throttle(throttle)
     };
     let bad = [&fresh(), &world.revoked, &world.expired, &world.test, &world.stray];
     for place in PLACES {
+        let mut answers = Vec::new();
         for key in bad {
             for site in Site::all(&world, live_only) {
                 let at = format!("{place:?}, {}", site.name);
@@ -238,17 +249,171 @@ async fn c15_07_a_429_does_not_tell_whether_a_key_exists() {
                     assert_eq!(answer.verdict(), "401/invalid_api_key", "{at}");
                     assert_tells_nothing(&answer, &at);
                 }
-                let mut answers = Vec::new();
-                for key in bad {
-                    let answer = site.see(place, key, "u_own", HOME).await;
-                    assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
-                    assert_eq!(answer.header("retry-after"), ["20"], "{at}");
-                    answers.push((format!("{:?}", answer.headers), answer.body));
+                answers.push(site.see(place, key, "u_own", HOME).await);
+                // Two more make three, and then no other is looked up.
+                for _ in 0..2 {
+                    let answer = site.see(place, &fresh(), "u_own", HOME).await;
+                    assert_eq!(answer.verdict(), "401/invalid_api_key", "{at}");
                 }
-                assert!(answers.windows(2).all(|two| two[0] == two[1]), "{at}");
+                for key in bad {
+                    answers.push(site.see(place, key, "u_own", HOME).await);
+                }
+            }
+        }
+        for answer in &answers {
+            assert_eq!(answer.verdict(), "429/rate_limited", "{place:?}");
+            assert_eq!(answer.header("retry-after"), ["20"], "{place:?}");
+        }
+        let shown = |answer: &Answer| (format!("{:?}", answer.headers), answer.body.clone());
+        assert!(answers.windows(2).all(|two| shown(&two[0]) == shown(&two[1])), "{place:?}");
+    }
+}
+
+#[tokio::test]
+async fn c17_a5_ten_calls_with_a_dead_key_are_429_for_that_key_alone() {
+    let world = World::new().await;
+    for place in PLACES {
+        for site in Site::all(&world, |verifier| verifier.throttle(KeyThrottle::default())) {
+            let at = format!("{place:?}, {}", site.name);
+            for _ in 0..10 {
+                let answer = site.see(place, &world.revoked, "u_own", HOME).await;
+                assert_eq!(answer.verdict(), "401/invalid_api_key", "{at}");
+            }
+            for _ in 0..100 {
+                let answer = site.see(place, &world.revoked, "u_own", HOME).await;
+                assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
+                assert_eq!(answer.header("retry-after"), ["6"], "{at}");
+            }
+            // Neighbours that were never seen here, good ones and another dead one; and the same key from elsewhere.
+            assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
+            assert_eq!(site.see(place, &world.full, "u_full", HOME).await.verdict(), "200:h", "{at}");
+            let expired = site.see(place, &world.expired, "u_own", HOME).await;
+            assert_eq!(expired.verdict(), "401/invalid_api_key", "{at}");
+            let elsewhere = site.see(place, &world.revoked, "u_own", AWAY).await;
+            assert_eq!(elsewhere.verdict(), "401/invalid_api_key", "{at}");
+            // Whoever waits as long as told is looked up again.
+            site.clock.advance(Duration::from_secs(6));
+            let again = site.see(place, &world.revoked, "u_own", HOME).await;
+            assert_eq!(again.verdict(), "401/invalid_api_key", "{at}");
+        }
+    }
+}
+
+/// As it was reported: 102 of 147 requests of others were refused. Ten seconds; each of the six tries again at once.
+#[tokio::test]
+async fn c17_a5_six_clients_with_an_old_key_cost_others_none_of_147_requests() {
+    let world = World::new().await;
+    let mut good = Vec::new();
+    for _ in 0..147 {
+        good.push(world.key("u_own", |_| ()).await);
+    }
+    let old = [&world.revoked, &world.expired, &world.stray, &fresh(), &fresh(), &fresh()];
+    for repeats in ["10/min", "100/s"] {
+        for of_each_their_own in [false, true] {
+            let set_up = |verifier: Verifier| verifier.throttle(repeats.parse::<Limit>().unwrap());
+            for site in Site::all(&world, set_up) {
+                let at = format!("{}, {repeats}, {of_each_their_own}", site.name);
+                let mut cost = 0;
+                for key in &good {
+                    for client in 0..12 {
+                        let old = old[if of_each_their_own { client % 6 } else { 0 }];
+                        assert_ne!(site.see(Place::Bearer, old, "", HOME).await.status, 200, "{at}");
+                    }
+                    // A key that this process has not seen before.
+                    cost += usize::from(site.see(Place::Bearer, key, "", HOME).await.status != 200);
+                    site.clock.advance(Duration::from_millis(68));
+                }
+                assert_eq!(cost, 0, "{at}");
             }
         }
     }
+}
+
+/// At the default: fifty at once, and ten a second.
+#[tokio::test]
+async fn c17_a5_a_scan_of_distinct_unknown_keys_is_braked() {
+    let world = World::new().await;
+    for site in Site::all(&world, |verifier| verifier.throttle(KeyThrottle::default())) {
+        let at = site.name;
+        assert_eq!(site.see(Place::Bearer, &world.own, "", HOME).await.verdict(), "200:h", "{at}");
+        let before = site.calls.load(SeqCst);
+        let (mut unknown, mut refused) = (0, 0);
+        // Ten seconds, a thousand a second.
+        for _ in 0..10_000 {
+            let answer = site.see(Place::Bearer, &fresh(), "", HOME).await;
+            match answer.verdict().as_str() {
+                "401/invalid_api_key" => unknown += 1,
+                "429/rate_limited" => {
+                    refused += 1;
+                    assert_eq!(answer.header("retry-after"), ["1"], "{at}");
+                }
+                other => panic!("{at}: {other}"),
+            }
+            site.clock.advance(Duration::from_millis(1));
+        }
+        assert!((149..=151).contains(&unknown), "{at}: {unknown}");
+        assert_eq!(refused, 10_000 - unknown, "{at}");
+        if at == "cold" {
+            assert_eq!(
+                site.calls.load(SeqCst) - before,
+                unknown,
+                "one look-up each, and none for the others"
+            );
+        }
+        // A key in use from the same address is served, a good one that was not seen lately is not; elsewhere it is.
+        while site.see(Place::Bearer, &fresh(), "", HOME).await.status != 429 {}
+        assert_eq!(site.see(Place::Bearer, &world.own, "", HOME).await.verdict(), "200:h", "{at}");
+        let unseen = site.see(Place::Bearer, &world.full, "", HOME).await.verdict();
+        assert_eq!(unseen, if at == "warm" { "200:h" } else { "429/rate_limited" }, "{at}");
+        assert_eq!(site.see(Place::Bearer, &world.full, "", AWAY).await.verdict(), "200:h", "{at}");
+    }
+}
+
+/// To have been accepted is a permission to be looked up, and never to pass.
+#[tokio::test]
+async fn c17_a5_a_revoked_key_among_the_accepted_ones_is_refused() {
+    let once = || "1/d".parse().unwrap();
+    for spent_first in [false, true] {
+        let world = World::new().await;
+        let [_, site] = Site::all(&world, |verifier| {
+            verifier.throttle(KeyThrottle::default().repeats(once()).lookups(once()))
+        });
+        assert_eq!(site.see(Place::Bearer, &world.own, "", HOME).await.verdict(), "200:h");
+        if spent_first {
+            assert_eq!(site.see(Place::Bearer, &fresh(), "", HOME).await.status, 401);
+            assert_eq!(site.see(Place::Bearer, &fresh(), "", HOME).await.status, 429);
+            assert_eq!(site.see(Place::Bearer, &world.own, "", HOME).await.verdict(), "200:h");
+        }
+        let record = world.store.find(&world.own.digest()).await.unwrap().unwrap();
+        Keyring::new(world.store.clone()).revoke(&record.id).await.unwrap();
+        let before = site.calls.load(SeqCst);
+        let first = site.see(Place::Bearer, &world.own, "", HOME).await.verdict();
+        // Whatever it would have been if it had never been accepted.
+        let like_any_other = if spent_first { "429/rate_limited" } else { "401/invalid_api_key" };
+        assert_eq!(first, like_any_other);
+        assert_eq!(site.calls.load(SeqCst) - before, 1, "it was looked up");
+        // And now it is like any other: it is braked before the store is asked.
+        let before = site.calls.load(SeqCst);
+        let again = site.see(Place::Bearer, &world.own, "", HOME).await.verdict();
+        assert_eq!(again, "429/rate_limited");
+        assert_eq!(site.calls.load(SeqCst) - before, 0, "it was not looked up again");
+    }
+}
+
+#[tokio::test]
+async fn c17_a5_a_key_is_remembered_as_accepted_for_an_hour() {
+    let world = World::new().await;
+    let [_, site] = Site::all(&world, braked("1/366d"));
+    for key in [&world.own, &world.full] {
+        assert_eq!(site.see(Place::Bearer, key, "", AWAY).await.verdict(), "200:h");
+    }
+    assert_eq!(site.see(Place::Bearer, &fresh(), "", HOME).await.status, 401);
+    let see = async |key| site.see(Place::Bearer, key, "", HOME).await.status.as_u16();
+    assert_eq!(see(&world.ro).await, 429);
+    site.clock.advance(Duration::from_secs(3599));
+    assert_eq!(see(&world.own).await, 200);
+    site.clock.advance(Duration::from_secs(1));
+    assert_eq!((see(&world.own).await, see(&world.full).await), (200, 429));
 }
 
 #[tokio::test]
@@ -283,10 +448,109 @@ async fn what_costs_no_question_and_what_succeeds_is_no_failed_attempt() {
     }
 }
 
+/// A store as they are: a thousand look-ups wait for it, and what is more is too much. All wait until it is told to go on,
+/// but for those of one key.
+#[derive(Clone)]
+struct Stalled {
+    store: MemoryStore,
+    not_this: [u8; 32],
+    /// That one is at hand.
+    warm: bool,
+    places: Arc<Semaphore>,
+    go_on: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl KeyStore for Stalled {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let _place = self.places.try_acquire().map_err(|_| StoreError::Overloaded)?;
+        if *digest.as_bytes() != self.not_this {
+            self.go_on.clone().wait_for(|go_on| *go_on).await.unwrap();
+        }
+        self.store.find(digest).await
+    }
+
+    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
+        let at_hand = self.warm && *digest.as_bytes() == self.not_this;
+        at_hand.then(|| KeyStore::warm(&self.store, digest)).flatten()
+    }
+}
+
+#[async_trait]
+impl Directory for Stalled {
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        let _place = self.places.try_acquire().map_err(|_| StoreError::Overloaded)?;
+        self.store.standing(user, project).await
+    }
+
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.store.projects(user).await
+    }
+}
+
+/// B1: one address that floods cold look-ups, or all whose address nobody knows, makes nobody else's requests 503.
+#[tokio::test(flavor = "current_thread", start_paused = true)]
+async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
+    const FLOOD: usize = 20_000;
+    const WAITING: usize = 16_384;
+    let world = World::new().await;
+    for from in [Some(HOME), None] {
+        let (go, go_on) = watch::channel(false);
+        let not_this = *world.own.digest().as_bytes();
+        let places = Arc::new(Semaphore::new(1024));
+        let store = Stalled { store: world.store.clone(), not_this, warm: false, places, go_on };
+        let site = Site::of("stalled", Verifier::new(store), Arc::default(), as_it_is);
+        let mut flood = tokio::task::JoinSet::new();
+        for _ in 0..FLOOD {
+            let (app, request) = (site.app.clone(), ask(Place::Bearer, &fresh(), "", from));
+            flood.spawn(async move { send(&app, request).await.verdict() });
+        }
+        // All of them have come in: whoever finds no room has been told so.
+        let mut told = 0;
+        while told < FLOOD - WAITING {
+            assert_eq!(flood.join_next().await.unwrap().unwrap(), "503/auth_unavailable", "{from:?}");
+            told += 1;
+        }
+        for place in PLACES {
+            let other = site.see(place, &world.own, "u_own", AWAY).await;
+            assert_eq!(other.verdict(), "200:h", "{from:?}");
+        }
+        go.send(true).unwrap();
+        let mut verdicts = std::collections::BTreeMap::new();
+        while let Some(verdict) = flood.join_next().await {
+            *verdicts.entry(verdict.unwrap()).or_insert(0) += 1;
+        }
+        // Whoever waited was answered.
+        assert_eq!(verdicts.into_iter().collect::<Vec<_>>(), [("401/invalid_api_key".to_owned(), WAITING)]);
+    }
+}
+
+/// A.8: too many wrong keys (8) come before no room to wait (9), and both before the store has its say.
+#[tokio::test(flavor = "current_thread", start_paused = true)]
+async fn c17_b1_a_429_comes_before_a_503() {
+    let world = World::new().await;
+    let (_go, go_on) = watch::channel(false);
+    let wrong = fresh();
+    let (not_this, places) = (*wrong.digest().as_bytes(), Arc::new(Semaphore::new(1024)));
+    let store = Stalled { store: world.store.clone(), not_this, warm: true, places, go_on };
+    let site = Site::of("stalled", Verifier::new(store), Arc::default(), braked("1/d"));
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..16_384 + 1 {
+        let (app, request) = (site.app.clone(), ask(Place::Bearer, &fresh(), "", Some(HOME)));
+        flood.spawn(async move { send(&app, request).await.verdict() });
+    }
+    // There is no room any more.
+    assert_eq!(flood.join_next().await.unwrap().unwrap(), "503/auth_unavailable");
+    let verdict = async |key: &ApiKey| site.see(Place::Bearer, key, "", HOME).await.verdict();
+    assert_eq!(verdict(&fresh()).await, "503/auth_unavailable");
+    assert_eq!(verdict(&wrong).await, "401/invalid_api_key");
+    assert_eq!(verdict(&fresh()).await, "429/rate_limited");
+}
+
 #[tokio::test]
 async fn an_ipv6_client_is_a_network() {
     let world = World::new().await;
-    for site in Site::all(&world, |verifier| verifier.throttle(Throttle::new("2/min".parse().unwrap()))) {
+    for site in Site::all(&world, braked("2/min")) {
         let verdict = async |from| site.see(Place::Bearer, &fresh(), "", from).await.verdict();
         assert_eq!(verdict("2001:db8:0:1::1").await, "401/invalid_api_key");
         assert_eq!(verdict("2001:db8:0:1:ffff::2").await, "401/invalid_api_key");
@@ -341,7 +605,7 @@ async fn a_key_with_limits_is_counted_and_told_so() {
 #[tokio::test]
 async fn only_what_would_be_let_in_is_counted() {
     let world = World::new().await;
-    let once = |key: &mut tower_api_key::KeyRecord| key.limits = Some("1/h".parse().unwrap());
+    let once = |key: &mut KeyRecord| key.limits = Some("1/h".parse().unwrap());
     let (read_only, other) = (world.key("u_ro", once).await, world.key("u_b", once).await);
     let limited = world.key("u_own", once).await;
     for site in Site::all(&world, as_it_is) {
@@ -467,7 +731,7 @@ async fn a_rotated_key_and_its_successors_are_counted_together() {
     let folder = tempfile::tempdir().unwrap();
     let sqlite = SqliteStore::open(folder.path().join("keys.sqlite")).await.unwrap();
     sqlite.create_account("A", &user("u_own")).await.unwrap();
-    let p1 = tower_api_key::store::Project::new(project("p1"), "P1");
+    let p1 = Project::new(project("p1"), "P1");
     sqlite.create_project("A", &p1).await.unwrap();
     let access = Member::new(MemberRole::Full, [project("p1")]);
     sqlite.set_member("A", &user("u_full"), &access).await.unwrap();
@@ -515,6 +779,43 @@ async fn shares(place: Place, site: &Site, keyring: &Keyring) {
     assert!(!partitions.contains(policy(&answer).1), "{at}");
     for key in [&first, &second, &third, &other] {
         keyring.revoke(key.id()).await.unwrap();
+    }
+}
+
+/// Made, used up and revoked in a loop: none of that makes a verifier forget what others have spent, if it hears of it.
+#[tokio::test]
+async fn c17_b8_what_revoked_keys_have_spent_is_forgotten_first() {
+    for observes in [true, false] {
+        let world = World::new().await;
+        let (mut others, clock) = (Vec::new(), ManualClock::new(START));
+        for _ in 0..4 {
+            others.push(world.key("u_own", |key| key.limits = Some("2/h".parse().unwrap())).await);
+        }
+        let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).limited_keys(8).unwrap();
+        let keyring = Keyring::new(world.store.clone()).clock(clock);
+        let keyring = if observes { keyring.observer(verifier.clone()) } else { keyring };
+        let ask = async |key: &ApiKey| {
+            let answer = verifier.verify(&Credentials::new(key.expose_secret()), Endpoint::READ).await;
+            answer.map_err(|error| error.kind()).err()
+        };
+        for key in &others {
+            assert_eq!((ask(key).await, ask(key).await), (None, None));
+            assert_eq!(ask(key).await, Some(AuthErrorKind::RateLimited));
+        }
+        for _ in 0..50 {
+            let new =
+                NewKey::user_level(user("u_full"), "in a loop").limits("3/366d".parse::<Limits>().unwrap());
+            let key = keyring.issue(new).await.unwrap();
+            for _ in 0..3 {
+                assert_eq!(ask(key.key()).await, None);
+            }
+            keyring.revoke(key.id()).await.unwrap();
+        }
+        let mut remembered = 0;
+        for key in &others {
+            remembered += usize::from(ask(key).await == Some(AuthErrorKind::RateLimited));
+        }
+        assert_eq!(remembered == 4, observes, "{remembered} of 4 are remembered");
     }
 }
 

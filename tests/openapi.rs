@@ -20,7 +20,7 @@ use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::deprecation::Deprecation;
-use tower_api_key::limit::Limit;
+use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::manage::{Leaks, PublicKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
@@ -259,8 +259,8 @@ impl Driven {
 
 fn self_revoke(world: &World, store: &Store) -> MethodRouter {
     let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
-    let limit: Limit = "1/min".parse().unwrap();
-    let verifier = Verifier::new(store.clone()).clock(clock).throttle(limit);
+    let throttle = KeyThrottle::default().self_revokes("1/min".parse().unwrap());
+    let verifier = Verifier::new(store.clone()).clock(clock).throttle(throttle);
     manage::self_revoke(Keyring::new(world.store.clone()), verifier, ClientAddr::peer())
 }
 

@@ -243,7 +243,7 @@ fn three(world: &World) -> ApiKeyAuth<impl Scheme<Body> + Clone + use<>> {
 
 type Headers = fn(&World, usize) -> Vec<(&'static str, String)>;
 
-fn authorization(key: &str) -> (&'static str, String) {
+pub fn authorization(key: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {key}"))
 }
 
@@ -262,7 +262,7 @@ fn mistyped(world: &World) -> String {
 }
 
 /// A request with what a browser or an HTTP library sends along.
-fn headed(headers: Vec<(&'static str, String)>) -> Request<Body> {
+pub fn headed(headers: Vec<(&'static str, String)>) -> Request<Body> {
     let builder = Request::builder()
         .uri("/")
         .header("host", "api.example.com")

@@ -11,7 +11,8 @@
 //! - *p50*: the median time of a request, and over the router's. Good as ratios within one run.
 //!
 //! Without valgrind there are times only. Arguments: a part of the tables' names to print only those; `--growth` for
-//! the time with a thousand to a million keys instead; `--postgres` for requests and look-ups through a database, at
+//! the time with a thousand to a million keys instead; `--refusals` for whether the time of a refusal tells what became of a
+//! key; `--postgres` for requests and look-ups through a database, at
 //! `TOWER_API_KEY_POSTGRES` or 127.0.0.1:5432.
 
 #![allow(
@@ -27,6 +28,7 @@ mod cases;
 mod measure;
 mod others;
 mod postgres;
+mod refusals;
 mod stores;
 mod world;
 
@@ -47,8 +49,12 @@ fn main() {
             measure::count(cases::all().iter().find(|case| full_name(case) == name).unwrap())
         }
         // Without `--bench`, this is `cargo test`: see that every case answers as it should.
-        ref arguments if !arguments.contains(&"--bench") => cases::all().iter().for_each(measure::count),
+        ref arguments if !arguments.contains(&"--bench") => {
+            cases::all().iter().for_each(measure::count);
+            refusals::times(1);
+        }
         ref arguments if arguments.contains(&"--growth") => growth(),
+        ref arguments if arguments.contains(&"--refusals") => refusals::times(2_000),
         ref arguments if arguments.contains(&"--postgres") => postgres::times(),
         ref arguments => {
             let wanted: Vec<&str> =

@@ -156,9 +156,11 @@ pub fn times(cases: &[&Case], span: Duration) -> Vec<Duration> {
         }
         batch += 1;
     }
-    let median = |samples: &mut Vec<Duration>| {
-        samples.sort_unstable();
-        samples[samples.len() / 2]
-    };
-    samples.iter_mut().map(median).collect()
+    samples.iter_mut().map(|samples| median(samples)).collect()
+}
+
+/// The one in the middle.
+pub fn median(samples: &mut [Duration]) -> Duration {
+    samples.sort_unstable();
+    samples[samples.len() / 2]
 }

@@ -47,6 +47,8 @@ pub fn times() {
             &keys,
         )
         .await;
+        crate::refusals::postgres(&store).await;
+        println!();
         let cached = Cached::start(store);
         while !cached.has_lease() {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -12,7 +12,8 @@
 //! |---|---|---|
 //! | `ADDR` | `127.0.0.1:3000` | where to listen; with port 0 on a free port, which is printed |
 //! | `DB` | `tower-api-key-demo.db` | the file; delete it, its `-wal` and its `-shm` to start afresh |
-//! | `FAILURES` | `100/s` | how often each client may fail with a key of the right shape; less, such as `10/min`, is for services |
+//! | `FAILURES` | `100/s` | how often the same wrong key may come from one client; less, such as `10/min`, is for services |
+//! | `LOOKUPS` | `50/5s` | how many different wrong keys may come from one client |
 //! | `PROXIES` | | networks of trusted proxies, such as `10.0.0.0/8,192.168.0.1`: their `X-Forwarded-For` is believed |
 //! | `LOG` | | `debug` tells every decision about a request on stderr, `info` changes of keys and what is odd |
 //! | `TOWER_API_KEY_PEPPERS`, or `.._FILE` with a file of them | | `2027:secret,2026:secret,sha256`: peppers of at least 32 bytes, newest first |
@@ -62,7 +63,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
-use tower_api_key::limit::Limit;
+use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::observer::{Tracing, UsageRecorder};
 use tower_api_key::store::{Cached, PostgresStore};
 use tower_api_key::{
@@ -92,7 +93,10 @@ async fn run() -> Result<(), Failure> {
     let fixture = std::env::var_os("FIXTURE").map(PathBuf::from);
 
     let failures = std::env::var("FAILURES").unwrap_or_else(|_| "100/s".to_owned());
-    let throttle: Limit = failures.parse().map_err(|error| format!("FAILURES: {error}"))?;
+    let failures: Limit = failures.parse().map_err(|error| format!("FAILURES: {error}"))?;
+    let lookups = std::env::var("LOOKUPS").unwrap_or_else(|_| "50/5s".to_owned());
+    let lookups: Limit = lookups.parse().map_err(|error| format!("LOOKUPS: {error}"))?;
+    let throttle = KeyThrottle::default().repeats(failures).lookups(lookups);
     let proxies = std::env::var("PROXIES").unwrap_or_default();
     let clients = clients(&proxies).map_err(|error| format!("PROXIES: {error}"))?;
     let ring = peppers::ring()?;
@@ -131,7 +135,7 @@ struct Start {
     listener: TcpListener,
     file: PathBuf,
     fixture: Option<PathBuf>,
-    throttle: Limit,
+    throttle: KeyThrottle,
     clients: ClientAddr,
     ring: DigestRing,
 }
@@ -181,6 +185,8 @@ async fn run_on(
     let secure = !address.ip().is_loopback();
     // From here on: the demo's keys were printed.
     let keyring = outside::told_by_mail(keyring)?;
+    // It hears which keys were revoked: what they have spent of their limits is forgotten first.
+    let keyring = keyring.observer(verifier.clone());
     let leaks = outside::leaks(&keyring, &verifier)?;
     let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
     let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people, leaks)?;

@@ -68,6 +68,14 @@ pub(super) enum Taken {
     Refused { wait: Duration, reset: Duration },
 }
 
+/// What was taken out of a bucket and is not filled in again, in the order of what it would mean to give it back: first
+/// whether it is most of the bucket, then how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Missing {
+    most: bool,
+    count: u32,
+}
+
 impl Rate {
     pub(super) fn new(count: u32, window_secs: u32) -> Self {
         // Rounded down by less than a tick; the bucket is cut to whole ones, so that it holds exactly `count`.
@@ -108,6 +116,13 @@ impl Rate {
         let after = self.sane(bucket, now, self.all.times(owed)).plus(self.one);
         let latest = now.plus(self.all);
         (after > latest).then(|| after.minus(latest).duration())
+    }
+
+    /// How many are missing from the bucket, and whether that is most of what it holds.
+    pub(super) fn spent(&self, bucket: FullAt, now: Ticks) -> Missing {
+        let missing = self.sane(bucket, now, Ticks::ZERO).minus(now);
+        let count = missing.0.saturating_add(self.one.0 - 1) / self.one.0.max(1);
+        Missing { most: missing.times(2) >= self.all, count: u32::try_from(count).unwrap_or(u32::MAX) }
     }
 
     /// When the bucket is full, counted from now on: a full one since now, and none emptier than it can be, as it

@@ -1,9 +1,10 @@
 //! Rate limits of many keys.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::hash::Hash;
 
-use super::bucket::{FullAt, Taken, Ticks};
+use super::bucket::{FullAt, Missing, Rate, Taken, Ticks};
 use super::shards::{Shards, Spent};
 use super::{Limit, Limits, Tally};
 use crate::clock::Timestamp;
@@ -31,19 +32,52 @@ const MOST_BUCKETS: usize = 32;
 ///
 /// # Bounds
 ///
-/// It remembers as many as its capacity says, each until its buckets are full again. Beyond that, those who have spent
-/// least are forgotten first: so let it hold as many as there are active keys.
+/// It remembers as many as its capacity says, each until its buckets are full again. Beyond that, what is forgotten is given
+/// back, so it goes in this order: first those that have [ended](Self::end); then those that have spent less than half of
+/// each of their limits; then the others. Within each, those go first that have spent the fewest requests, and of these the
+/// ones that would be remembered longest. So whoever wants others forgotten must spend as much as they have, with as many
+/// keys as it holds: let it hold as many as there are active keys.
 pub struct Limiter<K> {
     accounts: Shards<K, Account>,
 }
 
-/// The buckets of one key, by their period: a limit that is raised or lowered keeps what was spent.
+/// What one key has spent.
 #[derive(Default)]
-struct Account(Vec<(u32, FullAt)>);
+struct Account {
+    buckets: Vec<Bucket>,
+    ended: bool,
+}
+
+/// By its period: a limit that is raised or lowered keeps what was spent.
+struct Bucket {
+    window: u32,
+    /// As many as it held when it was last used.
+    count: u32,
+    full_at: FullAt,
+}
+
+/// In which order accounts are forgotten: see [`Limiter`].
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    in_use: bool,
+    missing: Missing,
+    soonest: Reverse<FullAt>,
+}
 
 impl Spent for Account {
+    type Rank = Rank;
+
     fn gone_at(&self) -> FullAt {
-        self.0.iter().map(|(_, bucket)| *bucket).max().unwrap_or_default()
+        self.buckets.iter().map(|bucket| bucket.full_at).max().unwrap_or_default()
+    }
+
+    fn rank(&self, now: Ticks) -> Rank {
+        let missing = |bucket: &Bucket| Rate::new(bucket.count, bucket.window).spent(bucket.full_at, now);
+        Rank {
+            in_use: !self.ended,
+            missing: self.buckets.iter().map(missing).max().unwrap_or_default(),
+            soonest: Reverse(self.gone_at()),
+        }
     }
 }
 
@@ -65,6 +99,12 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         kept.unwrap_or_else(|| Account::default().tally(limits, now))
     }
 
+    /// This key was revoked: what it has spent is forgotten before all else when there is no room. If it, or another of its
+    /// family, is used again, that is taken back.
+    pub fn end(&self, key: &K) {
+        self.accounts.change(key, |account| account.ended = true);
+    }
+
     /// How many keys are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -80,6 +120,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 
 impl Account {
     fn take(&mut self, limits: &Limits, now: Timestamp) -> Tally {
+        self.ended = false;
         let strictest = self.tally(limits, now);
         if strictest.is_allowed() {
             for limit in limits.iter() {
@@ -89,9 +130,9 @@ impl Account {
             }
             // Keys of one family may have different limits: each keeps what the others have spent.
             let now = Ticks::at(now);
-            self.0.retain(|(_, bucket)| bucket.0 > now);
-            if self.0.len() > MOST_BUCKETS {
-                self.0.retain(|(window, _)| limits.iter().any(|limit| limit.0.window == *window));
+            self.buckets.retain(|bucket| bucket.full_at.0 > now);
+            if self.buckets.len() > MOST_BUCKETS {
+                self.buckets.retain(|bucket| limits.iter().any(|limit| limit.0.window == bucket.window));
             }
         }
         strictest
@@ -105,14 +146,15 @@ impl Account {
     }
 
     fn bucket(&self, limit: &Limit) -> FullAt {
-        let found = self.0.iter().find(|(window, _)| *window == limit.0.window);
-        found.map(|(_, bucket)| *bucket).unwrap_or_default()
+        let found = self.buckets.iter().find(|bucket| bucket.window == limit.0.window);
+        found.map(|bucket| bucket.full_at).unwrap_or_default()
     }
 
-    fn put(&mut self, limit: &Limit, bucket: FullAt) {
-        match self.0.iter_mut().find(|(window, _)| *window == limit.0.window) {
-            Some((_, place)) => *place = bucket,
-            None => self.0.push((limit.0.window, bucket)),
+    fn put(&mut self, limit: &Limit, full_at: FullAt) {
+        let used = Bucket { window: limit.0.window, count: limit.0.count, full_at };
+        match self.buckets.iter_mut().find(|bucket| bucket.window == used.window) {
+            Some(bucket) => *bucket = used,
+            None => self.buckets.push(used),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How often: rate limits of keys, and a brake on failed attempts.
+//! How often: rate limits of keys, and brakes on what fails.
 //!
 //! # Format
 //!
@@ -25,7 +25,8 @@
 //! are all kept; a request that one of them refuses counts for none.
 //!
 //! A key carries its limits ([`NewKey::limits`](crate::NewKey::limits)); the layer asks them last, once per request.
-//! [`Verifier::throttle`](crate::Verifier::throttle) sets the brake on failed attempts.
+//! [`Verifier::throttle`](crate::Verifier::throttle) sets the brake on wrong keys, a [`KeyThrottle`]; [`Throttle`] is one for
+//! your application's own attempts, such as at a sign-in.
 //!
 //! # Deployment caveat
 //!
@@ -34,6 +35,8 @@
 //! Time is passed in, and no clock is read. A clock that jumps back makes nobody wait longer than an empty bucket does.
 
 mod bucket;
+mod client;
+mod key_throttle;
 mod limiter;
 mod shards;
 mod tally;
@@ -49,10 +52,13 @@ use http::HeaderValue;
 use self::bucket::Rate;
 use crate::error::ConfigError;
 
+pub use self::key_throttle::KeyThrottle;
 pub use self::limiter::Limiter;
 pub use self::tally::{Tally, retry_after};
-pub(crate) use self::throttle::Client;
 pub use self::throttle::Throttle;
+
+pub(crate) use self::client::Client;
+pub(crate) use self::key_throttle::Braked;
 
 /// How many limits a key may have.
 const MAX_LIMITS: usize = 8;
@@ -98,6 +104,12 @@ impl Limit {
     #[must_use]
     pub fn window(&self) -> Duration {
         Duration::from_secs(self.0.window.into())
+    }
+
+    /// One that the crate itself names.
+    fn built_in(text: &'static str, count: u32, window: u32, policy: &'static str) -> Self {
+        let (rate, policy) = (Rate::new(count, window), HeaderValue::from_static(policy));
+        Self(Arc::new(Inner { text: text.into(), name: text.into(), count, window, rate, policy }))
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {

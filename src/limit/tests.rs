@@ -8,6 +8,7 @@ use http::header::{HeaderMap, RETRY_AFTER};
 
 use super::*;
 use crate::clock::Timestamp;
+use crate::key::KeyDigest;
 
 fn limits(text: &str) -> Limits {
     text.parse().unwrap()
@@ -431,4 +432,163 @@ fn c17_d6_several_limits_may_stand_with_spaces_after_their_commas() {
     }
     let error = "12/min, 200/30d".parse::<Limit>().unwrap_err().to_string();
     assert!(error.contains("a comma stands between limits"), "{error}");
+}
+
+/// What each of these families is still refused at the end, if a hundred thousand others come meanwhile.
+fn remembered(limiter: &Limiter<(u8, u32)>, kind: u8, count: u32, limits: &Limits, now: Timestamp) -> u32 {
+    let refused = |family: &u32| !limiter.peek(&(kind, *family), limits, now).is_allowed();
+    u32::try_from((0..count).filter(refused).count()).unwrap()
+}
+
+fn spend_all(limiter: &Limiter<(u8, u32)>, family: (u8, u32), limits: &Limits, now: Timestamp) {
+    while limiter.take(&family, limits, now).is_allowed() {}
+}
+
+#[test]
+fn c17_b8_families_with_a_limit_of_a_year_push_nobody_out_who_has_spent_all() {
+    const ROOM: usize = 4096;
+    let limiter = Limiter::new(ROOM);
+    let (hourly, daily, scarce) = (limits("100/h"), limits("1/d"), limits("3/min,200/30d"));
+    for family in 0..1_000 {
+        spend_all(&limiter, (0, family), &hourly, at(0));
+        spend_all(&limiter, (1, family), &daily, at(0));
+    }
+    for family in 0..500 {
+        for second in (0..20).rev() {
+            spend_all(&limiter, (2, family), &scarce, at(-60 * second));
+        }
+    }
+    // Ten seconds, in which somebody uses each of a hundred thousand keys once.
+    let yearly = limits("1/366d");
+    for family in 0..100_000 {
+        let now = Timestamp::from_micros(i64::from(family) * 100);
+        assert!(limiter.take(&(9, family), &yearly, now).is_allowed());
+    }
+    assert!(limiter.len() <= ROOM, "{}", limiter.len());
+    let now = at(10);
+    assert_eq!(remembered(&limiter, 0, 1_000, &hourly, now), 1_000, "100/h");
+    assert_eq!(remembered(&limiter, 1, 1_000, &daily, now), 1_000, "1/d");
+    assert_eq!(remembered(&limiter, 2, 500, &scarce, now), 500, "3/min,200/30d");
+}
+
+#[test]
+fn c17_b8_a_little_of_a_large_limit_weighs_less_than_all_of_a_small_one() {
+    let limiter = Limiter::new(1_000);
+    let (small, large) = (limits("1/d"), limits("1000000/366d"));
+    for family in 0..500 {
+        spend_all(&limiter, (0, family), &small, at(0));
+    }
+    for family in 0..10_000 {
+        for _ in 0..20 {
+            assert!(limiter.take(&(9, family), &large, at(1)).is_allowed());
+        }
+    }
+    assert_eq!(remembered(&limiter, 0, 500, &small, at(2)), 500);
+}
+
+#[test]
+fn c17_b8_revoked_families_are_forgotten_first() {
+    let limiter = Limiter::new(1_000);
+    let (few, many) = (limits("5/h"), limits("10/366d"));
+    for family in 0..500 {
+        spend_all(&limiter, (0, family), &few, at(0));
+    }
+    // Made, used up and revoked, again and again.
+    for family in 0..10_000 {
+        spend_all(&limiter, (9, family), &many, at(1));
+        limiter.end(&(9, family));
+    }
+    assert_eq!(remembered(&limiter, 0, 500, &few, at(2)), 500);
+    // Who is used again has not ended.
+    let limiter = Limiter::new(1_000);
+    for family in 0..1_000 {
+        spend_all(&limiter, (0, family), &many, at(0));
+        limiter.end(&(0, family));
+        if family < 500 {
+            assert!(!limiter.take(&(0, family), &many, at(0)).is_allowed());
+        }
+    }
+    for family in 0..400 {
+        assert!(limiter.take(&(9, family), &few, at(0)).is_allowed());
+    }
+    assert_eq!(remembered(&limiter, 0, 500, &many, at(1)), 500);
+    // Of one that is not there nothing is remembered.
+    limiter.end(&(7, 0));
+    assert!(limiter.take(&(7, 0), &few, at(0)).is_allowed());
+}
+
+fn wrong(number: u64) -> KeyDigest {
+    KeyDigest::of(&format!("wrong {number}"))
+}
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
+/// The program that somebody forgot to give the new key, at any pace and under any limit of repeats.
+#[test]
+fn c17_a5_a_key_that_comes_again_spends_the_budget_of_look_ups_once() {
+    for (repeats, pause) in [("10/min", 100), ("100/s", 5), ("100/s", 50), ("1/s", 30_000), ("1/d", 500)] {
+        let throttle =
+            KeyThrottle::default().repeats(repeats.parse().unwrap()).lookups("2/366d".parse().unwrap());
+        let mut looked_up = 0;
+        for attempt in 0..5_000 {
+            let now = Timestamp::from_micros(attempt * pause * 1_000);
+            if throttle.braked(HERE, &wrong(1), now).is_none() {
+                throttle.refused(HERE, &wrong(1), now);
+                looked_up += 1;
+            }
+            assert_eq!(throttle.braked(HERE, &wrong(2), now), None, "{repeats}, {pause}, {attempt}");
+        }
+        assert!(looked_up > 0, "{repeats}");
+        // One of the two is left, and was.
+        let now = Timestamp::from_micros(5_000 * pause * 1_000);
+        throttle.refused(HERE, &wrong(2), now);
+        assert!(matches!(throttle.braked(HERE, &wrong(3), now), Some(Braked::Client(_))), "{repeats}");
+    }
+}
+
+#[test]
+fn c17_a5_what_is_remembered_of_wrong_and_accepted_keys_is_bounded() {
+    let throttle = KeyThrottle::default();
+    // One that comes again and again, and others that come once, from ever more addresses.
+    for attempt in 0..20 {
+        throttle.refused(HERE, &wrong(0), at(attempt / 10));
+    }
+    for number in 1..200_000_u32 {
+        let client = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+        let now = Timestamp::from_micros(2_000_000 + i64::from(number) * 100);
+        throttle.refused(client, &wrong(number.into()), now);
+        throttle.accepted(&wrong(number.into()), now);
+    }
+    let (dead, clients, accepted) = throttle.remembered();
+    assert!(
+        dead <= DEAD_KEYS && clients <= DEAD_KEYS && accepted <= DEAD_KEYS,
+        "{:?}",
+        throttle.remembered()
+    );
+    assert!(dead > DEAD_KEYS / 2 && accepted > DEAD_KEYS / 2, "{:?}", throttle.remembered());
+    let now = at(23);
+    assert!(matches!(throttle.braked(HERE, &wrong(0), now), Some(Braked::Key(_))), "it repeats most");
+    // The latest were accepted last.
+    assert!(throttle.was_accepted(&wrong(199_999), now) && !throttle.was_accepted(&wrong(1), now));
+    // Tables have a power of two of places, of which seven of eight are used.
+    let places = DEAD_KEYS * 2;
+    let bytes = places * (KeyThrottle::SIZES.iter().sum::<usize>() + KeyThrottle::SIZES.len());
+    assert!(bytes < 27_000_000, "{bytes}");
+}
+
+const DEAD_KEYS: usize = 65_536;
+
+/// Whoever was accepted and the clock jumps back is not remembered for longer than said.
+#[test]
+fn c17_a5_a_clock_that_jumps_back_prolongs_nothing() {
+    let throttle = KeyThrottle::default();
+    throttle.accepted(&wrong(1), at(1_000_000));
+    assert!(throttle.was_accepted(&wrong(1), at(1_000_000)));
+    assert!(!throttle.was_accepted(&wrong(1), at(0)));
+    for _ in 0..100 {
+        throttle.refused(HERE, &wrong(2), at(1_000_000));
+    }
+    // An empty bucket that owes another, and no emptier.
+    let wait = throttle.braked(HERE, &wrong(2), at(0)).unwrap().wait();
+    assert!(wait <= secs(126), "{wait:?}");
 }

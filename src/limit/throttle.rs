@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Limit;
-use super::bucket::FullAt;
+use super::bucket::{FullAt, Ticks};
+use super::client::Client;
 use super::shards::{Shards, Spent};
 use crate::clock::Timestamp;
 
@@ -14,13 +15,14 @@ const CAPACITY: usize = 65_536;
 /// How many full buckets a client may owe: those who fail many times at once pay for all of it.
 const OWED: u32 = 10;
 
-/// Slows down those whose attempts fail: by the client's address, never by key or account, so that nobody can lock
-/// others out (C7-09).
+/// Slows down those whose attempts fail: by the client's address, never by account, so that nobody can lock an account
+/// out from elsewhere (C7-09). All behind one address are slowed down together: it is for guesses of what people choose,
+/// such as passwords. For keys there is [`KeyThrottle`](super::KeyThrottle).
 ///
 /// An IPv4 client is an address, an IPv6 client a /64: whoever has one address of it has all.
 ///
-/// Ask [`retry_after`](Self::retry_after) before a store is asked, and tell [`failed`](Self::failed) of each attempt
-/// that was refused with 401 by the store's word. Successes cost nothing. Between question and answer a client may
+/// Ask [`retry_after`](Self::retry_after) before an attempt is looked at, and tell [`failed`](Self::failed) of each that
+/// was refused. Successes cost nothing. Between question and answer a client may
 /// start as many attempts as fit; each failure counts, even beyond the limit, so that in the long run the limit holds.
 ///
 /// ```
@@ -46,28 +48,15 @@ pub struct Throttle {
     clients: Shards<Client, FullAt>,
 }
 
-/// Whose attempts are counted together.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Client {
-    V4(u32),
-    /// The upper half of an IPv6 address.
-    V6(u64),
-}
-
-impl From<IpAddr> for Client {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.to_bits()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
-            }
-        }
-    }
-}
-
+/// Where all have one limit, who has spent most of it is the last to have a full bucket again.
 impl Spent for FullAt {
+    type Rank = Self;
+
     fn gone_at(&self) -> FullAt {
+        *self
+    }
+
+    fn rank(&self, _: Ticks) -> Self {
         *self
     }
 }

@@ -45,20 +45,21 @@ const CAP: usize = 256 * MAX_BODY_LEN;
 /// A key that was active is revoked before the answer, and its owner is told by the keyring's
 /// [delivery](Keyring::deliver).
 ///
-/// Pass the verifier of your layer ([`ApiKeyAuth::with_verifier`](crate::ApiKeyAuth::with_verifier)), so that attempts
-/// count for one [throttle](Verifier::throttle), and its [`ClientAddr`]. Here each attempt counts. Declare the
-/// route public, since keys that have ended are welcome:
+/// Pass the verifier of your layer ([`ApiKeyAuth::with_verifier`](crate::ApiKeyAuth::with_verifier)) and its [`ClientAddr`].
+/// Where that verifier has a [throttle](Verifier::throttle), attempts at this route have a
+/// [budget of their own](crate::limit::KeyThrottle::self_revokes), in which each counts, whatever it finds; a key that the
+/// verifier has accepted lately can always be ended. Declare the route public, since keys that have ended are welcome:
 ///
 /// ```
 /// use axum::Router;
 /// use http::Method;
 /// use tower_api_key::client_addr::ClientAddr;
-/// use tower_api_key::limit::Limit;
+/// use tower_api_key::limit::KeyThrottle;
 /// use tower_api_key::scheme::Bearer;
 /// use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, MemoryStore, Verifier, manage};
 ///
 /// let store = MemoryStore::new();
-/// let verifier = Verifier::new(store.clone()).throttle("10/min".parse::<Limit>()?);
+/// let verifier = Verifier::new(store.clone()).throttle(KeyThrottle::default());
 /// let keyring = Keyring::new(store);
 /// let self_revoke = manage::self_revoke(keyring.clone(), verifier.clone(), ClientAddr::peer());
 /// let endpoints = Endpoints::new().public(Method::POST, "/v1/api-keys/self-revoke");

@@ -83,6 +83,23 @@ pub trait KeyStore: Send + Sync + 'static {
     /// [`StoreError`] if the store could not tell. The client gets 503, never 401.
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError>;
 
+    /// The same for a request at `now`, which refuses a key that has ended by then. Of such a key a store may tell no more
+    /// than that needs, so that a refusal takes as long as that of an unknown key (C7-02): the id, owner, level, digest,
+    /// environment and times are then the key's, [`restrictions`](KeyRecord::restrictions) allow nothing, and all else is
+    /// empty. The default tells all.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let _ = now;
+        self.find(digest).await
+    }
+
     /// The answer of [`find`](Self::find), if it is at hand without waiting and is as true as `find`'s; `None` means
     /// ask. Must not block.
     fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {

@@ -30,6 +30,14 @@ impl<K: KeyStore> KeyStore for NoProjects<K> {
         self.0.find(digest).await
     }
 
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.0.find_at(digest, now).await
+    }
+
     fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
         self.0.warm(digest)
     }
@@ -61,6 +69,14 @@ impl<K: KeyStore, D: Directory> KeyStore for (K, D) {
         self.0.find(digest).await
     }
 
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.0.find_at(digest, now).await
+    }
+
     fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
         self.0.warm(digest)
     }
@@ -85,6 +101,14 @@ impl<K: Send + Sync + 'static, D: Directory> Directory for (K, D) {
 impl<K: KeyStore + ?Sized> KeyStore for Arc<K> {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         (**self).find(digest).await
+    }
+
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        (**self).find_at(digest, now).await
     }
 
     fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {

@@ -9,10 +9,10 @@ use super::{CorruptRow, Person, StoreError};
 use crate::access::{Role, Standing};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
-use crate::key::{Environment, IdError, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{DigestMethod, Environment, IdError, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
 use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::Restrictions;
+use crate::restriction::{IpRestriction, Restrictions};
 use crate::usage::Usage;
 
 /// The columns in the order in which they are numbered in [`KeyRow`].
@@ -50,40 +50,59 @@ pub(super) trait KeyRow {
 
     /// The record in this row. What makes no sense is told with the id of the key, if that can be read; else with its owner.
     fn key(&self) -> Result<KeyRecord, StoreError> {
-        self.parsed().map_err(|error| match (error, self.text(1).map(KeyId::new)) {
+        self.parsed().map_err(|error| self.told(error))
+    }
+
+    /// The record in this row, as [`KeyStore::find_at`](super::KeyStore::find_at) tells it.
+    fn key_at(&self, now: Timestamp) -> Result<KeyRecord, StoreError> {
+        if self.has_ended(now)? { self.ended_key() } else { self.key() }
+    }
+
+    fn has_ended(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let ended = || Ok(self.time(13)?.is_some() || self.time(12)?.is_some_and(|end| end <= now));
+        ended().map_err(|error| self.told(error))
+    }
+
+    /// As much of the record as a refusal needs.
+    fn ended_key(&self) -> Result<KeyRecord, StoreError> {
+        self.parsed_end().map_err(|error| self.told(error))
+    }
+
+    fn parsed_end(&self) -> Result<KeyRecord, StoreError> {
+        let created_at = self.time(11)?.ok_or_else(|| StoreError::corrupt("it was never created"))?;
+        let nothing = IpRestriction::allow::<&str>([]).map_err(StoreError::failed)?;
+        let mut key = KeyRecord::new(id(self)?, digest(self)?, owner(self)?, created_at);
+        key.digested_by = digested_by(self)?;
+        key.level = level(self)?;
+        key.environment = environment(self)?;
+        // Should anybody take it for a key that works, it opens nothing.
+        key.restrictions = Restrictions::none().ip(nothing);
+        key.expires_at = self.time(12)?;
+        key.revoked_at = self.time(13)?;
+        Ok(key)
+    }
+
+    /// An error with the id of this row's key, or else with its owner.
+    fn told(&self, error: StoreError) -> StoreError {
+        match (error, self.text(1).map(KeyId::new)) {
             (error, Ok(Ok(id))) => error.of_key(&id),
             (StoreError::Corrupt(row), _) => match self.text(2).map(UserId::new) {
                 Ok(Ok(owner)) => StoreError::Corrupt(row.of_user(&owner)),
                 _ => StoreError::Corrupt(row),
             },
             (other, _) => other,
-        })
+        }
     }
 
     fn parsed(&self) -> Result<KeyRecord, StoreError> {
         let no_id = |what| move |_: IdError| StoreError::corrupt(what);
-        let level = match (self.text(3)?, self.optional_text(4)?) {
-            ("USER", None) => KeyLevel::User,
-            ("PROJECT", Some(project)) => KeyLevel::Project(project_id(project)?),
-            _ => {
-                return Err(StoreError::corrupt(
-                    "its level is neither USER without a project nor PROJECT with one",
-                ));
-            }
-        };
-        let digest = self.bytes(0).and_then(|bytes| bytes.try_into().ok()).map(KeyDigest::from_bytes);
-        let environment = Environment::from_name(self.text(5)?);
         let key = KeyRecord {
-            id: KeyId::new(self.text(1)?).map_err(no_id("the id of one of their keys does not parse"))?,
-            digest: digest.ok_or_else(|| StoreError::corrupt("its digest is not 32 bytes"))?,
-            digested_by: self
-                .text(18)?
-                .parse()
-                .map_err(|_| StoreError::corrupt("how it was digested does not parse"))?,
-            owner: UserId::new(self.text(2)?).map_err(no_id("the id of its owner does not parse"))?,
-            level,
-            environment: environment
-                .ok_or_else(|| StoreError::corrupt("its environment is neither live nor test"))?,
+            id: id(self)?,
+            digest: digest(self)?,
+            digested_by: digested_by(self)?,
+            owner: owner(self)?,
+            level: level(self)?,
+            environment: environment(self)?,
             name: self.free_text(6)?,
             prefix: self.text(7)?.to_owned(),
             last4: self.text(8)?.to_owned(),
@@ -105,6 +124,36 @@ pub(super) trait KeyRow {
         key.check().map_err(StoreError::corrupt)?;
         Ok(key)
     }
+}
+
+fn id<R: KeyRow + ?Sized>(row: &R) -> Result<KeyId, StoreError> {
+    KeyId::new(row.text(1)?).map_err(|_| StoreError::corrupt("the id of one of their keys does not parse"))
+}
+
+fn owner<R: KeyRow + ?Sized>(row: &R) -> Result<UserId, StoreError> {
+    UserId::new(row.text(2)?).map_err(|_| StoreError::corrupt("the id of its owner does not parse"))
+}
+
+fn digest<R: KeyRow + ?Sized>(row: &R) -> Result<KeyDigest, StoreError> {
+    let digest = row.bytes(0).and_then(|bytes| bytes.try_into().ok()).map(KeyDigest::from_bytes);
+    digest.ok_or_else(|| StoreError::corrupt("its digest is not 32 bytes"))
+}
+
+fn digested_by<R: KeyRow + ?Sized>(row: &R) -> Result<DigestMethod, StoreError> {
+    row.text(18)?.parse().map_err(|_| StoreError::corrupt("how it was digested does not parse"))
+}
+
+fn level<R: KeyRow + ?Sized>(row: &R) -> Result<KeyLevel, StoreError> {
+    match (row.text(3)?, row.optional_text(4)?) {
+        ("USER", None) => Ok(KeyLevel::User),
+        ("PROJECT", Some(project)) => Ok(KeyLevel::Project(project_id(project)?)),
+        _ => Err(StoreError::corrupt("its level is neither USER without a project nor PROJECT with one")),
+    }
+}
+
+fn environment<R: KeyRow + ?Sized>(row: &R) -> Result<Environment, StoreError> {
+    let environment = Environment::from_name(row.text(5)?);
+    environment.ok_or_else(|| StoreError::corrupt("its environment is neither live nor test"))
 }
 
 /// The entry in a row of `at, key, owner, by, event`.

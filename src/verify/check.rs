@@ -14,7 +14,7 @@ pub enum Check {
     Sunset,
     /// Has the text the shape of a key that is looked up at all?
     Shape,
-    /// May the client's address ask, or have too many of its attempts failed?
+    /// May the client ask about the key, or was it, or were others, wrong too often from its address?
     Throttle,
     /// Does the store know the key?
     Known,

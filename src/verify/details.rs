@@ -7,7 +7,7 @@ use crate::credentials::{Claim, Claims};
 use crate::endpoint::Endpoint;
 use crate::error::AuthErrorKind;
 use crate::key::Environment;
-use crate::limit::Tally;
+use crate::limit::{Braked, Tally};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{Facts, Mode, RestrictionKind};
 
@@ -48,7 +48,7 @@ impl Scene<'_> {
             Check::Https => String::new(),
             Check::Sunset => self.sunset(),
             Check::Shape => self.shape(),
-            Check::Throttle => self.throttle(),
+            Check::Throttle => self.throttle(refused),
             Check::Known if refused => "the store does not find the key by its digest".into(),
             Check::Known => "the store finds the key by its digest".into(),
             Check::Revocation => self.revocation(),
@@ -121,12 +121,22 @@ impl Scene<'_> {
         }
     }
 
-    fn throttle(&self) -> String {
-        let Some(throttle) = &self.verifier.throttle else { return "there is no brake".into() };
+    fn throttle(&self, refused: bool) -> String {
+        if self.verifier.throttle.is_none() {
+            return "there is no brake".into();
+        }
         let Some(client) = self.facts.client() else { return "the client's address is unknown".into() };
-        match throttle.retry_after(client, self.verifier.clock.now()) {
-            None => format!("{client} has not failed too often"),
-            Some(wait) => format!("{client} has failed too often: it may try again in {} s", secs(wait)),
+        match self.verifier.braked(self.key, self.facts).filter(|_| refused) {
+            None => format!("{client} is not slowed down for this key"),
+            Some(Braked::Key(wait)) => {
+                format!(
+                    "the key was wrong too often from {client}: it may be tried again in {} s",
+                    secs(wait)
+                )
+            }
+            Some(Braked::Client(wait)) => {
+                format!("too many wrong keys came from {client}: it may try another in {} s", secs(wait))
+            }
         }
     }
 

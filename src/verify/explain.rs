@@ -12,7 +12,7 @@ use crate::access::Standing;
 use crate::credentials::Claims;
 use crate::endpoint::Endpoint;
 use crate::error::{AuthError, AuthErrorKind};
-use crate::limit::Tally;
+use crate::limit::{Braked, Tally};
 use crate::record::KeyRecord;
 use crate::restriction::Facts;
 
@@ -39,7 +39,7 @@ impl Verifier {
         let mut notes = Notes::default();
         // Where it stops is in the notes.
         let _ = self.walk(&mut notes, key, claims, endpoint, facts).await;
-        self.brake_if_failed(&mut notes, facts);
+        self.brake_if_failed(&mut notes, key, facts);
         let scene = Scene {
             verifier: self,
             key: notes.key.as_deref().unwrap_or(key),
@@ -79,13 +79,12 @@ impl Verifier {
         // The text would lead to this one of its digests, if the ring has it at all.
         let found = match self.keys.warm(&key.digest) {
             Some(found) => {
-                notes.warm = true;
                 notes.hear::<Refusal>(Check::Throttle, Ok(()))?;
                 Ok(found)
             }
             None => {
-                notes.hear(Check::Throttle, self.brake(&facts))?;
-                self.ask(&key.digest).await
+                notes.hear(Check::Throttle, self.brake(&key.digest, &facts).map(drop))?;
+                self.in_time(self.keys.find(&key.digest)).await
             }
         };
         let found = match found {
@@ -114,6 +113,12 @@ impl Verifier {
         rights
     }
 
+    /// Counted is by the newest digest of a text. Nobody has it here, and the one that the key is found by is the newest, or
+    /// will be when [it is renewed](Self::renew_digests).
+    pub(super) fn braked(&self, key: &KeyRecord, facts: &Facts<'_>) -> Option<Braked> {
+        self.throttle.as_ref()?.braked(facts.client()?, &key.digest, self.clock.now())
+    }
+
     fn limits(&self, notes: &mut Notes, known: &Known) -> Result<(), Stopped> {
         let Some(limits) = &known.key.limits else { return notes.hear::<Refusal>(Check::Limits, Ok(())) };
         let tally = self.limiter.peek(&known.key.family, limits, self.clock.now());
@@ -123,10 +128,10 @@ impl Verifier {
         notes.hear(Check::Limits, if allowed { Ok(()) } else { Err(refusal) })
     }
 
-    /// What `failed` does: of a key that was at hand, the brake is asked only when it fails.
-    fn brake_if_failed(&self, notes: &mut Notes, facts: &Facts<'_>) {
+    /// What `failed` does: of a key that was at hand, or was accepted lately, the brake is asked only when it fails.
+    fn brake_if_failed(&self, notes: &mut Notes, key: &KeyRecord, facts: &Facts<'_>) {
         let first = notes.heard.iter().find_map(|(_, refused)| *refused);
-        if notes.warm && first.is_some_and(super::often::counts) && self.brake(&|| *facts).is_err() {
+        if first.is_some_and(super::often::counts) && self.braked(key, facts).is_some() {
             for (check, refused) in &mut notes.heard {
                 if *check == Check::Throttle {
                     *refused = Some(AuthErrorKind::RateLimited);
@@ -143,7 +148,6 @@ pub(super) struct Notes {
     /// What a store that failed said of itself.
     pub(super) failure: Option<String>,
     key: Option<Arc<KeyRecord>>,
-    warm: bool,
     pub(super) standing: Option<Standing>,
     pub(super) tally: Option<Tally>,
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Verifier;
+use super::asker::Asker;
 use crate::credentials::Credentials;
 use crate::error::{AuthError, Wait};
 use crate::record::KeyRecord;
@@ -11,8 +12,8 @@ use crate::record::KeyRecord;
 impl Verifier {
     /// The key of a text that is to be revoked, ended or not; `None` if there is none. Nobody is let in by this.
     ///
-    /// Every attempt of a client counts for the throttle, whatever it finds: if only failures did, the brake would tell
-    /// known keys from unknown ones.
+    /// Attempts have a budget of their own, in which each counts, whatever it finds, and turns of their own at the store: no
+    /// request takes them.
     pub(crate) async fn find_exposed(
         &self,
         credentials: &Credentials<'_>,
@@ -20,13 +21,13 @@ impl Verifier {
     ) -> Result<Option<Arc<KeyRecord>>, AuthError> {
         let refuse = |refusal| self.refuse(refusal, credentials);
         let Ok(candidate) = self.candidate(credentials) else { return Ok(None) };
-        if let (Some(throttle), Some(client)) = (&self.throttle, client) {
-            let now = self.clock.now();
-            if let Some(wait) = throttle.retry_after(client, now) {
-                return Err(refuse(Wait::Failures(wait).into()));
-            }
-            throttle.failed(client, now);
+        if let (Some(throttle), Some(client)) = (&self.throttle, client)
+            && let Some(wait) = throttle.self_revoke(client, &candidate.digest, self.clock.now())
+        {
+            return Err(refuse(Wait::Failures(wait).into()));
         }
-        Ok(self.find(&candidate, true).await.map_err(refuse)?.map(|found| found.key))
+        let (mut turn, asker) = (None, || Asker::SelfRevoke(client.map(Into::into)));
+        let found = self.in_turn(&mut turn, asker, self.find(&candidate, true)).await;
+        Ok(found.map_err(refuse)?.map(|found| found.key))
     }
 }

@@ -59,18 +59,13 @@ impl Verifier {
         Ok(Some(checked(found, &candidate.digest, self.digests.newest())?.map(Found::by_newest)))
     }
 
-    /// Asks the store, for one digest after the other. Of slow keys those that have ended are only `ended_too` looked at
-    /// more closely.
-    #[cfg_attr(
-        not(feature = "slow-hashes"),
-        expect(unused_variables, reason = "fast ones are found, ended or not")
-    )]
+    /// Asks the store, for one digest after the other. Those that have ended are only `ended_too` looked at more closely.
     pub(super) async fn find(
         &self,
         candidate: &Candidate<'_>,
         ended_too: bool,
     ) -> Result<Option<Found>, Refusal> {
-        if let Some(key) = self.find_newest(candidate).await? {
+        if let Some(key) = self.find_newest(candidate, ended_too).await? {
             return Ok(Some(Found::by_newest(key)));
         }
         if self.digests.is_single() {
@@ -78,7 +73,7 @@ impl Verifier {
         }
         for way in self.digests.oldest_first() {
             let digest = way.digest(candidate.text);
-            if let Some(key) = checked(self.ask(&digest).await?, &digest, way)? {
+            if let Some(key) = checked(self.ask(&digest, ended_too).await?, &digest, way)? {
                 return Ok(Some(Found::by_older(key, candidate, None)));
             }
         }
@@ -87,16 +82,28 @@ impl Verifier {
             return Ok(Some(found));
         }
         // It may have moved meanwhile.
-        Ok(self.find_newest(candidate).await?.map(Found::by_newest))
+        Ok(self.find_newest(candidate, ended_too).await?.map(Found::by_newest))
     }
 
-    async fn find_newest(&self, candidate: &Candidate<'_>) -> Result<Option<Arc<KeyRecord>>, Refusal> {
-        let found = self.ask(&candidate.digest).await?;
+    async fn find_newest(
+        &self,
+        candidate: &Candidate<'_>,
+        ended_too: bool,
+    ) -> Result<Option<Arc<KeyRecord>>, Refusal> {
+        let found = self.ask(&candidate.digest, ended_too).await?;
         checked(found, &candidate.digest, self.digests.newest())
     }
 
-    pub(super) async fn ask(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, Refusal> {
-        self.in_time(self.keys.find(digest)).await
+    /// A request that refuses keys that have ended needs to know no more of them.
+    pub(super) async fn ask(
+        &self,
+        digest: &KeyDigest,
+        ended_too: bool,
+    ) -> Result<Option<Arc<KeyRecord>>, Refusal> {
+        if ended_too {
+            return self.in_time(self.keys.find(digest)).await;
+        }
+        self.in_time(self.keys.find_at(digest, self.clock.now())).await
     }
 }
 

@@ -4,9 +4,11 @@
 //!
 //! 1. Is the scheme still in use, and has the text the shape of a key, with the right checksum? Else 401, and no store was
 //!    asked.
-//! 2. Have too many attempts from the client's address failed? Then 429, where a [throttle](Verifier::throttle) is set.
-//!    A key that is known without asking, and good, works all the same.
-//! 3. Does the store know the key? A store that cannot tell is a 503.
+//! 2. Was this key wrong too often, or have too many other wrong keys come from the client's address? Then 429, where a
+//!    [throttle](Verifier::throttle) is set. A good key that is known without asking, or was accepted lately, works all
+//!    the same.
+//! 3. Does the store know the key? A store that cannot tell is a 503, and so is no room to wait for it: of that each
+//!    client has a share of its own.
 //! 4. Is the key neither revoked nor expired, its environment the one it says, its owner in good standing, and is it
 //!    bound to no other scheme? Else 401.
 //! 5. Is the claimed user the owner? Else 401 `Invalid User`.
@@ -18,6 +20,7 @@
 //!
 //! Keys come first and users second: without a valid key, nothing can be learned about users.
 
+mod asker;
 mod check;
 mod details;
 mod explain;
@@ -41,16 +44,18 @@ use std::time::Duration;
 pub use self::check::Check;
 pub use self::explanation::{Explanation, Finding, Outcome};
 
+use self::asker::Asker;
 use self::questions::Strict;
 use self::refusal::Refusal;
 use self::renew::Renewer;
 use self::seen::about;
+use crate::bulkhead::Bulkhead;
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::error::{AuthError, ConfigError};
 use crate::key::{DigestRing, Environment, KeyFormat, KeyId};
-use crate::limit::{Limiter, Throttle};
+use crate::limit::{KeyThrottle, Limiter};
 use crate::observer::Observers;
 use crate::principal::Principal;
 use crate::restriction::Facts;
@@ -86,7 +91,8 @@ pub struct Verifier {
     environment: Option<Environment>,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
-    throttle: Option<Arc<Throttle>>,
+    throttle: Option<Arc<KeyThrottle>>,
+    bulkhead: Arc<Bulkhead<Asker>>,
     limiter: Arc<Limiter<KeyId>>,
     observers: Observers,
 }
@@ -107,6 +113,7 @@ impl Verifier {
             clock: Arc::new(SystemClock),
             store_deadline: DEFAULT_DEADLINE,
             throttle: None,
+            bulkhead: Arc::new(asker::bulkhead()),
             limiter: Arc::new(Limiter::new(LIMITED_KEYS)),
             observers: Observers::default(),
         }
@@ -178,29 +185,29 @@ impl Verifier {
         Ok(self)
     }
 
-    /// Lets each client fail only so often: a [`Limit`](crate::limit::Limit) such as `10/min`, or a [`Throttle`]. The
+    /// Slows down clients that send wrong keys: a [`KeyThrottle`], which says what it counts and what remains. A
+    /// [`Limit`](crate::limit::Limit) such as `10/min` is for [how often](KeyThrottle::repeats) the same wrong key may come. The
     /// default is no brake.
     ///
     /// ```
-    /// use tower_api_key::{MemoryStore, Verifier, limit::Limit};
+    /// use tower_api_key::limit::KeyThrottle;
+    /// use tower_api_key::{MemoryStore, Verifier};
     ///
-    /// let verifier = Verifier::new(MemoryStore::new()).throttle("10/min".parse::<Limit>()?);
-    /// # Ok::<(), tower_api_key::ConfigError>(())
+    /// let verifier = Verifier::new(MemoryStore::new()).throttle(KeyThrottle::default());
     /// ```
     ///
-    /// What counts is a key of the right shape that is unknown, revoked, expired, of the other environment or of a
-    /// disabled owner. Who has failed too often gets 429 for every key before the store is asked, except for a good one
-    /// that the store has [at hand](KeyStore::warm). Counted is by address, as
-    /// [`ApiKeyAuth::client_addr`](crate::ApiKeyAuth::client_addr) finds it: behind a proxy that is not named there, all
-    /// clients are one. A client whose address is unknown is not slowed down. Clones count together.
+    /// A client is what [`ApiKeyAuth::client_addr`](crate::ApiKeyAuth::client_addr) finds: behind a proxy that is not named
+    /// there, all are one. A client whose address is unknown is not slowed down. Clones count together.
     #[must_use]
-    pub fn throttle(mut self, throttle: impl Into<Throttle>) -> Self {
+    pub fn throttle(mut self, throttle: impl Into<KeyThrottle>) -> Self {
         self.throttle = Some(Arc::new(throttle.into()));
         self
     }
 
     /// How many keys with limits are remembered at once; the default is 65536. When there are more, those that have
-    /// spent least are forgotten first, and start afresh. Clones made before count apart.
+    /// spent least are forgotten first, and start afresh: [`Limiter`] says in which order. Make the verifier an
+    /// [observer](crate::Keyring::observer) of your keyring, and those that were revoked go before all others. Clones made
+    /// before count apart.
     ///
     /// # Errors
     ///
@@ -261,24 +268,36 @@ impl Verifier {
     ) -> Result<Principal, AuthError> {
         let refuse = |refusal| self.refuse(refusal, credentials);
         let candidate = self.candidate(credentials).map_err(refuse)?;
+        let asker = || Asker::Request(facts().client().map(Into::into));
+        // Held until the stores have said all.
+        let mut turn = None;
         let (found, asked) = match self.at_hand(&candidate) {
             Ok(None) => {
-                self.brake(&facts).map_err(refuse)?;
-                (self.find(&candidate, false).await, true)
+                let asked = self.brake(&candidate.digest, &facts).map_err(refuse)?;
+                (self.in_turn(&mut turn, asker, self.find(&candidate, false)).await, asked)
             }
             at_hand => (at_hand.map(Option::flatten), false),
         };
         let noted = found.as_ref().ok().and_then(|found| self.note(found.as_ref()));
-        let failed = |refusal| about(&noted, refuse(self.failed(refusal, &facts, asked)));
+        let failed = |refusal| about(&noted, refuse(self.failed(refusal, &candidate.digest, &facts, asked)));
         let known = found
             .and_then(|found| self.known(&mut Strict, found, candidate.environment, credentials.claims()));
         let known = known.map_err(failed)?;
         let (owner, project) = known.asks_about();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => standing,
-            None => self.in_time(self.directory.standing(owner, project)).await.map_err(failed)?,
+            None => {
+                let standing = self.in_time(self.directory.standing(owner, project));
+                self.in_turn(&mut turn, asker, standing).await.map_err(failed)?
+            }
         };
-        known.may(self, standing, credentials.claims(), endpoint, &facts).map_err(failed)
+        let may = known.may(self, standing, credentials.claims(), endpoint, &facts).map_err(failed)?;
+        if turn.is_some()
+            && let Some(throttle) = &self.throttle
+        {
+            throttle.accepted(&candidate.digest, self.clock.now());
+        }
+        Ok(may)
     }
 
     /// The same without waiting; `None` if a store must be asked.
@@ -292,7 +311,7 @@ impl Verifier {
         let candidate = self.candidate(credentials).map_err(refuse)?;
         let Some(found) = self.at_hand(&candidate).map_err(refuse)? else { return Ok(None) };
         let noted = self.note(found.as_ref());
-        let failed = |refusal| about(&noted, refuse(self.failed(refusal, &facts, false)));
+        let failed = |refusal| about(&noted, refuse(self.failed(refusal, &candidate.digest, &facts, false)));
         let known =
             self.known(&mut Strict, found, candidate.environment, credentials.claims()).map_err(failed)?;
         let (owner, project) = known.asks_about();

@@ -102,10 +102,20 @@ impl Verifier {
         said: Option<Environment>,
         claims: &Claims<'_>,
     ) -> Result<Known, J::Stop> {
-        let Found { key, outdated } = judge.need(Check::Known, as_it_says(found, said))?;
+        let found = found.ok_or_else(|| self.unknown());
+        let found = found.and_then(|found| as_it_says(found, said));
+        let Found { key, outdated } = judge.need(Check::Known, found)?;
         self.in_force(judge, &key)?;
         let project = selected_project(&key.level, claims.selected_project());
         Ok(Known { key, project, outdated })
+    }
+
+    /// A key that has expired is compared with the time. So that an unknown one takes as long to refuse, the clock is read for
+    /// it, too (C7-02).
+    #[cold]
+    fn unknown(&self) -> Refusal {
+        let _ = self.clock.now();
+        AuthErrorKind::UnknownKey.into()
     }
 
     #[inline(always)]
@@ -125,8 +135,7 @@ impl Verifier {
 
 /// The key, if it is of the environment that its text `said`.
 #[inline]
-fn as_it_says(found: Option<Found>, said: Option<Environment>) -> Result<Found, Refusal> {
-    let found = found.ok_or(AuthErrorKind::UnknownKey)?;
+fn as_it_says(found: Found, said: Option<Environment>) -> Result<Found, Refusal> {
     // The text's environment is part of the digest, so they can differ only if the record was tampered with.
     if said.is_some_and(|environment| environment != found.key.environment) {
         let torn = StoreError::corrupt("its environment differs from its text");

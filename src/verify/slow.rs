@@ -31,7 +31,7 @@ impl Verifier {
     ) -> Result<Option<Found>, Refusal> {
         let Some(slow) = self.digests.slow() else { return Ok(None) };
         let Some(digest) = slow.digest(candidate.text) else { return Ok(None) };
-        let Some((key, _)) = self.find_by_start(&digest).await? else { return Ok(None) };
+        let Some((key, _)) = self.find_by_start(&digest, ended_too).await? else { return Ok(None) };
         let worth_it = |key: &KeyRecord| if ended_too { Ok(()) } else { self.in_force(&mut Strict, key) };
         worth_it(&key)?;
         let overloaded = || Refusal::from(AuthErrorKind::Overloaded);
@@ -39,7 +39,7 @@ impl Verifier {
         let turn = timeout(TURN_DEADLINE, Arc::clone(slow.checks()).acquire_owned()).await;
         let turn = turn.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
         // Meanwhile another may have given it a fast digest, by which it is found then, or ended it.
-        let Some((key, hash)) = self.find_by_start(&digest).await? else { return Ok(None) };
+        let Some((key, hash)) = self.find_by_start(&digest, ended_too).await? else { return Ok(None) };
         worth_it(&key)?;
         let (text, checked) = (Zeroizing::new(candidate.text.to_owned()), hash.clone());
         // The turn goes along: the work goes on if the client goes away.
@@ -49,12 +49,16 @@ impl Verifier {
             return Ok(None);
         }
         // What was read before is old by now: the key may have been revoked.
-        let still = self.find_by_start(&digest).await?.filter(|(_, now)| *now == hash);
+        let still = self.find_by_start(&digest, ended_too).await?.filter(|(_, now)| *now == hash);
         Ok(still.map(|(key, _)| Found::by_older(key, candidate, Some(turn))))
     }
 
-    async fn find_by_start(&self, digest: &KeyDigest) -> Result<Option<(Arc<KeyRecord>, SlowHash)>, Refusal> {
-        let found = self.ask(digest).await?.filter(|key| key.digest.matches(digest));
+    async fn find_by_start(
+        &self,
+        digest: &KeyDigest,
+        ended_too: bool,
+    ) -> Result<Option<(Arc<KeyRecord>, SlowHash)>, Refusal> {
+        let found = self.ask(digest, ended_too).await?.filter(|key| key.digest.matches(digest));
         let Some(key) = found else { return Ok(None) };
         match &key.digested_by {
             DigestMethod::Slow(hash) => {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use http::Method;
 use tower_api_key::credentials::Claims;
 use tower_api_key::deprecation::Deprecation;
-use tower_api_key::limit::{Limit, Throttle};
+use tower_api_key::limit::KeyThrottle;
 use tower_api_key::restriction::{Facts, Restrictions};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::test_util::ManualClock;
@@ -175,11 +175,8 @@ fn case(dice: &mut Dice) -> Case {
         verifier = verifier.environment(dice.one_of(&[Environment::Live, Environment::Test]));
     }
     if dice.once_in(2) {
-        let throttle = Throttle::new("1/min".parse::<Limit>().unwrap());
-        if dice.once_in(2) {
-            throttle.failed("192.0.2.7".parse().unwrap(), NOW);
-        }
-        verifier = verifier.throttle(throttle);
+        let once = || "1/min".parse().unwrap();
+        verifier = verifier.throttle(KeyThrottle::default().repeats(once()).lookups(once()));
     }
     let info = SchemeInfo::new("s", Challenge::new("S", "s").unwrap());
     let sunset =
@@ -246,6 +243,13 @@ async fn both(dice: &mut Dice, case: &Case) -> (Explanation, Result<Principal, A
         dice.one_of(&[None, Some((&get, "/users")), Some((&post, "/users")), Some((&get, "/%2e"))])
     {
         facts = facts.endpoint(method, path);
+    }
+    // A wrong key from an address that may be the same one.
+    if dice.once_in(3) {
+        let wrong = KeyFormat::default().generate(Environment::Live).unwrap();
+        let from = Facts::new().address([192, 0, 2, 7]);
+        let wrong = Credentials::new(wrong.expose_secret());
+        case.verifier.verify_with(&wrong, Endpoint::READ, &from).await.unwrap_err();
     }
     // Some requests before, so that limits are spent.
     for _ in 0..dice.one_of(&[0, 0, 1, 3]) {

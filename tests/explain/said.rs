@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 use tower_api_key::explain::Question;
-use tower_api_key::limit::{Limit, Throttle};
+use tower_api_key::limit::KeyThrottle;
 use tower_api_key::restriction::Facts;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyStore as _;
@@ -102,7 +102,8 @@ async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
     let record = world.store.find(&key.digest()).await.unwrap().unwrap();
     let revoked = world.store.find(&world.revoked.digest()).await.unwrap().unwrap();
     let clock = ManualClock::new(START);
-    let throttle = Throttle::new("1/min".parse::<Limit>().unwrap());
+    let once = || "1/min".parse().unwrap();
+    let throttle = KeyThrottle::default().repeats(once()).lookups(once());
     let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).throttle(throttle);
     let (credentials, facts) = (Credentials::new(key.expose_secret()), Facts::new().address([192, 0, 2, 7]));
     let explain = |record| {
@@ -133,7 +134,17 @@ async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
     verifier.verify_with(&dead, Endpoint::READ, &facts).await.unwrap_err();
     let braked = explain(&*revoked).await;
     assert_eq!(braked.error().unwrap().kind(), AuthErrorKind::RateLimited);
-    assert!(braked.to_string().contains("NO    throttle     192.0.2.7 has failed too often"), "{braked}");
+    let said = "NO    throttle     the key was wrong too often from 192.0.2.7: it may be tried again in 60 s";
+    assert!(braked.to_string().contains(said), "{braked}");
+    // Another wrong key from there is stopped because of this one.
+    let expired = world.store.find(&world.expired.digest()).await.unwrap().unwrap();
+    let braked = explain(&*expired).await;
+    assert_eq!(braked.error().unwrap().kind(), AuthErrorKind::RateLimited);
+    let said = "NO    throttle     too many wrong keys came from 192.0.2.7: it may try another in 60 s";
+    assert!(braked.to_string().contains(said), "{braked}");
     // A good key that is at hand works all the same.
-    assert!(explain(&*record).await.is_accepted());
+    let passed = explain(&*record).await;
+    assert!(passed.is_accepted(), "{passed}");
+    let said = "ok    throttle     192.0.2.7 is not slowed down for this key";
+    assert!(passed.to_string().contains(said), "{passed}");
 }

@@ -9,7 +9,7 @@ use http::{Method, Request};
 use serde_json::json;
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::delivery::Occasion;
-use tower_api_key::limit::Limit;
+use tower_api_key::limit::KeyThrottle;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
@@ -17,7 +17,7 @@ use tower_api_key::{
     manage,
 };
 
-use crate::common::{Answer, World, bearer, echo, post_json, request, send, user};
+use crate::common::{Answer, Counted, World, bearer, echo, post_json, request, send, user};
 use crate::{Down, Told, record};
 
 const AT: &str = "/v1/api-keys/self-revoke";
@@ -151,10 +151,10 @@ async fn r42_no_key_or_two_keys_are_refused_and_nothing_is_revoked() {
 }
 
 #[tokio::test]
-async fn r42_every_attempt_counts_for_the_throttle_whatever_it_finds() {
+async fn r42_every_attempt_counts_for_the_budget_of_self_revoke_whatever_it_finds() {
     let world = World::new().await;
     let clock = ManualClock::new(Timestamp::from_secs(1000));
-    let limit: Limit = "3/min".parse().unwrap();
+    let limit = KeyThrottle::default().self_revokes("3/min".parse().unwrap());
     let from = |mut request: Request<Body>, last: u8| {
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
         request.extensions_mut().insert(PeerAddr(address));
@@ -183,6 +183,44 @@ async fn r42_every_attempt_counts_for_the_throttle_whatever_it_finds() {
     clock.advance(Duration::from_secs(20));
     assert_eq!(send(&app, from(by_header(world.b.expose_secret()), 1)).await.status, 200);
     assert!(!works(&app, &world.b).await);
+}
+
+/// The layer's requests and this route have budgets of their own, and a key that is in use has none to keep.
+#[tokio::test]
+async fn c17_a5_a_key_is_ended_by_itself_whatever_else_comes_from_its_address() {
+    let world = World::new().await;
+    let clock = ManualClock::new(Timestamp::from_secs(1000));
+    let once = || "1/d".parse().unwrap();
+    let throttle = KeyThrottle::default().repeats(once()).lookups(once()).self_revokes(once());
+    let (counted, _) = world.counted();
+    let verifier = Verifier::new::<Counted>(counted).clock(clock).throttle(throttle);
+    let keyring = Keyring::new(world.store.clone());
+    let self_revoke = manage::self_revoke(keyring, verifier.clone(), ClientAddr::peer());
+    let endpoints = Endpoints::new().public(Method::POST, AT);
+    let app = Router::new()
+        .route(AT, self_revoke)
+        .route("/echo", axum::routing::get(echo))
+        .layer(ApiKeyAuth::with_verifier(verifier, Bearer::default()).endpoints(endpoints).unwrap());
+    let from = |mut request: Request<Body>| {
+        request.extensions_mut().insert(PeerAddr(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))));
+        request
+    };
+    let use_it = |key: &ApiKey| from(request("GET", "/echo", &[("authorization", &bearer(key))], ""));
+    let unknown = || KeyFormat::default().generate(Environment::Live).unwrap();
+    assert_eq!(send(&app, use_it(&world.own)).await.status, 200);
+    // The budget of look-ups is spent, and not that of this route.
+    assert_eq!(send(&app, use_it(&unknown())).await.status, 401);
+    assert_eq!(send(&app, use_it(&world.full)).await.status, 429);
+    assert_eq!(send(&app, from(by_header(world.full.expose_secret()))).await.status, 200);
+    assert!(record(&world, &world.full).await.revoked_at.is_some());
+    // Now it is, too: what nobody has used lately waits, and a key in use is ended all the same.
+    let waits = send(&app, from(by_header(world.ro.expose_secret()))).await;
+    assert_eq!(waits.verdict(), "429/rate_limited");
+    assert!(record(&world, &world.ro).await.revoked_at.is_none());
+    assert_eq!(send(&app, from(by_header(world.own.expose_secret()))).await.status, 200);
+    assert!(record(&world, &world.own).await.revoked_at.is_some());
+    // And is refused, though it was accepted before.
+    assert_ne!(send(&app, use_it(&world.own)).await.status, 200);
 }
 
 #[tokio::test]

@@ -96,7 +96,8 @@ async fn c10_01_a_server_out_of_reach_is_an_error_in_time() {
             let began = Instant::now();
             let answer = store.find(&key("good", "u").digest).await;
             assert!(answer.is_err(), "{fate:?}: {answer:?}");
-            let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
+            let revoked =
+                store.revoke(&key("good", "u").id, NOW, &Terms::by(Terms::by(Authority::System))).await;
             assert!(matches!(revoked, Err(LedgerError::Store(_))), "{fate:?}: {revoked:?}");
             // Four times the deadline and the grace of each: generous, and yet no waiting without end.
             assert!(began.elapsed() < Duration::from_secs(5), "{fate:?}: {:?}", began.elapsed());
@@ -149,7 +150,7 @@ async fn c10_01_a_missing_table_and_a_lock_are_errors_until_they_are_gone() {
         assert!(matches!(store.find(&key("good", "u").digest).await, Err(StoreError::Failed(_))));
         assert!(matches!(store.find(&key("none", "u").digest).await, Err(StoreError::Failed(_))));
         assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
-        let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
+        let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Terms::by(Authority::System))).await;
         assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Failed(_)))), "{revoked:?}");
     }
     operator
@@ -160,7 +161,7 @@ async fn c10_01_a_missing_table_and_a_lock_are_errors_until_they_are_gone() {
 
     operator.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
     assert!(matches!(store.find(&key("good", "u").digest).await, Err(StoreError::Timeout)));
-    let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
+    let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Terms::by(Authority::System))).await;
     assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Timeout))), "{revoked:?}");
     // What has nothing to do with keys is not held up.
     assert_eq!(store.standing(&user("u"), None).await.unwrap(), OWNER);

@@ -59,7 +59,7 @@ fn words(changes: &[Change]) -> Vec<String> {
 
 fn revoking(store: &PostgresStore, key: &KeyRecord) -> JoinHandle<Result<bool, LedgerError>> {
     let (store, id) = (store.clone(), key.id.clone());
-    tokio::spawn(async move { store.revoke(&id, NOW, &Terms::by(Authority::System)).await })
+    tokio::spawn(async move { store.revoke(&id, NOW, &Terms::by(Terms::by(Authority::System))).await })
 }
 
 /// Until the change is committed: whoever asks the store sees it.
@@ -117,12 +117,12 @@ async fn c9_07_a_node_that_says_nothing_is_fenced_when_its_lease_is_over_and_not
     let lease = Duration::from_millis(400);
     let silent = Node::join(&store, lease).await;
     let began = Instant::now();
-    store.revoke(&one.id, NOW, &Terms::by(Authority::System)).await.unwrap();
+    store.revoke(&one.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
     assert!(began.elapsed() >= outlived(lease), "{:?}", began.elapsed());
     assert!(!silent.acknowledge().await, "it is told so");
     // And nobody waits for it again.
     let began = Instant::now();
-    store.revoke(&two.id, NOW, &Terms::by(Authority::System)).await.unwrap();
+    store.revoke(&two.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
     assert!(began.elapsed() < lease, "{:?}", began.elapsed());
 }
 
@@ -372,7 +372,7 @@ async fn c9_01_three_nodes_with_caches_never_serve_what_was_revoked() {
             assert!(found.is_some_and(|key| key.is_active(NOW)), "{name}: an added key is seen at once");
         }
         let began = Instant::now();
-        store.revoke(&known.id, NOW, &Terms::by(Authority::System)).await.unwrap();
+        store.revoke(&known.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
         took.push(began.elapsed());
         for node in &nodes {
             if let Some(warm) = tower_api_key::KeyStore::warm(node, &known.digest) {

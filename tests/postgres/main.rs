@@ -137,7 +137,7 @@ async fn insert(store: &PostgresStore, name: &str, owner: &str) -> KeyRecord {
 }
 
 async fn revoke(store: &PostgresStore, key: &KeyRecord) {
-    store.revoke(&key.id, NOW, &Terms::by(Authority::System)).await.unwrap();
+    store.revoke(&key.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
 }
 
 async fn is_active(store: &PostgresStore, key: &KeyRecord) -> bool {

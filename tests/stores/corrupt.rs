@@ -7,6 +7,7 @@ use tower_api_key::store::{
 };
 use tower_api_key::{
     Accounts as _, Directory as _, KeyId, KeyLedger as _, KeyLevel, KeyRecord, KeyStore as _, Standing,
+    Timestamp,
 };
 
 use super::{File, MANY, key, project, user};
@@ -181,6 +182,32 @@ async fn c10_06_a_damaged_key_is_an_error() {
     }
     assert!(damaged > 300 && sound > 50, "{damaged} damaged and {sound} sound rows");
     assert!(store.find(&key.digest).await.unwrap().is_some());
+}
+
+/// Only what a refusal needs is parsed: it must not take longer than that of an unknown key (C7-02).
+#[tokio::test]
+async fn c17_b9_what_a_refusal_does_not_need_is_not_parsed() {
+    let file = File::new();
+    let (store, key, vandal) = store_and_vandal(&file).await;
+    let damage = "scopes = 'x', metadata = 'x', restrictions = 'x', limits = 'x', family = '', last4 = 'x y'";
+    vandal.execute(&format!("UPDATE keys SET {damage}, expires_at = 60000000"), []).unwrap();
+    let at = |secs| store.find_at(&key.digest, Timestamp::from_secs(secs));
+    assert!(is_corrupt(&at(59).await), "a key that works");
+    assert!(at(60).await.unwrap().is_some_and(|key| !key.is_active(Timestamp::from_secs(60))));
+    vandal.execute("UPDATE keys SET revoked_at = 5", []).unwrap();
+    for secs in [0, 59, 60] {
+        assert!(at(secs).await.unwrap().is_some_and(|key| key.revoked_at.is_some()));
+    }
+    assert!(is_corrupt(&store.find(&key.digest).await), "all of it");
+    // What it does need is still looked at.
+    for damage in ["id = ''", "owner = ''", "level = 'x'", "environment = 'x'", "digested_by = 'x'"] {
+        vandal.execute(&format!("UPDATE keys SET {damage}"), []).unwrap();
+        assert!(is_corrupt(&at(60).await), "{damage}");
+        let sound =
+            "id = 'k', owner = 'bob', level = 'PROJECT', environment = 'live', digested_by = 'sha256'";
+        vandal.execute(&format!("UPDATE keys SET {sound}"), []).unwrap();
+        assert!(at(60).await.is_ok());
+    }
 }
 
 /// Two columns that contradict each other, and values that only one kind of key may have.

@@ -23,6 +23,22 @@ const FIND: &str = concat!(
     ", pg_is_in_recovery() FROM (SELECT) AS always LEFT JOIN tower_api_key.keys ON digest = $1"
 );
 
+/// The same for a request at $2. Of a key that has ended, what no refusal needs is not even sent.
+const FIND_AT: &str = "
+    SELECT digest, id, owner, level, project, environment,
+        CASE WHEN works THEN name END, CASE WHEN works THEN prefix END, CASE WHEN works THEN last4 END,
+        CASE WHEN works THEN scopes END, CASE WHEN works THEN metadata END,
+        created_at, expires_at, revoked_at,
+        CASE WHEN works THEN replaced_by END, CASE WHEN works THEN restrictions END,
+        CASE WHEN works THEN limits END, CASE WHEN works THEN family END,
+        digested_by,
+        CASE WHEN works THEN replaced_at END,
+        pg_is_in_recovery()
+    FROM (SELECT) AS always LEFT JOIN (
+        SELECT *, revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2::bigint) AS works
+        FROM tower_api_key.keys
+    ) AS keys ON digest = $1";
+
 const GET: &str = concat!("SELECT ", key_columns!(), " FROM tower_api_key.keys WHERE id = $1");
 
 /// Of a key and the one that changes it: both or one, in an order that is everybody's.
@@ -149,6 +165,17 @@ pub(super) async fn find(session: &Session, digest: &KeyDigest) -> Result<Option
     of_primary(&row, 20)?;
     let found = optional::<&[u8]>(&row, 0)?.is_some();
     Ok(if found { Some(row.key()?) } else { None })
+}
+
+pub(super) async fn find_at(
+    session: &Session,
+    digest: &KeyDigest,
+    now: Timestamp,
+) -> Result<Option<KeyRecord>, Failure> {
+    let row = session.one(FIND_AT, &[&digest.as_bytes().as_slice(), &now.as_micros()]).await?;
+    of_primary(&row, 20)?;
+    let found = optional::<&[u8]>(&row, 0)?.is_some();
+    Ok(if found { Some(row.key_at(now)?) } else { None })
 }
 
 pub(super) async fn get(session: &Session, id: &KeyId) -> Result<Option<KeyRecord>, Failure> {

@@ -193,6 +193,17 @@ impl KeyStore for PostgresStore {
         let found = self.look_up(move |session| Box::pin(async move { keys::find(session, &digest).await }));
         Ok(found.await?.map(Arc::new))
     }
+
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let digest = *digest;
+        let found =
+            self.look_up(move |session| Box::pin(async move { keys::find_at(session, &digest, now).await }));
+        Ok(found.await?.map(Arc::new))
+    }
 }
 
 #[async_trait]

@@ -19,6 +19,11 @@ use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 
 const FIND: &str = concat!("SELECT ", key_columns!(), " FROM keys WHERE digest = ?1");
 
+/// The key with this digest, or else the next one: one row nearly always, so that it takes as long to see that a key is
+/// unknown (C7-02).
+const FIND_NEAR: &str =
+    concat!("SELECT ", key_columns!(), " FROM keys WHERE digest >= ?1 ORDER BY digest LIMIT 1");
+
 const GET: &str = concat!("SELECT ", key_columns!(), " FROM keys WHERE id = ?1");
 
 /// A page takes as many steps as it has keys.
@@ -97,6 +102,35 @@ pub(super) fn find(connection: &Connection, digest: &KeyDigest) -> Result<Option
     let mut statement = connection.prepare_cached(FIND)?;
     let mut found = statement.query(params![digest.as_bytes()])?;
     found.next()?.map(Copied::of).transpose()
+}
+
+/// What a request at some moment needs of a key.
+pub(super) enum Found {
+    /// One that may work: its row.
+    Whole(Copied),
+    /// One that has ended.
+    Ended(KeyRecord),
+}
+
+/// Of the key that is there instead of an unknown one, as much is read as of one that has ended, and dropped.
+pub(super) fn find_at(
+    connection: &Connection,
+    digest: &KeyDigest,
+    now: Timestamp,
+) -> Result<Option<Found>, Failure> {
+    let mut statement = connection.prepare_cached(FIND_NEAR)?;
+    let mut found = statement.query(params![digest.as_bytes()])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    if row.bytes(0).is_none_or(|bytes| bytes != digest.as_bytes()) {
+        // Whatever is wrong with that one is not asked.
+        drop(row.ended_key());
+        return Ok(None);
+    }
+    Ok(Some(if row.has_ended(now)? {
+        Found::Ended(row.ended_key()?)
+    } else {
+        Found::Whole(Copied::of(row)?)
+    }))
 }
 
 pub(super) fn get(connection: &Connection, id: &KeyId) -> Result<Option<Copied>, Failure> {

@@ -215,6 +215,20 @@ impl KeyStore for SqliteStore {
         let found = self.look_up(move |connection| keys::find(connection, &digest)).await?;
         Ok(found.map(|row| row.key()).transpose()?.map(Arc::new))
     }
+
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let digest = *digest;
+        let found = self.look_up(move |connection| keys::find_at(connection, &digest, now)).await?;
+        let key = found.map(|found| match found {
+            keys::Found::Whole(row) => row.key(),
+            keys::Found::Ended(key) => Ok(key),
+        });
+        Ok(key.transpose()?.map(Arc::new))
+    }
 }
 
 #[async_trait]

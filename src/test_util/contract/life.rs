@@ -8,6 +8,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest};
 use crate::record::KeyRecord;
+use crate::restriction::{Facts, Mode, RestrictionKind};
 use crate::store::{KeyLedger, KeyPolicy, KeyStore, LedgerError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
@@ -25,6 +26,46 @@ pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyLedger>(s
     for key in [plain, full(names.key("full", "u")), ended] {
         ok(store.insert(key.clone(), &under(MANY)).await);
         assert_same(&known(&**store, &key).await, &key);
+    }
+}
+
+/// What is left out of a key that has ended opens nothing, whoever takes it for another.
+pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    assert!(ok(store.find_at(&names.digest("unknown"), NOW).await).is_none(), "an unknown key is found");
+    let plain = KeyRecord::new(names.id("plain"), names.digest("plain"), names.user("u"), NOW);
+    let ends = KeyRecord { expires_at: Some(later(60)), ..full(names.key("ends", "u")) };
+    let revoked = KeyRecord { revoked_at: Some(later(60)), ..full(names.key("revoked", "u")) };
+    for key in [&plain, &ends, &revoked] {
+        ok(store.insert(key.clone(), &under(MANY)).await);
+    }
+    for bit in 0..256_usize {
+        let mut bytes = *plain.digest.as_bytes();
+        if let Some(byte) = bytes.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+        let other = ok(store.find_at(&KeyDigest::from_bytes(bytes), NOW).await);
+        assert!(other.is_none(), "a digest that differs in bit {bit} is found");
+    }
+    for (key, now) in [(&plain, NOW), (&plain, later(3600)), (&ends, NOW), (&ends, later(59))] {
+        let found = ok(store.find_at(&key.digest, now).await).expect("a key is found by its digest");
+        assert_same(&found, key);
+    }
+    for (key, now) in [(&ends, later(60)), (&ends, later(3600)), (&revoked, NOW), (&revoked, later(3600))] {
+        let found = ok(store.find_at(&key.digest, now).await).expect("a key that has ended is found");
+        assert!(!found.is_active(now), "a key that has ended is active");
+        assert!(found.digest.matches(&key.digest), "another key is found");
+        let who = |key: &KeyRecord| (key.id.clone(), key.owner.clone(), key.level.clone(), key.environment);
+        assert_eq!(who(&found), who(key));
+        assert_eq!(found.digested_by, key.digested_by);
+        let times = |key: &KeyRecord| (key.created_at, key.expires_at, key.revoked_at);
+        assert_eq!(times(&found), times(key));
+        if found.restrictions != key.restrictions {
+            let anywhere = Facts::new().address([192, 0, 2, 7]).referrer("https://example.com");
+            let refused = found.restrictions.check(RestrictionKind::Ip, &anywhere);
+            assert_eq!(refused, Some((Mode::Enforce, false)), "what is left of it opens something");
+            assert!(found.scopes.is_empty(), "what is left of it opens something");
+        }
     }
 }
 
