@@ -26,7 +26,8 @@ async fn c17_c1_whatever_the_portal_answers_its_forms_are_cared_for() {
         request.headers_mut().insert("origin", "https://evil.example".parse().unwrap());
         request
     };
-    let rows: Vec<(&str, Box<dyn Fn() -> Request<Body>>, u16)> = vec![
+    type Asked<'a> = Box<dyn Fn() -> Request<Body> + 'a>;
+    let rows: Vec<(&str, Asked<'_>, u16)> = vec![
         ("nobody is signed in", Box::new(|| posted("", "/new", &[])), 401),
         ("the session is down", Box::new(|| posted("down.1", "/new", &[])), 503),
         ("from elsewhere", Box::new(|| elsewhere("u_own.1")), 403),

@@ -57,12 +57,13 @@ where
     S: Scheme<Body> + Describe + Clone,
 {
     [true, false].map(|warm| {
-        let endpoints = Endpoints::new().public(Method::POST, "/public");
+        let endpoints = Endpoints::new().public(Method::POST, "/public").optional(Method::POST, "/optional");
         let auth = ApiKeyAuth::new(Watched::new(world, warm), scheme()).endpoints(endpoints).unwrap();
         Router::new()
             .route("/scope", post(echo).layer(RequireScope("nobody:has")))
             .route("/test", post(async |_: Test| "test"))
             .route("/public", post(async |_: Principal| "nobody"))
+            .route("/optional", post(async |_: Principal| "nobody"))
             .fallback(echo)
             .layer(auth)
     })
@@ -272,6 +273,27 @@ async fn c17_c1_guards_and_extractors_say_it_too() {
                     "{path} {announced:?} {version:?}"
                 );
             }
+        }
+    }
+}
+
+/// Where a key is optional, and something inside wants one all the same.
+#[tokio::test]
+async fn c17_c1_nobody_at_an_optional_endpoint_is_refused_like_others() {
+    let world = World::new().await;
+    for (app, reads) in apps(&world, Bearer::default)
+        .map(|app| (app, false))
+        .into_iter()
+        .chain(apps(&world, JsonBody::default).map(|app| (app, true)))
+    {
+        for (body, announced) in
+            [("{}", Announced::Length(2)), ("{}", Announced::Chunked), ("", Announced::Nothing)]
+        {
+            let json: &[(&str, &str)] = &[("content-type", "application/json")];
+            let mut request = asked(json, announced, body.into());
+            *request.uri_mut() = "/optional".parse().unwrap();
+            let ahead = !reads && !matches!(announced, Announced::Nothing);
+            assert_eq!(closes(&app, request).await, (401, ahead), "{announced:?}, read: {reads}");
         }
     }
 }
