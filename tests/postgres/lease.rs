@@ -16,32 +16,32 @@ use super::{NOW, Schema, insert, is_active, key, project, server_behind, soon, u
 const LONG: Duration = Duration::from_secs(60);
 
 /// A node that does by hand what a cache does.
-struct Node {
+pub(super) struct Node {
     store: PostgresStore,
-    id: NodeId,
-    position: Position,
+    pub(super) id: NodeId,
+    pub(super) position: Position,
 }
 
 impl Node {
-    async fn join(store: &PostgresStore, lease: Duration) -> Self {
+    pub(super) async fn join(store: &PostgresStore, lease: Duration) -> Self {
         let id = NodeId::random().unwrap();
         let position = store.join(&id, lease).await.unwrap();
         Self { store: store.clone(), id, position }
     }
 
     /// What is new, in words.
-    async fn read(&mut self) -> Vec<String> {
+    pub(super) async fn read(&mut self) -> Vec<String> {
         let Changes { changes, position } = self.store.changes(&self.position).await.unwrap();
         self.position = position;
         words(&changes)
     }
 
-    async fn acknowledge(&self) -> bool {
+    pub(super) async fn acknowledge(&self) -> bool {
         self.store.acknowledge(&self.id, &self.position).await.unwrap()
     }
 }
 
-fn words(changes: &[Change]) -> Vec<String> {
+pub(super) fn words(changes: &[Change]) -> Vec<String> {
     let word = |change: &Change| match change {
         Change::Key(digest) => {
             let names = ["one", "two", "three", "key"];
@@ -57,18 +57,18 @@ fn words(changes: &[Change]) -> Vec<String> {
     words
 }
 
-fn revoking(store: &PostgresStore, key: &KeyRecord) -> JoinHandle<Result<(), LedgerError>> {
+pub(super) fn revoking(store: &PostgresStore, key: &KeyRecord) -> JoinHandle<Result<(), LedgerError>> {
     let (store, id) = (store.clone(), key.id.clone());
     tokio::spawn(async move { store.revoke(&id, NOW, &Actor::System).await })
 }
 
 /// Until the change is committed: whoever asks the store sees it.
-async fn committed(store: &PostgresStore, key: &KeyRecord) {
+pub(super) async fn committed(store: &PostgresStore, key: &KeyRecord) {
     soon("the revocation", async || (!is_active(store, key).await).then_some(())).await;
 }
 
 /// Long enough for a call that does not wait to have returned: it takes some milliseconds.
-async fn a_while() {
+pub(super) async fn a_while() {
     tokio::time::sleep(Duration::from_millis(150)).await;
 }
 

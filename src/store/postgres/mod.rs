@@ -13,8 +13,8 @@ mod session;
 mod trail;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
@@ -22,6 +22,7 @@ use deadpool_postgres::Pool;
 use self::failure::Failure;
 use self::gate::Gate;
 use self::listener::Listener;
+use self::log::Housekeeping;
 pub use self::options::PostgresOptions;
 use self::session::{Answer, Database, Session};
 use super::log::settle;
@@ -35,8 +36,6 @@ use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
 use crate::usage::Usage;
 
-/// The log is cleaned up after this many changes.
-const PRUNE_EVERY: u32 = 64;
 /// So many keys of an import share a transaction.
 const AT_ONCE: usize = 100;
 
@@ -73,11 +72,11 @@ const AT_ONCE: usize = 100;
 /// pooler (PgBouncer), use one connection for each session: statements are prepared, and listening needs a session.
 /// A failover to a copy that had not yet received a revocation forgets it: let the primary wait for its copies
 /// (`synchronous_standby_names`).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PostgresStore {
     database: Arc<Database>,
     listener: Arc<Listener>,
-    changes: Arc<AtomicU32>,
+    housekeeping: Arc<Housekeeping>,
 }
 
 impl PostgresStore {
@@ -99,8 +98,18 @@ impl PostgresStore {
         PostgresOptions::on_pool(pool).connect().await
     }
 
-    fn new(database: Database, listener: Listener) -> Self {
-        Self { database: Arc::new(database), listener: Arc::new(listener), changes: Arc::default() }
+    fn new(database: Database, listener: Listener, housekeeping: Housekeeping) -> Self {
+        Self {
+            database: Arc::new(database),
+            listener: Arc::new(listener),
+            housekeeping: Arc::new(housekeeping),
+        }
+    }
+
+    /// Cleans up the log, while nobody waits for it. If it fails, the log is a little longer until the next time.
+    fn prune(&self) {
+        let (housekeeping, database) = (Arc::clone(&self.housekeeping), Arc::clone(&self.database));
+        tokio::spawn(async move { drop(housekeeping.prune(&database).await) });
     }
 
     async fn look_up<T: Send + 'static>(
@@ -169,12 +178,16 @@ impl PostgresStore {
         let settled = tokio::spawn(async move { settle(&*database, &commit).await });
         let settled = settled.await.unwrap_or_else(|error| Err(StoreError::failed(error)));
         settled.map_err(|error| StoreError::failed(Unacknowledged(error)))?;
-        if self.changes.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == PRUNE_EVERY - 1 {
-            let database = Arc::clone(&self.database);
-            // If it fails, the log is a little longer until the next time.
-            tokio::spawn(async move { drop(log::prune(&database).await) });
+        if self.housekeeping.after_change() {
+            self.prune();
         }
         done
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("database", &self.database).finish_non_exhaustive()
     }
 }
 

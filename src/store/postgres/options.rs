@@ -14,9 +14,11 @@ use super::super::StoreError;
 use super::failure::Failure;
 use super::gate::FEWEST;
 use super::listener::Listener;
+use super::log::Housekeeping;
 use super::session::{Database, SCHEMA};
 use super::{PostgresStore, open};
 use crate::error::ConfigError;
+use crate::observer::{Observer, Observers};
 
 const CONNECTIONS: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -47,6 +49,7 @@ pub struct PostgresOptions {
     connections: usize,
     deadline: Duration,
     may_begin: bool,
+    observers: Observers,
     #[cfg(feature = "postgres-tls")]
     tls: Option<MakeRustlsConnect>,
 }
@@ -87,6 +90,7 @@ impl PostgresOptions {
             connections: CONNECTIONS,
             deadline: DEADLINE,
             may_begin: true,
+            observers: Observers::default(),
             #[cfg(feature = "postgres-tls")]
             tls: None,
         }
@@ -145,6 +149,13 @@ impl PostgresOptions {
         self
     }
 
+    /// Tells an [`Observer`] when the log of changes [grows](crate::observer::Warning::ChangeLogGrows), which is the
+    /// matter of no request.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// Encrypts, and checks the server's certificate as `config` says: a server that does not encrypt is refused,
     /// whatever `sslmode` stands in the connection string. Of no effect on a pool that was given.
     #[cfg(feature = "postgres-tls")]
@@ -171,7 +182,7 @@ impl PostgresOptions {
         }
         let database = Database::new(pool.clone(), self.schema, self.deadline);
         open::migrate(&pool, &database, self.may_begin).await.map_err(Failure::into_store_error)?;
-        Ok(PostgresStore::new(database, listener))
+        Ok(PostgresStore::new(database, listener, Housekeeping::told_to(self.observers)))
     }
 
     fn reach(&self, mut server: Config) -> Result<(Pool, Listener), StoreError> {
