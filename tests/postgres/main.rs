@@ -117,8 +117,8 @@ async fn connect(server: &str) -> Client {
     client
 }
 
-/// A transaction that writes, and stays open: nothing after it is taken out of any log of this server. Or nobody's, for
-/// whoever waits for that.
+/// The right to leave a transaction open, or to rely on that nobody does: while one is, nothing is taken out of any log of
+/// this server.
 async fn nobody_holds_the_log() -> MutexGuard<'static, ()> {
     static HELD: Mutex<()> = Mutex::const_new(());
     HELD.lock().await

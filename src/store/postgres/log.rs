@@ -51,7 +51,7 @@ const CHANGES: &str = "
             tower_api_key.era() = $1
                 AND pg_snapshot_xmin($2::text::pg_snapshot) >= before
                 AND pg_snapshot_xmax($2::text::pg_snapshot) <= pg_snapshot_xmax(pg_current_snapshot()) AS whole
-        FROM tower_api_key.pruned
+        FROM tower_api_key.pruned LIMIT 1
     ) AS here
     LEFT JOIN (
         (SELECT xid, digest, owner FROM tower_api_key.changes

@@ -108,7 +108,7 @@ impl Cached<Watched> {
 
 #[tokio::test(start_paused = true)]
 async fn c17_g_after_shutdown_nothing_is_answered_from_memory_and_nobody_waits_for_the_node() {
-    let world = World::new(StoreFault::None);
+    let world = World::new(StoreFault::None, false);
     let (cached, watched) = node(&world).await;
     let began = Instant::now();
     timeout(LEASE, cached.shutdown()).await.expect("it ends");
@@ -132,7 +132,7 @@ async fn c17_g_after_shutdown_nothing_is_answered_from_memory_and_nobody_waits_f
 
 #[tokio::test(start_paused = true)]
 async fn c17_g_whoever_calls_shutdown_returns_when_it_is_done() {
-    let (cached, watched) = node(&World::new(StoreFault::None)).await;
+    let (cached, watched) = node(&World::new(StoreFault::None, false)).await;
     let ended = async |node: &Cached<Watched>| {
         timeout(LEASE, node.shutdown()).await.expect("it ends");
         !node.has_lease() && watched.left.load(Ordering::SeqCst)
@@ -153,7 +153,7 @@ fn c17_g_after_shutdown_there_is_no_lease_though_the_runtime_has_ended() {
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let first = runtime();
-    let (cached, _) = first.block_on(node(&World::new(StoreFault::None)));
+    let (cached, _) = first.block_on(node(&World::new(StoreFault::None, false)));
     drop(first);
     runtime().block_on(async {
         timeout(LEASE, cached.shutdown()).await.expect("it ends");
