@@ -1,5 +1,6 @@
 //! A store in a PostgreSQL database: for several processes on several machines.
 
+mod connection_string;
 mod failure;
 mod gate;
 mod keys;

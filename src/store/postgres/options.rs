@@ -1,21 +1,24 @@
 //! How to reach the database.
 
 use std::fmt;
+#[cfg(feature = "postgres-tls")]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use tokio_postgres::NoTls;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::{Config, NoTls};
 #[cfg(feature = "postgres-tls")]
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::StoreError;
-use super::failure::Failure;
+use super::connection_string::ConnectionString;
+use super::failure::{Failure, refuses_options};
 use super::gate::FEWEST;
 use super::listener::Listener;
 use super::log::Housekeeping;
-use super::session::{Database, SCHEMA};
+use super::session::{Database, SCHEMA, startup_options};
 use super::{PostgresStore, open};
 use crate::error::ConfigError;
 use crate::observer::{Observer, Observers};
@@ -56,22 +59,34 @@ pub struct PostgresOptions {
 
 #[derive(Clone)]
 enum Source {
-    Server(Box<Config>),
+    Server(Box<ConnectionString>),
     Pool(Pool),
+}
+
+/// Where the server is told how long things may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Timeouts {
+    AtStartup,
+    /// For poolers that take no options: only in transactions. Other statements end when their connection is closed.
+    InTransactions,
 }
 
 impl PostgresOptions {
     /// From a connection string, `postgres://user:password@host:port/database?options` or `host=... user=...`.
     ///
-    /// Of several hosts the one that takes writes is used. Without [`tls`](Self::tls) nothing is encrypted.
+    /// Of several hosts the one that takes writes is used. Without [`tls`](Self::tls) and `sslrootcert` nothing is encrypted.
+    ///
+    /// With the feature `postgres-tls`, `sslrootcert` names a file of certificates in PEM: connections are encrypted then, and
+    /// the server must have a certificate that is signed by one of these and bears its name, as with `sslmode=verify-full`;
+    /// the weaker `verify-ca` is taken for that. It needs a `CryptoProvider` of rustls that is installed for the process.
+    /// `sslmode=disable` encrypts nothing, whatever else is said in the string.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Database`] if it is no connection string. Nothing of it is in the error.
+    /// [`ConfigError::ConnectionParameter`] for one that is not understood, [`ConfigError::Database`] if it is no connection
+    /// string. Nothing of it is in the error but the name of a parameter.
     pub fn new(connection: &str) -> Result<Self, ConfigError> {
-        let server: Config =
-            connection.parse().map_err(|_| ConfigError::Database("the connection string is none"))?;
-        Ok(Self::from_source(Source::Server(Box::new(server))))
+        Ok(Self::from_source(Source::Server(Box::new(ConnectionString::parse(connection)?))))
     }
 
     /// A pool that is there already, and may be shared with the application.
@@ -173,21 +188,40 @@ impl PostgresOptions {
     /// not the rights, or the schema is another application's or was written by a newer release; nothing is changed
     /// then. Where none may be [made](Self::existing), the cause is a [`ConfigError::Database`]. [`StoreError::Timeout`].
     pub async fn connect(self) -> Result<PostgresStore, StoreError> {
+        match self.open(Timeouts::AtStartup).await {
+            Err(error) if refuses_options(&error) => self.open(Timeouts::InTransactions).await,
+            opened => opened,
+        }
+    }
+
+    async fn open(&self, timeouts: Timeouts) -> Result<PostgresStore, StoreError> {
         let (pool, listener) = match &self.source {
             Source::Pool(pool) => (pool.clone(), Listener::deaf()),
-            Source::Server(server) => self.reach(Config::clone(server))?,
+            Source::Server(server) => self.reach(server, timeouts)?,
         };
         if pool.status().max_size < FEWEST {
             return Err(StoreError::failed(ConfigError::Database("a store needs at least 5 connections")));
         }
-        let database = Database::new(pool.clone(), self.schema, self.deadline);
+        let database = Database::new(pool.clone(), Arc::clone(&self.schema), self.deadline);
         open::migrate(&pool, &database, self.may_begin).await.map_err(Failure::into_store_error)?;
-        Ok(PostgresStore::new(database, listener, Housekeeping::told_to(self.observers)))
+        Ok(PostgresStore::new(database, listener, Housekeeping::told_to(self.observers.clone())))
     }
 
-    fn reach(&self, mut server: Config) -> Result<(Pool, Listener), StoreError> {
+    fn reach(
+        &self,
+        ConnectionString { server, roots }: &ConnectionString,
+        timeouts: Timeouts,
+    ) -> Result<(Pool, Listener), StoreError> {
+        let mut server = server.clone();
         if server.get_application_name().is_none() {
             server.application_name("tower-api-key");
+        }
+        if timeouts == Timeouts::AtStartup {
+            let mut options = startup_options(self.deadline);
+            if let Some(others) = server.get_options() {
+                options = format!("{others} {options}");
+            }
+            server.options(options);
         }
         server
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
@@ -195,14 +229,18 @@ impl PostgresOptions {
             .tcp_user_timeout(self.deadline * 2)
             .keepalives_idle(KEEPALIVE);
         #[cfg(feature = "postgres-tls")]
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = self.encryption(roots.as_deref()).map_err(StoreError::failed)? {
             server.ssl_mode(SslMode::Require);
             let manager = Manager::from_config(server.clone(), tls.clone(), fast());
-            let listener = Listener::new(server, tls.clone(), &self.schema, self.deadline);
+            let listener = Listener::new(server, tls, &self.schema, self.deadline);
             return Ok((self.pool(manager)?, listener));
         }
         if server.get_ssl_mode() == SslMode::Require {
-            let why = "TLS is demanded: it needs the feature `postgres-tls` and `PostgresOptions::tls`";
+            let why = if roots.is_some() {
+                "`sslrootcert` needs the feature `postgres-tls`"
+            } else {
+                "TLS is demanded: it needs the feature `postgres-tls`, and `PostgresOptions::tls` or `sslrootcert`"
+            };
             return Err(StoreError::failed(ConfigError::Database(why)));
         }
         let manager = Manager::from_config(server.clone(), NoTls, fast());
@@ -211,19 +249,47 @@ impl PostgresOptions {
     }
 
     fn pool(&self, manager: Manager) -> Result<Pool, StoreError> {
-        let limit = self.deadline.as_millis();
-        let settings = format!(
-            "SET statement_timeout = {limit}; SET lock_timeout = {limit}; \
-             SET idle_in_transaction_session_timeout = {}",
-            limit * 2
-        );
-        let settings: Arc<str> = settings.into();
-        let set = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-            let settings = Arc::clone(&settings);
-            Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
-        });
-        Pool::builder(manager).max_size(self.connections).post_create(set).build().map_err(StoreError::failed)
+        Pool::builder(manager).max_size(self.connections).build().map_err(StoreError::failed)
     }
+
+    /// As [`tls`](Self::tls) says, or else the connection string.
+    #[cfg(feature = "postgres-tls")]
+    fn encryption(&self, roots: Option<&Path>) -> Result<Option<MakeRustlsConnect>, ConfigError> {
+        match (&self.tls, roots) {
+            (Some(tls), _) => Ok(Some(tls.clone())),
+            (None, Some(roots)) => Ok(Some(MakeRustlsConnect::new(trusting(roots)?))),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// Trusts those whose certificates are in a file.
+#[cfg(feature = "postgres-tls")]
+fn trusting(file: &Path) -> Result<rustls::ClientConfig, ConfigError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+
+    let wrong = |reason| ConfigError::ConnectionParameter { name: "sslrootcert".to_owned(), reason };
+    let provider = rustls::crypto::CryptoProvider::get_default().ok_or_else(|| {
+        wrong(
+            "needs a `CryptoProvider` of rustls: install one for the process, or use `PostgresOptions::tls`",
+        )
+    })?;
+    let mut roots = rustls::RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(file)
+        .map_err(|_| wrong("names a file that cannot be read"))?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| wrong("names a file that is not PEM"))?;
+    for certificate in certificates {
+        roots.add(certificate).map_err(|_| wrong("names a file with a certificate that cannot be used"))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("names a file without a certificate in PEM"));
+    }
+    let config = rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| wrong("needs a `CryptoProvider` that knows TLS 1.2 or 1.3"))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Whether a connection is open is known without asking the server.

@@ -24,7 +24,13 @@ pub(super) const SCHEMA: &str = "tower_api_key";
 
 /// A change that has returned is on the disk, whatever the server's default is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; \
-                     SET LOCAL lock_timeout = 1234567; SET LOCAL statement_timeout = 1234567";
+                     SET LOCAL lock_timeout = 1234567; SET LOCAL statement_timeout = 1234567; \
+                     SET LOCAL idle_in_transaction_session_timeout = 7654321";
+
+/// The same for what is no transaction, said when a connection begins. `SET` would do, but behind a pooler that hands out
+/// connections by the transaction it would be said to other applications.
+const STARTUP: &str = "-c statement_timeout=1234567 -c lock_timeout=1234567 \
+                       -c idle_in_transaction_session_timeout=7654321";
 
 /// Draws a transaction's number, even if it has changed nothing: who repeats a change waits for those who have not seen
 /// the first one, because nobody sees this transaction who does not see all that were committed before it.
@@ -56,8 +62,7 @@ pub(super) struct Database {
 impl Database {
     pub(super) fn new(pool: Pool, schema: Arc<str>, deadline: Duration) -> Self {
         let gates = Gates::of(pool.status().max_size);
-        let begin = BEGIN.replace("1234567", &deadline.as_millis().max(1).to_string());
-        Self { pool, schema, gates, begin, deadline }
+        Self { pool, schema, gates, begin: with_timeouts(BEGIN, deadline), deadline }
     }
 
     /// Does `work` on a connection. Once it has begun, it goes on though nobody waits for its answer any more: a
@@ -110,6 +115,16 @@ impl Database {
             _turn: turn,
         })
     }
+}
+
+/// What a connection says of its time-outs when it begins, as the server's `options`.
+pub(super) fn startup_options(deadline: Duration) -> String {
+    with_timeouts(STARTUP, deadline)
+}
+
+fn with_timeouts(text: &str, deadline: Duration) -> String {
+    let millis = deadline.as_millis().max(1);
+    text.replace("1234567", &millis.to_string()).replace("7654321", &(millis * 2).to_string())
 }
 
 impl fmt::Debug for Database {
