@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
-use tokio_postgres::NoTls;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::{Config, NoTls};
 #[cfg(feature = "postgres-tls")]
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -203,6 +203,7 @@ impl PostgresOptions {
             return Err(StoreError::failed(ConfigError::Database("a store needs at least 5 connections")));
         }
         let database = Database::new(pool.clone(), Arc::clone(&self.schema), self.deadline);
+        database.keeps_statements().await.map_err(Failure::into_store_error)?;
         open::migrate(&pool, &database, self.may_begin).await.map_err(Failure::into_store_error)?;
         Ok(PostgresStore::new(database, listener, Housekeeping::told_to(self.observers.clone())))
     }
@@ -216,13 +217,7 @@ impl PostgresOptions {
         if server.get_application_name().is_none() {
             server.application_name("tower-api-key");
         }
-        if timeouts == Timeouts::AtStartup {
-            let mut options = startup_options(self.deadline);
-            if let Some(others) = server.get_options() {
-                options = format!("{others} {options}");
-            }
-            server.options(options);
-        }
+        say_timeouts(&mut server, timeouts, self.deadline);
         server
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .connect_timeout(self.deadline)
@@ -263,6 +258,16 @@ impl PostgresOptions {
     }
 }
 
+/// Beside the options that the connection string names; whoever says something last is heard.
+fn say_timeouts(server: &mut Config, timeouts: Timeouts, deadline: Duration) {
+    if timeouts == Timeouts::InTransactions {
+        return;
+    }
+    let ours = startup_options(deadline);
+    let all = server.get_options().map(|others| format!("{others} {ours}"));
+    server.options(all.unwrap_or(ours));
+}
+
 /// Trusts those whose certificates are in a file.
 #[cfg(feature = "postgres-tls")]
 fn trusting(file: &Path) -> Result<rustls::ClientConfig, ConfigError> {
@@ -300,5 +305,88 @@ fn fast() -> ManagerConfig {
 impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresOptions").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(options: Result<PostgresOptions, ConfigError>) -> String {
+        options.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_anything_is_connected() {
+        let options = || PostgresOptions::new("host=h").unwrap();
+        for schema in ["", "1a", "A", "a-b", "a\"b", "a b", "é", &"a".repeat(64)] {
+            assert!(refusal(options().schema(schema)).contains("schema"), "{schema}");
+        }
+        for schema in ["a", "api_keys2", &"a".repeat(63)] {
+            assert_eq!(refusal(options().schema(schema)), "", "{schema}");
+        }
+        assert!(refusal(options().connections(4)).contains("connections"));
+        assert_eq!(refusal(options().connections(5)), "");
+        assert!(refusal(options().deadline(Duration::from_micros(999))).contains("deadline"));
+        assert!(refusal(options().deadline(Duration::from_secs(3601))).contains("deadline"));
+        assert_eq!(refusal(options().deadline(Duration::from_secs(3600))), "");
+    }
+
+    #[tokio::test]
+    async fn c17_f2_tls_that_is_demanded_and_not_set_up_is_refused() {
+        for (text, named) in [
+            ("host=127.0.0.1 port=1 sslmode=require", "TLS is demanded"),
+            ("host=127.0.0.1 port=1 sslmode=verify-full", "TLS is demanded"),
+            ("host=127.0.0.1 port=1 sslrootcert=/none.pem", "sslrootcert"),
+        ] {
+            let refused = PostgresOptions::new(text).unwrap().connect().await.unwrap_err();
+            let cause = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
+            assert!(cause.contains(named), "{text}: {cause}");
+        }
+    }
+
+    #[test]
+    fn c17_f1_time_outs_are_said_at_startup_beside_what_is_said_there_already() {
+        let reached = |text: &str, timeouts| {
+            let Source::Server(server) = PostgresOptions::new(text).unwrap().source else { panic!("{text}") };
+            let mut server = server.server.clone();
+            say_timeouts(&mut server, timeouts, Duration::from_millis(1500));
+            server.get_options().map(str::to_owned)
+        };
+        let ours =
+            "-c statement_timeout=1500 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=3000";
+        assert_eq!(reached("host=h", Timeouts::AtStartup).as_deref(), Some(ours));
+        assert_eq!(
+            reached("host=h options='-c jit=off'", Timeouts::AtStartup).unwrap(),
+            format!("-c jit=off {ours}")
+        );
+        assert_eq!(reached("host=h", Timeouts::InTransactions), None);
+        assert_eq!(
+            reached("host=h options=-cjit=off", Timeouts::InTransactions).as_deref(),
+            Some("-cjit=off")
+        );
+    }
+
+    #[cfg(all(feature = "postgres-tls", feature = "email"))]
+    #[test]
+    fn c17_f2_a_file_of_roots_that_is_none_is_named() {
+        // The feature `email` brings one.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |text: &str| {
+            let file = folder.path().join("roots.pem");
+            std::fs::write(&file, text).unwrap();
+            trusting(&file).map(drop)
+        };
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let unfinished = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+        for text in ["", "no certificate", broken, unfinished] {
+            let refused = file(text).unwrap_err();
+            assert!(
+                matches!(&refused, ConfigError::ConnectionParameter { name, .. } if name == "sslrootcert"),
+                "{text}: {refused}"
+            );
+        }
+        assert!(trusting(&folder.path().join("none")).is_err());
     }
 }

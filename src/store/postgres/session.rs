@@ -37,6 +37,8 @@ const STARTUP: &str = "-c statement_timeout=1234567 -c lock_timeout=1234567 \
 const CHANGED: &str = "
     SELECT pg_current_xact_id()::text, tower_api_key.era() FROM pg_notify('tower_api_key', '')";
 
+const NOTHING: &str = "SELECT";
+
 /// How long after the server's own deadline an answer is still waited for.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -99,6 +101,25 @@ impl Database {
         let (session, begin) = (self.session(gate).await?, self.begin.clone());
         run(session, self.deadline * 2 + GRACE, |session| Box::pin(in_transaction(session, begin, work)))
             .await
+    }
+
+    /// Whether what a connection has prepared is there when it is used. Behind a pooler that gives each transaction another
+    /// connection it is not, and that is found out at the start and not by requests.
+    pub(super) async fn keeps_statements(&self) -> Result<(), Failure> {
+        let one = self.session(&self.gates.look_ups).await?;
+        let other = self.session(&self.gates.log).await?;
+        let asked = timeout(self.deadline * 2 + GRACE, async {
+            one.query(NOTHING, &[]).await?;
+            // Takes what the pooler has just got back.
+            other.client()?.batch_execute("BEGIN").await?;
+            let kept = one.query(NOTHING, &[]).await;
+            other.client()?.batch_execute("ROLLBACK").await?;
+            kept
+        });
+        asked.await.map_err(|_| StoreError::Timeout)??;
+        one.give_back();
+        other.give_back();
+        Ok(())
     }
 
     async fn session(&self, gate: &Gate) -> Result<Session, StoreError> {
