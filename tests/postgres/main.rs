@@ -14,6 +14,7 @@ mod corrupt;
 mod faults;
 mod lease;
 mod log;
+mod pooler;
 mod proxy;
 mod sql;
 

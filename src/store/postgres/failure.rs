@@ -137,6 +137,11 @@ struct Broken(#[source] tokio_postgres::Error);
 #[error("what was asked of PostgreSQL gave no answer")]
 pub(super) struct Gone;
 
+/// Whoever asks after the store was closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the store was closed")]
+pub(super) struct Closed;
+
 /// What must not be asked of a copy that lags.
 #[derive(Debug, thiserror::Error)]
 #[error(

@@ -78,6 +78,8 @@ pub struct PostgresStore {
     database: Arc<Database>,
     listener: Arc<Listener>,
     housekeeping: Arc<Housekeeping>,
+    /// If no application shares it.
+    own_pool: Option<Pool>,
 }
 
 impl PostgresStore {
@@ -99,11 +101,35 @@ impl PostgresStore {
         PostgresOptions::on_pool(pool).connect().await
     }
 
-    fn new(database: Database, listener: Listener, housekeeping: Housekeeping) -> Self {
+    /// Ends, for all clones: nothing is begun any more, what was begun is waited for, also where nobody waits for its answer, and
+    /// the connections are closed. Of a pool that was given, nothing is closed. For the end of a process, after the last request
+    /// and after [`Cached::shutdown`](super::Cached::shutdown): [`operations`](crate::operations) has the order.
+    ///
+    /// Whoever asks afterwards gets [`StoreError::Failed`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Timeout`] if something has not ended in time; it was cut off then.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let ended = self.database.end().await;
+        self.listener.end();
+        if let Some(pool) = &self.own_pool {
+            pool.close();
+        }
+        ended
+    }
+
+    fn new(
+        database: Database,
+        listener: Listener,
+        housekeeping: Housekeeping,
+        own_pool: Option<Pool>,
+    ) -> Self {
         Self {
             database: Arc::new(database),
             listener: Arc::new(listener),
             housekeeping: Arc::new(housekeeping),
+            own_pool,
         }
     }
 

@@ -195,9 +195,12 @@ impl PostgresOptions {
     }
 
     async fn open(&self, timeouts: Timeouts) -> Result<PostgresStore, StoreError> {
-        let (pool, listener) = match &self.source {
-            Source::Pool(pool) => (pool.clone(), Listener::deaf()),
-            Source::Server(server) => self.reach(server, timeouts)?,
+        let (pool, listener, own) = match &self.source {
+            Source::Pool(pool) => (pool.clone(), Listener::deaf(), false),
+            Source::Server(server) => {
+                let (pool, listener) = self.reach(server, timeouts)?;
+                (pool, listener, true)
+            }
         };
         if pool.status().max_size < FEWEST {
             return Err(StoreError::failed(ConfigError::Database("a store needs at least 5 connections")));
@@ -205,7 +208,8 @@ impl PostgresOptions {
         let database = Database::new(pool.clone(), Arc::clone(&self.schema), self.deadline);
         database.keeps_statements().await.map_err(Failure::into_store_error)?;
         open::migrate(&pool, &database, self.may_begin).await.map_err(Failure::into_store_error)?;
-        Ok(PostgresStore::new(database, listener, Housekeeping::told_to(self.observers.clone())))
+        let housekeeping = Housekeeping::told_to(self.observers.clone());
+        Ok(PostgresStore::new(database, listener, housekeeping, own.then_some(pool)))
     }
 
     fn reach(

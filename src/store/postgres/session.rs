@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::StoreError;
-use super::failure::{Failure, Gone, no_connection};
+use super::failure::{Closed, Failure, Gone, no_connection};
 use super::gate::{Gate, Gates};
 use super::rows::value;
 
@@ -59,12 +59,18 @@ pub(super) struct Database {
     pub(super) gates: Gates,
     begin: String,
     deadline: Duration,
+    /// A permit is taken by whoever does something, and all of them by whoever waits until nobody does.
+    at_work: Arc<Semaphore>,
 }
+
+/// More than can be at work.
+const MOST: u32 = 1 << 20;
 
 impl Database {
     pub(super) fn new(pool: Pool, schema: Arc<str>, deadline: Duration) -> Self {
         let gates = Gates::of(pool.status().max_size);
-        Self { pool, schema, gates, begin: with_timeouts(BEGIN, deadline), deadline }
+        let at_work = Arc::new(Semaphore::new(MOST as usize));
+        Self { pool, schema, gates, begin: with_timeouts(BEGIN, deadline), deadline, at_work }
     }
 
     /// Does `work` on a connection. Once it has begun, it goes on though nobody waits for its answer any more: a
@@ -122,7 +128,17 @@ impl Database {
         Ok(())
     }
 
+    /// Begins nothing any more, and returns when all that was begun has ended, which takes as long as the longest of it may.
+    pub(super) async fn end(&self) -> Result<(), StoreError> {
+        // From here on nobody gets a permit. Of several that wait, each gets all of them in its turn.
+        let ended = timeout(self.deadline * 3 + GRACE, self.at_work.acquire_many(MOST)).await;
+        self.at_work.close();
+        ended.map(drop).map_err(|_| StoreError::Timeout)
+    }
+
     async fn session(&self, gate: &Gate) -> Result<Session, StoreError> {
+        let at_work =
+            Arc::clone(&self.at_work).try_acquire_owned().map_err(|_| StoreError::failed(Closed))?;
         let turn = gate.turn(self.deadline).await?;
         // The pool has a connection for each turn: what may take long is only to make one.
         let client = match timeout(self.deadline, self.pool.get()).await {
@@ -134,6 +150,7 @@ impl Database {
             schema: Arc::clone(&self.schema),
             usable: AtomicBool::new(true),
             _turn: turn,
+            _at_work: at_work,
         })
     }
 }
@@ -208,6 +225,7 @@ pub(super) struct Session {
     schema: Arc<str>,
     usable: AtomicBool,
     _turn: OwnedSemaphorePermit,
+    _at_work: OwnedSemaphorePermit,
 }
 
 impl Session {
