@@ -62,7 +62,7 @@ use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::Limit;
 use tower_api_key::observer::{Tracing, UsageRecorder};
-use tower_api_key::store::{Cached, PostgresStore};
+use tower_api_key::store::{Cached, PostgresOptions, StoreError};
 use tower_api_key::{
     Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier,
 };
@@ -112,7 +112,11 @@ async fn run() -> Result<(), Failure> {
             run_on(store.clone(), store, start, || true, stop).await
         }
         Ok(url) => {
-            let connected = PostgresStore::connect(&url).await;
+            let connected = match PostgresOptions::new(&url) {
+                // What concerns no request: the same log.
+                Ok(options) => options.observer(Tracing).connect().await,
+                Err(error) => Err(StoreError::failed(error)),
+            };
             let store =
                 connected.map_err(|error| format!("cannot use DATABASE_URL: {}", with_causes(&error)))?;
             println!("Listening on http://{address}, with keys in PostgreSQL");

@@ -16,6 +16,7 @@ mod lease;
 mod log;
 mod pooler;
 mod proxy;
+mod rights;
 mod sql;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -240,15 +240,14 @@ impl Housekeeping {
 
     /// Takes out of the log what every node has seen; and if that leaves too much, whatever there is.
     pub(super) async fn prune(&self, database: &Database) -> Result<(), StoreError> {
-        while take_out(database, PRUNE).await? == AT_ONCE {}
+        let pruned = take_out(database, PRUNE).await;
+        // Also if that failed: then there is more to warn of.
         let (oldest, too_much) = left(database).await?;
-        if too_much {
-            while take_out(database, FOLD).await? == AT_ONCE {}
-        }
+        let folded = if too_much { take_out(database, FOLD).await } else { Ok(()) };
         if too_much || oldest.is_some_and(|oldest| oldest >= OLDEST) {
             self.warn();
         }
-        Ok(())
+        pruned.and(folded)
     }
 }
 
@@ -262,11 +261,16 @@ fn is_due(last: &Mutex<Option<Instant>>, every: Duration) -> bool {
     due
 }
 
-async fn take_out(database: &Database, how: &'static str) -> Result<i64, StoreError> {
-    let taken = database.read(&database.gates.log, move |session| {
-        Box::pin(async move { Ok(value(&session.one(how, &[&AT_ONCE]).await?, 0)?) })
-    });
-    taken.await.map_err(Failure::into_store_error)
+/// A little at a time, so that nobody waits behind it.
+async fn take_out(database: &Database, how: &'static str) -> Result<(), StoreError> {
+    loop {
+        let taken = database.read(&database.gates.log, move |session| {
+            Box::pin(async move { Ok(value::<i64>(&session.one(how, &[&AT_ONCE]).await?, 0)?) })
+        });
+        if taken.await.map_err(Failure::into_store_error)? < AT_ONCE {
+            return Ok(());
+        }
+    }
 }
 
 async fn left(database: &Database) -> Result<(Option<Duration>, bool), StoreError> {

@@ -70,7 +70,8 @@ const AT_ONCE: usize = 100;
 ///
 /// PostgreSQL 13 or newer, a database in UTF8. The store makes a schema of its own and changes nothing outside of it; the
 /// user needs the right to make it (`CREATE` on the database) the first time, or an empty schema that it owns. Behind a
-/// pooler (PgBouncer), use one connection for each session: statements are prepared, and listening needs a session.
+/// pooler (PgBouncer), use session mode: statements are prepared, and listening needs a session. [`operations`](crate::operations)
+/// says more: rights, connections, backup, upgrade.
 /// A failover to a copy that had not yet received a revocation forgets it: let the primary wait for its copies
 /// (`synchronous_standby_names`).
 #[derive(Clone)]
