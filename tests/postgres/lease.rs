@@ -10,7 +10,9 @@ use tower_api_key::store::{
 use tower_api_key::{Accounts as _, Actor, KeyLedger as _, KeyRecord, KeyStore as _};
 
 use super::proxy::{Fate, Proxy};
-use super::{NOW, Schema, insert, is_active, key, project, server_behind, soon, user};
+use super::{
+    NOW, Schema, insert, is_active, key, nobody_holds_the_log, project, server_behind, soon, user, within,
+};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(60);
@@ -59,7 +61,7 @@ pub(super) fn words(changes: &[Change]) -> Vec<String> {
 
 pub(super) fn revoking(store: &PostgresStore, key: &KeyRecord) -> JoinHandle<Result<(), LedgerError>> {
     let (store, id) = (store.clone(), key.id.clone());
-    tokio::spawn(async move { store.revoke(&id, NOW, &Actor::System).await })
+    tokio::spawn(async move { within("a revocation", store.revoke(&id, NOW, &Actor::System)).await })
 }
 
 /// Until the change is committed: whoever asks the store sees it.
@@ -288,6 +290,7 @@ async fn c9_08_positions_that_mean_nothing_here_are_everything() {
     }
 
     // The log is cleaned up once all have seen it; whoever was fenced meanwhile is told everything.
+    let _alone = nobody_holds_the_log().await;
     let stale = late.position.clone();
     store.leave(&late.id).await.unwrap();
     let following = tokio::spawn({

@@ -143,25 +143,35 @@ fn key(name: &str, owner: &str) -> KeyRecord {
 
 async fn insert(store: &PostgresStore, name: &str, owner: &str) -> KeyRecord {
     let key = key(name, owner);
-    store.insert(key.clone(), MANY, &Actor::System).await.unwrap();
+    within("an insertion", store.insert(key.clone(), MANY, &Actor::System)).await.unwrap();
     key
 }
 
 async fn revoke(store: &PostgresStore, key: &KeyRecord) {
-    store.revoke(&key.id, NOW, &Actor::System).await.unwrap();
+    within("a revocation", store.revoke(&key.id, NOW, &Actor::System)).await.unwrap();
 }
 
 async fn is_active(store: &PostgresStore, key: &KeyRecord) -> bool {
     store.find(&key.digest).await.unwrap().is_some_and(|key| key.is_active(NOW))
 }
 
+/// More than anything here takes on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What must end by itself: a test that it does not end fails, and does not hang.
+async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what} does not end"))
+}
+
 /// Waits for what must come, and fails if it does not.
 async fn soon<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..2000 {
-        if let Some(seen) = look().await {
-            return seen;
+    let looks = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{what} did not come in ten seconds");
+    };
+    within(what, looks).await
 }

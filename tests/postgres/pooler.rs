@@ -175,15 +175,18 @@ async fn c17_f1_time_outs_end_with_the_transaction_where_the_connection_is_other
     }
 }
 
+/// The server itself, and a name by which it shows the connections.
+fn named(schema: &Schema) -> String {
+    let (server, _) = server_behind(0);
+    format!("{} application_name={}", server_behind(server.port()).1, schema.name)
+}
+
 /// In the other case the whole connection is ours, and every statement has the server's time-outs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_f1_a_statement_of_a_direct_connection_is_ended_by_the_server() {
     let schema = Schema::new();
-    let named = format!("{} application_name={}", server_behind(5432).1, schema.name);
-    let (server, _) = server_behind(0);
-    let named = named.replace("port=5432", &format!("port={}", server.port()));
-    let options = schema.options_at(&named).deadline(Duration::from_millis(400)).unwrap();
+    let options = schema.options_at(&named(&schema)).deadline(Duration::from_millis(400)).unwrap();
     let store = options.connect().await.unwrap();
     let one = insert(&store, "one", "u").await;
     assert!(is_active(&store, &one).await);
@@ -213,7 +216,8 @@ async fn c17_f1_a_statement_of_a_direct_connection_is_ended_by_the_server() {
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_f6_a_store_that_is_closed_has_ended_what_it_began() {
     let schema = Schema::new();
-    let store = schema.options().deadline(Duration::from_secs(10)).unwrap().connect().await.unwrap();
+    let options = schema.options_at(&named(&schema)).deadline(Duration::from_secs(10)).unwrap();
+    let store = options.connect().await.unwrap();
     let one = insert(&store, "one", "u").await;
     let (holds, operator) = (schema.operator().await, schema.operator().await);
     holds.batch_execute("BEGIN; LOCK TABLE history IN SHARE MODE").await.unwrap();
@@ -237,10 +241,9 @@ async fn c17_f6_a_store_that_is_closed_has_ended_what_it_began() {
     timeout(Duration::from_secs(30), closing).await.expect("it ends").unwrap().unwrap();
     let revoked = operator.query_one("SELECT revoked_at IS NOT NULL FROM keys", &[]).await.unwrap();
     assert!(revoked.get::<_, bool>(0), "what was begun was done");
-    let open = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid()";
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
     super::soon("the end of the connections", async || {
-        let mine = format!("%{}.%", schema.name);
-        (operator.query_one(open, &[&mine]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
+        (operator.query_one(open, &[&schema.name]).await.unwrap().get::<_, i64>(0) == 0).then_some(())
     })
     .await;
     assert!(second.close().await.is_ok(), "a second time, too");
