@@ -332,3 +332,48 @@ struct Restarted;
 #[derive(Debug, thiserror::Error)]
 #[error("this is no position in the log")]
 struct NoPosition;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_a_run_of_the_server_and_a_snapshot_in_it() {
+        assert_eq!(parts(&position(-7, "1:9:2,3")).unwrap(), (-7, "1:9:2,3"));
+        for none in ["", "1", "x/1:1:", "/1:1:", "9223372036854775808/1:1:", "1.0/1:1:"] {
+            assert!(parts(&Position::new(none)).is_err(), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_never_shorter_in_the_table_than_in_the_node() {
+        for (lease, millis) in [
+            (Duration::from_nanos(1), 1),
+            (Duration::from_millis(2000), 2000),
+            (Duration::from_nanos(2_000_000_001), 2001),
+            (Duration::MAX, i64::MAX),
+        ] {
+            assert_eq!(millis_up(lease), millis, "{lease:?}");
+        }
+    }
+
+    /// What a node has seen must be on the disk before it says so, whatever the server's default is.
+    #[test]
+    fn what_a_node_says_of_itself_is_on_the_disk() {
+        for sql in [JOIN, ACKNOWLEDGE] {
+            assert!(sql.contains("set_config('synchronous_commit', 'on', true)"), "{sql}");
+        }
+    }
+
+    #[test]
+    fn the_log_is_cleaned_up_after_so_many_changes_and_by_the_first_who_reads() {
+        let housekeeping = Housekeeping::default();
+        let due: Vec<u32> = (1..=200).filter(|_| housekeeping.after_change()).collect();
+        assert_eq!(due, [64, 128, 192]);
+        assert!(housekeeping.after_read(), "nobody has looked yet");
+        assert!(!housekeeping.after_read(), "a moment ago");
+        let long_ago = Mutex::new(Instant::now().checked_sub(PRUNE_EVERY.1));
+        assert!(is_due(&long_ago, PRUNE_EVERY.1));
+        assert!(!is_due(&long_ago, PRUNE_EVERY.1));
+    }
+}

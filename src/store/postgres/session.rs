@@ -280,3 +280,28 @@ impl Drop for Session {
 pub(super) fn in_schema(sql: &'static str, schema: &str) -> Cow<'static, str> {
     if schema == SCHEMA { Cow::Borrowed(sql) } else { Cow::Owned(sql.replace(SCHEMA, schema)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_transaction_says_how_long_it_may_take_and_that_it_is_on_the_disk() {
+        let begin = with_timeouts(BEGIN, Duration::from_micros(1_500_999));
+        assert_eq!(
+            begin,
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; \
+             SET LOCAL lock_timeout = 1500; SET LOCAL statement_timeout = 1500; \
+             SET LOCAL idle_in_transaction_session_timeout = 3000"
+        );
+        // Zero would mean: without end.
+        assert!(startup_options(Duration::from_nanos(1)).contains("statement_timeout=1 "));
+    }
+
+    #[test]
+    fn the_name_of_the_schema_is_put_wherever_it_stands() {
+        assert_eq!(in_schema(CHANGED, SCHEMA), CHANGED);
+        let renamed = in_schema(CHANGED, "keys_2");
+        assert!(!renamed.contains(SCHEMA) && renamed.contains("pg_notify('keys_2'"), "{renamed}");
+    }
+}
