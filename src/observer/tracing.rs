@@ -33,7 +33,7 @@ impl Tracing {
     /// let verifier = Verifier::new(MemoryStore::new()).observer(Tracing::with_causes());
     /// ```
     #[must_use]
-    pub fn with_causes() -> impl Observer + Clone + Copy + fmt::Debug {
+    pub fn with_causes() -> impl Observer + Copy + fmt::Debug {
         WithCauses
     }
 }

@@ -145,7 +145,7 @@ async fn c17_f1_a_pooler_in_transaction_mode_is_found_at_the_start() {
     let (_, through) = server_behind(pooler.port);
     let refused =
         timeout(Duration::from_secs(20), schema.options_at(&through).connect()).await.expect("it ends");
-    let refused = refused.err().expect("it is refused");
+    let refused = refused.expect_err("it is refused");
     let why = std::error::Error::source(&refused).unwrap().to_string();
     assert!(why.contains("26000") && why.contains("a direct connection, or session mode"), "{why}");
 }

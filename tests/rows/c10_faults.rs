@@ -50,7 +50,7 @@ impl Fault {
             Self::SaysTimeout => Err(StoreError::Timeout),
             // Whoever waits for it without end is found when the simulated hour is over.
             Self::Hangs => {
-                tokio::time::sleep(Duration::from_secs(3600)).await;
+                sleep(Duration::from_secs(3600)).await;
                 panic!("somebody waits without end")
             }
             Self::Late(by) => {

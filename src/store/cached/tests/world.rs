@@ -256,7 +256,7 @@ impl World {
         state.write(writes);
         state.log(number, writes);
         // Now and then, and while others are open: nobody may rely on finding what they have not read yet.
-        if self.folds && number % 8 == 0 {
+        if self.folds && number.is_multiple_of(8) {
             state.fold(self.fault);
         }
     }
