@@ -413,6 +413,14 @@ pub enum ConfigError {
     /// How a database is reached.
     #[error("{0}")]
     Database(&'static str),
+    /// A parameter of a connection string. Its value is not in it: it may be a part of a password.
+    #[error("the parameter `{name}` of the connection string {reason}")]
+    ConnectionParameter {
+        /// The parameter.
+        name: String,
+        /// What is wrong with it, and what to do instead.
+        reason: &'static str,
+    },
     /// A pattern of an endpoint.
     #[error("{pattern:?} is not a route pattern: {reason}")]
     Pattern {

@@ -133,6 +133,9 @@ pub mod promises {}
 #[doc = include_str!("../docs/lease-protocol.md")]
 pub mod lease_protocol {}
 
+#[doc = include_str!("../docs/operations.md")]
+pub mod operations {}
+
 #[doc = include_str!("../docs/migration.md")]
 pub mod migration {}
 

@@ -428,6 +428,12 @@ async fn a_policy_of_none_and_a_deadline_of_zero_are_refused_at_start() {
     assert!(Keyring::new(MemoryStore::new()).store_deadline(Duration::ZERO).is_err());
 }
 
+/// No answer. Whoever waits for it without end is found when the simulated hour is over, and does not hang.
+async fn nobody_gives_up<T>() -> T {
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    panic!("somebody waits without end")
+}
+
 /// A ledger that never answers, beside a directory that does.
 #[derive(Clone)]
 struct Silent;
@@ -435,7 +441,7 @@ struct Silent;
 #[async_trait]
 impl KeyLedger for Silent {
     async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 
     async fn replace(
@@ -445,7 +451,7 @@ impl KeyLedger for Silent {
         _: Timestamp,
         _: &tower_api_key::store::Terms,
     ) -> Result<KeyRecord, LedgerError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 
     async fn end(
@@ -455,7 +461,7 @@ impl KeyLedger for Silent {
         _: Timestamp,
         _: &tower_api_key::store::Terms,
     ) -> Result<bool, LedgerError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 
     async fn amend(
@@ -465,7 +471,7 @@ impl KeyLedger for Silent {
         _: Timestamp,
         _: &tower_api_key::store::Terms,
     ) -> Result<tower_api_key::store::Amended, LedgerError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 
     async fn rehash(
@@ -476,30 +482,30 @@ impl KeyLedger for Silent {
         _: &tower_api_key::DigestMethod,
         _: Timestamp,
     ) -> Result<(), LedgerError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 
     async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 
     async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 
     async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 }
 
 #[async_trait]
 impl Directory for Silent {
     async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        std::future::pending().await
+        nobody_gives_up().await
     }
 }
 

@@ -54,6 +54,8 @@ enum Fault {
     LateFill,
     /// A node remembers the highest number that it saw.
     HighestNumber,
+    /// What is taken out of the log, whoever has seen it, is taken out without a word.
+    FoldsSilently,
 }
 
 use Fault as F;
@@ -78,9 +80,10 @@ enum Round {
         read: Set,
     },
     Idle,
-    /// Has read the log, `age` after which everything is counted.
+    /// Has read the log, `age` after which everything is counted. Some of the news was no longer there.
     Read {
         age: u8,
+        folded: Set,
     },
     /// Has applied what it read.
     Applied {
@@ -149,6 +152,8 @@ enum Writer {
 struct State<const N: usize, const C: usize> {
     nodes: [Node; N],
     writers: [Writer; C],
+    /// Whose rows were taken out of the log, for one that means everything.
+    folded: Set,
 }
 
 const NEW: Node = Node {
@@ -171,7 +176,7 @@ const NEW: Node = Node {
 struct Violation;
 
 impl<const N: usize, const C: usize> State<N, C> {
-    const FIRST: Self = Self { nodes: [NEW; N], writers: [Writer::Idle; C] };
+    const FIRST: Self = Self { nodes: [NEW; N], writers: [Writer::Idle; C], folded: 0 };
 
     fn committed(&self) -> Set {
         let done = |writer: &Writer| matches!(writer, Writer::Committed { .. } | Writer::Returned);
@@ -191,6 +196,10 @@ impl<const N: usize, const C: usize> State<N, C> {
     /// Everything that can happen next.
     fn next(&self, rules: Rules, mut then: impl FnMut(&'static str, usize, Self)) -> Result<(), Violation> {
         self.time_passes(rules, &mut then);
+        let folded = self.committed();
+        if folded != self.folded {
+            then("the log is folded", 0, Self { folded, ..*self });
+        }
         for change in 0..C {
             self.writer_moves(change, rules, &mut then);
         }
@@ -207,7 +216,7 @@ impl<const N: usize, const C: usize> State<N, C> {
             if rules.fault != F::LeaseWithoutEnd {
                 node.lease = node.lease.saturating_sub(1);
             }
-            if let Round::Read { age }
+            if let Round::Read { age, .. }
             | Round::Applied { age }
             | Round::Sent { age }
             | Round::Answered { age, .. } = &mut node.round
@@ -303,22 +312,26 @@ impl<const N: usize, const C: usize> State<N, C> {
                 (node.position, node.applied) = (committed, committed);
             }),
             Round::Idle => step("reads the log", &|node| {
+                let folded = self.folded & !seen(node.position);
                 node.position = seen(node.position) | committed;
                 // What it takes for seen, it does not get to see.
-                node.round = Round::Read { age: 0 };
+                node.round = Round::Read { age: 0, folded };
                 if fault == F::HighestNumber {
                     node.applied |= node.missed(self.nodes[at].position, committed);
                 }
             }),
-            Round::Read { age } if fault == F::AcknowledgesFirst => step("acknowledges first", &|node| {
+            Round::Read { age, .. } if fault == F::AcknowledgesFirst => step("acknowledges first", &|node| {
                 if node.row.is_some() {
                     node.row = Some(node.position);
                 }
                 node.round = Round::Answered { kept: node.row.is_some(), age };
             }),
-            Round::Read { age } => step("applies", &|node| {
+            Round::Read { age, folded } => step("applies", &|node| {
                 let news = if fault == F::HighestNumber { node.applied } else { node.position };
-                node.apply(news, fault);
+                if folded != 0 && fault != F::FoldsSilently {
+                    node.begin_term(fault);
+                }
+                node.apply(news & !folded, fault);
                 node.round = Round::Applied { age };
             }),
             Round::Applied { age } if coarse => step("acknowledges", &|node| {
@@ -571,6 +584,7 @@ fn every_fault_is_found() {
         F::TermsForgotten,
         F::AcknowledgesFirst,
         F::LateFill,
+        F::FoldsSilently,
     ] {
         finds::<1, 1>(fault);
     }

@@ -10,7 +10,19 @@ use crate::outside::LEAKS;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "The example server of tower-api-key", version = "1"),
-    paths(upload_file, project_status, project, sites, user, prices, charge, list_charges, migrate, health)
+    paths(
+        upload_file,
+        project_status,
+        project,
+        sites,
+        user,
+        prices,
+        charge,
+        list_charges,
+        migrate,
+        health,
+        ready
+    )
 )]
 struct Server;
 
@@ -59,3 +71,6 @@ fn migrate() {}
 
 #[utoipa::path(get, path = "/health", responses((status = 200, description = "It runs", body = String)))]
 fn health() {}
+
+#[utoipa::path(get, path = "/ready", responses((status = 200, description = "Requests are welcome", body = String), (status = 503, description = "The store does not answer, or this node has no lease", body = String)))]
+fn ready() {}

@@ -37,7 +37,8 @@
 //! | any method, `/migrate/echo`, up to 8 MiB | either of the three |
 //! | `/portal`: the key portal | a sign-in at `/account/sign-in` |
 //! | `GET /`, for browsers | nothing: where to go from there |
-//! | `GET /health` | nothing |
+//! | `GET /health` | nothing: it runs |
+//! | `GET /ready` | nothing: whether the store answers and, with PostgreSQL, whether this node answers from memory |
 //! | `GET /openapi.json` | nothing: what this table says, for machines |
 //!
 //! Within an area every request but to `/v1/prices` needs a key, even for routes that do not exist: without one the answer is 401, with one
@@ -52,6 +53,7 @@ mod outside;
 mod pages;
 mod peppers;
 mod portal;
+mod ready;
 mod routes;
 mod serve;
 
@@ -65,7 +67,7 @@ use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::observer::{Tracing, UsageRecorder};
-use tower_api_key::store::{Cached, PostgresStore};
+use tower_api_key::store::{Cached, PostgresOptions, StoreError};
 use tower_api_key::{
     Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier,
 };
@@ -81,7 +83,7 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }
@@ -114,18 +116,28 @@ async fn run() -> Result<(), Failure> {
             let store = opened
                 .map_err(|error| format!("cannot use {}: {}", start.file.display(), with_causes(&error)))?;
             println!("Listening on http://{address}, with keys in {}", start.file.display());
-            run_on(store.clone(), store, start, stop).await
+            // It is its own, and always at hand.
+            run_on(store.clone(), store, start, || true, stop).await
         }
         Ok(url) => {
-            let connected = PostgresStore::connect(&url).await;
+            let connected = match PostgresOptions::new(&url) {
+                // What concerns no request: the same log.
+                Ok(options) => options.observer(Tracing).connect().await,
+                Err(error) => Err(StoreError::failed(error)),
+            };
             let store =
                 connected.map_err(|error| format!("cannot use DATABASE_URL: {}", with_causes(&error)))?;
             println!("Listening on http://{address}, with keys in PostgreSQL");
             // Requests are answered from memory; keys are managed in the database, which tells every node.
             let cached = Cached::start(store.clone());
-            let served = run_on(cached.clone(), store, start, stop).await;
+            let node = cached.clone();
+            let served = run_on(cached.clone(), store.clone(), start, move || node.has_lease(), stop).await;
+            // The order is that of `docs/operations.md`: requests and usage have ended, and now the node leaves those that
+            // changes wait for; the connections are last.
             cached.shutdown().await;
-            served
+            let closed = store.close().await;
+            served?;
+            Ok(closed?)
         }
     }
 }
@@ -140,11 +152,12 @@ struct Start {
     ring: DigestRing,
 }
 
-/// `asked` answers requests, `store` is what it answers from.
+/// `asked` answers requests, `store` is what it answers from; `has_lease` says whether it does so as fast as it should.
 async fn run_on(
     asked: impl KeyStore + Directory + Clone,
     store: impl KeyLedger + Accounts + Directory + Clone,
     start: Start,
+    has_lease: impl Fn() -> bool + Send + Sync + 'static,
     stop: impl Future<Output = io::Result<()>>,
 ) -> Result<(), Failure> {
     let Start { listener, file, fixture, throttle, clients, ring } = start;
@@ -179,7 +192,9 @@ async fn run_on(
         .renew_digests(store.clone())
         .throttle(throttle)
         .observer(recorder.clone());
-    let verifier = if log { verifier.observer(Tracing) } else { verifier };
+    // Both stores quote no values in their errors.
+    let verifier = if log { verifier.observer(Tracing::with_causes()) } else { verifier };
+    let ready = ready::route(verifier.clone(), has_lease);
     let url = format!("http://{address}");
     // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
     let secure = !address.ip().is_loopback();
@@ -190,11 +205,14 @@ async fn run_on(
     let leaks = outside::leaks(&keyring, &verifier)?;
     let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
     let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people, leaks)?;
+    let app = app.merge(ready);
     let writing = tokio::spawn(recorder.clone().run());
-    serve::serve(listener, app, stop).await?;
+    let served = serve::serve(listener, app, stop).await;
     writing.abort();
-    // The uses since the last write.
-    recorder.flush().await.map_err(|error| format!("cannot write when keys were used: {error}"))?;
+    // The uses since the last write, however the serving has ended.
+    let flushed = recorder.flush().await;
+    served?;
+    flushed.map_err(|error| format!("cannot write when keys were used: {}", with_causes(&error)))?;
     Ok(())
 }
 

@@ -232,16 +232,23 @@ pub enum Warning {
     BodySenderUnknown,
     /// When keys were used could not be written down. It is kept, and tried again.
     UsageNotWritten,
+    /// The log by which the nodes of a store hear of changes cannot be shortened, and the oldest of it is an hour old or it
+    /// has become too long: somebody has left a transaction open that writes, in this or another database of the server,
+    /// or prepared one, or a node is gone and no change has waited for it since. Nothing wrong is accepted. The server does
+    /// more than it must, and the nodes' memories are emptied each time the log is too long. Said once an hour at most, by
+    /// each process that finds it.
+    ChangeLogGrows,
 }
 
 impl Warning {
-    /// `client_address_unknown`, `body_sender_unknown` or `usage_not_written`.
+    /// `client_address_unknown`, `body_sender_unknown`, `usage_not_written` or `change_log_grows`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ClientAddressUnknown => "client_address_unknown",
             Self::BodySenderUnknown => "body_sender_unknown",
             Self::UsageNotWritten => "usage_not_written",
+            Self::ChangeLogGrows => "change_log_grows",
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Decisions as events of the crate `tracing`.
 
+use std::error::Error as _;
+use std::fmt;
+
 use ::tracing::{Level, event};
 
 use super::{Change, Decision, Observer, Warning};
@@ -18,6 +21,73 @@ use crate::store::StoreError;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tracing;
 
+impl Tracing {
+    /// The same, and where a store has failed, `error` tells the causes too, each behind a colon: which statement was refused and
+    /// why, which connection broke. It is not the default because that text is not this crate's: a driver may quote the
+    /// values that it was asked for, digests of keys and ids of users among them. Those of the built-in stores quote none.
+    ///
+    /// ```
+    /// use tower_api_key::observer::Tracing;
+    /// use tower_api_key::{MemoryStore, Verifier};
+    ///
+    /// let verifier = Verifier::new(MemoryStore::new()).observer(Tracing::with_causes());
+    /// ```
+    #[must_use]
+    pub fn with_causes() -> impl Observer + Copy + fmt::Debug {
+        WithCauses
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct WithCauses;
+
+impl Observer for WithCauses {
+    fn decided(&self, decision: &Decision<'_>) {
+        match decision.store_error() {
+            // What is wrong with a row is said already, and has no cause.
+            None | Some(StoreError::Corrupt(_)) => Tracing.decided(decision),
+            Some(failure) => failed(decision, &Causes(failure)),
+        }
+    }
+
+    fn changed(&self, change: &Change<'_>) {
+        Tracing.changed(change);
+    }
+
+    fn warned(&self, warning: Warning) {
+        Tracing.warned(warning);
+    }
+}
+
+/// An error and its causes.
+struct Causes<'e>(&'e StoreError);
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // One that is handed on says the same twice.
+            if text != last {
+                write!(f, ": {text}")?;
+                last = text;
+            }
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+fn failed(decision: &Decision<'_>, error: &dyn fmt::Display) {
+    let outcome = decision.outcome.as_str();
+    let kind = decision.kind().map(AuthErrorKind::as_str);
+    let scheme = decision.scheme;
+    let key_id = decision.key_id.map(|key| key.as_str());
+    event!(target: "tower_api_key", Level::ERROR, outcome, kind, scheme, key_id, error = %error);
+}
+
 impl Observer for Tracing {
     fn decided(&self, decision: &Decision<'_>) {
         let outcome = decision.outcome.as_str();
@@ -31,9 +101,7 @@ impl Observer for Tracing {
                 event!(target: "tower_api_key", Level::WARN, outcome, kind, scheme, key_id, error = %row);
             }
             // Not its causes: a driver may quote what it was asked for.
-            (Some(failure), _) => {
-                event!(target: "tower_api_key", Level::ERROR, outcome, kind, scheme, key_id, error = %failure);
-            }
+            (Some(failure), _) => failed(decision, failure),
             (None, Some(AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout)) => {
                 event!(target: "tower_api_key", Level::ERROR, outcome, kind, scheme, key_id);
             }

@@ -54,7 +54,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::error::{AuthError, ConfigError};
-use crate::key::{DigestRing, Environment, KeyFormat, KeyId};
+use crate::key::{DigestRing, Environment, KeyDigest, KeyFormat, KeyId};
 use crate::limit::{KeyThrottle, Limiter};
 use crate::observer::Observers;
 use crate::principal::Principal;
@@ -298,6 +298,32 @@ impl Verifier {
             throttle.accepted(&candidate.digest, self.clock.now());
         }
         Ok(may)
+    }
+
+    /// Whether requests can be decided about: asks the store for a key that nobody has, and waits for the answer as long as
+    /// [requests](Self::store_deadline) do. For a readiness check, which should not be open to everybody: each call is a question to
+    /// the store. A directory that stands beside the store is not asked.
+    ///
+    /// A node that answers from memory is as fast as it should be only with a lease: see `Cached::has_lease`.
+    ///
+    /// ```
+    /// # use tower_api_key::{MemoryStore, Verifier};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let verifier = Verifier::new(MemoryStore::new());
+    /// let status = if verifier.ready().await.is_ok() { 200 } else { 503 };
+    /// # assert_eq!(status, 200);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], as a request would meet it.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        let mut nobodys = [0; 32];
+        // Another one each time: what is remembered says nothing of the store.
+        getrandom::fill(&mut nobodys).map_err(|error| StoreError::failed(error.to_string()))?;
+        in_time(self.store_deadline, self.keys.find(&KeyDigest::from_bytes(nobodys))).await.map(drop)
     }
 
     /// The same without waiting; `None` if a store must be asked.

@@ -92,7 +92,7 @@ async fn c9_a_key_that_is_revoked_while_it_is_checked_is_refused() {
         async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
             if self.1.fetch_add(1, Ordering::SeqCst) == self.2 {
                 self.0
-                    .revoke(&id("k"), Timestamp::from_secs(5), &Terms::by(Terms::by(Authority::System)))
+                    .revoke(&id("k"), Timestamp::from_secs(5), &Terms::by(Authority::System))
                     .await
                     .unwrap();
             }

@@ -375,7 +375,11 @@ impl Trouble {
     async fn ask<T, E: From<StoreError>>(self) -> Result<T, E> {
         match self {
             Self::Fails => Err(StoreError::failed("disk on fire: canary").into()),
-            Self::Hangs => std::future::pending().await,
+            // Whoever waits for it without end is found when the simulated hour is over.
+            Self::Hangs => {
+                tokio::time::sleep(Duration::from_secs(3600)).await;
+                panic!("somebody waits without end")
+            }
         }
     }
 }

@@ -10,38 +10,40 @@ use tower_api_key::store::{
 use tower_api_key::{Accounts as _, Authority, KeyLedger as _, KeyRecord, KeyStore as _};
 
 use super::proxy::{Fate, Proxy};
-use super::{NOW, Schema, insert, is_active, key, project, server_behind, soon, user};
+use super::{
+    NOW, Schema, insert, is_active, key, nobody_holds_the_log, project, server_behind, soon, user, within,
+};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A node that does by hand what a cache does.
-struct Node {
+pub(super) struct Node {
     store: PostgresStore,
-    id: NodeId,
-    position: Position,
+    pub(super) id: NodeId,
+    pub(super) position: Position,
 }
 
 impl Node {
-    async fn join(store: &PostgresStore, lease: Duration) -> Self {
+    pub(super) async fn join(store: &PostgresStore, lease: Duration) -> Self {
         let id = NodeId::random().unwrap();
         let position = store.join(&id, lease).await.unwrap();
         Self { store: store.clone(), id, position }
     }
 
     /// What is new, in words.
-    async fn read(&mut self) -> Vec<String> {
+    pub(super) async fn read(&mut self) -> Vec<String> {
         let Changes { changes, position } = self.store.changes(&self.position).await.unwrap();
         self.position = position;
         words(&changes)
     }
 
-    async fn acknowledge(&self) -> bool {
+    pub(super) async fn acknowledge(&self) -> bool {
         self.store.acknowledge(&self.id, &self.position).await.unwrap()
     }
 }
 
-fn words(changes: &[Change]) -> Vec<String> {
+pub(super) fn words(changes: &[Change]) -> Vec<String> {
     let word = |change: &Change| match change {
         Change::Key(digest) => {
             let names = ["one", "two", "three", "key"];
@@ -57,18 +59,20 @@ fn words(changes: &[Change]) -> Vec<String> {
     words
 }
 
-fn revoking(store: &PostgresStore, key: &KeyRecord) -> JoinHandle<Result<bool, LedgerError>> {
+pub(super) fn revoking(store: &PostgresStore, key: &KeyRecord) -> JoinHandle<Result<bool, LedgerError>> {
     let (store, id) = (store.clone(), key.id.clone());
-    tokio::spawn(async move { store.revoke(&id, NOW, &Terms::by(Terms::by(Authority::System))).await })
+    tokio::spawn(async move {
+        within("a revocation", store.revoke(&id, NOW, &Terms::by(Authority::System))).await
+    })
 }
 
 /// Until the change is committed: whoever asks the store sees it.
-async fn committed(store: &PostgresStore, key: &KeyRecord) {
+pub(super) async fn committed(store: &PostgresStore, key: &KeyRecord) {
     soon("the revocation", async || (!is_active(store, key).await).then_some(())).await;
 }
 
 /// Long enough for a call that does not wait to have returned: it takes some milliseconds.
-async fn a_while() {
+pub(super) async fn a_while() {
     tokio::time::sleep(Duration::from_millis(150)).await;
 }
 
@@ -117,12 +121,12 @@ async fn c9_07_a_node_that_says_nothing_is_fenced_when_its_lease_is_over_and_not
     let lease = Duration::from_millis(400);
     let silent = Node::join(&store, lease).await;
     let began = Instant::now();
-    store.revoke(&one.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
+    store.revoke(&one.id, NOW, &Terms::by(Authority::System)).await.unwrap();
     assert!(began.elapsed() >= outlived(lease), "{:?}", began.elapsed());
     assert!(!silent.acknowledge().await, "it is told so");
     // And nobody waits for it again.
     let began = Instant::now();
-    store.revoke(&two.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
+    store.revoke(&two.id, NOW, &Terms::by(Authority::System)).await.unwrap();
     assert!(began.elapsed() < lease, "{:?}", began.elapsed());
 }
 
@@ -288,6 +292,7 @@ async fn c9_08_positions_that_mean_nothing_here_are_everything() {
     }
 
     // The log is cleaned up once all have seen it; whoever was fenced meanwhile is told everything.
+    let _alone = nobody_holds_the_log().await;
     let stale = late.position.clone();
     store.leave(&late.id).await.unwrap();
     let following = tokio::spawn({
@@ -372,7 +377,7 @@ async fn c9_01_three_nodes_with_caches_never_serve_what_was_revoked() {
             assert!(found.is_some_and(|key| key.is_active(NOW)), "{name}: an added key is seen at once");
         }
         let began = Instant::now();
-        store.revoke(&known.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
+        store.revoke(&known.id, NOW, &Terms::by(Authority::System)).await.unwrap();
         took.push(began.elapsed());
         for node in &nodes {
             if let Some(warm) = tower_api_key::KeyStore::warm(node, &known.digest) {

@@ -13,12 +13,16 @@ mod contract;
 mod corrupt;
 mod faults;
 mod lease;
+mod log;
+mod pooler;
 mod proxy;
+mod rights;
 mod sql;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Client, Config, NoTls};
 use tower_api_key::clock::Timestamp;
 use tower_api_key::store::{KeyPolicy, PostgresOptions, PostgresStore, Terms};
@@ -115,6 +119,13 @@ async fn connect(server: &str) -> Client {
     client
 }
 
+/// The right to leave a transaction open, or to rely on that nobody does: while one is, nothing is taken out of any log of
+/// this server.
+async fn nobody_holds_the_log() -> MutexGuard<'static, ()> {
+    static HELD: Mutex<()> = Mutex::const_new(());
+    HELD.lock().await
+}
+
 fn user(id: &str) -> UserId {
     UserId::new(id).unwrap()
 }
@@ -132,25 +143,37 @@ fn key(name: &str, owner: &str) -> KeyRecord {
 
 async fn insert(store: &PostgresStore, name: &str, owner: &str) -> KeyRecord {
     let key = key(name, owner);
-    store.insert(key.clone(), &Terms::by(Authority::System).policy(MANY)).await.unwrap();
+    within("an insertion", store.insert(key.clone(), &Terms::by(Authority::System).policy(MANY)))
+        .await
+        .unwrap();
     key
 }
 
 async fn revoke(store: &PostgresStore, key: &KeyRecord) {
-    store.revoke(&key.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
+    within("a revocation", store.revoke(&key.id, NOW, &Terms::by(Authority::System))).await.unwrap();
 }
 
 async fn is_active(store: &PostgresStore, key: &KeyRecord) -> bool {
     store.find(&key.digest).await.unwrap().is_some_and(|key| key.is_active(NOW))
 }
 
+/// More than anything here takes on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What must end by itself: a test that it does not end fails, and does not hang.
+async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what} does not end"))
+}
+
 /// Waits for what must come, and fails if it does not.
 async fn soon<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..2000 {
-        if let Some(seen) = look().await {
-            return seen;
+    let looks = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{what} did not come in ten seconds");
+    };
+    within(what, looks).await
 }

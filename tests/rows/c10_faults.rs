@@ -1,7 +1,6 @@
 //! C10: stores that fail, are slow or talk nonsense, and clocks that jump. "No" is said only when the store has
 //! answered; everything else is 503.
 
-use std::future::pending;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,7 +48,11 @@ impl Fault {
             Self::Overloaded => Err(StoreError::Overloaded),
             Self::Corrupt => Err(StoreError::corrupt("the level of a key is SUPER")),
             Self::SaysTimeout => Err(StoreError::Timeout),
-            Self::Hangs => pending().await,
+            // Whoever waits for it without end is found when the simulated hour is over.
+            Self::Hangs => {
+                sleep(Duration::from_secs(3600)).await;
+                panic!("somebody waits without end")
+            }
             Self::Late(by) => {
                 sleep(by).await;
                 Ok(())

@@ -152,3 +152,57 @@ async fn levels_say_who_must_look() {
     send(&Router::new().fallback(echo).layer(auth), with_bearer("/x", &key)).await;
     assert_eq!(heard.lines(), [r#"INFO outcome="refused" kind="insecure_transport""#]);
 }
+
+#[derive(Debug)]
+struct Because(&'static str, Option<Box<Because>>);
+
+impl std::fmt::Display for Because {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Because {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.1.as_ref().map(|cause| &**cause as _)
+    }
+}
+
+/// What a driver says is told to whoever asks for it, and to nobody else.
+#[tokio::test]
+async fn c17_f2_the_causes_of_a_store_error_are_told_on_request() {
+    let heard = Heard::default();
+    let _listening = tracing::subscriber::set_default(heard.clone());
+    let key = KeyFormat::default().generate(Environment::Live).unwrap();
+    let fails: fn() -> StoreError = || {
+        let root = Because("the disk is full", None);
+        // As one error that is handed to several who wait for it.
+        let inner = StoreError::failed(Because("a statement was refused", Some(Box::new(root))));
+        StoreError::failed(Arc::new(inner))
+    };
+    let start = r#"ERROR outcome="failed" kind="store_failed" scheme="bearer" error=the store failed"#;
+    let told = async |verifier: Verifier| {
+        assert_eq!(send(&app(verifier), with_bearer("/x", &key)).await.status, 503);
+        heard.lines()
+    };
+    assert_eq!(told(Verifier::new(NoProjects(Fails(fails))).observer(Tracing)).await, [start]);
+    assert_eq!(
+        told(Verifier::new(NoProjects(Fails(fails))).observer(Tracing::with_causes())).await,
+        [format!("{start}: a statement was refused: the disk is full")]
+    );
+    // All else is the same.
+    let corrupt: fn() -> StoreError = || StoreError::corrupt("a name is no text");
+    let (plain, causes) = (
+        told(Verifier::new(NoProjects(Fails(corrupt))).observer(Tracing)).await,
+        told(Verifier::new(NoProjects(Fails(corrupt))).observer(Tracing::with_causes())).await,
+    );
+    assert_eq!(plain, causes);
+    let world = World::new().await;
+    let keyring = Keyring::new(world.store.clone()).observer(Tracing::with_causes());
+    let issued = keyring.issue(NewKey::user_level(user("u_own"), "x")).await.unwrap();
+    assert_eq!(heard.lines(), [format!(r#"INFO event="issued" key_id="{}" by="system""#, issued.id())]);
+    let app = app(Verifier::new(world.store.clone()).observer(Tracing::with_causes()));
+    let own = id_of(&world, &world.own).await;
+    send(&app, with_bearer("/x", &world.own)).await;
+    assert_eq!(heard.lines(), [format!(r#"DEBUG outcome="accepted" scheme="bearer" key_id="{own}""#)]);
+}

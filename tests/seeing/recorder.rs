@@ -1,6 +1,5 @@
 //! When keys were last used: noted at requests, written once a minute, lost by nobody's fault but a full memory's.
 
-use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -130,7 +129,11 @@ impl KeyLedger for Ledger {
         match mood {
             Mood::Writes => self.store.record_usage(batch).await,
             Mood::Fails => Err(StoreError::failed("disk full")),
-            Mood::Hangs => pending().await,
+            // Whoever waits for it without end is found when the simulated hour is over.
+            Mood::Hangs => {
+                tokio::time::sleep(Duration::from_secs(3600)).await;
+                panic!("somebody waits without end")
+            }
             Mood::KeepsNone => Err(StoreError::NotKept),
         }
     }

@@ -22,7 +22,7 @@ async fn c9_18_a_revocation_is_seen_through_another_store_at_once() {
         for _ in 0..6 {
             assert!(is_active(&other, &key).await);
         }
-        one.revoke(&key.id, NOW, &Terms::by(Terms::by(tower_api_key::Authority::System))).await.unwrap();
+        one.revoke(&key.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
         for _ in 0..6 {
             assert!(!is_active(&other, &key).await);
         }
@@ -46,10 +46,7 @@ async fn c9_18_a_revocation_by_another_process_is_seen_at_once() {
 async fn revokes_a_key() {
     let Ok(name) = std::env::var("STORES_KEY") else { return };
     let store = SqliteStore::open(std::env::var("STORES_FILE").unwrap()).await.unwrap();
-    store
-        .revoke(&key(&name, "u").id, NOW, &Terms::by(Terms::by(tower_api_key::Authority::System)))
-        .await
-        .unwrap();
+    store.revoke(&key(&name, "u").id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
 }
 
 pub(super) fn in_another_process(file: &File, test: &str, key: &str) -> Command {
@@ -78,7 +75,7 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
     let (store, operator) = (file.open().await, file.operator());
     let revoked = insert(&store, "revoked", "u").await;
     let other = insert(&store, "other", "u").await;
-    store.revoke(&revoked.id, NOW, &Terms::by(Terms::by(tower_api_key::Authority::System))).await.unwrap();
+    store.revoke(&revoked.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     let before = format!("{:?}", store.get(&revoked.id).await.unwrap());
     for sql in [
         "UPDATE keys SET revoked_at = NULL",
@@ -163,7 +160,7 @@ async fn c7_11_the_file_takes_no_digest_but_a_whole_one() {
     let folding = "SELECT count(*) FROM sqlite_master WHERE sql LIKE '%COLLATE%' OR sql LIKE '%NOCASE%'";
     assert_eq!(operator.query_row(folding, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     let (small, large) = (insert(&store, "key", "u").await, insert(&store, "KEY", "U").await);
-    store.revoke(&small.id, NOW, &Terms::by(Terms::by(tower_api_key::Authority::System))).await.unwrap();
+    store.revoke(&small.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     assert!(!is_active(&store, &small).await && is_active(&store, &large).await);
 }
 
@@ -274,7 +271,7 @@ async fn a_users_ended_keys_stop_nobody() {
         )
         .await
         .unwrap();
-    store.revoke(&own.id, NOW, &Terms::by(Terms::by(tower_api_key::Authority::System))).await.unwrap();
+    store.revoke(&own.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     assert!(began.elapsed() * 4 < everything, "{:?}, and {everything:?} for lists of all", began.elapsed());
 }
 
@@ -287,7 +284,7 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     let asked = Instant::now();
     let revoking = tokio::spawn({
         let (store, id) = (store.clone(), key.id.clone());
-        async move { store.revoke(&id, NOW, &Terms::by(Terms::by(tower_api_key::Authority::System))).await }
+        async move { store.revoke(&id, NOW, &Terms::by(tower_api_key::Authority::System)).await }
     });
     assert!(is_active(&store, &key).await, "readers do not wait for writers");
     let locked = revoking.await.unwrap();
@@ -296,7 +293,7 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     assert!(is_active(&store, &key).await, "what failed has changed nothing");
 
     operator.execute_batch("ROLLBACK").unwrap();
-    store.revoke(&key.id, NOW, &Terms::by(Terms::by(tower_api_key::Authority::System))).await.unwrap();
+    store.revoke(&key.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     assert!(!is_active(&store, &key).await);
 }
 
@@ -373,12 +370,12 @@ async fn c10_01_a_missing_table_is_an_error_until_it_is_back() {
         assert!(matches!(store.find(&key.digest).await, Err(StoreError::Failed(_))));
         assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
         assert!(matches!(
-            store.revoke(&key.id, NOW, &Terms::by(Terms::by(tower_api_key::Authority::System))).await,
+            store.revoke(&key.id, NOW, &Terms::by(tower_api_key::Authority::System)).await,
             Err(LedgerError::Store(StoreError::Failed(_)))
         ));
     }
     operator.execute_batch("ALTER TABLE gone RENAME TO keys; ALTER TABLE lost RENAME TO people").unwrap();
     assert!(is_active(&store, &key).await);
-    store.revoke(&key.id, NOW, &Terms::by(Terms::by(tower_api_key::Authority::System))).await.unwrap();
+    store.revoke(&key.id, NOW, &Terms::by(tower_api_key::Authority::System)).await.unwrap();
     assert!(!is_active(&store, &key).await);
 }

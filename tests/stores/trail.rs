@@ -10,7 +10,7 @@ async fn no_sql_rewrites_what_has_happened() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     let key = insert(&store, "key", "u").await;
-    store.revoke(&key.id, NOW, &Terms::by(Terms::by(Authority::Operator))).await.unwrap();
+    store.revoke(&key.id, NOW, &Terms::by(Authority::Operator)).await.unwrap();
     let before = store.history(&key.id, 9).await.unwrap();
     assert_eq!(before.len(), 2);
     for sql in [
@@ -50,22 +50,17 @@ async fn there_is_no_change_without_its_entry() {
             )
             .await,
     );
-    failed(store.revoke(&old.id, NOW, &Terms::by(Terms::by(Authority::System))).await.map(drop));
+    failed(store.revoke(&old.id, NOW, &Terms::by(Authority::System)).await.map(drop));
     failed(
         store
-            .amend(
-                &old.id,
-                &tower_api_key::Amendment::new().name("x"),
-                NOW,
-                &Terms::by(Terms::by(Authority::System)),
-            )
+            .amend(&old.id, &tower_api_key::Amendment::new().name("x"), NOW, &Terms::by(Authority::System))
             .await
             .map(drop),
     );
     assert!(is_active(&store, &old).await);
     assert!(store.get(&key("more", "u").id).await.unwrap().is_none());
     operator.execute_batch("DROP TRIGGER full").unwrap();
-    store.revoke(&old.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
+    store.revoke(&old.id, NOW, &Terms::by(Authority::System)).await.unwrap();
     assert_eq!(store.history(&old.id, 9).await.unwrap().len(), 2);
 }
 
@@ -95,7 +90,7 @@ async fn c9_16_no_late_usage_revives_a_key() {
                 late.record_usage(std::slice::from_ref(&used)).await.unwrap();
             }
         });
-        one.revoke(&key.id, NOW, &Terms::by(Terms::by(Authority::System))).await.unwrap();
+        one.revoke(&key.id, NOW, &Terms::by(Authority::System)).await.unwrap();
         assert!(!is_active(&one, &key).await);
         flushing.await.unwrap();
         assert!(!is_active(&one, &key).await && !is_active(&other, &key).await);

@@ -193,11 +193,14 @@ impl<K: Hash + Eq + Clone, V: Answer> Facts<K, V> {
             let is = |other: &K| question.is(other);
             shard.open.get(hash, is).or_else(|| shard.closed.get(hash, is))?.clone()
         };
-        // What is read is judged by what is known afterwards: is it still what the log says, and may it be said?
+        // What is read is judged by what is known afterwards, and in this order: may it be said now, and has nothing
+        // been applied until now that makes it untrue? A change that has returned before this `now` has either taken the
+        // lease or been applied. Asked the other way round, one that came between the two questions would be missed.
+        let now = lease.holds(kept.term)?;
         let fresh =
             self.version(subject)?.load(Ordering::SeqCst) == kept.version || self.for_ever(&kept.answer);
-        let now = lease.holds(kept.term).filter(|_| fresh)?;
-        (now.is_before(kept.until) || self.for_ever(&kept.answer)).then_some(kept.answer)
+        let young = now.is_before(kept.until) || self.for_ever(&kept.answer);
+        (fresh && young).then_some(kept.answer)
     }
 
     /// The answer, from memory or by `look_up`. However many ask at once, one at a time asks the store, and the others

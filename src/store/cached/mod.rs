@@ -10,11 +10,11 @@ mod tests;
 mod turns;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use self::facts::{Facts, Room};
@@ -69,9 +69,9 @@ pub struct Cached<S> {
     follower: Arc<Mutex<Option<Following>>>,
 }
 
-/// When it is dropped, the follower stops.
+/// When `goes_on` is dropped, the follower stops.
 struct Following {
-    stop: watch::Sender<()>,
+    goes_on: Option<watch::Sender<()>>,
     task: JoinHandle<()>,
 }
 
@@ -130,12 +130,17 @@ impl<S> Cached<S> {
 
     /// Stops answering from memory, for all clones, and says so to the store, so that no change has to wait for this
     /// node. Requests may go on: the store is asked.
+    ///
+    /// Of several that call it, each returns when that is done. A call that is dropped has begun it all the same.
     pub async fn shutdown(&self) {
-        let following = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Following { stop, task }) = following else { return };
-        drop(stop);
-        // It has no answer, and if its runtime has ended, neither does it.
-        let _ = task.await;
+        let mut follower = self.follower.lock().await;
+        let Some(following) = &mut *follower else { return };
+        following.goes_on = None;
+        // It ends the lease before it leaves. If its runtime has ended, it has not, and nobody grants another one.
+        if (&mut following.task).await.is_err() {
+            self.memory.lease.end();
+        }
+        *follower = None;
     }
 }
 
@@ -312,9 +317,10 @@ impl CacheOptions {
             lease_for: self.lease,
             faults,
         });
-        let (stop, stopped) = watch::channel(());
+        let (goes_on, stopped) = watch::channel(());
         let task = tokio::spawn(follower::follow(Arc::clone(&store), Arc::clone(&memory), stopped));
-        Cached { store, memory, follower: Arc::new(Mutex::new(Some(Following { stop, task }))) }
+        let following = Following { goes_on: Some(goes_on), task };
+        Cached { store, memory, follower: Arc::new(Mutex::new(Some(following))) }
     }
 }
 

@@ -60,11 +60,18 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
+impl Listener {
+    /// Hears nothing any more.
+    pub(super) fn end(&self) {
         if let Some(task) = self.task.get() {
             task.abort();
         }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

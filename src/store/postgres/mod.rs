@@ -1,5 +1,6 @@
 //! A store in a PostgreSQL database: for several processes on several machines.
 
+mod connection_string;
 mod failure;
 mod gate;
 mod keys;
@@ -13,8 +14,8 @@ mod session;
 mod trail;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
@@ -22,6 +23,7 @@ use deadpool_postgres::Pool;
 use self::failure::Failure;
 use self::gate::Gate;
 use self::listener::Listener;
+use self::log::Housekeeping;
 pub use self::options::PostgresOptions;
 use self::session::{Answer, Database, Session};
 use super::log::settle;
@@ -36,8 +38,6 @@ use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
 use crate::usage::Usage;
 
-/// The log is cleaned up after this many changes.
-const PRUNE_EVERY: u32 = 64;
 /// So many keys of an import share a transaction.
 const AT_ONCE: usize = 100;
 
@@ -71,14 +71,17 @@ const AT_ONCE: usize = 100;
 ///
 /// PostgreSQL 13 or newer, a database in UTF8. The store makes a schema of its own and changes nothing outside of it; the
 /// user needs the right to make it (`CREATE` on the database) the first time, or an empty schema that it owns. Behind a
-/// pooler (PgBouncer), use one connection for each session: statements are prepared, and listening needs a session.
+/// pooler (PgBouncer), use session mode: statements are prepared, and listening needs a session. [`operations`](crate::operations)
+/// says more: rights, connections, backup, upgrade.
 /// A failover to a copy that had not yet received a revocation forgets it: let the primary wait for its copies
 /// (`synchronous_standby_names`).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PostgresStore {
     database: Arc<Database>,
     listener: Arc<Listener>,
-    changes: Arc<AtomicU32>,
+    housekeeping: Arc<Housekeeping>,
+    /// If no application shares it.
+    own_pool: Option<Pool>,
 }
 
 impl PostgresStore {
@@ -100,8 +103,42 @@ impl PostgresStore {
         PostgresOptions::on_pool(pool).connect().await
     }
 
-    fn new(database: Database, listener: Listener) -> Self {
-        Self { database: Arc::new(database), listener: Arc::new(listener), changes: Arc::default() }
+    /// Ends, for all clones: nothing is begun any more, what was begun is waited for, also where nobody waits for its answer, and
+    /// the connections are closed. Of a pool that was given, nothing is closed. For the end of a process, after the last request
+    /// and after [`Cached::shutdown`](super::Cached::shutdown): [`operations`](crate::operations) has the order.
+    ///
+    /// Whoever asks afterwards gets [`StoreError::Failed`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Timeout`] if something has not ended in time; it was cut off then.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let ended = self.database.end().await;
+        self.listener.end();
+        if let Some(pool) = &self.own_pool {
+            pool.close();
+        }
+        ended
+    }
+
+    fn new(
+        database: Database,
+        listener: Listener,
+        housekeeping: Housekeeping,
+        own_pool: Option<Pool>,
+    ) -> Self {
+        Self {
+            database: Arc::new(database),
+            listener: Arc::new(listener),
+            housekeeping: Arc::new(housekeeping),
+            own_pool,
+        }
+    }
+
+    /// Cleans up the log, while nobody waits for it. If it fails, the log is a little longer until the next time.
+    fn prune(&self) {
+        let (housekeeping, database) = (Arc::clone(&self.housekeeping), Arc::clone(&self.database));
+        tokio::spawn(async move { drop(housekeeping.prune(&database).await) });
     }
 
     async fn look_up<T: Send + 'static>(
@@ -177,12 +214,16 @@ impl PostgresStore {
         let settled = tokio::spawn(async move { settle(&*database, &commit).await });
         let settled = settled.await.unwrap_or_else(|error| Err(StoreError::failed(error)));
         settled.map_err(|error| StoreError::failed(Unacknowledged(error)))?;
-        if self.changes.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == PRUNE_EVERY - 1 {
-            let database = Arc::clone(&self.database);
-            // If it fails, the log is a little longer until the next time.
-            tokio::spawn(async move { drop(log::prune(&database).await) });
+        if self.housekeeping.after_change() {
+            self.prune();
         }
         done
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("database", &self.database).finish_non_exhaustive()
     }
 }
 

@@ -1,22 +1,27 @@
 //! How to reach the database.
 
 use std::fmt;
+#[cfg(feature = "postgres-tls")]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::{Config, NoTls};
 #[cfg(feature = "postgres-tls")]
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::StoreError;
-use super::failure::Failure;
+use super::connection_string::ConnectionString;
+use super::failure::{Failure, refuses_options};
 use super::gate::FEWEST;
 use super::listener::Listener;
-use super::session::{Database, SCHEMA};
+use super::log::Housekeeping;
+use super::session::{Database, SCHEMA, startup_options};
 use super::{PostgresStore, open};
 use crate::error::ConfigError;
+use crate::observer::{Observer, Observers};
 
 const CONNECTIONS: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -47,28 +52,41 @@ pub struct PostgresOptions {
     connections: usize,
     deadline: Duration,
     may_begin: bool,
+    observers: Observers,
     #[cfg(feature = "postgres-tls")]
     tls: Option<MakeRustlsConnect>,
 }
 
 #[derive(Clone)]
 enum Source {
-    Server(Box<Config>),
+    Server(Box<ConnectionString>),
     Pool(Pool),
+}
+
+/// Where the server is told how long things may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Timeouts {
+    AtStartup,
+    /// For poolers that take no options: only in transactions. Other statements end when their connection is closed.
+    InTransactions,
 }
 
 impl PostgresOptions {
     /// From a connection string, `postgres://user:password@host:port/database?options` or `host=... user=...`.
     ///
-    /// Of several hosts the one that takes writes is used. Without [`tls`](Self::tls) nothing is encrypted.
+    /// Of several hosts the one that takes writes is used. Without [`tls`](Self::tls) and `sslrootcert` nothing is encrypted.
+    ///
+    /// With the feature `postgres-tls`, `sslrootcert` names a file of certificates in PEM: connections are encrypted then, and
+    /// the server must have a certificate that is signed by one of these and bears its name, as with `sslmode=verify-full`;
+    /// the weaker `verify-ca` is taken for that. It needs a `CryptoProvider` of rustls that is installed for the process.
+    /// `sslmode=disable` encrypts nothing, whatever else is said in the string.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Database`] if it is no connection string. Nothing of it is in the error.
+    /// [`ConfigError::ConnectionParameter`] for one that is not understood, [`ConfigError::Database`] if it is no connection
+    /// string. Nothing of it is in the error but the name of a parameter.
     pub fn new(connection: &str) -> Result<Self, ConfigError> {
-        let server: Config =
-            connection.parse().map_err(|_| ConfigError::Database("the connection string is none"))?;
-        Ok(Self::from_source(Source::Server(Box::new(server))))
+        Ok(Self::from_source(Source::Server(Box::new(ConnectionString::parse(connection)?))))
     }
 
     /// A pool that is there already, and may be shared with the application.
@@ -87,6 +105,7 @@ impl PostgresOptions {
             connections: CONNECTIONS,
             deadline: DEADLINE,
             may_begin: true,
+            observers: Observers::default(),
             #[cfg(feature = "postgres-tls")]
             tls: None,
         }
@@ -145,6 +164,13 @@ impl PostgresOptions {
         self
     }
 
+    /// Tells an [`Observer`] when the log of changes [grows](crate::observer::Warning::ChangeLogGrows), which is the
+    /// matter of no request.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// Encrypts, and checks the server's certificate as `config` says: a server that does not encrypt is refused,
     /// whatever `sslmode` stands in the connection string. Of no effect on a pool that was given.
     #[cfg(feature = "postgres-tls")]
@@ -162,36 +188,58 @@ impl PostgresOptions {
     /// not the rights, or the schema is another application's or was written by a newer release; nothing is changed
     /// then. Where none may be [made](Self::existing), the cause is a [`ConfigError::Database`]. [`StoreError::Timeout`].
     pub async fn connect(self) -> Result<PostgresStore, StoreError> {
-        let (pool, listener) = match &self.source {
-            Source::Pool(pool) => (pool.clone(), Listener::deaf()),
-            Source::Server(server) => self.reach(Config::clone(server))?,
+        match self.open(Timeouts::AtStartup).await {
+            Err(error) if refuses_options(&error) => self.open(Timeouts::InTransactions).await,
+            opened => opened,
+        }
+    }
+
+    async fn open(&self, timeouts: Timeouts) -> Result<PostgresStore, StoreError> {
+        let (pool, listener, own) = match &self.source {
+            Source::Pool(pool) => (pool.clone(), Listener::deaf(), false),
+            Source::Server(server) => {
+                let (pool, listener) = self.reach(server, timeouts)?;
+                (pool, listener, true)
+            }
         };
         if pool.status().max_size < FEWEST {
             return Err(StoreError::failed(ConfigError::Database("a store needs at least 5 connections")));
         }
-        let database = Database::new(pool.clone(), self.schema, self.deadline);
+        let database = Database::new(pool.clone(), Arc::clone(&self.schema), self.deadline);
+        database.keeps_statements().await.map_err(Failure::into_store_error)?;
         open::migrate(&pool, &database, self.may_begin).await.map_err(Failure::into_store_error)?;
-        Ok(PostgresStore::new(database, listener))
+        let housekeeping = Housekeeping::told_to(self.observers.clone());
+        Ok(PostgresStore::new(database, listener, housekeeping, own.then_some(pool)))
     }
 
-    fn reach(&self, mut server: Config) -> Result<(Pool, Listener), StoreError> {
+    fn reach(
+        &self,
+        ConnectionString { server, roots }: &ConnectionString,
+        timeouts: Timeouts,
+    ) -> Result<(Pool, Listener), StoreError> {
+        let mut server = server.clone();
         if server.get_application_name().is_none() {
             server.application_name("tower-api-key");
         }
+        say_timeouts(&mut server, timeouts, self.deadline);
         server
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .connect_timeout(self.deadline)
             .tcp_user_timeout(self.deadline * 2)
             .keepalives_idle(KEEPALIVE);
         #[cfg(feature = "postgres-tls")]
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = self.encryption(roots.as_deref()).map_err(StoreError::failed)? {
             server.ssl_mode(SslMode::Require);
             let manager = Manager::from_config(server.clone(), tls.clone(), fast());
-            let listener = Listener::new(server, tls.clone(), &self.schema, self.deadline);
+            let listener = Listener::new(server, tls, &self.schema, self.deadline);
             return Ok((self.pool(manager)?, listener));
         }
         if server.get_ssl_mode() == SslMode::Require {
-            let why = "TLS is demanded: it needs the feature `postgres-tls` and `PostgresOptions::tls`";
+            let why = if roots.is_some() {
+                "`sslrootcert` needs the feature `postgres-tls`"
+            } else {
+                "TLS is demanded: it needs the feature `postgres-tls`, and `PostgresOptions::tls` or `sslrootcert`"
+            };
             return Err(StoreError::failed(ConfigError::Database(why)));
         }
         let manager = Manager::from_config(server.clone(), NoTls, fast());
@@ -200,19 +248,57 @@ impl PostgresOptions {
     }
 
     fn pool(&self, manager: Manager) -> Result<Pool, StoreError> {
-        let limit = self.deadline.as_millis();
-        let settings = format!(
-            "SET statement_timeout = {limit}; SET lock_timeout = {limit}; \
-             SET idle_in_transaction_session_timeout = {}",
-            limit * 2
-        );
-        let settings: Arc<str> = settings.into();
-        let set = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-            let settings = Arc::clone(&settings);
-            Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
-        });
-        Pool::builder(manager).max_size(self.connections).post_create(set).build().map_err(StoreError::failed)
+        Pool::builder(manager).max_size(self.connections).build().map_err(StoreError::failed)
     }
+
+    /// As [`tls`](Self::tls) says, or else the connection string.
+    #[cfg(feature = "postgres-tls")]
+    fn encryption(&self, roots: Option<&Path>) -> Result<Option<MakeRustlsConnect>, ConfigError> {
+        match (&self.tls, roots) {
+            (Some(tls), _) => Ok(Some(tls.clone())),
+            (None, Some(roots)) => Ok(Some(MakeRustlsConnect::new(trusting(roots)?))),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// Beside the options that the connection string names; whoever says something last is heard.
+fn say_timeouts(server: &mut Config, timeouts: Timeouts, deadline: Duration) {
+    if timeouts == Timeouts::InTransactions {
+        return;
+    }
+    let ours = startup_options(deadline);
+    let all = server.get_options().map(|others| format!("{others} {ours}"));
+    server.options(all.unwrap_or(ours));
+}
+
+/// Trusts those whose certificates are in a file.
+#[cfg(feature = "postgres-tls")]
+fn trusting(file: &Path) -> Result<rustls::ClientConfig, ConfigError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+
+    let wrong = |reason| ConfigError::ConnectionParameter { name: "sslrootcert".to_owned(), reason };
+    let provider = rustls::crypto::CryptoProvider::get_default().ok_or_else(|| {
+        wrong(
+            "needs a `CryptoProvider` of rustls: install one for the process, or use `PostgresOptions::tls`",
+        )
+    })?;
+    let mut roots = rustls::RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(file)
+        .map_err(|_| wrong("names a file that cannot be read"))?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| wrong("names a file that is not PEM"))?;
+    for certificate in certificates {
+        roots.add(certificate).map_err(|_| wrong("names a file with a certificate that cannot be used"))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("names a file without a certificate in PEM"));
+    }
+    let config = rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| wrong("needs a `CryptoProvider` that knows TLS 1.2 or 1.3"))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Whether a connection is open is known without asking the server.
@@ -223,5 +309,88 @@ fn fast() -> ManagerConfig {
 impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresOptions").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(options: Result<PostgresOptions, ConfigError>) -> String {
+        options.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_anything_is_connected() {
+        let options = || PostgresOptions::new("host=h").unwrap();
+        for schema in ["", "1a", "A", "a-b", "a\"b", "a b", "é", &"a".repeat(64)] {
+            assert!(refusal(options().schema(schema)).contains("schema"), "{schema}");
+        }
+        for schema in ["a", "api_keys2", &"a".repeat(63)] {
+            assert_eq!(refusal(options().schema(schema)), "", "{schema}");
+        }
+        assert!(refusal(options().connections(4)).contains("connections"));
+        assert_eq!(refusal(options().connections(5)), "");
+        assert!(refusal(options().deadline(Duration::from_micros(999))).contains("deadline"));
+        assert!(refusal(options().deadline(Duration::from_secs(3601))).contains("deadline"));
+        assert_eq!(refusal(options().deadline(Duration::from_secs(3600))), "");
+    }
+
+    #[tokio::test]
+    async fn c17_f2_tls_that_is_demanded_and_not_set_up_is_refused() {
+        for (text, named) in [
+            ("host=127.0.0.1 port=1 sslmode=require", "TLS is demanded"),
+            ("host=127.0.0.1 port=1 sslmode=verify-full", "TLS is demanded"),
+            ("host=127.0.0.1 port=1 sslrootcert=/none.pem", "sslrootcert"),
+        ] {
+            let refused = PostgresOptions::new(text).unwrap().connect().await.unwrap_err();
+            let cause = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
+            assert!(cause.contains(named), "{text}: {cause}");
+        }
+    }
+
+    #[test]
+    fn c17_f1_time_outs_are_said_at_startup_beside_what_is_said_there_already() {
+        let reached = |text: &str, timeouts| {
+            let Source::Server(server) = PostgresOptions::new(text).unwrap().source else { panic!("{text}") };
+            let mut server = server.server.clone();
+            say_timeouts(&mut server, timeouts, Duration::from_millis(1500));
+            server.get_options().map(str::to_owned)
+        };
+        let ours =
+            "-c statement_timeout=1500 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=3000";
+        assert_eq!(reached("host=h", Timeouts::AtStartup).as_deref(), Some(ours));
+        assert_eq!(
+            reached("host=h options='-c jit=off'", Timeouts::AtStartup).unwrap(),
+            format!("-c jit=off {ours}")
+        );
+        assert_eq!(reached("host=h", Timeouts::InTransactions), None);
+        assert_eq!(
+            reached("host=h options=-cjit=off", Timeouts::InTransactions).as_deref(),
+            Some("-cjit=off")
+        );
+    }
+
+    #[cfg(all(feature = "postgres-tls", feature = "email"))]
+    #[test]
+    fn c17_f2_a_file_of_roots_that_is_none_is_named() {
+        // The feature `email` brings one.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |text: &str| {
+            let file = folder.path().join("roots.pem");
+            std::fs::write(&file, text).unwrap();
+            trusting(&file).map(drop)
+        };
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let unfinished = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+        for text in ["", "no certificate", broken, unfinished] {
+            let refused = file(text).unwrap_err();
+            assert!(
+                matches!(&refused, ConfigError::ConnectionParameter { name, .. } if name == "sslrootcert"),
+                "{text}: {refused}"
+            );
+        }
+        assert!(trusting(&folder.path().join("none")).is_err());
     }
 }

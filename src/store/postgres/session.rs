@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::StoreError;
-use super::failure::{Failure, Gone, no_connection};
+use super::failure::{Closed, Failure, Gone, no_connection};
 use super::gate::{Gate, Gates};
 use super::rows::value;
 
@@ -24,12 +24,20 @@ pub(super) const SCHEMA: &str = "tower_api_key";
 
 /// A change that has returned is on the disk, whatever the server's default is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; \
-                     SET LOCAL lock_timeout = 1234567; SET LOCAL statement_timeout = 1234567";
+                     SET LOCAL lock_timeout = 1234567; SET LOCAL statement_timeout = 1234567; \
+                     SET LOCAL idle_in_transaction_session_timeout = 7654321";
+
+/// The same for what is no transaction, said when a connection begins. `SET` would do, but behind a pooler that hands out
+/// connections by the transaction it would be said to other applications.
+const STARTUP: &str = "-c statement_timeout=1234567 -c lock_timeout=1234567 \
+                       -c idle_in_transaction_session_timeout=7654321";
 
 /// Draws a transaction's number, even if it has changed nothing: who repeats a change waits for those who have not seen
 /// the first one, because nobody sees this transaction who does not see all that were committed before it.
 const CHANGED: &str = "
     SELECT pg_current_xact_id()::text, tower_api_key.era() FROM pg_notify('tower_api_key', '')";
+
+const NOTHING: &str = "SELECT";
 
 /// How long after the server's own deadline an answer is still waited for.
 const GRACE: Duration = Duration::from_millis(500);
@@ -51,13 +59,18 @@ pub(super) struct Database {
     pub(super) gates: Gates,
     begin: String,
     deadline: Duration,
+    /// A permit is taken by whoever does something, and all of them by whoever waits until nobody does.
+    at_work: Arc<Semaphore>,
 }
+
+/// More than can be at work.
+const MOST: u32 = 1 << 20;
 
 impl Database {
     pub(super) fn new(pool: Pool, schema: Arc<str>, deadline: Duration) -> Self {
         let gates = Gates::of(pool.status().max_size);
-        let begin = BEGIN.replace("1234567", &deadline.as_millis().max(1).to_string());
-        Self { pool, schema, gates, begin, deadline }
+        let at_work = Arc::new(Semaphore::new(MOST as usize));
+        Self { pool, schema, gates, begin: with_timeouts(BEGIN, deadline), deadline, at_work }
     }
 
     /// Does `work` on a connection. Once it has begun, it goes on though nobody waits for its answer any more: a
@@ -96,7 +109,36 @@ impl Database {
             .await
     }
 
+    /// Whether what a connection has prepared is there when it is used. Behind a pooler that gives each transaction another
+    /// connection it is not, and that is found out at the start and not by requests.
+    pub(super) async fn keeps_statements(&self) -> Result<(), Failure> {
+        let one = self.session(&self.gates.look_ups).await?;
+        let other = self.session(&self.gates.log).await?;
+        let asked = timeout(self.deadline * 2 + GRACE, async {
+            one.query(NOTHING, &[]).await?;
+            // Takes what the pooler has just got back.
+            other.client()?.batch_execute("BEGIN").await?;
+            let kept = one.query(NOTHING, &[]).await;
+            other.client()?.batch_execute("ROLLBACK").await?;
+            kept
+        });
+        asked.await.map_err(|_| StoreError::Timeout)??;
+        one.give_back();
+        other.give_back();
+        Ok(())
+    }
+
+    /// Begins nothing any more, and returns when all that was begun has ended, which takes as long as the longest of it may.
+    pub(super) async fn end(&self) -> Result<(), StoreError> {
+        // From here on nobody gets a permit. Of several that wait, each gets all of them in its turn.
+        let ended = timeout(self.deadline * 3 + GRACE, self.at_work.acquire_many(MOST)).await;
+        self.at_work.close();
+        ended.map(drop).map_err(|_| StoreError::Timeout)
+    }
+
     async fn session(&self, gate: &Gate) -> Result<Session, StoreError> {
+        let at_work =
+            Arc::clone(&self.at_work).try_acquire_owned().map_err(|_| StoreError::failed(Closed))?;
         let turn = gate.turn(self.deadline).await?;
         // The pool has a connection for each turn: what may take long is only to make one.
         let client = match timeout(self.deadline, self.pool.get()).await {
@@ -108,8 +150,19 @@ impl Database {
             schema: Arc::clone(&self.schema),
             usable: AtomicBool::new(true),
             _turn: turn,
+            _at_work: at_work,
         })
     }
+}
+
+/// What a connection says of its time-outs when it begins, as the server's `options`.
+pub(super) fn startup_options(deadline: Duration) -> String {
+    with_timeouts(STARTUP, deadline)
+}
+
+fn with_timeouts(text: &str, deadline: Duration) -> String {
+    let millis = deadline.as_millis().max(1);
+    text.replace("1234567", &millis.to_string()).replace("7654321", &(millis * 2).to_string())
 }
 
 impl fmt::Debug for Database {
@@ -172,6 +225,7 @@ pub(super) struct Session {
     schema: Arc<str>,
     usable: AtomicBool,
     _turn: OwnedSemaphorePermit,
+    _at_work: OwnedSemaphorePermit,
 }
 
 impl Session {
@@ -225,4 +279,29 @@ impl Drop for Session {
 /// The statement as it is written where the schema has its usual name.
 pub(super) fn in_schema(sql: &'static str, schema: &str) -> Cow<'static, str> {
     if schema == SCHEMA { Cow::Borrowed(sql) } else { Cow::Owned(sql.replace(SCHEMA, schema)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_transaction_says_how_long_it_may_take_and_that_it_is_on_the_disk() {
+        let begin = with_timeouts(BEGIN, Duration::from_micros(1_500_999));
+        assert_eq!(
+            begin,
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; \
+             SET LOCAL lock_timeout = 1500; SET LOCAL statement_timeout = 1500; \
+             SET LOCAL idle_in_transaction_session_timeout = 3000"
+        );
+        // Zero would mean: without end.
+        assert!(startup_options(Duration::from_nanos(1)).contains("statement_timeout=1 "));
+    }
+
+    #[test]
+    fn the_name_of_the_schema_is_put_wherever_it_stands() {
+        assert_eq!(in_schema(CHANGED, SCHEMA), CHANGED);
+        let renamed = in_schema(CHANGED, "keys_2");
+        assert!(!renamed.contains(SCHEMA) && renamed.contains("pg_notify('keys_2'"), "{renamed}");
+    }
 }

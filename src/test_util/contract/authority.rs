@@ -314,7 +314,7 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
     let narrow = Amendment::new().restrictions(office());
     assert!(ok(store.amend(&target.id, &narrow, NOW, &by_system().ask_owner(true)).await).changed);
     assert!(ok(store
-        .revoke(&target.id, NOW, &Terms::by(Terms::by(Authority::User(user.clone())).ask_owner(true)))
+        .revoke(&target.id, NOW, &Terms::by(Authority::User(user.clone())).ask_owner(true))
         .await));
     // Nobody's standing is asked for where the terms do not say so: the directory may stand elsewhere.
     ok(store.insert(names.key("elsewhere2", "stranger"), &by_system()).await);

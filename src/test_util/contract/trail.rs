@@ -29,7 +29,7 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyLedger>(store
         ok(store.insert(key.clone(), &Terms::by(alice.clone())).await);
     }
     let amendment = Amendment::new().name("another").limits(None);
-    ok(store.amend(&key.id, &amendment, later(1), &Terms::by(Terms::by(Authority::Operator))).await);
+    ok(store.amend(&key.id, &amendment, later(1), &Terms::by(Authority::Operator)).await);
     let to = KeyDigest::of(&names.text("to"));
     ok(store.rehash(&key.id, &key.digest, &to, &DigestMethod::Sha512, later(2)).await);
     let by_key = Authority::Key(other.id.clone());
@@ -185,7 +185,7 @@ pub(super) async fn who_is_removed_leaves_a_trail<S: Accounts + Directory + KeyS
     for key in [&key, &gone, &alices] {
         ok(store.insert(key.clone(), &under(MANY)).await);
     }
-    ok(store.revoke(&gone.id, later(1), &Terms::by(Terms::by(Authority::Operator))).await);
+    ok(store.revoke(&gone.id, later(1), &Terms::by(Authority::Operator)).await);
     ok(store.remove_member(&account, &bob, later(2)).await);
     let issued = (0, "system", "issued".to_owned());
     assert_told(store, &key, &[(2, "system", "revoked:member_removed".to_owned()), issued.clone()]).await;

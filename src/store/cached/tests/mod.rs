@@ -3,6 +3,7 @@
 mod cluster;
 mod orders;
 mod scale;
+mod shutdown;
 mod world;
 
 /// A small generator, so that a seed says everything.

@@ -27,18 +27,30 @@ const LEASE: Duration = Duration::from_secs(2);
 type Keys = Facts<[u8; 32], Option<Arc<KeyRecord>>>;
 type Found = Result<Option<Arc<KeyRecord>>, StoreError>;
 
+type Hook = Box<dyn FnOnce() + Send>;
+
 #[derive(Clone, Default)]
-struct Wall(Arc<Mutex<i64>>);
+struct Wall {
+    jumped: Arc<Mutex<i64>>,
+    /// What happens at the moment at which somebody asks for the time, once.
+    asked: Arc<Mutex<Option<Hook>>>,
+}
 
 impl Wall {
     fn jump(&self, by: i64) {
-        *self.0.lock().unwrap() += by;
+        *self.jumped.lock().unwrap() += by;
+    }
+
+    fn when_asked(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.asked.lock().unwrap() = Some(Box::new(hook));
     }
 }
 
 impl Clock for Wall {
     fn now(&self) -> Timestamp {
-        Timestamp::from_secs(1_000_000 + *self.0.lock().unwrap())
+        let hook = self.asked.lock().unwrap().take();
+        hook.into_iter().for_each(|hook| hook());
+        Timestamp::from_secs(1_000_000 + *self.jumped.lock().unwrap())
     }
 }
 
@@ -382,6 +394,45 @@ async fn c8_08_whichever_clock_says_first_that_it_is_over() {
     assert!(is_warm());
     advance(LEASE).await;
     assert!(!is_warm());
+}
+
+/// Things happen between the steps of one look into memory: at the moment at which it asks the clock, that is for the lease.
+#[tokio::test(start_paused = true)]
+async fn c17_g_the_lease_is_asked_after_the_answer_was_taken_and_the_version_after_the_lease() {
+    type Meanwhile = fn(&Desk, &KeyDigest);
+    let taken_out: Meanwhile = |desk, _| desk.keys.clear();
+    let nothing: Meanwhile = |_, _| ();
+    let put_in: Meanwhile = |desk, key| {
+        let mut put = Box::pin(desk.ask_now(key));
+        assert!(poll(&mut put).is_ready());
+    };
+    let applied_and_returned: Meanwhile = |desk, key| {
+        desk.put(key, true);
+        desk.keys.forget(key);
+        desk.renew();
+    };
+    let fenced: Meanwhile = |desk, _| desk.lease.end();
+    let begun_anew: Meanwhile = |desk, _| {
+        desk.lease.begin();
+        desk.renew();
+    };
+    for (what, known, meanwhile, said) in [
+        ("nothing happens", true, nothing, true),
+        ("the answer was taken out before", true, taken_out, true),
+        ("what is put in afterwards was not taken out", false, put_in, false),
+        ("a change is applied, and returns", true, applied_and_returned, false),
+        ("the lease ends", true, fenced, false),
+        ("another term begins", true, begun_anew, false),
+    ] {
+        let (desk, key) = (Arc::new(Desk::new(Faults::default())), digest(1));
+        desk.put(&key, false);
+        if known {
+            desk.ask_now(&key).await;
+        }
+        let for_hook = Arc::clone(&desk);
+        desk.wall.when_asked(move || meanwhile(&for_hook, &key));
+        assert_eq!(desk.warm(&key).is_some(), said, "{what}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,8 @@ pub(super) enum StoreFault {
     HighestNumber,
     /// Keys are read from a replica.
     Replica,
+    /// What is taken out of the log, whoever has seen it, is taken out without a word.
+    FoldsSilently,
 }
 
 /// What goes wrong on the way, and how often it did.
@@ -41,6 +43,8 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 pub(super) struct World {
     state: Mutex<State>,
     pub(super) fault: StoreFault,
+    /// Whether it takes out of its log what not everybody has seen.
+    folds: bool,
 }
 
 #[derive(Default)]
@@ -137,9 +141,22 @@ impl State {
     }
 }
 
+impl State {
+    /// Takes out all that is committed, for one row that means everything.
+    fn fold(&mut self, fault: StoreFault) {
+        let number = self.begin();
+        self.log.clear();
+        if fault != StoreFault::FoldsSilently {
+            self.log.push((number, Change::Everything));
+        }
+        self.open.remove(&number);
+        *self.counts.entry("foldings of the log").or_default() += 1;
+    }
+}
+
 impl World {
-    pub(super) fn new(fault: StoreFault) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), fault })
+    pub(super) fn new(fault: StoreFault, folds: bool) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), fault, folds })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -238,6 +255,10 @@ impl World {
         let mut state = self.state();
         state.write(writes);
         state.log(number, writes);
+        // Now and then, and while others are open: nobody may rely on finding what they have not read yet.
+        if self.folds && number.is_multiple_of(8) {
+            state.fold(self.fault);
+        }
     }
 
     /// Tells the nodes, or does not, or late, or twice.

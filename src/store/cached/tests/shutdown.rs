@@ -1,0 +1,162 @@
+//! A node that is told to stop: from then on the store is asked, and nobody waits for the node.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout};
+
+use super::Dice;
+use super::world::{Connection, StoreFault, World, Write};
+use crate::access::Standing;
+use crate::clock::Timestamp;
+use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::KeyRecord;
+use crate::store::log::{ChangeLog, Changes, NodeId, Position};
+use crate::store::{CacheOptions, Cached, Directory, KeyStore, Project, StoreError};
+
+/// The longest there is: what ends only with the lease, ends after this.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A simulated store that notes whether its node could still answer from memory when it left.
+#[derive(Clone)]
+struct Watched {
+    store: Connection,
+    node: Arc<OnceLock<Cached<Watched>>>,
+    left_with_a_lease: Arc<AtomicBool>,
+    left: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl KeyStore for Watched {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.store.find(digest).await
+    }
+}
+
+#[async_trait]
+impl Directory for Watched {
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        self.store.standing(user, project).await
+    }
+
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.store.projects(user).await
+    }
+}
+
+#[async_trait]
+impl ChangeLog for Watched {
+    async fn join(&self, node: &NodeId, lease: Duration) -> Result<Position, StoreError> {
+        self.store.join(node, lease).await
+    }
+
+    async fn changes(&self, after: &Position) -> Result<Changes, StoreError> {
+        self.store.changes(after).await
+    }
+
+    async fn acknowledge(&self, node: &NodeId, position: &Position) -> Result<bool, StoreError> {
+        self.store.acknowledge(node, position).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        let holds = self.node.get().is_some_and(Cached::has_lease);
+        self.left_with_a_lease.fetch_or(holds, Ordering::SeqCst);
+        self.store.leave(node).await?;
+        self.left.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn record(revoked: bool) -> Write {
+    let (id, owner) = (KeyId::new("key_1").unwrap(), UserId::new("u1").unwrap());
+    let mut record = KeyRecord::new(id, KeyDigest::of("key"), owner, Timestamp::from_secs(1));
+    record.revoked_at = revoked.then_some(Timestamp::from_secs(2));
+    Write::Key(Arc::new(record))
+}
+
+fn is_valid(found: Option<Arc<KeyRecord>>) -> bool {
+    found.is_some_and(|record| record.revoked_at.is_none())
+}
+
+/// A node of a store with one good key, which it answers from memory.
+async fn node(world: &Arc<World>) -> (Cached<Watched>, Watched) {
+    world.found(&[record(false)]);
+    let (store, _) = world.connect(Dice::new(1));
+    let watched =
+        Watched { store, node: Arc::default(), left_with_a_lease: Arc::default(), left: Arc::default() };
+    let cached = CacheOptions::new().lease(LEASE).unwrap().start(watched.clone());
+    let _ = watched.node.set(cached.clone());
+    let warm = async {
+        while cached.warm_key().is_none() {
+            assert!(is_valid(cached.find(&KeyDigest::of("key")).await.unwrap()));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LEASE, warm).await.expect("a node gets its lease");
+    (cached, watched)
+}
+
+impl Cached<Watched> {
+    fn warm_key(&self) -> Option<Option<Arc<KeyRecord>>> {
+        KeyStore::warm(self, &KeyDigest::of("key"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_g_after_shutdown_nothing_is_answered_from_memory_and_nobody_waits_for_the_node() {
+    let world = World::new(StoreFault::None, false);
+    let (cached, watched) = node(&world).await;
+    let began = Instant::now();
+    timeout(LEASE, cached.shutdown()).await.expect("it ends");
+    assert!(began.elapsed() < LEASE / 4, "{:?}: it waits for no round", began.elapsed());
+    assert!(watched.left.load(Ordering::SeqCst));
+    assert!(!watched.left_with_a_lease.load(Ordering::SeqCst), "first the lease ends, then the node leaves");
+    for node in [&cached, &cached.clone()] {
+        assert!(!node.has_lease());
+        assert!(node.warm_key().is_none());
+        assert!(is_valid(node.find(&KeyDigest::of("key")).await.unwrap()), "the store is asked");
+    }
+
+    let began = Instant::now();
+    let (mut dice, writes) = (Dice::new(2), [record(true)]);
+    timeout(LEASE, world.change(&mut dice, &writes)).await.expect("nobody waits for a node that has left");
+    assert!(began.elapsed() < LEASE / 4, "{:?}", began.elapsed());
+    assert!(cached.warm_key().is_none());
+    assert!(!is_valid(cached.find(&KeyDigest::of("key")).await.unwrap()));
+    assert!(!cached.has_lease(), "and it stays so");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_g_whoever_calls_shutdown_returns_when_it_is_done() {
+    let (cached, watched) = node(&World::new(StoreFault::None, false)).await;
+    let ended = async |node: &Cached<Watched>| {
+        timeout(LEASE, node.shutdown()).await.expect("it ends");
+        !node.has_lease() && watched.left.load(Ordering::SeqCst)
+    };
+    // One call that is given up as soon as it has begun, and two at once.
+    let mut begun = Box::pin(cached.shutdown());
+    let pending = poll_fn(|context| Poll::Ready(begun.as_mut().poll(context).is_pending())).await;
+    assert!(pending, "it takes a moment");
+    drop(begun);
+    let other = cached.clone();
+    assert_eq!(tokio::join!(ended(&cached), ended(&other)), (true, true));
+    timeout(LEASE, cached.shutdown()).await.expect("there is nothing left to end");
+}
+
+/// The runtime that follows the log has ended before: nobody is there who could end the lease or leave.
+#[test]
+fn c17_g_after_shutdown_there_is_no_lease_though_the_runtime_has_ended() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let first = runtime();
+    let (cached, _) = first.block_on(node(&World::new(StoreFault::None, false)));
+    drop(first);
+    runtime().block_on(async {
+        timeout(LEASE, cached.shutdown()).await.expect("it ends");
+        assert!(!cached.has_lease() && cached.warm_key().is_none());
+    });
+}
