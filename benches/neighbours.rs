@@ -122,7 +122,7 @@ impl Site {
         for number in 0..100 {
             let new =
                 NewKey::user_level(busy.clone(), format!("heavy {number}")).restrictions(endpoints.clone());
-            keyring.issue(new).await?;
+            drop(keyring.issue(new).await?);
         }
         let heavy = keyring.issue(NewKey::user_level(busy, "lists")).await?;
         let (heavy, busy) = (heavy.into_parts().0, issued.into_parts().0);
@@ -152,6 +152,7 @@ async fn send(
         .header("content-type", "application/json")
         .header("authorization", format!("Bearer {}", key.expose_secret()))
         .body(Body::from(body.to_owned()))?;
+    sender.ready().await?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     response.into_body().collect().await?;
@@ -217,9 +218,13 @@ async fn measure(site: &Arc<Site>, load: &'static str, connections: usize) -> Re
         times.push(asked.elapsed());
         match answer {
             Ok(StatusCode::OK) => {}
-            Ok(_) => failed += 1,
-            Err(_) => {
+            Ok(status) => {
                 failed += 1;
+                eprintln!("{number}: {status}");
+            }
+            Err(error) => {
+                failed += 1;
+                eprintln!("{number}: {error}");
                 sender = site.connect().await?;
             }
         }

@@ -259,3 +259,7 @@ impl Bar {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fuzz.rs"]
+mod fuzz;

@@ -288,7 +288,7 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, Failure> {
 }
 
 pub(crate) fn point(text: &str) -> Option<Timestamp> {
-    text.parse::<jiff::Timestamp>().ok().map(|time| Timestamp::from_micros(time.as_microsecond()))
+    text.parse().ok()
 }
 
 /// `30s`, `15min`, `12h`, `7d`.

@@ -276,6 +276,9 @@ impl Change {
     }
 }
 
+/// As many as a router takes: one more, and it panics.
+const MAX_PARAMETERS: usize = 25;
+
 /// Whether a text is a route pattern in axum's syntax, or what is wrong with it.
 pub(crate) fn check_pattern(pattern: &str) -> Result<(), &'static str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b';' | b'?' | b'#' | b'\\');
@@ -285,6 +288,8 @@ pub(crate) fn check_pattern(pattern: &str) -> Result<(), &'static str> {
         Err("it may hold visible ASCII only, and none of % ; ? # \\")
     } else if pattern.split('/').any(|segment| segment.starts_with([':', '*'])) {
         Err("parameters are written {name}, and {*name} for the rest of the path")
+    } else if pattern.split('/').filter(|segment| segment.contains('{')).count() > MAX_PARAMETERS {
+        Err("it may have at most 25 parameters")
     } else {
         Ok(())
     }

@@ -8,6 +8,13 @@ use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId}
 use crate::limit::Limits;
 use crate::restriction::Restrictions;
 
+/// The most bytes of [text](crate::restriction#format) that the restrictions of a key may be: 8 KiB.
+pub const MAX_RESTRICTIONS_LEN: usize = 8 * 1024;
+/// The most bytes that the metadata of a key may be, written as a JSON object without spaces: 8 KiB.
+pub const MAX_METADATA_LEN: usize = 8 * 1024;
+
+const LONG_RESTRICTIONS: &str = "the restrictions of a key are longer than 8 KiB";
+
 /// What a key gives access to: everything its owner may do, or one project of it (R25, R26). Fixed at issue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyLevel {
@@ -168,6 +175,61 @@ impl KeyRecord {
         }
     }
 
+    /// Whether a key that is added is within bounds: its restrictions by [`MAX_RESTRICTIONS_LEN`], its metadata by
+    /// [`MAX_METADATA_LEN`].
+    ///
+    /// Ledgers call this before they insert a record, and neither when they read one back nor when they replace a key: what
+    /// is longer and there from before is kept.
+    ///
+    /// # Errors
+    ///
+    /// What is too long, for [`LedgerError::TooLong`](crate::store::LedgerError::TooLong).
+    pub fn check_bounds(&self) -> Result<(), &'static str> {
+        if self.restrictions.text_len() > MAX_RESTRICTIONS_LEN {
+            return Err(LONG_RESTRICTIONS);
+        }
+        if !metadata_fits(&self.metadata) {
+            return Err("the metadata of a key is longer than 8 KiB");
+        }
+        Ok(())
+    }
+
+    /// About how many bytes of memory it takes.
+    #[cfg(feature = "cache")]
+    pub(crate) fn memory_len(&self) -> usize {
+        /// What a small text costs besides its bytes: where it is, its count, and its place in a tree.
+        const TEXT: usize = 48;
+        /// A limit, with its text and its header.
+        const LIMIT: usize = 256;
+        let ids = [Some(&self.id), Some(&self.family), self.replaced_by.as_ref()];
+        let ids = ids.into_iter().flatten().map(|id| id.as_str().len()).sum::<usize>();
+        let owner =
+            self.owner.as_str().len() + self.level.project().map_or(0, |project| project.as_str().len());
+        let own = self.name.len() + self.prefix.len() + self.last4.len();
+        let scopes = self.scopes.iter().map(|scope| scope.len() + TEXT).sum::<usize>();
+        let metadata =
+            self.metadata.iter().map(|(name, value)| name.len() + value.len() + 2 * TEXT).sum::<usize>();
+        let limits = self.limits.as_ref().map_or(0, |limits| limits.iter().count() * LIMIT);
+        size_of::<Self>()
+            + 8 * TEXT
+            + ids
+            + owner
+            + own
+            + scopes
+            + metadata
+            + limits
+            + self.restrictions.heap_len()
+    }
+
+    /// About how many bytes of text a store keeps of it.
+    pub(crate) fn text_len(&self) -> usize {
+        /// Ids, times and marks.
+        const REST: usize = 256;
+        let scopes = self.scopes.iter().map(String::len).sum::<usize>();
+        let metadata = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.name.len() + scopes + metadata + self.restrictions.text_len() + REST
+    }
+
     /// Whether the record agrees with itself: a prefix that names its environment, or none and then nothing of the
     /// secret's end; times from 1970 on; a successor since some time or none, and not itself.
     ///
@@ -200,6 +262,11 @@ impl KeyRecord {
         }
         Ok(())
     }
+}
+
+/// Whether metadata is within its bound.
+pub(crate) fn metadata_fits(metadata: &BTreeMap<String, String>) -> bool {
+    serde_json::to_string(metadata).is_ok_and(|text| text.len() <= MAX_METADATA_LEN)
 }
 
 /// Whether the start of a key is one of a [`KeyFormat`](crate::key::KeyFormat) in that environment (R55).
@@ -278,6 +345,18 @@ impl Amendment {
     pub(crate) fn check_name<E>(mut self, check: impl FnOnce(&str) -> Result<String, E>) -> Result<Self, E> {
         self.name = self.name.as_deref().map(check).transpose()?;
         Ok(self)
+    }
+
+    /// Whether a key stays within [its bound](MAX_RESTRICTIONS_LEN), or what is longer from before becomes no longer.
+    ///
+    /// # Errors
+    ///
+    /// What is too long, for [`LedgerError::TooLong`](crate::store::LedgerError::TooLong).
+    pub fn check(&self, key: &KeyRecord) -> Result<(), &'static str> {
+        let Some(restrictions) = &self.restrictions else { return Ok(()) };
+        let len = restrictions.text_len();
+        let fits = len <= MAX_RESTRICTIONS_LEN || len <= key.restrictions.text_len();
+        if fits { Ok(()) } else { Err(LONG_RESTRICTIONS) }
     }
 
     /// The record that this makes of `key`, or `None` if that would be the same.

@@ -164,6 +164,28 @@ fn signing_out_is_a_form_and_ends_the_session() {
 }
 
 #[test]
+fn c17_e3_what_was_typed_comes_back_after_signing_in_again() {
+    let demo = Demo::start();
+    let session = signed_in(&demo, "dave");
+    let page = get(&demo, "/portal/new", &session).text();
+    assert_eq!(form(&demo, "/account/sign-out", &session, &[]).send().status, 303);
+    let fields = ["ticket", "proof", "draft"].map(|name| (name, hidden(&page, name)));
+    let typed = [("name", "Build"), ("level", "USER"), ("environment", "test"), ("expires", "30")];
+    let refused = form(&demo, "/portal/new", &session, &[fields.as_slice(), &typed].concat()).send();
+    assert_eq!(refused.status, 401);
+    let next = "/account/sign-in?next=/portal/new";
+    assert!(refused.text().contains(&format!("href=\"{next}\"")), "{}", refused.text());
+    // Somebody else at the same machine first.
+    for (user, kept) in [("alice", false), ("dave", true), ("dave", false)] {
+        let answer = sign_in(&demo, "", user, password(&demo, user), "/portal/new");
+        assert_eq!(answer.header("location"), ["/portal/new"]);
+        let page = get(&demo, "/portal/new", &cookie(&answer));
+        assert_eq!(page.status, 200);
+        assert_eq!(page.text().contains("value=\"Build\""), kept, "{user}");
+    }
+}
+
+#[test]
 fn a_sign_in_leads_to_the_portal_and_nowhere_else() {
     let demo = Demo::start();
     for (next, to) in [

@@ -8,21 +8,29 @@ use super::format::RandomSourceError;
 
 const MAX_ID_LEN: usize = 128;
 
-/// The text is not an id: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
+/// The text is not an id: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`, and for users also of `| + =`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an id is 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -")]
+#[error("an id is 1 to 128 of the characters A-Z a-z 0-9 . _ : @ - (of users also | + =)")]
 pub struct IdError;
 
 pub(crate) fn is_id(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'@' | b'-');
+    (1..=MAX_ID_LEN).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
+/// As identity providers write them: `auth0|5f7c`, `alice+ci@example.com`, base64.
+fn is_user_id(text: &str) -> bool {
+    let plain = |byte: u8| is_plain(byte) || matches!(byte, b'|' | b'+' | b'=');
     (1..=MAX_ID_LEN).contains(&text.len()) && text.bytes().all(plain)
 }
 
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'@' | b'-')
+}
+
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $is:path) => {
         $(#[$doc])*
-        ///
-        /// 1 to 128 of `A-Z a-z 0-9 . _ : @ -`; compared byte by byte, so `p1` and `P1` are two ids. Cloning is cheap.
+        /// Compared byte by byte, so `p1` and `P1` are two ids. Cloning is cheap.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
@@ -34,7 +42,7 @@ macro_rules! id {
             /// [`IdError`] if a character or the length is not an id's.
             pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
                 let text = text.as_ref();
-                if is_id(text) { Ok(Self(text.into())) } else { Err(IdError) }
+                if $is(text) { Ok(Self(text.into())) } else { Err(IdError) }
             }
 
             /// The text.
@@ -88,16 +96,20 @@ macro_rules! id {
 }
 
 id! {
-    /// Who owns keys.
-    UserId
+    /// Who owns keys: 1 to 128 of `A-Z a-z 0-9 . _ : @ - | + =`.
+    ///
+    UserId, is_user_id
 }
 id! {
-    /// What keys give access to.
-    ProjectId
+    /// What keys give access to: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
+    ///
+    ProjectId, is_id
 }
 id! {
-    /// Names a key without being secret: `key_` and 22 random characters when made here.
-    KeyId
+    /// Names a key without being secret: `key_` and 22 random characters when made here, and 1 to 128 of
+    /// `A-Z a-z 0-9 . _ : @ -` wherever it was made.
+    ///
+    KeyId, is_id
 }
 
 impl KeyId {
@@ -112,5 +124,38 @@ impl KeyId {
     #[cfg(feature = "test-util")]
     pub(crate) fn of_a_test() -> Self {
         Self("key_test".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c17_d7_ids_of_users_are_as_identity_providers_write_them() {
+        let longest = "|".repeat(128);
+        for id in ["auth0|5f7c", "a+b@example.com", "google-oauth2|1+2", "dXNlcg==", &longest] {
+            assert_eq!(UserId::new(id).unwrap().as_str(), id);
+            // A key's id stands in paths, and a project's in a header: these stay as they were.
+            assert_eq!((KeyId::new(id), ProjectId::new(id)), (Err(IdError), Err(IdError)), "{id}");
+        }
+        for text in [
+            "",
+            "a b",
+            "a\tb",
+            "a/b",
+            "a?b",
+            "a%7Cb",
+            "a#b",
+            "a&b",
+            "ä",
+            "a\0",
+            "a,b",
+            "a\"b",
+            "<a>",
+            &"x".repeat(129),
+        ] {
+            assert_eq!(UserId::new(text), Err(IdError), "{text:?}");
+        }
     }
 }

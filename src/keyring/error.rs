@@ -9,7 +9,7 @@ use crate::store::{LedgerError, StoreError};
 #[non_exhaustive]
 pub enum KeyringError {
     /// The name is none.
-    #[error("a key's name is 1 to 64 characters, without control, bidirectional and format characters")]
+    #[error("a key's name is 1 to 64 characters, without control, bidirectional and invisible characters")]
     Name,
     /// The key would be expired from the start.
     #[error("a key expires in the future: pass a later `expires_at`, or none")]
@@ -18,8 +18,16 @@ pub enum KeyringError {
     #[error("a key has at most 64 scopes, each 1 to 64 visible ASCII characters without \" and \\")]
     Scopes,
     /// An entry of metadata is too long, or there are too many.
-    #[error("a key has at most 32 entries of metadata, names of 1 to 64 bytes and values of up to 512")]
+    #[error(
+        "a key has at most 32 entries of metadata, names of 1 to 64 bytes and values of up to 512, and 8 KiB of them in all"
+    )]
     Metadata,
+    /// The restrictions are too long.
+    #[error(
+        "the restrictions of a key are at most 8 KiB of text: widen some, or make two keys. Longer ones that are there from \
+         before can only be made shorter"
+    )]
+    Restrictions,
     /// The owner may not have such a key at the moment.
     #[error(
         "the owner is not in good standing or has no access to the key's project: change that in the directory"
@@ -65,6 +73,8 @@ impl From<LedgerError> for KeyringError {
             LedgerError::NotFound => Self::NotFound,
             LedgerError::Ended => Self::Ended,
             LedgerError::TooManyKeys => Self::TooManyKeys,
+            // Of metadata, what is new was looked at before the ledger was asked, and what is old is never changed.
+            LedgerError::TooLong(_) => Self::Restrictions,
             LedgerError::NoGrace => Self::NoGrace,
             LedgerError::TooManyChanges => Self::TooManyChanges,
             LedgerError::Denied(denied) => Self::denied(denied),

@@ -171,7 +171,7 @@ impl Keyring {
             match done {
                 Ok(()) => added.push(key),
                 Err(LedgerError::Conflict) => conflicting.push(key),
-                Err(LedgerError::Invalid(reason)) => {
+                Err(LedgerError::Invalid(reason) | LedgerError::TooLong(reason)) => {
                     report.refused.push(key.refused(ImportRefusal::Invalid(reason)));
                 }
                 Err(error) => return Err(error.into()),

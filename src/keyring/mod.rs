@@ -50,7 +50,7 @@ use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
-use crate::store::{Directory, KeyLedger, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms};
+use crate::store::{Directory, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms};
 
 use self::shares::Shares;
 
@@ -277,8 +277,8 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Name`], [`KeyringError::NotFound`], [`KeyringError::Ended`], [`KeyringError::Denied`],
-    /// [`KeyringError::TooManyChanges`], or the store failed: repeat it then.
+    /// [`KeyringError::Name`], [`KeyringError::Restrictions`], [`KeyringError::NotFound`], [`KeyringError::Ended`],
+    /// [`KeyringError::Denied`], [`KeyringError::TooManyChanges`], or the store failed: repeat it then.
     pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<KeyRecord, KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
         let amendment = amendment.check_name(checked)?;
@@ -320,6 +320,15 @@ impl Keyring {
     /// [`KeyringError::NotFound`] if `after` is not a key of this user, [`KeyringError::Store`].
     pub async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, KeyringError> {
         Ok(self.read(self.ledger.list(owner, query)).await?)
+    }
+
+    /// The same, in pages that end early before they are [large](crate::store::MAX_PAGE_LEN), and say whether there is more.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, KeyringError> {
+        Ok(self.read(self.ledger.page(owner, query)).await?)
     }
 
     /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.

@@ -6,7 +6,7 @@ use super::{KeyringError, name};
 use crate::clock::Timestamp;
 use crate::key::{Environment, ProjectId, UserId};
 use crate::limit::Limits;
-use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::record::{FreshKey, KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN, metadata_fits};
 use crate::restriction::Restrictions;
 
 /// Scopes per key, and bytes per scope.
@@ -55,7 +55,7 @@ impl NewKey {
     /// A key for everything that `owner` may do, now and later (R25).
     ///
     /// The name is 1 to 64 characters, after white space around it was taken away, without control, bidirectional or
-    /// format characters (R34; joined emoji hold such). Otherwise it is stored as given: escape it where you show it.
+    /// invisible characters, save those that join letters and emoji (R34). Otherwise it is stored as given: escape it where you show it.
     pub fn user_level(owner: UserId, name: impl Into<String>) -> Self {
         Self::of_level(owner, name, KeyLevel::User)
     }
@@ -100,13 +100,13 @@ impl NewKey {
     }
 
     /// Adds an entry that the [principal](crate::Principal::metadata) will carry: at most 32, names of 1 to 64 bytes,
-    /// values of up to 512. It is no place for secrets.
+    /// values of up to 512, and [8 KiB](crate::record::MAX_METADATA_LEN) in all. It is no place for secrets.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(name.into(), value.into());
         self
     }
 
-    /// From where, and for what, it may be used (R56).
+    /// From where, and for what, it may be used (R56): at most [8 KiB](crate::record::MAX_RESTRICTIONS_LEN) of text.
     pub fn restrictions(mut self, restrictions: Restrictions) -> Self {
         self.restrictions = restrictions;
         self
@@ -144,8 +144,14 @@ impl NewKey {
         let fits = |(name, value): (&String, &String)| {
             (1..=MAX_METADATA_NAME_LEN).contains(&name.len()) && value.len() <= MAX_METADATA_VALUE_LEN
         };
-        if self.metadata.len() > MAX_METADATA || !self.metadata.iter().all(fits) {
+        if self.metadata.len() > MAX_METADATA
+            || !self.metadata.iter().all(fits)
+            || !metadata_fits(&self.metadata)
+        {
             return Err(KeyringError::Metadata);
+        }
+        if self.restrictions.text_len() > MAX_RESTRICTIONS_LEN {
+            return Err(KeyringError::Restrictions);
         }
         Ok(self)
     }

@@ -6,7 +6,7 @@
 //! 12/min                  twelve a minute
 //! 200/30d                 two hundred in thirty days; s, min, h and d are the units
 //! burst=12/min            the same with a name for clients, which is `12/min` otherwise
-//! burst=12/min,200/30d    several at once
+//! burst=12/min,200/30d    several at once; a space after the comma is fine
 //! ```
 //!
 //! ```text
@@ -101,6 +101,11 @@ impl Limit {
 
     fn parse(text: &str) -> Result<Self, &'static str> {
         const SHAPE: &str = "a limit is a number and a period, such as 12/min or 200/30d";
+        if text.contains(',') {
+            return Err(
+                "a comma stands between limits, and this is to be one: leave out what follows the comma",
+            );
+        }
         let (name, quota) = match text.split_once('=') {
             Some((name, quota)) => (Some(name), quota),
             None => (None, text),
@@ -192,12 +197,13 @@ impl fmt::Debug for Limit {
 
 /// One to eight limits that are all kept, of different names and periods. Cloning is cheap.
 ///
-/// Its text, [`Display`](fmt::Display) and [`FromStr`], is for stores.
+/// Its text, [`Display`](fmt::Display) and [`FromStr`], is for stores and people: spaces around a comma are read, and not
+/// written.
 ///
 /// ```
 /// use tower_api_key::limit::Limits;
 ///
-/// let limits: Limits = "12/min,200/30d".parse()?;
+/// let limits: Limits = "12/min, 200/30d".parse()?;
 /// assert_eq!(limits.iter().count(), 2);
 /// assert_eq!(limits.to_string(), "12/min,200/30d");
 /// # Ok::<(), tower_api_key::ConfigError>(())
@@ -250,7 +256,13 @@ impl FromStr for Limits {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let limits: Result<Vec<Limit>, _> = text.split(',').map(str::parse).collect();
+        let one = |limit: &str| match limit.trim_matches([' ', '\t']) {
+            "" if text.contains(',') => {
+                Err(refused(text, "before and after a comma stands a limit, such as 12/min"))
+            }
+            limit => limit.parse(),
+        };
+        let limits: Result<Vec<Limit>, _> = text.split(',').map(one).collect();
         Self::all(limits?)
     }
 }

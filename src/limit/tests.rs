@@ -110,7 +110,6 @@ fn several_limits_go_together() {
         ",",
         "12/min,",
         ",12/min",
-        "12/min, 200/30d",
         "12/min;200/30d",
         "12/min,12/min",
         "12/min,7/min",
@@ -410,4 +409,26 @@ fn many_threads_take_no_more_than_there_is() {
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
     assert_eq!(allowed, 1_000);
+}
+
+#[test]
+fn c17_d6_several_limits_may_stand_with_spaces_after_their_commas() {
+    for text in ["12/min, 200/30d", "12/min ,200/30d", " 12/min,\t200/30d ", "12/min,200/30d"] {
+        assert_eq!(limits(text).to_string(), "12/min,200/30d", "{text:?}");
+    }
+    assert_eq!(limits(" 12/min ").to_string(), "12/min");
+    for (text, about) in [
+        ("12/min,", "before and after a comma"),
+        (",12/min", "before and after a comma"),
+        ("12/min,,200/30d", "before and after a comma"),
+        ("12/min, ", "before and after a comma"),
+        (",", "before and after a comma"),
+        ("12/min; 200/30d", "after the / stands a period"),
+        ("12/min\n200/30d", "after the / stands a period"),
+    ] {
+        let error = text.parse::<Limits>().unwrap_err().to_string();
+        assert!(error.contains(about), "{text:?}: {error}");
+    }
+    let error = "12/min, 200/30d".parse::<Limit>().unwrap_err().to_string();
+    assert!(error.contains("a comma stands between limits"), "{error}");
 }

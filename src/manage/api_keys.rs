@@ -19,7 +19,7 @@ use crate::delivery::Delivery;
 use crate::key::KeyId;
 use crate::keyring::{Ending, IssuedKey, Keyring, KeyringError};
 use crate::record::KeyRecord;
-use crate::store::{KeyQuery, StoreError};
+use crate::store::{KeyPage, KeyQuery, StoreError};
 use crate::usage::{Through, Usage};
 
 const MAX_LIMIT: u32 = 100;
@@ -34,7 +34,7 @@ type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::Quer
 ///
 /// | | answer |
 /// |---|---|
-/// | `GET /` | the active keys, oldest first; `?limit` of 1 to 100, `?cursor` (R38) |
+/// | `GET /` | the active keys, oldest first; `?limit` of 1 to 100, `?cursor` (R38); a page ends early if its keys are large |
 /// | `POST /` | 201, and the secret once (R29); 422 for a body that cannot be |
 /// | `PATCH /{id}` | 200, and the key as it is then; what is left out stays as it was |
 /// | `GET /{id}/usage` | by which schemes it came in, when last and how often; a replaced one is `safe_to_end` after a quiet week |
@@ -68,17 +68,11 @@ async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> R
     let mut query = asked_for(pairs)?;
     query.environment = Some(caller.who.environment());
     query.active_at = Some(keyring.now());
-    let limit = query.limit;
-    // One more tells whether there is more.
-    query.limit = limit.saturating_add(1);
-    let mut keys = match caller.with(&keyring).list(caller.who.user_id(), &query).await {
-        Ok(keys) => keys,
+    let KeyPage { keys, more } = match caller.with(&keyring).page(caller.who.user_id(), &query).await {
+        Ok(page) => page,
         Err(KeyringError::NotFound) => return Err((&refusal::INVALID_QUERY).into()),
         Err(error) => return Err(caller.explain(error)),
     };
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = keys.len() > limit;
-    keys.truncate(limit);
     let ids: Vec<_> = keys.iter().map(|key| key.id.clone()).collect();
     let used = usage(&caller, &keyring, &ids).await?.unwrap_or_default();
     let rows: Vec<_> = keys.iter().map(|key| shown(key, &used)).collect();

@@ -113,6 +113,9 @@ impl Caller {
             KeyringError::Expiry => (&refusal::INVALID_EXPIRES_AT).into(),
             // They are the caller's own: a key that was imported with more than a keyring gives cannot pass them on.
             KeyringError::Scopes | KeyringError::Metadata => self.refuse(AuthErrorKind::Forbidden),
+            KeyringError::Restrictions => {
+                Refusal::unprocessable("invalid_restrictions", &KeyringError::Restrictions)
+            }
             KeyringError::Forbidden => self.refuse(AuthErrorKind::Forbidden),
             KeyringError::Denied(denied) => self.refuse(match denied {
                 Denied::UnknownKey => AuthErrorKind::UnknownKey,

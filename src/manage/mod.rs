@@ -79,7 +79,7 @@ mod projects;
 mod refusal;
 mod rotation;
 mod self_revoke;
-pub(crate) mod time;
+mod time;
 mod validate;
 
 use http::Method;

@@ -16,7 +16,6 @@ use axum::extract::Request;
 use super::body::Members;
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
-use super::time;
 use crate::clock::Timestamp;
 use crate::key::{Environment, ProjectId};
 use crate::keyring::NewKey;
@@ -57,7 +56,7 @@ pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Re
     };
     let expires_at = match &expires_at {
         None => None,
-        Some(text) => Some(time::parse(text).ok_or(&refusal::INVALID_EXPIRES_AT)?),
+        Some(text) => Some(text.parse().map_err(|_| &refusal::INVALID_EXPIRES_AT)?),
     };
     let (restrictions, limits) = (restrictions?.flatten(), limits?.flatten());
     Ok(Asked { name, level, environment, expires_at, restrictions, limits }.of(caller))

@@ -58,7 +58,7 @@ pub(super) const UNCHANGEABLE_FIELD: Own =
     unprocessable("unknown_field", "Unknown field: only name, restrictions and limits can be changed");
 pub(super) const INVALID_NAME: Own = unprocessable(
     "invalid_name",
-    "name is required: 1 to 64 characters without control, bidirectional and format characters",
+    "name is required: 1 to 64 characters without control, bidirectional and invisible characters",
 );
 pub(super) const INVALID_LEVEL: Own = unprocessable("invalid_level", "level is USER or PROJECT");
 pub(super) const INVALID_PROJECT_ID: Own = unprocessable(

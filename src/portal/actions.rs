@@ -5,7 +5,8 @@ use http::header::REFERRER_POLICY;
 use http::{HeaderValue, StatusCode};
 
 use super::answer::{self, Answer, Frame, Instead, page, see};
-use super::forms::{self, KeyForm, RestrictionsForm, SettingsForm};
+use super::drafts::Draft;
+use super::forms::{self, ChangeForm, KeyForm, SettingsForm};
 use super::pages::{new_page, restrictions_page, settings_page};
 use super::posted::{Posted, Visitor};
 use super::tickets::{Spent, Ticket};
@@ -41,18 +42,18 @@ impl OncePage<'_> {
     }
 }
 
-pub(super) async fn create(Posted { visitor, mut fields, ticket }: Posted) -> Answer {
+pub(super) async fn create(Posted { visitor, mut fields, ticket, mut typed }: Posted) -> Answer {
     let mut form = KeyForm::read(&mut fields);
     if !fields.is_empty() {
         return Err(visitor.say(answer::UNEXPECTED_FIELD));
     }
-    visitor.must_be_fresh_writer().await?;
+    visitor.must_be_fresh_maker(&mut typed).await?;
     let projects = visitor.projects().await?;
     let keyring = &visitor.keyring;
     let Some(new) = form.understand(visitor.user.id(), &projects, keyring.now()) else {
         return new_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &form, &projects);
     };
-    match visitor.portal.tickets.spend(&ticket, keyring.now()) {
+    match visitor.portal.tickets.spend(&visitor.user, &ticket, keyring.now()) {
         Spent::Now => {}
         Spent::Before => return Err(visitor.say(answer::ALREADY_SENT)),
         Spent::TooOld => {
@@ -60,7 +61,9 @@ pub(super) async fn create(Posted { visitor, mut fields, ticket }: Posted) -> An
             return new_page(StatusCode::CONFLICT, &visitor, &form, &projects);
         }
     }
-    match keyring.issue(new).await {
+    let issued = keyring.issue(new).await;
+    unless_made(&visitor, &ticket, &issued);
+    match issued {
         Ok(issued) => shown_once(&visitor, &issued, None).await,
         Err(KeyringError::TooManyKeys) => {
             form.errors.form = Some("You have as many active keys as you may have. Revoke one first.");
@@ -70,15 +73,16 @@ pub(super) async fn create(Posted { visitor, mut fields, ticket }: Posted) -> An
     }
 }
 
-pub(super) async fn rotate(Posted { visitor, mut fields, ticket }: Posted) -> Answer {
+pub(super) async fn rotate(Posted { visitor, mut fields, ticket, mut typed }: Posted) -> Answer {
     let old = visitor.own_key().await?;
     let grace = forms::grace(&fields.take("grace"));
     let (Some(grace), true) = (grace, fields.is_empty()) else {
         return Err(visitor.say(answer::UNEXPECTED_FIELD));
     };
-    visitor.must_be_fresh_writer().await?;
-    spend(&visitor, &ticket)?;
+    visitor.must_be_fresh_maker(&mut typed).await?;
+    spend(&visitor, &ticket, typed)?;
     let issued = visitor.keyring.rotate(&old.id, grace).await;
+    unless_made(&visitor, &ticket, &issued);
     let issued = issued.map_err(|error| visitor.explain(&error))?;
     let ends = match grace {
         Grace::None => None,
@@ -88,13 +92,19 @@ pub(super) async fn rotate(Posted { visitor, mut fields, ticket }: Posted) -> An
     shown_once(&visitor, &issued, Some((old.id.as_str(), ends))).await
 }
 
-pub(super) async fn change(Posted { visitor, mut fields, ticket: _ }: Posted) -> Answer {
+pub(super) async fn change(Posted { visitor, mut fields, mut typed, .. }: Posted) -> Answer {
     let key = visitor.own_key().await?;
     let mut form = SettingsForm::read(&mut fields);
     if !fields.is_empty() {
         return Err(visitor.say(answer::UNEXPECTED_FIELD));
     }
-    visitor.must_be_fresh_writer().await?;
+    visitor.must_be_fresh_maker(&mut typed).await?;
+    if !key.is_active(visitor.keyring.now()) {
+        return Err(visitor.say(answer::ENDED));
+    }
+    if let Some(now) = form.outdated(&key) {
+        return settings_page(StatusCode::CONFLICT, &visitor, &key, &now).await;
+    }
     let Some(amendment) = form.understand(&key) else {
         return settings_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
     };
@@ -106,23 +116,35 @@ pub(super) async fn change(Posted { visitor, mut fields, ticket: _ }: Posted) ->
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
 }
 
-pub(super) async fn restrict(Posted { visitor, mut fields, ticket: _ }: Posted) -> Answer {
+pub(super) async fn restrict(Posted { visitor, mut fields, mut typed, .. }: Posted) -> Answer {
     let key = visitor.own_key().await?;
-    let mut form = RestrictionsForm::read(&mut fields);
+    let mut form = ChangeForm::read(&mut fields);
     if !fields.is_empty() {
         return Err(visitor.say(answer::UNEXPECTED_FIELD));
     }
-    visitor.must_be_fresh_writer().await?;
-    let Some(restrictions) = form.understand() else {
+    visitor.must_be_fresh_maker(&mut typed).await?;
+    if !key.is_active(visitor.keyring.now()) {
+        return Err(visitor.say(answer::ENDED));
+    }
+    if let Some(now) = form.outdated(&key) {
+        return restrictions_page(StatusCode::CONFLICT, &visitor, &key, &now).await;
+    }
+    let Some(restrictions) = form.restrictions.understand() else {
         return restrictions_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
     };
-    let done = visitor.keyring.restrict(&key.id, &restrictions).await;
-    done.map_err(|error| visitor.explain(&error))?;
+    match visitor.keyring.restrict(&key.id, &restrictions).await {
+        Ok(_) => {}
+        Err(KeyringError::Restrictions) => {
+            form.restrictions.error = Some(forms::TOO_LONG);
+            return restrictions_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
+        }
+        Err(error) => return Err(visitor.explain(&error)),
+    }
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
 }
 
 /// Asks for nothing but who it is: whoever fears for a key is not sent elsewhere first (R42).
-pub(super) async fn revoke(Posted { visitor, fields, ticket: _ }: Posted) -> Answer {
+pub(super) async fn revoke(Posted { visitor, fields, .. }: Posted) -> Answer {
     let key = visitor.own_key().await?;
     if !fields.is_empty() {
         return Err(visitor.say(answer::UNEXPECTED_FIELD));
@@ -132,11 +154,20 @@ pub(super) async fn revoke(Posted { visitor, fields, ticket: _ }: Posted) -> Ans
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
 }
 
-fn spend(visitor: &Visitor, ticket: &Ticket) -> Result<(), Instead> {
-    match visitor.portal.tickets.spend(ticket, visitor.keyring.now()) {
+fn spend(visitor: &Visitor, ticket: &Ticket, typed: Option<Draft>) -> Result<(), Instead> {
+    match visitor.portal.tickets.spend(&visitor.user, ticket, visitor.keyring.now()) {
         Spent::Now => Ok(()),
         Spent::Before => Err(visitor.say(answer::ALREADY_SENT)),
-        Spent::TooOld => Err(visitor.say(answer::OLD_FORM)),
+        Spent::TooOld => Err(visitor.old_form(typed)),
+    }
+}
+
+/// Gives the ticket back where it is certain that nothing was made.
+fn unless_made(visitor: &Visitor, ticket: &Ticket, outcome: &Result<IssuedKey, KeyringError>) {
+    match outcome {
+        // After a store's error nobody knows.
+        Ok(_) | Err(KeyringError::Store(_)) => {}
+        Err(_) => visitor.portal.tickets.give_back(&visitor.user, ticket),
     }
 }
 

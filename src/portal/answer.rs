@@ -186,15 +186,10 @@ pub(super) const UNKNOWN_OUTCOME: Message = Message::new(
     "This did not work",
     "The answer did not come in time, so nobody knows whether it was done. Look at your keys before you try again.",
 );
-pub(super) const READ_ONLY: Message = Message::new(
-    StatusCode::FORBIDDEN,
-    "Your access is read-only",
-    "Ask the owner of your account for the right to make and change keys. You can still revoke your own.",
-);
 pub(super) const NO_ACCESS: Message = Message::new(
     StatusCode::FORBIDDEN,
     "You have no access to this at the moment",
-    "Your account is not active, or you cannot access the project of this key any more.",
+    "Your account is not active, or you cannot access it or the project of this key any more. You can still revoke your keys.",
 );
 pub(super) const ENDED: Message = Message::new(
     StatusCode::CONFLICT,
@@ -211,10 +206,20 @@ pub(super) const SIGN_IN: Message = Message::new(
     "You are not signed in",
     "Your session has ended. Nothing was changed.",
 );
+pub(super) const SIGN_IN_KEPT: Message = Message::new(
+    StatusCode::UNAUTHORIZED,
+    "You are not signed in",
+    "Your session has ended. Nothing was changed. What you typed is still there when you come back to the form.",
+);
 pub(super) const CONFIRM: Message = Message::new(
     StatusCode::FORBIDDEN,
     "Confirm that it is you",
     "You signed in a while ago. Nothing was changed.",
+);
+pub(super) const CONFIRM_KEPT: Message = Message::new(
+    StatusCode::FORBIDDEN,
+    "Confirm that it is you",
+    "You signed in a while ago. Nothing was changed. What you typed is still there when you come back to the form.",
 );
 pub(super) const FROM_ELSEWHERE: Message = Message::new(
     StatusCode::FORBIDDEN,
@@ -226,6 +231,14 @@ pub(super) const OLD_FORM: Message = Message::new(
     "This page is out of date",
     "It was opened before you signed in, or too long ago. Nothing was changed. Open it again.",
 );
+pub(super) const OLD_FORM_KEPT: Message = Message::new(
+    StatusCode::FORBIDDEN,
+    "This page is out of date",
+    "It was opened before you signed in, or too long ago. Nothing was changed. What you typed is still there.",
+);
+/// After a form has shown what is not so any more.
+pub(super) const CHANGED_MEANWHILE: &str =
+    "Nothing was saved: this was changed elsewhere while the page was open. This is how it is now.";
 pub(super) const NO_FORM: Message = Message::new(
     StatusCode::UNSUPPORTED_MEDIA_TYPE,
     "This is not a form of this page",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+#[derive(Clone)]
 pub(super) struct Fields(BTreeMap<String, String>);
 
 impl Fields {
@@ -15,6 +16,11 @@ impl Fields {
     /// The value of a field; empty if it is not there, as browsers leave out what is not chosen.
     pub(super) fn take(&mut self, name: &str) -> String {
         self.0.remove(name).unwrap_or_default()
+    }
+
+    /// Names and values together, in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum()
     }
 
     /// Whether every field was taken: what a form does not have is not said in passing (C11-01).

@@ -4,17 +4,23 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
+use super::answer::CHANGED_MEANWHILE;
 use super::fields::Fields;
 use super::time;
 use crate::clock::Timestamp;
 use crate::key::{Environment, UserId};
 use crate::keyring::{Grace, NewKey, check_name};
 use crate::limit::Limits;
-use crate::record::{Amendment, KeyLevel, KeyRecord};
+use crate::record::{Amendment, KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
 use crate::restriction::{AllowList, ReferrerRestriction, RestrictionError, Restrictions};
 use crate::store::Project;
 
 const NAME_ERROR: &str = "Give the key a name of 1 to 64 characters, without invisible ones.";
+
+pub(super) const TOO_LONG: &str =
+    "The restrictions of a key are at most 8 KiB of text in all: widen some, or make two keys.";
 
 /// The form for a new key.
 pub(super) struct KeyForm {
@@ -26,6 +32,8 @@ pub(super) struct KeyForm {
     pub(super) expires_on: String,
     pub(super) restrictions: RestrictionsForm,
     pub(super) errors: KeyErrors,
+    /// Whether it is what was typed before the visitor had to sign in.
+    pub(super) is_back: bool,
 }
 
 /// What is wrong, by field.
@@ -57,6 +65,7 @@ impl KeyForm {
             expires_on: String::new(),
             restrictions: RestrictionsForm::of(&Restrictions::none()),
             errors: KeyErrors::default(),
+            is_back: false,
         }
     }
 
@@ -70,7 +79,14 @@ impl KeyForm {
             expires_on: fields.take("expires_on"),
             restrictions: RestrictionsForm::read(fields),
             errors: KeyErrors::default(),
+            is_back: false,
         }
+    }
+
+    /// It is shown to who has signed in since.
+    pub(super) fn back(mut self) -> Self {
+        self.is_back = true;
+        self
     }
 
     /// The key that is asked for, if all of it can be; otherwise every field that is wrong says so. Whose key it is does
@@ -125,6 +141,11 @@ impl KeyForm {
             });
         }
         let restrictions = self.restrictions.understand();
+        let long = |restrictions: &Restrictions| restrictions.text_len() > MAX_RESTRICTIONS_LEN;
+        if restrictions.as_ref().is_some_and(long) {
+            self.restrictions.error = Some(TOO_LONG);
+            return None;
+        }
         if self.errors.any() {
             return None;
         }
@@ -150,6 +171,11 @@ fn in_days(now: Timestamp, days: u64) -> Timestamp {
 pub(super) struct SettingsForm {
     pub(super) name: String,
     pub(super) limits: String,
+    /// What the page has shown, so that a tab that was long open undoes nothing that came after.
+    pub(super) seen: String,
+    pub(super) is_back: bool,
+    /// What is wrong with the whole.
+    pub(super) error: Option<&'static str>,
     pub(super) name_error: Option<&'static str>,
     pub(super) limits_error: Option<String>,
 }
@@ -157,16 +183,33 @@ pub(super) struct SettingsForm {
 impl SettingsForm {
     pub(super) fn of(key: &KeyRecord) -> Self {
         let limits = key.limits.as_ref().map(ToString::to_string).unwrap_or_default();
-        Self { name: key.name.clone(), limits, name_error: None, limits_error: None }
+        let seen = digest(&[&key.name, &limits]);
+        let name = key.name.clone();
+        Self { name, limits, seen, is_back: false, error: None, name_error: None, limits_error: None }
     }
 
     pub(super) fn read(fields: &mut Fields) -> Self {
         Self {
             name: fields.take("name"),
             limits: fields.take("limits"),
+            seen: fields.take("seen"),
+            is_back: false,
+            error: None,
             name_error: None,
             limits_error: None,
         }
+    }
+
+    /// It is shown to who has signed in since.
+    pub(super) fn back(mut self) -> Self {
+        self.is_back = true;
+        self
+    }
+
+    /// The form as the key is now, if it is not any more what the page has shown.
+    pub(super) fn outdated(&self, key: &KeyRecord) -> Option<Self> {
+        let now = Self::of(key);
+        (self.seen != now.seen).then(|| Self { error: Some(CHANGED_MEANWHILE), ..now })
     }
 
     /// What is to be changed of a key, which may be nothing; none if something is wrong, and its field says what.
@@ -195,8 +238,60 @@ impl SettingsForm {
     }
 
     pub(super) fn is_wrong(&self) -> bool {
-        self.name_error.is_some() || self.limits_error.is_some()
+        self.error.is_some() || self.name_error.is_some() || self.limits_error.is_some()
     }
+}
+
+/// The form for the restrictions of a key that is there.
+pub(super) struct ChangeForm {
+    pub(super) restrictions: RestrictionsForm,
+    /// What the page has shown, as in [`SettingsForm`].
+    pub(super) seen: String,
+    pub(super) is_back: bool,
+    /// What is wrong with the whole.
+    pub(super) error: Option<&'static str>,
+}
+
+impl ChangeForm {
+    pub(super) fn of(key: &KeyRecord) -> Self {
+        Self {
+            restrictions: RestrictionsForm::of(&key.restrictions),
+            seen: digest(&[&key.restrictions.to_string()]),
+            is_back: false,
+            error: None,
+        }
+    }
+
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        let restrictions = RestrictionsForm::read(fields);
+        Self { restrictions, seen: fields.take("seen"), is_back: false, error: None }
+    }
+
+    /// It is shown to who has signed in since.
+    pub(super) fn back(mut self) -> Self {
+        self.is_back = true;
+        self
+    }
+
+    /// As [`SettingsForm::outdated`].
+    pub(super) fn outdated(&self, key: &KeyRecord) -> Option<Self> {
+        let now = Self::of(key);
+        (self.seen != now.seen).then(|| Self { error: Some(CHANGED_MEANWHILE), ..now })
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.error.is_some() || self.restrictions.is_wrong()
+    }
+}
+
+/// What tells one state of a key from another.
+fn digest(parts: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The fields for restrictions, the same for new keys and for those that are there.
@@ -206,6 +301,8 @@ pub(super) struct RestrictionsForm {
     pub(super) origin: bool,
     pub(super) endpoints: ListForm,
     pub(super) schemes: ListForm,
+    /// What is wrong with all of them together.
+    pub(super) error: Option<&'static str>,
 }
 
 /// One restriction: whether it is there, and its entries, one on each line.
@@ -225,6 +322,7 @@ impl RestrictionsForm {
             origin: referrer.is_some_and(ReferrerRestriction::accepts_origin),
             endpoints: ListForm::of(restrictions.get_endpoints()),
             schemes: ListForm::of(restrictions.get_schemes()),
+            error: None,
         }
     }
 
@@ -235,6 +333,7 @@ impl RestrictionsForm {
             origin: !fields.take("referrer_origin").is_empty(),
             endpoints: ListForm::read(fields, "endpoints_mode", "endpoints"),
             schemes: ListForm::read(fields, "schemes_mode", "schemes"),
+            error: None,
         }
     }
 
@@ -265,7 +364,7 @@ impl RestrictionsForm {
     }
 
     pub(super) fn is_wrong(&self) -> bool {
-        self.lists().iter().any(|list| list.error.is_some())
+        self.error.is_some() || self.lists().iter().any(|list| list.error.is_some())
     }
 
     /// Whether anything is typed: the fields stand open then.

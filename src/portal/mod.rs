@@ -49,21 +49,25 @@
 //!   `Sec-Fetch-Site` must all agree. API keys are no way in: `Authorization` and `X-API-Key` are not looked at.
 //! - The pages work without JavaScript. The one script copies a key and keeps a form from being sent twice.
 //!
-//! Making, changing and rotating keys is for people who may write in their account (R24), and asks for a
-//! [fresh](Freshness) sign-in. Revoking is for everybody, at once (R42).
+//! Making, changing and rotating keys is for everybody who has a place in their account, be it to read only (R24): what a key
+//! may do is asked of its owner's role at each request, so that a key of somebody who reads only reads. It asks for a
+//! [fresh](Freshness) sign-in; what was typed meanwhile is still there afterwards, for the same person only. Revoking is
+//! for everybody, at once (R42).
 //!
 //! # Deployment caveat
 //!
 //! The session's cookie is yours: `HttpOnly`, `Secure`, and `SameSite=Lax` or `Strict`. So is HSTS. A proxy that changes
 //! `Host` makes every form look as if it came from elsewhere: say [`Portal::public_origin`] then.
 //!
-//! That a form is answered once is remembered by each process. Where several serve the portal, somebody who sends the
-//! very same form again may reach another one and make a second key, which they see and can revoke.
+//! That a form is answered once is remembered by each process, and so is, for an hour, what somebody has typed before they
+//! had to sign in again. Where several serve the portal, somebody who sends the very same form again may reach another one
+//! and make a second key, which they see and can revoke; and the form may come back empty.
 
 mod actions;
 mod answer;
 mod assets;
 mod curl;
+mod drafts;
 mod fields;
 mod forms;
 mod pages;
@@ -79,6 +83,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
+use tokio::sync::Semaphore;
 
 use crate::error::ConfigError;
 use crate::keyring::Keyring;
@@ -87,6 +92,7 @@ pub use self::assets::stylesheet;
 pub use self::curl::Curl;
 pub use self::session::{Freshness, PortalSession, PortalUser, SignedIn};
 
+use self::drafts::Drafts;
 use self::tickets::Tickets;
 
 /// The portal: see [the module](self).
@@ -99,7 +105,12 @@ pub struct Portal {
     curl: Vec<Curl>,
     public_origin: Option<String>,
     tickets: Tickets,
+    drafts: Drafts,
+    nobodys: Semaphore,
 }
+
+/// How many forms of people who are not signed in are read at once.
+const NOBODYS: usize = 64;
 
 /// What every handler has.
 type Shared = Arc<Portal>;
@@ -115,6 +126,8 @@ impl Portal {
             curl: Vec::new(),
             public_origin: None,
             tickets: Tickets::default(),
+            drafts: Drafts::default(),
+            nobodys: Semaphore::new(NOBODYS),
         }
     }
 

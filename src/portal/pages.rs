@@ -6,12 +6,13 @@ use http::StatusCode;
 
 use super::answer::{self, Answer, Frame, Instead, page};
 use super::fields::Fields;
-use super::forms::{KeyForm, RestrictionsForm, SettingsForm};
+use super::forms::{self, ChangeForm, KeyForm, RestrictionsForm, SettingsForm};
 use super::past::{EntryView, Parting, UseView};
 use super::posted::Visitor;
 use super::tickets::Ticket;
 use super::time;
 use super::view::{self, KeyView, RestrictionView};
+use crate::access::AccessClass;
 use crate::key::KeyId;
 use crate::keyring::KeyringError;
 use crate::record::KeyRecord;
@@ -30,8 +31,11 @@ impl Visitor {
         projects.map_err(|_| self.say(answer::UNAVAILABLE))
     }
 
-    pub(super) fn ticket(&self) -> Result<Ticket, Instead> {
-        Ticket::issue(&self.user, self.keyring.now()).map_err(|_| self.say(answer::UNAVAILABLE))
+    pub(super) fn seal(&self) -> Result<Seal, Instead> {
+        let ticket = Ticket::issue(&self.user, self.keyring.now());
+        let ticket = ticket.map_err(|_| self.say(answer::UNAVAILABLE))?;
+        let draft = self.portal.drafts.mark(self.user.id(), &ticket.text);
+        Ok(Seal { ticket, draft })
     }
 
     /// What the ledger says, if it keeps such a thing.
@@ -48,6 +52,12 @@ impl Visitor {
     }
 }
 
+/// What a form holds besides what is typed.
+pub(super) struct Seal {
+    ticket: Ticket,
+    draft: String,
+}
+
 #[derive(Template)]
 #[template(path = "portal/keys.html")]
 struct KeysPage<'a> {
@@ -58,7 +68,9 @@ struct KeysPage<'a> {
     filter: &'a Filter,
     /// Whether there is any key at all, whatever the filter says.
     has_keys: bool,
-    may_write: bool,
+    may_make: bool,
+    /// Whether the visitor's own keys only read at the moment.
+    only_reads: bool,
     next: Option<&'a str>,
 }
 
@@ -125,13 +137,15 @@ pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
     let used = ids.iter().map(|id| usage.as_mut().and_then(|usage| usage.remove(id)));
     let keys: Vec<_> = keys.into_iter().zip(used).collect();
     let frame = visitor.frame();
+    let role = visitor.role().await?;
     let shown = KeysPage {
         frame: &frame,
         keys: &keys,
         has_usage,
         filter: &filter,
         has_keys: !records.is_empty(),
-        may_write: visitor.may_write().await?,
+        may_make: role.is_some(),
+        only_reads: role.is_some_and(|role| !role.allows(AccessClass::Write)),
         next: next.map(|key| key.id.as_str()),
     };
     Ok(page(StatusCode::OK, &frame, &shown))
@@ -141,7 +155,7 @@ pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
 #[template(path = "portal/new.html")]
 struct NewPage<'a> {
     frame: &'a Frame,
-    ticket: &'a Ticket,
+    seal: &'a Seal,
     form: &'a KeyForm,
     restrictions: &'a RestrictionsForm,
     projects: &'a [Project],
@@ -151,9 +165,10 @@ struct NewPage<'a> {
 }
 
 pub(super) async fn new_key(visitor: Visitor) -> Answer {
-    visitor.must_be_fresh_writer().await?;
+    visitor.must_be_fresh_maker(&mut None).await?;
     let projects = visitor.projects().await?;
-    new_page(StatusCode::OK, &visitor, &KeyForm::blank(), &projects)
+    let form = visitor.typed().map_or_else(KeyForm::blank, |mut typed| KeyForm::read(&mut typed).back());
+    new_page(StatusCode::OK, &visitor, &form, &projects)
 }
 
 /// The form, as it was typed.
@@ -166,7 +181,7 @@ pub(super) fn new_page(
     let frame = visitor.frame().scripted();
     let shown = NewPage {
         frame: &frame,
-        ticket: &visitor.ticket()?,
+        seal: &visitor.seal()?,
         form,
         restrictions: &form.restrictions,
         projects,
@@ -183,13 +198,15 @@ struct KeyPage<'a> {
     key: &'a KeyView,
     rights: String,
     restrictions: Vec<RestrictionView>,
+    /// How long they are, if they are longer than a key may have today.
+    too_long: Option<String>,
     parting: Parting,
     /// The key that this one has replaced.
     before: Option<(&'a KeyView, Parting)>,
     /// Nothing if that is not kept, and nothing in it if there is none.
     used: Option<UseView>,
     trail: Option<Vec<EntryView>>,
-    may_write: bool,
+    may_make: bool,
 }
 
 pub(super) async fn key(visitor: Visitor) -> Answer {
@@ -217,12 +234,13 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
         frame: &frame,
         rights: view::rights(&record, standing, key.state),
         restrictions: view::restrictions(&record),
+        too_long: view::too_long(&record),
         key: &key,
         before: before.as_ref().zip(before_parting),
         parting: parting(&record.id),
         used,
         trail: trail.map(|trail| trail.iter().map(|entry| EntryView::of(entry, visitor.user.id())).collect()),
-        may_write: visitor.may_write().await?,
+        may_make: visitor.role().await?.is_some(),
     };
     Ok(page(StatusCode::OK, &frame, &shown))
 }
@@ -243,19 +261,30 @@ async fn predecessor(visitor: &Visitor, key: &KeyRecord) -> Result<Option<KeyRec
 #[template(path = "portal/rotate.html")]
 struct RotatePage<'a> {
     frame: &'a Frame,
-    ticket: &'a Ticket,
+    seal: &'a Seal,
     key: &'a KeyView,
+    /// What is chosen.
+    grace: &'a str,
+    is_back: bool,
 }
 
 pub(super) async fn rotate(visitor: Visitor) -> Answer {
     let record = visitor.own_key().await?;
     let key = visitor.view(&record).await?;
-    visitor.must_be_fresh_writer().await?;
+    visitor.must_be_fresh_maker(&mut None).await?;
     if !key.state.is_active() {
         return Err(visitor.say(answer::ENDED));
     }
     let frame = visitor.frame().scripted();
-    let shown = RotatePage { frame: &frame, ticket: &visitor.ticket()?, key: &key };
+    let typed = visitor.typed().map(|mut typed| typed.take("grace"));
+    let typed = typed.filter(|grace| forms::grace(grace).is_some());
+    let shown = RotatePage {
+        frame: &frame,
+        seal: &visitor.seal()?,
+        key: &key,
+        grace: typed.as_deref().unwrap_or("1d"),
+        is_back: typed.is_some(),
+    };
     Ok(page(StatusCode::OK, &frame, &shown))
 }
 
@@ -263,18 +292,20 @@ pub(super) async fn rotate(visitor: Visitor) -> Answer {
 #[template(path = "portal/settings.html")]
 struct SettingsPage<'a> {
     frame: &'a Frame,
-    ticket: &'a Ticket,
+    seal: &'a Seal,
     key: &'a KeyView,
     form: &'a SettingsForm,
 }
 
 pub(super) async fn settings(visitor: Visitor) -> Answer {
     let record = visitor.own_key().await?;
-    visitor.must_be_fresh_writer().await?;
+    visitor.must_be_fresh_maker(&mut None).await?;
     if !record.is_active(visitor.keyring.now()) {
         return Err(visitor.say(answer::ENDED));
     }
-    settings_page(StatusCode::OK, &visitor, &record, &SettingsForm::of(&record)).await
+    let typed = visitor.typed().map(|mut typed| SettingsForm::read(&mut typed).back());
+    let form = typed.unwrap_or_else(|| SettingsForm::of(&record));
+    settings_page(StatusCode::OK, &visitor, &record, &form).await
 }
 
 /// The form, as it was typed.
@@ -286,7 +317,7 @@ pub(super) async fn settings_page(
 ) -> Answer {
     let frame = visitor.frame().scripted();
     let key = visitor.view(key).await?;
-    let shown = SettingsPage { frame: &frame, ticket: &visitor.ticket()?, key: &key, form };
+    let shown = SettingsPage { frame: &frame, seal: &visitor.seal()?, key: &key, form };
     Ok(page(status, &frame, &shown))
 }
 
@@ -294,18 +325,22 @@ pub(super) async fn settings_page(
 #[template(path = "portal/restrictions.html")]
 struct RestrictionsPage<'a> {
     frame: &'a Frame,
-    ticket: &'a Ticket,
+    seal: &'a Seal,
     key: &'a KeyView,
+    form: &'a ChangeForm,
     restrictions: &'a RestrictionsForm,
+    too_long: Option<String>,
 }
 
 pub(super) async fn restrictions(visitor: Visitor) -> Answer {
     let record = visitor.own_key().await?;
-    visitor.must_be_fresh_writer().await?;
+    visitor.must_be_fresh_maker(&mut None).await?;
     if !record.is_active(visitor.keyring.now()) {
         return Err(visitor.say(answer::ENDED));
     }
-    restrictions_page(StatusCode::OK, &visitor, &record, &RestrictionsForm::of(&record.restrictions)).await
+    let typed = visitor.typed().map(|mut typed| ChangeForm::read(&mut typed).back());
+    let form = typed.unwrap_or_else(|| ChangeForm::of(&record));
+    restrictions_page(StatusCode::OK, &visitor, &record, &form).await
 }
 
 /// The form, as it was typed.
@@ -313,14 +348,16 @@ pub(super) async fn restrictions_page(
     status: StatusCode,
     visitor: &Visitor,
     key: &KeyRecord,
-    form: &RestrictionsForm,
+    form: &ChangeForm,
 ) -> Answer {
     let frame = visitor.frame().scripted();
     let shown = RestrictionsPage {
         frame: &frame,
-        ticket: &visitor.ticket()?,
+        seal: &visitor.seal()?,
         key: &visitor.view(key).await?,
-        restrictions: form,
+        form,
+        restrictions: &form.restrictions,
+        too_long: view::too_long(key),
     };
     Ok(page(status, &frame, &shown))
 }
@@ -329,7 +366,7 @@ pub(super) async fn restrictions_page(
 #[template(path = "portal/revoke.html")]
 struct RevokePage<'a> {
     frame: &'a Frame,
-    ticket: &'a Ticket,
+    seal: &'a Seal,
     key: &'a KeyView,
 }
 
@@ -337,6 +374,6 @@ pub(super) async fn revoke(visitor: Visitor) -> Answer {
     let record = visitor.own_key().await?;
     let key = visitor.view(&record).await?;
     let frame = visitor.frame();
-    let shown = RevokePage { frame: &frame, ticket: &visitor.ticket()?, key: &key };
+    let shown = RevokePage { frame: &frame, seal: &visitor.seal()?, key: &key };
     Ok(page(StatusCode::OK, &frame, &shown))
 }

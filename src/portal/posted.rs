@@ -11,11 +11,12 @@ use http::request::Parts;
 use http::{HeaderName, StatusCode};
 
 use super::answer::{self, Frame, Instead, Message};
+use super::drafts::{self, Draft};
 use super::fields::Fields;
 use super::session::{Freshness, PortalUser, SignedIn};
 use super::tickets::Ticket;
 use super::{Portal, Shared};
-use crate::access::{AccessClass, Standing};
+use crate::access::{Role, Standing};
 use crate::authority::Authority;
 use crate::key::KeyId;
 use crate::keyring::{Keyring, KeyringError};
@@ -24,6 +25,8 @@ use crate::record::KeyRecord;
 /// Three lists of a hundred entries of 512 characters, each character in up to three bytes; the fourth is short.
 const MAX_FORM_LEN: usize = 512 * 1024;
 const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// A draft, each byte of it in up to three.
+const MAX_DRAFT_LEN: usize = 4 * drafts::MAX_LEN;
 
 /// Somebody who is signed in and asks for a page.
 pub(super) struct Visitor {
@@ -40,25 +43,39 @@ impl FromRequestParts<Shared> for Visitor {
     type Rejection = Instead;
 
     async fn from_request_parts(head: &mut Parts, portal: &Shared) -> Result<Self, Instead> {
-        let base = mount(head);
-        match portal.session.user(head).await {
-            Ok(SignedIn::User(user)) => {
-                let keyring = portal.keyring.acting_as(Authority::User(user.id().clone()));
-                Ok(Self { portal: Shared::clone(portal), keyring, user, base, head: head.clone() })
-            }
-            Ok(SignedIn::Nobody { sign_in_at }) if head.method.is_safe() => {
-                Err(answer::see(&sign_in_at).into())
-            }
-            // Not a redirect: browsers that hold forms to this origin would not follow it elsewhere.
-            Ok(SignedIn::Nobody { sign_in_at }) => {
-                Err(answer::SIGN_IN.linked(sign_in_at, "Sign in").answer(&portal.frame(&base, None)).into())
-            }
-            Err(_) => Err(answer::UNAVAILABLE.answer(&portal.frame(&base, None)).into()),
+        match Self::of(head, portal).await? {
+            Ok(visitor) => Ok(visitor),
+            Err(Nobody { sign_in_at }) if head.method.is_safe() => Err(answer::see(&sign_in_at).into()),
+            Err(nobody) => Err(nobody.refused(portal, &mount(head), answer::SIGN_IN)),
         }
     }
 }
 
+/// Somebody who is not signed in.
+struct Nobody {
+    sign_in_at: String,
+}
+
+impl Nobody {
+    /// Not a redirect: browsers that hold forms to this origin would not follow it elsewhere.
+    fn refused(self, portal: &Portal, base: &str, message: Message) -> Instead {
+        message.linked(self.sign_in_at, "Sign in").answer(&portal.frame(base, None)).into()
+    }
+}
+
 impl Visitor {
+    async fn of(head: &Parts, portal: &Shared) -> Result<Result<Self, Nobody>, Instead> {
+        let base = mount(head);
+        match portal.session.user(head).await {
+            Ok(SignedIn::User(user)) => {
+                let keyring = portal.keyring.acting_as(Authority::User(user.id().clone()));
+                Ok(Ok(Self { portal: Shared::clone(portal), keyring, user, base, head: head.clone() }))
+            }
+            Ok(SignedIn::Nobody { sign_in_at }) => Ok(Err(Nobody { sign_in_at })),
+            Err(_) => Err(answer::UNAVAILABLE.answer(&portal.frame(&base, None)).into()),
+        }
+    }
+
     pub(super) fn frame(&self) -> Frame {
         self.portal.frame(&self.base, Some(&self.user))
     }
@@ -83,19 +100,21 @@ impl Visitor {
         Ok(key.filter(|key| key.owner == *self.user.id()))
     }
 
-    /// Whether the visitor may make and change keys (R24).
-    pub(super) async fn may_write(&self) -> Result<bool, Instead> {
+    /// What the visitor may do in the account; none for who has no place there at the moment. Whoever has one makes and
+    /// changes keys of their own (R24): a key does what its owner may, so that of somebody who reads only reads, too.
+    pub(super) async fn role(&self) -> Result<Option<Role>, Instead> {
         match self.keyring.standing(self.user.id()).await {
-            Ok(Standing::Active { role }) => Ok(role.is_some_and(|role| role.allows(AccessClass::Manage))),
-            Ok(Standing::Disabled) => Ok(false),
+            Ok(Standing::Active { role }) => Ok(role),
+            Ok(Standing::Disabled) => Ok(None),
             Err(_) => Err(self.say(answer::UNAVAILABLE)),
         }
     }
 
-    /// Lets through who may make and change keys, and has proven lately who they are (C11-17).
-    pub(super) async fn must_be_fresh_writer(&self) -> Result<(), Instead> {
-        if !self.may_write().await? {
-            return Err(self.say(answer::READ_ONLY));
+    /// Lets through who may make and change keys, and has proven lately who they are (C11-17). What they typed is kept for
+    /// when they have.
+    pub(super) async fn must_be_fresh_maker(&self, typed: &mut Option<Draft>) -> Result<(), Instead> {
+        if self.role().await?.is_none() {
+            return Err(self.say(answer::NO_ACCESS));
         }
         match self.portal.session.freshness(&self.head, &self.user).await {
             Ok(Freshness::Fresh) => Ok(()),
@@ -103,10 +122,36 @@ impl Visitor {
                 Err(answer::see(&confirm_at).into())
             }
             Ok(Freshness::Stale { confirm_at }) => {
-                Err(self.say(answer::CONFIRM.linked(confirm_at, "Confirm")))
+                let message = if self.keep(typed.take()) { answer::CONFIRM_KEPT } else { answer::CONFIRM };
+                Err(self.say(message.linked(confirm_at, "Confirm")))
             }
             Err(_) => Err(self.say(answer::UNAVAILABLE)),
         }
+    }
+
+    /// Refuses a form that was not made for this session, or too long ago. What was typed comes back with the new one.
+    pub(super) fn old_form(&self, typed: Option<Draft>) -> Instead {
+        if self.keep(typed) {
+            let again = format!("{}{}", self.base, self.head.uri.path());
+            return self.say(answer::OLD_FORM_KEPT.linked(again, "Open it again"));
+        }
+        self.say(answer::OLD_FORM)
+    }
+
+    /// Whether there is anything to keep, and it is kept: of the visitor's own, and of nobody else.
+    fn keep(&self, typed: Option<Draft>) -> bool {
+        let drafts = &self.portal.drafts;
+        let typed = typed.filter(|typed| drafts.is_of(typed, self.user.id()));
+        typed.map(|typed| drafts.keep(typed, self.keyring.now())).is_some()
+    }
+
+    /// What the visitor has typed into the form of this page, where it could not be taken before they signed in.
+    pub(super) fn typed(&self) -> Option<Fields> {
+        // Whoever only looks whether the page is there does not take it.
+        if self.head.method != http::Method::GET {
+            return None;
+        }
+        self.portal.drafts.take(self.user.id(), self.head.uri.path(), self.keyring.now())
     }
 
     /// What a keyring's error means to the visitor.
@@ -126,40 +171,72 @@ pub(super) struct Posted {
     pub(super) visitor: Visitor,
     pub(super) fields: Fields,
     pub(super) ticket: Ticket,
+    /// What was typed, for where the visitor has to sign in first.
+    pub(super) typed: Option<Draft>,
 }
 
 impl FromRequest<Shared> for Posted {
     type Rejection = Instead;
 
     async fn from_request(request: Request, portal: &Shared) -> Result<Self, Instead> {
-        let (mut head, body) = request.into_parts();
-        let visitor = Visitor::from_request_parts(&mut head, portal).await?;
+        let (head, body) = request.into_parts();
+        let visitor = match Visitor::of(&head, portal).await? {
+            Ok(visitor) => visitor,
+            Err(nobody) => {
+                let base = mount(&head);
+                let kept = keep_of_nobody(portal, head, body).await.is_some();
+                let message = if kept { answer::SIGN_IN_KEPT } else { answer::SIGN_IN };
+                return Err(nobody.refused(portal, &base, message));
+            }
+        };
         if !came_from_here(portal, &head) {
             return Err(visitor.say(answer::FROM_ELSEWHERE));
         }
-        let body = axum::body::Body::new(http_body_util::Limited::new(body, MAX_FORM_LEN));
-        let request = Request::from_parts(head, body);
-        let read = Form::<Vec<(String, String)>>::from_request(request, &());
-        let pairs = match tokio::time::timeout(READ_DEADLINE, read).await {
-            Ok(Ok(Form(pairs))) => pairs,
-            Ok(Err(rejection)) => {
-                let message = match rejection.into_response().status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => answer::TOO_LARGE,
-                    _ => answer::NO_FORM,
-                };
-                return Err(visitor.say(message));
-            }
-            Err(_) => return Err(visitor.say(answer::TOO_SLOW)),
-        };
-        let Some(mut fields) = Fields::new(pairs) else {
-            return Err(visitor.say(answer::UNEXPECTED_FIELD));
-        };
-        let ticket = Ticket { text: fields.take("ticket"), proof: fields.take("proof") };
+        let page = head.uri.path().to_owned();
+        let mut fields = read(head, body, MAX_FORM_LEN).await.map_err(|message| visitor.say(message))?;
+        let (ticket, typed) = open(portal, &mut fields, &page);
         if !ticket.is_of(&visitor.user) {
-            return Err(visitor.say(answer::OLD_FORM));
+            return Err(visitor.old_form(typed));
         }
-        Ok(Self { visitor, fields, ticket })
+        Ok(Self { visitor, fields, ticket, typed })
     }
+}
+
+/// The fields of a form, up to so many bytes of it.
+async fn read(head: Parts, body: axum::body::Body, limit: usize) -> Result<Fields, Message> {
+    let body = axum::body::Body::new(http_body_util::Limited::new(body, limit));
+    let request = Request::from_parts(head, body);
+    let read = Form::<Vec<(String, String)>>::from_request(request, &());
+    match tokio::time::timeout(READ_DEADLINE, read).await {
+        Ok(Ok(Form(pairs))) => Fields::new(pairs).ok_or(answer::UNEXPECTED_FIELD),
+        Ok(Err(rejection)) => Err(match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => answer::TOO_LARGE,
+            _ => answer::NO_FORM,
+        }),
+        Err(_) => Err(answer::TOO_SLOW),
+    }
+}
+
+/// What seals a form is taken out of its fields; the rest is what was typed.
+fn open(portal: &Portal, fields: &mut Fields, page: &str) -> (Ticket, Option<Draft>) {
+    let ticket = Ticket { text: fields.take("ticket"), proof: fields.take("proof") };
+    let mark = fields.take("draft");
+    let draft = || portal.drafts.draft(&mark, &ticket, page, fields, portal.keyring.now());
+    let typed = if fields.is_empty() { None } else { draft() };
+    (ticket, typed)
+}
+
+/// Keeps what was typed by somebody whose session has ended, if a form of ours says for whom it was shown.
+async fn keep_of_nobody(portal: &Portal, head: Parts, body: axum::body::Body) -> Option<()> {
+    if !came_from_here(portal, &head) {
+        return None;
+    }
+    // Whoever has no session may be anybody: what they send takes four megabytes at most, and then nothing is read.
+    let _turn = portal.nobodys.try_acquire().ok()?;
+    let page = head.uri.path().to_owned();
+    let mut fields = read(head, body, MAX_DRAFT_LEN).await.ok()?;
+    let (_, typed) = open(portal, &mut fields, &page);
+    typed.map(|typed| portal.drafts.keep(typed, portal.keyring.now()))
 }
 
 /// Where the portal is mounted: what the host's router has taken from the path. Empty at the root.

@@ -38,7 +38,8 @@ pub enum SignedIn {
     User(PortalUser),
     /// Nobody.
     Nobody {
-        /// Where to sign in: an address that the host has made, which may say where to come back to.
+        /// Where to sign in: an address that the host has made, which may say where to come back to. Who comes back to the
+        /// page of a form that they have sent finds in it what they had typed.
         sign_in_at: String,
     },
 }
@@ -50,7 +51,7 @@ pub enum Freshness {
     Fresh,
     /// Not lately enough.
     Stale {
-        /// Where to do so, such as by giving the password again.
+        /// Where to do so, such as by giving the password again, and then come back to the same page.
         confirm_at: String,
     },
 }

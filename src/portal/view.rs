@@ -1,10 +1,10 @@
 //! What the pages show of a key: the one place where records become words.
 
-use super::time::{Time, days_between};
+use super::time::{Time, days_between, days_left};
 use crate::access::Standing;
 use crate::clock::Timestamp;
 use crate::key::Environment;
-use crate::record::{KeyLevel, KeyRecord};
+use crate::record::{KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
 use crate::restriction::{AllowList, Mode};
 use crate::store::Project;
 
@@ -141,7 +141,7 @@ impl KeyView {
 /// What the owner should know about a working key.
 fn advice(key: &KeyRecord, state: State, now: Timestamp) -> Option<String> {
     let days = |count: i64| if count == 1 { "1 day".to_owned() } else { format!("{count} days") };
-    let left = key.expires_at.map(|end| days_between(now, end));
+    let left = key.expires_at.map(|end| days_left(now, end));
     match (state, left) {
         (State::Active, Some(0)) => Some("Ends within a day".to_owned()),
         (State::Active, Some(left)) if left <= SOON_DAYS => Some(format!("Ends in {}", days(left))),
@@ -176,6 +176,12 @@ pub(super) fn rights(key: &KeyRecord, standing: Standing, state: State) -> Strin
             format!("As much as you have {place}: {} ({what}).", role.as_str())
         }
     }
+}
+
+/// How long restrictions are that are longer than a key may have today.
+pub(super) fn too_long(key: &KeyRecord) -> Option<String> {
+    let len = key.restrictions.text_len();
+    (len > MAX_RESTRICTIONS_LEN).then(|| format!("{} KiB", len.div_ceil(1024)))
 }
 
 /// What a restriction says, in words.

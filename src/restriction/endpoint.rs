@@ -32,12 +32,13 @@ impl AllowList<EndpointRule> {
 }
 
 /// One endpoint: see [the format](self#format).
+///
+/// It is its text and nothing more: what the text means is read anew at each comparison, which costs less than a router
+/// for each rule would.
 #[derive(Clone)]
 pub struct EndpointRule {
     method: Method,
     pattern: Box<str>,
-    /// The pattern, for paths that no router has looked at.
-    matcher: matchit::Router<()>,
 }
 
 impl EndpointRule {
@@ -46,7 +47,7 @@ impl EndpointRule {
         method_fits
             && match target {
                 Target::Route(pattern) => same_route(&self.pattern, pattern),
-                Target::Path(path) => self.matcher.at(path).is_ok(),
+                Target::Path(path) => fits(&self.pattern, path),
                 Target::Unknown => false,
             }
     }
@@ -65,10 +66,102 @@ impl EndpointRule {
                           the rest of the path";
             return Err(reason.into());
         }
-        let mut matcher = matchit::Router::new();
-        matcher.insert(pattern, ()).map_err(|error| error.to_string())?;
-        Ok(Self { method, pattern: pattern.into(), matcher })
+        Pieces::of(pattern).try_for_each(|piece| piece.map(drop))?;
+        Ok(Self { method, pattern: pattern.into() })
     }
+
+    /// How many bytes it points to.
+    #[cfg(feature = "cache")]
+    pub(super) fn heap_len(&self) -> usize {
+        self.pattern.len()
+    }
+}
+
+/// One step of a pattern, as axum's router reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    /// This byte.
+    Literal(u8),
+    /// `{name}`: at least one byte, up to the next slash.
+    Parameter,
+    /// `{*name}`: at least one byte, up to the end.
+    Rest,
+}
+
+/// The steps of a pattern, or what is wrong with it. `{{` and `}}` stand for a brace.
+struct Pieces<'p>(&'p [u8]);
+
+impl<'p> Pieces<'p> {
+    fn of(pattern: &'p str) -> Self {
+        Self(pattern.as_bytes())
+    }
+
+    /// What follows the opening brace of a parameter.
+    fn parameter(&mut self, from_name: &'p [u8]) -> Result<Piece, &'static str> {
+        const NAME: &str = "a parameter is written {name} or {*name}, and the name holds no / and no *";
+        let mut end = 0;
+        let after = loop {
+            match from_name.get(end..).ok_or(NAME)? {
+                [] => return Err(NAME),
+                [b'{', b'{', ..] | [b'}', b'}', ..] => end += 2,
+                [b'}', after @ ..] => break after,
+                _ => end += 1,
+            }
+        };
+        let name = from_name.get(..end).ok_or(NAME)?;
+        let (is_rest, more) = match name {
+            [] | [b'}', ..] | [b'*'] => return Err(NAME),
+            [b'*', more @ ..] => (true, more),
+            [b'{', b'{', more @ ..] | [_, more @ ..] => (false, more),
+        };
+        if more.iter().any(|byte| matches!(byte, b'*' | b'/')) {
+            return Err(NAME);
+        }
+        self.0 = after;
+        match (after, is_rest) {
+            ([], true) => Ok(Piece::Rest),
+            (_, true) => Err("nothing follows {*name}, which is the rest of the path"),
+            ([] | [b'/', ..], false) => Ok(Piece::Parameter),
+            (_, false) => Err("a parameter goes up to the next / or to the end"),
+        }
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Result<Piece, &'static str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(match self.0 {
+            [] => return None,
+            [brace @ b'{', b'{', rest @ ..] | [brace @ b'}', b'}', rest @ ..] => {
+                self.0 = rest;
+                Ok(Piece::Literal(*brace))
+            }
+            [b'{', name @ ..] => self.parameter(name),
+            [b'}', ..] => Err("a } closes no parameter"),
+            [byte, rest @ ..] => {
+                self.0 = rest;
+                Ok(Piece::Literal(*byte))
+            }
+        })
+    }
+}
+
+/// Whether a path is one that a pattern describes. Nothing is allocated, and each is read once.
+fn fits(pattern: &str, path: &str) -> bool {
+    let mut path = path.as_bytes();
+    for piece in Pieces::of(pattern) {
+        path = match (piece, path) {
+            (Ok(Piece::Literal(byte)), [first, rest @ ..]) if byte == *first => rest,
+            (Ok(Piece::Parameter), [first, ..]) if *first != b'/' => {
+                let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
+                path.get(end..).unwrap_or_default()
+            }
+            (Ok(Piece::Rest), [_, ..]) => return true,
+            _ => return false,
+        };
+    }
+    path.is_empty()
 }
 
 impl FromStr for EndpointRule {
@@ -101,6 +194,8 @@ impl fmt::Debug for EndpointRule {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{ProptestConfig, Strategy, prop_assert, prop_assert_eq};
+
     use super::*;
 
     fn users() -> EndpointRestriction {
@@ -217,6 +312,72 @@ mod tests {
         }
         let twice = EndpointRestriction::allow(["GET /a", "GET /a"]).unwrap_err();
         assert_eq!(twice.to_string(), r#""GET /a": it is listed twice: leave one out"#);
+    }
+
+    /// The router that rules had each for itself, as the oracle of what has taken its place.
+    fn by_router(pattern: &str, path: &str) -> Option<bool> {
+        let mut router = matchit::Router::new();
+        router.insert(pattern, ()).ok()?;
+        Some(router.at(path).is_ok())
+    }
+
+    /// Texts of the characters that mean something.
+    fn drawn(alphabet: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
+        let pieces = proptest::collection::vec(proptest::sample::select(alphabet), 0..most);
+        pieces.prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn c17_b2_rules_without_a_router_say_what_the_router_said(
+            pattern in drawn(&["a", "b", "/", "/", "{", "}", "{{", "}}", "{x}", "/{y}", "/{*z}", "*", "x{n}"], 12),
+            path in drawn(&["a", "b", "/a", "/b", "/", "{", "}", "x", "xa", "/a/b"], 8),
+        ) {
+            let read = Pieces::of(&pattern).all(|piece| piece.is_ok());
+            let router = by_router(&pattern, &path);
+            prop_assert_eq!(read, router.is_some(), "{}", &pattern);
+            // Empty segments come to nobody, and a parameter of a router may be empty behind a prefix: here it is not.
+            let is_prefixed =
+                |segment: &str| segment.contains('{') && (!segment.starts_with('{') || segment.starts_with("{{"));
+            let prefixed = pattern.split('/').any(is_prefixed);
+            if read && !path.contains("//") {
+                let ours = fits(&pattern, &path);
+                prop_assert!(ours == router.unwrap_or(false) || (prefixed && !ours), "{} {}", pattern, path);
+            }
+        }
+    }
+
+    #[test]
+    fn c17_b2_a_rule_is_its_text() {
+        assert!(size_of::<EndpointRule>() <= 40, "{}", size_of::<EndpointRule>());
+        for (pattern, path, fit) in [
+            ("/img-{id}", "/img-7", true),
+            ("/img-{id}", "/img-", false),
+            ("/{{a}}", "/{a}", true),
+            ("/{{a}}", "/{{a}}", false),
+            ("/{a}/{b}", "/x/y", true),
+            ("/{a}/{b}", "/x", false),
+            ("/{a}/{b}", "/x/", false),
+            ("/{a}/x", "/y/x/z", false),
+            ("/f/{*rest}", "/f/a/b", true),
+            ("/f/{*rest}", "/f/", false),
+        ] {
+            assert_eq!(fits(pattern, path), fit, "{pattern} {path}");
+            assert_eq!(by_router(pattern, path), Some(fit), "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn c17_b3_as_many_parameters_as_a_router_takes_and_no_more() {
+        let route = |count| (0..count).map(|number| format!("/{{p{number}}}")).collect::<String>();
+        assert!(format!("GET {}", route(25)).parse::<EndpointRule>().is_ok());
+        assert_eq!(by_router(&route(25), "/"), Some(false));
+        for count in [26, 27, 100] {
+            let refused = format!("GET {}", route(count)).parse::<EndpointRule>().unwrap_err();
+            assert_eq!(refused.reason(), "it may have at most 25 parameters");
+        }
     }
 
     #[test]

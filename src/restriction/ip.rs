@@ -18,6 +18,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use super::list::SEVERAL;
 use super::{AllowList, Facts, RestrictionError};
 
 /// From which addresses a key may be used.
@@ -68,6 +69,9 @@ impl Network {
     fn parse(text: &str) -> Result<Self, String> {
         const ADDRESS: &str =
             "an address is written 192.0.2.7 or 2001:db8::7, without leading zeros or a zone";
+        if text.contains(',') {
+            return Err(SEVERAL.into());
+        }
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),

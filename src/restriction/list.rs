@@ -35,7 +35,9 @@ impl<R> AllowList<R> {
             if entry.len() > MAX_ENTRY_LEN {
                 return Err(RestrictionError::new(entry, "an entry may have 512 characters"));
             }
-            let rule = entry.parse()?;
+            let rule = entry.parse().map_err(|error| {
+                if is_several::<R>(entry) { RestrictionError::new(entry, SEVERAL) } else { error }
+            })?;
             if rules.contains(&rule) {
                 return Err(RestrictionError::new(entry, "it is listed twice: leave one out"));
             }
@@ -66,6 +68,15 @@ impl<R> AllowList<R> {
     pub fn rules(&self) -> &[R] {
         &self.rules
     }
+}
+
+/// Where a comma is no part of an entry.
+pub(super) const SEVERAL: &str =
+    "these are several with commas between them: write each as an entry of its own, without the comma";
+
+/// Whether a text that is no entry is a list of entries.
+fn is_several<R: FromStr>(text: &str) -> bool {
+    text.contains(',') && text.split(',').all(|one| one.trim().parse::<R>().is_ok())
 }
 
 /// A restriction that was not understood. Its text says what to write instead, and is for whoever makes the key.

@@ -13,6 +13,9 @@
 //! This is the text for stores and management alike. A member that is left out does not restrict; `mode` is `enforce`
 //! unless it says `observe`, and `origin` is false. Unknown and repeated members are errors.
 //!
+//! All of a key's restrictions are at most [8 KiB](crate::record::MAX_RESTRICTIONS_LEN) of text. Longer ones that a store
+//! holds from before are read and kept; a change may make them shorter, and no longer.
+//!
 //! # How they judge
 //!
 //! Each is a list of what is allowed; a key with several needs them all. An empty list allows nobody, and what is not
@@ -102,6 +105,26 @@ impl Restrictions {
     pub fn schemes(mut self, restriction: SchemeRestriction) -> Self {
         self.parts().schemes = Some(restriction);
         self
+    }
+
+    /// How many bytes of [text](self#format) they are: what a store keeps.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        self.to_string().len()
+    }
+
+    /// About how many bytes they take beside themselves.
+    #[cfg(feature = "cache")]
+    pub(crate) fn heap_len(&self) -> usize {
+        fn list<R>(list: Option<&AllowList<R>>, text: impl Fn(&R) -> usize) -> usize {
+            list.map_or(0, |list| list.rules.iter().map(|rule| size_of::<R>() + text(rule)).sum())
+        }
+        let Some(parts) = self.0.as_deref() else { return 0 };
+        size_of::<Parts>()
+            + list(parts.ip.as_ref(), |_| 0)
+            + list(parts.referrer.as_ref(), ReferrerRule::heap_len)
+            + list(parts.endpoints.as_ref(), EndpointRule::heap_len)
+            + list(parts.schemes.as_ref(), SchemeRule::heap_len)
     }
 
     fn parts(&mut self) -> &mut Parts {

@@ -14,6 +14,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::list::SEVERAL;
 use super::{AllowList, Facts, RestrictionError};
 use crate::description::is_token;
 
@@ -31,6 +32,14 @@ impl AllowList<SchemeRule> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemeRule(Box<str>);
 
+impl SchemeRule {
+    /// How many bytes it points to.
+    #[cfg(feature = "cache")]
+    pub(super) fn heap_len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl FromStr for SchemeRule {
     type Err = RestrictionError;
 
@@ -39,7 +48,8 @@ impl FromStr for SchemeRule {
         if is_token(text) && text.len() <= MAX_LEN {
             return Ok(Self(text.into()));
         }
-        let reason = "a scheme is written by its name, such as bearer, api-key-header or json-body";
+        let name = "a scheme is written by its name, such as bearer, api-key-header or json-body";
+        let reason = if text.contains(',') { SEVERAL } else { name };
         Err(RestrictionError::new(text, reason))
     }
 }

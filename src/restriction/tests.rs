@@ -136,6 +136,29 @@ fn lists_and_entries_have_limits() {
 }
 
 #[test]
+fn c17_d6_lists_with_commas_are_told_to_be_lists() {
+    for text in [
+        r#"{"ip":{"allow":["192.0.2.0/24,2001:db8::/32"]}}"#,
+        r#"{"ip":{"allow":["198.51.100.7", "192.0.2.0/24, 2001:db8::/32"]}}"#,
+        r#"{"referrer":{"allow":["https://a.example, https://b.example"]}}"#,
+        r#"{"ip":{"allow":["192.0.2.0/24, 10.0.0.1/8"]}}"#,
+        r#"{"endpoints":{"allow":["GET /a, GET /b"]}}"#,
+        r#"{"schemes":{"allow":["bearer,json-body"]}}"#,
+    ] {
+        let error = text.parse::<Restrictions>().unwrap_err();
+        assert!(error.reason().contains("each as an entry of its own, without the comma"), "{error}");
+    }
+    // Of what is no list, the error is about what it is.
+    let error = ReferrerRestriction::allow(["https://a.example/a,b?x"]).unwrap_err();
+    assert!(error.reason().contains("a query cannot be restricted"), "{error}");
+    // And a comma may be part of one.
+    for text in ["https://a.example/a,b", "https://a.example/a,https"] {
+        assert!(ReferrerRestriction::allow([text]).is_ok(), "{text}");
+    }
+    assert!(EndpointRestriction::allow(["GET /a,b"]).is_ok());
+}
+
+#[test]
 fn errors_name_the_entry_and_the_fix() {
     let error = r#"{"ip":{"allow":["192.0.2.0/24","010.0.0.0/8"]}}"#.parse::<Restrictions>().unwrap_err();
     assert_eq!(error.entry(), "010.0.0.0/8");

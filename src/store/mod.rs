@@ -173,7 +173,8 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LedgerError::Denied`], [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
-    /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::Store`]. Nothing has changed then.
+    /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::TooLong`],
+    /// [`LedgerError::Store`]. Nothing has changed then.
     async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError>;
 
     /// Adds many keys from elsewhere, each as [`insert`](Self::insert) would; the answers are in their order. Their trail
@@ -254,7 +255,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Denied`],
-    /// [`LedgerError::TooManyChanges`], [`LedgerError::Store`].
+    /// [`LedgerError::TooManyChanges`], [`LedgerError::TooLong`], [`LedgerError::Store`].
     async fn amend(
         &self,
         id: &KeyId,
@@ -292,6 +293,31 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// [`LedgerError::NotFound`] if `after` is not a key of this owner, [`LedgerError::Store`].
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError>;
+
+    /// The same as [`list`](Self::list), but a page ends early before it is [longer](MAX_PAGE_LEN) than one key beyond that
+    /// many bytes of what is stored of them, and says whether there are more keys after it. It holds at least one key if
+    /// there is one.
+    ///
+    /// The default asks for a list, and one key more, and leaves out what is too much. A ledger that may hold large keys does
+    /// better, and does not read them.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+        let with_next = KeyQuery { limit: query.limit.saturating_add(1), ..query.clone() };
+        let mut keys = self.list(owner, &with_next).await?;
+        let (limit, mut before) = (usize::try_from(query.limit).unwrap_or(usize::MAX), 0_usize);
+        let mut fits = |key: &KeyRecord| {
+            let fits = before < MAX_PAGE_LEN;
+            before = before.saturating_add(key.text_len());
+            fits
+        };
+        let count = keys.iter().take(limit).take_while(|key| fits(key)).count();
+        let more = keys.len() > count;
+        keys.truncate(count);
+        Ok(KeyPage { keys, more })
+    }
 
     /// How many keys that are not revoked were digested in which way, by [`DigestMethod::kind`].
     ///
@@ -344,6 +370,27 @@ pub trait KeyLedger: Send + Sync + 'static {
     async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
         let _ = (after, limit);
         Err(StoreError::NotKept)
+    }
+}
+
+/// After so many bytes of text of its keys, a [page](KeyLedger::page) ends: 256 KiB.
+pub const MAX_PAGE_LEN: usize = 256 * 1024;
+
+/// A page of an owner's keys.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KeyPage {
+    /// The keys, in their order.
+    pub keys: Vec<KeyRecord>,
+    /// Whether there are keys after the last of these.
+    pub more: bool,
+}
+
+impl KeyPage {
+    /// A page of these keys, with more after them or not.
+    #[must_use]
+    pub fn new(keys: Vec<KeyRecord>, more: bool) -> Self {
+        Self { keys, more }
     }
 }
 
@@ -435,6 +482,9 @@ pub enum LedgerError {
     /// The entry contradicts itself or the rules for ids: no store could read it back.
     #[error("the entry makes no sense: {0}")]
     Invalid(&'static str),
+    /// The restrictions or the metadata of a new key are longer than they may be, or those of an old one would become longer.
+    #[error("the entry is too long: {0}")]
+    TooLong(&'static str),
     /// The user has as many active keys as the policy allows.
     #[error("the user has as many active keys as are allowed")]
     TooManyKeys,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Project, StoreError, Terms};
+use super::{
+    Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, Project, StoreError, Terms,
+};
 use crate::access::{Role, Standing};
 use crate::audit::{AuditEntry, Revocation};
 use crate::clock::Timestamp;
@@ -182,6 +184,11 @@ macro_rules! pass_ledger_through {
             async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
                 let $this = self;
                 $ledger.list(owner, query).await
+            }
+
+            async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+                let $this = self;
+                $ledger.page(owner, query).await
             }
 
             async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {

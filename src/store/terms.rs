@@ -143,14 +143,15 @@ impl Terms {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Denied`].
+    /// [`LedgerError::Denied`], and [`LedgerError::TooLong`] if it is [out of bounds](KeyRecord::check_bounds).
     pub fn allow_new(
         &self,
         maker: Option<&KeyRecord>,
         key: &KeyRecord,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        self.covers(maker, key, now).map_err(LedgerError::Denied)
+        self.covers(maker, key, now).map_err(LedgerError::Denied)?;
+        key.check_bounds().map_err(LedgerError::TooLong)
     }
 
     /// Whether this key, which is in the ledger, may be replaced, changed or ended. For a change, ask with the record
@@ -182,7 +183,8 @@ impl Terms {
     /// # Errors
     ///
     /// [`LedgerError::NotFound`] and [`LedgerError::Denied`] as [`allow_change`](Self::allow_change),
-    /// [`LedgerError::Ended`] if the key is revoked, [`LedgerError::TooManyChanges`], and what `changes` says.
+    /// [`LedgerError::Ended`] if the key is revoked, [`LedgerError::TooLong`] by [`Amendment::check`],
+    /// [`LedgerError::TooManyChanges`], and what `changes` says.
     pub fn amended(
         &self,
         maker: Option<&KeyRecord>,
@@ -196,6 +198,7 @@ impl Terms {
             return Err(LedgerError::Ended);
         }
         let Some(after) = amendment.of(before) else { return Ok(None) };
+        amendment.check(before).map_err(LedgerError::TooLong)?;
         self.allow_change(maker, &after, now)?;
         let counts =
             matches!(self.by, Authority::User(_) | Authority::Key(_)) && !after.is_narrower_than(before);

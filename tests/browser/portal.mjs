@@ -2,10 +2,11 @@
 // at by axe. Screenshots of each page, light and dark, at a desk and on a phone, are left in out/;
 // keys-all-desk-light.png and new-phone-dark.png are README's two.
 //
-//     cargo build --example server
+//     cargo build --example server && cargo build --features cli --bin tower-api-key
 //     cd tests/browser && npm ci && npm test
 //
-// CHROMIUM names another browser than the system's, SERVER another program than target/debug/examples/server.
+// CHROMIUM names another browser than the system's, SERVER another program than target/debug/examples/server, and CLI
+// another one than target/debug/tower-api-key.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -21,11 +22,11 @@ const axe = readFileSync(join(here, "node_modules/axe-core/axe.min.js"), "utf8")
 
 // -- the server and the browser
 
-function program() {
+function program(named, path, build) {
   const target = process.env.CARGO_TARGET_DIR ?? join(here, "../../target");
-  const server = process.env.SERVER ?? join(target, "debug/examples/server");
-  assert(existsSync(server), `${server} is not there: run \`cargo build --example server\``);
-  return server;
+  const program = named ?? join(target, "debug", path);
+  assert(existsSync(program), `${program} is not there: run \`cargo build ${build}\``);
+  return program;
 }
 
 function browserPath() {
@@ -42,8 +43,10 @@ function browserPath() {
 
 const directory = mkdtempSync(join(tmpdir(), "portal-"));
 const fixturePath = join(directory, "fixture.json");
-const server = spawn(program(), {
-  env: { ...process.env, ADDR: "127.0.0.1:0", DB: join(directory, "keys.db"), FIXTURE: fixturePath },
+const database = join(directory, "keys.db");
+const cli = program(process.env.CLI, "tower-api-key", "--features cli --bin tower-api-key");
+const server = spawn(program(process.env.SERVER, "examples/server", "--example server"), {
+  env: { ...process.env, ADDR: "127.0.0.1:0", DB: database, FIXTURE: fixturePath },
   stdio: ["ignore", "pipe", "inherit"],
 });
 await new Promise((ready, failed) => {
@@ -88,7 +91,7 @@ const PHONE = { width: 390, height: 844 };
 /// Lets axe look at the page, and takes its pictures, in light and dark, at a desk and on a phone. Nothing sticks out at any
 /// width.
 async function look(page, name) {
-  for (const width of [320, 640, 1050, 1100]) {
+  for (const width of [320, 640, 1085, 1095]) {
     await page.setViewportSize({ width, height: 800 });
     await fits(page, `${name} at ${width}`);
   }
@@ -111,6 +114,8 @@ async function look(page, name) {
   await page.emulateMedia({ colorScheme: "light" });
 }
 
+/// Nothing sticks out, and whatever can be clicked or typed into can be seen: it stands within the viewport and within all
+/// that would cut it off, and nothing lies on top of it.
 async function fits(page, what) {
   const wide = await page.evaluate(() =>
     [document.documentElement, ...document.querySelectorAll(".card")]
@@ -118,6 +123,34 @@ async function fits(page, what) {
       .map((part) => `${part.tagName}.${part.className}: ${part.scrollWidth} > ${part.clientWidth}`),
   );
   assert.deepEqual(wide, [], what);
+  const hidden = await page.evaluate(() => {
+    const controls = [...document.querySelectorAll("a, button, input, select, textarea, summary")].filter(
+      (control) => !control.matches(".skip, [type=hidden]") && control.checkVisibility(),
+    );
+    const cut = [];
+    for (const [n, control] of controls.entries()) {
+      const box = control.getBoundingClientRect();
+      let [left, right] = [0, document.documentElement.clientWidth];
+      for (let around = control.parentElement; around; around = around.parentElement) {
+        if (getComputedStyle(around).overflowX === "visible") continue;
+        const edge = around.getBoundingClientRect();
+        [left, right] = [Math.max(left, edge.left), Math.min(right, edge.right)];
+      }
+      const said = `${control.tagName} ${control.id || control.getAttribute("aria-label") || control.innerText}`;
+      if (box.width < 1 || box.height < 1 || box.left < left - 0.5 || box.right > right + 0.5) {
+        cut.push(`${said}: ${box.left} to ${box.right} of ${left} to ${right}`);
+      }
+      // One after another scrolls much: the first and the last say enough of rows that are all alike.
+      if (n > 40 && n < controls.length - 5) continue;
+      control.scrollIntoView({ block: "center" });
+      const [line] = control.getClientRects();
+      const there = document.elementFromPoint(line.left + line.width / 2, line.top + line.height / 2);
+      if (!there || !(control.contains(there) || there.contains(control))) cut.push(`${said}: covered`);
+    }
+    scrollTo(0, 0);
+    return cut;
+  });
+  assert.deepEqual(hidden, [], what);
 }
 
 async function call(key) {
@@ -128,6 +161,23 @@ async function call(key) {
 async function countKeys(page) {
   await page.goto(`${url}/portal?state=all`);
   return page.locator("tbody tr").count();
+}
+
+/// Makes a key of whoever has this one.
+async function make(key, fields) {
+  const answer = await fetch(`${url}/v1/api-keys`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+    body: JSON.stringify(fields),
+  });
+  const made = await answer.json();
+  assert.equal(answer.status, 201, JSON.stringify(made));
+  return made.data.id;
+}
+
+async function end(key, id) {
+  const answer = await fetch(`${url}/v1/api-keys/${id}`, { method: "DELETE", headers: { authorization: `Bearer ${key}` } });
+  assert.equal(answer.status, 200);
 }
 
 /// The key that is made first, and rotated later.
@@ -317,14 +367,23 @@ step("another person's key does not exist", async () => {
   await look(other, "not-found");
 });
 
-step("those who only read may look and revoke", async () => {
+step("those who only read make keys that read", async () => {
   const page = await visitor();
   await signIn(page, "carol");
   await page.getByText("Your access is read-only at the moment").waitFor();
-  assert.equal(await page.getByRole("link", { name: "Create new API key" }).count(), 0);
   await look(page, "read-only");
-  const answer = await page.goto(`${url}/portal/new`);
-  assert.equal(answer.status(), 403);
+  await page.getByRole("link", { name: "Create new API key" }).click();
+  await page.getByLabel("Key name").fill("Reads");
+  await page.getByRole("button", { name: "Create key" }).click();
+  const secret = await page.locator("#secret").innerText();
+  assert.equal(await call(secret), 200);
+  const written = await fetch(`${url}/v1/charges`, { method: "POST", headers: { authorization: `Bearer ${secret}` } });
+  assert.equal(written.status, 403);
+  await page.getByRole("link", { name: "I have copied it" }).click();
+  await page.getByRole("link", { name: "Revoke Reads" }).click();
+  await page.getByRole("button", { name: "Revoke key" }).click();
+  await page.locator("h1 .badge", { hasText: "Revoked" }).waitFor();
+  assert.equal(await call(secret), 401);
 });
 
 step("everything works without JavaScript", async () => {
@@ -420,6 +479,101 @@ step("who has signed out is out, and forms from before do nothing", async () => 
   await page.getByRole("button", { name: "Create key" }).click();
   await page.getByText("You are not signed in").waitFor();
   await look(page, "signed-out");
+  // Signed in again, it goes on where it was.
+  await page.getByRole("link", { name: "Sign in" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("dave");
+  await page.getByLabel("Password").fill(fixture.passwords.dave);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByText("This is what you had typed").waitFor();
+  assert.equal(await page.getByLabel("Key name").inputValue(), "Too late");
+  await look(page, "typed-again");
+  await page.getByRole("button", { name: "Create key" }).click();
+  assert.equal(await call(await page.locator("#secret").innerText()), 200);
+});
+
+step("a tab that was long open undoes nothing", async () => {
+  const page = await visitor();
+  await signIn(page, "alice");
+  await page.locator("tbody a.name").first().click();
+  await page.getByRole("link", { name: "Change" }).click();
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.getByLabel("Restrict addresses").selectOption("enforce");
+  await other.getByLabel("Allowed addresses").fill("192.0.2.0/24");
+  await other.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("this was changed elsewhere").waitFor();
+  assert.equal(await page.getByLabel("Allowed addresses").inputValue(), "192.0.2.0/24");
+  await look(page, "changed-elsewhere");
+});
+
+const LONG = {
+  letters: "W".repeat(64),
+  words: "The key of the build server for nightly releases in Frankfurt II",
+  hebrew: "מפתח של שרת הבנייה",
+  arabic: "مفتاح الإنتاج " + "م".repeat(50),
+  mixed: "נתונים 2030 production (מפתח) #1",
+  chinese: "鍵".repeat(64),
+};
+
+step("long, many and right-to-left names hide no control", async () => {
+  for (const [id, name] of [
+    ["x".repeat(64), "Y".repeat(64)],
+    ["q2", LONG.words],
+    ["q3", LONG.arabic],
+  ]) {
+    execFileSync(cli, ["--database", database, "project", "create", "B", id, "--name", name]);
+  }
+  const page = await visitor();
+  await signIn(page, "dave", "/portal/new");
+  await page.getByLabel("Key name").fill(LONG.mixed);
+  await page.getByLabel("Project level").check();
+  await look(page, "new-long");
+  await page.getByLabel("User level").check();
+  await page.getByLabel("Test", { exact: false }).check();
+  await page.getByRole("button", { name: "Create key" }).click();
+  const test = await page.locator("#secret").innerText();
+  const names = Object.values(LONG);
+  const projects = ["x".repeat(64), "q2", "q3"];
+  // More than two hundred. Somebody may have a hundred at work in each environment, so that some end again.
+  for (const [key, environment] of [[fixture.keys.dave, "live"], [test, "test"]]) {
+    for (let n = 0; n < 108; n++) {
+      const project = n % 3 === 0 ? { level: "project", project_id: projects[(n / 3) % 3] } : {};
+      const limits = n % 7 === 0 ? { limits: "12/min,burst=2/s" } : {};
+      const id = await make(key, { name: names[n % names.length], environment, ...project, ...limits });
+      if (n % 5 === 0) await end(key, id);
+    }
+  }
+  await page.goto(`${url}/portal?state=all`);
+  const rows = await page.locator("tbody tr").count();
+  const links = await page.locator("tbody tr").filter({ has: page.getByRole("link", { name: /^Revoke/ }) }).count();
+  assert(rows >= 200 && links >= 150, `${rows} rows, ${links} to revoke`);
+  await look(page, "keys-many");
+  for (const [what, name] of Object.entries(LONG)) {
+    await page.goto(`${url}/portal?q=${encodeURIComponent(name)}`);
+    await page.locator("tbody a.name").first().click();
+    await page.getByRole("heading", { name: "What it may do now" }).waitFor();
+    const path = page.url();
+    await look(page, `key-${what}`);
+    for (const form of ["settings", "rotate", "restrictions", "revoke"]) {
+      await page.goto(`${path}/${form}`);
+      for (const width of [320, 640, 1100]) {
+        await page.setViewportSize({ width, height: 800 });
+        await fits(page, `${form} of ${what} at ${width}`);
+      }
+      if (what === "letters" || what === "arabic") await look(page, `${form}-${what}`);
+    }
+    await page.goto(`${path}/rotate`);
+    await page.getByRole("button", { name: "Rotate key" }).click();
+    await page.locator("#secret").waitFor();
+    await look(page, `once-${what}`);
+  }
+  // The one that is looked for can be ended, on a phone too.
+  await page.setViewportSize(PHONE);
+  await page.goto(`${url}/portal?q=${LONG.letters}`);
+  await page.getByRole("link", { name: `Revoke ${LONG.letters}` }).first().click();
+  await page.getByRole("button", { name: "Revoke key" }).click();
+  await page.locator("h1 .badge", { hasText: "Revoked" }).waitFor();
 });
 
 // -- run

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use common::{World, user};
-use smtp::{Reply, Server};
-use tokio::sync::mpsc;
+use smtp::{Reply, Server, within};
+use tokio::sync::{Semaphore, mpsc};
 use tower_api_key::authority::Authority;
 use tower_api_key::delivery::{
     Delivery, EmailDelivery, EmailEvent, EmailFailure, KeyDelivery, Mail, Notice, Occasion, Recipients,
@@ -21,7 +21,13 @@ use tower_api_key::{
     ApiKey, Grace, KeyDigest, KeyId, KeyRecord, Keyring, KeyringError, NewKey, Timestamp, UserId,
 };
 
-type Events = mpsc::UnboundedReceiver<EmailEvent>;
+struct Events(mpsc::UnboundedReceiver<EmailEvent>);
+
+impl Events {
+    async fn recv(&mut self) -> Option<EmailEvent> {
+        within(self.0.recv()).await
+    }
+}
 
 fn address(user: &UserId) -> Option<String> {
     (user.as_str() == "u_own").then(|| "Zoë <zoe@example.com>".to_owned())
@@ -34,7 +40,7 @@ fn email(url: &str, recipients: impl Recipients) -> (EmailDelivery, Events) {
         .retry(4, Duration::from_millis(5))
         .unwrap()
         .on_event(move |event| drop(sender.send(event.clone())));
-    (email, events)
+    (email, Events(events))
 }
 
 fn new(name: &str) -> NewKey {
@@ -125,29 +131,230 @@ async fn r28_what_cannot_be_sent_is_given_up_and_seen() {
     assert_eq!(never.script_len(), 0);
 }
 
-#[tokio::test]
-async fn r28_no_more_mails_are_kept_than_may_be() {
-    /// Never answers.
-    struct Stuck;
+/// The address of nobody is known before the gate opens.
+#[derive(Clone)]
+struct Gate(Arc<Semaphore>);
 
-    #[async_trait]
-    impl Recipients for Stuck {
-        async fn address(
-            &self,
-            _: &UserId,
-        ) -> Result<Option<String>, Box<dyn std::error::Error + Send + Sync>> {
-            std::future::pending().await
-        }
+impl Gate {
+    fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
     }
 
-    let (world, server) = (World::new().await, Server::start([]).await);
-    let (email, mut events) = email(&server.url, Stuck);
-    let keyring = Keyring::new(world.store).deliver(email.capacity(2).unwrap());
-    for expected in [Delivery::Queued, Delivery::Queued, Delivery::Failed] {
-        assert_eq!(keyring.issue(new("a")).await.unwrap().delivery(), expected);
+    fn open(&self) {
+        self.0.add_permits(10_000);
+    }
+}
+
+#[async_trait]
+impl Recipients for Gate {
+    async fn address(
+        &self,
+        user: &UserId,
+    ) -> Result<Option<String>, Box<dyn std::error::Error + Send + Sync>> {
+        // The one who makes no noise is not held up.
+        if user.as_str() != "u_b" {
+            self.0.acquire().await?.forget();
+        }
+        Ok(Some(format!("{user}@example.com")))
+    }
+}
+
+fn record(owner: &str, id: &str) -> KeyRecord {
+    let id = KeyId::new(id).unwrap();
+    let mut record = KeyRecord::new(id, KeyDigest::of("x"), user(owner), Timestamp::from_secs(1));
+    record.name = "CI".to_owned();
+    record
+}
+
+async fn say(email: &EmailDelivery, owner: &str, id: &str) -> Delivery {
+    email.notify(&Notice::new(Occasion::Issued, &record(owner, id))).await
+}
+
+/// The ids that a mail names, in their order.
+fn ids(mail: &str) -> Vec<&str> {
+    mail.lines().filter_map(|line| line.strip_prefix("Key:  ")?.split(' ').next()).collect()
+}
+
+#[tokio::test]
+async fn r28_no_more_owners_have_a_place_than_may() {
+    let server = Server::start([]).await;
+    let (email, mut events) = email(&server.url, Gate::closed());
+    let email = email.capacity(2).unwrap();
+    for (owner, expected) in [
+        ("u1", Delivery::Queued),
+        ("u2", Delivery::Queued),
+        ("u3", Delivery::Failed),
+        ("u1", Delivery::Queued),
+    ] {
+        assert_eq!(say(&email, owner, "key_1").await, expected, "{owner}");
     }
     let event = events.recv().await.unwrap();
     assert!(matches!(event, EmailEvent::GivenUp { failure: EmailFailure::Full, .. }), "{event:?}");
+}
+
+#[tokio::test]
+async fn c17_b6_one_owners_loop_suppresses_no_notice_of_others() {
+    let mut server = Server::start([]).await;
+    let gate = Gate::closed();
+    let (email, _events) = email(&server.url, gate.clone());
+    // More than were ever kept, of few who make noise, and none of it is sent before the others' is.
+    for n in 0..600 {
+        say(&email, ["u_own", "u_full"][n % 2], &format!("key_{n}")).await;
+    }
+    for n in 0..29 {
+        assert_eq!(say(&email, "u_b", &format!("key_b{n}")).await, Delivery::Queued, "{n}");
+        let mail = server.mail().await;
+        assert_eq!((&*mail.to, ids(&mail.body)), ("u_b@example.com", vec![&*format!("key_b{n}")]));
+    }
+    assert!(server.is_idle());
+}
+
+#[tokio::test]
+async fn c17_b6_what_happens_meanwhile_goes_into_one_mail_and_what_is_missing_is_said() {
+    let mut server = Server::start([]).await;
+    let gate = Gate::closed();
+    let (email, mut events) = email(&server.url, gate.clone());
+    let mut queued = Vec::new();
+    for n in 0..40 {
+        let id = format!("key_{n}");
+        if say(&email, "u_own", &id).await == Delivery::Queued {
+            queued.push(id);
+        } else {
+            let failure = EmailFailure::Full;
+            let key = KeyId::new(id).unwrap();
+            assert_eq!(events.recv().await.unwrap(), EmailEvent::GivenUp { key, failure });
+        }
+        // The first is on its way before the next happens.
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(queued.len(), 16);
+    gate.open();
+    let first = server.mail().await;
+    assert_eq!(first.subject(), "New API key: CI");
+    let second = server.mail().await;
+    assert_eq!([ids(&first.body), ids(&second.body)].concat(), queued);
+    assert_eq!(
+        (&*second.to, second.subject()),
+        ("u_own@example.com", "Notices about your API keys: 39".into())
+    );
+    assert!(second.body.contains("Missing notices: 24."), "{}", second.body);
+    assert!(second.body.matches("* New API key: CI\r\n").count() == 15, "{}", second.body);
+    for id in &queued {
+        let key = KeyId::new(id.as_str()).unwrap();
+        assert_eq!(events.recv().await.unwrap(), EmailEvent::Sent { key });
+    }
+    // There is room again, and nothing is missing any more.
+    assert_eq!(say(&email, "u_own", "key_after").await, Delivery::Queued);
+    let after = server.mail().await;
+    assert_eq!((ids(&after.body), after.subject()), (vec!["key_after"], "New API key: CI".into()));
+    assert!(server.is_idle());
+}
+
+#[tokio::test]
+async fn c17_b6_what_is_missing_is_said_though_nothing_else_is_left_to_say() {
+    let mut server = Server::start([]).await;
+    let gate = Gate::closed();
+    let (email, mut events) = email(&server.url, gate.clone());
+    let long = "x".repeat(60 * 1024);
+    let mut first = record("u_own", "key_first");
+    first.scopes = [long].into();
+    struct Scopes;
+    impl Templates for Scopes {
+        fn notice(&self, notice: &Notice<'_>) -> Mail {
+            let scopes: String = notice.key().scopes.iter().cloned().collect();
+            Mail::new("Said", format!("Key:  {}\n{scopes}", notice.key().id))
+        }
+    }
+    let email = email.templates(Scopes);
+    assert_eq!(email.notify(&Notice::new(Occasion::Issued, &first)).await, Delivery::Queued);
+    let mut second = first.clone();
+    second.id = KeyId::new("key_second").unwrap();
+    tokio::task::yield_now().await;
+    // Two of them take more than one owner has.
+    assert_eq!(email.notify(&Notice::new(Occasion::Issued, &second)).await, Delivery::Failed);
+    gate.0.add_permits(1);
+    assert_eq!(server.mail().await.subject(), "Said");
+    // What says nothing else is tried again like all others, and given up like them.
+    server.then([Reply::HangUp, Reply::Later]);
+    gate.open();
+    let rest = server.mail().await;
+    assert_eq!((rest.subject(), ids(&rest.body)), ("Notices about your API keys: 1".into(), vec![]));
+    assert!(rest.body.contains("Missing notices: 1."), "{}", rest.body);
+    let key = |id| KeyId::new(id).unwrap();
+    assert_eq!(
+        [events.recv().await.unwrap(), events.recv().await.unwrap()],
+        [
+            EmailEvent::GivenUp { key: key("key_second"), failure: EmailFailure::Full },
+            EmailEvent::Sent { key: key("key_first") },
+        ]
+    );
+    assert!(server.is_idle() && server.script_len() == 0);
+}
+
+#[tokio::test]
+async fn c17_b6_a_notice_that_is_refused_takes_no_other_with_it() {
+    for refusal in [Reply::Later, Reply::Never] {
+        // The first goes alone; the mail with the three others is refused, and then the first of these.
+        let mut server = Server::start([]).await;
+        let gate = Gate::closed();
+        let (email, mut events) = email(&server.url, gate.clone());
+        for id in ["key_a", "key_b", "key_c", "key_d"] {
+            say(&email, "u_own", id).await;
+            tokio::task::yield_now().await;
+        }
+        gate.0.add_permits(1);
+        assert_eq!(ids(&server.mail().await.body), ["key_a"]);
+        server.then([refusal, refusal]);
+        gate.open();
+        let mut arrived = Vec::new();
+        let expected = match refusal {
+            Reply::Never => vec!["key_c", "key_d"],
+            _ => vec!["key_c", "key_d", "key_b"],
+        };
+        while arrived.len() < expected.len() {
+            let mail = server.mail().await;
+            arrived.extend(ids(&mail.body).into_iter().map(str::to_owned));
+        }
+        assert_eq!(arrived, expected, "{refusal:?}");
+        let mut given_up = Vec::new();
+        for _ in 0..expected.len() + 2 {
+            if let EmailEvent::GivenUp { key, failure } = events.recv().await.unwrap() {
+                given_up.push((key.as_str().to_owned(), failure));
+            }
+        }
+        let lost = [("key_b".to_owned(), EmailFailure::Refused(550))];
+        assert_eq!(given_up, if expected.len() == 2 { &lost[..] } else { &[] }, "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn c17_b6_a_template_that_panics_keeps_no_place() {
+    struct Panics;
+    impl Templates for Panics {
+        fn notice(&self, _: &Notice<'_>) -> Mail {
+            Mail::new("a", "b".to_owned())
+        }
+        fn together(&self, _: &[&Mail], _: usize) -> Mail {
+            panic!("a fault of the template");
+        }
+    }
+    let mut server = Server::start([]).await;
+    let gate = Gate::closed();
+    let (email, _events) = email(&server.url, gate.clone());
+    let email = email.templates(Panics).capacity(1).unwrap();
+    for id in ["key_1", "key_2", "key_3"] {
+        assert_eq!(say(&email, "u_own", id).await, Delivery::Queued);
+        tokio::task::yield_now().await;
+    }
+    gate.open();
+    server.mail().await;
+    within(async {
+        while say(&email, "u_b", "key_b").await != Delivery::Queued {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(server.mail().await.to, "u_b@example.com");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -30,6 +31,11 @@ pub struct Received {
     pub body: String,
 }
 
+/// Whatever should come comes soon.
+pub async fn within<T>(coming: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), coming).await.expect("nothing has come")
+}
+
 pub struct Server {
     pub url: String,
     mails: mpsc::UnboundedReceiver<Received>,
@@ -53,11 +59,16 @@ impl Server {
     }
 
     pub async fn mail(&mut self) -> Received {
-        self.mails.recv().await.unwrap()
+        within(self.mails.recv()).await.unwrap()
     }
 
     pub fn is_idle(&mut self) -> bool {
         self.mails.try_recv().is_err()
+    }
+
+    /// Answers this from now on, and then accepts.
+    pub fn then(&self, script: impl IntoIterator<Item = Reply>) {
+        self.script.lock().unwrap().extend(script);
     }
 
     pub fn script_len(&self) -> usize {

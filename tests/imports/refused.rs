@@ -130,7 +130,7 @@ async fn the_report_says_which_and_why_and_the_others_come_in() {
         (
             13,
             "name",
-            "a key's name is 1 to 64 characters, without control, bidirectional and format characters"
+            "a key's name is 1 to 64 characters, without control, bidirectional and invisible characters"
                 .to_owned(),
         ),
         (

@@ -114,23 +114,125 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     [&head[..], &block, &tail].concat()
 }
 
+/// What there is to read of shells and of curl, in the way in which documents and examples write it.
+const LINES: [&str; 5] = [
+    "curl -X PUT 'http://h:1/a?b' -H \"A: b \\\"c\\\"\" \\\n  -H 'X-D:e'  -d '{\"f\":\n \"g\"}'",
+    r"curl http://h/a\ b -H 'Authorization: Bearer it'\''s' -i -s",
+    r#"curl -X POST http://h -H "Content-Type: application/json" -d '{"a": "ü\n", "b": ""}'"#,
+    r"printf '\0\0\0\0\5world\12' | curl http://h/x --data-binary @-",
+    r#"printf 'some {"text": 1}' | gzip | curl http://h/x -H 'Content-Encoding: gzip' --data-binary @-"#,
+];
+
+#[cfg(unix)]
 #[test]
-fn command_lines_are_read_as_a_shell_reads_them() {
-    let curl = Curl::parse(
-        "curl -X PUT 'http://h:1/a?b' -H \"A: b \\\"c\\\"\" \\\n  -H 'X-D:e'  -d '{\"f\":\n \"g\"}'",
-    );
-    let request = curl.request;
-    assert_eq!(
-        (request.method.as_str(), request.host.as_str(), request.path.as_str()),
-        ("PUT", "h:1", "/a?b")
-    );
-    assert_eq!(request.headers[0], ("A".to_owned(), "b \"c\"".to_owned()));
-    assert_eq!(request.headers[1], ("X-D".to_owned(), "e".to_owned()));
-    assert_eq!(request.headers[2].1, "application/x-www-form-urlencoded");
-    assert_eq!(request.body, b"{\"f\":\n \"g\"}");
-    let curl =
-        Curl::parse(r"printf '\0\0\0\0\5world' | curl --http2-prior-knowledge http://h/x --data-binary @-");
-    assert!(curl.http2);
-    assert_eq!(curl.request.body, b"\0\0\0\0\x05world");
-    assert_eq!(curl.request.method, "POST");
+fn command_lines_are_read_as_the_shell_reads_them() {
+    for line in LINES {
+        // In the place of curl: how many words there are, each of them, and what is piped in.
+        let script = format!(
+            r#"curl() {{ printf '%s\0' "$#" "$@"; case "$*" in *@-*) cat;; esac; }}
+            {line}"#
+        );
+        let shell = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(shell.status.success() && shell.stderr.is_empty(), "{line}: {shell:?}");
+        let count_end = shell.stdout.iter().position(|byte| *byte == 0).unwrap();
+        let count: usize = std::str::from_utf8(&shell.stdout[..count_end]).unwrap().parse().unwrap();
+        let mut parts = shell.stdout[count_end + 1..].splitn(count + 1, |byte| *byte == 0);
+        let read: Vec<String> =
+            parts.by_ref().take(count).map(|word| String::from_utf8(word.to_vec()).unwrap()).collect();
+        let piped = parts.next().unwrap();
+        let after_pipes = line.rsplit(" | ").next().unwrap();
+        assert_eq!(words(after_pipes)[1..], read, "{line}");
+        if after_pipes.contains("@-") {
+            let body = Curl::parse(line).request.body;
+            if line.contains("| gzip |") {
+                // It compresses, and this does not: what comes out of both is the same.
+                assert_eq!(gunzip(&body), gunzip(piped), "{line}");
+            } else {
+                assert_eq!(body, piped, "{line}");
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn gunzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    let mut gzip =
+        Command::new("gzip").arg("-d").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    gzip.stdin.take().unwrap().write_all(bytes).unwrap();
+    let output = gzip.wait_with_output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// What curl itself sends, where there is one.
+#[cfg(unix)]
+#[test]
+fn command_lines_send_what_curl_sends() {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
+    if !Command::new("curl").arg("--version").output().is_ok_and(|curl| curl.status.success()) {
+        eprintln!("there is no curl here to compare with");
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    // What it adds by itself.
+    const OWN: [&str; 4] = ["host", "user-agent", "accept", "content-length"];
+    for line in LINES {
+        // A shell takes the backslash away, and then it is no address.
+        let line = line
+            .replace(r"/a\ b", "/a")
+            .replace("http://h:1", "http://h")
+            .replace("http://h", &format!("http://{host}"));
+        let quiet = line.replacen("curl ", "curl --noproxy '*' --max-time 20 ", 1);
+        let curl =
+            Command::new("sh").args(["-c", &quiet]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut curl = curl.unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        let mut sent = Vec::new();
+        let (head, length) = loop {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            sent.push(byte[0]);
+            if sent.ends_with(b"\r\n\r\n") {
+                let head = String::from_utf8(std::mem::take(&mut sent)).unwrap();
+                let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+                break (head.clone(), length.map_or(0, |length| length.parse().unwrap()));
+            }
+        };
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+        drop(stream);
+        assert!(curl.wait().unwrap().success(), "{line}");
+
+        let request = Curl::parse(&line).request;
+        let (first, headers) = head.trim_end().split_once("\r\n").unwrap();
+        assert_eq!(first, format!("{} {} HTTP/1.1", request.method, request.path), "{line}");
+        let lines = headers.split("\r\n").map(|line| line.split_once(':').unwrap());
+        let lines = lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
+        let mut headers: Vec<_> =
+            lines.filter(|(name, _)| !OWN.contains(&&*name.to_ascii_lowercase())).collect();
+        let mut expected = request.headers;
+        headers.sort();
+        expected.sort();
+        assert_eq!(headers, expected, "{line}");
+        assert_eq!(request.host, host, "{line}");
+        if line.contains("| gzip |") {
+            assert_eq!(gunzip(&request.body), gunzip(&body), "{line}");
+        } else {
+            assert_eq!(request.body, body, "{line}");
+        }
+    }
+}
+
+#[test]
+fn http2_without_tls_is_what_curl_calls_prior_knowledge() {
+    let curl = |option: &str| Curl::parse(&format!("curl {option} http://h/x -d a"));
+    assert!(curl("--http2-prior-knowledge").http2 && !curl("-i").http2);
 }

@@ -54,7 +54,7 @@ async fn limits_that_are_none_are_refused_with_the_reason() {
         (json!("12/min,13/min"), "one period"),
         (json!(["a=12/min", "a=13/h"]), "one name"),
         (json!(["12/min", ""]), "a limit is a number and a period"),
-        (json!(["12/min,200/30d"]), "after the / stands a period"),
+        (json!(["12/min,200/30d"]), "a comma stands between limits"),
         (json!([]), "at least one"),
         (json!([12]), "or a list of such"),
         (json!(12), "or a list of such"),

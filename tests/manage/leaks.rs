@@ -289,3 +289,50 @@ fn r42_a_list_of_public_keys_is_read_strictly() {
         assert!(matches!(error, ConfigError::PublicKey(_)), "{list}");
     }
 }
+
+/// Who signs may still write anything.
+#[test]
+fn c17_b3_no_report_makes_the_webhook_panic() {
+    use proptest::collection::vec;
+    use proptest::prelude::{ProptestConfig, Strategy as _, prop_assert, proptest};
+    use proptest::sample::select;
+
+    const PIECES: &[&str] = &[
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "\"",
+        "null",
+        "0",
+        "-1e999",
+        "\\u0000",
+        "\\ud800",
+        "é",
+        "\0",
+        "\"token\":",
+        "\"type\":",
+        "\"url\":",
+        "\"source\":",
+        "\"sk_live_\"",
+        "\"a\"",
+        "[{\"token\":\"a\",\"type\":\"t\",\"url\":\"u\"}",
+        "[{\"token\":\"a\"},",
+        "[[[[[[[[",
+    ];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let scanner = Scanner::new("k1");
+    let world = runtime.block_on(World::new());
+    let (app, ..) = app(&world, list(&[scanner.entry(true)]));
+    let texts = || vec(select(PIECES), 0..12).prop_map(|pieces| pieces.concat());
+    let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(body in texts(), header in "[ -~]{0,40}")| {
+        let unsigned = report(&body, &[(IDENTIFIER, &header), (SIGNATURE, &header)]);
+        for request in [scanner.report(&body), unsigned] {
+            let answer = runtime.block_on(send(&app, request));
+            prop_assert!(!answer.status.is_server_error(), "{} to {body}", answer.status);
+        }
+    });
+}

@@ -41,9 +41,9 @@ async fn c11_13_only_a_form_of_our_own_page_changes_anything() {
                 for token in ["own", "another session's", "another form's", "none"] {
                     let mut form = own.clone();
                     match token {
-                        "another session's" => form[..2].clone_from_slice(&anothers),
+                        "another session's" => form[..3].clone_from_slice(&anothers),
                         "another form's" => form[1] = others[1].clone(),
-                        "none" => drop(form.drain(..2)),
+                        "none" => drop(form.drain(..3)),
                         _ => {}
                     }
                     let mut request = Request::post(format!("{AT}/new"))

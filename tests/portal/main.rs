@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod back;
 mod forgery;
 mod html;
 mod meddled;
@@ -87,11 +88,16 @@ impl Site {
         send(&self.app, asked(session, path)).await
     }
 
+    /// The text of a page that is there.
+    async fn page(&self, session: &str, path: &str) -> String {
+        let page = self.get(session, path).await;
+        assert_eq!(page.status, StatusCode::OK, "{session} {path}: {}", text(&page));
+        text(&page)
+    }
+
     /// The form of a page, as a browser would send it: with what it holds, and these fields.
     async fn form(&self, session: &str, path: &str, fields: &[(&str, &str)]) -> Vec<(String, String)> {
-        let page = self.get(session, path).await;
-        assert_eq!(page.status, StatusCode::OK, "{}", text(&page));
-        let mut form = html::sealed(&text(&page));
+        let mut form = html::sealed(&self.page(session, path).await);
         form.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         form
     }

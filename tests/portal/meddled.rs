@@ -68,3 +68,11 @@ async fn c17_a1_no_form_puts_a_key_in_the_place_of_one_whose_end_has_returned() 
         .await;
     }
 }
+/// Somebody who only reads from now on keeps keys that read (R24).
+#[tokio::test]
+async fn c17_a1_somebody_who_is_demoted_meanwhile_gets_their_key() {
+    at_every_moment(Event::Demote, "/new", &NEW, |answer, _, what| {
+        assert_eq!(answer.status, StatusCode::CREATED, "{what}");
+    })
+    .await;
+}

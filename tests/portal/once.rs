@@ -117,21 +117,21 @@ async fn r31_a_rotated_key_ends_at_once_or_after_the_grace_that_was_chosen() {
         assert_eq!(site.post("u_own.1", &path, &form).await.status, StatusCode::CONFLICT);
         assert_eq!(site.get("u_own.1", &path).await.status, StatusCode::CONFLICT);
 
-        let page = text(&site.get("u_own.1", &format!("/keys/{}", old.id)).await);
+        let page = site.page("u_own.1", &format!("/keys/{}", old.id)).await;
         if hours > 0 {
             assert_eq!(works(&site, &first).await, StatusCode::OK, "{grace}");
             assert!(page.contains("This one still works until"));
             // Not promised for a time when it has ended by itself.
             assert_eq!(page.contains("It is safe to end from"), hours > 7 * 24, "{grace}");
             let heir = site.shown("u_own", &shown).await;
-            let heir = text(&site.get("u_own.1", &format!("/keys/{}", heir.id)).await);
+            let heir = site.page("u_own.1", &format!("/keys/{}", heir.id)).await;
             assert!(heir.contains("which still works until"));
             site.clock.advance(Duration::from_secs(hours * 60 * 60 - 1));
             assert_eq!(works(&site, &first).await, StatusCode::OK, "{grace}");
             site.clock.advance(Duration::from_secs(1));
         }
         assert_eq!(works(&site, &first).await, StatusCode::UNAUTHORIZED, "{grace}");
-        assert!(text(&site.get("u_own.1", &format!("/keys/{}", old.id)).await).contains("Replaced"));
+        assert!(site.page("u_own.1", &format!("/keys/{}", old.id)).await.contains("Replaced"));
     }
     let key = site.first("u_own").await;
     let odd = site.submit("u_own.1", &format!("{key}/rotate"), &[("grace", "99y")]).await;
@@ -207,9 +207,27 @@ async fn c11_09_too_many_keys_are_refused_and_what_was_typed_stays() {
 }
 
 #[tokio::test]
+async fn c17_b7_a_form_that_made_nothing_can_be_sent_again() {
+    let site = Site::with(|keyring| keyring.policy(KeyPolicy::Multiple { max: 1 }).unwrap()).await;
+    let key = site.first("u_b").await;
+    let form = site.form("u_b.1", "/new", &NEW).await;
+    for _ in 0..3 {
+        let refused = site.post("u_b.1", "/new", &form).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT);
+        assert!(text(&refused).contains("Revoke one first"), "{}", text(&refused));
+    }
+    site.submit("u_b.1", &format!("{key}/revoke"), &[]).await;
+    let made = site.post("u_b.1", "/new", &form).await;
+    site.shown("u_b", &made).await;
+    // And not once more.
+    let again = text(&site.post("u_b.1", "/new", &form).await);
+    assert!(again.contains("This form was already sent"), "{again}");
+}
+
+#[tokio::test]
 async fn r30_where_issuing_ends_the_key_before_the_form_says_so() {
     let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace: false }).unwrap()).await;
-    assert!(text(&site.get("u_b.1", "/new").await).contains("making another ends the one before at once"));
+    assert!(site.page("u_b.1", "/new").await.contains("making another ends the one before at once"));
     assert_eq!(site.submit("u_b.1", "/new", &NEW).await.status, StatusCode::CREATED);
     let active = |key: &KeyRecord| key.is_active(Timestamp::from_secs(NOW));
     assert_eq!(site.keys("u_b").await.iter().filter(|key| active(key)).count(), 1);

@@ -2,7 +2,10 @@
 
 use axum::body::Body;
 use http::StatusCode;
+use tower_api_key::endpoint::Endpoints;
+use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{Accounts as _, MemberRole};
+use tower_api_key::{ApiKeyAuth, Verifier};
 
 use super::*;
 
@@ -98,28 +101,105 @@ async fn c11_06_what_is_no_id_is_not_looked_for() {
     }
 }
 
+/// What an API that reads and writes, and the management of keys, answer to a key.
+async fn answers(site: &Site, secret: &str) -> [u16; 3] {
+    let manage = tower_api_key::manage::api_keys(Keyring::new(store(site)).clock(site.clock.clone()));
+    let verifier = Verifier::new(store(site)).clock(site.clock.clone());
+    let endpoints = tower_api_key::manage::declare(Endpoints::new(), "/v1/api-keys");
+    let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default()).endpoints(endpoints).unwrap();
+    let api =
+        Router::new().route("/", axum::routing::any(common::echo)).nest("/v1/api-keys", manage).layer(auth);
+    let bearer = format!("Bearer {secret}");
+    let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+    let mut statuses = [0; 3];
+    for (n, (method, path)) in [("GET", "/"), ("POST", "/"), ("POST", "/v1/api-keys")].into_iter().enumerate()
+    {
+        let request = common::request(method, path, &headers, r#"{"name": "By a key"}"#);
+        statuses[n] = send(&api, request).await.status.as_u16();
+    }
+    statuses
+}
+
 #[tokio::test]
-async fn r24_who_only_reads_makes_no_keys_and_may_still_revoke() {
+async fn r24_who_only_reads_makes_changes_rotates_and_revokes_their_own_keys_and_these_only_read() {
     let site = Site::new().await;
-    let key = site.first("u_ro").await;
+    let list = site.page("u_ro.1", "").await;
+    assert!(list.contains("/new\"") && list.contains("Rotate") && list.contains("Revoke"));
+    assert!(list.contains("Your access is read-only at the moment"));
+    assert!(!site.page("u_full.1", "").await.contains("read-only"));
+
+    let made = site.submit("u_ro.1", "/new", &NEW).await;
+    let record = site.shown("u_ro", &made).await;
+    let first = html::secret(&text(&made));
+    assert_eq!(answers(&site, &first).await, [200, 403, 403]);
+    let key = format!("/keys/{}", record.id);
+    assert!(site.page("u_ro.1", &key).await.contains("READONLY (only reads)"));
+    let renamed =
+        site.submit("u_ro.1", &format!("{key}/settings"), &[("name", "Reader"), ("limits", "")]).await;
+    assert_eq!(renamed.status, StatusCode::SEE_OTHER);
+    let only = [("schemes_mode", "enforce"), ("schemes", "bearer")];
+    let narrowed = site.submit("u_ro.1", &format!("{key}/restrictions"), &only).await;
+    assert_eq!(narrowed.status, StatusCode::SEE_OTHER);
+    let rotated = site.submit("u_ro.1", &format!("{key}/rotate"), &[("grace", "none")]).await;
+    let heir = site.shown("u_ro", &rotated).await;
+    assert_eq!((&*heir.name, heir.restrictions.is_none()), ("Reader", false));
+    let second = html::secret(&text(&rotated));
+    assert_eq!(answers(&site, &first).await, [401; 3]);
+    assert_eq!(answers(&site, &second).await, [200, 403, 403]);
+    let revoked = site.submit("u_ro.1", &format!("/keys/{}/revoke", heir.id), &[]).await;
+    assert_eq!(revoked.header("location"), [format!("{AT}/keys/{}", heir.id)]);
+    assert_eq!(answers(&site, &second).await, [401; 3]);
+
+    // Only for projects that they can access, and only for themselves.
+    let at = |project: &'static str| {
+        let fields = [("name", "CI"), ("level", "PROJECT"), ("project_id", project)];
+        fields.into_iter().chain([("environment", "live"), ("expires", "never")]).collect::<Vec<_>>()
+    };
+    assert_eq!(site.submit("u_ro.1", "/new", &at("p1")).await.status, StatusCode::CREATED);
+    assert_eq!(site.submit("u_ro.1", "/new", &at("p2")).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn c17_a1_who_is_demoted_meanwhile_gets_a_key_that_reads_and_who_is_removed_gets_none() {
+    let site = Site::new().await;
+    let person = common::user("u_full");
+    let old = site.first("u_full").await;
+    let forms = [
+        ("/new".to_owned(), NEW.to_vec()),
+        (format!("{old}/rotate"), vec![("grace", "none")]),
+        (format!("{old}/settings"), vec![("name", "Another")]),
+        (format!("{old}/restrictions"), vec![]),
+    ];
+    let opened = async || {
+        let mut opened = Vec::new();
+        for (path, fields) in &forms {
+            opened.push((path.clone(), site.form("u_full.1", path, fields).await));
+        }
+        opened
+    };
+    // Removed while the forms were open: none of them does anything.
+    let late = opened().await;
+    store(&site).remove_member("A", &person, Timestamp::from_secs(NOW)).await.unwrap();
     let before = site.rows().await;
-    let pages = ["/rotate", "/restrictions", "/settings"].map(|page| format!("{key}{page}"));
-    for path in ["/new".to_owned()].into_iter().chain(pages) {
-        assert_eq!(site.get("u_ro.1", &path).await.status, StatusCode::FORBIDDEN, "{path}");
-        let form = site.form("u_ro.1", &format!("{key}/revoke"), &NEW).await;
-        let form: Vec<_> = match &*path {
-            "/new" => form,
-            _ => form[..2].iter().cloned().chain([("grace".to_owned(), "none".to_owned())]).collect(),
-        };
-        let form = if path.ends_with('s') { form[..2].to_vec() } else { form };
-        assert_eq!(site.post("u_ro.1", &path, &form).await.status, StatusCode::FORBIDDEN, "{path}");
+    for (path, form) in &late {
+        let status = site.post("u_full.1", path, form).await.status;
+        assert!([403, 409].contains(&status.as_u16()), "{path}: {status}");
     }
     assert_eq!(site.rows().await, before);
-    let list = text(&site.get("u_ro.1", "").await);
-    assert!(!list.contains("/new\"") && !list.contains("Rotate") && list.contains("Revoke"));
-    let revoked = site.submit("u_ro.1", &format!("{key}/revoke"), &[]).await;
-    assert_eq!(revoked.header("location"), [format!("{AT}{key}")]);
-    assert!(site.keys("u_ro").await[0].revoked_at.is_some());
+
+    // Demoted while they were open: what is made reads.
+    store(&site).set_member("A", &person, &common::member(MemberRole::Full, &["p1"])).await.unwrap();
+    let made = site.submit("u_full.1", "/new", &NEW).await;
+    let old = format!("/keys/{}", site.shown("u_full", &made).await.id);
+    assert_eq!(answers(&site, &html::secret(&text(&made))).await, [200, 200, 201]);
+    let new = site.form("u_full.1", "/new", &NEW).await;
+    let rotate = site.form("u_full.1", &format!("{old}/rotate"), &[("grace", "none")]).await;
+    store(&site).set_member("A", &person, &common::member(MemberRole::ReadOnly, &["p1"])).await.unwrap();
+    for (path, form) in [("/new".to_owned(), new), (format!("{old}/rotate"), rotate)] {
+        let made = site.post("u_full.1", &path, &form).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{path}");
+        assert_eq!(answers(&site, &html::secret(&text(&made))).await, [200, 403, 403], "{path}");
+    }
 }
 
 #[tokio::test]
@@ -144,7 +224,7 @@ async fn c11_02_who_has_lost_a_project_or_the_account_makes_no_key_for_it() {
     assert_eq!(site.post("u_full.1", "/new", &form).await.status, StatusCode::FORBIDDEN);
     assert_eq!(site.get("u_full.1", &format!("{key}/rotate")).await.status, StatusCode::FORBIDDEN);
     assert_eq!(site.rows().await, before);
-    assert!(text(&site.get("u_full.1", &key).await).contains("your account is not active"));
+    assert!(site.page("u_full.1", &key).await.contains("your account is not active"));
     // Ending one is possible whatever has happened (R42).
     assert_eq!(site.submit("u_full.1", &format!("{key}/revoke"), &[]).await.status, StatusCode::SEE_OTHER);
 }
@@ -155,7 +235,7 @@ async fn r36_only_projects_that_the_person_can_access_are_offered_and_taken() {
     for (session, offered) in
         [("u_own.1", vec!["p1", "p2", "p3"]), ("u_full.1", vec!["p1", "p2"]), ("u_b.1", vec!["q1"])]
     {
-        let page = html::parse(&text(&site.get(session, "/new").await));
+        let page = html::parse(&site.page(session, "/new").await);
         let start =
             page.iter().position(|element| element.attributes.get("id").is_some_and(|id| id == "project_id"));
         let options = page[start.unwrap()..].iter().skip(1).take_while(|element| element.name != "/select");

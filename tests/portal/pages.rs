@@ -6,7 +6,7 @@ use tower_api_key::restriction::{IpRestriction, Restrictions};
 use super::*;
 
 /// What a browser would send of the form on a page, its hidden fields not included.
-fn filled(page: &str) -> Vec<(String, String)> {
+pub(crate) fn filled(page: &str) -> Vec<(String, String)> {
     let elements = html::parse(page);
     let mut fields = Vec::new();
     let mut select = None;
@@ -179,7 +179,7 @@ async fn r56_restrictions_are_written_shown_and_changed() {
     assert_eq!(made.restrictions, expected);
 
     let key = format!("/keys/{}", made.id);
-    let page = text(&site.get("u_own.1", &key).await);
+    let page = site.page("u_own.1", &key).await;
     for entry in ["192.0.2.0/24", "https://*.good.example/app", "GET /v1/users/{id}", "Observed only"] {
         assert!(page.contains(entry), "{entry}");
     }
@@ -191,7 +191,7 @@ async fn r56_restrictions_are_written_shown_and_changed() {
     // Opened and sent as it is, the form changes nothing.
     let path = format!("{key}/restrictions");
     let as_it_is = |page: &str| [html::sealed(page), filled(page)].concat();
-    let form = as_it_is(&text(&site.get("u_own.1", &path).await));
+    let form = as_it_is(&site.page("u_own.1", &path).await);
     let saved = site.post("u_own.1", &path, &form).await;
     assert_eq!(
         (saved.status, saved.header("location")),
@@ -212,11 +212,11 @@ async fn a_restriction_that_allows_nobody_is_not_widened_by_saving_the_form() {
     let id = site.keys("u_b").await[0].id.clone();
     Keyring::new(store(&site)).restrict(&id, &nobody).await.unwrap();
     let path = format!("{key}/restrictions");
-    let page = text(&site.get("u_b.1", &path).await);
+    let page = site.page("u_b.1", &path).await;
     let form = [html::sealed(&page), filled(&page)].concat();
     assert_eq!(site.post("u_b.1", &path, &form).await.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(site.keys("u_b").await[0].restrictions, nobody);
-    assert!(text(&site.get("u_b.1", &key).await).contains("nobody may use it"));
+    assert!(site.page("u_b.1", &key).await.contains("nobody may use it"));
 }
 
 #[tokio::test]
@@ -241,9 +241,9 @@ async fn c11_11_a_name_is_text_on_every_page() {
             let mut pages = vec![text(&shown)];
             assert_eq!(made.name, name);
             for page in ["", "/settings", "/rotate", "/restrictions", "/revoke"] {
-                pages.push(text(&site.get("u_b.1", &format!("/keys/{}{page}", made.id)).await));
+                pages.push(site.page("u_b.1", &format!("/keys/{}{page}", made.id)).await);
             }
-            pages.push(text(&site.get("u_b.1", "").await));
+            pages.push(site.page("u_b.1", "").await);
             // As the value of a field, too.
             let wrong = [("name", name), ("level", "USER"), ("environment", "live"), ("expires", "")];
             pages.push(text(&site.submit("u_b.1", "/new", &wrong).await));
@@ -267,10 +267,10 @@ async fn r41_old_keys_are_called_so_from_their_90th_day() {
     let made = site.submit("u_own.1", "/new", &NEW).await;
     let key = format!("/keys/{}", site.shown("u_own", &made).await.id);
     site.pass(89);
-    assert!(!text(&site.get("u_own.1", &key).await).contains("old: rotate it"));
+    assert!(!site.page("u_own.1", &key).await.contains("old: rotate it"));
     site.pass(1);
-    assert!(text(&site.get("u_own.1", &key).await).contains("90 days old: rotate it"));
-    assert!(text(&site.get("u_own.1", "").await).contains("90 days old: rotate it"));
+    assert!(site.page("u_own.1", &key).await.contains("90 days old: rotate it"));
+    assert!(site.page("u_own.1", "").await.contains("90 days old: rotate it"));
 }
 
 #[tokio::test]
@@ -280,11 +280,11 @@ async fn keys_that_end_soon_are_called_so() {
     let made = site.submit("u_own.1", "/new", &fields).await;
     let key = format!("/keys/{}", site.shown("u_own", &made).await.id);
     for (days, said) in [(15, "Ends in"), (1, "Ends in 14 days"), (13, "Ends in 1 day"), (1, "Expired")] {
-        let before = text(&site.get("u_own.1", &key).await);
+        let before = site.page("u_own.1", &key).await;
         assert!(!before.contains(said), "{said}");
         site.pass(days);
         // The first is not said yet.
-        assert_eq!(text(&site.get("u_own.1", &key).await).contains(said), days != 15, "{said}");
+        assert_eq!(site.page("u_own.1", &key).await.contains(said), days != 15, "{said}");
     }
 }
 
@@ -297,7 +297,7 @@ async fn keys_are_listed_by_state_environment_and_name() {
         site.clock.advance(Duration::from_secs(1));
     }
     let of = async |query: &str| -> Vec<String> {
-        let page = html::parse(&text(&site.get("u_own.1", query).await));
+        let page = html::parse(&site.page("u_own.1", query).await);
         let names = page
             .windows(2)
             .filter(|pair| pair[0].attributes.get("class").is_some_and(|class| class == "name"));
@@ -311,19 +311,19 @@ async fn keys_are_listed_by_state_environment_and_name() {
     assert_eq!(of("?q=ALPH").await, ["Alpha"]);
     assert_eq!(of("?q=p1").await, [own]);
     assert_eq!(of("?state=odd&environment=odd&else=1").await.len(), 5);
-    assert!(text(&site.get("u_own.1", "?q=nothing").await).contains("No key matches"));
-    assert!(text(&site.get("u_own.1", "?q=%3Cscript%3E").await).contains("value=\"&#60;script&#62;\""));
+    assert!(site.page("u_own.1", "?q=nothing").await.contains("No key matches"));
+    assert!(site.page("u_own.1", "?q=%3Cscript%3E").await.contains("value=\"&#60;script&#62;\""));
     assert_eq!(site.get("u_own.1", "?after=key_unknown").await.status, StatusCode::NOT_FOUND);
     assert_eq!(site.get("u_own.1", "?q=1&q=2").await.status, StatusCode::NOT_FOUND);
     // Somebody of the same account who has none.
-    let nobody = text(&site.get("u_newcomer.1", "").await);
+    let nobody = site.page("u_newcomer.1", "").await;
     assert!(nobody.contains("You have no keys yet"));
 }
 
 #[tokio::test]
 async fn r25_r26_a_keys_rights_are_those_of_this_moment() {
     let site = Site::new().await;
-    let says = async |session: &str, path: &str| text(&site.get(session, path).await);
+    let says = async |session: &str, path: &str| site.page(session, path).await;
     let own = site.first("u_own").await;
     assert!(
         says("u_own.1", &own)

@@ -105,12 +105,12 @@ async fn r43_the_last_use_and_its_scheme_are_shown() {
     let made = site.submit("u_own.1", "/new", &NEW).await;
     let id = site.shown("u_own", &made).await.id;
     let key = format!("/keys/{id}");
-    assert!(text(&site.get("u_own.1", &key).await).contains("No use is recorded."));
-    assert!(text(&site.get("u_own.1", "").await).contains("Not recorded"));
+    assert!(site.page("u_own.1", &key).await.contains("No use is recorded."));
+    assert!(site.page("u_own.1", "").await.contains("Not recorded"));
     used(&site, &id, "scheme:bearer", NOW + 60, 12).await;
     used(&site, &id, "scheme:json-body", NOW + 30, 1).await;
     used(&site, &id, "observed:ip", NOW + 90, 3).await;
-    let page = text(&site.get("u_own.1", &key).await);
+    let page = site.page("u_own.1", &key).await;
     for said in [
         "<dt>bearer</dt><dd>12 times, last at <time datetime=\"2025-01-01T00:01:00Z\">1 Jan 2025, 00:01</time> UTC",
         "<dt>json-body</dt><dd>Once, last at",
@@ -119,7 +119,7 @@ async fn r43_the_last_use_and_its_scheme_are_shown() {
     ] {
         assert!(page.contains(said), "{said} in {page}");
     }
-    let list = text(&site.get("u_own.1", "").await);
+    let list = site.page("u_own.1", "").await;
     assert!(list.contains("1 Jan 2025, 00:01</time><small>bearer</small>"), "{list}");
 }
 
@@ -133,8 +133,8 @@ async fn after_a_rotation_the_pages_say_who_still_calls_with_the_old_key() {
     let made = site.submit("u_own.1", &format!("/keys/{old}/rotate"), &[("grace", "30d")]).await;
     let new = site.shown("u_own", &made).await.id;
     let pages = async || {
-        let old = site.get("u_own.1", &format!("/keys/{old}")).await;
-        [old, site.get("u_own.1", &format!("/keys/{new}")).await].map(|page| text(&page))
+        let old = site.page("u_own.1", &format!("/keys/{old}")).await;
+        [old, site.page("u_own.1", &format!("/keys/{new}")).await]
     };
     for page in pages().await {
         assert!(page.contains("still works until") && !page.contains("still used"), "{page}");
@@ -175,7 +175,7 @@ async fn r43_the_trail_names_what_happened_and_who_did_it() {
     let made = site.submit("u_own.1", &format!("{key}/rotate"), &[("grace", "none")]).await;
     let heir = site.shown("u_own", &made).await.id;
     let entries = async |id: &KeyId| -> Vec<String> {
-        let page = html::parse(&text(&site.get("u_own.1", &format!("/keys/{id}")).await));
+        let page = html::parse(&site.page("u_own.1", &format!("/keys/{id}")).await);
         let start = page.iter().position(|element| element.name == "ol").unwrap();
         let end = page.iter().position(|element| element.name == "/ol").unwrap();
         let text: String = page[start..end]
@@ -212,9 +212,9 @@ async fn r43_the_trail_names_what_happened_and_who_did_it() {
 async fn what_a_ledger_does_not_keep_is_not_shown() {
     let (site, _) = plain().await;
     let key = site.first("u_own").await;
-    let list = text(&site.get("u_own.1", "").await);
+    let list = site.page("u_own.1", "").await;
     assert!(!list.contains("Last used") && !list.contains("Not recorded"));
-    let page = text(&site.get("u_own.1", &key).await);
+    let page = site.page("u_own.1", &key).await;
     assert!(!page.contains("id=\"use\"") && !page.contains("id=\"history\""));
 }
 

@@ -27,7 +27,7 @@ async fn now(site: &Site, key: &KeyRecord) -> KeyRecord {
 async fn r34_a_key_gets_another_name_and_other_limits_and_only_what_changes_is_written_down() {
     let site = Site::new().await;
     let (key, path) = made(&site).await;
-    let page = text(&site.get("u_own.1", &format!("/keys/{}", key.id)).await);
+    let page = site.page("u_own.1", &format!("/keys/{}", key.id)).await;
     assert!(page.contains(&format!("href=\"{AT}{path}\"")), "the page of the key leads there");
     for (name, limits, event) in [
         ("  Build server ", "", "amended:name by user:u_own"),
@@ -37,7 +37,7 @@ async fn r34_a_key_gets_another_name_and_other_limits_and_only_what_changes_is_w
         ("Deploys", "", "amended:limits by user:u_own"),
     ] {
         let before = now(&site, &key).await;
-        let form = html::parse(&text(&site.get("u_own.1", &path).await));
+        let form = html::parse(&site.page("u_own.1", &path).await);
         assert_eq!(html::find(&form, "name").attributes["value"], before.name);
         let shown = before.limits.as_ref().map(ToString::to_string).unwrap_or_default();
         assert_eq!(html::find(&form, "limits").attributes["value"], shown);
@@ -84,6 +84,8 @@ async fn c11_08_what_cannot_be_changes_nothing_and_says_so_at_its_field() {
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
     }
     assert_eq!(site.rows().await, before);
+    let now = now(&site, &key).await;
+    assert_eq!((&*now.name, now.limits, now.restrictions.is_none()), ("CI", None, true));
     assert_eq!(last_event(&site, &key).await, "issued by user:u_own");
 }
 
@@ -102,14 +104,15 @@ async fn a_key_that_has_ended_keeps_its_name_and_one_in_a_grace_does_not_have_to
     Keyring::new(store(&site)).acting_as(Authority::Operator).revoke(&old.id).await.unwrap();
     assert_eq!(site.get("u_own.1", &path).await.status, StatusCode::CONFLICT);
     assert_eq!(site.post("u_own.1", &path, &form).await.status, StatusCode::CONFLICT);
-    assert!(!text(&site.get("u_own.1", &format!("/keys/{}", old.id)).await).contains("/settings"));
+    assert!(!site.page("u_own.1", &format!("/keys/{}", old.id)).await.contains("/settings"));
     assert_eq!(now(&site, &old).await.name, "The old one");
 }
 
 #[tokio::test]
 async fn a_key_without_a_name_need_not_get_one() {
     let site = Site::new().await;
-    let (mut key, path) = made(&site).await;
+    let (first, path) = made(&site).await;
+    let mut key = first.clone();
     let id = tower_api_key::KeyId::new("nameless").unwrap();
     (key.id, key.family) = (id.clone(), id.clone());
     (key.digest, key.name) = (tower_api_key::KeyDigest::of("nameless"), String::new());
@@ -122,4 +125,62 @@ async fn a_key_without_a_name_need_not_get_one() {
     let saved = site.submit("u_own.1", &path, &[("name", ""), ("limits", "12/min")]).await;
     assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", text(&saved));
     assert_eq!(last_event(&site, &key).await, "amended:limits by user:u_own");
+    let mut expected = key.clone();
+    expected.limits = Some("12/min".parse().unwrap());
+    assert_eq!(
+        format!("{:?}", now(&site, &key).await),
+        format!("{expected:?}"),
+        "the limits, and nothing else"
+    );
+    assert_eq!(format!("{:?}", now(&site, &first).await), format!("{first:?}"), "nor another key");
+}
+
+#[tokio::test]
+async fn c17_e3_a_tab_that_was_long_open_undoes_nothing_that_came_after() {
+    let site = Site::new().await;
+    let (key, settings) = made(&site).await;
+    let restrictions = format!("/keys/{}/restrictions", key.id);
+    let page = format!("/keys/{}", key.id);
+    for (path, stale, narrower, after) in [
+        (
+            &settings,
+            [("name", "CI"), ("limits", "")],
+            [("name", "CI"), ("limits", "7/min")],
+            "name=\"limits\" value=\"7/min\"",
+        ),
+        (
+            &restrictions,
+            [("ip_mode", "off"), ("ip", "")],
+            [("ip_mode", "enforce"), ("ip", "192.0.2.0/24")],
+            "\n192.0.2.0/24</textarea>",
+        ),
+    ] {
+        let old = site.form("u_own.1", path, &stale).await;
+        assert_eq!(site.submit("u_own.1", path, &narrower).await.status, StatusCode::SEE_OTHER, "{path}");
+        let narrowed = site.rows().await;
+        let refused = site.post("u_own.1", path, &old).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{path}");
+        assert_eq!(site.rows().await, narrowed, "{path}");
+        // It shows how it is now, and can be sent from here.
+        let shown = text(&refused);
+        assert!(shown.contains("this was changed elsewhere") && shown.contains(after), "{path}: {shown}");
+        let mut again = html::sealed(&shown);
+        again.extend(stale.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let saved = site.post("u_own.1", path, &again).await;
+        assert_eq!(
+            (saved.status, saved.header("location")),
+            (StatusCode::SEE_OTHER, vec![&*format!("{AT}{page}")])
+        );
+        assert_ne!(site.rows().await, narrowed, "{path}");
+        // A form that does not say what it has shown is no better.
+        let mut without = site.form("u_own.1", path, &narrower).await;
+        without.retain(|(name, _)| name != "seen");
+        assert_eq!(site.post("u_own.1", path, &without).await.status, StatusCode::CONFLICT, "{path}");
+    }
+    // What the other form has changed is no reason: each looks at its own.
+    let old = site.form("u_own.1", &settings, &[("name", "Renamed"), ("limits", "")]).await;
+    site.submit("u_own.1", &restrictions, &[("ip_mode", "enforce"), ("ip", "192.0.2.9")]).await;
+    assert_eq!(site.post("u_own.1", &settings, &old).await.status, StatusCode::SEE_OTHER);
+    let now = now(&site, &key).await;
+    assert_eq!((&*now.name, now.restrictions.get_ip().unwrap().rules().len()), ("Renamed", 1));
 }

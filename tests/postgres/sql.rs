@@ -28,7 +28,7 @@ async fn several_may_start_at_once() {
         one.await.unwrap().unwrap();
     }
     let version = schema.operator().await.query_one("SELECT version FROM version", &[]).await.unwrap();
-    assert_eq!(version.get::<_, i32>(0), 1);
+    assert_eq!(version.get::<_, i32>(0), 2);
 }
 
 #[tokio::test]
@@ -49,6 +49,62 @@ async fn what_is_not_ours_or_newer_is_refused_and_left_alone() {
     assert!(format!("{refused:?}").contains("Foreign"), "{refused:?}");
     let tables = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace($1)";
     assert_eq!(operator.query_one(tables, &[&foreign.name]).await.unwrap().get::<_, i64>(0), 1);
+}
+
+/// A schema as the release before left it, with an account and a key of it.
+async fn of_version_1(schema: &Schema) -> tokio_postgres::Client {
+    let name = &schema.name;
+    let operator = super::connect(&server()).await;
+    operator.batch_execute(&format!("CREATE SCHEMA {name}; SET search_path = {name}")).await.unwrap();
+    let tables = include_str!("../../src/store/migrations/postgres-1.sql").replace("tower_api_key", name);
+    operator.batch_execute(&tables).await.unwrap();
+    let rows = "
+        CREATE TABLE version (one boolean NOT NULL PRIMARY KEY CHECK (one), version integer NOT NULL);
+        INSERT INTO version VALUES (true, 1);
+        INSERT INTO accounts VALUES ('acme', false);
+        INSERT INTO people VALUES ('alice', 'acme', 'OWNER');";
+    operator.batch_execute(rows).await.unwrap();
+    let digest = tower_api_key::KeyDigest::of("of_before");
+    let key = "
+        INSERT INTO keys VALUES ($1::bytea, 'sha256', 'key_1', 'alice', 'USER', NULL, 'live', '\"CI\"', 'sk_live_', 'a1Z9', '[]',
+            '{}', '{}', 'none', 'key_1', 1, NULL, NULL, NULL, NULL)";
+    operator.execute(key, &[&digest.as_bytes().as_slice()]).await.unwrap();
+    operator
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn c17_d7_a_database_of_before_takes_ids_of_identity_providers() {
+    const KEYS: &str = "SELECT count(*) FROM keys WHERE owner = $1::text";
+    let schema = Schema::new();
+    let before = of_version_1(&schema).await;
+    // What a node of the version before has prepared goes on.
+    let prepared = before.prepare(KEYS).await.unwrap();
+
+    let store = schema.open().await;
+    let old = store.find(&tower_api_key::KeyDigest::of("of_before")).await.unwrap().unwrap();
+    assert_eq!((old.owner.as_str(), &*old.name), ("alice", "CI"));
+    for id in ["auth0|5f7c", "a+b@example.com", "dXNlcg=="] {
+        store.create_account(&id.replace(['|', '+', '='], "."), &user(id)).await.unwrap();
+        let key = insert(&store, &format!("key_{}", id.len()), id).await;
+        assert!(is_active(&store, &key).await);
+        assert_eq!(store.standing(&user(id), None).await.unwrap(), OWNER);
+        assert_eq!(before.query_one(&prepared, &[&id]).await.unwrap().get::<_, i64>(0), 1);
+        revoke(&store, &key).await;
+        assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 2);
+    }
+    // The version before writes what it always wrote, and every other id is what it was.
+    before.execute("INSERT INTO people VALUES ('bob', 'acme', 'FULL')", &[]).await.unwrap();
+    for wrong in [
+        "INSERT INTO people VALUES ('a b', 'acme', 'FULL')",
+        "INSERT INTO accounts VALUES ('a|b', false)",
+        "INSERT INTO projects VALUES ('acme', 'p|1', '\"\"', false)",
+        "INSERT INTO history (key, owner, at, by, event) VALUES ('key|1', 'alice', 1, 'system', 'issued')",
+        "INSERT INTO usage VALUES ('key|1', 'direct', 1, 1)",
+        "UPDATE keys SET replaced_by = 'key|1', replaced_at = 1 WHERE id = 'key_1'",
+    ] {
+        assert!(before.execute(wrong, &[]).await.is_err(), "{wrong}");
+    }
 }
 
 #[tokio::test]

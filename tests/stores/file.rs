@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use rusqlite::params;
 use tower_api_key::store::{LedgerError, SqliteStore, StoreError};
-use tower_api_key::{KeyLedger as _, KeyStore as _};
+use tower_api_key::{
+    Accounts as _, Directory as _, KeyDigest, KeyLedger as _, KeyStore as _, Role, Standing,
+};
 
-use super::{File, connect, insert, is_active, key};
+use super::{File, connect, insert, is_active, key, user};
 
 fn number(file: &File, sql: &str) -> i64 {
     file.operator().query_row(sql, [], |row| row.get(0)).unwrap()
@@ -17,7 +20,7 @@ async fn a_fresh_file_is_made_and_found_again() {
     let store = file.open().await;
     let inserted = insert(&store, "key", "u").await;
     drop(store);
-    assert_eq!(number(&file, "PRAGMA user_version"), 1);
+    assert_eq!(number(&file, "PRAGMA user_version"), 2);
     assert_eq!(number(&file, "PRAGMA application_id"), 0x7461_706b);
     for _ in 0..2 {
         let store = file.open().await;
@@ -34,6 +37,67 @@ async fn an_empty_file_is_a_fresh_one() {
     let file = File::new();
     fs::write(file.path(), "").unwrap();
     insert(&file.open().await, "key", "u").await;
+}
+
+/// A file as the release before left it, with an account and a key of it, and a connection that has it open.
+fn of_version_1(file: &File) -> rusqlite::Connection {
+    let before = file.operator();
+    before.execute_batch(include_str!("../../src/store/migrations/sqlite-1.sql")).unwrap();
+    before
+        .execute_batch(
+            "PRAGMA application_id = 0x7461706b; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;
+             INSERT INTO accounts VALUES ('acme', 0);
+             INSERT INTO people VALUES ('alice', 'acme', 'OWNER');",
+        )
+        .unwrap();
+    let digest = KeyDigest::of("of_before");
+    let key = "
+        INSERT INTO keys VALUES (?1, 'sha256', 'key_1', 'alice', 'USER', NULL, 'live', 'CI', 'sk_live_', 'a1Z9', '[]', '{}',
+            '{}', 'none', 'key_1', 1, NULL, NULL, NULL, NULL)";
+    before.execute(key, params![digest.as_bytes()]).unwrap();
+    before
+}
+
+#[tokio::test]
+async fn c17_d7_a_file_of_before_takes_ids_of_identity_providers() {
+    const KEYS: &str = "SELECT count(*) FROM keys WHERE owner = ?1";
+    let file = File::new();
+    let before = of_version_1(&file);
+    // What a process of the version before has prepared goes on.
+    let mut prepared = before.prepare(KEYS).unwrap();
+    assert_eq!(prepared.query_row(["alice"], |row| row.get::<_, i64>(0)).unwrap(), 1);
+
+    let store = file.open().await;
+    let old = store.find(&KeyDigest::of("of_before")).await.unwrap().unwrap();
+    assert_eq!((old.owner.as_str(), &*old.name), ("alice", "CI"));
+    for id in ["auth0|5f7c", "a+b@example.com", "dXNlcg=="] {
+        store.create_account(&id.replace(['|', '+', '='], "."), &user(id)).await.unwrap();
+        let key = insert(&store, &format!("key_{}", id.len()), id).await;
+        assert!(is_active(&store, &key).await);
+        let standing = store.standing(&user(id), None).await.unwrap();
+        assert_eq!(standing, Standing::Active { role: Some(Role::Owner) });
+        assert_eq!(prepared.query_row([id], |row| row.get::<_, i64>(0)).unwrap(), 1);
+        assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 1);
+    }
+    // The version before writes what it always wrote, and every other id is what it was.
+    before.execute("INSERT INTO people VALUES ('bob', 'acme', 'FULL')", []).unwrap();
+    for wrong in [
+        "INSERT INTO people VALUES ('a b', 'acme', 'FULL')",
+        "INSERT INTO accounts VALUES ('a|b', 0)",
+        "INSERT INTO projects VALUES ('acme', 'p|1', '', 0)",
+        "INSERT INTO history (key, owner, at, by, event) VALUES ('key|1', 'alice', 1, 'system', 'issued')",
+        "INSERT INTO usage VALUES ('key|1', 'direct', 1, 1)",
+        "UPDATE keys SET replaced_by = 'key|1', replaced_at = 1 WHERE id = 'key_1'",
+        // And so is what is no check.
+        "UPDATE keys SET owner = 'auth0|5f7c' WHERE id = 'key_1'",
+    ] {
+        assert!(before.execute(wrong, []).is_err(), "{wrong}");
+    }
+    assert_eq!(number(&file, "PRAGMA user_version"), 2);
+    let sound: String = file.operator().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
+    drop((prepared, store));
+    assert!(file.open().await.standing(&user("auth0|5f7c"), None).await.is_ok());
 }
 
 #[cfg(unix)]
@@ -74,8 +138,8 @@ async fn a_file_of_a_newer_release_is_refused() {
     let (known, file) = (File::new(), File::new());
     let _open = known.open().await;
     known.operator().execute("VACUUM INTO ?1", [file.path().to_str().unwrap()]).unwrap();
-    file.operator().execute_batch("PRAGMA user_version = 2").unwrap();
-    assert_refused(&file, "version 2, written by a newer release").await;
+    file.operator().execute_batch("PRAGMA user_version = 3").unwrap();
+    assert_refused(&file, "version 3, written by a newer release").await;
 }
 
 #[tokio::test]
@@ -200,7 +264,12 @@ async fn c17_f3_a_store_that_must_be_there_is_not_made() {
     assert_eq!(fs::read(file.path()).unwrap(), b"", "an empty file was made a store");
     let inserted = insert(&file.open().await, "key", "u").await;
     assert!(is_active(&SqliteStore::open_existing(file.path()).await.unwrap(), &inserted).await);
-    file.operator().execute_batch("PRAGMA user_version = 2").unwrap();
+    // One of before is brought up to date by a change, and not by looking.
+    let current = number(&file, "PRAGMA user_version");
+    file.operator().execute_batch(&format!("PRAGMA user_version = {}", current - 1)).unwrap();
+    assert!(matches!(SqliteStore::open_read_only(file.path()).await, Err(StoreError::Failed(_))));
+    assert_eq!(number(&file, "PRAGMA user_version"), current - 1);
+    file.operator().execute_batch(&format!("PRAGMA user_version = {}", current + 1)).unwrap();
     for opened in
         [SqliteStore::open_existing(file.path()).await, SqliteStore::open_read_only(file.path()).await]
     {

@@ -23,6 +23,22 @@ impl Mail {
         Self { subject: subject.into(), text: text.into() }
     }
 
+    /// Its line.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Its text, which may hold a secret.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.subject.len().saturating_add(self.text.len())
+    }
+
     /// The mail as servers take it; `None` if it cannot be one.
     pub(super) fn compose(
         &self,
@@ -93,6 +109,37 @@ pub trait Templates: Send + Sync + 'static {
         }
         Mail { subject, text: whole }
     }
+
+    /// One mail in the place of several to the same person, which could not be sent one by one as fast as they came.
+    ///
+    /// Sixteen notices are kept for each person. `missing` says how many more there were: nobody knows of these but by this
+    /// number, so that a mail without any of its own may come, too. The default says so in English.
+    fn together(&self, mails: &[&Mail], missing: usize) -> Mail {
+        let subject = match (mails, missing) {
+            ([one], 0) => one.subject.clone(),
+            _ => format!("Notices about your API keys: {}", mails.len().saturating_add(missing)),
+        };
+        let told = match missing {
+            0 => String::new(),
+            _ => format!(
+                "So much happened to your API keys at once that this mail does not name all of it. Missing notices: \
+                 {missing}. Look at your keys, and revoke those that you do not know.\n\n"
+            ),
+        };
+        let heads: Vec<String> = mails.iter().map(|mail| format!("* {}\n\n", plain(&mail.subject))).collect();
+        let len = told.len()
+            + heads.iter().map(String::len).sum::<usize>()
+            + mails.iter().map(|mail| mail.text.len() + 1).sum::<usize>();
+        // One allocation, as above.
+        let mut whole = Zeroizing::new(String::with_capacity(len));
+        whole.push_str(&told);
+        for (head, mail) in heads.iter().zip(mails) {
+            whole.push_str(head);
+            whole.push_str(&mail.text);
+            whole.push('\n');
+        }
+        Mail { subject, text: whole }
+    }
 }
 
 /// The words that come with this crate.
@@ -101,7 +148,7 @@ pub(super) struct PlainEnglish;
 impl Templates for PlainEnglish {
     fn notice(&self, notice: &Notice<'_>) -> Mail {
         let key = notice.key();
-        let name = &key.name;
+        let name = plain(&key.name);
         let (subject, happened) = match notice.occasion() {
             Occasion::Issued => (
                 format!("New API key: {name}"),
@@ -132,7 +179,7 @@ impl Templates for PlainEnglish {
         let shown =
             if key.last4.is_empty() { String::new() } else { format!(" {}…{}", key.prefix, key.last4) };
         let environment = key.environment.as_str();
-        let text = format!("{happened}\n\nName: {}\nKey:  {}{shown} ({environment})\n", plain(name), key.id);
+        let text = format!("{happened}\n\nName: {name}\nKey:  {}{shown} ({environment})\n", key.id);
         Mail::new(subject, text)
     }
 }

@@ -4,7 +4,7 @@ mod mail;
 mod outbox;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use tokio::sync::Semaphore;
 
 use self::mail::PlainEnglish;
-use self::outbox::{Job, Outbox};
+use self::outbox::{Outbox, Owners};
 use super::{Delivery, KeyDelivery, Notice};
 use crate::error::ConfigError;
 use crate::key::ApiKey;
@@ -21,8 +21,8 @@ use crate::key::ApiKey;
 pub use self::mail::{Mail, Templates};
 pub use self::outbox::{EmailEvent, EmailFailure, Recipients};
 
-/// How many mails are kept at once, and how many connections are open to the server.
-const PLACES: usize = 256;
+/// For how many owners notices are kept at once, and how many connections are open to the server.
+const OWNERS: usize = 1024;
 const LANES: usize = 4;
 /// Ten attempts, the waits between them doubled: seventeen minutes in all.
 const ATTEMPTS: u32 = 10;
@@ -48,9 +48,13 @@ const SMTP_DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// # Failures
 ///
-/// A mail is taken at once ([`Delivery::Queued`]), and tried up to ten times over some seventeen minutes; the last word of
-/// it is an [event](Self::on_event). A mail that the server refuses for good (5xx) is not tried again. 256 mails are kept
-/// at once: more are not taken ([`Delivery::Failed`]).
+/// A notice is taken at once ([`Delivery::Queued`]), and tried up to ten times over some seventeen minutes; the last word
+/// of it is an [event](Self::on_event). What the server refuses for good (5xx) is not tried again.
+///
+/// Each owner has room of their own: 16 notices (or 64 KiB of them) and one connection, and what happens while a mail is
+/// on its way goes [together](Templates::together) into the next one. What finds no place there is not taken
+/// ([`Delivery::Failed`]), and the owner's next mail says how much is missing in it, so that nobody hides a new key behind
+/// many others. So many owners have a place at once as [`capacity`](Self::capacity) says.
 ///
 /// # Deployment caveat
 ///
@@ -60,7 +64,6 @@ const SMTP_DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct EmailDelivery {
     outbox: Arc<Outbox>,
-    templates: Arc<dyn Templates>,
     secrets: bool,
 }
 
@@ -87,29 +90,30 @@ impl EmailDelivery {
             transport: transport.build(),
             from,
             recipients: Arc::new(recipients),
-            places: Arc::new(Semaphore::new(PLACES)),
+            templates: Arc::new(PlainEnglish),
+            owners: Arc::new(Mutex::new(Owners::new())),
+            capacity: OWNERS,
             lanes: Arc::new(Semaphore::new(LANES)),
             attempts: ATTEMPTS,
             first_wait: FIRST_WAIT,
             listener: Arc::new(|_| ()),
         };
-        Ok(Self { outbox: Arc::new(outbox), templates: Arc::new(PlainEnglish), secrets: false })
+        Ok(Self { outbox: Arc::new(outbox), secrets: false })
     }
 
     /// Other words.
     #[must_use]
-    pub fn templates(mut self, templates: impl Templates) -> Self {
-        self.templates = Arc::new(templates);
-        self
+    pub fn templates(self, templates: impl Templates) -> Self {
+        self.with(|outbox| outbox.templates = Arc::new(templates))
     }
 
-    /// Is told what becomes of each mail.
+    /// Is told what becomes of each notice.
     #[must_use]
     pub fn on_event(self, listener: impl Fn(&EmailEvent) + Send + Sync + 'static) -> Self {
         self.with(|outbox| outbox.listener = Arc::new(listener))
     }
 
-    /// How often a mail is tried, and how long after the first attempt the second comes; each wait after that is twice
+    /// How often a notice is tried, and how long after the first attempt the second comes; each wait after that is twice
     /// the one before, up to five minutes. The default is ten times and two seconds.
     ///
     /// # Errors
@@ -124,17 +128,17 @@ impl EmailDelivery {
         Ok(self.with(|outbox| (outbox.attempts, outbox.first_wait) = (attempts, first_wait)))
     }
 
-    /// How many mails are kept at once; the default is 256.
+    /// For how many owners notices are kept at once; the default is 1,024. Each of them takes 64 KiB at most, or one mail
+    /// if that is larger, and mostly less than one.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Zero`].
-    pub fn capacity(self, mails: usize) -> Result<Self, ConfigError> {
-        if mails == 0 {
-            return Err(ConfigError::Zero("the number of mails that are kept"));
+    pub fn capacity(self, owners: usize) -> Result<Self, ConfigError> {
+        if owners == 0 {
+            return Err(ConfigError::Zero("the number of owners whose mails are kept"));
         }
-        let places = mails.min(Semaphore::MAX_PERMITS);
-        Ok(self.with(|outbox| outbox.places = Arc::new(Semaphore::new(places))))
+        Ok(self.with(|outbox| outbox.capacity = owners))
     }
 
     /// Sends the key itself. The default is to say only that there is one.
@@ -155,13 +159,16 @@ impl EmailDelivery {
     }
 
     fn with(mut self, change: impl FnOnce(&mut Outbox)) -> Self {
-        change(Arc::make_mut(&mut self.outbox));
+        let outbox = Arc::make_mut(&mut self.outbox);
+        change(outbox);
+        // What others of its kind have taken, they send as they were told to.
+        outbox.owners = Arc::default();
         self
     }
 
     fn queue(&self, notice: &Notice<'_>, mail: Mail) -> Delivery {
         let key = notice.key();
-        Outbox::queue(&self.outbox, Job { owner: key.owner.clone(), key: key.id.clone(), mail })
+        Outbox::queue(&self.outbox, &key.owner, key.id.clone(), mail)
     }
 }
 
@@ -169,14 +176,14 @@ impl EmailDelivery {
 impl KeyDelivery for EmailDelivery {
     async fn deliver(&self, secret: &ApiKey, notice: &Notice<'_>) -> Delivery {
         if self.secrets {
-            self.queue(notice, self.templates.secret(secret, notice))
+            self.queue(notice, self.outbox.templates.secret(secret, notice))
         } else {
             self.notify(notice).await
         }
     }
 
     async fn notify(&self, notice: &Notice<'_>) -> Delivery {
-        self.queue(notice, self.templates.notice(notice))
+        self.queue(notice, self.outbox.templates.notice(notice))
     }
 }
 

@@ -1,7 +1,12 @@
-//! Mails on their way: bounded, and tried again.
+//! Mails on their way: bounded for each owner and for all, and tried again.
+//!
+//! Each owner has a place of their own and one task, which sends one mail at a time: what happens meanwhile goes into the
+//! next one together. So one owner's many notices take no place from others, and one of the few connections at most.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,11 +15,14 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use tokio::sync::Semaphore;
 
 use super::super::Delivery;
-use super::mail::Mail;
+use super::mail::{Mail, Templates};
 use crate::key::{KeyId, UserId};
 
 /// No wait between two attempts is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// How many notices of one owner are kept, and how many bytes of them; a first one is kept whatever it takes.
+const PER_OWNER: usize = 16;
+const PER_OWNER_BYTES: usize = 64 * 1024;
 
 /// Knows the mail addresses of users. A closure `|user: &UserId| -> Option<String>` will do.
 #[async_trait]
@@ -37,7 +45,7 @@ where
     }
 }
 
-/// What became of a mail. No text of it is here.
+/// What became of what a mail says about one key. No text of it is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EmailEvent {
@@ -68,7 +76,8 @@ pub enum EmailEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EmailFailure {
-    /// As many mails are kept as may be, or there is no runtime to send them.
+    /// As much is kept as may be, of this owner or of all, or there is no runtime to send it. The owner's next mail says
+    /// how many notices are missing in it.
     Full,
     /// The owner has no address, or one that is none.
     NoAddress,
@@ -91,57 +100,106 @@ pub(super) struct Outbox {
     pub(super) transport: AsyncSmtpTransport<Tokio1Executor>,
     pub(super) from: Mailbox,
     pub(super) recipients: Arc<dyn Recipients>,
-    pub(super) places: Arc<Semaphore>,
+    pub(super) templates: Arc<dyn Templates>,
+    pub(super) owners: Arc<Mutex<Owners>>,
+    /// Of how many owners anything is kept.
+    pub(super) capacity: usize,
     pub(super) lanes: Arc<Semaphore>,
     pub(super) attempts: u32,
     pub(super) first_wait: Duration,
     pub(super) listener: Arc<dyn Fn(&EmailEvent) + Send + Sync>,
 }
 
-pub(super) struct Job {
-    pub(super) owner: UserId,
-    pub(super) key: KeyId,
-    pub(super) mail: Mail,
+/// What is kept, by whom it is for. Each of them has a task that sends it.
+pub(super) type Owners = BTreeMap<UserId, Kept>;
+
+/// Of one owner.
+#[derive(Default)]
+pub(super) struct Kept {
+    waiting: VecDeque<Job>,
+    /// How many of them go each in a mail of its own, since a mail with several was refused.
+    alone: usize,
+    /// Of those that wait and those that are being sent.
+    count: usize,
+    bytes: usize,
+    missing: Missing,
+}
+
+struct Job {
+    key: KeyId,
+    mail: Mail,
+    /// How often it was tried.
+    attempts: u32,
+}
+
+/// Notices that found no place, which the next mail says.
+#[derive(Default)]
+struct Missing {
+    count: usize,
+    /// How often a mail was tried that says nothing else.
+    attempts: u32,
+}
+
+/// What goes into one mail.
+struct Bundle {
+    jobs: Vec<Job>,
+    missing: Missing,
 }
 
 impl Outbox {
-    /// Takes a mail if there is a place for it.
-    pub(super) fn queue(outbox: &Arc<Self>, job: Job) -> Delivery {
-        let place = Arc::clone(&outbox.places).try_acquire_owned();
-        let (Ok(place), Ok(runtime)) = (place, tokio::runtime::Handle::try_current()) else {
-            outbox.say(EmailEvent::GivenUp { key: job.key, failure: EmailFailure::Full });
-            return Delivery::Failed;
-        };
-        let outbox = Arc::clone(outbox);
-        // A task for each: one recipient's trouble holds up nobody else's mail.
-        runtime.spawn(async move {
-            outbox.see_off(job).await;
-            drop(place);
-        });
+    /// Takes a notice if there is a place for it.
+    pub(super) fn queue(outbox: &Arc<Self>, owner: &UserId, key: KeyId, mail: Mail) -> Delivery {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return outbox.full(key) };
+        let size = mail.len();
+        {
+            let mut owners = outbox.owners();
+            if let Some(kept) = owners.get_mut(owner) {
+                let bytes = kept.bytes.saturating_add(size);
+                if kept.count >= PER_OWNER || (kept.count > 0 && bytes > PER_OWNER_BYTES) {
+                    kept.missing.count = kept.missing.count.saturating_add(1);
+                    drop(owners);
+                    return outbox.full(key);
+                }
+                kept.count += 1;
+                kept.bytes = bytes;
+                kept.waiting.push_back(Job { key, mail, attempts: 0 });
+                // The owner's task finds it.
+                return Delivery::Queued;
+            }
+            if owners.len() >= outbox.capacity {
+                drop(owners);
+                return outbox.full(key);
+            }
+            let waiting = VecDeque::from([Job { key, mail, attempts: 0 }]);
+            owners.insert(owner.clone(), Kept { waiting, count: 1, bytes: size, ..Kept::default() });
+        }
+        let turn = Turn { outbox: Arc::clone(outbox), owner: owner.clone(), is_over: false };
+        runtime.spawn(turn.see_off());
         Delivery::Queued
     }
 
-    async fn see_off(&self, job: Job) {
-        let mut wait = self.first_wait;
-        for attempt in 1.. {
-            let Err(failure) = self.send(&job).await else {
-                return self.say(EmailEvent::Sent { key: job.key });
-            };
-            if failure.is_final() || attempt >= self.attempts {
-                return self.say(EmailEvent::GivenUp { key: job.key, failure });
-            }
-            self.say(EmailEvent::Delayed { key: job.key.clone(), failure, wait });
-            tokio::time::sleep(wait).await;
-            wait = wait.saturating_mul(2).min(LONGEST_WAIT);
-        }
+    fn owners(&self) -> MutexGuard<'_, Owners> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, job: &Job) -> Result<(), EmailFailure> {
+    fn full(&self, key: KeyId) -> Delivery {
+        self.say(EmailEvent::GivenUp { key, failure: EmailFailure::Full });
+        Delivery::Failed
+    }
+
+    async fn send(&self, owner: &UserId, bundle: &Bundle) -> Result<(), EmailFailure> {
         // It is never closed.
         let _lane = self.lanes.acquire().await.map_err(|_| EmailFailure::Unreachable)?;
-        let address = self.recipients.address(&job.owner).await.map_err(|_| EmailFailure::Recipients)?;
+        let address = self.recipients.address(owner).await.map_err(|_| EmailFailure::Recipients)?;
         let to: Mailbox = address.and_then(|address| address.parse().ok()).ok_or(EmailFailure::NoAddress)?;
-        let (envelope, mail) = job.mail.compose(&self.from, to).ok_or(EmailFailure::NoAddress)?;
+        let composed = match (bundle.jobs.as_slice(), bundle.missing.count) {
+            ([one], 0) => one.mail.compose(&self.from, to),
+            (jobs, missing) => {
+                let mails: Vec<&Mail> = jobs.iter().map(|job| &job.mail).collect();
+                self.templates.together(&mails, missing).compose(&self.from, to)
+            }
+        };
+        let (envelope, mail) = composed.ok_or(EmailFailure::NoAddress)?;
         match self.transport.send_raw(&envelope, &mail).await {
             Ok(_) => Ok(()),
             Err(error) => Err(error
@@ -152,5 +210,131 @@ impl Outbox {
 
     fn say(&self, event: EmailEvent) {
         (self.listener)(&event);
+    }
+}
+
+/// The task of one owner.
+struct Turn {
+    outbox: Arc<Outbox>,
+    owner: UserId,
+    is_over: bool,
+}
+
+impl Turn {
+    async fn see_off(mut self) {
+        let mut pause = Duration::ZERO;
+        while let Some(bundle) = self.next() {
+            pause = self.send(bundle).await.max(pause);
+            // Those that go alone follow each other, and what failed of them waits together.
+            if !pause.is_zero() && !self.goes_on_alone() {
+                tokio::time::sleep(mem::take(&mut pause)).await;
+            }
+        }
+    }
+
+    fn goes_on_alone(&self) -> bool {
+        self.outbox.owners().get(&self.owner).is_some_and(|kept| kept.alone > 0)
+    }
+
+    /// What goes into the next mail: all that waits. With nothing left, the owner's place is free in the same moment.
+    fn next(&mut self) -> Option<Bundle> {
+        let mut owners = self.outbox.owners();
+        let kept = owners.get_mut(&self.owner)?;
+        if kept.waiting.is_empty() && kept.missing.count == 0 {
+            owners.remove(&self.owner);
+            self.is_over = true;
+            return None;
+        }
+        let count = if kept.alone > 0 { 1 } else { kept.waiting.len() };
+        kept.alone = kept.alone.saturating_sub(1);
+        let jobs = kept.waiting.drain(..count.min(kept.waiting.len())).collect();
+        Some(Bundle { jobs, missing: mem::take(&mut kept.missing) })
+    }
+
+    /// How long to wait before the next attempt.
+    async fn send(&self, mut bundle: Bundle) -> Duration {
+        let Err(failure) = self.outbox.send(&self.owner, &bundle).await else {
+            self.gone(&bundle.jobs);
+            for job in bundle.jobs {
+                self.outbox.say(EmailEvent::Sent { key: job.key });
+            }
+            return Duration::ZERO;
+        };
+        if matches!(failure, EmailFailure::Refused(_)) && bundle.jobs.len() > 1 {
+            // What one of them says may be the reason, and it must not take the others with it.
+            self.keep(bundle, true);
+            return Duration::ZERO;
+        }
+        for job in &mut bundle.jobs {
+            job.attempts = job.attempts.saturating_add(1);
+        }
+        let refused_others = matches!(failure, EmailFailure::Refused(_)) && !bundle.jobs.is_empty();
+        if bundle.missing.count > 0 && !refused_others {
+            bundle.missing.attempts = bundle.missing.attempts.saturating_add(1);
+        }
+        self.failed(bundle, failure)
+    }
+
+    /// Gives up what was tried often enough, and keeps the rest.
+    fn failed(&self, bundle: Bundle, failure: EmailFailure) -> Duration {
+        let Bundle { jobs, mut missing } = bundle;
+        // By the oldest: what comes later does not make the attempts of what is there follow faster.
+        let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(missing.attempts);
+        let doublings = attempts.saturating_sub(1).min(16);
+        let wait = self.outbox.first_wait.saturating_mul(1 << doublings).min(LONGEST_WAIT);
+        if missing.attempts >= self.outbox.attempts
+            || failure == EmailFailure::NoAddress
+            || (failure.is_final() && jobs.is_empty())
+        {
+            missing = Missing::default();
+        }
+        let is_over = |job: &Job| failure.is_final() || job.attempts >= self.outbox.attempts;
+        let (over, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_over);
+        let delayed: Vec<KeyId> = jobs.iter().map(|job| job.key.clone()).collect();
+        let again = !jobs.is_empty() || missing.count > 0;
+        self.gone(&over);
+        self.keep(Bundle { jobs, missing }, false);
+        for job in over {
+            self.outbox.say(EmailEvent::GivenUp { key: job.key, failure });
+        }
+        for key in delayed {
+            self.outbox.say(EmailEvent::Delayed { key, failure, wait });
+        }
+        if again { wait } else { Duration::ZERO }
+    }
+
+    /// For another attempt: before what has come since, and where it is to `part`, each in a mail of its own.
+    fn keep(&self, bundle: Bundle, part: bool) {
+        let mut owners = self.outbox.owners();
+        let Some(kept) = owners.get_mut(&self.owner) else { return };
+        let Bundle { jobs, missing } = bundle;
+        if missing.count > 0 {
+            kept.missing.count = kept.missing.count.saturating_add(missing.count);
+            kept.missing.attempts = missing.attempts;
+        }
+        if part {
+            kept.alone = jobs.len();
+        } else if kept.alone > 0 {
+            // The others that go alone do not wait for it.
+            return kept.waiting.extend(jobs);
+        }
+        jobs.into_iter().rev().for_each(|job| kept.waiting.push_front(job));
+    }
+
+    /// Their room is free.
+    fn gone(&self, jobs: &[Job]) {
+        if let Some(kept) = self.outbox.owners().get_mut(&self.owner) {
+            kept.count = kept.count.saturating_sub(jobs.len());
+            kept.bytes = kept.bytes.saturating_sub(jobs.iter().map(|job| job.mail.len()).sum());
+        }
+    }
+}
+
+impl Drop for Turn {
+    /// By a panic of a template, or with the runtime: the owner's place is not lost with it.
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.outbox.owners().remove(&self.owner);
+        }
     }
 }

@@ -99,6 +99,12 @@ pub struct ReferrerRule {
 }
 
 impl ReferrerRule {
+    /// How many bytes it points to.
+    #[cfg(feature = "cache")]
+    pub(super) fn heap_len(&self) -> usize {
+        self.host.len() + self.path.len()
+    }
+
     fn allows(&self, page: &Page<'_>) -> bool {
         let Origin { secure, host, port } = page.origin;
         let host_fits = if self.below {

@@ -37,6 +37,8 @@ pub(super) trait Question: Copy {
     fn hash(self, subject: u64, hasher: &Seeded) -> u64;
     fn is(self, kept: &Self::Kept) -> bool;
     fn keep(self) -> Self::Kept;
+    /// How many bytes it points to.
+    fn weight(self) -> usize;
 }
 
 impl Question for &KeyDigest {
@@ -58,6 +60,10 @@ impl Question for &KeyDigest {
     fn keep(self) -> [u8; 32] {
         *self.as_bytes()
     }
+
+    fn weight(self) -> usize {
+        0
+    }
 }
 
 impl Question for (&UserId, Option<&ProjectId>) {
@@ -78,6 +84,10 @@ impl Question for (&UserId, Option<&ProjectId>) {
     fn keep(self) -> Self::Kept {
         (self.0.clone(), self.1.cloned())
     }
+
+    fn weight(self) -> usize {
+        self.0.as_str().len() + self.1.map_or(0, |project| project.as_str().len())
+    }
 }
 
 /// An answer that may be kept.
@@ -85,17 +95,27 @@ pub(super) trait Answer: Clone {
     /// Whether it opens something. There are as many of these as there are keys and memberships; of the others there
     /// are as many as somebody cares to ask for, so they have a small place of their own (C8-01).
     fn opens(&self) -> bool;
+    /// How many bytes it points to.
+    fn weight(&self) -> usize;
 }
 
 impl Answer for Option<Arc<KeyRecord>> {
     fn opens(&self) -> bool {
         self.is_some()
     }
+
+    fn weight(&self) -> usize {
+        self.as_ref().map_or(0, |key| key.memory_len())
+    }
 }
 
 impl Answer for Standing {
     fn opens(&self) -> bool {
         matches!(self, Self::Active { role: Some(_) })
+    }
+
+    fn weight(&self) -> usize {
+        0
     }
 }
 
@@ -104,6 +124,8 @@ impl Answer for Standing {
 pub(super) struct Room {
     pub(super) open: usize,
     pub(super) closed: usize,
+    /// Of what opens something. The rest is small.
+    pub(super) bytes: usize,
     pub(super) open_for: Duration,
     pub(super) closed_for: Duration,
 }
@@ -145,8 +167,8 @@ impl<K: Hash + Eq + Clone, V: Answer> Facts<K, V> {
     pub(super) fn new(room: Room, faults: Faults) -> Self {
         let shards = if room.open.min(room.closed) < SMALL { 1 } else { SHARDS };
         let shelves = || Shard {
-            open: Shelf::new(room.open.div_ceil(shards)),
-            closed: Shelf::new(room.closed.div_ceil(shards)),
+            open: Shelf::new(room.open.div_ceil(shards), room.bytes.div_ceil(shards)),
+            closed: Shelf::new(room.closed.div_ceil(shards), usize::MAX),
         };
         Self {
             shards: std::iter::repeat_with(|| RwLock::new(shelves())).take(shards).collect(),
@@ -248,6 +270,15 @@ impl<K: Hash + Eq + Clone, V: Answer> Facts<K, V> {
         self.shards.iter().map(len).sum()
     }
 
+    /// About how many bytes they take.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |shard: &RwLock<Shard<_, _>>| {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            shard.open.bytes() + shard.closed.bytes()
+        };
+        self.shards.iter().map(bytes).sum()
+    }
+
     /// How many questions are being asked.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
@@ -261,6 +292,7 @@ impl<K: Hash + Eq + Clone, V: Answer> Facts<K, V> {
 
     fn put<Q: Question<Kept = K>>(&self, question: Q, answer: V, stamp: Stamp) {
         let opens = answer.opens();
+        let weight = question.weight() + answer.weight();
         let lasts = if opens { self.room.open_for } else { self.room.closed_for };
         let kept = Kept { answer, term: stamp.term, version: stamp.version, until: stamp.at.plus(lasts) };
         let subject = question.subject(&self.hasher);
@@ -271,7 +303,7 @@ impl<K: Hash + Eq + Clone, V: Answer> Facts<K, V> {
             Shard { open, closed } if opens => (open, closed),
             Shard { open, closed } => (closed, open),
         };
-        this.put(hash, question.keep(), kept);
+        this.put(hash, question.keep(), kept, weight);
         other.remove(hash, |other| question.is(other));
     }
 

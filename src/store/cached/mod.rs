@@ -116,6 +116,12 @@ impl<S> Cached<S> {
         self.memory.keys.len() + self.memory.standings.len()
     }
 
+    /// About how many bytes of memory they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.memory.keys.bytes() + self.memory.standings.bytes()
+    }
+
     /// Whether no answer is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -193,9 +199,13 @@ impl<S: Directory> Directory for Cached<S> {
 pub struct CacheOptions {
     lease: Duration,
     keys: usize,
+    bytes: Option<usize>,
     misses: usize,
     clock: Arc<dyn Clock>,
 }
+
+/// Enough for usual ones.
+const BYTES_OF_A_KEY: usize = 1024;
 
 /// What opens something is asked for anew after this long. Nothing depends on it while every change is in the log.
 const OPEN_FOR: Duration = Duration::from_secs(600);
@@ -203,10 +213,11 @@ const OPEN_FOR: Duration = Duration::from_secs(600);
 const CLOSED_FOR: Duration = Duration::from_secs(5);
 
 impl CacheOptions {
-    /// A lease of two seconds; 100,000 keys and as many standings; 8192 misses of each.
+    /// A lease of two seconds; 100,000 keys, 1 KiB for each of them, and as many standings; 8192 misses of each.
     #[must_use]
     pub fn new() -> Self {
-        Self { lease: Duration::from_secs(2), keys: 100_000, misses: 8192, clock: Arc::new(SystemClock) }
+        let (lease, keys, misses) = (Duration::from_secs(2), 100_000, 8192);
+        Self { lease, keys, bytes: None, misses, clock: Arc::new(SystemClock) }
     }
 
     /// How long answers may come from memory after the log was last read. That is what a change waits, at most and once,
@@ -235,6 +246,21 @@ impl CacheOptions {
             return Err(ConfigError::Zero("the number of cached keys"));
         }
         self.keys = keys;
+        Ok(self)
+    }
+
+    /// How many bytes of memory the remembered keys may take, and the standings beside them; by default 1 KiB for each of the
+    /// [keys](Self::keys). A usual key takes two thirds of that, one with very many restrictions some thirty times as much.
+    /// When it is more, keys that were not asked for lately go first.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`].
+    pub fn bytes(mut self, bytes: usize) -> Result<Self, ConfigError> {
+        if bytes == 0 {
+            return Err(ConfigError::Zero("the bytes of cached keys"));
+        }
+        self.bytes = Some(bytes);
         Ok(self)
     }
 
@@ -271,7 +297,13 @@ impl CacheOptions {
     }
 
     fn start_with<S: KeyStore + Directory + ChangeLog>(&self, store: S, faults: Faults) -> Cached<S> {
-        let room = Room { open: self.keys, closed: self.misses, open_for: OPEN_FOR, closed_for: CLOSED_FOR };
+        let room = Room {
+            open: self.keys,
+            closed: self.misses,
+            bytes: self.bytes.unwrap_or(self.keys.saturating_mul(BYTES_OF_A_KEY)),
+            open_for: OPEN_FOR,
+            closed_for: CLOSED_FOR,
+        };
         let store = Arc::new(store);
         let memory = Arc::new(Memory {
             keys: Facts::new(room, faults.clone()),
@@ -297,6 +329,7 @@ impl fmt::Debug for CacheOptions {
         f.debug_struct("CacheOptions")
             .field("lease", &self.lease)
             .field("keys", &self.keys)
+            .field("bytes", &self.bytes)
             .field("misses", &self.misses)
             .finish_non_exhaustive()
     }

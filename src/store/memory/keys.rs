@@ -5,8 +5,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::accounts::page;
-use super::super::{Amended, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
+use super::super::accounts::page as page_of;
+use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
 use super::trail::Trail;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
@@ -246,10 +246,16 @@ impl Keys {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let owners =
             self.by_owner.range::<UserId, _>((after, Bound::Unbounded)).map(|(owner, _)| owner.clone());
-        owners.take(page(limit) as usize).collect()
+        owners.take(page_of(limit) as usize).collect()
     }
 
-    pub(super) fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    /// At most `bytes` of text, and one key more.
+    pub(super) fn page(
+        &self,
+        owner: &UserId,
+        query: &KeyQuery,
+        bytes: usize,
+    ) -> Result<KeyPage, LedgerError> {
         let after = match &query.after {
             None => Bound::Unbounded,
             Some(id) => {
@@ -257,7 +263,9 @@ impl Keys {
                 Bound::Excluded((key.created_at, id.clone()))
             }
         };
-        let Some(of_owner) = self.by_owner.get(owner) else { return Ok(Vec::new()) };
+        let Some(of_owner) = self.by_owner.get(owner) else {
+            return Ok(KeyPage { keys: Vec::new(), more: false });
+        };
         let page = (after, Bound::Unbounded);
         let in_order: Box<dyn Iterator<Item = &Digest>> = match query.active_at {
             None => Box::new(of_owner.all.range(page).map(|(_, digest)| digest)),
@@ -271,8 +279,18 @@ impl Keys {
             }
         };
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let keys = in_order.filter_map(|digest| self.by_digest.get(digest));
-        Ok(keys.filter(|key| query.selects(key)).take(limit).map(|key| KeyRecord::clone(key)).collect())
+        let (mut keys, mut len) = (Vec::new(), 0_usize);
+        let found = in_order.filter_map(|digest| self.by_digest.get(digest));
+        for key in found.filter(|key| query.selects(key)) {
+            if keys.len() >= limit || len >= bytes {
+                return Ok(KeyPage { keys, more: true });
+            }
+            if bytes < usize::MAX {
+                len = len.saturating_add(key.text_len());
+            }
+            keys.push(KeyRecord::clone(key));
+        }
+        Ok(KeyPage { keys, more: false })
     }
 
     fn check_new(&self, key: &KeyRecord) -> Result<(), LedgerError> {

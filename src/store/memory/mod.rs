@@ -14,8 +14,8 @@ use self::keys::Keys;
 use self::people::People;
 use self::trail::Used;
 use super::{
-    Account, Accounts, Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Member, Person,
-    Project, StoreError, Terms,
+    Account, Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN,
+    Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
@@ -195,7 +195,11 @@ impl KeyLedger for MemoryStore {
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
-        self.read().keys.list(owner, query)
+        self.read().keys.page(owner, query, usize::MAX).map(|page| page.keys)
+    }
+
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+        self.read().keys.page(owner, query, MAX_PAGE_LEN)
     }
 
     async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {

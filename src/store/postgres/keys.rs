@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::accounts::page;
+use super::super::accounts::page as page_of;
 use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
-use super::super::{Amended, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, an_hour_before};
+use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, an_hour_before};
 use super::failure::Failure;
 use super::people;
 use super::rows::{of_primary, optional, value};
-use super::session::Session;
+use super::session::{Param, Session};
 use super::trail;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
@@ -32,26 +32,51 @@ const LOCK: &str = concat!(
     " FROM tower_api_key.keys WHERE id IN ($1, $2) ORDER BY id FOR NO KEY UPDATE"
 );
 
-const LIST: &str = concat!(
-    "SELECT ",
-    key_columns!(),
-    " FROM tower_api_key.keys
-      WHERE owner = $1 AND ($2::text IS NULL OR environment = $2) AND (created_at, id) > ($3, $4)
-      ORDER BY created_at, id LIMIT $5"
+/// Rows in their order, until so many bytes of text; and how many there were before that. Lengths are known without
+/// reading what they are of.
+macro_rules! page {
+    ($rows:expr, $bytes:literal) => {
+        concat!(
+            "SELECT ",
+            key_columns!(),
+            ", found FROM (SELECT *, count(*) OVER () AS found,
+                sum(octet_length(restrictions) + octet_length(metadata) + octet_length(scopes) + octet_length(name) + 256)
+                    OVER (ORDER BY created_at, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+              FROM (",
+            $rows,
+            ") AS selected) AS measured WHERE coalesce(before, 0) < ",
+            $bytes,
+            "::bigint ORDER BY created_at, id"
+        )
+    };
+}
+
+const LIST: &str = page!(
+    concat!(
+        "SELECT ",
+        key_columns!(),
+        " FROM tower_api_key.keys
+          WHERE owner = $1 AND ($2::text IS NULL OR environment = $2) AND (created_at, id) > ($3, $4)
+          ORDER BY created_at, id LIMIT $5"
+    ),
+    "$6"
 );
 
 /// Meets no key that has ended, where the planner knows better than to walk all in the order asked for.
-const LIST_ACTIVE: &str = concat!(
-    "SELECT * FROM (SELECT ",
-    key_columns!(),
-    " FROM tower_api_key.keys
-      WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at IS NULL
-      UNION ALL SELECT ",
-    key_columns!(),
-    " FROM tower_api_key.keys
-      WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at > $6) AS active
-      WHERE ($2::text IS NULL OR environment = $2) AND (created_at, id) > ($3, $4)
-      ORDER BY created_at, id LIMIT $5"
+const LIST_ACTIVE: &str = page!(
+    concat!(
+        "SELECT * FROM (SELECT ",
+        key_columns!(),
+        " FROM tower_api_key.keys
+          WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at IS NULL
+          UNION ALL SELECT ",
+        key_columns!(),
+        " FROM tower_api_key.keys
+          WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at > $6) AS active
+          WHERE ($2::text IS NULL OR environment = $2) AND (created_at, id) > ($3, $4)
+          ORDER BY created_at, id LIMIT $5"
+    ),
+    "$7"
 );
 
 /// From one owner to the next: not through all keys of each.
@@ -131,12 +156,16 @@ pub(super) async fn get(session: &Session, id: &KeyId) -> Result<Option<KeyRecor
     Ok(found.first().map(|row| row.key()).transpose()?)
 }
 
+/// At most `bytes` of text, and one row more.
 pub(super) async fn list(
     session: &Session,
     owner: &UserId,
     query: &KeyQuery,
-) -> Result<Vec<KeyRecord>, Failure> {
-    let (owner, limit) = (owner.as_str(), i64::from(query.limit));
+    bytes: usize,
+) -> Result<KeyPage, Failure> {
+    // One more tells whether there is more.
+    let (owner, limit) = (owner.as_str(), i64::from(query.limit).saturating_add(1));
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
     let environment = query.environment.map(|environment| environment.as_str());
     let (time, id) = match &query.after {
         None => (i64::MIN, ""),
@@ -146,21 +175,25 @@ pub(super) async fn list(
         }
     };
     let found = match query.active_at {
-        None => session.query(LIST, &[&owner, &environment, &time, &id, &limit]).await?,
+        None => session.query(LIST, &[&owner, &environment, &time, &id, &limit, &bytes]).await?,
         Some(now) => {
             let now = now.as_micros();
-            session.query(LIST_ACTIVE, &[&owner, &environment, &time, &id, &limit, &now]).await?
+            let params: [Param<'_>; 7] = [&owner, &environment, &time, &id, &limit, &now, &bytes];
+            session.query(LIST_ACTIVE, &params).await?
         }
     };
-    let mut keys = Vec::with_capacity(found.len());
-    for row in &found {
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let selected: i64 = found.first().map_or(Ok(0), |row| value(row, 20))?;
+    let shown = found.len().min(limit);
+    let mut keys = Vec::with_capacity(shown);
+    for row in found.iter().take(shown) {
         let key = row.key()?;
         // SQL has only left out what has ended: one rule for every store says what is active.
         if query.selects(&key) {
             keys.push(key);
         }
     }
-    Ok(keys)
+    Ok(KeyPage { keys, more: usize::try_from(selected).is_ok_and(|selected| selected > shown) })
 }
 
 pub(super) async fn owners(
@@ -168,7 +201,7 @@ pub(super) async fn owners(
     after: Option<&UserId>,
     limit: u32,
 ) -> Result<Vec<UserId>, Failure> {
-    let (after, limit) = (after.map_or("", UserId::as_str), i64::from(page(limit)));
+    let (after, limit) = (after.map_or("", UserId::as_str), i64::from(page_of(limit)));
     let found = session.query(OWNERS, &[&after, &limit]).await?;
     found.iter().map(|row| Ok(user_id(row.text(0)?)?)).collect()
 }
@@ -376,8 +409,11 @@ async fn keep_policy(
                 let environment = Some(new.environment);
                 let all =
                     KeyQuery { environment, active_at: Some(now), limit: u32::MAX, ..KeyQuery::default() };
-                for key in
-                    list(session, &new.owner, &all).await?.iter().filter(|key| key.id.as_str() != spared)
+                for key in list(session, &new.owner, &all, usize::MAX)
+                    .await?
+                    .keys
+                    .iter()
+                    .filter(|key| key.id.as_str() != spared)
                 {
                     terms.allow_change(maker, key, now)?;
                 }

@@ -26,8 +26,8 @@ pub use self::options::PostgresOptions;
 use self::session::{Answer, Database, Session};
 use super::log::settle;
 use super::{
-    Account, Accounts, Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Member, Person,
-    Project, StoreError, Terms,
+    Account, Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN,
+    Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
 use crate::audit::{AuditEntry, Revocation};
@@ -118,6 +118,13 @@ impl PostgresStore {
     ) -> Result<T, LedgerError> {
         let answer = self.database.read(&self.database.gates.lists, work);
         answer.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn selected(&self, owner: &UserId, query: &KeyQuery, bytes: usize) -> Result<KeyPage, LedgerError> {
+        let (owner, query) = (owner.clone(), query.clone());
+        let page = self
+            .read(move |session| Box::pin(async move { keys::list(session, &owner, &query, bytes).await }));
+        page.await
     }
 
     async fn log<T: Send + 'static>(
@@ -305,8 +312,11 @@ impl KeyLedger for PostgresStore {
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
-        let (owner, query) = (owner.clone(), query.clone());
-        self.read(move |session| Box::pin(async move { keys::list(session, &owner, &query).await })).await
+        self.selected(owner, query, usize::MAX).await.map(|page| page.keys)
+    }
+
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+        self.selected(owner, query, MAX_PAGE_LEN).await
     }
 
     async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {

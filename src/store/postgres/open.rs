@@ -11,7 +11,8 @@ use super::session::{Database, Session};
 use crate::error::ConfigError;
 
 /// Each brings a schema from the version before to its own.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/postgres-1.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/postgres-1.sql"), include_str!("../migrations/postgres-2.sql")];
 
 /// How long one step of that may take: others that start at the same time wait for their turn.
 const PATIENCE: Duration = Duration::from_secs(60);

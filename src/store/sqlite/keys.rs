@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Transaction, params};
 
 use super::super::accounts::page as page_of;
-use super::super::rows::{json, key_columns, limits_text, user_id};
-use super::super::{Amended, KeyPolicy, KeyQuery, LedgerError, Terms, an_hour_before};
+use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
+use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, an_hour_before};
 use super::failure::Failure;
 use super::people;
-use super::rows;
+use super::rows::Copied;
 use super::trail;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
@@ -93,23 +93,65 @@ const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1)";
 const REPLACE: &str = "UPDATE keys SET expires_at = ?2, revoked_at = ?3, replaced_by = ?4, replaced_at = ?5
     WHERE id = ?1";
 
-pub(super) fn find(connection: &Connection, digest: &KeyDigest) -> Result<Option<KeyRecord>, Failure> {
+pub(super) fn find(connection: &Connection, digest: &KeyDigest) -> Result<Option<Copied>, Failure> {
     let mut statement = connection.prepare_cached(FIND)?;
     let mut found = statement.query(params![digest.as_bytes()])?;
-    Ok(found.next()?.map(rows::key).transpose()?)
+    found.next()?.map(Copied::of).transpose()
 }
 
-pub(super) fn get(connection: &Connection, id: &KeyId) -> Result<Option<KeyRecord>, Failure> {
+pub(super) fn get(connection: &Connection, id: &KeyId) -> Result<Option<Copied>, Failure> {
     let mut statement = connection.prepare_cached(GET)?;
     let mut found = statement.query(params![id.as_str()])?;
-    Ok(found.next()?.map(rows::key).transpose()?)
+    found.next()?.map(Copied::of).transpose()
 }
 
+/// The record of a key that a transaction needs.
+fn known(transaction: &Transaction<'_>, id: &KeyId) -> Result<Option<KeyRecord>, Failure> {
+    Ok(get(transaction, id)?.map(|row| row.key()).transpose()?)
+}
+
+/// What a query selects: as many rows as fit, and whether there are more.
+pub(super) struct Rows {
+    rows: Vec<Copied>,
+    more: bool,
+}
+
+impl Rows {
+    /// The records, and whether there are more.
+    pub(super) fn parse(self, query: &KeyQuery) -> Result<KeyPage, Failure> {
+        let mut keys = Vec::with_capacity(self.rows.len());
+        for row in &self.rows {
+            let key = row.key()?;
+            // SQL has only left out what has ended: one rule for every store says what is active.
+            if query.selects(&key) {
+                keys.push(key);
+            }
+        }
+        Ok(KeyPage { keys, more: self.more })
+    }
+
+    /// Leaves out what is more than `limit` rows, and than so many bytes after the first row.
+    fn cut(mut self, limit: usize, bytes: usize) -> Self {
+        let mut before = 0_usize;
+        let mut fits = |row: &Copied| {
+            let fits = before < bytes;
+            before = before.saturating_add(row.len());
+            fits
+        };
+        let count = self.rows.iter().take(limit).take_while(|row| fits(row)).count();
+        self.more |= count < self.rows.len();
+        self.rows.truncate(count);
+        self
+    }
+}
+
+/// At most `bytes` of text, and one row more.
 pub(super) fn list(
     connection: &Connection,
     owner: &UserId,
     query: &KeyQuery,
-) -> Result<Vec<KeyRecord>, Failure> {
+    bytes: usize,
+) -> Result<Rows, Failure> {
     let after = match &query.after {
         None => (i64::MIN, ""),
         Some(id) => {
@@ -119,13 +161,19 @@ pub(super) fn list(
         }
     };
     if let Some(environment) = query.environment {
-        return page(connection, owner, environment, after, query);
+        return page(connection, owner, environment, after, query, bytes);
     }
-    let mut keys = page(connection, owner, Environment::Live, after, query)?;
-    keys.extend(page(connection, owner, Environment::Test, after, query)?);
-    keys.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
-    keys.truncate(limit(query));
-    Ok(keys)
+    let mut all = page(connection, owner, Environment::Live, after, query, bytes)?;
+    let test = page(connection, owner, Environment::Test, after, query, bytes)?;
+    all.more |= test.more;
+    all.rows.extend(test.rows);
+    let mut keyed = Vec::with_capacity(all.rows.len());
+    for row in all.rows {
+        keyed.push((row.number(CREATED_AT)?, row.text(ID)?.to_owned(), row));
+    }
+    keyed.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
+    all.rows = keyed.into_iter().map(|(_, _, row)| row).collect();
+    Ok(all.cut(limit(query), bytes))
 }
 
 pub(super) fn owners(
@@ -137,10 +185,14 @@ pub(super) fn owners(
     let mut found = statement.query(params![after.map_or("", UserId::as_str), page_of(limit)])?;
     let mut owners = Vec::new();
     while let Some(row) = found.next()? {
-        owners.push(user_id(rows::text(row, 0)?)?);
+        owners.push(user_id(row.text(0)?)?);
     }
     Ok(owners)
 }
+
+/// Columns of `key_columns!()`.
+const ID: usize = 1;
+const CREATED_AT: usize = 11;
 
 /// What a query selects in one environment.
 fn page(
@@ -149,7 +201,8 @@ fn page(
     environment: Environment,
     (after_time, after_id): (i64, &str),
     query: &KeyQuery,
-) -> Result<Vec<KeyRecord>, Failure> {
+    bytes: usize,
+) -> Result<Rows, Failure> {
     let (owner, environment) = (owner.as_str(), environment.as_str());
     let mut statement =
         connection.prepare_cached(if query.active_at.is_some() { LIST_ACTIVE } else { LIST })?;
@@ -157,17 +210,16 @@ fn page(
         None => statement.query(params![owner, environment, after_time, after_id])?,
         Some(now) => statement.query(params![owner, environment, after_time, after_id, now.as_micros()])?,
     };
-    let mut keys = Vec::new();
-    while keys.len() < limit(query)
-        && let Some(row) = found.next()?
-    {
-        let key = rows::key(row)?;
-        // SQL has only left out what has ended: one rule for every store says what is active.
-        if query.selects(&key) {
-            keys.push(key);
+    let (mut rows, mut len) = (Vec::new(), 0_usize);
+    while let Some(row) = found.next()? {
+        if rows.len() >= limit(query) || len >= bytes {
+            return Ok(Rows { rows, more: true });
         }
+        let row = Copied::of(row)?;
+        len = len.saturating_add(row.len());
+        rows.push(row);
     }
-    Ok(keys)
+    Ok(Rows { rows, more: false })
 }
 
 fn limit(query: &KeyQuery) -> usize {
@@ -216,7 +268,7 @@ pub(super) fn replace(
     terms: &Terms,
 ) -> Result<KeyRecord, Failure> {
     let (now, by) = (fresh.created_at, terms.authority());
-    let mut before = get(transaction, old)?.ok_or(LedgerError::NotFound)?;
+    let mut before = known(transaction, old)?.ok_or(LedgerError::NotFound)?;
     let maker = maker(transaction, terms)?;
     terms.allow_change(maker.as_ref(), &before, now)?;
     if !before.is_active(now) || before.replaced_by.is_some() {
@@ -256,7 +308,7 @@ pub(super) fn end(
             return Err(LedgerError::NotFound.into());
         }
         Authority::Key(maker_id) if maker_id != id => {
-            let key = get(transaction, id)?.ok_or(LedgerError::NotFound)?;
+            let key = known(transaction, id)?.ok_or(LedgerError::NotFound)?;
             terms.allow_change(maker(transaction, terms)?.as_ref(), &key, now)?;
         }
         _ => {}
@@ -280,7 +332,7 @@ pub(super) fn amend(
     now: Timestamp,
     terms: &Terms,
 ) -> Result<Amended, Failure> {
-    let before = get(transaction, id)?.ok_or(LedgerError::NotFound)?;
+    let before = known(transaction, id)?.ok_or(LedgerError::NotFound)?;
     let maker = maker(transaction, terms)?;
     terms.allow_change(maker.as_ref(), &before, now)?;
     if terms.asks_owner_to_amend() {
@@ -303,7 +355,7 @@ pub(super) fn amend(
 
 /// The record of the key that makes a change.
 fn maker(transaction: &Transaction<'_>, terms: &Terms) -> Result<Option<KeyRecord>, Failure> {
-    terms.maker().map_or(Ok(None), |id| get(transaction, id))
+    terms.maker().map_or(Ok(None), |id| known(transaction, id))
 }
 
 /// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
@@ -338,8 +390,9 @@ fn keep_policy(
             let spared = replaced.map_or("", |(old, _)| old.as_str());
             if maker.is_some() {
                 let all = KeyQuery { active_at: Some(now), limit: u32::MAX, ..KeyQuery::default() };
-                let active = page(transaction, &new.owner, new.environment, (i64::MIN, ""), &all)?;
-                for key in active.iter().filter(|key| key.id.as_str() != spared) {
+                let active =
+                    page(transaction, &new.owner, new.environment, (i64::MIN, ""), &all, usize::MAX)?;
+                for key in active.parse(&all)?.keys.iter().filter(|key| key.id.as_str() != spared) {
                     terms.allow_change(maker, key, now)?;
                 }
             }
@@ -382,7 +435,7 @@ pub(super) fn rehash(
 }
 
 fn unrevoked(transaction: &Transaction<'_>, id: &KeyId) -> Result<KeyRecord, Failure> {
-    let key = get(transaction, id)?.ok_or(LedgerError::NotFound)?;
+    let key = known(transaction, id)?.ok_or(LedgerError::NotFound)?;
     if key.revoked_at.is_some() { Err(LedgerError::Ended.into()) } else { Ok(key) }
 }
 

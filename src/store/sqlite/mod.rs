@@ -21,9 +21,10 @@ use tokio::sync::oneshot;
 use self::failure::Failure;
 use self::open::Purpose;
 use self::worker::{Places, Queue};
+use super::rows::KeyRow as _;
 use super::{
-    Account, Accounts, Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Member, Person,
-    Project, StoreError, Terms,
+    Account, Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN,
+    Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
@@ -48,7 +49,7 @@ const WAITING_ENDS: usize = 64;
 ///
 /// Every request reads the file: what another process, or an operator's SQL, has changed is seen by the next request.
 /// One thread writes, two look up what requests ask for, and one reads for management, so that the async runtime never
-/// waits for a disk, nor a request for somebody's long list. More work than fits their queues is
+/// waits for a disk, nor a request for somebody's long list; what a row means is worked out by whoever asked for it. More work than fits their queues is
 /// [`StoreError::Overloaded`], and what takes access away has places in them that nothing else takes; a lock that another process holds for more than two seconds is [`StoreError::Timeout`].
 /// Clones share the threads; they end with the last clone.
 ///
@@ -164,6 +165,11 @@ impl SqliteStore {
         self.lister.ask(Places::Common, |connection| work(connection)).await
     }
 
+    async fn selected(&self, owner: &UserId, query: &KeyQuery, bytes: usize) -> Result<KeyPage, Failure> {
+        let (owner, asked) = (owner.clone(), query.clone());
+        self.read(move |connection| keys::list(connection, &owner, &asked, bytes)).await?.parse(query)
+    }
+
     /// A change that takes nothing away, or may wait: under a flood of changes it is refused first.
     async fn write<T: Send + 'static>(
         &self,
@@ -206,7 +212,8 @@ impl fmt::Debug for SqliteStore {
 impl KeyStore for SqliteStore {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let digest = *digest;
-        self.look_up(move |connection| Ok(keys::find(connection, &digest)?.map(Arc::new))).await
+        let found = self.look_up(move |connection| keys::find(connection, &digest)).await?;
+        Ok(found.map(|row| row.key()).transpose()?.map(Arc::new))
     }
 }
 
@@ -296,13 +303,16 @@ impl KeyLedger for SqliteStore {
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
         let id = id.clone();
         let got = self.read(move |connection| keys::get(connection, &id));
-        got.await.map_err(Failure::into_store_error)
+        got.await.map_err(Failure::into_store_error)?.map(|row| row.key()).transpose()
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
-        let (owner, query) = (owner.clone(), query.clone());
-        let listed = self.read(move |connection| keys::list(connection, &owner, &query));
-        listed.await.map_err(Failure::into_ledger_error)
+        let page = self.selected(owner, query, usize::MAX).await;
+        page.map(|page| page.keys).map_err(Failure::into_ledger_error)
+    }
+
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+        self.selected(owner, query, MAX_PAGE_LEN).await.map_err(Failure::into_ledger_error)
     }
 
     async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::super::StoreError;
@@ -14,7 +15,8 @@ use crate::error::ConfigError;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Each brings a file from the version before to its own; the number of those applied is `PRAGMA user_version`.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/sqlite-1.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/sqlite-1.sql"), include_str!("../migrations/sqlite-2.sql")];
 
 /// `tapk`, in a field of the file that SQLite keeps for this.
 const APPLICATION_ID: i64 = 0x7461_706b;
@@ -143,6 +145,8 @@ fn write_ahead(connection: &Connection) -> Result<(), Failure> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), Failure> {
+    // Some systems build SQLite so that the checks of a table cannot be written anew.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
     // Whoever comes second waits here, and then finds nothing left to do.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = version(&transaction)?;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{NOW, Names, assert_same, by_system, later, ok, refused, under};
-use crate::key::{Environment, KeyId, UserId};
+use crate::key::{Environment, KeyId};
 use crate::record::KeyRecord;
-use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError, StoreError};
+use crate::restriction::{EndpointRestriction, Restrictions};
+use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError, MAX_PAGE_LEN, StoreError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
@@ -49,6 +50,59 @@ pub(super) async fn lists_are_ordered_and_paged<S: KeyLedger>(store: &Arc<S>) {
         let foreign = store.list(&names.user("u"), &query).await;
         refused!(foreign, LedgerError::NotFound, "lists go on after keys of the same owner only");
     }
+}
+
+pub(super) async fn pages_end_early_and_say_whether_there_is_more<S: KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    // Together twice as much as a page holds.
+    let entries: Vec<String> = (0..70).map(|number| format!("GET /{number}/{}", "x".repeat(90))).collect();
+    let heavy = Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap());
+    let count = MAX_PAGE_LEN * 2 / heavy.text_len();
+    let mut all = Vec::new();
+    for number in 0..count {
+        let (environment, prefix) = match number % 2 {
+            0 => (Environment::Live, "sk_live_"),
+            _ => (Environment::Test, "sk_test_"),
+        };
+        let key = KeyRecord {
+            environment,
+            prefix: prefix.into(),
+            restrictions: heavy.clone(),
+            created_at: later(number as u64),
+            ..names.key(&format!("heavy{number:03}"), "u")
+        };
+        all.push(key.id.clone());
+        ok(store.insert(key, &under(MANY)).await);
+    }
+    for active_at in [None, Some(later(1000))] {
+        for limit in [1, 7, 1000] {
+            let mut query = KeyQuery { limit, active_at, ..KeyQuery::default() };
+            let (mut paged, mut pages) = (Vec::new(), 0);
+            loop {
+                let page = ok(store.page(&names.user("u"), &query).await);
+                let len: usize = page.keys.iter().map(|key| key.restrictions.text_len()).sum();
+                assert!(len <= MAX_PAGE_LEN + heavy.text_len(), "a page is {len} bytes long");
+                assert!(page.keys.len() <= limit as usize, "a page is longer than was asked for");
+                pages += 1;
+                paged.extend(page.keys.into_iter().map(|key| key.id));
+                query.after = paged.last().cloned();
+                if !page.more {
+                    break;
+                }
+                assert!(pages <= count, "a page with more after it holds nothing");
+            }
+            assert_eq!(paged, all, "pages of {limit} make the whole");
+            assert!(pages > 1, "so much is not one page");
+        }
+    }
+    let live = KeyQuery { environment: Some(Environment::Live), limit: 3, ..KeyQuery::default() };
+    let page = ok(store.page(&names.user("u"), &live).await);
+    assert!(
+        page.more && page.keys.len() == 3 && page.keys.iter().all(|key| key.environment == Environment::Live)
+    );
+    let last = KeyQuery { after: all.last().cloned(), ..KeyQuery::default() };
+    let page = ok(store.page(&names.user("u"), &last).await);
+    assert!(page.keys.is_empty() && !page.more, "after the last key comes none");
 }
 
 pub(super) async fn lists_are_filtered<S: KeyLedger>(store: &Arc<S>) {
@@ -162,7 +216,7 @@ pub(super) async fn owners_are_listed_once_and_in_pages<S: KeyLedger>(store: &Ar
     }
     let all: Vec<_> = ["own-B", "own-a", "own-b", "own-c"].map(|name| names.user(name)).into();
     for limit in [1, 2, 3, 4, 1000, u32::MAX] {
-        let (mut after, mut listed) = (Some(UserId::new("own-").unwrap()), Vec::new());
+        let (mut after, mut listed) = (Some(names.user("own-")), Vec::new());
         loop {
             let page = ok(store.owners(after.as_ref(), limit).await);
             assert!(page.len() <= limit.min(1000) as usize, "a page is longer than was asked for");

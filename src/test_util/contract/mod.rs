@@ -70,6 +70,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     restrict::restrictions_are_carried_over(&store().await).await;
     restrict::restrictions_are_replaced_whole(&store().await).await;
     restrict::what_has_ended_is_not_restricted(&store().await).await;
+    restrict::what_is_too_long_is_not_added_and_does_not_become_so(&store().await).await;
     rehash::a_key_is_found_by_its_new_digest_alone(&store().await).await;
     rehash::what_is_not_as_it_was_is_not_rehashed(&store().await).await;
     rehash::of_racing_rehashes_one_wins(&store().await).await;
@@ -86,6 +87,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     authority::replacing_keeps_to_the_policy(&store().await).await;
     authority::changes_are_counted_save_those_that_narrow(&store().await).await;
     list::lists_are_ordered_and_paged(&store().await).await;
+    list::pages_end_early_and_say_whether_there_is_more(&store().await).await;
     list::lists_are_filtered(&store().await).await;
     list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
     list::owners_are_listed_once_and_in_pages(&store().await).await;
@@ -154,8 +156,9 @@ impl Names {
         format!("{name}{}", self.run)
     }
 
+    /// With all that only ids of users may hold.
     fn user(&self, name: &str) -> UserId {
-        UserId::new(self.text(name)).unwrap()
+        UserId::new(format!("idp|{}+=", self.text(name))).unwrap()
     }
 
     fn id(&self, name: &str) -> KeyId {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{NOW, Names, assert_same, by_system, find, known, later, ok, refused, under};
 use crate::key::KeyId;
-use crate::record::{Amendment, KeyRecord};
+use crate::record::{Amendment, KeyRecord, MAX_METADATA_LEN, MAX_RESTRICTIONS_LEN};
 use crate::restriction::{
     EndpointRestriction, IpRestriction, ReferrerRestriction, Restrictions, SchemeRestriction,
 };
@@ -116,4 +116,41 @@ pub(super) async fn what_has_ended_is_not_restricted<S: KeyStore + KeyLedger>(st
         refused!(again, LedgerError::Ended, "a revoked key is not restricted any more");
     }
     assert_same(&find(&**store, &key.digest).await.expect("it is still there"), &ended);
+}
+
+/// Restrictions of about so many bytes of text.
+fn long(len: usize) -> Restrictions {
+    let entries: Vec<String> =
+        (0..100).map(|number| format!("GET /{number}{}", "x".repeat(len / 100))).collect();
+    Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap())
+}
+
+pub(super) async fn what_is_too_long_is_not_added_and_does_not_become_so<S: KeyStore + KeyLedger>(
+    store: &Arc<S>,
+) {
+    let names = Names::new();
+    let (fits, too_long) = (long(MAX_RESTRICTIONS_LEN - 2000), long(MAX_RESTRICTIONS_LEN));
+    assert!(fits.text_len() <= MAX_RESTRICTIONS_LEN && too_long.text_len() > MAX_RESTRICTIONS_LEN);
+    let mut key = KeyRecord { restrictions: too_long.clone(), ..names.key("restricted", "u") };
+    refused!(
+        store.insert(key.clone(), &under(MANY)).await,
+        LedgerError::TooLong(_),
+        "restrictions are at most 8 KiB"
+    );
+    key.restrictions = fits.clone();
+    key.metadata.insert("x".into(), "\u{1}".repeat(MAX_METADATA_LEN / 6));
+    refused!(
+        store.insert(key.clone(), &under(MANY)).await,
+        LedgerError::TooLong(_),
+        "metadata is at most 8 KiB, as it is written"
+    );
+    assert!(find(&**store, &key.digest).await.is_none(), "what is refused is not there");
+    key.metadata.insert("x".into(), "\u{1}".repeat(MAX_METADATA_LEN / 6 - 2));
+    ok(store.insert(key.clone(), &under(MANY)).await);
+    has(&**store, &key, &fits).await;
+    let longer = restrict(&**store, &key.id, &too_long).await;
+    refused!(longer, LedgerError::TooLong(_), "restrictions do not become longer than 8 KiB");
+    has(&**store, &key, &fits).await;
+    ok(restrict(&**store, &key.id, &all()).await);
+    has(&**store, &key, &all()).await;
 }

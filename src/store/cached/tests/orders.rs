@@ -59,8 +59,13 @@ impl Desk {
     }
 
     fn with(open: usize, closed: usize, faults: Faults) -> Self {
-        let room =
-            Room { open, closed, open_for: Duration::from_secs(600), closed_for: Duration::from_secs(5) };
+        let room = Room {
+            open,
+            closed,
+            bytes: usize::MAX,
+            open_for: Duration::from_secs(600),
+            closed_for: Duration::from_secs(5),
+        };
         let wall = Wall::default();
         let desk = Self {
             keys: Facts::new(room, faults.clone()),

@@ -14,6 +14,7 @@ use super::Dice;
 use crate::clock::{SystemClock, Timestamp};
 use crate::key::{KeyDigest, KeyId, UserId};
 use crate::record::KeyRecord;
+use crate::restriction::{EndpointRestriction, Restrictions};
 use crate::store::cached::facts::{Facts, Room};
 use crate::store::cached::faults::Faults;
 use crate::store::cached::lease::Lease;
@@ -32,9 +33,14 @@ fn resident() -> u64 {
 }
 
 fn cache(keys: u64) -> (Keys, Lease) {
+    cache_of(keys, usize::MAX)
+}
+
+fn cache_of(keys: u64, bytes: usize) -> (Keys, Lease) {
     let room = Room {
         open: usize::try_from(keys).unwrap(),
         closed: 8192,
+        bytes,
         open_for: Duration::from_secs(36_000),
         closed_for: Duration::from_secs(5),
     };
@@ -63,6 +69,37 @@ fn record(number: u64) -> KeyRecord {
     record.prefix = "sk_live_".to_owned();
     record.last4 = "abcd".to_owned();
     record
+}
+
+/// One with as many restrictions as may be.
+fn heavy(number: u64) -> KeyRecord {
+    let entries: Vec<String> = (0..100).map(|entry| format!("GET /{entry:02}/{}", "x".repeat(60))).collect();
+    let mut record = record(number);
+    record.restrictions = Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap());
+    record
+}
+
+#[test]
+fn c17_b2_heavy_keys_take_no_more_room_than_was_given() {
+    const BYTES: usize = 1 << 20;
+    let (facts, lease) = cache_of(1000, BYTES);
+    block_on(async {
+        for number in 0..500 {
+            let made = async || Ok(Some(Arc::new(heavy(number))));
+            facts.get(&lease, &digest(number), made).await.unwrap();
+            assert!(facts.bytes() <= BYTES, "{} bytes after {number}", facts.bytes());
+            assert!(facts.warm(&lease, &digest(number)).is_some(), "the newest is there");
+        }
+        // Each takes at least its text.
+        assert!(facts.len() < BYTES / 7000, "{} keys", facts.len());
+        assert!(facts.len() > BYTES / 20_000, "{} keys", facts.len());
+        facts.forget(&digest(499));
+        let before = facts.bytes();
+        for number in 0..500 {
+            facts.forget(&digest(number));
+        }
+        assert!(before > 0 && facts.bytes() == 0 && facts.len() == 0, "{} bytes are left", facts.bytes());
+    });
 }
 
 /// What another test takes is not what is measured.
@@ -105,6 +142,13 @@ fn growth() {
             );
             keys *= 10;
         }
+        let (facts, lease) = cache(2000);
+        let before = resident();
+        for number in 0..1000 {
+            facts.get(&lease, &digest(number), async || Ok(Some(Arc::new(heavy(number))))).await.unwrap();
+        }
+        let each = resident().saturating_sub(before) / 1000;
+        println!("heavy keys: {each} bytes each, and {} by our own count", facts.bytes() / 1000);
         println!("a record without what it points to: {} bytes", size_of::<KeyRecord>());
     });
 }
