@@ -141,7 +141,7 @@ impl Endpoints {
     ///
     /// No credential is what no scheme of the layer looks at: another authentication scheme, a body of another type, a
     /// JSON object without the key's member. What a scheme looks at and cannot read is refused: a key's member that is
-    /// `null`, empty or no string, or a body that is broken, too large or too slow.
+    /// `null`, empty or no string, or JSON that is broken, too large, too slow, or in another charset or a coding.
     ///
     /// Answers say by `Vary` that they depend on the key. Those to nobody are not marked as private, so that a cache may
     /// keep them.

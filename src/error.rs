@@ -42,6 +42,7 @@ struct Inner {
     source: Option<Arc<dyn Error + Send + Sync>>,
     wait: Option<Wait>,
     about: Option<(KeyId, Environment)>,
+    after_body: bool,
 }
 
 /// Why the client must wait, and how long.
@@ -221,7 +222,20 @@ impl AuthError {
             source: None,
             wait: None,
             about: None,
+            after_body: false,
         }))
+    }
+
+    /// The same refusal, by somebody who has read the request's body to its end: on HTTP/1.x its connection can go on. For
+    /// schemes of your own that read bodies.
+    #[must_use]
+    pub fn after_body(mut self) -> Self {
+        Arc::make_mut(&mut self.0).after_body = true;
+        self
+    }
+
+    pub(crate) fn is_after_body(&self) -> bool {
+        self.0.after_body
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

@@ -47,6 +47,7 @@ use crate::error::AuthError;
 use crate::key::Environment;
 use crate::principal::{Nobody, Principal};
 use crate::render::{self, Unrendered};
+use crate::unread_body;
 
 /// The handler needs a principal and there is none.
 ///
@@ -61,17 +62,28 @@ use crate::render::{self, Unrendered};
 pub struct MissingPrincipal {
     nobody: Option<Nobody>,
     grpc: bool,
+    /// Whether the connection ends with the answer, since the request's body is still ahead.
+    closes: bool,
 }
 
 impl MissingPrincipal {
     fn of(parts: &Parts) -> Self {
-        Self { nobody: parts.extensions.get().copied(), grpc: render::is_grpc(Head::from(parts)) }
+        let head = Head::from(parts);
+        Self {
+            nobody: parts.extensions.get().copied(),
+            grpc: render::is_grpc(head),
+            closes: unread_body::is_ahead(head),
+        }
     }
 }
 
 impl IntoResponse for MissingPrincipal {
     fn into_response(self) -> Response {
-        render::missing_principal(self.nobody, self.grpc)
+        let mut response = render::missing_principal(self.nobody, self.grpc);
+        if self.closes {
+            unread_body::say_close(response.headers_mut());
+        }
+        response
     }
 }
 
@@ -119,7 +131,12 @@ async fn of_environment(parts: &mut Parts, environment: Environment) -> Result<P
     let who = <Principal as FromRequestParts<()>>::from_request_parts(parts, &())
         .await
         .map_err(IntoResponse::into_response)?;
-    if who.environment() == environment { Ok(who) } else { Err(who.forbidden().into_response()) }
+    if who.environment() == environment {
+        return Ok(who);
+    }
+    let mut refusal = who.forbidden().into_response();
+    unread_body::close_after(Head::from(&*parts), refusal.headers_mut());
+    Err(refusal)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Live {

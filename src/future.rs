@@ -15,9 +15,16 @@ use crate::error::AuthError;
 use crate::principal::{Notes, Principal};
 use crate::render::{RenderError, Unrendered};
 use crate::service::Shared;
+use crate::unread_body::{self, Unread};
 
 /// Whether a request may pass, asked of a store or of its body.
-type Deciding<B> = Pin<Box<dyn Future<Output = Result<Request<B>, AuthError>> + Send>>;
+type Deciding<B> = Pin<Box<dyn Future<Output = Result<Request<B>, Denied>> + Send>>;
+
+/// Why a request may not pass, and what is to be done about its body before that is said.
+pub(crate) struct Denied {
+    pub(crate) error: AuthError,
+    pub(crate) unread: Unread,
+}
 
 pin_project! {
     /// The future of [`ApiKeyService`](crate::service::ApiKeyService).
@@ -43,7 +50,7 @@ pin_project! {
         /// The inner service answers anybody.
         Open { #[pin] answer: F },
         /// The answer is no. With notes if it is a guard's, of somebody who was let in.
-        Refused { error: AuthError, notes: Option<Box<Notes>> },
+        Refused { error: AuthError, notes: Option<Box<Notes>>, unread: Unread },
     }
 }
 
@@ -68,8 +75,8 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
         Self { shared, state: State::Open { answer } }
     }
 
-    pub(crate) fn refused(shared: Arc<Shared<Sch, R>>, error: AuthError) -> Self {
-        Self { shared, state: State::Refused { error, notes: None } }
+    pub(crate) fn refused(shared: Arc<Shared<Sch, R>>, error: AuthError, unread: Unread) -> Self {
+        Self { shared, state: State::Refused { error, notes: None, unread } }
     }
 }
 
@@ -92,14 +99,15 @@ where
                         }
                         None => State::Anonymous { answer: service.call(request) },
                     },
-                    Err(error) => State::Refused { error, notes: None },
+                    Err(Denied { error, unread }) => State::Refused { error, notes: None, unread },
                 },
                 Now::Accepted { answer, notes } => {
                     let mut response = ready!(answer.poll(cx))?;
                     // A guard inside said no: it is said here, like every other.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
                         this.shared.verifier.show_guarded(&error);
-                        State::Refused { error, notes: notes.take() }
+                        let unread = Unread::said_by(response.headers());
+                        State::Refused { error, notes: notes.take(), unread }
                     } else {
                         this.shared.stamps.authenticated(&mut response, notes.as_deref());
                         return Poll::Ready(Ok(response));
@@ -112,17 +120,22 @@ where
                         let grpc = error.is_grpc();
                         let error = this.shared.complete(error, grpc);
                         this.shared.verifier.show_guarded(&error);
-                        State::Refused { error, notes: None }
+                        let unread = Unread::said_by(response.headers());
+                        State::Refused { error, notes: None, unread }
                     } else {
                         this.shared.stamps.anonymous(&mut response);
                         return Poll::Ready(Ok(response));
                     }
                 }
                 Now::Open { answer } => return answer.poll(cx),
-                Now::Refused { error, notes } => {
+                Now::Refused { error, notes, unread } => {
+                    let closes = ready!(Pin::new(unread).poll(cx));
                     let mut response = this.shared.renderer.render(error);
                     let is_over = |scheme: &SchemeInfo| this.shared.verifier.is_over(scheme);
                     this.shared.stamps.refused(&mut response, error.clone(), notes.as_deref(), is_over);
+                    if closes {
+                        unread_body::say_close(response.headers_mut());
+                    }
                     return Poll::Ready(Ok(response));
                 }
             };

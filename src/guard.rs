@@ -42,6 +42,7 @@ use crate::key::Environment;
 use crate::principal::Principal;
 use crate::record::KeyLevel;
 use crate::render::{self, Unrendered};
+use crate::unread_body;
 
 /// Lets in who may do what an endpoint of this class does (R20, R40); others get 403.
 ///
@@ -142,18 +143,19 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(who) = request.extensions().get::<Principal>() else {
-            let nobody = request.extensions().get().copied();
-            let grpc = render::is_grpc(Head::of(&request));
-            return GuardedFuture::stopped(render::missing_principal(nobody, grpc));
-        };
-        match self.guard.refuses(who) {
-            None => GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },
-            Some(kind) => {
-                let error = who.refused(kind).answering(None, render::is_grpc(Head::of(&request)));
-                GuardedFuture::stopped(Unrendered::response(error))
+        let head = Head::of(&request);
+        let mut refusal = match request.extensions().get::<Principal>() {
+            None => {
+                let nobody = request.extensions().get().copied();
+                render::missing_principal(nobody, render::is_grpc(head))
             }
-        }
+            Some(who) => match self.guard.refuses(who) {
+                None => return GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },
+                Some(kind) => Unrendered::response(who.refused(kind).answering(None, render::is_grpc(head))),
+            },
+        };
+        unread_body::close_after(head, refusal.headers_mut());
+        GuardedFuture::stopped(refusal)
     }
 }
 

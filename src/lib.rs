@@ -94,6 +94,9 @@ pub mod verify;
 // -- who is it?
 pub mod guard;
 pub mod principal;
+// -- bodies
+mod body_budget;
+mod unread_body;
 // -- when the answer is no
 pub mod error;
 pub mod explain;

@@ -10,15 +10,16 @@ use http::{Extensions, Method, Request, Response};
 use tower::Service;
 
 use crate::client_addr::ClientAddr;
-use crate::credentials::Head;
-use crate::endpoint::{Access, EndpointTable};
+use crate::credentials::{Credentials, Head};
+use crate::endpoint::{Access, Endpoint, EndpointTable};
 use crate::error::{AuthError, AuthErrorKind};
-use crate::future::ResponseFuture;
+use crate::future::{Denied, ResponseFuture};
 use crate::principal::{Nobody, Principal};
 use crate::render::{RenderError, is_grpc};
 use crate::restriction::Facts;
 use crate::scheme::{BodyInterest, Scheme};
 use crate::stamps::Stamps;
+use crate::unread_body::{Unread, WasRead};
 use crate::verify::Verifier;
 
 /// The service that [`ApiKeyAuth`](crate::ApiKeyAuth) makes of another.
@@ -85,7 +86,9 @@ where
             }
             Decision::Refused(error) => {
                 let error = shared.complete(error, is_grpc(Head::of(&request)));
-                ResponseFuture::refused(shared, error)
+                let (parts, body) = request.into_parts();
+                let unread = shared.unread(&error, Head::from(&parts), Carried::Untouched(body));
+                ResponseFuture::refused(shared, error, unread)
             }
             Decision::Wait(access) => {
                 // The service that was polled ready is the one to call: its clone may not be.
@@ -117,6 +120,21 @@ impl Decision {
             Access::Open => Self::Open,
             Access::Optional(_) => Self::Anonymous,
             Access::Required(_) => Self::Refused(refusal(AuthErrorKind::MissingCredentials)),
+        }
+    }
+}
+
+/// The body of a request, while it is decided about.
+enum Carried<B> {
+    Untouched(B),
+    /// It was read to its end, and stands there anew.
+    Read(B),
+}
+
+impl<B> Carried<B> {
+    fn into_inner(self) -> B {
+        match self {
+            Self::Untouched(body) | Self::Read(body) => body,
         }
     }
 }
@@ -161,51 +179,109 @@ impl<Sch, R> Shared<Sch, R> {
         request: Request<B>,
         access: Access,
         started: Option<Instant>,
-    ) -> Result<Request<B>, AuthError>
+    ) -> Result<Request<B>, Denied>
     where
         Sch: Scheme<B>,
     {
         let (mut parts, body) = request.into_parts();
-        let decided = async {
-            let head = Head::from(&parts);
-            let (found, body) = match self.scheme.read_head(head)? {
-                Some(credentials) => (Some(credentials), body),
-                None => self.scheme.read_body(head, body).await?,
-            };
-            let credentials = match (found, access) {
-                (Some(credentials), Access::Optional(endpoint) | Access::Required(endpoint))
-                    if !credentials.are_null() =>
-                {
-                    Some((credentials, endpoint))
+        let head = Head::from(&parts);
+        let decided = match self.claimed(head, access, body).await {
+            Ok((Some((credentials, endpoint)), body)) => {
+                match self.verifier.verify_by(&credentials, endpoint, || self.facts(head)).await {
+                    Ok(principal) => Ok((Some(principal), body)),
+                    Err(error) => {
+                        let unread = self.unread(&error, head, body);
+                        Err((error, unread))
+                    }
                 }
-                (None, Access::Optional(_)) => None,
-                _ => return Err(refusal(AuthErrorKind::MissingCredentials)),
-            };
-            let who = match credentials {
-                Some((credentials, endpoint)) => {
-                    Some(self.verifier.verify_by(&credentials, endpoint, || self.facts(head)).await?)
-                }
-                None => None,
-            };
-            Ok((who, body))
+            }
+            Ok((None, body)) => Ok((None, body)),
+            Err(denied) => Err(denied),
         };
-        let decided = decided.await;
         if let Some(started) = started {
-            let facts = || self.facts(Head::from(&parts));
+            let facts = || self.facts(head);
             match &decided {
                 Ok((None, _)) => self.verifier.show_open(started, false),
                 Ok((Some(who), _)) => self.verifier.show(started, false, Ok(who), facts),
-                Err(error) => self.verifier.show(started, false, Err(error), facts),
+                Err((error, _)) => self.verifier.show(started, false, Err(error), facts),
             }
         }
-        let (who, body) = decided.map_err(|error| self.complete(error, is_grpc(Head::from(&parts))))?;
-        match who {
-            Some(principal) => {
-                parts.extensions.insert(principal);
+        match decided {
+            Ok((who, body)) => {
+                if let Carried::Read(_) = body {
+                    parts.extensions.insert(WasRead);
+                }
+                match who {
+                    Some(principal) => {
+                        parts.extensions.insert(principal);
+                    }
+                    None => admit_nobody(&mut parts.extensions, Nobody::Anonymous),
+                }
+                Ok(Request::from_parts(parts, body.into_inner()))
             }
-            None => admit_nobody(&mut parts.extensions, Nobody::Anonymous),
+            Err((error, unread)) => {
+                Err(Denied { error: self.complete(error, is_grpc(Head::from(&parts))), unread })
+            }
         }
-        Ok(Request::from_parts(parts, body))
+    }
+
+    /// What the client claims, unless it claims nothing and need not, and its body; or why it is refused, and what is to be
+    /// done about the body.
+    async fn claimed<'r, B>(
+        &self,
+        head: Head<'r>,
+        access: Access,
+        body: B,
+    ) -> Result<(Option<(Credentials<'r>, Endpoint)>, Carried<B>), (AuthError, Unread)>
+    where
+        Sch: Scheme<B>,
+    {
+        let (found, body) = match self.scheme.read_head(head) {
+            Ok(Some(credentials)) => (Some(credentials), Carried::Untouched(body)),
+            Ok(None) => {
+                let sender = self.client.sender(&head);
+                if !sender.is_known() {
+                    self.verifier.sender_is_unknown();
+                }
+                match self.scheme.read_body(head, &sender, body).await {
+                    Ok((found, body)) => (found, Carried::Read(body)),
+                    Err(error) if error.is_after_body() => return Err((error, Unread::Nothing)),
+                    Err(error) => return Err((error, Unread::given_up(head))),
+                }
+            }
+            Err(error) => {
+                let unread = self.unread(&error, head, Carried::Untouched(body));
+                return Err((error, unread));
+            }
+        };
+        match (found, access) {
+            (Some(credentials), Access::Optional(endpoint) | Access::Required(endpoint))
+                if !credentials.are_null() =>
+            {
+                Ok((Some((credentials, endpoint)), body))
+            }
+            (None, Access::Optional(_)) => Ok((None, body)),
+            _ => {
+                let error = refusal(AuthErrorKind::MissingCredentials);
+                let unread = self.unread(&error, head, body);
+                Err((error, unread))
+            }
+        }
+    }
+
+    /// What is to be done about the body of a request that is refused.
+    fn unread<B>(&self, error: &AuthError, head: Head<'_>, body: Carried<B>) -> Unread
+    where
+        Sch: Scheme<B>,
+    {
+        match body {
+            // What there is no room for is not read.
+            Carried::Untouched(_) if error.kind() == AuthErrorKind::Overloaded => Unread::given_up(head),
+            Carried::Untouched(body) => {
+                Unread::of(head, body, |body| self.scheme.drain(&self.client.sender(&head), body))
+            }
+            Carried::Read(_) => Unread::Nothing,
+        }
     }
 
     /// Shows what could be said at once. The rest is shown when it is decided.

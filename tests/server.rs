@@ -452,6 +452,87 @@ fn at_migrate_echo_any_scheme_will_do_and_two_are_refused() {
     assert_eq!(nobody.header("www-authenticate").len(), 3);
 }
 
+#[test]
+fn c17_c3_migrate_echo_takes_8_mib_through_every_scheme() {
+    let demo = Demo::start();
+    let (alice, path, most) = (demo.key("alice"), "/migrate/echo", 8 << 20);
+    let too_long = (413, "Request body too large".to_owned());
+    let problem = |answer: &live::Answer| {
+        assert_eq!(answer.header("content-type"), ["application/problem+json"], "{}", answer.text());
+        assert_eq!(answer.json()["error"], "body_too_large");
+        answer.verdict()
+    };
+    let bearer = demo.request("POST", path).bearer(alice);
+    let header = demo.request("POST", path).header("X-API-Key", alice).header("X-Project-ID", "p1");
+    for mut request in [bearer, header] {
+        request.body = vec![b'x'; most];
+        let answer = request.send();
+        assert_eq!((answer.status, &answer.json()["body_len"]), (200, &json!(most)));
+        request.body.push(b'x');
+        assert_eq!(problem(&request.send()), too_long);
+    }
+    let with = |padding: usize| json!({"apiKey": alice, "userId": "alice", "projectId": "p1", "x": "x".repeat(padding)});
+    let body = with(most - with(0).to_string().len());
+    let answer = demo.request("POST", path).json(&body).send();
+    assert_eq!((answer.status, &answer.json()["body_len"]), (200, &json!(most)), "{}", answer.text());
+    // By the length that is declared: nothing of it is sent here.
+    let declared = demo.request("PUT", path).header("Content-Type", "application/json");
+    let answer = declared.header("Content-Length", &(most + 1).to_string()).send();
+    assert_eq!(problem(&answer), too_long);
+}
+
+#[test]
+fn c17_c3_what_there_is_not_has_one_shape() {
+    let demo = Demo::start();
+    let alice = demo.key("alice");
+    for (method, path, status, error) in [
+        ("GET", "/v1/nothing", 404, "not_found"),
+        ("PUT", "/v1/charges", 405, "method_not_allowed"),
+        ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/", 404, "not_found"),
+        ("POST", "/health", 405, "method_not_allowed"),
+    ] {
+        let answer = demo.bearer(method, path, alice);
+        let json = answer.json();
+        assert_eq!((answer.status, &json["error"]), (status, &json!(error)), "{method} {path}");
+        assert_eq!(answer.header("content-type"), ["application/problem+json"], "{method} {path}");
+        assert_eq!((&json["status"], &json["code"]), (&json!(status), &json!(status)));
+        assert_eq!(answer.header("allow").is_empty(), status != 405, "{method} {path}");
+    }
+    let mut large = demo.request("POST", "/v1/charges").bearer(alice);
+    large.body = vec![b'x'; 10_001];
+    assert_eq!((large.send().status, large.send().json()["error"].clone()), (413, json!("body_too_large")));
+    // Without a key nobody learns which methods a route has.
+    assert_eq!(demo.request("PUT", "/v1/charges").send().status, 401);
+}
+
+#[test]
+fn c17_c3_a_browser_gets_a_page() {
+    const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let demo = Demo::start();
+    for (path, status, text) in [
+        ("/", 200, "href=\"/portal\""),
+        ("/portal/nothing", 404, "There is no such page"),
+        ("/portal/keys/key_1/nothing", 404, "There is no such page"),
+        ("/nothing", 404, "There is no such page"),
+        ("/favicon.ico", 404, "There is no such page"),
+    ] {
+        let answer = demo.request("GET", path).header("Accept", BROWSER).send();
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("content-type"), ["text/html; charset=utf-8"], "{path}");
+        assert!(answer.header("content-security-policy")[0].starts_with("default-src 'none'"), "{path}");
+        assert!(answer.text().contains(text), "{path}: {}", answer.text());
+        // Others get what programs read; so do browsers where the API is.
+        assert!(demo.request("GET", path).header("Accept", "*/*").send().json()["error"] == "not_found");
+        assert!(
+            demo.request("POST", path).header("Accept", BROWSER).send().json()["success"] == json!(false)
+        );
+    }
+    let alice = demo.key("alice");
+    let api = demo.request("GET", "/v1/nothing").bearer(alice).header("Accept", BROWSER).send();
+    assert_eq!((api.status, &api.json()["error"]), (404, &json!("not_found")));
+}
+
 // -- a key that is optional
 
 #[test]

@@ -282,7 +282,7 @@ fn form(status: StatusCode, user: &str, next: &str, error: &str) -> Response {
 }
 
 /// In the portal's clothes.
-fn page(status: StatusCode, title: &str, content: &str) -> Response {
+pub(crate) fn page(status: StatusCode, title: &str, content: &str) -> Response {
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -299,7 +299,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-async fn guard(mut response: Response) -> Response {
+pub(crate) async fn guard(mut response: Response) -> Response {
     let policy =
         "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
     for (name, value) in [

@@ -33,19 +33,22 @@
 //! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
 //! | `POST /v1/api-keys/self-revoke` | the key that is to end |
 //! | `POST /leaks`, with `LEAK_KEYS` | a signature of the scanner's |
-//! | any method, `/migrate/echo` | either of the three |
+//! | any method, `/migrate/echo`, up to 8 MiB | either of the three |
 //! | `/portal`: the key portal | a sign-in at `/account/sign-in` |
+//! | `GET /`, for browsers | nothing: where to go from there |
 //! | `GET /health` | nothing |
 //! | `GET /openapi.json` | nothing: what this table says, for machines |
 //!
 //! Within an area every request but to `/v1/prices` needs a key, even for routes that do not exist: without one the answer is 401, with one
-//! 404. So nobody learns without a key which routes there are. Outside of the areas there is nothing, and it is 404.
+//! 404. So nobody learns without a key which routes there are. Outside of the areas there is nothing, and it is 404:
+//! a page for browsers, and JSON for others.
 
 mod auth;
 mod charges;
 mod demo;
 mod document;
 mod outside;
+mod pages;
 mod peppers;
 mod portal;
 mod routes;

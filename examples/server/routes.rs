@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, OriginalUri, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
-use http::{Method, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tower_api_key::client_addr::ClientAddr;
@@ -23,6 +25,10 @@ use tower_http::timeout::TimeoutLayer;
 use crate::charges::Charges;
 use crate::document;
 use crate::outside::LEAKS;
+use crate::pages;
+
+/// What clients that move may send, whichever scheme they use.
+const MIGRATED: usize = 8 << 20;
 
 /// What the layers of all areas have in common. They count failures together, as it is one verifier.
 pub(crate) struct Guards {
@@ -47,7 +53,7 @@ pub(crate) fn app(
     let (in_the_body, of_bodies) = in_the_body(guards)?;
     let (in_a_header, of_headers) = in_a_header(guards, store)?;
     let (as_a_bearer, of_bearers) = as_a_bearer(guards, keyring, charges)?;
-    let (in_either, of_either) = in_either(guards);
+    let (in_either, of_either) = in_either(guards)?;
     let layers = [
         of_bodies.under("/pixelStripeApi"),
         of_headers.under("/api/v1"),
@@ -64,9 +70,11 @@ pub(crate) fn app(
         .nest("/v1", as_a_bearer)
         .merge(in_either)
         .merge(people)
+        .route("/", get(home))
         .route("/openapi.json", get(async move || document.clone()))
         .route("/health", get(async || "ok\n"))
-        .fallback(not_found)
+        .fallback(nowhere)
+        .method_not_allowed_fallback(not_allowed)
         // A body that comes slowly holds its connection no longer than this.
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(30)))
         .layer(CatchPanicLayer::new());
@@ -82,6 +90,7 @@ fn in_the_body(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
         .route("/projects/upload-file", post(saw))
         .route("/projects/status", post(saw))
         .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
         .layer(auth);
     Ok((routes, document))
 }
@@ -99,6 +108,7 @@ fn in_a_header(guards: &Guards, store: impl Directory) -> Result<(Router, AuthDo
         .route("/projects/{id}", get(project))
         .route("/sites", get(saw))
         .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
         .layer(auth);
     Ok((routes, document))
 }
@@ -126,15 +136,18 @@ fn as_a_bearer(
         .route("/api-keys/self-revoke", self_revoke)
         .nest("/api-keys", keys)
         .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
         .layer(auth);
     Ok((routes, document))
 }
 
 /// For clients that move from one scheme to another. Two credentials in one request are refused.
-fn in_either(guards: &Guards) -> (Router, AuthDoc) {
-    let auth = guards.layer(Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
+fn in_either(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
+    let body = JsonBody::default().limit(MIGRATED)?;
+    let auth = guards.layer(Bearer::default()).or(ApiKeyHeader::default()).or(body);
     let document = auth.openapi();
-    (Router::new().route("/migrate/echo", any(saw)).route_layer(auth), document)
+    let echo = any(saw).layer(DefaultBodyLimit::max(MIGRATED));
+    Ok((Router::new().route("/migrate/echo", echo).route_layer(auth), document))
 }
 
 /// What a handler sees of a request.
@@ -151,7 +164,7 @@ impl<S: Send + Sync> FromRequest<S> for Seen {
             OriginalUri::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
         let method = parts.method.to_string();
         let body = Bytes::from_request(Request::from_parts(parts, body), state).await;
-        let body = body.map_err(IntoResponse::into_response)?;
+        let body = body.map_err(unreadable)?;
         let digest: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self(json!({
             "principal": shown(&who),
@@ -227,10 +240,37 @@ fn failed(error: impl std::fmt::Display) -> StatusCode {
     StatusCode::INTERNAL_SERVER_ERROR
 }
 
-async fn not_found() -> impl IntoResponse {
+/// A body that is not read: in the words and the shape of the layer.
+fn unreadable(rejection: BytesRejection) -> Response {
+    match rejection.status() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => problem(status, "body_too_large", "Request body too large"),
+        status => problem(status, "malformed_body", "Malformed request body"),
+    }
+}
+
+/// Within an area, whoever asks.
+async fn not_found() -> Response {
+    problem(StatusCode::NOT_FOUND, "not_found", "Not found")
+}
+
+/// Which methods there are is said by axum, in `Allow`.
+async fn not_allowed() -> Response {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
+}
+
+/// Outside of all areas, where people with browsers come by.
+async fn nowhere(method: Method, headers: HeaderMap) -> Response {
+    if pages::wanted(&method, &headers) { pages::no_such_page().await } else { not_found().await }
+}
+
+async fn home(method: Method, headers: HeaderMap) -> Response {
+    if pages::wanted(&method, &headers) { pages::home().await } else { not_found().await }
+}
+
+fn problem(status: StatusCode, error: &str, message: &str) -> Response {
     let body = json!({
-        "title": "Not found", "status": 404, "success": false, "message": "Not found", "error": "not_found",
-        "code": 404,
+        "title": message, "status": status.as_u16(), "success": false, "message": message, "error": error,
+        "code": status.as_u16(),
     });
-    (StatusCode::NOT_FOUND, Json(body))
+    (status, [(CONTENT_TYPE, "application/problem+json")], Json(body)).into_response()
 }

@@ -20,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 
+use crate::body_budget::Sender;
 use crate::credentials::Head;
 use crate::error::ConfigError;
 use crate::restriction::Network;
@@ -45,6 +46,9 @@ const MAX_ENTRIES: usize = 64;
 /// ```
 ///
 /// # Security
+///
+/// Name your proxies: where all requests come from an unnamed one, all clients are one, and neither restrictions nor shares
+/// of the [room for bodies](crate::scheme::JsonBody::buffer_cap) tell them apart.
 ///
 /// Only one header is read, the one that your proxies write: another that they pass on is the client's own text.
 /// `X-Real-IP`, `CF-Connecting-IP` and their like are never read.
@@ -142,6 +146,22 @@ impl ClientAddr {
         if self.believes(peer) { self.forwarded(head.headers).map(|hop| hop.address) } else { peer }
     }
 
+    /// Who sends the body of a request, for the room that bodies share. It is unknown where no address is, and where the
+    /// address is that of a proxy which the layer was not told of: then it stands for everybody.
+    ///
+    /// What looks like such a proxy is a peer of this machine or of a private network that says for whom it asks. Others
+    /// write what they like, and are clients of their own.
+    #[must_use]
+    pub(crate) fn sender(&self, head: &Head<'_>) -> Sender {
+        let speaks_for_others =
+            || [X_FORWARDED_FOR, FORWARDED].iter().any(|name| head.headers.contains_key(name));
+        match (self.of(head), &self.trust) {
+            (None, _) => Sender::UNKNOWN,
+            (Some(peer), Trust::Nobody) if is_nearby(peer) && speaks_for_others() => Sender::UNKNOWN,
+            (Some(address), _) => Sender::at(address),
+        }
+    }
+
     /// How the client reached the outermost trusted proxy, as that proxy says; `None` if no trusted proxy says it. Then
     /// only the listener knows, and only if no trusted proxy is in between.
     ///
@@ -223,6 +243,18 @@ fn peer(head: &Head<'_>) -> Option<IpAddr> {
         head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
     });
     own.map(|peer| peer.to_canonical())
+}
+
+/// Whether an address is of this machine or of a private network: nobody's on the Internet.
+fn is_nearby(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            // 100.64.0.0/10 is shared by those behind one carrier, and used inside of clouds (RFC 6598).
+            let shared = matches!(v4.octets(), [100, 64..128, ..]);
+            v4.is_loopback() || v4.is_private() || v4.is_link_local() || shared
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
 }
 
 /// What one proxy says of the one before it.

@@ -51,6 +51,7 @@ use crate::error::ConfigError;
 
 pub use self::limiter::Limiter;
 pub use self::tally::{Tally, retry_after};
+pub(crate) use self::throttle::Client;
 pub use self::throttle::Throttle;
 
 /// How many limits a key may have.

@@ -48,7 +48,7 @@ pub struct Throttle {
 
 /// Whose attempts are counted together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Client {
+pub(crate) enum Client {
     V4(u32),
     /// The upper half of an IPv6 address.
     V6(u64),

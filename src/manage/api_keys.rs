@@ -1,11 +1,13 @@
 //! `/v1/api-keys`: list, create, change, rotate and revoke.
 
 use std::slice;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
 use axum::extract::{Query, RawPathParams, Request, State};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use http::StatusCode;
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
-use super::{change as changes, new_key, rotation, time};
+use super::{body, change as changes, new_key, rotation, time};
 use crate::delivery::Delivery;
 use crate::key::KeyId;
 use crate::keyring::{Ending, IssuedKey, Keyring, KeyringError};
@@ -55,11 +57,13 @@ type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::Quer
 /// let app: Router = Router::new().nest("/v1/api-keys", manage::api_keys(keyring));
 /// ```
 pub fn api_keys<S>(keyring: Keyring) -> Router<S> {
+    let budget = body::room();
     Router::new()
         .route("/", get(list).post(create))
         .route("/{id}", delete(revoke).patch(change))
         .route("/{id}/rotate", post(rotate))
         .route("/{id}/usage", get(show_usage))
+        .layer(from_fn(move |request, next| body::settle(Arc::clone(&budget), request, next)))
         .with_state(keyring)
 }
 

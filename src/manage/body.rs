@@ -1,30 +1,59 @@
 //! The body of a request that makes, changes or explains a key: one JSON object.
 
-use std::error::Error as _;
 use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::MethodRouter;
 use http::header::CONTENT_TYPE;
 use http_body::Body as _;
-use http_body_util::LengthLimitError;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
+use crate::body_budget::{self, Budget, Charge, Room, Sender, Whole};
 use crate::error::AuthErrorKind;
 use crate::limit::{Limit, Limits};
+use crate::principal::Principal;
 use crate::restriction::Restrictions;
-use crate::scheme::{JsonType, json_type};
+use crate::scheme::{JsonType, is_coded, json_type};
+use crate::unread_body;
 
 /// A few short strings fit many times.
 const MAX_BODY_LEN: usize = 16 * 1024;
+/// For the bodies of all owners together.
+const CAP: usize = 256 * MAX_BODY_LEN;
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Where the bodies of some routes find room, shared out by owner.
+pub(super) fn room() -> Arc<Budget> {
+    Budget::new(CAP, MAX_BODY_LEN)
+}
+
+/// Around those routes: whatever they answer, the body of the request is cared for.
+pub(super) async fn settle(budget: Arc<Budget>, request: Request, next: Next) -> Response {
+    let sender = request.extensions().get::<Principal>().map(|who| Sender::owner(who.user_id()));
+    unread_body::settle(request, next, Room { budget, sender: sender.unwrap_or(Sender::UNKNOWN) }).await
+}
+
+/// A route that reads no body, and is sent one all the same.
+pub(super) fn settled<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
+    let budget = room();
+    route.layer(from_fn(move |request, next| settle(Arc::clone(&budget), request, next)))
+}
+
 /// The members of the object as they stand there, each at most once. Of what serde says nothing is kept: it quotes values.
-pub(super) struct Members(Vec<(String, Box<RawValue>)>);
+pub(super) struct Members {
+    members: Vec<(String, Box<RawValue>)>,
+    /// The room that they take.
+    _charge: Option<Charge>,
+}
 
 impl Members {
     pub(super) async fn read(caller: &Caller, request: Request) -> Result<Self, Refusal> {
@@ -32,8 +61,16 @@ impl Members {
         if !matches!((types.next(), types.next()), (Some(JsonType::Utf8), None)) {
             return Err(caller.refuse(AuthErrorKind::UnsupportedMediaType));
         }
-        let body = collect(request.into_body(), MAX_BODY_LEN).await.map_err(|kind| caller.refuse(kind))?;
-        Self::of(&body).map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))
+        if is_coded(request.headers()) {
+            return Err(caller.refuse(AuthErrorKind::UnsupportedMediaType));
+        }
+        // Nothing is read by routes around which nobody has put `settle`.
+        let charge = request.extensions().get().map(Room::charge);
+        let charge = charge.ok_or_else(|| caller.refuse(AuthErrorKind::Overloaded))?;
+        let read = collect(request.into_body(), MAX_BODY_LEN, charge).await;
+        let Whole { data, charge, .. } = read.map_err(|kind| caller.refuse(kind))?;
+        let members = Self::of(&data).map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))?;
+        Ok(Self { _charge: Some(charge), ..members })
     }
 
     /// The same where there may be no body.
@@ -50,8 +87,8 @@ impl Members {
     }
 
     fn take(&mut self, name: &str) -> Option<Box<RawValue>> {
-        let at = self.0.iter().position(|(member, _)| member == name)?;
-        Some(self.0.swap_remove(at).1)
+        let at = self.members.iter().position(|(member, _)| member == name)?;
+        Some(self.members.swap_remove(at).1)
     }
 
     /// A string, if the member is there: `Some(None)` is `null`. Anything else is `invalid`.
@@ -95,7 +132,7 @@ impl Members {
     /// Whatever else stands in the object is refused: who owns a key and what it may do is never the client's to say
     /// (C11-01).
     pub(super) fn end(self, unknown: &'static refusal::Own) -> Result<(), Refusal> {
-        if self.0.is_empty() { Ok(()) } else { Err(unknown.into()) }
+        if self.members.is_empty() { Ok(()) } else { Err(unknown.into()) }
     }
 }
 
@@ -122,20 +159,11 @@ impl<'de> Visitor<'de> for Object {
             }
             members.push((name, value));
         }
-        Ok(Members(members))
+        Ok(Members { members, _charge: None })
     }
 }
 
-/// A body that came in time.
-pub(super) async fn collect(body: Body, limit: usize) -> Result<bytes::Bytes, AuthErrorKind> {
-    match tokio::time::timeout(READ_DEADLINE, axum::body::to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_long(&error) => Err(AuthErrorKind::BodyTooLarge),
-        Ok(Err(_)) => Err(AuthErrorKind::MalformedBody),
-        Err(_) => Err(AuthErrorKind::BodyTimeout),
-    }
-}
-
-fn is_too_long(error: &axum::Error) -> bool {
-    error.source().is_some_and(|source| source.is::<LengthLimitError>())
+/// A body that came in time, as far as there was room.
+pub(super) async fn collect(body: Body, limit: usize, charge: Charge) -> Result<Whole, AuthErrorKind> {
+    body_budget::read(pin!(body), limit, READ_DEADLINE, charge).await
 }

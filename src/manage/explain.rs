@@ -11,8 +11,10 @@
 //! `path` names a path that no router has matched.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -21,7 +23,7 @@ use http::header::CACHE_CONTROL;
 use serde_json::json;
 
 use super::api_keys::{Params, known};
-use super::body::Members;
+use super::body::{self, Members};
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
 use crate::explain::{Explainer, Question};
@@ -80,7 +82,11 @@ const MEMBERS: [(&str, &refusal::Own); 10] = [
 /// # Ok::<(), tower_api_key::ConfigError>(())
 /// ```
 pub fn explain<S>(keyring: Keyring, explainer: Explainer) -> Router<S> {
-    Router::new().route("/{id}/explain", post(answer)).with_state((keyring, explainer))
+    let budget = body::room();
+    Router::new()
+        .route("/{id}/explain", post(answer))
+        .layer(from_fn(move |request, next| body::settle(Arc::clone(&budget), request, next)))
+        .with_state((keyring, explainer))
 }
 
 async fn answer(

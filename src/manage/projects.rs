@@ -6,6 +6,7 @@ use axum::Json;
 use axum::routing::{MethodRouter, get};
 use serde_json::{Value, json};
 
+use super::body;
 use super::caller::Caller;
 use super::refusal::Refusal;
 use crate::store::{DEFAULT_DEADLINE, Directory, Project, in_time};
@@ -27,7 +28,7 @@ use crate::store::{DEFAULT_DEADLINE, Directory, Project, in_time};
 /// ```
 pub fn projects<S: Clone + Send + Sync + 'static>(directory: impl Directory) -> MethodRouter<S> {
     let directory = Arc::new(directory);
-    get(async move |caller: Caller| list(&*directory, &caller).await)
+    body::settled(get(async move |caller: Caller| list(&*directory, &caller).await))
 }
 
 async fn list(directory: &impl Directory, caller: &Caller) -> Result<Json<Value>, Refusal> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use http::HeaderValue;
@@ -13,6 +14,7 @@ use serde_json::json;
 
 use super::caller;
 use crate::authority::Authority;
+use crate::body_budget::Room;
 use crate::client_addr::ClientAddr;
 use crate::credentials::Head;
 use crate::delivery::Occasion;
@@ -21,10 +23,13 @@ use crate::keyring::Keyring;
 use crate::render::{Problem, RenderError as _};
 use crate::scheme::{Bearer, BodyInterest, JsonBody, Or, Scheme};
 use crate::stamps::Stamps;
+use crate::unread_body;
 use crate::verify::Verifier;
 
 /// Longer than any key, and the members beside it.
 const MAX_BODY_LEN: usize = 16 * 1024;
+/// For the bodies of all clients together.
+const CAP: usize = 256 * MAX_BODY_LEN;
 
 /// Revokes the key that is sent: by whoever holds it, be it its owner in an emergency or somebody who found it (R42).
 ///
@@ -69,12 +74,19 @@ pub fn self_revoke<S: Clone + Send + Sync + 'static>(
     client: ClientAddr,
 ) -> MethodRouter<S> {
     // Only a limit of zero would be refused.
-    let body = JsonBody::default().limit(MAX_BODY_LEN).unwrap_or_default();
+    let body =
+        JsonBody::default().limit(MAX_BODY_LEN).and_then(|body| body.buffer_cap(CAP)).unwrap_or_default();
+    let budget = Arc::clone(body.budget());
     // Of whatever shape the keys are: a key that is not read is not revoked, and the answer says that it is.
     let scheme = Or::new(Bearer::default().accept_pipes(), body);
+    let addresses = client.clone();
     let route = SelfRevoke { keyring, verifier, client, stamps: Stamps::of(&scheme), scheme };
     let route = Arc::new(route);
-    post(async move |request: Request| route.answer(request).await)
+    let settle = from_fn(move |request: Request, next: Next| {
+        let room = Room { budget: Arc::clone(&budget), sender: addresses.sender(&Head::of(&request)) };
+        unread_body::settle(request, next, room)
+    });
+    post(async move |request: Request| route.answer(request).await).layer(settle)
 }
 
 struct SelfRevoke {
@@ -104,6 +116,7 @@ impl SelfRevoke {
         let (parts, body) = request.into_parts();
         let head = Head::from(&parts);
         let client = self.client.of(&head);
+        let sender = self.client.sender(&head);
         let missing = || AuthError::new(AuthErrorKind::MissingCredentials, None);
         let found = match Scheme::<Body>::read_head(&self.scheme, head) {
             Ok(Some(credentials)) => Some(credentials),
@@ -111,7 +124,12 @@ impl SelfRevoke {
             Err(error) if error.kind() == AuthErrorKind::MalformedKey => return Ok(()),
             Err(error) => return Err(error),
             Ok(None) => match Scheme::<Body>::body_interest(&self.scheme, head)? {
-                BodyInterest::Wanted => self.scheme.read_body(head, body).await?.0,
+                BodyInterest::Wanted => {
+                    if !sender.is_known() {
+                        self.verifier.sender_is_unknown();
+                    }
+                    self.scheme.read_body(head, &sender, body).await?.0
+                }
                 _ => None,
             },
         };

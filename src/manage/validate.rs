@@ -4,6 +4,7 @@ use axum::Json;
 use axum::routing::{MethodRouter, get};
 use serde_json::{Value, json};
 
+use super::body;
 use super::caller::Caller;
 use super::time;
 use crate::key::ProjectId;
@@ -25,7 +26,7 @@ use crate::key::ProjectId;
 /// let app: Router = Router::new().route("/api/v1/validate", manage::validate());
 /// ```
 pub fn validate<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
-    get(answer)
+    body::settled(get(answer))
 }
 
 async fn answer(Caller { who, .. }: Caller) -> Json<Value> {

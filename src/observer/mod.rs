@@ -226,16 +226,21 @@ pub enum Warning {
     /// A key that is restricted to addresses was used, and the client's address was not known: nobody has said to the
     /// layer [whose address it is](crate::client_addr). Said once, by each verifier.
     ClientAddressUnknown,
+    /// A body was read, and nobody knows whose share of the room for bodies it takes: no address is known, or it comes
+    /// through a proxy of this network that the layer was [not told of](crate::client_addr). One client can take the room
+    /// of all. Said once, by each verifier.
+    BodySenderUnknown,
     /// When keys were used could not be written down. It is kept, and tried again.
     UsageNotWritten,
 }
 
 impl Warning {
-    /// `client_address_unknown` or `usage_not_written`.
+    /// `client_address_unknown`, `body_sender_unknown` or `usage_not_written`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ClientAddressUnknown => "client_address_unknown",
+            Self::BodySenderUnknown => "body_sender_unknown",
             Self::UsageNotWritten => "usage_not_written",
         }
     }
@@ -246,6 +251,7 @@ impl Warning {
 pub(crate) struct Observers {
     all: Vec<Arc<dyn Observer>>,
     warned_of_address: Arc<AtomicBool>,
+    warned_of_sender: Arc<AtomicBool>,
 }
 
 impl Observers {
@@ -279,6 +285,12 @@ impl Observers {
     pub(crate) fn address_is_unknown(&self) {
         if !self.warned_of_address.swap(true, Ordering::Relaxed) {
             self.warned(Warning::ClientAddressUnknown);
+        }
+    }
+
+    pub(crate) fn sender_is_unknown(&self) {
+        if !self.warned_of_sender.swap(true, Ordering::Relaxed) {
+            self.warned(Warning::BodySenderUnknown);
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-#[derive(Clone)]
 pub(super) struct Fields(BTreeMap<String, String>);
 
 impl Fields {
@@ -16,6 +15,11 @@ impl Fields {
     /// The value of a field; empty if it is not there, as browsers leave out what is not chosen.
     pub(super) fn take(&mut self, name: &str) -> String {
         self.0.remove(name).unwrap_or_default()
+    }
+
+    /// The same fields once more.
+    pub(super) fn copied(&self) -> Self {
+        Self(self.0.clone())
     }
 
     /// Names and values together, in bytes.

@@ -209,7 +209,7 @@ impl SettingsForm {
     /// The form as the key is now, if it is not any more what the page has shown.
     pub(super) fn outdated(&self, key: &KeyRecord) -> Option<Self> {
         let now = Self::of(key);
-        (self.seen != now.seen).then(|| Self { error: Some(CHANGED_MEANWHILE), ..now })
+        (self.seen != now.seen).then_some(Self { error: Some(CHANGED_MEANWHILE), ..now })
     }
 
     /// What is to be changed of a key, which may be nothing; none if something is wrong, and its field says what.
@@ -276,7 +276,7 @@ impl ChangeForm {
     /// As [`SettingsForm::outdated`].
     pub(super) fn outdated(&self, key: &KeyRecord) -> Option<Self> {
         let now = Self::of(key);
-        (self.seen != now.seen).then(|| Self { error: Some(CHANGED_MEANWHILE), ..now })
+        (self.seen != now.seen).then_some(Self { error: Some(CHANGED_MEANWHILE), ..now })
     }
 
     pub(super) fn is_wrong(&self) -> bool {

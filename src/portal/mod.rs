@@ -82,11 +82,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, map_response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
+use crate::body_budget::{Budget, Room, Sender};
 use crate::error::ConfigError;
 use crate::keyring::Keyring;
+use crate::unread_body;
 
 pub use self::assets::stylesheet;
 pub use self::curl::Curl;
@@ -107,6 +111,7 @@ pub struct Portal {
     tickets: Tickets,
     drafts: Drafts,
     nobodys: Semaphore,
+    budget: Arc<Budget>,
 }
 
 /// How many forms of people who are not signed in are read at once.
@@ -128,6 +133,7 @@ impl Portal {
             tickets: Tickets::default(),
             drafts: Drafts::default(),
             nobodys: Semaphore::new(NOBODYS),
+            budget: posted::room(),
         }
     }
 
@@ -167,6 +173,12 @@ impl Portal {
 
     /// The router; [nest](Router::nest) it where it shall stand, or merge it to have it at the root.
     pub fn router<S>(self) -> Router<S> {
+        let budget = Arc::clone(&self.budget);
+        // Who sends a form that nobody reads is not asked.
+        let settle = from_fn(move |request: Request, next: Next| {
+            let room = Room { budget: Arc::clone(&budget), sender: Sender::UNKNOWN };
+            unread_body::settle(request, next, room)
+        });
         Router::new()
             .route("/", get(pages::keys))
             .route("/new", get(pages::new_key).post(actions::create))
@@ -176,7 +188,8 @@ impl Portal {
             .route("/keys/{id}/restrictions", get(pages::restrictions).post(actions::restrict))
             .route("/keys/{id}/revoke", get(pages::revoke).post(actions::revoke))
             .route("/assets/{file}", get(assets::serve))
-            .layer(axum::middleware::map_response(answer::guard))
+            .layer(map_response(answer::guard))
+            .layer(settle)
             .with_state(Arc::new(self))
     }
 }

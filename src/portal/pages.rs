@@ -120,12 +120,13 @@ pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
     let filter = Filter::read(asked).ok_or_else(|| visitor.say(answer::NO_SUCH_KEY))?;
     let mut query = KeyQuery { after: filter.after.clone(), ..KeyQuery::default() };
     query.limit = MAX_KEYS;
-    let records = visitor.keyring.list(visitor.user.id(), &query).await;
-    let records = records.map_err(|error| match error {
+    let found = visitor.keyring.page(visitor.user.id(), &query).await;
+    let found = found.map_err(|error| match error {
         KeyringError::NotFound => visitor.say(answer::NO_SUCH_KEY),
         _ => visitor.say(answer::UNAVAILABLE),
     })?;
-    let next = (records.len() == MAX_KEYS as usize).then(|| records.last()).flatten();
+    let (records, more) = (found.keys, found.more);
+    let next = more.then(|| records.last()).flatten();
     let projects = visitor.projects().await?;
     let now = visitor.keyring.now();
     // The newest first: that is what people come for.

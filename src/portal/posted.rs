@@ -1,6 +1,8 @@
 //! Who asks, and for a form: whether it is one of ours. A handler that changes something takes a [`Posted`], and there is
 //! no other way to have one.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Form;
@@ -18,15 +20,24 @@ use super::tickets::Ticket;
 use super::{Portal, Shared};
 use crate::access::{Role, Standing};
 use crate::authority::Authority;
+use crate::body_budget::{self, Budget, Charge, Sender, Whole};
+use crate::error::AuthErrorKind;
 use crate::key::KeyId;
 use crate::keyring::{Keyring, KeyringError};
 use crate::record::KeyRecord;
 
 /// Three lists of a hundred entries of 512 characters, each character in up to three bytes; the fourth is short.
 const MAX_FORM_LEN: usize = 512 * 1024;
+/// For the forms of all people together.
+const CAP: usize = 16 << 20;
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// A draft, each byte of it in up to three.
 const MAX_DRAFT_LEN: usize = 4 * drafts::MAX_LEN;
+
+/// Where forms find room, shared out by person.
+pub(super) fn room() -> Arc<Budget> {
+    Budget::new(CAP, MAX_FORM_LEN)
+}
 
 /// Somebody who is signed in and asks for a page.
 pub(super) struct Visitor {
@@ -37,6 +48,8 @@ pub(super) struct Visitor {
     /// Where the portal is mounted.
     pub(super) base: String,
     head: Parts,
+    /// What the form takes that was read, until it is answered.
+    room: Option<Charge>,
 }
 
 impl FromRequestParts<Shared> for Visitor {
@@ -69,7 +82,8 @@ impl Visitor {
         match portal.session.user(head).await {
             Ok(SignedIn::User(user)) => {
                 let keyring = portal.keyring.acting_as(Authority::User(user.id().clone()));
-                Ok(Ok(Self { portal: Shared::clone(portal), keyring, user, base, head: head.clone() }))
+                let (portal, head) = (Shared::clone(portal), head.clone());
+                Ok(Ok(Self { portal, keyring, user, base, head, room: None }))
             }
             Ok(SignedIn::Nobody { sign_in_at }) => Ok(Err(Nobody { sign_in_at })),
             Err(_) => Err(answer::UNAVAILABLE.answer(&portal.frame(&base, None)).into()),
@@ -180,7 +194,7 @@ impl FromRequest<Shared> for Posted {
 
     async fn from_request(request: Request, portal: &Shared) -> Result<Self, Instead> {
         let (head, body) = request.into_parts();
-        let visitor = match Visitor::of(&head, portal).await? {
+        let mut visitor = match Visitor::of(&head, portal).await? {
             Ok(visitor) => visitor,
             Err(nobody) => {
                 let base = mount(&head);
@@ -193,7 +207,10 @@ impl FromRequest<Shared> for Posted {
             return Err(visitor.say(answer::FROM_ELSEWHERE));
         }
         let page = head.uri.path().to_owned();
-        let mut fields = read(head, body, MAX_FORM_LEN).await.map_err(|message| visitor.say(message))?;
+        let charge = portal.budget.charge(&Sender::owner(visitor.user.id()));
+        let read = read(head, body, MAX_FORM_LEN, charge).await;
+        let (mut fields, charge) = read.map_err(|message| visitor.say(message))?;
+        visitor.room = Some(charge);
         let (ticket, typed) = open(portal, &mut fields, &page);
         if !ticket.is_of(&visitor.user) {
             return Err(visitor.old_form(typed));
@@ -202,18 +219,27 @@ impl FromRequest<Shared> for Posted {
     }
 }
 
-/// The fields of a form, up to so many bytes of it.
-async fn read(head: Parts, body: axum::body::Body, limit: usize) -> Result<Fields, Message> {
-    let body = axum::body::Body::new(http_body_util::Limited::new(body, limit));
-    let request = Request::from_parts(head, body);
-    let read = Form::<Vec<(String, String)>>::from_request(request, &());
-    match tokio::time::timeout(READ_DEADLINE, read).await {
-        Ok(Ok(Form(pairs))) => Fields::new(pairs).ok_or(answer::UNEXPECTED_FIELD),
-        Ok(Err(rejection)) => Err(match rejection.into_response().status() {
+/// The fields of a form, up to so many bytes of it, and the room that they take.
+async fn read(
+    head: Parts,
+    body: axum::body::Body,
+    limit: usize,
+    charge: Charge,
+) -> Result<(Fields, Charge), Message> {
+    let read = body_budget::read(pin!(body), limit, READ_DEADLINE, charge).await;
+    let Whole { data, charge, .. } = read.map_err(|kind| match kind {
+        AuthErrorKind::BodyTooLarge => answer::TOO_LARGE,
+        AuthErrorKind::BodyTimeout => answer::TOO_SLOW,
+        AuthErrorKind::Overloaded => answer::UNAVAILABLE,
+        _ => answer::NO_FORM,
+    })?;
+    let request = Request::from_parts(head, axum::body::Body::from(data));
+    match Form::<Vec<(String, String)>>::from_request(request, &()).await {
+        Ok(Form(pairs)) => Ok((Fields::new(pairs).ok_or(answer::UNEXPECTED_FIELD)?, charge)),
+        Err(rejection) => Err(match rejection.into_response().status() {
             StatusCode::PAYLOAD_TOO_LARGE => answer::TOO_LARGE,
             _ => answer::NO_FORM,
         }),
-        Err(_) => Err(answer::TOO_SLOW),
     }
 }
 
@@ -234,7 +260,8 @@ async fn keep_of_nobody(portal: &Portal, head: Parts, body: axum::body::Body) ->
     // Whoever has no session may be anybody: what they send takes four megabytes at most, and then nothing is read.
     let _turn = portal.nobodys.try_acquire().ok()?;
     let page = head.uri.path().to_owned();
-    let mut fields = read(head, body, MAX_DRAFT_LEN).await.ok()?;
+    let charge = portal.budget.charge(&Sender::UNKNOWN);
+    let (mut fields, _charge) = read(head, body, MAX_DRAFT_LEN, charge).await.ok()?;
     let (_, typed) = open(portal, &mut fields, &page);
     typed.map(|typed| portal.drafts.keep(typed, portal.keyring.now()))
 }

@@ -47,6 +47,8 @@ impl<R> AllowList<R> {
             }
             rules.push(rule);
         }
+        // A key is kept for long, and changed seldom.
+        rules.shrink_to_fit();
         Ok(Self { mode: Mode::Enforce, rules, origin: false })
     }
 

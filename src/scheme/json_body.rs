@@ -11,20 +11,23 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::json_fields::{self, Fields, Names};
-use super::replay::{self, Budget, Rebuild, Replay};
-use super::{BodyInterest, Describe, Scheme, single};
+use super::replay::{Rebuild, Replay};
+use super::{BodyInterest, Describe, Draining, Scheme, Sender, single};
+use crate::body_budget::{self, Budget};
 use crate::credentials::{Credentials, Head};
 use crate::deprecation::Deprecation;
 use crate::description::{Challenge, SchemeInfo, Words, is_token};
 use crate::error::{AuthError, AuthErrorKind, ConfigError};
+use crate::unread_body;
 
 /// Reads `apiKey`, `userId` and `projectId` from a JSON body (R2 to R7).
 ///
@@ -55,14 +58,16 @@ impl Default for JsonBody {
         Self {
             info: info(challenge, ["apiKey", "userId", "projectId"]),
             names: Names::documented(),
-            limit: 1 << 20,
+            limit: LIMIT,
             deadline: Duration::from_secs(10),
-            budget: Budget::new(64 << 20),
+            budget: Budget::new(64 << 20, LIMIT),
             methods: METHODS.to_vec(),
             redact: false,
         }
     }
 }
+
+const LIMIT: usize = 1 << 20;
 
 /// Those whose bodies are read, unless told otherwise.
 const METHODS: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
@@ -102,11 +107,12 @@ impl JsonBody {
         if bytes == 0 {
             Err(ConfigError::Zero("the limit of a body"))
         } else {
-            Ok(Self { limit: bytes, ..self })
+            Ok(Self { limit: bytes, budget: Budget::new(self.budget.cap(), bytes), ..self })
         }
     }
 
-    /// How long a body may take to arrive, as a whole; 408 after that.
+    /// How long a body may take to arrive, as a whole; 408 after that. It is less while more than half of
+    /// [`buffer_cap`](Self::buffer_cap) is taken, or of the client's share: a tenth when all of it is.
     ///
     /// # Errors
     ///
@@ -121,6 +127,11 @@ impl JsonBody {
     /// How many bytes of bodies may be held at once by this layer and its clones, until handlers have taken them; 503
     /// beyond that.
     ///
+    /// A client whose [address](crate::client_addr) is known holds at most a third of what is left free, so that it never
+    /// has more than a quarter of the whole, and several do not fill it; but always one body of the largest size, if that
+    /// is what the cap has room for. Where no address is known, or all requests come from a proxy that the layer was not
+    /// told of, there are no shares, and [`Warning::BodySenderUnknown`](crate::observer::Warning::BodySenderUnknown) says so.
+    ///
     /// # Errors
     ///
     /// [`ConfigError::Zero`].
@@ -128,7 +139,7 @@ impl JsonBody {
         if bytes == 0 {
             return Err(ConfigError::Zero("the cap of buffered bodies"));
         }
-        Ok(Self { budget: Budget::new(bytes), ..self })
+        Ok(Self { budget: Budget::new(bytes, self.limit), ..self })
     }
 
     /// Also reads the bodies of this method, which by default is asked for no body: `DELETE`, or an extension.
@@ -161,6 +172,12 @@ impl JsonBody {
         Self { redact, ..self }
     }
 
+    /// For routes of our own, which drain what this scheme has left.
+    #[cfg(feature = "manage")]
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
     fn refuse(&self, kind: AuthErrorKind) -> AuthError {
         AuthError::new(kind, Some(&self.info))
     }
@@ -175,8 +192,7 @@ impl JsonBody {
             Some(JsonType::OtherCharset) => return Err(AuthErrorKind::UnsupportedMediaType),
             Some(JsonType::Utf8) => {}
         }
-        // An empty coding would be a lie, and `identity` is not to be sent: anything is refused.
-        if head.headers.contains_key(CONTENT_ENCODING) {
+        if is_coded(head.headers) {
             return Err(AuthErrorKind::UnsupportedMediaType);
         }
         let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
@@ -243,15 +259,31 @@ impl<B: Rebuild> Scheme<B> for JsonBody {
         self.interest(head).map_err(|kind| self.refuse(kind))
     }
 
-    async fn read_body(&self, _: Head<'_>, body: B) -> Result<(Option<Credentials<'static>>, B), AuthError> {
-        let reading = replay::read(body, self.limit, &self.budget);
-        let read = match tokio::time::timeout(self.deadline, reading).await {
-            Ok(read) => read,
-            Err(_) => Err(AuthErrorKind::BodyTimeout),
+    async fn read_body(
+        &self,
+        head: Head<'_>,
+        sender: &Sender,
+        body: B,
+    ) -> Result<(Option<Credentials<'static>>, B), AuthError> {
+        let mut body = pin!(body);
+        let charge = self.budget.charge(sender);
+        let mut replay = match body_budget::read(body.as_mut(), self.limit, self.deadline, charge).await {
+            Ok(whole) => Replay::from(whole),
+            Err(kind) => {
+                let error = self.refuse(kind);
+                let ended = kind == AuthErrorKind::BodyTooLarge
+                    && unread_body::is_ahead(head)
+                    && unread_body::may_be_drained(head)
+                    && unread_body::drain(body, self.budget.charge(sender)).await;
+                return Err(if ended { error.after_body() } else { error });
+            }
         };
-        let mut replay = read.map_err(|kind| self.refuse(kind))?;
-        let found = self.credentials(&mut replay).map_err(|kind| self.refuse(kind))?;
+        let found = self.credentials(&mut replay).map_err(|kind| self.refuse(kind).after_body())?;
         Ok((found.map(|credentials| credentials.through(&self.info)), B::rebuild(replay)))
+    }
+
+    fn drain(&self, sender: &Sender, body: B) -> Result<Draining, B> {
+        Ok(Draining::of(body, &self.budget, sender))
     }
 }
 
@@ -297,11 +329,25 @@ pub(crate) fn json_type(value: &HeaderValue) -> JsonType {
             return found;
         }
         let Some((name, value, rest)) = parameter(parameters) else { return JsonType::Other };
-        if name.eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8") {
+        if name.eq_ignore_ascii_case("charset") && !is_utf8(value) {
             found = JsonType::OtherCharset;
         }
         parameters = rest;
     }
+}
+
+/// Whether a charset is UTF-8, in its name or a usual misspelling, or a part of it.
+fn is_utf8(charset: &str) -> bool {
+    ["utf-8", "utf8", "us-ascii"].iter().any(|name| charset.eq_ignore_ascii_case(name))
+}
+
+/// Whether a body is not the bytes that it stands for. `identity` and nothing at all say that it is.
+pub(crate) fn is_coded(headers: &HeaderMap) -> bool {
+    let codings =
+        headers.get_all(CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    codings
+        .map(<[u8]>::trim_ascii)
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// A media type's first parameter, without quotes, and what follows it (RFC 9110 section 5.6.6).

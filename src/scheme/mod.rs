@@ -12,6 +12,13 @@
 //! Absent, unusable and found are three answers. A credential that is there and broken never falls through to the
 //! next scheme, and two of them in one head are refused, even if they are equal (R62). Every scheme looks at the head;
 //! only if the head holds nothing may one read the body.
+//!
+//! # Caveat
+//!
+//! On HTTP/1.x a refusal that comes before the body was read ends the connection, and says so: a refused `POST` of header
+//! schemes costs one. Where [`JsonBody`] is among the schemes, up to 64 KiB are read first, for up to a second, and the
+//! connection goes on. Somebody who uploads more may see a reset instead of the refusal
+//! ([`problems`](crate::problems#the-connection-after-a-refusal)).
 
 mod api_key_header;
 mod bearer;
@@ -33,9 +40,11 @@ pub use self::bearer::Bearer;
 pub use self::json_body::JsonBody;
 pub use self::or::Or;
 pub use self::replay::{Rebuild, Replay};
+pub use crate::body_budget::Sender;
+pub use crate::unread_body::Draining;
 
 #[cfg(feature = "manage")]
-pub(crate) use self::json_body::{JsonType, json_type};
+pub(crate) use self::json_body::{JsonType, is_coded, json_type};
 
 /// A scheme whose credentials stand in the head of a request.
 ///
@@ -135,16 +144,31 @@ pub trait Scheme<B>: Describe {
         Ok(BodyInterest::None)
     }
 
-    /// Reads credentials from the body, and gives it back as it came.
+    /// Reads credentials from the body, to its end, and gives it back as it came. What `sender` sends at once is within
+    /// its share of the room for bodies.
     ///
     /// # Errors
     ///
-    /// [`AuthError`] if the body cannot be read, or what it holds is broken.
+    /// [`AuthError`] if the body cannot be read, or what it holds is broken. On HTTP/1.x the connection ends with that
+    /// answer, unless the error says that the body [was read](AuthError::after_body).
     fn read_body(
         &self,
         head: Head<'_>,
+        sender: &Sender,
         body: B,
     ) -> impl Future<Output = Result<(Option<Credentials<'static>>, B), AuthError>> + Send;
+
+    /// Reads the body of a request that is refused, and keeps nothing of it, so that the connection can go on. It is asked
+    /// for short bodies on HTTP/1.x that nobody has touched.
+    ///
+    /// # Errors
+    ///
+    /// Gives the body back if this scheme cannot read bodies of its type. The connection ends with the answer then. So does
+    /// this default, and every [`HeaderScheme`].
+    fn drain(&self, sender: &Sender, body: B) -> Result<Draining, B> {
+        let _ = sender;
+        Err(body)
+    }
 }
 
 /// Whether a scheme wants to see a body.
@@ -185,6 +209,7 @@ impl<S: HeaderScheme, B: Send> Scheme<B> for S {
     async fn read_body(
         &self,
         _head: Head<'_>,
+        _sender: &Sender,
         body: B,
     ) -> Result<(Option<Credentials<'static>>, B), AuthError> {
         Ok((None, body))

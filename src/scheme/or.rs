@@ -1,6 +1,6 @@
 //! Two schemes joined.
 
-use super::{BodyInterest, Describe, Scheme};
+use super::{BodyInterest, Describe, Draining, Scheme, Sender};
 use crate::credentials::{Credentials, Head};
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
@@ -50,23 +50,28 @@ impl<B: Send, L: Scheme<B>, R: Scheme<B>> Scheme<B> for Or<L, R> {
     async fn read_body(
         &self,
         head: Head<'_>,
+        sender: &Sender,
         body: B,
     ) -> Result<(Option<Credentials<'static>>, B), AuthError> {
         let wants = |interest| interest == BodyInterest::Wanted;
         let (left, body) = match wants(self.left.body_interest(head)?) {
-            true => self.left.read_body(head, body).await?,
+            true => self.left.read_body(head, sender, body).await?,
             false => (None, body),
         };
         let (right, body) = match wants(self.right.body_interest(head)?) {
-            true => self.right.read_body(head, body).await?,
+            true => self.right.read_body(head, sender, body).await?,
             false => (None, body),
         };
         match (left, right) {
             (Some(null), other) | (other, Some(null)) if null.are_null() => Ok((other.or(Some(null)), body)),
             (Some(left), Some(_)) => {
-                Err(AuthError::new(AuthErrorKind::ConflictingCredentials, left.scheme()))
+                Err(AuthError::new(AuthErrorKind::ConflictingCredentials, left.scheme()).after_body())
             }
             (left, right) => Ok((left.or(right), body)),
         }
+    }
+
+    fn drain(&self, sender: &Sender, body: B) -> Result<Draining, B> {
+        self.left.drain(sender, body).or_else(|body| self.right.drain(sender, body))
     }
 }

@@ -2,20 +2,15 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
-use crate::error::AuthErrorKind;
-
-/// Frames without data that a body may hold before it is taken for an attack.
-const MAX_EMPTY_FRAMES: usize = 1024;
+use crate::body_budget::{Charge, Whole};
 
 /// A body that can be made anew from what was read of it, so that a layer can look into it and the next service gets
 /// the type it expects.
@@ -65,6 +60,12 @@ pub struct Replay {
     _charge: Charge,
 }
 
+impl From<Whole> for Replay {
+    fn from(Whole { data, trailers, charge }: Whole) -> Self {
+        Self { data, trailers, _charge: charge }
+    }
+}
+
 impl Body for Replay {
     type Data = Bytes;
     type Error = Infallible;
@@ -91,121 +92,5 @@ impl Body for Replay {
 impl fmt::Debug for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replay").field("len", &self.data.len()).finish_non_exhaustive()
-    }
-}
-
-/// Reads a body to its end: at most `limit` bytes, all of them charged to `budget` as they come.
-pub(super) async fn read<B: Body<Data = Bytes>>(
-    body: B,
-    limit: usize,
-    budget: &Arc<Budget>,
-) -> Result<Replay, AuthErrorKind> {
-    let expected = body.size_hint();
-    if expected.lower() > limit as u64 {
-        return Err(AuthErrorKind::BodyTooLarge);
-    }
-    let mut body = pin!(body);
-    let mut charge = budget.charge();
-    let mut parts = Parts::default();
-    let mut trailers = None;
-    let mut empty = 0;
-    while let Some(frame) = body.frame().await {
-        match frame.map_err(|_| AuthErrorKind::MalformedBody)?.into_data() {
-            Ok(data) if data.is_empty() => {
-                empty += 1;
-                if empty > MAX_EMPTY_FRAMES {
-                    return Err(AuthErrorKind::MalformedBody);
-                }
-            }
-            Ok(data) => {
-                if data.len() > limit.saturating_sub(parts.len()) {
-                    return Err(AuthErrorKind::BodyTooLarge);
-                }
-                if !charge.add(data.len()) {
-                    return Err(AuthErrorKind::Overloaded);
-                }
-                parts.push(data, expected.exact());
-            }
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
-    }
-    Ok(Replay { data: parts.into_bytes(), trailers, _charge: charge })
-}
-
-/// The bytes so far: a body of one frame is never copied.
-#[derive(Default)]
-struct Parts {
-    first: Bytes,
-    all: BytesMut,
-}
-
-impl Parts {
-    fn len(&self) -> usize {
-        self.first.len() + self.all.len()
-    }
-
-    fn push(&mut self, data: Bytes, expected: Option<u64>) {
-        if self.len() == 0 {
-            self.first = data;
-            return;
-        }
-        let first = std::mem::take(&mut self.first);
-        if !first.is_empty() {
-            // Never much more than has arrived: a declared length costs nobody who declares it anything.
-            let arrived = first.len() + data.len();
-            let expected = expected.and_then(|expected| usize::try_from(expected).ok()).unwrap_or_default();
-            self.all.reserve(expected.clamp(arrived, 2 * arrived));
-            self.all.extend_from_slice(&first);
-        }
-        self.all.extend_from_slice(&data);
-    }
-
-    fn into_bytes(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.freeze() }
-    }
-}
-
-/// How many bytes of bodies may be held at once.
-pub(super) struct Budget {
-    used: AtomicUsize,
-    cap: usize,
-}
-
-impl Budget {
-    pub(super) fn new(cap: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), cap })
-    }
-
-    /// Whether there is room for so many bytes at this moment.
-    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
-        self.used.load(Ordering::Relaxed).saturating_add(bytes) <= self.cap
-    }
-
-    fn charge(self: &Arc<Self>) -> Charge {
-        Charge { budget: Arc::clone(self), bytes: 0 }
-    }
-}
-
-/// What one body takes of the budget, until it is dropped.
-struct Charge {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Charge {
-    /// Takes more, or nothing and returns `false`.
-    fn add(&mut self, bytes: usize) -> bool {
-        let within = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.budget.cap);
-        let taken = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok();
-        if taken {
-            self.bytes += bytes;
-        }
-        taken
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

@@ -67,6 +67,12 @@ impl Verifier {
         }
     }
 
+    /// Whose body is read is not known.
+    #[cold]
+    pub(crate) fn sender_is_unknown(&self) {
+        self.observers.sender_is_unknown();
+    }
+
     /// The record that was found, for the case that it is refused; only if anybody wants to know.
     #[inline]
     pub(super) fn note(&self, found: Option<&Found>) -> Option<Arc<KeyRecord>> {

@@ -2,12 +2,15 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::{Json, Router};
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -224,4 +227,50 @@ pub fn post_json(path: &str, body: impl ToString) -> Request<Body> {
 
 pub fn bearer(key: &ApiKey) -> String {
     format!("Bearer {}", key.expose_secret())
+}
+
+/// A body that comes in these pieces, and then ends, or leaves its reader waiting for more.
+pub struct Pieces {
+    left: std::vec::IntoIter<Bytes>,
+    ends: bool,
+    polls: Arc<AtomicUsize>,
+    claimed: Option<u64>,
+}
+
+impl Pieces {
+    pub fn new(pieces: impl IntoIterator<Item = impl Into<Bytes>>, ends: bool) -> Self {
+        let pieces: Vec<_> = pieces.into_iter().map(Into::into).collect();
+        Self { left: pieces.into_iter(), ends, polls: Arc::default(), claimed: None }
+    }
+
+    /// Says that it is so long, as bodies of HTTP do that have a length.
+    pub fn claiming(self, length: u64) -> Self {
+        Self { claimed: Some(length), ..self }
+    }
+
+    /// How often it is asked for more.
+    pub fn polls(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.polls)
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        match self.left.next() {
+            Some(piece) => Poll::Ready(Some(Ok(http_body::Frame::data(piece)))),
+            None if self.ends => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.claimed.map(http_body::SizeHint::with_exact).unwrap_or_default()
+    }
 }

@@ -204,6 +204,21 @@ async fn c11_13_only_json_is_read_and_only_so_much() {
     for kind in ["application/json", "application/vnd.acme+json", "Application/JSON; charset=\"UTF-8\""] {
         assert_eq!(post(&[kind], body.into()).await, "201/-", "{kind}");
     }
+    // C17-C2: the same types and codings as the layer.
+    for kind in ["application/json; charset=utf8", "application/json; charset=us-ascii"] {
+        assert_eq!(post(&[kind], body.into()).await, "201/-", "{kind}");
+    }
+    for (coding, verdict) in [
+        ("identity", "201/-"),
+        ("", "201/-"),
+        ("gzip", "415/unsupported_media_type"),
+        ("identity, br", "415/unsupported_media_type"),
+    ] {
+        let headers =
+            [("authorization", &*bearer), ("content-type", "application/json"), ("content-encoding", coding)];
+        let answer = send(&app, request("POST", AT, &headers, body)).await;
+        assert_eq!(answer.verdict(), verdict, "C17-C2: {coding:?}");
+    }
     let padded = |len: usize| format!("{body}{}", " ".repeat(len - body.len()));
     assert_eq!(post(&["application/json"], padded(16 * 1024)).await, "201/-");
     assert_eq!(post(&["application/json"], padded(16 * 1024 + 1)).await, "413/body_too_large");

@@ -28,17 +28,17 @@ use crate::{Down, Told, record};
 const URL: &str = "https://github.com/a/b/blob/main/c";
 
 /// One who signs, as GitHub does.
-struct Scanner {
+pub(crate) struct Scanner {
     name: &'static str,
     key: SigningKey,
 }
 
 impl Scanner {
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self { name, key: SigningKey::generate() }
     }
 
-    fn entry(&self, is_current: bool) -> Value {
+    pub(crate) fn entry(&self, is_current: bool) -> Value {
         let pem = self.key.verifying_key().to_public_key_pem(LineEnding::LF).unwrap();
         json!({"key_identifier": self.name, "key": pem, "is_current": is_current})
     }
@@ -48,7 +48,7 @@ impl Scanner {
         BASE64.encode(signature.as_bytes())
     }
 
-    fn report(&self, body: &str) -> Request<Body> {
+    pub(crate) fn report(&self, body: &str) -> Request<Body> {
         report(body, &[(IDENTIFIER, self.name), (SIGNATURE, &self.signature(body))])
     }
 }
@@ -65,7 +65,7 @@ fn find(token: &str) -> Value {
     json!({"token": token, "type": "acme_api_key", "url": URL, "source": "commit"})
 }
 
-fn list(entries: &[Value]) -> PublicKeyList {
+pub(crate) fn list(entries: &[Value]) -> PublicKeyList {
     PublicKeyList::from_json(&json!({"public_keys": entries}).to_string()).unwrap()
 }
 

@@ -7,6 +7,7 @@ mod answers;
 mod bodies;
 mod changes;
 mod explain;
+mod framing;
 mod leaks;
 mod restrictions;
 mod rights;

@@ -5,6 +5,7 @@ mod common;
 
 mod back;
 mod forgery;
+mod framing;
 mod html;
 mod meddled;
 #[path = "../common/meddling.rs"]

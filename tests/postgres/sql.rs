@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, Pool};
 use tokio_postgres::NoTls;
+use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::store::{
-    KeyPolicy, LedgerError, Member, MemberRole, PostgresOptions, Project, StoreError,
+    CacheOptions, KeyPolicy, LedgerError, Member, MemberRole, PostgresOptions, Project, StoreError,
 };
 use tower_api_key::{
     Accounts as _, Directory as _, KeyLedger as _, KeyStore as _, Keyring, NewKey, Standing,
@@ -105,6 +106,38 @@ async fn c17_d7_a_database_of_before_takes_ids_of_identity_providers() {
     ] {
         assert!(before.execute(wrong, &[]).await.is_err(), "{wrong}");
     }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn c17_b2_a_cache_holds_no_more_bytes_than_it_was_given() {
+    const BYTES: usize = 200_000;
+    let schema = Schema::new();
+    let store = schema.open().await;
+    let entries: Vec<String> = (0..100).map(|entry| format!("GET /{entry:02}/{}", "x".repeat(60))).collect();
+    let heavy = Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap());
+    let mut keys = Vec::new();
+    for number in 0..60 {
+        let mut key = super::key(&format!("key_{number}"), "alice");
+        key.restrictions = heavy.clone();
+        let terms = tower_api_key::store::Terms::by(tower_api_key::Authority::System).policy(super::MANY);
+        store.insert(key.clone(), &terms).await.unwrap();
+        keys.push(key);
+    }
+    let options = CacheOptions::new().bytes(BYTES).unwrap();
+    assert!(CacheOptions::new().bytes(0).is_err());
+    let cached = options.start(store);
+    super::soon("the lease", async || cached.has_lease().then_some(())).await;
+    let mut most = 0;
+    for key in &keys {
+        let found = cached.find(&key.digest).await.unwrap().unwrap();
+        assert_eq!(found.restrictions, heavy);
+        assert!(cached.bytes() <= BYTES, "{} bytes", cached.bytes());
+        most = most.max(cached.len());
+    }
+    // Each takes its text at least, so that not all of them fit, but many do.
+    assert!((10..BYTES / heavy.text_len()).contains(&most), "{most} keys");
+    cached.shutdown().await;
 }
 
 #[tokio::test]

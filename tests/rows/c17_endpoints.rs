@@ -1012,9 +1012,12 @@ async fn c17_a3_a_preflight_and_a_caches_view_of_nobody() {
     }
 }
 
+/// What came of a request, and why.
+type Told = (Outcome, Option<AuthErrorKind>);
+
 /// Keeps what it is shown.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<(Outcome, Option<AuthErrorKind>)>>>);
+struct Seen(Arc<Mutex<Vec<Told>>>);
 
 impl Observer for Seen {
     fn decided(&self, decision: &Decision<'_>) {

@@ -43,7 +43,11 @@ async fn each_request_is_one_decision() {
     let rows: Vec<(Request<axum::body::Body>, Vec<String>)> = vec![
         (with_bearer("/x", &world.own), vec![format!("accepted - bearer {own} live ?")]),
         (with_bearer("/projects", &world.own), vec![format!("accepted - bearer {own} live ?")]),
-        (with_body("/x", &world.own, "u_own"), vec![format!("accepted - json-body {own} live cold")]),
+        (
+            with_body("/x", &world.own, "u_own"),
+            // Once: nobody has put the clients' addresses there.
+            vec!["warned body_sender_unknown".into(), format!("accepted - json-body {own} live cold")],
+        ),
         (request("GET", "/health", &[], ""), vec!["open - - - - warm".into()]),
         (with_bearer("/health", &world.own), vec!["open - - - - warm".into()]),
         (request("OPTIONS", "/x", &preflight, ""), vec!["open - - - - warm".into()]),

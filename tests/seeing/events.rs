@@ -92,6 +92,7 @@ async fn c13_02_events_have_their_fields_and_no_more() {
         [
             format!(r#"DEBUG outcome="accepted" scheme="bearer" key_id="{own}""#),
             format!(r#"DEBUG outcome="refused" kind="revoked_key" scheme="bearer" key_id="{revoked}""#),
+            r#"WARN warning="body_sender_unknown""#.to_owned(),
             format!(r#"DEBUG outcome="refused" kind="user_mismatch" scheme="json-body" key_id="{b}""#),
             r#"DEBUG outcome="refused" kind="missing_credentials""#.to_owned(),
         ]

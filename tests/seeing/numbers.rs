@@ -125,9 +125,11 @@ fn c13_04_no_client_makes_a_series() {
                 "api_key_decisions_total{outcome=refused,kind=unknown_key,scheme=api-key-header}",
                 "api_key_decisions_total{outcome=refused,kind=unknown_key,scheme=bearer}",
                 "api_key_decisions_total{outcome=refused,kind=unknown_key,scheme=json-body}",
+                "api_key_warnings_total{warning=body_sender_unknown}",
             ]
         );
-        assert_eq!(counted.values().sum::<u64>(), 200_000, "each request is counted once, and timed once");
+        let all = counted.values().sum::<u64>();
+        assert_eq!(all, 200_001, "each request is counted once and timed once, and there is one warning");
         let shown = names.join(" ");
         for text in texts.iter().map(String::as_str).chain(["u_own", "user2", &own]) {
             assert!(!shown.contains(text), "a label holds {text}");

@@ -264,12 +264,7 @@ async fn c17_f3_a_store_that_must_be_there_is_not_made() {
     assert_eq!(fs::read(file.path()).unwrap(), b"", "an empty file was made a store");
     let inserted = insert(&file.open().await, "key", "u").await;
     assert!(is_active(&SqliteStore::open_existing(file.path()).await.unwrap(), &inserted).await);
-    // One of before is brought up to date by a change, and not by looking.
-    let current = number(&file, "PRAGMA user_version");
-    file.operator().execute_batch(&format!("PRAGMA user_version = {}", current - 1)).unwrap();
-    assert!(matches!(SqliteStore::open_read_only(file.path()).await, Err(StoreError::Failed(_))));
-    assert_eq!(number(&file, "PRAGMA user_version"), current - 1);
-    file.operator().execute_batch(&format!("PRAGMA user_version = {}", current + 1)).unwrap();
+    file.operator().execute_batch("PRAGMA user_version = 99").unwrap();
     for opened in
         [SqliteStore::open_existing(file.path()).await, SqliteStore::open_read_only(file.path()).await]
     {

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use http::{HeaderMap, StatusCode};
@@ -36,13 +37,16 @@ use serde_json::{Value, json};
 use super::body::collect;
 use super::caller;
 use super::refusal::{Own, Refusal};
-use crate::credentials::Credentials;
+use crate::body_budget::{Budget, Room, Whole};
+use crate::client_addr::ClientAddr;
+use crate::credentials::{Credentials, Head};
 use crate::delivery::{Delivery, Occasion};
 use crate::error::{AuthError, AuthErrorKind, ConfigError};
 use crate::key::{KeyDigest, KeyId, UserId};
 use crate::keyring::Keyring;
 use crate::render::{Problem, RenderError as _};
 use crate::store::StoreError;
+use crate::unread_body;
 use crate::verify::Verifier;
 
 pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
@@ -50,6 +54,8 @@ pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
 const IDENTIFIER: &str = "github-public-key-identifier";
 const SIGNATURE: &str = "github-public-key-signature";
 const MAX_BODY_LEN: usize = 1 << 20;
+/// For all reports together.
+const CAP: usize = 16 << 20;
 
 const INVALID_SIGNATURE: Own = Own::new(
     StatusCode::UNAUTHORIZED,
@@ -89,7 +95,9 @@ pub struct Leaks {
     keyring: Keyring,
     verifier: Verifier,
     keys: Arc<dyn PublicKeys>,
+    client: ClientAddr,
     limit: usize,
+    budget: Arc<Budget>,
     listener: Arc<dyn Fn(&Leak) + Send + Sync>,
 }
 
@@ -117,8 +125,16 @@ impl Leaks {
     /// Looks keys up by the verifier's eyes, revokes them in the keyring, and believes whoever signs with these keys.
     #[must_use]
     pub fn new(keyring: Keyring, verifier: Verifier, keys: impl PublicKeys) -> Self {
-        let keys = Arc::new(keys);
-        Self { keyring, verifier, keys, limit: MAX_BODY_LEN, listener: Arc::new(|_| ()) }
+        let (keys, listener) = (Arc::new(keys), Arc::new(|_: &Leak| ()));
+        let (client, limit, budget) = (ClientAddr::peer(), MAX_BODY_LEN, Budget::new(CAP, MAX_BODY_LEN));
+        Self { keyring, verifier, keys, client, limit, budget, listener }
+    }
+
+    /// Whose address a report comes from: reports are read before their signature is verified, and each client has but a
+    /// share of the 16 MiB for all of them. The default is the peer's; behind proxies, name them.
+    #[must_use]
+    pub fn client_addr(self, client: ClientAddr) -> Self {
+        Self { client, ..self }
     }
 
     /// Is told of each key of ours that was found.
@@ -138,12 +154,18 @@ impl Leaks {
             return Err(ConfigError::Zero("the limit of a body"));
         }
         self.limit = bytes;
+        self.budget = Budget::new(CAP.max(bytes), bytes);
         Ok(self)
     }
 
     /// The route, for any path.
     pub fn route<S: Clone + Send + Sync + 'static>(self) -> MethodRouter<S> {
-        post(async move |request: Request| match self.answer(request).await {
+        let (client, budget) = (self.client.clone(), Arc::clone(&self.budget));
+        let settle = from_fn(move |request: Request, next: Next| {
+            let room = Room { budget: Arc::clone(&budget), sender: client.sender(&Head::of(&request)) };
+            unread_body::settle(request, next, room)
+        });
+        let route = post(async move |request: Request| match self.answer(request).await {
             Ok(found) => Json(found).into_response(),
             Err(NotTaken::Forged) => Refusal::from(&INVALID_SIGNATURE).into_response(),
             // Whoever signs is nobody that the layer knows: it is said here.
@@ -155,7 +177,8 @@ impl Leaks {
                 response.extensions_mut().insert(error);
                 response
             }
-        })
+        });
+        route.layer(settle)
     }
 
     async fn answer(&self, request: Request) -> Result<Value, NotTaken> {
@@ -165,7 +188,13 @@ impl Leaks {
         let key = self.keys.find(identifier).await;
         let key = key.map_err(|source| error(AuthErrorKind::StoreFailed).with_source(source))?;
         let key = key.ok_or(NotTaken::Forged)?;
-        let body = collect(body, self.limit).await.map_err(error)?;
+        let sender = self.client.sender(&Head::from(&parts));
+        if !sender.is_known() {
+            self.verifier.sender_is_unknown();
+        }
+        // Its room is taken until all of it is done.
+        let Whole { data: body, charge: _charge, .. } =
+            collect(body, self.limit, self.budget.charge(&sender)).await.map_err(error)?;
         if !key.signed(&body, signature) {
             return Err(NotTaken::Forged);
         }

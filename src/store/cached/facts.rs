@@ -25,6 +25,8 @@ const VERSIONS: usize = 1 << 14;
 const SHARDS: usize = 64;
 /// With less room than this there is one shard: many would be full at odd times.
 const SMALL: usize = 4096;
+/// And with less bytes than this: in each of many, the heaviest key must find room.
+const SMALL_BYTES: usize = SHARDS * 256 * 1024;
 
 /// What a change is about, and what is asked about it, without a copy of either.
 pub(super) trait Question: Copy {
@@ -165,7 +167,8 @@ struct Kept<V> {
 
 impl<K: Hash + Eq + Clone, V: Answer> Facts<K, V> {
     pub(super) fn new(room: Room, faults: Faults) -> Self {
-        let shards = if room.open.min(room.closed) < SMALL { 1 } else { SHARDS };
+        let small = room.open.min(room.closed) < SMALL || room.bytes < SMALL_BYTES;
+        let shards = if small { 1 } else { SHARDS };
         let shelves = || Shard {
             open: Shelf::new(room.open.div_ceil(shards), room.bytes.div_ceil(shards)),
             closed: Shelf::new(room.closed.div_ceil(shards), usize::MAX),

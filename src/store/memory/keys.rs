@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::accounts::page as page_of;
+use super::super::accounts::page;
 use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
 use super::trail::Trail;
 use crate::audit::{KeyEvent, Revocation};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::accounts::page as page_of;
+use super::super::accounts::page;
 use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
 use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, an_hour_before};
 use super::failure::Failure;

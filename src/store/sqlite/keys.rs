@@ -176,6 +176,10 @@ pub(super) fn list(
     Ok(all.cut(limit(query), bytes))
 }
 
+/// Columns of `key_columns!()`.
+const ID: usize = 1;
+const CREATED_AT: usize = 11;
+
 pub(super) fn owners(
     connection: &Connection,
     after: Option<&UserId>,
@@ -189,10 +193,6 @@ pub(super) fn owners(
     }
     Ok(owners)
 }
-
-/// Columns of `key_columns!()`.
-const ID: usize = 1;
-const CREATED_AT: usize = 11;
 
 /// What a query selects in one environment.
 fn page(

@@ -6,7 +6,7 @@ use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use super::super::StoreError;
-use super::super::rows::{KeyRow, name_of_key_column};
+use super::super::rows::{KeyRow, key_columns};
 use super::failure::Failure;
 
 /// A row that was copied out of its connection, so that the thread that reads for everybody parses nobody's row.
@@ -21,7 +21,7 @@ enum Cell {
     Integer(i64),
     Text(Range<usize>),
     Blob(Range<usize>),
-    Other,
+    Real(f64),
 }
 
 impl Copied {
@@ -39,7 +39,7 @@ impl Copied {
                 ValueRef::Integer(number) => Cell::Integer(number),
                 ValueRef::Text(text) => Cell::Text(copy(text)),
                 ValueRef::Blob(blob) => Cell::Blob(copy(blob)),
-                ValueRef::Real(_) => Cell::Other,
+                ValueRef::Real(number) => Cell::Real(number),
             });
         }
         Ok(Self { columns, bytes })
@@ -57,41 +57,69 @@ pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, Store
 
 /// Zero or one, and nothing else.
 pub(super) fn truth(row: &Row<'_>, column: usize) -> Result<Option<bool>, StoreError> {
-    match row.get_ref(column) {
-        Ok(ValueRef::Integer(0)) => Ok(Some(false)),
-        Ok(ValueRef::Integer(1)) => Ok(Some(true)),
-        Ok(ValueRef::Null) => Ok(None),
+    match row.value(column) {
+        Some(ValueRef::Integer(0)) => Ok(Some(false)),
+        Some(ValueRef::Integer(1)) => Ok(Some(true)),
+        Some(ValueRef::Null) => Ok(None),
         _ => Err(row.wrong(column, "what is true or false is neither")),
     }
 }
 
-const NO_TEXT: &str = "what stands there is no text";
-const NO_NUMBER: &str = "what stands there is no whole number";
-
-fn utf8<'r>(row: &impl KeyRow, column: usize, bytes: &'r [u8]) -> Result<Option<&'r str>, StoreError> {
-    str::from_utf8(bytes).map(Some).map_err(|_| row.wrong(column, "a text is not UTF-8"))
+/// What stands in the columns of a row, wherever that is.
+trait Values {
+    fn value(&self, column: usize) -> Option<ValueRef<'_>>;
+    fn column(&self, column: usize) -> &str;
 }
 
-impl KeyRow for Row<'_> {
+impl Values for Row<'_> {
+    fn value(&self, column: usize) -> Option<ValueRef<'_>> {
+        self.get_ref(column).ok()
+    }
+
+    fn column(&self, column: usize) -> &str {
+        self.as_ref().column_name(column).unwrap_or_default()
+    }
+}
+
+impl Values for Copied {
+    fn value(&self, column: usize) -> Option<ValueRef<'_>> {
+        Some(match self.columns.get(column)? {
+            Cell::Null => ValueRef::Null,
+            Cell::Integer(number) => ValueRef::Integer(*number),
+            Cell::Real(number) => ValueRef::Real(*number),
+            Cell::Text(at) => ValueRef::Text(self.bytes.get(at.clone())?),
+            Cell::Blob(at) => ValueRef::Blob(self.bytes.get(at.clone())?),
+        })
+    }
+
+    /// Only keys are copied.
+    fn column(&self, column: usize) -> &str {
+        key_columns!().split(", ").nth(column).unwrap_or_default()
+    }
+}
+
+impl<V: Values> KeyRow for V {
     fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
-        match self.get_ref(column) {
-            Ok(ValueRef::Null) => Ok(None),
-            Ok(ValueRef::Text(bytes)) => utf8(self, column, bytes),
-            _ => Err(self.wrong(column, NO_TEXT)),
+        match self.value(column) {
+            Some(ValueRef::Null) => Ok(None),
+            Some(ValueRef::Text(bytes)) => {
+                str::from_utf8(bytes).map(Some).map_err(|_| self.wrong(column, "a text is not UTF-8"))
+            }
+            _ => Err(self.wrong(column, "what stands there is no text")),
         }
     }
 
     fn number(&self, column: usize) -> Result<Option<i64>, StoreError> {
-        match self.get_ref(column) {
-            Ok(ValueRef::Integer(number)) => Ok(Some(number)),
-            Ok(ValueRef::Null) => Ok(None),
-            _ => Err(self.wrong(column, NO_NUMBER)),
+        match self.value(column) {
+            Some(ValueRef::Integer(number)) => Ok(Some(number)),
+            Some(ValueRef::Null) => Ok(None),
+            _ => Err(self.wrong(column, "what stands there is no whole number")),
         }
     }
 
     fn bytes(&self, column: usize) -> Option<&[u8]> {
-        match self.get_ref(column) {
-            Ok(ValueRef::Blob(bytes)) => Some(bytes),
+        match self.value(column) {
+            Some(ValueRef::Blob(bytes)) => Some(bytes),
             _ => None,
         }
     }
@@ -101,36 +129,7 @@ impl KeyRow for Row<'_> {
     }
 
     fn name(&self, column: usize) -> &str {
-        self.as_ref().column_name(column).unwrap_or_default()
-    }
-}
-
-impl KeyRow for Copied {
-    fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
-        match self.columns.get(column) {
-            Some(Cell::Null) => Ok(None),
-            Some(Cell::Text(at)) => utf8(self, column, self.bytes.get(at.clone()).unwrap_or_default()),
-            _ => Err(self.wrong(column, NO_TEXT)),
-        }
-    }
-
-    fn number(&self, column: usize) -> Result<Option<i64>, StoreError> {
-        match self.columns.get(column) {
-            Some(Cell::Integer(number)) => Ok(Some(*number)),
-            Some(Cell::Null) => Ok(None),
-            _ => Err(self.wrong(column, NO_NUMBER)),
-        }
-    }
-
-    fn bytes(&self, column: usize) -> Option<&[u8]> {
-        match self.columns.get(column) {
-            Some(Cell::Blob(at)) => self.bytes.get(at.clone()),
-            _ => None,
-        }
-    }
-
-    fn free_text(&self, column: usize) -> Result<String, StoreError> {
-        self.text(column).map(str::to_owned)
+        self.column(column)
     }
 
     fn name(&self, column: usize) -> &str {

@@ -216,7 +216,7 @@ pub(super) async fn owners_are_listed_once_and_in_pages<S: KeyLedger>(store: &Ar
     }
     let all: Vec<_> = ["own-B", "own-a", "own-b", "own-c"].map(|name| names.user(name)).into();
     for limit in [1, 2, 3, 4, 1000, u32::MAX] {
-        let (mut after, mut listed) = (Some(names.user("own-")), Vec::new());
+        let (mut after, mut listed) = (Some(UserId::new("idp|own-").unwrap()), Vec::new());
         loop {
             let page = ok(store.owners(after.as_ref(), limit).await);
             assert!(page.len() <= limit.min(1000) as usize, "a page is longer than was asked for");

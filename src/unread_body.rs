@@ -1,0 +1,259 @@
+//! What becomes of a body that nobody has read when its request is answered.
+//!
+//! On HTTP/1.x the next request of a connection stands behind this one's body. A server that answers before it has read the
+//! body must read the rest, or close the connection; and where it closes, it must say so (RFC 9112 sections 9.3 and 9.6).
+//! Otherwise a client, or a proxy that has many, sends its next request into a connection that is about to be closed, and
+//! somebody is told 502 who did nothing wrong.
+//!
+//! So every answer of this crate that comes before the end of a body which the head has announced says `Connection: close`.
+//! Where the body's type is known, up to [`MOST`] bytes are read and thrown away instead, for up to [`WITHIN`]: then the
+//! connection goes on. After `Expect` nothing is read, since reading would ask for the body (RFC 9110 section 10.1.1).
+//! HTTP/2 has a stream for every request, and needs neither.
+
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Version};
+use http_body::Body;
+
+use crate::body_budget::{self, Budget, Charge, Sender};
+use crate::credentials::Head;
+
+/// How much of a rest is read rather than left.
+const MOST: usize = 64 * 1024;
+/// How long a rest is waited for. Less where room for bodies is short.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// In the extensions of a request whose body was read to its end, and stands there anew.
+#[derive(Clone, Copy)]
+pub(crate) struct WasRead;
+
+/// Whether an answer to this request must care for its body: the head announces one, it is not read to its end yet, and
+/// the next request of the connection is behind it.
+pub(crate) fn is_ahead(head: Head<'_>) -> bool {
+    head.version < Version::HTTP_2
+        && (head.headers.contains_key(TRANSFER_ENCODING) || declared(head.headers) != Some(0))
+        && head.extensions.get::<WasRead>().is_none()
+}
+
+/// How long the body is said to be. Without a length there is none, unless it is chunked.
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    match headers.get(CONTENT_LENGTH) {
+        None => Some(0),
+        Some(length) => length.to_str().ok()?.parse().ok(),
+    }
+}
+
+/// Whether the rest of the body may be read, as far as the head tells.
+pub(crate) fn may_be_drained(head: Head<'_>) -> bool {
+    !head.headers.contains_key(EXPECT) && declared(head.headers).is_some_and(|length| length <= MOST as u64)
+}
+
+/// Says that the connection ends with this answer.
+pub(crate) fn say_close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// Says so where the body of this request is still ahead: for those who only have its head.
+pub(crate) fn close_after(head: Head<'_>, headers: &mut HeaderMap) {
+    if is_ahead(head) {
+        say_close(headers);
+    }
+}
+
+/// Reads what is left of a body; whether it came to its end. Ask [`may_be_drained`] first.
+pub(crate) async fn drain<B: Body<Data = Bytes>>(body: Pin<&mut B>, charge: Charge) -> bool {
+    body_budget::drain(body, MOST, WITHIN, charge).await
+}
+
+/// A body on its way to its end; see [`Scheme::drain`](crate::scheme::Scheme::drain).
+pub struct Draining(Pin<Box<dyn Future<Output = bool> + Send>>);
+
+impl Draining {
+    /// Ends with whether the body was read to its end.
+    #[must_use]
+    pub fn new(reading: impl Future<Output = bool> + Send + 'static) -> Self {
+        Self(Box::pin(reading))
+    }
+
+    /// Reads what is left of a body within the bounds of [this module](self).
+    pub(crate) fn of<B>(body: B, budget: &Arc<Budget>, sender: &Sender) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        let charge = budget.charge(sender);
+        Self::new(async move { drain(pin!(body), charge).await })
+    }
+}
+
+impl Future for Draining {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Draining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draining").finish_non_exhaustive()
+    }
+}
+
+/// What there is to do about a body before its request is refused. As a future: whether the connection then ends.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// Nothing is ahead of the next request.
+    Nothing,
+    /// It stays where it is.
+    Left,
+    Draining(Draining),
+}
+
+impl Unread {
+    /// Of a body that nobody has touched. `drain` gives it back where nobody can read it.
+    pub(crate) fn of<B>(head: Head<'_>, body: B, drain: impl FnOnce(B) -> Result<Draining, B>) -> Self {
+        if !is_ahead(head) {
+            Self::Nothing
+        } else if !may_be_drained(head) {
+            Self::Left
+        } else {
+            drain(body).map_or(Self::Left, Self::Draining)
+        }
+    }
+
+    /// Of a body whose reading was given up.
+    pub(crate) fn given_up(head: Head<'_>) -> Self {
+        if is_ahead(head) { Self::Left } else { Self::Nothing }
+    }
+
+    /// As an answer from further inside says by its headers.
+    pub(crate) fn said_by(headers: &HeaderMap) -> Self {
+        if headers.contains_key(CONNECTION) { Self::Left } else { Self::Nothing }
+    }
+}
+
+impl Future for Unread {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        match &mut *self {
+            Self::Nothing => Poll::Ready(false),
+            Self::Left => Poll::Ready(true),
+            Self::Draining(draining) => Pin::new(draining).poll(cx).map(|ended| !ended),
+        }
+    }
+}
+
+#[cfg(feature = "manage")]
+pub(crate) use self::routes::settle;
+
+/// For routes of our own, whose bodies are axum's: whatever they answer, and however much they have read.
+#[cfg(feature = "manage")]
+mod routes {
+    use std::pin::{Pin, pin};
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::task::{Context, Poll, ready};
+
+    use axum::body::Body;
+    use axum::extract::Request;
+    use axum::middleware::Next;
+    use axum::response::Response;
+    use bytes::Bytes;
+    use http_body::{Body as _, Frame, SizeHint};
+
+    use super::{drain, is_ahead, may_be_drained, say_close};
+    use crate::body_budget::Room;
+    use crate::credentials::Head;
+
+    /// Lets the routes answer, and then reads what they have left, or says that the connection ends. They find the room for
+    /// what they read themselves in the extensions of the request.
+    pub(crate) async fn settle(mut request: Request, next: Next, room: Room) -> Response {
+        request.extensions_mut().insert(room.clone());
+        if !is_ahead(Head::of(&request)) {
+            return next.run(request).await;
+        }
+        let may_be_drained = may_be_drained(Head::of(&request));
+        let (parts, body) = request.into_parts();
+        let rest = Arc::new(Mutex::new(Rest::Lent));
+        let lent = Lent { body: Some(body), rest: Arc::clone(&rest) };
+        let mut response = next.run(Request::from_parts(parts, Body::new(lent))).await;
+        let rest = std::mem::take(&mut *rest.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = match rest {
+            Rest::Ended => true,
+            Rest::Back(body) if may_be_drained => drain(pin!(body), room.charge()).await,
+            Rest::Back(_) | Rest::Lent => false,
+        };
+        if !ended {
+            say_close(response.headers_mut());
+        }
+        response
+    }
+
+    /// What has become of a body.
+    #[derive(Default)]
+    enum Rest {
+        /// Somebody has it, or it broke off.
+        #[default]
+        Lent,
+        Back(Body),
+        Ended,
+    }
+
+    /// A body that is given back by whoever does not read it to its end.
+    struct Lent {
+        body: Option<Body>,
+        rest: Arc<Mutex<Rest>>,
+    }
+
+    impl Lent {
+        fn becomes(&self, rest: Rest) {
+            *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        }
+    }
+
+    impl http_body::Body for Lent {
+        type Data = Bytes;
+        type Error = axum::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            let frame = ready!(Pin::new(body).poll_frame(cx));
+            match &frame {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => self.body = None,
+                None => {
+                    self.body = None;
+                    self.becomes(Rest::Ended);
+                }
+            }
+            Poll::Ready(frame)
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.body.as_ref().is_none_or(|body| body.is_end_stream())
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
+        }
+    }
+
+    impl Drop for Lent {
+        fn drop(&mut self) {
+            match self.body.take() {
+                Some(body) if body.is_end_stream() => self.becomes(Rest::Ended),
+                Some(body) => self.becomes(Rest::Back(body)),
+                None => {}
+            }
+        }
+    }
+}
