@@ -24,12 +24,6 @@ macro_rules! key_columns {
 }
 pub(super) use key_columns;
 
-/// The name of a column of [`KeyRow`], for rows that do not know their columns' names any more.
-#[cfg(feature = "sqlite")]
-pub(super) fn name_of_key_column(column: usize) -> &'static str {
-    key_columns!().split(',').nth(column).map_or("", str::trim)
-}
-
 /// A row of `key_columns!()`, and how a database tells what is in a column.
 pub(super) trait KeyRow {
     fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError>;

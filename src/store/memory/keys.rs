@@ -246,7 +246,7 @@ impl Keys {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let owners =
             self.by_owner.range::<UserId, _>((after, Bound::Unbounded)).map(|(owner, _)| owner.clone());
-        owners.take(page_of(limit) as usize).collect()
+        owners.take(page(limit) as usize).collect()
     }
 
     /// At most `bytes` of text, and one key more.

@@ -201,7 +201,7 @@ pub(super) async fn owners(
     after: Option<&UserId>,
     limit: u32,
 ) -> Result<Vec<UserId>, Failure> {
-    let (after, limit) = (after.map_or("", UserId::as_str), i64::from(page_of(limit)));
+    let (after, limit) = (after.map_or("", UserId::as_str), i64::from(page(limit)));
     let found = session.query(OWNERS, &[&after, &limit]).await?;
     found.iter().map(|row| Ok(user_id(row.text(0)?)?)).collect()
 }

@@ -131,8 +131,4 @@ impl<V: Values> KeyRow for V {
     fn name(&self, column: usize) -> &str {
         self.column(column)
     }
-
-    fn name(&self, column: usize) -> &str {
-        name_of_key_column(column)
-    }
 }

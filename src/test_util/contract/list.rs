@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{NOW, Names, assert_same, by_system, later, ok, refused, under};
-use crate::key::{Environment, KeyId};
+use crate::key::{Environment, KeyId, UserId};
 use crate::record::KeyRecord;
 use crate::restriction::{EndpointRestriction, Restrictions};
 use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError, MAX_PAGE_LEN, StoreError};
