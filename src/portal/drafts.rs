@@ -89,7 +89,12 @@ impl Drafts {
         let is_ours = !shelf.secret.is_empty()
             && bool::from(shelf.proof(person, &ticket.text).as_bytes().ct_eq(proof.as_bytes()));
         let sound = is_ours && ticket.is_younger(now, LIFETIME_SECS) && len <= MAX_LEN;
-        sound.then(|| Draft { person: person.to_owned(), page: page.to_owned(), fields: fields.copied(), len })
+        sound.then(|| Draft {
+            person: person.to_owned(),
+            page: page.to_owned(),
+            fields: fields.copied(),
+            len,
+        })
     }
 
     /// Whether it is this person's.
