@@ -6,7 +6,7 @@ use proptest::sample::select;
 
 use super::described;
 use crate::keys;
-use crate::lines::{of_csv, of_json};
+use crate::lines::{of_csv, of_json, unknown};
 
 const PIECES: &[&str] = &[
     "{",
@@ -76,6 +76,7 @@ proptest! {
                 drop(described(members));
             }
         }
+        drop(unknown(text.split(',')));
     }
 
     #[test]

@@ -236,7 +236,11 @@ async fn sqlite(file: &str, purpose: Purpose) -> Result<SqliteStore, Failure> {
     let opened = match purpose {
         Purpose::Begin => SqliteStore::open(file).await,
         Purpose::Change => SqliteStore::open_existing(file).await,
-        Purpose::Read => SqliteStore::open_read_only(file).await,
+        // A file of an older release is brought up to date by whoever comes first, as by the service.
+        Purpose::Read => match SqliteStore::open_read_only(file).await {
+            Err(StoreError::Failed(_)) => SqliteStore::open_existing(file).await,
+            opened => opened,
+        },
     };
     opened.map_err(|error| match &error {
         StoreError::Failed(cause) if cause.is::<ConfigError>() => {

@@ -634,6 +634,18 @@ async fn c17_f3_when_a_call_has_ended_everything_is_in_the_file() {
     drop(service);
 }
 
+#[test]
+fn c17_f3_what_is_not_in_the_file_yet_is_said() {
+    let shell = Shell::new();
+    let other = rusqlite::Connection::open(shell.database()).unwrap();
+    other.execute_batch("BEGIN; SELECT count(*) FROM keys").unwrap();
+    let made = shell.run(&["project", "create", "A", "p2"]).ok();
+    assert!(made.stderr.contains("note:") && made.stderr.contains("VACUUM INTO"), "{}", made.stderr);
+    other.execute_batch("COMMIT").unwrap();
+    let made = shell.run(&["project", "create", "A", "p3"]).ok();
+    assert_eq!(made.stderr, "made project p3 of account A\n");
+}
+
 /// `tower-api-key list | head`, when `head` has gone.
 #[test]
 fn c17_f3_a_pipe_that_is_closed_is_no_error_unless_a_secret_is_lost() {
