@@ -125,7 +125,7 @@ async fn c17_d4_names_are_judged_alike_at_every_door() {
             vec!["create", "--owner", &owner, "--name", wrong],
             vec!["amend", site.id.as_str(), "--name", wrong],
         ] {
-            assert_eq!(site.shell(&args, "").0, 1, "{wrong:?}");
+            assert_eq!(site.shell(&args, "").0, 2, "{wrong:?}");
         }
         let (code, said) = import(&site, &json!({"id": "wrong", "name": wrong}));
         assert!(code == 1 && said.contains("invisible"), "{wrong:?}: {said}");
