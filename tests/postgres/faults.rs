@@ -86,7 +86,8 @@ async fn c10_02_a_pool_of_dead_connections_recovers() {
     soon("five connections", async || {
         operator.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
         let (good, by) = (key("good", "u"), Terms::by(Authority::System).policy(super::MANY));
-        let (changes, amendment) = (Position::new("0/1:1:"), Amendment::new().name("x"));
+        let limits = Some("9/min".parse().unwrap());
+        let (changes, amendment) = (Position::new("0/1:1:"), Amendment::new().limits(limits));
         let _ = tokio::join!(
             store.find(&good.digest),
             store.get(&good.id),
