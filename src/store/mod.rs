@@ -346,7 +346,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// What became of a key, newest first, up to so many entries; none of a key that is not there.
     ///
     /// A ledger that keeps a trail writes each entry in the transaction that makes the change. Whatever changes a key
-    /// is in it: also [`Accounts::remove_member`], as [`Authority::System`].
+    /// is in it: also [`Accounts::remove_member`], as [`Authority::System`](crate::Authority::System).
     ///
     /// # Errors
     ///
