@@ -123,7 +123,7 @@ impl Keyring {
     }
 
     /// How many keys a user may have. The default is many, up to 100 per environment (R33): that issuing a key ends
-    /// the one before (R30, [`KeyPolicy::Single { grace: false }`]) is for those who ask for it.
+    /// the one before (R30, [`KeyPolicy::Single`]) is for those who ask for it.
     ///
     /// # Errors
     ///

@@ -223,7 +223,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// [`KeyRecord::replace`] at `old_ends`. Returns the new record.
     ///
     /// The policy is kept as by [`insert`](Self::insert): where the old key has a grace, both count; under
-    /// [`KeyPolicy::Single { grace: false }`] all others of the owner and environment end.
+    /// [`KeyPolicy::Single`] all others of the owner and environment end.
     ///
     /// # Errors
     ///
