@@ -109,7 +109,7 @@ pub(super) enum Found {
     /// One that may work: its row.
     Whole(Copied),
     /// One that has ended.
-    Ended(KeyRecord),
+    Ended(Box<KeyRecord>),
 }
 
 /// Of the key that is there instead of an unknown one, as much is read as of one that has ended, and dropped.
@@ -127,7 +127,7 @@ pub(super) fn find_at(
         return Ok(None);
     }
     Ok(Some(if row.has_ended(now)? {
-        Found::Ended(row.ended_key()?)
+        Found::Ended(Box::new(row.ended_key()?))
     } else {
         Found::Whole(Copied::of(row)?)
     }))

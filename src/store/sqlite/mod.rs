@@ -225,7 +225,7 @@ impl KeyStore for SqliteStore {
         let found = self.look_up(move |connection| keys::find_at(connection, &digest, now)).await?;
         let key = found.map(|found| match found {
             keys::Found::Whole(row) => row.key(),
-            keys::Found::Ended(key) => Ok(key),
+            keys::Found::Ended(key) => Ok(*key),
         });
         Ok(key.transpose()?.map(Arc::new))
     }

@@ -133,11 +133,11 @@ impl Shared {
 
 impl Waiting {
     fn next(&mut self) -> Option<Job> {
-        if self.in_a_row < IN_A_ROW || self.common.is_empty() {
-            if let Some(job) = self.kept.pop_front() {
-                self.in_a_row = self.in_a_row.saturating_add(1);
-                return Some(job);
-            }
+        if (self.in_a_row < IN_A_ROW || self.common.is_empty())
+            && let Some(job) = self.kept.pop_front()
+        {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+            return Some(job);
         }
         self.in_a_row = 0;
         self.common.pop_front()
