@@ -182,7 +182,7 @@ names! {
         Leaked => "leaked",
         /// It was replaced without a grace.
         Replaced => "replaced",
-        /// Another was issued where there may be one ([`KeyPolicy::Single { grace: false }`](crate::store::KeyPolicy::Single { grace: false })).
+        /// Another was issued where there may be one ([`KeyPolicy::Single`](crate::store::KeyPolicy::Single)).
         Superseded => "superseded",
         /// Its owner was removed from their account.
         MemberRemoved => "member_removed",

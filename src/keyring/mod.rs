@@ -123,7 +123,7 @@ impl Keyring {
     }
 
     /// How many keys a user may have. The default is many, up to 100 per environment (R33): that issuing a key ends
-    /// the one before (R30, [`KeyPolicy::Single { grace: false }`]) is for those who ask for it.
+    /// the one before (R30, [`KeyPolicy::Single`]) is for those who ask for it.
     ///
     /// # Errors
     ///
@@ -335,7 +335,7 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`] if the ledger keeps no
     /// trail.
     pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
         Ok(self.read(self.ledger.history(id, limit)).await?)

@@ -223,7 +223,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// [`KeyRecord::replace`] at `old_ends`. Returns the new record.
     ///
     /// The policy is kept as by [`insert`](Self::insert): where the old key has a grace, both count; under
-    /// [`KeyPolicy::Single { grace: false }`] all others of the owner and environment end.
+    /// [`KeyPolicy::Single`] all others of the owner and environment end.
     ///
     /// # Errors
     ///
@@ -346,7 +346,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// What became of a key, newest first, up to so many entries; none of a key that is not there.
     ///
     /// A ledger that keeps a trail writes each entry in the transaction that makes the change. Whatever changes a key
-    /// is in it: also [`Accounts::remove_member`], as [`Authority::System`].
+    /// is in it: also [`Accounts::remove_member`], as [`Authority::System`](crate::Authority::System).
     ///
     /// # Errors
     ///

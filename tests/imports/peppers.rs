@@ -1,4 +1,4 @@
-//! THREATS C7-06 to C7-08.
+//! C7-06 to C7-08 of docs/threats.md.
 
 use tower_api_key::KeyPolicy;
 use tower_api_key::store::{Amended, Terms};
