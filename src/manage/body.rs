@@ -45,6 +45,7 @@ pub(super) async fn settle(budget: Arc<Budget>, request: Request, next: Next) ->
 /// A route that reads no body, and is sent one all the same.
 pub(super) fn settled<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
     let budget = room();
+    let route = route.fallback(refusal::method_not_allowed);
     route.layer(from_fn(move |request, next| settle(Arc::clone(&budget), request, next)))
 }
 
