@@ -183,8 +183,10 @@ async fn r38_the_routes_show_when_and_how_keys_were_used() {
         |id: &str| listed["data"].as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone();
     assert_eq!(
         row(old.id().as_str()),
-        json!({"id": old.id().as_str(), "name": "old", "prefix": "sk_live_", "created_at": "2026-01-01T00:00:00Z",
-            "last_used": "2026-01-02T00:00:00Z", "last_used_by": "bearer", "replaced_by": next.id().as_str()})
+        json!({"id": old.id().as_str(), "name": "old", "prefix": "sk_live_", "last4": old.record().last4,
+            "level": "USER", "project_id": null, "environment": "live", "created_at": "2026-01-01T00:00:00Z",
+            "expires_at": "2026-02-01T00:00:00Z", "last_used": "2026-01-02T00:00:00Z", "last_used_by": "bearer",
+            "replaced_by": next.id().as_str()})
     );
     assert_eq!(row(next.id().as_str())["last_used"], Value::Null);
 

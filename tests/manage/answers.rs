@@ -6,7 +6,7 @@ use http::Request;
 use serde_json::json;
 use tower_api_key::clock::Timestamp;
 use tower_api_key::store::{Accounts as _, MemberRole};
-use tower_api_key::{KeyLevel, Keyring, manage};
+use tower_api_key::{KeyLevel, KeyRecord, Keyring, manage};
 
 use crate::common::{World, bearer, get, member, project, request, send, user};
 use crate::{AT, app, call, create, guarded, path_of, record, world};
@@ -21,8 +21,13 @@ async fn r38_listing_shows_the_documented_fields_of_active_keys() {
     let answer = call(&app, "GET", AT, &world.own).await;
     assert_eq!(answer.status, 200);
     let (own, p1) = (record(&world, &world.own).await, record(&world, &world.p1).await);
-    let row = |id: &str| json!({"id": id, "name": "u_own's", "prefix": "sk_live_", "created_at": "1970-01-01T00:00:01Z", "last_used": null});
-    assert_eq!(answer.json(), json!({"success": true, "data": [row(own.id.as_str()), row(p1.id.as_str())]}));
+    let row = |key: &KeyRecord, level: &str, project: Option<&str>| {
+        json!({"id": key.id.as_str(), "name": "u_own's", "prefix": "sk_live_", "last4": key.last4, "level": level,
+            "project_id": project, "environment": "live", "created_at": "1970-01-01T00:00:01Z", "expires_at": null,
+            "last_used": null})
+    };
+    let rows = [row(&own, "USER", None), row(&p1, "PROJECT", Some("p1"))];
+    assert_eq!(answer.json(), json!({"success": true, "data": rows}));
     assert_eq!(answer.header("cache-control"), ["private, no-store"]);
     assert_eq!(answer.header("content-type"), ["application/json"]);
 }
