@@ -445,6 +445,30 @@ async fn every_answer_of_the_routes_of_manage_is_in_the_document() {
         .await;
     driven.send(&explain, ask("key_none", "{}"), "404/key_not_found").await;
     driven.send(&explain, call("POST", &format!("{AT}/{id}/explain")), "415/unsupported_media_type").await;
+    driven.send(&one, call("GET", &format!("{AT}/{id}")), "200/-").await;
+    driven.send(&one, call("GET", &format!("{AT}/key_none")), "404/key_not_found").await;
+    let with_grace = |body: &str| {
+        let headers = [("authorization", &*own), ("content-type", "application/json")];
+        request("POST", &format!("{AT}/{id}/rotate"), &headers, body.to_owned())
+    };
+    let schema =
+        &driven.document["paths"][&rotate]["post"]["requestBody"]["content"]["application/json"]["schema"];
+    let own_part = &schema["allOf"].as_array().map_or_else(|| schema.clone(), |parts| parts[0].clone());
+    for grace in [json!({"grace": "7d"}), json!({"grace": null}), json!({})] {
+        fits(&driven.document, own_part, &grace).unwrap();
+    }
+    fits(&driven.document, own_part, &json!({"grace": 7})).unwrap_err();
+    for (body, verdict) in [
+        ("not json", "400/malformed_body"),
+        (r#"{"grace": "91d"}"#, "422/invalid_grace"),
+        (r#"{"name": "a"}"#, "422/unknown_field"),
+    ] {
+        driven.send(&rotate, with_grace(body), verdict).await;
+    }
+    let long = with_grace(&format!(r#"{{"grace": "{}"}}"#, "x".repeat(20_000)));
+    driven.send(&rotate, long, "413/body_too_large").await;
+    let plain = request("POST", &format!("{AT}/{id}/rotate"), &[("authorization", &own)], "7d");
+    driven.send(&rotate, plain, "415/unsupported_media_type").await;
     driven.send(&rotate, call("POST", &format!("{AT}/{id}/rotate")), "201/-").await;
     driven.send(&rotate, call("POST", &format!("{AT}/{id}/rotate")), "409/key_ended").await;
     driven.send(&rotate, call("POST", &format!("{AT}/key_none/rotate")), "404/key_not_found").await;
@@ -482,6 +506,7 @@ async fn every_answer_of_self_revoke_is_in_the_document() {
         (request("POST", SELF_REVOKE, &[], ""), "401/missing_api_key"),
         (request("POST", SELF_REVOKE, &twice, ""), "400/conflicting_credentials"),
         (request("POST", SELF_REVOKE, &json, "["), "400/malformed_body"),
+        (post_json(SELF_REVOKE, json!({"apiKey": "garbage"})), "400/not_a_key"),
         (request("POST", SELF_REVOKE, &latin, "{}"), "415/unsupported_media_type"),
         (long, "413/body_too_large"),
     ] {
@@ -584,7 +609,7 @@ async fn nothing_refers_to_nothing_and_ids_are_said_once() {
         }
         todo.extend(value.as_array().into_iter().flatten());
     }
-    assert!(refs > 30 && ids.len() == 11);
+    assert!(refs > 30 && ids.len() == 12);
     for (path, item) in document["paths"].as_object().unwrap() {
         let templates: Vec<&str> =
             path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();

@@ -2,18 +2,28 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use common::{World, bearer, get, send, user};
 use serde_json::{Value, json};
+use tower_api_key::audit::Revocation;
 use tower_api_key::keyring::{Ending, Grace, IssuedKey, Keyring, NewKey};
 use tower_api_key::scheme::Bearer;
-use tower_api_key::store::{Accounts as _, KeyLedger, KeyStore, MemoryStore, NoProjects, SqliteStore};
+use tower_api_key::store::{
+    Accounts as _, Amended, KeyLedger, KeyStore, LedgerError, MemoryStore, NoProjects, SqliteStore,
+    StoreError, Terms,
+};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::usage::{Through, Usage};
-use tower_api_key::{ApiKeyAuth, Clock as _, Endpoints, KeyringError, Timestamp, Verifier, manage};
+use tower_api_key::{
+    Amendment, ApiKeyAuth, Clock as _, DigestMethod, Endpoints, FreshKey, KeyDigest, KeyId, KeyPolicy,
+    KeyQuery, KeyRecord, KeyringError, Timestamp, UserId, Verifier, manage,
+};
 
 const START: Timestamp = Timestamp::from_secs(1_767_225_600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -183,8 +193,10 @@ async fn r38_the_routes_show_when_and_how_keys_were_used() {
         |id: &str| listed["data"].as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone();
     assert_eq!(
         row(old.id().as_str()),
-        json!({"id": old.id().as_str(), "name": "old", "prefix": "sk_live_", "created_at": "2026-01-01T00:00:00Z",
-            "last_used": "2026-01-02T00:00:00Z", "last_used_by": "bearer", "replaced_by": next.id().as_str()})
+        json!({"id": old.id().as_str(), "name": "old", "prefix": "sk_live_", "last4": old.record().last4,
+            "level": "USER", "project_id": null, "environment": "live", "created_at": "2026-01-01T00:00:00Z",
+            "expires_at": "2026-02-01T00:00:00Z", "last_used": "2026-01-02T00:00:00Z", "last_used_by": "bearer",
+            "replaced_by": next.id().as_str()})
     );
     assert_eq!(row(next.id().as_str())["last_used"], Value::Null);
 
@@ -230,4 +242,184 @@ async fn c11_04_usage_of_others_keys_is_that_of_unknown_ones() {
     assert_eq!(ask(&world.p1, &world.p1).await, "403/forbidden");
     assert_eq!(ask(&world.own, &world.p1).await, "200/-");
     assert_eq!(ask(&world.ro, &world.ro).await, "200/-");
+}
+
+/// A store that counts what it is asked for, and the rows that it gives.
+#[derive(Clone)]
+struct Counting {
+    store: MemoryStore,
+    calls: Arc<AtomicUsize>,
+    rows: Arc<AtomicUsize>,
+}
+
+impl Counting {
+    fn new(store: MemoryStore) -> Self {
+        Self { store, calls: Arc::default(), rows: Arc::default() }
+    }
+
+    fn note(&self, rows: usize) {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.rows.fetch_add(rows, Ordering::SeqCst);
+    }
+
+    /// Calls and rows since this was asked last.
+    fn take(&self) -> (usize, usize) {
+        (self.calls.swap(0, Ordering::SeqCst), self.rows.swap(0, Ordering::SeqCst))
+    }
+}
+
+#[async_trait]
+impl KeyLedger for Counting {
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+        self.store.insert(key, terms).await
+    }
+
+    async fn replace(
+        &self,
+        old: &KeyId,
+        fresh: FreshKey,
+        old_ends: Timestamp,
+        terms: &Terms,
+    ) -> Result<KeyRecord, LedgerError> {
+        self.store.replace(old, fresh, old_ends, terms).await
+    }
+
+    async fn end(
+        &self,
+        id: &KeyId,
+        why: Revocation,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Result<bool, LedgerError> {
+        self.store.end(id, why, now, terms).await
+    }
+
+    async fn amend(
+        &self,
+        id: &KeyId,
+        to: &Amendment,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Result<Amended, LedgerError> {
+        self.store.amend(id, to, now, terms).await
+    }
+
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.store.rehash(id, from, to, method, now).await
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.note(1);
+        self.store.get(id).await
+    }
+
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        // What it has to sort for a page, it has read: every active key that follows.
+        let sorted = match query.active_at {
+            Some(_) => {
+                let mut all = query.clone();
+                all.limit = u32::MAX;
+                self.store.list(owner, &all).await?.len()
+            }
+            None => 0,
+        };
+        let page = self.store.list(owner, query).await?;
+        self.note(page.len() + sorted);
+        Ok(page)
+    }
+
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+        let usage = self.store.usage(keys).await?;
+        self.note(usage.len());
+        Ok(usage)
+    }
+
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+        self.store.record_usage(batch).await
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.store.count_by_digest_method().await
+    }
+}
+
+/// Whether a key can be ended is a question about it and its successors, however many keys its owner has.
+#[tokio::test]
+async fn c17_b4_the_usage_of_a_key_costs_the_same_however_many_keys_its_owner_has() {
+    let store = MemoryStore::new();
+    let counting = Counting::new(store.clone());
+    let clock = ManualClock::new(START);
+    let keyring = Keyring::new((counting.clone(), store.clone()))
+        .clock(clock.clone())
+        .policy(KeyPolicy::Multiple { max: 10_000 })
+        .unwrap();
+    store.create_account("A", &user("u_own")).await.unwrap();
+    let auth =
+        ApiKeyAuth::with_verifier(Verifier::new(store.clone()).clock(clock.clone()), Bearer::default())
+            .endpoints(manage::declare(Endpoints::new(), "/keys"))
+            .unwrap();
+    let app = Router::new().nest("/keys", manage::api_keys(keyring.clone())).layer(auth);
+    let old = keyring.issue(NewKey::user_level(user("u_own"), "old")).await.unwrap();
+    let next = keyring.rotate(old.id(), Grace::For(30 * DAY)).await.unwrap();
+    clock.advance(8 * DAY);
+    let used = Usage::new(next.id().clone(), scheme("bearer"), clock.now(), 1);
+    store.record_usage(&[used]).await.unwrap();
+    let path = format!("/keys/{}/usage", old.id());
+    let mut costs = Vec::new();
+    for more in [0, 100, 1_900] {
+        for number in 0..more {
+            drop(keyring.issue(NewKey::user_level(user("u_own"), number.to_string())).await.unwrap());
+        }
+        counting.take();
+        let answer = send(&app, get(&path, &[("authorization", &bearer(next.key()))])).await;
+        assert_eq!(answer.json()["data"]["safe_to_end"], true);
+        costs.push(counting.take());
+    }
+    assert_eq!(costs, [costs[0]; 3]);
+    assert!(costs[0].0 <= 6 && costs[0].1 <= 8, "{costs:?}");
+
+    // Of all keys, each is read once, and asked for page by page.
+    let report = keyring.report(&user("u_own")).await.unwrap();
+    assert_eq!(report.keys().len(), 2_002);
+    assert_eq!(report.ending(old.id(), 7 * DAY), Some(Ending::Safe));
+    let (calls, rows) = counting.take();
+    assert!(calls <= 12 && rows <= 2_002 + 1 + 5, "{calls} calls, {rows} rows");
+    let ids: Vec<_> = report.keys().iter().map(|key| key.record().id.clone()).collect();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 2_002, "no key is there twice");
+}
+
+/// Who rotates again and again has a long line of successors: so many of them are looked at.
+#[tokio::test]
+async fn c17_b4_a_line_of_successors_is_followed_so_far() {
+    let store = MemoryStore::new();
+    let counting = Counting::new(store.clone());
+    let clock = ManualClock::new(START);
+    let keyring = Keyring::new(NoProjects(counting.clone())).clock(clock.clone());
+    let first = keyring.issue(NewKey::user_level(user("u_own"), "first")).await.unwrap();
+    let mut line = vec![first.id().clone()];
+    for _ in 0..40 {
+        let grace = if line.len() == 1 { Grace::For(90 * DAY) } else { Grace::None };
+        line.push(keyring.rotate(line.last().unwrap(), grace).await.unwrap().id().clone());
+    }
+    clock.advance(8 * DAY);
+    counting.take();
+    let report = keyring.report_of(first.id()).await.unwrap();
+    let (calls, _) = counting.take();
+    assert_eq!((report.keys().len(), calls), (17, 18));
+    assert!(report.keys().iter().map(|key| &key.record().id).eq(&line[..17]));
+    assert_eq!(report.replaced().count(), 1, "the others have ended");
+    assert_eq!(report.ending(first.id(), 7 * DAY), Some(Ending::Unknown));
+    let seen = Usage::new(line[16].clone(), scheme("bearer"), clock.now(), 1);
+    store.record_usage(&[seen]).await.unwrap();
+    let ending = keyring.report_of(first.id()).await.unwrap().ending(first.id(), 7 * DAY);
+    assert_eq!(ending, Some(Ending::Safe));
+    let unknown = KeyId::new("key_unknown").unwrap();
+    assert!(matches!(keyring.report_of(&unknown).await, Err(KeyringError::NotFound)));
 }

@@ -314,14 +314,17 @@ fn keys_are_listed_made_rotated_and_revoked() {
     let (id, key) = (created["id"].as_str().unwrap(), created["key"].as_str().unwrap());
     assert_eq!(demo.bearer("GET", "/v1/users/usr_123", key).status, 200);
 
-    // The bearer document's list: these members, and no others.
+    // The bearer document's list, and what a key is for.
     let list = demo.bearer("GET", "/v1/api-keys", alice);
     assert_eq!(list.status, 200);
     let list = list.json();
     assert_eq!(list["success"], true);
     let entry = list["data"].as_array().unwrap().iter().find(|entry| entry["id"] == id).unwrap();
     let members: Vec<_> = entry.as_object().unwrap().keys().collect();
-    assert_eq!(members, ["created_at", "id", "last_used", "name", "prefix"]);
+    let expected = ["created_at", "environment", "expires_at", "id", "last4", "last_used", "level", "name"];
+    assert_eq!(members, [&expected[..], &["prefix", "project_id"]].concat());
+    let shown = demo.bearer("GET", &format!("/v1/api-keys/{id}"), alice);
+    assert_eq!((shown.status, &shown.json()["data"]), (200, entry));
     assert_eq!(entry["name"], "Production Key");
     assert_eq!(entry["prefix"], "sk_live_");
     assert_eq!(entry["last_used"], Value::Null);
@@ -493,6 +496,8 @@ fn c17_c3_what_there_is_not_has_one_shape() {
         ("GET", "/nothing", 404, "not_found"),
         ("GET", "/", 404, "not_found"),
         ("POST", "/health", 405, "method_not_allowed"),
+        ("PUT", "/v1/api-keys", 405, "method_not_allowed"),
+        ("GET", "/v1/api-keys/self-revoke", 405, "method_not_allowed"),
     ] {
         let answer = demo.bearer(method, path, alice);
         let json = answer.json();

@@ -31,7 +31,7 @@
 //! | `GET /api/v1/projects/{id}`, `GET /api/v1/sites` | `X-API-Key` and `X-Project-ID` |
 //! | `GET /v1/users/{id}`, `POST /v1/charges`, `GET /v1/charges` | `Authorization: Bearer` |
 //! | `GET /v1/prices` | nothing, or `Authorization: Bearer`: a key that is sent must be good |
-//! | `GET /v1/api-keys`, `POST`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
+//! | `GET /v1/api-keys`, `POST`, `GET /{id}`, `PATCH /{id}`, `DELETE /{id}`, `POST /{id}/rotate`, `POST /{id}/explain` | the same |
 //! | `POST /v1/api-keys/self-revoke` | the key that is to end |
 //! | `POST /leaks`, with `LEAK_KEYS` | a signature of the scanner's |
 //! | any method, `/migrate/echo`, up to 8 MiB | either of the three |

@@ -1,5 +1,6 @@
 //! Who still uses what: by which schemes keys come in, and whether a key that was replaced can be ended.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Keyring, KeyringError};
@@ -11,6 +12,10 @@ use crate::usage::{Through, Usage};
 
 /// How late usage is written down, if the store takes it: a recorder writes once a minute.
 const LAG: Duration = Duration::from_secs(60);
+/// How many keys a page of a report holds at most.
+const PAGE: u32 = 500;
+/// How many of those that took a key's place are looked at.
+const MAX_SUCCESSORS: usize = 16;
 
 impl Keyring {
     /// How these keys have come in, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has written it down: of
@@ -46,24 +51,59 @@ impl Keyring {
 
     /// How the active keys of a user are used: who still comes through an old scheme, or with a key that was replaced.
     ///
+    /// This reads every key of the user, ended ones too, once. Of one key, [`report_of`](Self::report_of) knows more quickly.
+    ///
     /// # Errors
     ///
     /// As [`usage`](Self::usage).
     pub async fn report(&self, owner: &UserId) -> Result<Report, KeyringError> {
         let at = self.clock.now();
-        let mut query = KeyQuery { active_at: Some(at), ..KeyQuery::default() };
+        // Stores walk along all keys in this order, page after page. The active ones they would have to sort for each page.
+        let mut query = KeyQuery { limit: PAGE, ..KeyQuery::default() };
         let mut keys = Vec::new();
         loop {
-            let page = self.list(owner, &query).await?;
-            let Some(last) = page.last() else { return Ok(Report { at, keys }) };
-            query.after = Some(last.id.clone());
-            let ids: Vec<_> = page.iter().map(|key| key.id.clone()).collect();
-            let used = self.usage(&ids).await?;
-            keys.extend(page.into_iter().map(|record| {
-                let usage = used.iter().filter(|usage| usage.key == record.id).cloned().collect();
-                KeyUse { record, usage }
-            }));
+            let page = self.page(owner, &query).await?;
+            query.after = page.keys.last().map(|last| last.id.clone());
+            let active = page.keys.into_iter().filter(|key| key.is_active(at)).collect();
+            keys.extend(self.used(active).await?);
+            if !page.more || query.after.is_none() {
+                return Ok(Report::new(at, keys));
+            }
         }
+    }
+
+    /// How one key is used, and those that took its place one after the other, up to sixteen, ended ones too: whether it
+    /// is in use, and [can be ended](Report::ending). However many keys its owner has, this reads no others.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::NotFound`], or as [`usage`](Self::usage).
+    pub async fn report_of(&self, id: &KeyId) -> Result<Report, KeyringError> {
+        let at = self.clock.now();
+        let first = self.get(id).await?.ok_or(KeyringError::NotFound)?;
+        let mut next = first.replaced_by.clone();
+        let mut keys = vec![first];
+        while let Some(id) = next.filter(|_| keys.len() <= MAX_SUCCESSORS) {
+            let Some(key) = self.get(&id).await? else { break };
+            next = key.replaced_by.clone();
+            keys.push(key);
+        }
+        Ok(Report::new(at, self.used(keys).await?))
+    }
+
+    async fn used(&self, keys: Vec<KeyRecord>) -> Result<Vec<KeyUse>, KeyringError> {
+        let ids: Vec<_> = keys.iter().map(|key| key.id.clone()).collect();
+        let mut of_each: HashMap<KeyId, Vec<Usage>> = HashMap::new();
+        if !ids.is_empty() {
+            for usage in self.usage(&ids).await? {
+                of_each.entry(usage.key.clone()).or_default().push(usage);
+            }
+        }
+        let with_usage = |record: KeyRecord| {
+            let usage = of_each.remove(&record.id).unwrap_or_default();
+            KeyUse { record, usage }
+        };
+        Ok(keys.into_iter().map(with_usage).collect())
     }
 
     /// Ends a key in a rotation's grace before its time: [`revoke`](Self::revoke), but of no key that has no successor.
@@ -77,13 +117,17 @@ impl Keyring {
     }
 }
 
-/// How the active keys of one owner are used, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has written it down.
+/// How keys of one owner are used, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has written it down.
 ///
 /// What happened in the last minute may be missing; [`ending`](Self::ending) counts with that.
 #[derive(Clone, Debug)]
 pub struct Report {
     at: Timestamp,
     keys: Vec<KeyUse>,
+    /// Where each of them stands.
+    places: HashMap<KeyId, usize>,
+    /// When any of them was used last.
+    seen: Option<Timestamp>,
 }
 
 /// A key, and how it was used.
@@ -102,11 +146,17 @@ pub enum Ending {
     Safe,
     /// Somebody has, or it was replaced only lately. Safe from this time on, if nobody calls with it until then.
     Wait(Timestamp),
-    /// It is quiet, and so are all other keys of its owner: it cannot be told from usage that nobody records.
+    /// It is quiet, and so are all other keys of the report: it cannot be told from usage that nobody records.
     Unknown,
 }
 
 impl Report {
+    fn new(at: Timestamp, keys: Vec<KeyUse>) -> Self {
+        let places = keys.iter().enumerate().map(|(place, key)| (key.record.id.clone(), place)).collect();
+        let seen = keys.iter().filter_map(KeyUse::last).map(|usage| usage.last).max();
+        Self { at, keys, places, seen }
+    }
+
     /// All of them, oldest first.
     #[must_use]
     pub fn keys(&self) -> &[KeyUse] {
@@ -121,26 +171,29 @@ impl Report {
 
     /// Those that were replaced and still work.
     pub fn replaced(&self) -> impl Iterator<Item = &KeyUse> {
-        self.keys.iter().filter(|key| key.record.replaced_by.is_some())
+        self.keys.iter().filter(|key| self.is_in_grace(key))
+    }
+
+    fn is_in_grace(&self, key: &KeyUse) -> bool {
+        key.record.replaced_by.is_some() && key.record.is_active(self.at)
     }
 
     /// Whether a replaced key can be ended now, if nobody has called with it for so long; `None` for a key that is not
     /// among [`replaced`](Self::replaced).
     ///
     /// Choose `quiet` longer than the rarest of its callers rests: a job that runs on Sundays needs a week and more. That
-    /// usage is recorded at all is believed if some key of the same owner was seen in that time.
+    /// usage is recorded at all is believed if some key of the report was seen in that time.
     #[must_use]
     pub fn ending(&self, id: &KeyId, quiet: Duration) -> Option<Ending> {
-        let key = self.replaced().find(|key| key.record.id == *id)?;
+        let key = self.keys.get(*self.places.get(id)?).filter(|key| self.is_in_grace(key))?;
         let last = key.last().map(|usage| usage.last);
         let quiet_since = last.max(key.record.replaced_at)?;
         let safe_at = quiet_since.saturating_add(quiet).saturating_add(LAG);
         if self.at < safe_at {
             return Some(Ending::Wait(safe_at));
         }
-        let seen = self.keys.iter().filter_map(KeyUse::last).map(|usage| usage.last).max();
         let lately = |seen: Timestamp| seen > quiet_since && seen.saturating_add(quiet + LAG) >= self.at;
-        Some(if seen.is_some_and(lately) { Ending::Safe } else { Ending::Unknown })
+        Some(if self.seen.is_some_and(lately) { Ending::Safe } else { Ending::Unknown })
     }
 }
 

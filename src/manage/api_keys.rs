@@ -1,4 +1,4 @@
-//! `/v1/api-keys`: list, create, change, rotate and revoke.
+//! `/v1/api-keys`: list, show, create, change, rotate and revoke.
 
 use std::slice;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::{Query, RawPathParams, Request, State};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use serde_json::{Value, json};
@@ -32,16 +32,19 @@ pub(crate) const QUIET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub(super) type Params = Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>;
 type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
 
-/// List, create, change, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
+/// List, show, create, change, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
 ///
 /// | | answer |
 /// |---|---|
 /// | `GET /` | the active keys, oldest first; `?limit` of 1 to 100, `?cursor` (R38); a page ends early if its keys are large |
 /// | `POST /` | 201, and the secret once (R29); 422 for a body that cannot be |
+/// | `GET /{id}` | 200, and the key as the list shows it, also one that has ended |
 /// | `PATCH /{id}` | 200, and the key as it is then; what is left out stays as it was |
 /// | `GET /{id}/usage` | by which schemes it came in, when last and how often; a replaced one is `safe_to_end` after a quiet week |
-/// | `POST /{id}/rotate` | 201, and the new secret once; the old key is dead (R31) |
+/// | `POST /{id}/rotate` | 201, and the new secret once; the old key is dead (R31), or works on for the `grace` that a body names: `{"grace": "7d"}`, from `1s` to `90d`; 422 for one that cannot be |
 /// | `DELETE /{id}` | 200, also for a key that is revoked already (R39) |
+///
+/// Another method is a 405 that says in `Allow` which there are.
 ///
 /// A client that lost an answer and repeats `POST /` has two keys, and revokes the first by its id.
 ///
@@ -60,9 +63,10 @@ pub fn api_keys<S>(keyring: Keyring) -> Router<S> {
     let budget = body::room();
     Router::new()
         .route("/", get(list).post(create))
-        .route("/{id}", delete(revoke).patch(change))
+        .route("/{id}", get(show).delete(revoke).patch(change))
         .route("/{id}/rotate", post(rotate))
         .route("/{id}/usage", get(show_usage))
+        .method_not_allowed_fallback(refusal::method_not_allowed)
         .layer(from_fn(move |request, next| body::settle(Arc::clone(&budget), request, next)))
         .with_state(keyring)
 }
@@ -85,6 +89,17 @@ async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> R
         members.insert("next_cursor".to_owned(), last.id.as_str().into());
     }
     Ok(Json(answer))
+}
+
+async fn show(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<Value>, Refusal> {
+    caller.may_list()?;
+    let key = known(&caller, &keyring, params).await?;
+    let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?.unwrap_or_default();
+    Ok(Json(json!({"success": true, "data": shown(&key, &used)})))
 }
 
 async fn create(
@@ -159,7 +174,7 @@ async fn show_usage(
     let ending = match (&ways, &key.replaced_by) {
         (Some(_), Some(_)) => {
             let report =
-                caller.with(&keyring).report(&key.owner).await.map_err(|error| caller.explain(error))?;
+                caller.with(&keyring).report_of(&key.id).await.map_err(|error| caller.explain(error))?;
             report.ending(&key.id, QUIET)
         }
         _ => None,
@@ -232,14 +247,20 @@ fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::Own> {
     Ok(KeyQuery { after, limit, ..KeyQuery::default() })
 }
 
-/// What the bearer document shows of a key (R38, C11-07), and where there is more to say, that.
+/// What is shown of a key: what the bearer document shows (R38, C11-07), what it is for, and where there is more to say,
+/// that.
 fn shown(key: &KeyRecord, used: &[Usage]) -> Value {
     let last = used.iter().filter(|usage| usage.key == key.id).max_by_key(|usage| usage.last);
     let mut shown = json!({
         "id": key.id.as_str(),
         "name": key.name,
         "prefix": key.prefix,
+        "last4": key.last4,
+        "level": key.level.as_str(),
+        "project_id": key.level.project().map(|project| project.as_str()),
+        "environment": key.environment.as_str(),
         "created_at": time::format(key.created_at),
+        "expires_at": key.expires_at.map(time::format),
         "last_used": last.map(|usage| time::format(usage.last)),
     });
     let narrowed = !key.restrictions.is_none();
@@ -247,7 +268,9 @@ fn shown(key: &KeyRecord, used: &[Usage]) -> Value {
         ("last_used_by", last.map(|usage| json!(way(&usage.through)))),
         ("restrictions", narrowed.then(|| json!(key.restrictions))),
         ("limits", key.limits.as_ref().map(|limits| json!(limits.to_string()))),
+        ("scopes", (!key.scopes.is_empty()).then(|| json!(key.scopes))),
         ("replaced_by", key.replaced_by.as_ref().map(|id| json!(id.as_str()))),
+        ("revoked_at", key.revoked_at.map(|at| json!(time::format(at)))),
     ];
     if let Value::Object(members) = &mut shown {
         let there = more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
@@ -257,22 +280,13 @@ fn shown(key: &KeyRecord, used: &[Usage]) -> Value {
 }
 
 fn shown_once(issued: &IssuedKey) -> Response {
-    let key = issued.record();
-    let mut data = shown(key, &[]);
+    let mut data = shown(issued.record(), &[]);
     if let Value::Object(members) = &mut data {
-        let more = [
-            ("last4", json!(key.last4)),
-            ("level", json!(key.level.as_str())),
-            ("project_id", json!(key.level.project().map(|project| project.as_str()))),
-            ("environment", json!(key.environment.as_str())),
-            ("expires_at", json!(key.expires_at.map(time::format))),
-            ("key", json!(issued.key().expose_secret())),
-        ];
         let delivery = issued.delivery();
         if delivery != Delivery::None {
             members.insert("delivery".to_owned(), json!(delivery.as_str()));
         }
-        members.extend(more.map(|(name, value)| (name.to_owned(), value)));
+        members.insert("key".to_owned(), json!(issued.key().expose_secret()));
     }
     // No cache keeps a secret, not even an old one.
     let headers = [(CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")];

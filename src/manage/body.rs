@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::MethodRouter;
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::Body as _;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
@@ -45,6 +46,7 @@ pub(super) async fn settle(budget: Arc<Budget>, request: Request, next: Next) ->
 /// A route that reads no body, and is sent one all the same.
 pub(super) fn settled<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
     let budget = room();
+    let route = route.fallback(refusal::method_not_allowed);
     route.layer(from_fn(move |request, next| settle(Arc::clone(&budget), request, next)))
 }
 
@@ -57,25 +59,28 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) async fn read(caller: &Caller, request: Request) -> Result<Self, Refusal> {
-        let mut types = request.headers().get_all(CONTENT_TYPE).iter().map(json_type);
-        if !matches!((types.next(), types.next()), (Some(JsonType::Utf8), None)) {
-            return Err(caller.refuse(AuthErrorKind::UnsupportedMediaType));
-        }
-        if is_coded(request.headers()) {
-            return Err(caller.refuse(AuthErrorKind::UnsupportedMediaType));
-        }
-        // Nothing is read by routes around which nobody has put `settle`.
-        let charge = request.extensions().get().map(Room::charge);
-        let charge = charge.ok_or_else(|| caller.refuse(AuthErrorKind::Overloaded))?;
-        let read = collect(request.into_body(), MAX_BODY_LEN, charge).await;
-        let Whole { data, charge, .. } = read.map_err(|kind| caller.refuse(kind))?;
-        let members = Self::of(&data).map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))?;
-        Ok(Self { _charge: Some(charge), ..members })
+        must_be_json(caller, request.headers())?;
+        Self::of_whole(caller, whole(caller, request).await?)
     }
 
-    /// The same where there may be no body.
+    /// The same where there may be no body, or one of no length, of whatever type.
     pub(super) async fn read_if_any(caller: &Caller, request: Request) -> Result<Option<Self>, Refusal> {
-        if request.body().is_end_stream() { Ok(None) } else { Self::read(caller, request).await.map(Some) }
+        if request.body().is_end_stream() {
+            return Ok(None);
+        }
+        let is_json = must_be_json(caller, request.headers());
+        // In pieces, or over HTTP/2, it is its end that tells that there is nothing.
+        let whole = whole(caller, request).await?;
+        if whole.data.is_empty() {
+            return Ok(None);
+        }
+        is_json?;
+        Self::of_whole(caller, whole).map(Some)
+    }
+
+    fn of_whole(caller: &Caller, Whole { data, charge, .. }: Whole) -> Result<Self, Refusal> {
+        let members = Self::of(&data).map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))?;
+        Ok(Self { _charge: Some(charge), ..members })
     }
 
     fn of(text: &[u8]) -> Result<Self, serde_json::Error> {
@@ -161,6 +166,21 @@ impl<'de> Visitor<'de> for Object {
         }
         Ok(Members { members, _charge: None })
     }
+}
+
+fn must_be_json(caller: &Caller, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter().map(json_type);
+    if !matches!((types.next(), types.next()), (Some(JsonType::Utf8), None)) || is_coded(headers) {
+        return Err(caller.refuse(AuthErrorKind::UnsupportedMediaType));
+    }
+    Ok(())
+}
+
+async fn whole(caller: &Caller, request: Request) -> Result<Whole, Refusal> {
+    // Nothing is read by routes around which nobody has put `settle`.
+    let charge = request.extensions().get().map(Room::charge);
+    let charge = charge.ok_or_else(|| caller.refuse(AuthErrorKind::Overloaded))?;
+    collect(request.into_body(), MAX_BODY_LEN, charge).await.map_err(|kind| caller.refuse(kind))
 }
 
 /// A body that came in time, as far as there was room.

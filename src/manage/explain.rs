@@ -85,6 +85,7 @@ pub fn explain<S>(keyring: Keyring, explainer: Explainer) -> Router<S> {
     let budget = body::room();
     Router::new()
         .route("/{id}/explain", post(answer))
+        .method_not_allowed_fallback(refusal::method_not_allowed)
         .layer(from_fn(move |request, next| body::settle(Arc::clone(&budget), request, next)))
         .with_state((keyring, explainer))
 }

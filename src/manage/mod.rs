@@ -27,7 +27,7 @@
 //!
 //! | | project level | READONLY | others |
 //! |---|---|---|---|
-//! | list, and see how keys are used | 403 | keys of its user and environment | the same |
+//! | list, show, and see how keys are used | 403 | keys of its user and environment | the same |
 //! | create, change, rotate, revoke, explain | 403 | 403 | within the caller's rights |
 //!
 //! - The owner of a new key is the caller's user, and its environment the caller's: another one is a 403.
@@ -39,7 +39,7 @@
 //! - A key with a scope that the caller lacks, that ends later, or that is not restricted like a restricted caller, can
 //!   neither be changed, nor rotated (that hands out its secret), nor revoked, nor explained: 403. A key may revoke and
 //!   explain itself.
-//! - Where issuing ends the keys before ([`KeyPolicy::Single`](crate::KeyPolicy::Single)), those must be within the
+//! - Where issuing ends the keys before ([`KeyPolicy::Single { grace: false }`](crate::KeyPolicy::Single { grace: false })), those must be within the
 //!   caller's rights too.
 //! - Keys of others, of the other environment, unknown ids and texts that are no ids are one and the same 404.
 //!
@@ -59,7 +59,11 @@
 //! | `invalid_name`, `invalid_level`, `invalid_project_id`, `invalid_environment`, `invalid_expires_at` | 422 | what that member must be |
 //! | `invalid_method`, `invalid_route`, `invalid_scheme`, `invalid_address`, `invalid_proto` | 422 | the same, of a request that is to be explained |
 //! | `invalid_restrictions`, `invalid_limits` | 422 | the entry, and what to write instead |
+//! | `invalid_grace` | 422 | `grace` is not `1s` to `90d`, or the [policy](crate::KeyPolicy) allows none |
 //! | `invalid_query` | 400 | `limit` is not 1 to 100, or `cursor` not an id that was given |
+//! | `not_a_key` | 400 | what was sent to be revoked by itself can be no key |
+//! | `method_not_allowed` | 405 | the route has no such method: `Allow` says which it has |
+//! | `outcome_unknown` | 503 | the store did not say in time whether the change was made: list the keys |
 //! | `invalid_signature` | 401 | a report of leaked keys is signed by nobody who is known |
 //!
 //! # Deployment caveat
@@ -97,7 +101,7 @@ pub use self::projects::projects;
 pub use self::self_revoke::self_revoke;
 pub use self::validate::validate;
 
-/// Declares the routes of [`api_keys`] and [`explain`], which are nested at `at`: listing reads, the others manage, none
+/// Declares the routes of [`api_keys`] and [`explain`], which are nested at `at`: listing and showing reads, the others manage, none
 /// needs a project.
 ///
 /// Declare the routes of [`validate`] and [`projects`] by
@@ -111,6 +115,8 @@ pub fn declare(endpoints: Endpoints, at: &str) -> Endpoints {
     endpoints
         .read(Method::GET, at)
         .project_optional(Method::GET, at)
+        .read(Method::GET, &*one)
+        .project_optional(Method::GET, &*one)
         .read(Method::GET, &*usage)
         .project_optional(Method::GET, &*usage)
         .manage(Method::POST, at)

@@ -29,6 +29,10 @@ impl Own {
     }
 }
 
+const METHOD_NOT_ALLOWED: Own =
+    Own(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed");
+pub(super) const NOT_A_KEY: Own =
+    Own(StatusCode::BAD_REQUEST, "not_a_key", "This can be no API key: send it whole, as it was issued");
 pub(super) const KEY_NOT_FOUND: Own = Own(StatusCode::NOT_FOUND, "key_not_found", "API key not found");
 pub(super) const KEY_ENDED: Own = Own(
     StatusCode::CONFLICT,
@@ -120,6 +124,11 @@ impl IntoResponse for Refusal {
             Self::Own(Own(status, error, message)) => own(*status, error, message),
         }
     }
+}
+
+/// What a route answers to the methods that it does not have. Which there are, axum says in `Allow`.
+pub(super) async fn method_not_allowed() -> Refusal {
+    (&METHOD_NOT_ALLOWED).into()
 }
 
 fn own(status: StatusCode, error: &str, message: &str) -> Response {

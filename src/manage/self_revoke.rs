@@ -1,5 +1,7 @@
 //! `/v1/api-keys/self-revoke`: whoever finds a key can end it.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,15 +10,16 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
-use http::HeaderValue;
-use http::header::CACHE_CONTROL;
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::{HeaderMap, HeaderValue};
 use serde_json::json;
 
 use super::caller;
+use super::refusal::{self, Refusal};
 use crate::authority::Authority;
 use crate::body_budget::Room;
 use crate::client_addr::ClientAddr;
-use crate::credentials::Head;
+use crate::credentials::{Credentials, Head};
 use crate::delivery::Occasion;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::keyring::Keyring;
@@ -30,6 +33,8 @@ use crate::verify::Verifier;
 const MAX_BODY_LEN: usize = 16 * 1024;
 /// For the bodies of all clients together.
 const CAP: usize = 256 * MAX_BODY_LEN;
+/// How many keys one text is searched for: each is a question to the store.
+const MAX_KEYS: usize = 16;
 
 /// Revokes the key that is sent: by whoever holds it, be it its owner in an emergency or somebody who found it (R42).
 ///
@@ -39,8 +44,12 @@ const CAP: usize = 256 * MAX_BODY_LEN;
 /// ```
 ///
 /// The answer is 200 and always the same, whether the key was known, revoked, expired or never there, and repeating it
-/// changes nothing. Only who sends no key at all, or more than one, is refused like by the layer; a store that cannot tell
-/// is a 503, and nothing is certain then.
+/// changes nothing. Who sends no key at all, or `Authorization` more than once, is refused like by the layer; a store that
+/// cannot tell is a 503, and nothing is certain then.
+///
+/// What people paste holds more than a key: white space, quotes, a comma, `Bearer` once more, or several keys. Every key
+/// that is found in the text is revoked, in the header and in the body. A text that holds nothing which could be a key, or
+/// more than sixteen such pieces, is a 400 `not_a_key`: a 200 says that what was sent is of no use to anybody.
 ///
 /// A key that was active is revoked before the answer, and its owner is told by the keyring's
 /// [delivery](Keyring::deliver).
@@ -87,7 +96,8 @@ pub fn self_revoke<S: Clone + Send + Sync + 'static>(
         let room = Room { budget: Arc::clone(&budget), sender: addresses.sender(&Head::of(&request)) };
         unread_body::settle(request, next, room)
     });
-    post(async move |request: Request| route.answer(request).await).layer(settle)
+    let route = post(async move |request: Request| route.answer(request).await);
+    route.fallback(refusal::method_not_allowed).layer(settle)
 }
 
 struct SelfRevoke {
@@ -101,11 +111,15 @@ struct SelfRevoke {
 impl SelfRevoke {
     async fn answer(&self, mut request: Request) -> Response {
         self.stamps.mark_secrets(request.headers_mut());
-        if let Err(error) = self.revoke(request).await {
-            let error = error.answering(self.stamps.first(), false);
-            let mut response: Response = Problem::default().render(&error);
-            self.stamps.refused(&mut response, error, None, |_| false);
-            return response;
+        match self.revoke(request).await {
+            Ok(()) => {}
+            Err(Refusal::Auth(error)) => {
+                let error = error.answering(self.stamps.first(), false);
+                let mut response: Response = Problem::default().render(&error);
+                self.stamps.refused(&mut response, error, None, |_| false);
+                return response;
+            }
+            Err(refusal) => return refusal.into_response(),
         }
         let message = "If this was a valid API key, it is revoked now";
         let mut response = Json(json!({"success": true, "message": message})).into_response();
@@ -113,31 +127,100 @@ impl SelfRevoke {
         response
     }
 
-    async fn revoke(&self, request: Request) -> Result<(), AuthError> {
+    async fn revoke(&self, request: Request) -> Result<(), Refusal> {
         let (parts, body) = request.into_parts();
         let head = Head::from(&parts);
         let client = self.client.of(&head);
-        let sender = self.client.sender(&head);
-        let missing = || AuthError::new(AuthErrorKind::MissingCredentials, None);
-        let found = match Scheme::<Body>::read_head(&self.scheme, head) {
-            Ok(Some(credentials)) => Some(credentials),
-            // What is broken cannot be a key; two of them are not told apart.
-            Err(error) if error.kind() == AuthErrorKind::MalformedKey => return Ok(()),
-            Err(error) => return Err(error),
-            Ok(None) => match Scheme::<Body>::body_interest(&self.scheme, head)? {
-                BodyInterest::Wanted => {
-                    if !sender.is_known() {
-                        self.verifier.sender_is_unknown();
-                    }
-                    self.scheme.read_body(head, &sender, body).await?.0
-                }
-                _ => None,
-            },
+        let in_head = match Scheme::<Body>::read_head(&self.scheme, head) {
+            Ok(None) => None,
+            Ok(Some(credentials)) => Some(self.end_all_in(credentials.key(), client).await?),
+            Err(error) if error.kind() == AuthErrorKind::MalformedKey => {
+                Some(self.end_all_in(&line(&parts.headers), client).await?)
+            }
+            Err(error) => return Err(Refusal::Auth(error)),
         };
-        let credentials = found.ok_or_else(missing)?;
-        let Some(key) = self.verifier.find_exposed(&credentials, client).await? else { return Ok(()) };
+        let in_body = match self.read_body(head, body).await {
+            Ok(None) => None,
+            Ok(Some(credentials)) => Some(self.end_all_in(credentials.key(), client).await?),
+            // As the head holds a key, a body need hold none.
+            Err(_) if in_head.is_some() => None,
+            Err(error) => return Err(Refusal::Auth(error)),
+        };
+        let missing = || Refusal::Auth(AuthError::new(AuthErrorKind::MissingCredentials, None));
+        match in_head.into_iter().chain(in_body).reduce(Found::and).ok_or_else(missing)? {
+            Found::All => Ok(()),
+            Found::None | Found::TooMany => Err((&refusal::NOT_A_KEY).into()),
+        }
+    }
+
+    async fn read_body(&self, head: Head<'_>, body: Body) -> Result<Option<Credentials<'static>>, AuthError> {
+        if Scheme::<Body>::body_interest(&self.scheme, head)? != BodyInterest::Wanted {
+            return Ok(None);
+        }
+        let sender = self.client.sender(&head);
+        if !sender.is_known() {
+            self.verifier.sender_is_unknown();
+        }
+        Ok(self.scheme.read_body(head, &sender, body).await?.0)
+    }
+
+    /// Ends every key that stands in the text.
+    async fn end_all_in(&self, text: &str, client: Option<IpAddr>) -> Result<Found, Refusal> {
+        let mut found = Found::None;
+        for (count, key) in pieces(text).filter(|piece| self.verifier.may_be_key(piece)).enumerate() {
+            if count == MAX_KEYS {
+                return Ok(Found::TooMany);
+            }
+            self.end(key, client).await.map_err(Refusal::Auth)?;
+            found = Found::All;
+        }
+        Ok(found)
+    }
+
+    async fn end(&self, key: &str, client: Option<IpAddr>) -> Result<(), AuthError> {
+        let found = self.verifier.find_exposed(&Credentials::new(key), client).await?;
+        let Some(key) = found else { return Ok(()) };
         let keyring = self.keyring.acting_as(Authority::Key(key.id.clone()));
         let revoked = keyring.revoke_exposed(&key, Occasion::SelfRevoked).await;
         revoked.map(drop).map_err(caller::could_not_tell)
     }
+}
+
+/// What a text was found to hold.
+enum Found {
+    /// Nothing that could be a key.
+    None,
+    /// What could be a key was looked for, all of it.
+    All,
+    /// More than was looked for.
+    TooMany,
+}
+
+impl Found {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::TooMany, _) | (_, Self::TooMany) => Self::TooMany,
+            (Self::None, Self::None) => Self::None,
+            _ => Self::All,
+        }
+    }
+}
+
+/// The one line of the header.
+fn line(headers: &HeaderMap) -> Cow<'_, str> {
+    String::from_utf8_lossy(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default())
+}
+
+/// What in a text could be a key: the whole of it, what stands between white space, quotes, commas, brackets and signs
+/// that no header carries, and of that what stands between other signs. Each is said once, one after the other.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    /// Of what no key is shorter than, so that words beside a key are not looked for.
+    const MIN_LEN: usize = 8;
+    let between = |c: char| !c.is_ascii_graphic() || "\"'`\\,;<>()[]{}".contains(c);
+    let letters = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let parts = text.split(between).flat_map(move |part| {
+        let smaller = part.split(letters).filter(move |smaller| smaller.len() < part.len());
+        std::iter::once(part).filter(move |part| part.len() < text.len()).chain(smaller)
+    });
+    std::iter::once(text).chain(parts.filter(|part| part.len() >= MIN_LEN))
 }

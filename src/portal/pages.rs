@@ -13,6 +13,7 @@ use super::tickets::Ticket;
 use super::time;
 use super::view::{self, KeyView, RestrictionView};
 use crate::access::AccessClass;
+use crate::audit::{AuditEntry, KeyEvent};
 use crate::key::KeyId;
 use crate::keyring::KeyringError;
 use crate::record::KeyRecord;
@@ -216,8 +217,11 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
     let key = visitor.view(&record).await?;
     let standing = keyring.standing_on(&record.owner, &record.level).await;
     let standing = standing.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
-    let before = predecessor(&visitor, &record).await?;
-    let report = visitor.kept(keyring.report(visitor.user.id()).await)?;
+    let trail = visitor.kept(keyring.history(&record.id, MAX_ENTRIES).await)?;
+    let before = predecessor(&visitor, &record, trail.as_deref()).await?;
+    // The one before, if there is one, is followed by this one.
+    let first = before.as_ref().map_or(&record.id, |before| &before.id);
+    let report = visitor.kept(keyring.report_of(first).await)?;
     let parting = |id: &KeyId| report.as_ref().and_then(|report| Parting::of(report, id)).unwrap_or_default();
     let own = [record.id.clone()];
     let used = match visitor.kept(keyring.usage(&own).await)? {
@@ -227,7 +231,6 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
         }
         None => None,
     };
-    let trail = visitor.kept(keyring.history(&record.id, MAX_ENTRIES).await)?;
     let before_parting = before.as_ref().map(|before| parting(&before.id));
     let before = before.as_ref().map(|before| KeyView::of(before, &[], visitor.keyring.now()));
     let frame = visitor.frame();
@@ -247,10 +250,23 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
 }
 
 /// The key that was replaced by this one.
-async fn predecessor(visitor: &Visitor, key: &KeyRecord) -> Result<Option<KeyRecord>, Instead> {
+async fn predecessor(
+    visitor: &Visitor,
+    key: &KeyRecord,
+    trail: Option<&[AuditEntry]>,
+) -> Result<Option<KeyRecord>, Instead> {
     // The first of its family has replaced none.
     if key.family == key.id {
         return Ok(None);
+    }
+    // A key's trail begins with what it has replaced.
+    let named = trail.into_iter().flatten().rev().find_map(|entry| match &entry.event {
+        KeyEvent::Replaces(before) => Some(before),
+        _ => None,
+    });
+    if let Some(before) = named {
+        let before = visitor.keyring.get(before).await.map_err(|_| visitor.say(answer::UNAVAILABLE))?;
+        return Ok(before.filter(|before| before.owner == key.owner));
     }
     let query = KeyQuery { environment: Some(key.environment), limit: MAX_KEYS, ..KeyQuery::default() };
     let all = visitor.keyring.list(visitor.user.id(), &query).await;

@@ -10,6 +10,11 @@ use crate::error::{AuthError, Wait};
 use crate::record::KeyRecord;
 
 impl Verifier {
+    /// Whether a text can be a key that this verifier takes. No store is asked.
+    pub(crate) fn may_be_key(&self, text: &str) -> bool {
+        self.candidate(&Credentials::new(text)).is_ok()
+    }
+
     /// The key of a text that is to be revoked, ended or not; `None` if there is none. Nobody is let in by this.
     ///
     /// Attempts have a budget of their own, in which each counts, whatever it finds, and turns of their own at the store: no

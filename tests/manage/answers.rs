@@ -6,7 +6,7 @@ use http::Request;
 use serde_json::json;
 use tower_api_key::clock::Timestamp;
 use tower_api_key::store::{Accounts as _, MemberRole};
-use tower_api_key::{KeyLevel, Keyring, manage};
+use tower_api_key::{KeyLevel, KeyRecord, Keyring, manage};
 
 use crate::common::{World, bearer, get, member, project, request, send, user};
 use crate::{AT, app, call, create, guarded, path_of, record, world};
@@ -21,8 +21,13 @@ async fn r38_listing_shows_the_documented_fields_of_active_keys() {
     let answer = call(&app, "GET", AT, &world.own).await;
     assert_eq!(answer.status, 200);
     let (own, p1) = (record(&world, &world.own).await, record(&world, &world.p1).await);
-    let row = |id: &str| json!({"id": id, "name": "u_own's", "prefix": "sk_live_", "created_at": "1970-01-01T00:00:01Z", "last_used": null});
-    assert_eq!(answer.json(), json!({"success": true, "data": [row(own.id.as_str()), row(p1.id.as_str())]}));
+    let row = |key: &KeyRecord, level: &str, project: Option<&str>| {
+        json!({"id": key.id.as_str(), "name": "u_own's", "prefix": "sk_live_", "last4": key.last4, "level": level,
+            "project_id": project, "environment": "live", "created_at": "1970-01-01T00:00:01Z", "expires_at": null,
+            "last_used": null})
+    };
+    let rows = [row(&own, "USER", None), row(&p1, "PROJECT", Some("p1"))];
+    assert_eq!(answer.json(), json!({"success": true, "data": rows}));
     assert_eq!(answer.header("cache-control"), ["private, no-store"]);
     assert_eq!(answer.header("content-type"), ["application/json"]);
 }
@@ -344,4 +349,120 @@ async fn without_the_layer_every_route_is_a_500_that_names_the_fix() {
     let app = app(&world, Keyring::new(world.store.clone()));
     assert_eq!(send(&app, get(AT, &[])).await.verdict(), "401/missing_api_key");
     assert_eq!(record(&world, &world.p1).await.level, KeyLevel::Project(project("p1")));
+}
+
+#[tokio::test]
+async fn c17_d6_a_key_is_shown_by_its_id_also_when_it_has_ended() {
+    let (world, app) = world().await;
+    let show = async |caller, key| call(&app, "GET", &path_of(&world, key).await, caller).await;
+    let listed = call(&app, "GET", AT, &world.own).await.json();
+    for (n, key) in [&world.own, &world.p1].into_iter().enumerate() {
+        let answer = show(&world.own, key).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.json(),
+            json!({"success": true, "data": listed["data"][n]}),
+            "as the list shows it"
+        );
+        assert_eq!(answer.header("cache-control"), ["private, no-store"]);
+    }
+    for (key, revoked) in [(&world.revoked, true), (&world.expired, false)] {
+        let answer = show(&world.own, key).await.json()["data"].clone();
+        let row = record(&world, key).await;
+        assert_eq!((&answer["id"], &answer["last4"]), (&json!(row.id.as_str()), &json!(row.last4)));
+        assert_eq!(answer["expires_at"].is_string(), row.expires_at.is_some());
+        assert_eq!(answer.get("revoked_at").is_some(), revoked);
+    }
+    let narrow = world
+        .key("u_own", |key| {
+            key.scopes = ["reports:read".to_owned()].into();
+            key.limits = Some("12/min".parse().unwrap());
+            key.restrictions = json!({"ip": {"allow": ["192.0.2.0/24"]}}).to_string().parse().unwrap();
+        })
+        .await;
+    let shown = show(&world.own, &narrow).await.json()["data"].clone();
+    assert_eq!((&shown["scopes"], &shown["limits"]), (&json!(["reports:read"]), &json!("12/min")));
+    assert_eq!(shown["restrictions"]["ip"]["allow"], json!(["192.0.2.0/24"]));
+    assert!(!shown.to_string().contains(narrow.expose_secret()));
+
+    // People who may only read see their keys; a project's key sees none, not even itself.
+    assert_eq!(show(&world.ro, &world.ro).await.status, 200);
+    assert_eq!(show(&world.p1, &world.p1).await.verdict(), "403/forbidden");
+    // Others', the other environment's, unknown ones, and what is no id: one answer.
+    let mut answers = Vec::new();
+    for foreign in [&world.b, &world.full, &world.test] {
+        answers.push(show(&world.own, foreign).await);
+    }
+    for id in ["key_unknown", "%00", "%ff", "a%20b", &"x".repeat(200)] {
+        answers.push(call(&app, "GET", &format!("{AT}/{id}"), &world.own).await);
+    }
+    for answer in &answers {
+        assert_eq!((answer.verdict(), &answer.body), ("404/key_not_found".to_owned(), &answers[0].body));
+    }
+    assert_eq!(
+        send(&app, get(&path_of(&world, &world.own).await, &[])).await.verdict(),
+        "401/missing_api_key"
+    );
+}
+
+/// No project needs to be named, through whichever scheme.
+#[tokio::test]
+async fn c17_d6_a_key_is_shown_without_naming_a_project() {
+    let (world, app) = world().await;
+    let headers = [("x-api-key", world.own.expose_secret())];
+    for path in [AT.to_owned(), path_of(&world, &world.p1).await] {
+        assert_eq!(send(&app, get(&path, &headers)).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn c17_d6_a_method_that_is_not_there_is_told_which_are() {
+    let world = World::new().await;
+    let keyring = || Keyring::new(world.store.clone());
+    let verifier = tower_api_key::Verifier::new(world.store.clone());
+    let auth =
+        tower_api_key::ApiKeyAuth::with_verifier(verifier.clone(), tower_api_key::scheme::Bearer::default());
+    let peer = tower_api_key::client_addr::ClientAddr::peer;
+    let keys = manage::api_keys(keyring()).merge(manage::explain(keyring(), auth.explainer()));
+    let leaks = manage::Leaks::new(keyring(), verifier.clone(), |_: &str| None);
+    let routes = Router::new()
+        .route(&format!("{AT}/self-revoke"), manage::self_revoke(keyring(), verifier, peer()))
+        .nest(AT, keys)
+        .route("/leaks", leaks.route())
+        .route("/validate", manage::validate())
+        .route("/projects", manage::projects(world.store.clone()));
+    let app = guarded(routes, world.store.clone());
+    let one = path_of(&world, &world.p1).await;
+    let mut bodies = Vec::new();
+    for (path, allowed) in [
+        (AT.to_owned(), "GET,HEAD,POST"),
+        (one.clone(), "DELETE,GET,HEAD,PATCH"),
+        (format!("{one}/rotate"), "POST"),
+        (format!("{one}/usage"), "GET,HEAD"),
+        (format!("{one}/explain"), "POST"),
+        (format!("{AT}/self-revoke"), "POST"),
+        ("/leaks".to_owned(), "POST"),
+        ("/validate".to_owned(), "GET,HEAD"),
+        ("/projects".to_owned(), "GET,HEAD"),
+    ] {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
+            if allowed.split(',').any(|allowed| allowed == method) {
+                continue;
+            }
+            let answer = call(&app, method, &path, &world.own).await;
+            assert_eq!(answer.status, 405, "{method} {path}");
+            let mut told: Vec<_> = answer.header("allow")[0].split(',').collect();
+            told.sort_unstable();
+            assert_eq!(told.join(","), allowed, "{method} {path}");
+            assert_eq!(answer.header("content-type"), ["application/problem+json"], "{method} {path}");
+            if method != "HEAD" {
+                assert_eq!(answer.verdict(), "405/method_not_allowed");
+                bodies.push(answer.body);
+            }
+        }
+    }
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1);
+    // Who has no key learns nothing of the routes.
+    assert_eq!(send(&app, request("PUT", AT, &[], "")).await.verdict(), "401/missing_api_key");
 }

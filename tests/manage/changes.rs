@@ -83,8 +83,9 @@ async fn a_change_changes_what_it_says_and_nothing_else() {
     let inside = json!({"ip": {"mode": "enforce", "allow": ["192.0.2.0/24"]}, "schemes": {"mode": "enforce", "allow": ["bearer"]}});
     let before = record(&world, &world.p1).await;
     let row = |name: &str, more: Value| {
-        let mut row = json!({"id": before.id.as_str(), "name": name, "prefix": "sk_live_",
-            "created_at": "1970-01-01T00:00:01Z", "last_used": null});
+        let mut row = json!({"id": before.id.as_str(), "name": name, "prefix": "sk_live_", "last4": before.last4,
+            "level": "PROJECT", "project_id": "p1", "environment": "live",
+            "created_at": "1970-01-01T00:00:01Z", "expires_at": null, "last_used": null});
         row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         row
     };

@@ -11,6 +11,7 @@ mod framing;
 mod leaks;
 mod restrictions;
 mod rights;
+mod rotation;
 mod self_revoke;
 
 use std::sync::{Arc, Mutex};

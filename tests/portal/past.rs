@@ -164,6 +164,27 @@ async fn after_a_rotation_the_pages_say_who_still_calls_with_the_old_key() {
     }
 }
 
+/// The key that was replaced is found by the trail, and not among all keys of its owner, of which there may be many.
+#[tokio::test]
+async fn c17_b4_the_key_before_is_found_however_many_keys_there_are() {
+    let site = Site::new().await;
+    for _ in 0..600 {
+        site.world.key("u_own", |key| key.revoked_at = Some(Timestamp::from_secs(2))).await;
+    }
+    let made = site.submit("u_own.1", "/new", &NEW).await;
+    let old = site.shown("u_own", &made).await.id;
+    let made = site.submit("u_own.1", &format!("/keys/{old}/rotate"), &[("grace", "30d")]).await;
+    let new = site.shown("u_own", &made).await.id;
+    let page = site.page("u_own.1", &format!("/keys/{new}")).await;
+    assert!(page.contains("It has taken the place of") && page.contains(old.as_str()), "{page}");
+    assert!(page.contains("It is safe to end from"), "{page}");
+    let first = site.page("u_own.1", &format!("/keys/{old}")).await;
+    assert!(
+        !first.contains("It has taken the place of") && first.contains("It is safe to end from"),
+        "{first}"
+    );
+}
+
 #[tokio::test]
 async fn r43_the_trail_names_what_happened_and_who_did_it() {
     let site = Site::new().await;

@@ -36,7 +36,7 @@ use serde_json::{Value, json};
 
 use super::body::collect;
 use super::caller;
-use super::refusal::{Own, Refusal};
+use super::refusal::{self, Own, Refusal};
 use crate::body_budget::{Budget, Room, Whole};
 use crate::client_addr::ClientAddr;
 use crate::credentials::{Credentials, Head};
@@ -178,7 +178,7 @@ impl Leaks {
                 response
             }
         });
-        route.layer(settle)
+        route.fallback(refusal::method_not_allowed).layer(settle)
     }
 
     async fn answer(&self, request: Request) -> Result<Value, NotTaken> {
