@@ -251,7 +251,7 @@ pub(super) async fn lists_go_both_ways<S: KeyLedger>(store: &Arc<S>) {
         (whole().text("T-P"), 3),
         (whole().text(names.id("07").as_str()), 1),
         (whole().text("%"), 0),
-        (whole().text("one").ended(later(20)), 2),
+        (whole().text("one").ended(later(20)), 3),
         (whole().text("one").active(later(20)).environment(Environment::Live), 2),
     ];
     let newest: Vec<_> =
