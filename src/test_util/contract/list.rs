@@ -215,7 +215,12 @@ pub(super) async fn lists_go_both_ways<S: KeyLedger>(store: &Arc<S>) {
         let key = KeyRecord {
             environment,
             prefix: prefix.into(),
-            name: ["\u{c9}t\u{e9} one", "other", "ANY one"][n as usize % 3].into(),
+            name: match n % 3 {
+                0 => "\u{c9}t\u{e9} one",
+                1 => "other",
+                _ => "ANY one",
+            }
+            .into(),
             last4: format!("A{n:03}"),
             level: if n % 4 == 0 { KeyLevel::Project(project("contract-p")) } else { KeyLevel::User },
             // Three of each age.
