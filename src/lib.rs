@@ -169,7 +169,7 @@ pub use crate::store::PostgresStore;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use crate::store::SqliteStore;
 pub use crate::store::{
-    Accounts, Directory, KeyLedger, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
+    Accounts, Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
 };
 pub use crate::usage::{Through, Usage};
 pub use crate::verify::Verifier;

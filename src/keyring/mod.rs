@@ -50,7 +50,9 @@ use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
-use crate::store::{Directory, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms};
+use crate::store::{
+    Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms,
+};
 
 use self::shares::Shares;
 
@@ -313,11 +315,12 @@ impl Keyring {
         Ok(self.read(self.ledger.get(id)).await?)
     }
 
-    /// The keys of a user, oldest first. Pass the last id as [`KeyQuery::after`] for those that follow.
+    /// The keys of a user that a query selects: all of them, oldest first, if it says nothing else. Pass the last id as
+    /// [`KeyQuery::after`] for those that follow.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::NotFound`] if `after` is not a key of this user, [`KeyringError::Store`].
+    /// [`KeyringError::NotFound`] if the cursor is not a key of this user, [`KeyringError::Store`].
     pub async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, KeyringError> {
         Ok(self.read(self.ledger.list(owner, query)).await?)
     }
@@ -329,6 +332,16 @@ impl Keyring {
     /// As [`list`](Self::list).
     pub async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, KeyringError> {
         Ok(self.read(self.ledger.page(owner, query)).await?)
+    }
+
+    /// How many keys of a user a query selects, its cursor and limit aside, as far as
+    /// [they are counted](KeyLedger::count).
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Store`].
+    pub async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, KeyringError> {
+        Ok(self.read(self.ledger.count(owner, query, most)).await?)
     }
 
     /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.

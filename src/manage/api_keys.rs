@@ -76,7 +76,7 @@ async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> R
     let mut query = asked_for(pairs)?;
     query.environment = Some(caller.who.environment());
     query.active_at = Some(keyring.now());
-    let KeyPage { keys, more } = match caller.with(&keyring).page(caller.who.user_id(), &query).await {
+    let KeyPage { keys, more, .. } = match caller.with(&keyring).page(caller.who.user_id(), &query).await {
         Ok(page) => page,
         Err(KeyringError::NotFound) => return Err((&refusal::INVALID_QUERY).into()),
         Err(error) => return Err(caller.explain(error)),

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::Query;
 use http::StatusCode;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::answer::{self, Answer, Frame, Instead, page};
 use super::fields::Fields;
@@ -14,12 +15,17 @@ use super::time;
 use super::view::{self, KeyView, RestrictionView};
 use crate::access::AccessClass;
 use crate::audit::{AuditEntry, KeyEvent};
-use crate::key::KeyId;
+use crate::clock::Timestamp;
+use crate::key::{Environment, KeyId, ProjectId};
 use crate::keyring::KeyringError;
 use crate::record::KeyRecord;
-use crate::store::{KeyQuery, Project, StoreError};
+use crate::store::{KeyPage, KeyQuery, Project, StoreError};
 
-/// How many keys one page looks through. Few people have more, ended ones included.
+/// How many keys one page shows.
+const PAGE: u32 = 200;
+/// How many keys are counted.
+const MAX_COUNTED: u32 = 1_000;
+/// How many keys are looked through for the one before another. Few people have more, ended ones included.
 const MAX_KEYS: u32 = 500;
 /// How much of a key's trail is shown.
 const MAX_ENTRIES: u32 = 50;
@@ -72,7 +78,12 @@ struct KeysPage<'a> {
     may_make: bool,
     /// Whether the visitor's own keys only read at the moment.
     only_reads: bool,
-    next: Option<&'a str>,
+    projects: &'a [Project],
+    count: String,
+    /// Where newer keys are.
+    newer: Option<String>,
+    /// Where older keys are.
+    older: Option<String>,
 }
 
 /// Which keys to show.
@@ -82,7 +93,15 @@ struct Filter {
     state: String,
     /// `live`, `test` or `all`.
     environment: String,
-    after: Option<KeyId>,
+    project: Option<ProjectId>,
+    place: Place,
+}
+
+/// Where a page begins or ends.
+enum Place {
+    Newest,
+    After(KeyId),
+    Before(KeyId),
 }
 
 impl Filter {
@@ -92,63 +111,163 @@ impl Filter {
         let one_of = |value: String, known: [&str; 3]| {
             known.iter().find(|known| **known == value).or(known.first()).map(ToString::to_string)
         };
-        let after = fields.take("after");
+        let (after, before) = (fields.take("after"), fields.take("before"));
+        let project = fields.take("project");
         Some(Self {
             text: fields.take("q").trim().chars().take(64).collect(),
             state: one_of(fields.take("state"), ["working", "ended", "all"])?,
             environment: one_of(fields.take("environment"), ["all", "live", "test"])?,
-            after: if after.is_empty() { None } else { Some(KeyId::new(after).ok()?) },
+            project: if project.is_empty() { None } else { Some(ProjectId::new(project).ok()?) },
+            place: match (after.is_empty(), before.is_empty()) {
+                (true, true) => Place::Newest,
+                (false, _) => Place::After(KeyId::new(after).ok()?),
+                (true, false) => Place::Before(KeyId::new(before).ok()?),
+            },
         })
     }
 
-    fn selects(&self, key: &KeyView) -> bool {
-        let state = match &*self.state {
-            "working" => key.state.works(),
-            "ended" => !key.state.works(),
-            _ => true,
+    /// The newest keys that it asks for.
+    fn query(&self, now: Timestamp) -> KeyQuery {
+        let query = KeyQuery::new().newest_first().limit(PAGE).text(&*self.text);
+        let query = match &*self.state {
+            "working" => query.active(now),
+            "ended" => query.ended(now),
+            _ => query,
         };
-        let environment = self.environment == "all" || self.environment == key.environment.as_str();
-        state && environment && (self.text.is_empty() || key.mentions(&self.text))
+        let query = match &*self.environment {
+            "live" => query.environment(Environment::Live),
+            "test" => query.environment(Environment::Test),
+            _ => query,
+        };
+        match &self.project {
+            Some(project) => query.project(project.clone()),
+            None => query,
+        }
+    }
+
+    /// The same search, at another place.
+    fn at(&self, home: &str, place: Option<(&str, &KeyId)>) -> String {
+        let project = self.project.as_ref().map_or("", ProjectId::as_str);
+        let mut fields = vec![
+            ("q", &*self.text),
+            ("state", &self.state),
+            ("environment", &self.environment),
+            ("project", project),
+        ];
+        fields.extend(place.map(|(direction, key)| (direction, key.as_str())));
+        let mut link = home.to_owned();
+        for (number, (name, value)) in fields.into_iter().filter(|(_, value)| !value.is_empty()).enumerate() {
+            link.push(if number == 0 { '?' } else { '&' });
+            link.push_str(name);
+            link.push('=');
+            link.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
+        }
+        link
     }
 
     /// Whether it asks for less than what is shown without it.
     fn is_used(&self) -> bool {
-        !self.text.is_empty() || self.state != "working" || self.environment != "all"
+        !self.text.is_empty()
+            || self.state != "working"
+            || self.environment != "all"
+            || self.project.is_some()
+    }
+
+    fn is_project(&self, project: &Project) -> bool {
+        self.project.as_ref() == Some(&project.id)
+    }
+}
+
+/// A page of keys, and whether there are others on either side.
+struct Found {
+    page: KeyPage,
+    newer: bool,
+    older: bool,
+}
+
+impl Visitor {
+    async fn found(&self, filter: &Filter, newest: &KeyQuery) -> Result<Found, Instead> {
+        let page = async |query: &KeyQuery| {
+            self.keyring.page(self.user.id(), query).await.map_err(|error| match error {
+                KeyringError::NotFound => self.say(answer::NO_SUCH_KEY),
+                _ => self.say(answer::UNAVAILABLE),
+            })
+        };
+        if let Place::Before(key) = &filter.place {
+            let page = page(&newest.clone().before(key.clone())).await?;
+            if page.more {
+                return Ok(Found { page, newer: true, older: true });
+            }
+            // There are no newer ones: the first page is shown, and is full.
+        }
+        if let Place::After(key) = &filter.place {
+            let page = page(&newest.clone().after(key.clone())).await?;
+            return Ok(Found { newer: true, older: page.more, page });
+        }
+        let page = page(newest).await?;
+        Ok(Found { newer: false, older: page.more, page })
+    }
+
+    /// How many keys there are, in words.
+    async fn counted(&self, query: &KeyQuery, found: &Found) -> Result<String, Instead> {
+        let one_or_more =
+            |count: &str| if count == "1" { "1 key".to_owned() } else { format!("{count} keys") };
+        let shown = found.page.keys.len();
+        if !found.newer && !found.older {
+            return Ok(one_or_more(&shown.to_string()));
+        }
+        let count = self.keyring.count(self.user.id(), query, MAX_COUNTED).await;
+        let count = count.map_err(|_| self.say(answer::UNAVAILABLE))?;
+        let all = match (count.keys, count.more) {
+            (MAX_COUNTED, true) => "1,000+".to_owned(),
+            (MAX_COUNTED, false) => "1,000".to_owned(),
+            (keys, true) => format!("{keys}+"),
+            (keys, false) => keys.to_string(),
+        };
+        Ok(format!("{shown} of {}", one_or_more(&all)))
     }
 }
 
 pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
     let filter = Filter::read(asked).ok_or_else(|| visitor.say(answer::NO_SUCH_KEY))?;
-    let mut query = KeyQuery { after: filter.after.clone(), ..KeyQuery::default() };
-    query.limit = MAX_KEYS;
-    let found = visitor.keyring.page(visitor.user.id(), &query).await;
-    let found = found.map_err(|error| match error {
-        KeyringError::NotFound => visitor.say(answer::NO_SUCH_KEY),
-        _ => visitor.say(answer::UNAVAILABLE),
-    })?;
-    let (records, more) = (found.keys, found.more);
-    let next = more.then(|| records.last()).flatten();
-    let projects = visitor.projects().await?;
     let now = visitor.keyring.now();
-    // The newest first: that is what people come for.
-    let keys = records.iter().rev().map(|key| (key.id.clone(), KeyView::of(key, &projects, now)));
-    let (ids, keys): (Vec<_>, Vec<_>) = keys.filter(|(_, key)| filter.selects(key)).unzip();
+    let query = filter.query(now);
+    let found = visitor.found(&filter, &query).await?;
+    let projects = visitor.projects().await?;
+    let records = &found.page.keys;
+    let ids: Vec<_> = records.iter().map(|key| key.id.clone()).collect();
     let usage = visitor.kept(visitor.keyring.usage(&ids).await)?;
     let mut usage = usage.map(UseView::of_all);
     let has_usage = usage.is_some();
-    let used = ids.iter().map(|id| usage.as_mut().and_then(|usage| usage.remove(id)));
-    let keys: Vec<_> = keys.into_iter().zip(used).collect();
+    let used = |key: &KeyRecord| usage.as_mut().and_then(|usage| usage.remove(&key.id));
+    let used: Vec<_> = records.iter().map(used).collect();
+    let keys: Vec<_> = records.iter().map(|key| KeyView::of(key, &projects, now)).zip(used).collect();
+    let has_keys = !keys.is_empty() || {
+        let any = visitor.keyring.count(visitor.user.id(), &KeyQuery::new(), 1).await;
+        any.map_err(|_| visitor.say(answer::UNAVAILABLE))?.keys > 0
+    };
+    let count = visitor.counted(&query, &found).await?;
     let frame = visitor.frame();
+    let link = |to: bool, direction, key: &Option<KeyId>| {
+        to.then(|| filter.at(frame.home(), key.as_ref().map(|key| (direction, key))))
+    };
+    let (newer, older) = (
+        link(found.newer, "before", &found.page.first),
+        link(found.older && found.page.last.is_some(), "after", &found.page.last),
+    );
     let role = visitor.role().await?;
     let shown = KeysPage {
         frame: &frame,
         keys: &keys,
         has_usage,
         filter: &filter,
-        has_keys: !records.is_empty(),
+        has_keys,
         may_make: role.is_some(),
         only_reads: role.is_some_and(|role| !role.allows(AccessClass::Write)),
-        next: next.map(|key| key.id.as_str()),
+        projects: &projects,
+        count,
+        newer,
+        older,
     };
     Ok(page(StatusCode::OK, &frame, &shown))
 }
@@ -195,7 +314,7 @@ pub(super) fn new_page(
 
 #[derive(Template)]
 #[template(path = "portal/key.html")]
-struct KeyPage<'a> {
+struct OneKeyPage<'a> {
     frame: &'a Frame,
     key: &'a KeyView,
     rights: String,
@@ -234,7 +353,7 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
     let before_parting = before.as_ref().map(|before| parting(&before.id));
     let before = before.as_ref().map(|before| KeyView::of(before, &[], visitor.keyring.now()));
     let frame = visitor.frame();
-    let shown = KeyPage {
+    let shown = OneKeyPage {
         frame: &frame,
         rights: view::rights(&record, standing, key.state),
         restrictions: view::restrictions(&record),

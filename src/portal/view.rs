@@ -126,16 +126,6 @@ impl KeyView {
             Environment::Test => "Test",
         }
     }
-
-    /// Whether the name or the project holds a text that somebody looks for.
-    pub(super) fn mentions(&self, text: &str) -> bool {
-        let text = text.to_lowercase();
-        let project = self.project.as_ref();
-        let of_project = project.is_some_and(|project| {
-            project.name.to_lowercase().contains(&text) || project.id.to_lowercase().contains(&text)
-        });
-        of_project || self.name.to_lowercase().contains(&text) || self.last4.to_lowercase() == text
-    }
 }
 
 /// What the owner should know about a working key.

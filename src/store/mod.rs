@@ -22,6 +22,7 @@ mod corrupt;
 mod deadline;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod failure;
+mod key_query;
 mod log;
 mod memory;
 mod parts;
@@ -43,7 +44,7 @@ use crate::access::Standing;
 use crate::audit::{AuditEntry, Revocation};
 use crate::authority::Denied;
 use crate::clock::Timestamp;
-use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{Amendment, FreshKey, KeyRecord};
 use crate::usage::Usage;
 
@@ -52,6 +53,7 @@ pub use self::accounts::{Account, Accounts, Member, MemberRole, Person};
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub use self::cached::{CacheOptions, Cached};
 pub use self::corrupt::CorruptRow;
+pub use self::key_query::{KeyCount, KeyPage, KeyQuery, MAX_SEARCHED};
 pub use self::log::{Change, ChangeLog, Changes, Followers, NodeId, Position, outlived, settle};
 pub use self::memory::MemoryStore;
 pub use self::parts::NoProjects;
@@ -304,19 +306,22 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// [`StoreError`] if the ledger could not tell.
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
 
-    /// The keys of one owner, oldest first (then by id), from after [`KeyQuery::after`].
+    /// The keys of one owner that a query selects, oldest first (then by id) or newest first (then by id, backwards), from
+    /// after [`KeyQuery::after`], or those before [`KeyQuery::before`] in the same order.
+    ///
+    /// [`KeyQuery::selects`], [`KeyQuery::cursor`] and [`KeyQuery::is_read_descending`] say what is asked for.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`] if `after` is not a key of this owner, [`LedgerError::Store`].
+    /// [`LedgerError::NotFound`] if the cursor is not a key of this owner, [`LedgerError::Store`].
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError>;
 
     /// The same as [`list`](Self::list), but a page ends early before it is [longer](MAX_PAGE_LEN) than one key beyond that
-    /// many bytes of what is stored of them, and says whether there are more keys after it. It holds at least one key if
-    /// there is one.
+    /// many bytes of what is stored of them, and says whether there are more keys. It holds at least one key if there is
+    /// one; but a [search](KeyQuery::is_search) looks at [`MAX_SEARCHED`] keys at most, and its page may hold none of them.
     ///
-    /// The default asks for a list, and one key more, and leaves out what is too much. A ledger that may hold large keys does
-    /// better, and does not read them.
+    /// The default asks for a list, and one key more, and leaves out what is too much. A ledger that may hold large or many
+    /// keys does better, and does not read them.
     ///
     /// # Errors
     ///
@@ -324,6 +329,9 @@ pub trait KeyLedger: Send + Sync + 'static {
     async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
         let with_next = KeyQuery { limit: query.limit.saturating_add(1), ..query.clone() };
         let mut keys = self.list(owner, &with_next).await?;
+        if query.before.is_some() {
+            keys.reverse();
+        }
         let (limit, mut before) = (usize::try_from(query.limit).unwrap_or(usize::MAX), 0_usize);
         let mut fits = |key: &KeyRecord| {
             let fits = before < MAX_PAGE_LEN;
@@ -333,7 +341,31 @@ pub trait KeyLedger: Send + Sync + 'static {
         let count = keys.iter().take(limit).take_while(|key| fits(key)).count();
         let more = keys.len() > count;
         keys.truncate(count);
-        Ok(KeyPage { keys, more })
+        Ok(KeyPage::new(keys, more).turned(query))
+    }
+
+    /// How many keys of one owner a query selects, its cursor and limit aside. Counting ends at `most`; and of a
+    /// [search](KeyQuery::is_search), when [`MAX_SEARCHED`] keys were looked at.
+    ///
+    /// The default reads pages. A ledger that can count without reading keys does better.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`].
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+        let limit = most.saturating_add(1);
+        let mut query = KeyQuery { after: None, before: None, limit, ..query.clone() };
+        let mut counted = 0_usize;
+        loop {
+            let page = self.page(owner, &query).await?;
+            counted = counted.saturating_add(page.keys.len());
+            let enough = usize::try_from(most).is_ok_and(|most| counted > most);
+            // A page of a search has looked at as much as counting may.
+            if enough || !page.more || page.last.is_none() || query.is_search() {
+                return Ok(KeyCount::new(counted, most, page.more));
+            }
+            query.after = page.last;
+        }
     }
 
     /// How many keys that are not revoked were digested in which way, by [`DigestMethod::kind`].
@@ -392,54 +424,6 @@ pub trait KeyLedger: Send + Sync + 'static {
 
 /// After so many bytes of text of its keys, a [page](KeyLedger::page) ends: 256 KiB.
 pub const MAX_PAGE_LEN: usize = 256 * 1024;
-
-/// A page of an owner's keys.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct KeyPage {
-    /// The keys, in their order.
-    pub keys: Vec<KeyRecord>,
-    /// Whether there are keys after the last of these.
-    pub more: bool,
-}
-
-impl KeyPage {
-    /// A page of these keys, with more after them or not.
-    #[must_use]
-    pub fn new(keys: Vec<KeyRecord>, more: bool) -> Self {
-        Self { keys, more }
-    }
-}
-
-/// Which keys of an owner to list.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct KeyQuery {
-    /// Only this environment.
-    pub environment: Option<Environment>,
-    /// Only keys that are active at this time; `None` lists ended ones too.
-    pub active_at: Option<Timestamp>,
-    /// Only keys that come after this one.
-    pub after: Option<KeyId>,
-    /// At most this many.
-    pub limit: u32,
-}
-
-impl Default for KeyQuery {
-    /// The first hundred keys, of both environments, ended or not.
-    fn default() -> Self {
-        Self { environment: None, active_at: None, after: None, limit: 100 }
-    }
-}
-
-impl KeyQuery {
-    /// Whether a record is among those asked for, not counting [`after`](Self::after) and [`limit`](Self::limit).
-    #[must_use]
-    pub fn selects(&self, key: &KeyRecord) -> bool {
-        self.environment.is_none_or(|environment| key.environment == environment)
-            && self.active_at.is_none_or(|now| key.is_active(now))
-    }
-}
 
 /// The store could not tell. Not the same as "no".
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, Project, StoreError, Terms,
+    Amended, Directory, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, Project, StoreError,
+    Terms,
 };
 use crate::access::{Role, Standing};
 use crate::audit::{AuditEntry, Revocation};
@@ -213,6 +214,11 @@ macro_rules! pass_ledger_through {
             async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
                 let $this = self;
                 $ledger.page(owner, query).await
+            }
+
+            async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+                let $this = self;
+                $ledger.count(owner, query, most).await
             }
 
             async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {

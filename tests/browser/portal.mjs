@@ -333,7 +333,7 @@ step("one key: looked at, restricted, rotated with a grace, ended", async () => 
 step("a filter that fits nothing says so", async () => {
   const page = await visitor();
   await signIn(page, "alice");
-  await page.getByLabel("Name or project").fill("nothing is called so");
+  await page.getByLabel("Name, key or project id").fill("nothing is called so");
   await page.getByRole("button", { name: "Filter" }).click();
   await page.getByText("No key matches").waitFor();
   await look(page, "no-match");

@@ -7,6 +7,7 @@ mod back;
 mod forgery;
 mod framing;
 mod html;
+mod listing;
 mod meddled;
 #[path = "../common/meddling.rs"]
 mod meddling;

@@ -310,10 +310,13 @@ async fn keys_are_listed_by_state_environment_and_name() {
     assert_eq!(of("?state=all").await.len(), 7);
     assert_eq!(of("?q=ALPH").await, ["Alpha"]);
     assert_eq!(of("?q=p1").await, [own]);
+    assert_eq!(of("?project=p1&environment=all").await, [own]);
+    assert!(of("?project=p2").await.is_empty());
     assert_eq!(of("?state=odd&environment=odd&else=1").await.len(), 5);
     assert!(site.page("u_own.1", "?q=nothing").await.contains("No key matches"));
     assert!(site.page("u_own.1", "?q=%3Cscript%3E").await.contains("value=\"&#60;script&#62;\""));
     assert_eq!(site.get("u_own.1", "?after=key_unknown").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(site.get("u_own.1", "?before=key_unknown").await.status, StatusCode::NOT_FOUND);
     assert_eq!(site.get("u_own.1", "?q=1&q=2").await.status, StatusCode::NOT_FOUND);
     // Somebody of the same account who has none.
     let nobody = site.page("u_newcomer.1", "").await;

@@ -6,7 +6,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::super::accounts::page;
-use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
+use super::super::key_query::{Reach, Reading, Sought, Verdict};
+use super::super::{Amended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
 use super::trail::Trail;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
@@ -249,48 +250,82 @@ impl Keys {
         owners.take(page(limit) as usize).collect()
     }
 
-    /// At most `bytes` of text, and one key more.
     pub(super) fn page(
         &self,
         owner: &UserId,
         query: &KeyQuery,
-        bytes: usize,
+        reach: Reach,
     ) -> Result<KeyPage, LedgerError> {
-        let after = match &query.after {
-            None => Bound::Unbounded,
+        let mut page = KeyPage::new(Vec::new(), false);
+        let (mut reading, keys) = (Reading::new(query, reach), self.in_order(owner, query)?);
+        for key in keys {
+            match reading.next(query.finds(&Sought::of(key))) {
+                Verdict::Stop => {
+                    page.more = true;
+                    break;
+                }
+                Verdict::Pass => {}
+                Verdict::Take => {
+                    if reach.bytes < usize::MAX {
+                        reading.took(key.text_len());
+                    }
+                    page.keys.push(KeyRecord::clone(key));
+                }
+            }
+            page.first.get_or_insert_with(|| key.id.clone());
+            page.last = Some(key.id.clone());
+        }
+        Ok(page.turned(query))
+    }
+
+    pub(super) fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+        let query = KeyQuery { after: None, before: None, limit: most, ..query.clone() };
+        let mut reading = Reading::new(&query, Reach::PAGE);
+        for key in self.in_order(owner, &query)? {
+            if reading.next(query.finds(&Sought::of(key))) == Verdict::Stop {
+                return Ok(KeyCount::new(reading.taken(), most, true));
+            }
+        }
+        Ok(KeyCount::new(reading.taken(), most, false))
+    }
+
+    /// The keys of an owner from a cursor on, in the order in which they are read; all but what a search leaves out.
+    fn in_order<'s>(
+        &'s self,
+        owner: &UserId,
+        query: &'s KeyQuery,
+    ) -> Result<Box<dyn Iterator<Item = &'s KeyRecord> + 's>, LedgerError> {
+        let descending = query.is_read_descending();
+        let page = match query.cursor() {
+            None => (Bound::Unbounded, Bound::Unbounded),
             Some(id) => {
                 let key = self.get(id).filter(|key| key.owner == *owner).ok_or(LedgerError::NotFound)?;
-                Bound::Excluded((key.created_at, id.clone()))
+                let place = Bound::Excluded((key.created_at, id.clone()));
+                if descending { (Bound::Unbounded, place) } else { (place, Bound::Unbounded) }
             }
         };
-        let Some(of_owner) = self.by_owner.get(owner) else {
-            return Ok(KeyPage { keys: Vec::new(), more: false });
-        };
-        let page = (after, Bound::Unbounded);
-        let in_order: Box<dyn Iterator<Item = &Digest>> = match query.active_at {
-            None => Box::new(of_owner.all.range(page).map(|(_, digest)| digest)),
+        let Some(of_owner) = self.by_owner.get(owner) else { return Ok(Box::new(std::iter::empty())) };
+        let digests: Box<dyn Iterator<Item = &Digest>> = match query.active_at {
+            None => {
+                let listed = of_owner.all.range(page).map(|(_, digest)| digest);
+                if descending { Box::new(listed.rev()) } else { Box::new(listed) }
+            }
             Some(now) => {
                 let asked = [Environment::Live, Environment::Test]
                     .into_iter()
                     .filter(|environment| query.environment.is_none_or(|asked| asked == *environment));
                 let active = asked.flat_map(|environment| of_owner.active(environment, now));
                 let sorted: BTreeMap<_, _> = active.flat_map(|listed| listed.range(page.clone())).collect();
-                Box::new(sorted.into_values())
+                let listed = sorted.into_values();
+                if descending { Box::new(listed.rev()) } else { Box::new(listed) }
             }
         };
-        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let (mut keys, mut len) = (Vec::new(), 0_usize);
-        let found = in_order.filter_map(|digest| self.by_digest.get(digest));
-        for key in found.filter(|key| query.selects(key)) {
-            if keys.len() >= limit || len >= bytes {
-                return Ok(KeyPage { keys, more: true });
-            }
-            if bytes < usize::MAX {
-                len = len.saturating_add(key.text_len());
-            }
-            keys.push(KeyRecord::clone(key));
-        }
-        Ok(KeyPage { keys, more: false })
+        let keys = digests.filter_map(|digest| self.by_digest.get(digest)).map(AsRef::as_ref);
+        let asked = |key: &&KeyRecord| {
+            query.environment.is_none_or(|environment| key.environment == environment)
+                && query.active_at.is_none_or(|now| key.is_active(now))
+        };
+        Ok(Box::new(keys.filter(asked)))
     }
 
     fn check_new(&self, key: &KeyRecord) -> Result<(), LedgerError> {

@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use self::keys::Keys;
 use self::people::People;
 use self::trail::Used;
+use super::key_query::Reach;
 use super::{
-    Account, Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN,
+    Account, Accounts, Amended, Directory, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError,
     Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
@@ -195,11 +196,15 @@ impl KeyLedger for MemoryStore {
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
-        self.read().keys.page(owner, query, usize::MAX).map(|page| page.keys)
+        self.read().keys.page(owner, query, Reach::LIST).map(|page| page.keys)
     }
 
     async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
-        self.read().keys.page(owner, query, MAX_PAGE_LEN)
+        self.read().keys.page(owner, query, Reach::PAGE)
+    }
+
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+        self.read().keys.count(owner, query, most)
     }
 
     async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {

@@ -2,9 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio_postgres::Row;
+
 use super::super::accounts::page;
+use super::super::key_query::{Reach, Reading, Sought, Verdict};
 use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
-use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, an_hour_before};
+use super::super::{
+    Amended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, an_hour_before,
+};
 use super::failure::Failure;
 use super::people;
 use super::rows::{of_primary, optional, value};
@@ -13,7 +18,7 @@ use super::trail;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
-use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 
 /// One row always: of no key, NULLs. It says too whether it is the primary that answers.
@@ -51,49 +56,106 @@ const LOCK: &str = concat!(
 /// Rows in their order, until so many bytes of text; and how many there were before that. Lengths are known without
 /// reading what they are of.
 macro_rules! page {
-    ($rows:expr, $bytes:literal) => {
+    ($rows:expr, $order:literal, $bytes:literal) => {
         concat!(
             "SELECT ",
             key_columns!(),
             ", found FROM (SELECT *, count(*) OVER () AS found,
                 sum(octet_length(restrictions) + octet_length(metadata) + octet_length(scopes) + octet_length(name) + 256)
-                    OVER (ORDER BY created_at, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                    OVER (ORDER BY created_at ", $order, ", id ", $order, "
+                          ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
               FROM (",
             $rows,
             ") AS selected) AS measured WHERE coalesce(before, 0) < ",
             $bytes,
-            "::bigint ORDER BY created_at, id"
+            "::bigint ORDER BY created_at ", $order, ", id ", $order
         )
     };
 }
 
-const LIST: &str = page!(
-    concat!(
-        "SELECT ",
-        key_columns!(),
-        " FROM tower_api_key.keys
-          WHERE owner = $1 AND ($2::text IS NULL OR environment = $2) AND (created_at, id) > ($3, $4)
-          ORDER BY created_at, id LIMIT $5"
-    ),
-    "$6"
-);
+/// Up to $5 keys of owner $1 in environment $2, or in both, that come after the time $3 and the id $4.
+macro_rules! listed {
+    ($columns:expr, $after:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM tower_api_key.keys
+              WHERE owner = $1 AND ($2::text IS NULL OR environment = $2) AND (created_at, id) ",
+            $after,
+            " ($3, $4)
+              ORDER BY created_at ",
+            $order,
+            ", id ",
+            $order,
+            " LIMIT $5"
+        )
+    };
+}
 
-/// Meets no key that has ended, where the planner knows better than to walk all in the order asked for.
-const LIST_ACTIVE: &str = page!(
-    concat!(
-        "SELECT * FROM (SELECT ",
-        key_columns!(),
-        " FROM tower_api_key.keys
-          WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at IS NULL
-          UNION ALL SELECT ",
-        key_columns!(),
-        " FROM tower_api_key.keys
-          WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at > $6) AS active
-          WHERE ($2::text IS NULL OR environment = $2) AND (created_at, id) > ($3, $4)
-          ORDER BY created_at, id LIMIT $5"
-    ),
-    "$7"
-);
+/// The same of keys that are active at $6. Meets no key that has ended, where the planner knows better than to walk all in
+/// the order asked for.
+macro_rules! listed_active {
+    ($columns:expr, $after:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM (SELECT ",
+            key_columns!(),
+            " FROM tower_api_key.keys
+              WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at IS NULL
+              UNION ALL SELECT ",
+            key_columns!(),
+            " FROM tower_api_key.keys
+              WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at > $6) AS active
+              WHERE ($2::text IS NULL OR environment = $2) AND (created_at, id) ", $after, " ($3, $4)
+              ORDER BY created_at ", $order, ", id ", $order, " LIMIT $5"
+        )
+    };
+}
+
+const LIST: &str = page!(listed!(key_columns!(), ">", "ASC"), "ASC", "$6");
+const LIST_BACK: &str = page!(listed!(key_columns!(), "<", "DESC"), "DESC", "$6");
+const LIST_ACTIVE: &str = page!(listed_active!(key_columns!(), ">", "ASC"), "ASC", "$7");
+const LIST_ACTIVE_BACK: &str = page!(listed_active!(key_columns!(), "<", "DESC"), "DESC", "$7");
+
+/// What a search looks at: of very many keys, not what may be long.
+macro_rules! sought {
+    () => {
+        "id, name, last4, project, expires_at, revoked_at"
+    };
+}
+
+const SEARCH: &str = listed!(sought!(), ">", "ASC");
+const SEARCH_BACK: &str = listed!(sought!(), "<", "DESC");
+const SEARCH_ACTIVE: &str = listed_active!(sought!(), ">", "ASC");
+const SEARCH_ACTIVE_BACK: &str = listed_active!(sought!(), "<", "DESC");
+
+macro_rules! found {
+    () => {
+        concat!("SELECT ", key_columns!(), " FROM tower_api_key.keys WHERE id = ANY ($1::text[])")
+    };
+}
+
+const FOUND: &str = page!(found!(), "ASC", "$2");
+const FOUND_BACK: &str = page!(found!(), "DESC", "$2");
+
+/// How many there are, up to $3.
+const COUNT: &str = "
+    SELECT count(*) FROM (
+        SELECT FROM tower_api_key.keys WHERE owner = $1 AND ($2::text IS NULL OR environment = $2) LIMIT $3
+    ) AS counted";
+
+/// The same of keys that are active at $4.
+const COUNT_LISTED_ACTIVE: &str = "
+    SELECT count(*) FROM (
+        SELECT FROM tower_api_key.keys
+        WHERE owner = $1 AND environment IN ('live', 'test') AND ($2::text IS NULL OR environment = $2)
+            AND revoked_at IS NULL AND expires_at IS NULL
+        UNION ALL SELECT FROM tower_api_key.keys
+        WHERE owner = $1 AND environment IN ('live', 'test') AND ($2::text IS NULL OR environment = $2)
+            AND revoked_at IS NULL AND expires_at > $4
+        LIMIT $3
+    ) AS counted";
 
 /// From one owner to the next: not through all keys of each.
 const OWNERS: &str = "
@@ -183,44 +245,168 @@ pub(super) async fn get(session: &Session, id: &KeyId) -> Result<Option<KeyRecor
     Ok(found.first().map(|row| row.key()).transpose()?)
 }
 
-/// At most `bytes` of text, and one row more.
 pub(super) async fn list(
     session: &Session,
     owner: &UserId,
     query: &KeyQuery,
-    bytes: usize,
+    reach: Reach,
 ) -> Result<KeyPage, Failure> {
-    // One more tells whether there is more.
-    let (owner, limit) = (owner.as_str(), i64::from(query.limit).saturating_add(1));
-    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-    let environment = query.environment.map(|environment| environment.as_str());
-    let (time, id) = match &query.after {
-        None => (i64::MIN, ""),
-        Some(id) => {
-            let found = session.query(CREATED, &[&id.as_str(), &owner]).await?;
-            (value(found.first().ok_or(LedgerError::NotFound)?, 0)?, id.as_str())
+    let bytes = i64::try_from(reach.bytes).unwrap_or(i64::MAX);
+    let back = query.is_read_descending();
+    let place = place(session, owner, query).await?;
+    if query.is_search() {
+        let searched = search(session, owner, query, &place, reach).await?;
+        let found = session.query(if back { FOUND_BACK } else { FOUND }, &[&searched.found, &bytes]).await?;
+        let mut page =
+            KeyPage::new(records(&found, query)?, searched.more || found.len() < searched.found.len());
+        // Where the page ends early, the next one begins behind its last key.
+        if found.len() == searched.found.len() {
+            page.last = searched.last;
         }
-    };
+        page.first = searched.first;
+        return Ok(page.turned(query));
+    }
+    // One more tells whether there is more.
+    let limit = i64::from(query.limit).saturating_add(1);
+    let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
+    let (time, id) = (place.0, &*place.1);
     let found = match query.active_at {
-        None => session.query(LIST, &[&owner, &environment, &time, &id, &limit, &bytes]).await?,
+        None => {
+            let params: [Param<'_>; 6] = [&owner, &environment, &time, &id, &limit, &bytes];
+            session.query(if back { LIST_BACK } else { LIST }, &params).await?
+        }
         Some(now) => {
             let now = now.as_micros();
             let params: [Param<'_>; 7] = [&owner, &environment, &time, &id, &limit, &now, &bytes];
-            session.query(LIST_ACTIVE, &params).await?
+            session.query(if back { LIST_ACTIVE_BACK } else { LIST_ACTIVE }, &params).await?
         }
     };
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
     let selected: i64 = found.first().map_or(Ok(0), |row| value(row, 20))?;
-    let shown = found.len().min(limit);
-    let mut keys = Vec::with_capacity(shown);
-    for row in found.iter().take(shown) {
+    let shown = found.get(..limit).unwrap_or(&found);
+    let more = usize::try_from(selected).is_ok_and(|selected| selected > shown.len());
+    Ok(KeyPage::new(records(shown, query)?, more).turned(query))
+}
+
+/// SQL has only left out what has ended: one rule for every store says what is active.
+fn records(rows: &[Row], query: &KeyQuery) -> Result<Vec<KeyRecord>, Failure> {
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in rows {
         let key = row.key()?;
-        // SQL has only left out what has ended: one rule for every store says what is active.
         if query.selects(&key) {
             keys.push(key);
         }
     }
-    Ok(KeyPage { keys, more: usize::try_from(selected).is_ok_and(|selected| selected > shown) })
+    Ok(keys)
+}
+
+/// The time and the id from which on a list is read.
+async fn place(session: &Session, owner: &UserId, query: &KeyQuery) -> Result<(i64, String), Failure> {
+    Ok(match query.cursor() {
+        // No id is greater.
+        None if query.is_read_descending() => (i64::MAX, "~".to_owned()),
+        None => (i64::MIN, String::new()),
+        Some(id) => {
+            let found = session.query(CREATED, &[&id.as_str(), &owner.as_str()]).await?;
+            (value(found.first().ok_or(LedgerError::NotFound)?, 0)?, id.as_str().to_owned())
+        }
+    })
+}
+
+/// The ids of what a search finds.
+struct Searched {
+    found: Vec<String>,
+    more: bool,
+    first: Option<KeyId>,
+    last: Option<KeyId>,
+}
+
+async fn search(
+    session: &Session,
+    owner: &UserId,
+    query: &KeyQuery,
+    (time, id): &(i64, String),
+    reach: Reach,
+) -> Result<Searched, Failure> {
+    let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
+    let (id, back) = (id.as_str(), query.is_read_descending());
+    // One more tells whether there is more.
+    let limit = i64::try_from(reach.rows).unwrap_or(i64::MAX).saturating_add(1);
+    let rows = match query.active_at {
+        None => {
+            let params: [Param<'_>; 5] = [&owner, &environment, time, &id, &limit];
+            session.query(if back { SEARCH_BACK } else { SEARCH }, &params).await?
+        }
+        Some(now) => {
+            let now = now.as_micros();
+            let params: [Param<'_>; 6] = [&owner, &environment, time, &id, &limit, &now];
+            session.query(if back { SEARCH_ACTIVE_BACK } else { SEARCH_ACTIVE }, &params).await?
+        }
+    };
+    let mut reading = Reading::new(query, reach);
+    let mut searched = Searched { found: Vec::new(), more: false, first: None, last: None };
+    let mut last = None;
+    for row in &rows {
+        let id = row.text(0)?;
+        match reading.next(is_found(query, row).map_err(|error| of_row(error, id))?) {
+            Verdict::Stop => {
+                searched.more = true;
+                break;
+            }
+            Verdict::Pass => {}
+            Verdict::Take => searched.found.push(id.to_owned()),
+        }
+        if searched.first.is_none() {
+            searched.first = KeyId::new(id).ok();
+        }
+        last = Some(id);
+    }
+    searched.last = last.and_then(|id| KeyId::new(id).ok());
+    Ok(searched)
+}
+
+/// Whether a search finds a row of `sought!()`.
+fn is_found(query: &KeyQuery, row: &Row) -> Result<bool, StoreError> {
+    Ok(query.finds(&Sought {
+        id: row.text(0)?,
+        name: &row.free_text(1)?,
+        last4: row.text(2)?,
+        project: row.optional_text(3)?,
+        expires_at: row.time(4)?,
+        revoked: row.number(5)?.is_some(),
+    }))
+}
+
+fn of_row(error: StoreError, id: &str) -> StoreError {
+    match KeyId::new(id) {
+        Ok(id) => error.of_key(&id),
+        Err(_) => error,
+    }
+}
+
+pub(super) async fn count(
+    session: &Session,
+    owner: &UserId,
+    query: &KeyQuery,
+    most: u32,
+) -> Result<KeyCount, Failure> {
+    if query.is_search() {
+        let query = KeyQuery { after: None, before: None, limit: most, ..query.clone() };
+        let place = place(session, owner, &query).await?;
+        let searched = search(session, owner, &query, &place, Reach::PAGE).await?;
+        return Ok(KeyCount::new(searched.found.len(), most, searched.more));
+    }
+    let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
+    let limit = i64::from(most).saturating_add(1);
+    let row = match query.active_at {
+        None => session.one(COUNT, &[&owner, &environment, &limit]).await?,
+        Some(now) => {
+            let now = now.as_micros();
+            session.one(COUNT_LISTED_ACTIVE, &[&owner, &environment, &limit, &now]).await?
+        }
+    };
+    let counted: i64 = value(&row, 0)?;
+    Ok(KeyCount::new(usize::try_from(counted).unwrap_or(usize::MAX), most, false))
 }
 
 pub(super) async fn owners(
@@ -433,10 +619,8 @@ async fn keep_policy(
         KeyPolicy::Single { .. } => {
             let spared = replaced.map_or("", |(old, _)| old.as_str());
             if maker.is_some() {
-                let environment = Some(new.environment);
-                let all =
-                    KeyQuery { environment, active_at: Some(now), limit: u32::MAX, ..KeyQuery::default() };
-                for key in list(session, &new.owner, &all, usize::MAX)
+                let all = KeyQuery::new().active(now).environment(new.environment).limit(u32::MAX);
+                for key in list(session, &new.owner, &all, Reach::LIST)
                     .await?
                     .keys
                     .iter()

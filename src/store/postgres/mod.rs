@@ -26,9 +26,10 @@ use self::listener::Listener;
 use self::log::Housekeeping;
 pub use self::options::PostgresOptions;
 use self::session::{Answer, Database, Session};
+use super::key_query::Reach;
 use super::log::settle;
 use super::{
-    Account, Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN,
+    Account, Accounts, Amended, Directory, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError,
     Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
@@ -157,10 +158,10 @@ impl PostgresStore {
         answer.await.map_err(Failure::into_ledger_error)
     }
 
-    async fn selected(&self, owner: &UserId, query: &KeyQuery, bytes: usize) -> Result<KeyPage, LedgerError> {
+    async fn selected(&self, owner: &UserId, query: &KeyQuery, reach: Reach) -> Result<KeyPage, LedgerError> {
         let (owner, query) = (owner.clone(), query.clone());
         let page = self
-            .read(move |session| Box::pin(async move { keys::list(session, &owner, &query, bytes).await }));
+            .read(move |session| Box::pin(async move { keys::list(session, &owner, &query, reach).await }));
         page.await
     }
 
@@ -364,11 +365,18 @@ impl KeyLedger for PostgresStore {
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
-        self.selected(owner, query, usize::MAX).await.map(|page| page.keys)
+        self.selected(owner, query, Reach::LIST).await.map(|page| page.keys)
     }
 
     async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
-        self.selected(owner, query, MAX_PAGE_LEN).await
+        self.selected(owner, query, Reach::PAGE).await
+    }
+
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+        let (owner, query) = (owner.clone(), query.clone());
+        let counted = self
+            .read(move |session| Box::pin(async move { keys::count(session, &owner, &query, most).await }));
+        counted.await
     }
 
     async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {

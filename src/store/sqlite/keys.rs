@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::super::accounts::page as page_of;
+use super::super::key_query::{Reach, Reading, Sought, Verdict};
 use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
-use super::super::{Amended, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, an_hour_before};
+use super::super::{Amended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, an_hour_before};
 use super::failure::Failure;
 use super::people;
 use super::rows::Copied;
@@ -26,28 +27,68 @@ const FIND_NEAR: &str =
 
 const GET: &str = concat!("SELECT ", key_columns!(), " FROM keys WHERE id = ?1");
 
-/// A page takes as many steps as it has keys.
-const LIST: &str = concat!(
-    "SELECT ",
-    key_columns!(),
-    " FROM keys WHERE owner = ?1 AND environment = ?2 AND (created_at, id) > (?3, ?4) ORDER BY created_at, id"
-);
+/// The keys of owner ?1 in environment ?2, or in both, that come $after the time ?3 and the id ?4: as many steps as keys,
+/// since SQLite merges what an index has in order already.
+macro_rules! listed {
+    ($after:literal, $order:literal) => {
+        concat!(
+            listed!(of "'live'", "'test'", $after),
+            " UNION ALL ",
+            listed!(of "'test'", "'live'", $after),
+            " ORDER BY created_at ", $order, ", id ", $order
+        )
+    };
+    (of $environment:literal, $other:literal, $after:literal) => {
+        concat!(
+            "SELECT ", key_columns!(), " FROM keys WHERE owner = ?1 AND environment = ", $environment,
+            " AND ?2 IS NOT ", $other, " AND (created_at, id) ", $after, " (?3, ?4)"
+        )
+    };
+}
 
-/// Meets no key that has ended. SQLite left to itself would walk all of them in the order asked for, rather than sort the
-/// few that are active.
-const LIST_ACTIVE: &str = concat!(
-    "SELECT ",
-    key_columns!(),
-    " FROM keys INDEXED BY unrevoked_keys
-      WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL AND expires_at IS NULL
-          AND (created_at, id) > (?3, ?4)
-      UNION ALL SELECT ",
-    key_columns!(),
-    " FROM keys INDEXED BY unrevoked_keys
-      WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL AND expires_at > ?5
-          AND (created_at, id) > (?3, ?4)
-      ORDER BY created_at, id"
-);
+/// The same of keys that are active at ?5. Meets no key that has ended: SQLite left to itself would walk all of them in the
+/// order asked for, rather than sort the few that are active.
+macro_rules! listed_active {
+    ($after:literal, $order:literal) => {
+        concat!(
+            listed_active!(of "'live'", "'test'", $after, "IS NULL"),
+            " UNION ALL ",
+            listed_active!(of "'live'", "'test'", $after, "> ?5"),
+            " UNION ALL ",
+            listed_active!(of "'test'", "'live'", $after, "IS NULL"),
+            " UNION ALL ",
+            listed_active!(of "'test'", "'live'", $after, "> ?5"),
+            " ORDER BY created_at ", $order, ", id ", $order
+        )
+    };
+    (of $environment:literal, $other:literal, $after:literal, $ends:literal) => {
+        concat!(
+            "SELECT ", key_columns!(), " FROM keys INDEXED BY unrevoked_keys WHERE owner = ?1 AND environment = ",
+            $environment, " AND ?2 IS NOT ", $other, " AND revoked_at IS NULL AND expires_at ", $ends,
+            " AND (created_at, id) ", $after, " (?3, ?4)"
+        )
+    };
+}
+
+const LIST: &str = listed!(">", "ASC");
+const LIST_BACK: &str = listed!("<", "DESC");
+const LIST_ACTIVE: &str = listed_active!(">", "ASC");
+const LIST_ACTIVE_BACK: &str = listed_active!("<", "DESC");
+
+/// How many there are, up to ?3.
+const COUNT: &str = "
+    SELECT count(*) FROM (SELECT 1 FROM keys WHERE owner = ?1 AND (?2 IS NULL OR environment = ?2) LIMIT ?3)";
+
+/// The same of keys that are active at ?4.
+const COUNT_LISTED_ACTIVE: &str = "
+    SELECT count(*) FROM (
+        SELECT 1 FROM keys INDEXED BY unrevoked_keys
+        WHERE owner = ?1 AND environment IN ('live', 'test') AND (?2 IS NULL OR environment = ?2)
+            AND revoked_at IS NULL AND expires_at IS NULL
+        UNION ALL SELECT 1 FROM keys INDEXED BY unrevoked_keys
+        WHERE owner = ?1 AND environment IN ('live', 'test') AND (?2 IS NULL OR environment = ?2)
+            AND revoked_at IS NULL AND expires_at > ?4
+        LIMIT ?3)";
 
 /// From one owner to the next: not through all keys of each.
 const OWNERS: &str = "
@@ -144,49 +185,96 @@ fn known(transaction: &Transaction<'_>, id: &KeyId) -> Result<Option<KeyRecord>,
     Ok(get(transaction, id)?.map(|row| row.key()).transpose()?)
 }
 
-/// What a query selects: as many rows as fit, and whether there are more.
+/// What a query selects: as many rows as fit, and how far they were read.
 pub(super) struct Rows {
     rows: Vec<Copied>,
     more: bool,
+    first: String,
+    last: String,
 }
 
 impl Rows {
-    /// The records, and whether there are more.
     pub(super) fn parse(self, query: &KeyQuery) -> Result<KeyPage, Failure> {
-        let mut keys = Vec::with_capacity(self.rows.len());
+        let mut page = KeyPage::new(Vec::with_capacity(self.rows.len()), self.more);
         for row in &self.rows {
             let key = row.key()?;
             // SQL has only left out what has ended: one rule for every store says what is active.
             if query.selects(&key) {
-                keys.push(key);
+                page.keys.push(key);
             }
         }
-        Ok(KeyPage { keys, more: self.more })
-    }
-
-    /// Leaves out what is more than `limit` rows, and than so many bytes after the first row.
-    fn cut(mut self, limit: usize, bytes: usize) -> Self {
-        let mut before = 0_usize;
-        let mut fits = |row: &Copied| {
-            let fits = before < bytes;
-            before = before.saturating_add(row.len());
-            fits
-        };
-        let count = self.rows.iter().take(limit).take_while(|row| fits(row)).count();
-        self.more |= count < self.rows.len();
-        self.rows.truncate(count);
-        self
+        (page.first, page.last) = (KeyId::new(self.first).ok(), KeyId::new(self.last).ok());
+        Ok(page.turned(query))
     }
 }
 
-/// At most `bytes` of text, and one row more.
 pub(super) fn list(
     connection: &Connection,
     owner: &UserId,
     query: &KeyQuery,
-    bytes: usize,
+    reach: Reach,
 ) -> Result<Rows, Failure> {
-    let after = match &query.after {
+    let mut read = Rows { rows: Vec::new(), more: false, first: String::new(), last: String::new() };
+    let mut reading = Reading::new(query, reach);
+    read.more = each(connection, owner, query, |row| {
+        let verdict = reading.next(is_found(query, row)?);
+        if verdict == Verdict::Stop {
+            return Ok(false);
+        }
+        if verdict == Verdict::Take {
+            let row = Copied::of(row)?;
+            reading.took(row.len());
+            read.rows.push(row);
+        }
+        let id = row.text(ID)?;
+        if read.first.is_empty() {
+            id.clone_into(&mut read.first);
+        }
+        id.clone_into(&mut read.last);
+        Ok(true)
+    })?;
+    Ok(read)
+}
+
+pub(super) fn count(
+    connection: &Connection,
+    owner: &UserId,
+    query: &KeyQuery,
+    most: u32,
+) -> Result<KeyCount, Failure> {
+    if query.is_search() {
+        let query = KeyQuery { after: None, before: None, limit: most, ..query.clone() };
+        let mut reading = Reading::new(&query, Reach::PAGE);
+        let more =
+            each(connection, owner, &query, |row| Ok(reading.next(is_found(&query, row)?) != Verdict::Stop))?;
+        return Ok(KeyCount::new(reading.taken(), most, more));
+    }
+    let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
+    let limit = u64::from(most).saturating_add(1).cast_signed();
+    let counted: i64 = match query.active_at {
+        None => {
+            let of_all = params![owner, environment, limit];
+            connection.prepare_cached(COUNT)?.query_row(of_all, |row| row.get(0))?
+        }
+        Some(now) => {
+            let active = params![owner, environment, limit, now.as_micros()];
+            connection.prepare_cached(COUNT_LISTED_ACTIVE)?.query_row(active, |row| row.get(0))?
+        }
+    };
+    Ok(KeyCount::new(usize::try_from(counted).unwrap_or(usize::MAX), most, false))
+}
+
+/// Shows the rows of an owner from a cursor on, one after the other, until it is enough. Whether a row was left.
+fn each(
+    connection: &Connection,
+    owner: &UserId,
+    query: &KeyQuery,
+    mut wants: impl FnMut(&Row<'_>) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
+    let back = query.is_read_descending();
+    let (time, id) = match query.cursor() {
+        // No id is greater.
+        None if back => (i64::MAX, "~"),
         None => (i64::MIN, ""),
         Some(id) => {
             let mut statement = connection.prepare_cached(CREATED)?;
@@ -194,25 +282,45 @@ pub(super) fn list(
             (found.next()?.ok_or(LedgerError::NotFound)?.get(0)?, id.as_str())
         }
     };
-    if let Some(environment) = query.environment {
-        return page(connection, owner, environment, after, query, bytes);
+    let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
+    let mut statement = connection.prepare_cached(match (query.active_at, back) {
+        (None, false) => LIST,
+        (None, true) => LIST_BACK,
+        (Some(_), false) => LIST_ACTIVE,
+        (Some(_), true) => LIST_ACTIVE_BACK,
+    })?;
+    let mut found = match query.active_at {
+        None => statement.query(params![owner, environment, time, id])?,
+        Some(now) => statement.query(params![owner, environment, time, id, now.as_micros()])?,
+    };
+    while let Some(row) = found.next()? {
+        if !wants(row)? {
+            return Ok(true);
+        }
     }
-    let mut all = page(connection, owner, Environment::Live, after, query, bytes)?;
-    let test = page(connection, owner, Environment::Test, after, query, bytes)?;
-    all.more |= test.more;
-    all.rows.extend(test.rows);
-    let mut keyed = Vec::with_capacity(all.rows.len());
-    for row in all.rows {
-        keyed.push((row.number(CREATED_AT)?, row.text(ID)?.to_owned(), row));
-    }
-    keyed.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
-    all.rows = keyed.into_iter().map(|(_, _, row)| row).collect();
-    Ok(all.cut(limit(query), bytes))
+    Ok(false)
 }
 
-/// Columns of `key_columns!()`.
+/// Whether a search finds a row, which is not copied for that.
+fn is_found(query: &KeyQuery, row: &Row<'_>) -> Result<bool, Failure> {
+    if !query.is_search() {
+        return Ok(true);
+    }
+    let found = || {
+        Ok(query.finds(&Sought {
+            id: row.text(ID)?,
+            name: &row.free_text(6)?,
+            last4: row.text(8)?,
+            project: row.optional_text(4)?,
+            expires_at: row.time(12)?,
+            revoked: row.number(13)?.is_some(),
+        }))
+    };
+    Ok(found().map_err(|error| row.told(error))?)
+}
+
+/// A column of `key_columns!()`.
 const ID: usize = 1;
-const CREATED_AT: usize = 11;
 
 pub(super) fn owners(
     connection: &Connection,
@@ -226,38 +334,6 @@ pub(super) fn owners(
         owners.push(user_id(row.text(0)?)?);
     }
     Ok(owners)
-}
-
-/// What a query selects in one environment.
-fn page(
-    connection: &Connection,
-    owner: &UserId,
-    environment: Environment,
-    (after_time, after_id): (i64, &str),
-    query: &KeyQuery,
-    bytes: usize,
-) -> Result<Rows, Failure> {
-    let (owner, environment) = (owner.as_str(), environment.as_str());
-    let mut statement =
-        connection.prepare_cached(if query.active_at.is_some() { LIST_ACTIVE } else { LIST })?;
-    let mut found = match query.active_at {
-        None => statement.query(params![owner, environment, after_time, after_id])?,
-        Some(now) => statement.query(params![owner, environment, after_time, after_id, now.as_micros()])?,
-    };
-    let (mut rows, mut len) = (Vec::new(), 0_usize);
-    while let Some(row) = found.next()? {
-        if rows.len() >= limit(query) || len >= bytes {
-            return Ok(Rows { rows, more: true });
-        }
-        let row = Copied::of(row)?;
-        len = len.saturating_add(row.len());
-        rows.push(row);
-    }
-    Ok(Rows { rows, more: false })
-}
-
-fn limit(query: &KeyQuery) -> usize {
-    usize::try_from(query.limit).unwrap_or(usize::MAX)
 }
 
 pub(super) fn insert(
@@ -423,9 +499,8 @@ fn keep_policy(
         KeyPolicy::Single { .. } => {
             let spared = replaced.map_or("", |(old, _)| old.as_str());
             if maker.is_some() {
-                let all = KeyQuery { active_at: Some(now), limit: u32::MAX, ..KeyQuery::default() };
-                let active =
-                    page(transaction, &new.owner, new.environment, (i64::MIN, ""), &all, usize::MAX)?;
+                let all = KeyQuery::new().active(now).environment(new.environment).limit(u32::MAX);
+                let active = list(transaction, &new.owner, &all, Reach::LIST)?;
                 for key in active.parse(&all)?.keys.iter().filter(|key| key.id.as_str() != spared) {
                     terms.allow_change(maker, key, now)?;
                 }
@@ -557,22 +632,35 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(include_str!("../migrations/sqlite-1.sql")).unwrap();
         let active = "SEARCH keys USING INDEX unrevoked_keys (owner=? AND environment=?";
-        let after = " AND (created_at,id)>(?,?)";
-        assert_eq!(
-            plan(&connection, LIST_ACTIVE),
-            [
-                format!("{active} AND expires_at=?{after})"),
+        let of_both = |plan: Vec<String>, of_one: &[String]| assert_eq!(plan, [of_one, of_one].concat());
+        for (statement, after) in [(LIST_ACTIVE, ">"), (LIST_ACTIVE_BACK, "<")] {
+            let of_one = [
+                format!("{active} AND expires_at=? AND (created_at,id){after}(?,?))"),
                 format!("{active} AND expires_at>?)"),
                 "USE TEMP B-TREE FOR ORDER BY".to_owned(),
-            ]
-        );
+            ];
+            of_both(plan(&connection, statement), &of_one);
+        }
         let counted = [format!("{active} AND expires_at=?)"), format!("{active} AND expires_at>?)")];
         assert_eq!(plan(&connection, COUNT_ACTIVE), counted);
         assert_eq!(plan(&connection, REVOKE_ALIKE), [format!("{active})")]);
         let of_owner = "SEARCH keys USING INDEX unrevoked_keys (owner=?)";
         assert_eq!(plan(&connection, REVOKE_ALL_OF), [of_owner]);
-        // And a page of all keys takes only what comes after the one before, without sorting.
-        let page = format!("SEARCH keys USING INDEX keys_of_owner (owner=? AND environment=?{after})");
-        assert_eq!(plan(&connection, LIST), [page]);
+        let counted = [format!("{active} AND expires_at=?)"), format!("{active} AND expires_at>?)")];
+        assert_eq!(plan(&connection, COUNT_LISTED_ACTIVE), counted);
+    }
+
+    /// A page takes only what comes after the one before, in either direction, without sorting.
+    #[test]
+    fn c17_e1_a_page_of_all_keys_is_read_in_its_order() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("../migrations/sqlite-1.sql")).unwrap();
+        let of_owner = "SEARCH keys USING INDEX keys_of_owner (owner=? AND environment=? AND (created_at,id)";
+        for (statement, after) in [(LIST, ">"), (LIST_BACK, "<")] {
+            let page = format!("{of_owner}{after}(?,?))");
+            assert_eq!(plan(&connection, statement), [page.clone(), page]);
+        }
+        let counted = plan(&connection, COUNT);
+        assert_eq!(counted, ["SEARCH keys USING COVERING INDEX keys_of_owner (owner=?)"]);
     }
 }

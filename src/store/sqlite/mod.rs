@@ -21,9 +21,10 @@ use tokio::sync::oneshot;
 use self::failure::Failure;
 use self::open::Purpose;
 use self::worker::{Places, Queue};
+use super::key_query::Reach;
 use super::rows::KeyRow as _;
 use super::{
-    Account, Accounts, Amended, Directory, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, MAX_PAGE_LEN,
+    Account, Accounts, Amended, Directory, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError,
     Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
@@ -165,9 +166,9 @@ impl SqliteStore {
         self.lister.ask(Places::Common, |connection| work(connection)).await
     }
 
-    async fn selected(&self, owner: &UserId, query: &KeyQuery, bytes: usize) -> Result<KeyPage, Failure> {
+    async fn selected(&self, owner: &UserId, query: &KeyQuery, reach: Reach) -> Result<KeyPage, Failure> {
         let (owner, asked) = (owner.clone(), query.clone());
-        self.read(move |connection| keys::list(connection, &owner, &asked, bytes)).await?.parse(query)
+        self.read(move |connection| keys::list(connection, &owner, &asked, reach)).await?.parse(query)
     }
 
     /// A change that takes nothing away, or may wait: under a flood of changes it is refused first.
@@ -321,12 +322,18 @@ impl KeyLedger for SqliteStore {
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
-        let page = self.selected(owner, query, usize::MAX).await;
+        let page = self.selected(owner, query, Reach::LIST).await;
         page.map(|page| page.keys).map_err(Failure::into_ledger_error)
     }
 
     async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
-        self.selected(owner, query, MAX_PAGE_LEN).await.map_err(Failure::into_ledger_error)
+        self.selected(owner, query, Reach::PAGE).await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+        let (owner, query) = (owner.clone(), query.clone());
+        let counted = self.read(move |connection| keys::count(connection, &owner, &query, most));
+        counted.await.map_err(Failure::into_ledger_error)
     }
 
     async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{NOW, Names, assert_same, by_system, later, ok, refused, under};
-use crate::key::{Environment, KeyId, UserId};
-use crate::record::KeyRecord;
+use crate::key::{Environment, KeyId, ProjectId, UserId};
+use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{EndpointRestriction, Restrictions};
-use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError, MAX_PAGE_LEN, StoreError};
+use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError, MAX_PAGE_LEN, MAX_SEARCHED, StoreError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
@@ -202,6 +202,153 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyLedger>
             }
         }
     }
+}
+
+/// Every kind of query, in both orders, from every place in both directions.
+pub(super) async fn lists_go_both_ways<S: KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let project = |name: &str| ProjectId::new(name).unwrap_or_else(|_| unreachable!("{name}"));
+    let mut all = Vec::new();
+    for n in 0..12_u64 {
+        let (environment, prefix) =
+            if n % 3 == 0 { (Environment::Test, "sk_test_") } else { (Environment::Live, "sk_live_") };
+        let key = KeyRecord {
+            environment,
+            prefix: prefix.into(),
+            name: match n % 3 {
+                0 => "\u{c9}t\u{e9} one",
+                1 => "other",
+                _ => "ANY one",
+            }
+            .into(),
+            last4: format!("A{n:03}"),
+            level: if n % 4 == 0 { KeyLevel::Project(project("contract-p")) } else { KeyLevel::User },
+            // Three of each age.
+            created_at: later(n / 3),
+            expires_at: (n % 4 == 1).then(|| later(20)),
+            ..names.key(&format!("{n:02}"), "u")
+        };
+        // Under the terms of the system, nobody asks whether there is such a project.
+        ok(store.insert(key.clone(), &under(MANY)).await);
+        if n % 5 == 2 {
+            ok(store.revoke(&key.id, later(5), &by_system()).await);
+        }
+        all.push(key.id);
+    }
+    ok(store.insert(names.key("other", "v"), &under(MANY)).await);
+    let user = names.user("u");
+    let all = ok(store.list(&user, &KeyQuery::new()).await);
+    assert_eq!(all.len(), 12);
+
+    let whole = || KeyQuery::new().limit(1000);
+    let mut queries = vec![
+        (whole(), 12),
+        (whole().active(later(19)), 10),
+        (whole().active(later(20)), 7),
+        (whole().ended(later(19)), 2),
+        (whole().ended(later(20)), 5),
+        (whole().environment(Environment::Test), 4),
+        (whole().project(project("contract-p")), 3),
+        (whole().project(project("contract-q")), 0),
+        (whole().text("ONE"), 8),
+        (whole().text("\u{c9}T\u{c9}"), 4),
+        (whole().text("a01"), 2),
+        (whole().text("T-P"), 3),
+        (whole().text(names.id("07").as_str()), 1),
+        (whole().text("%"), 0),
+        (whole().text("one").ended(later(20)), 3),
+        (whole().text("one").active(later(20)).environment(Environment::Live), 2),
+    ];
+    let newest: Vec<_> =
+        queries.iter().map(|(query, count)| (query.clone().newest_first(), *count)).collect();
+    queries.extend(newest);
+    for (query, count) in queries {
+        let mut expected: Vec<_> = all.iter().filter(|key| query.selects(key)).map(|key| &key.id).collect();
+        assert_eq!(expected.len(), count, "{query:?}");
+        if query.newest_first {
+            expected.reverse();
+        }
+        let listed = ok(store.list(&user, &query).await);
+        assert_eq!(listed.iter().map(|key| &key.id).collect::<Vec<_>>(), expected, "{query:?}");
+        for limit in [1, 2, 5, 12] {
+            let (mut forth, mut page) =
+                (Vec::new(), ok(store.page(&user, &query.clone().limit(limit)).await));
+            loop {
+                assert!(page.keys.len() <= limit as usize, "a page is longer than was asked for");
+                assert!(!page.more || page.keys.len() == limit as usize, "a page ends before it is full");
+                let last = page.last.clone();
+                let more = page.more;
+                forth.extend(page.keys.into_iter().map(|key| key.id));
+                assert!(forth.len() <= 12, "a page holds what another has held: {query:?}");
+                let Some(last) = last.filter(|_| more) else { break };
+                page = ok(store.page(&user, &query.clone().limit(limit).after(last)).await);
+            }
+            assert_eq!(forth.iter().collect::<Vec<_>>(), expected, "{query:?} in pages of {limit}");
+            // And back from the oldest and from the newest key there is, whichever the last is.
+            let Some(end) = (if query.newest_first { all.first() } else { all.last() }) else { continue };
+            let (mut back, mut from) = (Vec::new(), end.id.clone());
+            loop {
+                let page = ok(store.page(&user, &query.clone().limit(limit).before(from)).await);
+                back.splice(0..0, page.keys.into_iter().map(|key| key.id));
+                assert!(back.len() <= 12, "a page holds what another has held: {query:?}");
+                let Some(first) = page.first.filter(|_| page.more) else { break };
+                from = first;
+            }
+            let before_end: Vec<_> = expected.iter().copied().filter(|id| **id != end.id).collect();
+            assert_eq!(back.iter().collect::<Vec<_>>(), before_end, "{query:?} back in pages of {limit}");
+        }
+        for (most, more) in [(1000, false), (12, false), (3, count > 3), (0, count > 0)] {
+            let counted = ok(store.count(&user, &query, most).await);
+            assert_eq!(
+                (counted.keys, counted.more),
+                ((count as u32).min(most), more),
+                "{query:?} up to {most}"
+            );
+        }
+    }
+    for foreign in ["other", "unknown"] {
+        let before = store.page(&user, &KeyQuery::new().before(names.id(foreign))).await;
+        refused!(before, LedgerError::NotFound, "pages are before keys of the same owner only");
+    }
+}
+
+/// What a ledger finds only by looking at keys, it does not look for in all of them. A ledger that goes on to the end is
+/// right too, as long as it goes on from where it was.
+pub(super) async fn searches_look_at_so_many_keys<S: KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let count = MAX_SEARCHED + 5;
+    let keys: Vec<_> = (0..count)
+        .map(|n| KeyRecord {
+            created_at: later(n as u64),
+            revoked_at: Some(later(n as u64)),
+            name: if n == 0 { "the first" } else { "another" }.into(),
+            ..names.key(&format!("{n}"), "u")
+        })
+        .collect();
+    for part in keys.chunks(500) {
+        for imported in ok(store.insert_all(part.to_vec(), &by_system()).await) {
+            ok(imported);
+        }
+    }
+    let user = names.user("u");
+    let query = KeyQuery::new().text("the first").newest_first();
+    let (mut found, mut pages, mut cursor) = (Vec::new(), 0, None);
+    loop {
+        let mut query = query.clone();
+        query.after = cursor;
+        let page = ok(store.page(&user, &query).await);
+        found.extend(page.keys.into_iter().map(|key| key.id));
+        pages += 1;
+        cursor = page.last;
+        if !page.more {
+            break;
+        }
+        assert!(pages < 3, "pages do not go on from where the one before has ended");
+    }
+    assert_eq!(found, [names.id("0")]);
+    assert_eq!(ok(store.count(&user, &KeyQuery::new(), 1000).await).keys, 1000);
+    let ended = ok(store.count(&user, &KeyQuery::new().ended(NOW), 1000).await);
+    assert_eq!((ended.keys, ended.more), (1000, true));
 }
 
 pub(super) async fn owners_are_listed_once_and_in_pages<S: KeyLedger>(store: &Arc<S>) {

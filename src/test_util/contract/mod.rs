@@ -91,6 +91,8 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     list::pages_end_early_and_say_whether_there_is_more(&store().await).await;
     list::lists_are_filtered(&store().await).await;
     list::lists_of_active_keys_are_parts_of_lists_of_all(&store().await).await;
+    list::lists_go_both_ways(&store().await).await;
+    list::searches_look_at_so_many_keys(&store().await).await;
     list::owners_are_listed_once_and_in_pages(&store().await).await;
     trail::every_change_leaves_one_entry(&store().await).await;
     trail::what_a_policy_ends_is_told_so(&store().await).await;
