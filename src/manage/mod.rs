@@ -39,7 +39,7 @@
 //! - A key with a scope that the caller lacks, that ends later, or that is not restricted like a restricted caller, can
 //!   neither be changed, nor rotated (that hands out its secret), nor revoked, nor explained: 403. A key may revoke and
 //!   explain itself.
-//! - Where issuing ends the keys before ([`KeyPolicy::Single { grace: false }`](crate::KeyPolicy::Single { grace: false })), those must be within the
+//! - Where issuing ends the keys before ([`KeyPolicy::Single { grace: false }`](crate::KeyPolicy::Single)), those must be within the
 //!   caller's rights too.
 //! - Keys of others, of the other environment, unknown ids and texts that are no ids are one and the same 404.
 //!
