@@ -196,8 +196,10 @@ async fn c17_b2_lists_of_heavy_keys_end_early_and_go_on() {
         seen.extend(ids.iter().filter(of).cloned());
         pages += 1;
         assert!(pages < 50);
-        let Some((_, more)) = page.split_once("&amp;after=") else { break };
-        asked = format!("?after={}", more.split_once('"').unwrap().0);
+        let Some((before, _)) = page.split_once(">More keys<") else { break };
+        let (_, link) = before.rsplit_once("href=\"").unwrap();
+        let (_, query) = link.split_once('"').unwrap().0.split_once('?').unwrap();
+        asked = format!("?{}", query.replace("&#38;", "&"));
     }
     seen.sort();
     let mut all = ids.clone();
