@@ -50,9 +50,7 @@ use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::observer::{Change, Observer, Observers};
 use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
-use crate::store::{
-    Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms,
-};
+use crate::store::{Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms};
 
 use self::shares::Shares;
 
@@ -348,7 +346,7 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Store`], with [`StoreError::NotKept`] if the ledger keeps no
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
     /// trail.
     pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
         Ok(self.read(self.ledger.history(id, limit)).await?)
@@ -461,12 +459,19 @@ impl Keyring {
 #[cfg(feature = "portal")]
 impl Keyring {
     /// The projects that a user may access at the moment.
-    pub(crate) async fn projects(&self, user: &UserId) -> Result<Vec<crate::store::Project>, StoreError> {
+    pub(crate) async fn projects(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<crate::store::Project>, crate::store::StoreError> {
         self.read(self.directory.projects(user)).await
     }
 
     /// What a user may do at the moment where a key of that level works.
-    pub(crate) async fn standing_on(&self, user: &UserId, level: &KeyLevel) -> Result<Standing, StoreError> {
+    pub(crate) async fn standing_on(
+        &self,
+        user: &UserId,
+        level: &KeyLevel,
+    ) -> Result<Standing, crate::store::StoreError> {
         self.standing_at(user, level.project()).await
     }
 }
@@ -475,7 +480,7 @@ impl Keyring {
 #[cfg(feature = "manage")]
 impl Keyring {
     /// What a user may do in their account at the moment.
-    pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, StoreError> {
+    pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, crate::store::StoreError> {
         self.standing_at(user, None).await
     }
 
@@ -508,8 +513,9 @@ impl Keyring {
     }
 
     /// Whether issuing a key ends those before it.
+    #[cfg(feature = "portal")]
     pub(crate) fn replaces_on_issue(&self) -> bool {
-        self.policy == KeyPolicy::Single { grace: false }
+        matches!(self.policy, KeyPolicy::Single { .. })
     }
 }
 

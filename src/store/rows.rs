@@ -54,6 +54,7 @@ pub(super) trait KeyRow {
     }
 
     /// The record in this row, as [`KeyStore::find_at`](super::KeyStore::find_at) tells it.
+    #[cfg(feature = "postgres")]
     fn key_at(&self, now: Timestamp) -> Result<KeyRecord, StoreError> {
         if self.has_ended(now)? { self.ended_key() } else { self.key() }
     }

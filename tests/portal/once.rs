@@ -226,8 +226,11 @@ async fn c17_b7_a_form_that_made_nothing_can_be_sent_again() {
 
 #[tokio::test]
 async fn r30_where_issuing_ends_the_key_before_the_form_says_so() {
+    for grace in [true, false] {
+        let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace }).unwrap()).await;
+        assert!(site.page("u_b.1", "/new").await.contains("making another ends the one before at once"));
+    }
     let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace: false }).unwrap()).await;
-    assert!(site.page("u_b.1", "/new").await.contains("making another ends the one before at once"));
     assert_eq!(site.submit("u_b.1", "/new", &NEW).await.status, StatusCode::CREATED);
     let active = |key: &KeyRecord| key.is_active(Timestamp::from_secs(NOW));
     assert_eq!(site.keys("u_b").await.iter().filter(|key| active(key)).count(), 1);
