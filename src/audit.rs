@@ -176,7 +176,7 @@ names! {
     Revocation {
         /// Somebody asked for it.
         ByHand => "by_hand",
-        /// Whoever held it ended it by its secret (`manage::self_revoke`).
+        /// Somebody who held it ended it by its secret (`manage::self_revoke`).
         BySecret => "by_secret",
         /// It was found where others can read it (`manage::Leaks`).
         Leaked => "leaked",

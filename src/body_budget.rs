@@ -103,7 +103,7 @@ impl Budget {
         self.cap
     }
 
-    /// Whether there is room for so many bytes at this moment, whoever sends them.
+    /// Whether there is room for so many bytes at this moment, without regard to the sender.
     pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
         self.held().all.saturating_add(bytes) <= self.cap
     }
@@ -187,7 +187,7 @@ impl Charge {
         };
         let Some(who) = &self.sender else { return true };
         let own = held.of(who).saturating_add(bytes);
-        // own <= free * most / (cap - most): whoever is alone has `free = cap - own`, and so at most `most`.
+        // own <= free * most / (cap - most): a sender that is alone has `free = cap - own`, and so at most `most`.
         own as u128 * (cap - most) as u128 <= free as u128 * most as u128
     }
 
@@ -417,7 +417,7 @@ mod tests {
             charges.clear();
             prop_assert_eq!(budget.held().all, 0);
             prop_assert!(budget.held().by_sender.is_empty());
-            // Whoever is alone has all of its share.
+            // A sender that is alone has all of its share.
             let mut charge = budget.charge(&Sender::at([192, 0, 2, 1].into()));
             prop_assert!(!charge.has_room_for(most + 1));
             prop_assert!(charge.add(most));
