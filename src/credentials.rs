@@ -65,7 +65,7 @@ impl<'r> From<&'r Parts> for Head<'r> {
 
 /// What a client claims: a key, and perhaps a user and a project. Nothing of it has been checked.
 ///
-/// [`Verifier::verify`](crate::verify::Verifier::verify) turns it into a principal, or refuses it. Its `Debug` shows
+/// [`Verifier::verify`](crate::Verifier::verify) turns it into a principal, or refuses it. Its `Debug` shows
 /// no secret.
 pub struct Credentials<'r> {
     key: Secret<'r>,
@@ -73,7 +73,7 @@ pub struct Credentials<'r> {
     claims: Claims<'r>,
 }
 
-/// What a client claims beside its key: for [`Verifier::explain`](crate::verify::Verifier::explain), which looks at
+/// What a client claims beside its key: for [`Verifier::explain`](crate::Verifier::explain), which looks at
 /// requests whose key nobody has at hand.
 #[derive(Clone, Debug, Default)]
 pub struct Claims<'r> {
@@ -103,6 +103,16 @@ pub(crate) enum Claim<'r> {
     Missing,
     /// This text, which may or may not be an id.
     Named(Cow<'r, str>),
+}
+
+impl Claim<'_> {
+    fn into_owned(self) -> Claim<'static> {
+        match self {
+            Self::NotAsked => Claim::NotAsked,
+            Self::Missing => Claim::Missing,
+            Self::Named(text) => Claim::Named(Cow::Owned(text.into_owned())),
+        }
+    }
 }
 
 impl<'r> Credentials<'r> {
@@ -153,6 +163,12 @@ impl<'r> Credentials<'r> {
         &self.claims
     }
 
+    /// The same, for as long as it takes to decide: a copy of what is borrowed, overwritten on drop like all keys.
+    pub(crate) fn into_owned(mut self) -> Credentials<'static> {
+        let key = std::mem::take(&mut self.key.0).into_owned();
+        Credentials { key: Secret(Cow::Owned(key)), null: self.null, claims: self.claims.into_owned() }
+    }
+
     pub(crate) fn are_null(&self) -> bool {
         self.null
     }
@@ -194,6 +210,10 @@ impl<'r> Claims<'r> {
     #[must_use]
     pub fn scheme(&self) -> Option<&SchemeInfo> {
         self.scheme.as_ref()
+    }
+
+    fn into_owned(self) -> Claims<'static> {
+        Claims { user: self.user.into_owned(), project: self.project.into_owned(), scheme: self.scheme }
     }
 
     pub(crate) fn claimed_user(&self) -> &Claim<'r> {

@@ -305,7 +305,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// One that only reads and names no project: for [`Verifier::verify`](crate::verify::Verifier::verify) without
+    /// One that only reads and names no project: for [`Verifier::verify`](crate::Verifier::verify) without
     /// HTTP.
     pub const READ: Self = Self { class: AccessClass::Read, project_optional: false };
     /// One that writes.

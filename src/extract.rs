@@ -44,8 +44,8 @@ use http::request::Parts;
 
 use crate::credentials::Head;
 use crate::error::AuthError;
+use crate::gate::{Nobody, Principal};
 use crate::key::Environment;
-use crate::principal::{Nobody, Principal};
 use crate::render::{self, Unrendered};
 use crate::unread_body;
 

@@ -10,21 +10,16 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use crate::authenticate::{Authenticator, Denied};
 use crate::description::SchemeInfo;
 use crate::error::AuthError;
-use crate::principal::{Notes, Principal};
+use crate::gate::{Guarded, Nobody, Pass};
 use crate::render::{RenderError, Unrendered};
-use crate::service::Shared;
+use crate::response_notes::ResponseNotes;
 use crate::unread_body::{self, Unread};
 
 /// Whether a request may pass, asked of a store or of its body.
-type Deciding<B> = Pin<Box<dyn Future<Output = Result<Request<B>, Denied>> + Send>>;
-
-/// Why a request may not pass, and what is to be done about its body before that is said.
-pub(crate) struct Denied {
-    pub(crate) error: AuthError,
-    pub(crate) unread: Unread,
-}
+type Deciding<B> = Pin<Box<dyn Future<Output = Result<(Pass, Request<B>), Denied>> + Send>>;
 
 pin_project! {
     /// The future of [`ApiKeyService`](crate::service::ApiKeyService).
@@ -32,7 +27,7 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        shared: Arc<Shared<Sch, R>>,
+        authenticator: Arc<Authenticator<Sch, R>>,
         #[pin]
         state: State<S, S::Future, B>,
     }
@@ -42,41 +37,59 @@ pin_project! {
     #[project = Now]
     enum State<S, F, B> {
         /// Asked, and not answered yet. The service is ready, and waits for the answer.
-        Deciding { decision: Deciding<B>, service: S },
+        Deciding { decision: Deciding<B>, service: Guarded<S> },
         /// The inner service answers somebody who was let in with a key.
-        Accepted { #[pin] answer: F, notes: Option<Box<Notes>> },
+        Accepted { #[pin] answer: F, notes: Option<Box<ResponseNotes>> },
         /// The inner service answers somebody who was let in without a credential, where one is optional.
         Anonymous { #[pin] answer: F },
         /// The inner service answers anybody.
         Open { #[pin] answer: F },
         /// The answer is no. With notes if it is a guard's, of somebody who was let in.
-        Refused { error: AuthError, notes: Option<Box<Notes>>, unread: Unread },
+        Refused { error: AuthError, notes: Option<Box<ResponseNotes>>, unread: Unread },
     }
 }
 
 impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
-    pub(crate) fn deciding(shared: Arc<Shared<Sch, R>>, decision: Deciding<B>, service: S) -> Self {
-        Self { shared, state: State::Deciding { decision, service } }
-    }
-
-    pub(crate) fn accepted(
-        shared: Arc<Shared<Sch, R>>,
-        answer: S::Future,
-        notes: Option<Box<Notes>>,
+    pub(crate) fn deciding(
+        authenticator: Arc<Authenticator<Sch, R>>,
+        decision: Deciding<B>,
+        service: Guarded<S>,
     ) -> Self {
-        Self { shared, state: State::Accepted { answer, notes } }
+        Self { authenticator, state: State::Deciding { decision, service } }
     }
 
-    pub(crate) fn anonymous(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
-        Self { shared, state: State::Anonymous { answer } }
+    /// Calls the inner service.
+    #[inline]
+    pub(crate) fn passed(
+        authenticator: Arc<Authenticator<Sch, R>>,
+        service: &mut Guarded<S>,
+        pass: Pass,
+        request: Request<B>,
+    ) -> Self {
+        Self { authenticator, state: State::passed(service, pass, request) }
     }
 
-    pub(crate) fn open(shared: Arc<Shared<Sch, R>>, answer: S::Future) -> Self {
-        Self { shared, state: State::Open { answer } }
+    pub(crate) fn refused(authenticator: Arc<Authenticator<Sch, R>>, denied: Denied) -> Self {
+        Self { authenticator, state: State::refused(denied) }
+    }
+}
+
+impl<S: Service<Request<B>>, B> State<S, S::Future, B> {
+    /// The one place where the inner service is called.
+    #[inline]
+    fn passed(service: &mut Guarded<S>, pass: Pass, request: Request<B>) -> Self {
+        let nobody = pass.nobody();
+        let notes = pass.principal().and_then(ResponseNotes::of);
+        let answer = service.call(pass, request);
+        match nobody {
+            None => Self::Accepted { answer, notes },
+            Some(Nobody::Anonymous) => Self::Anonymous { answer },
+            Some(Nobody::Open) => Self::Open { answer },
+        }
     }
 
-    pub(crate) fn refused(shared: Arc<Shared<Sch, R>>, error: AuthError, unread: Unread) -> Self {
-        Self { shared, state: State::Refused { error, notes: None, unread } }
+    fn refused(Denied { error, unread }: Denied) -> Self {
+        Self::Refused { error, notes: None, unread }
     }
 }
 
@@ -92,24 +105,18 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
-                    Ok(request) => match request.extensions().get::<Principal>() {
-                        Some(principal) => {
-                            let notes = principal.notes();
-                            State::Accepted { answer: service.call(request), notes }
-                        }
-                        None => State::Anonymous { answer: service.call(request) },
-                    },
-                    Err(Denied { error, unread }) => State::Refused { error, notes: None, unread },
+                    Ok((pass, request)) => State::passed(service, pass, request),
+                    Err(denied) => State::refused(denied),
                 },
                 Now::Accepted { answer, notes } => {
                     let mut response = ready!(answer.poll(cx))?;
                     // A guard inside said no: it is said here, like every other.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
-                        this.shared.verifier.show_guarded(&error);
+                        this.authenticator.verifier.show_guarded(&error);
                         let unread = Unread::said_by(response.headers());
                         State::Refused { error, notes: notes.take(), unread }
                     } else {
-                        this.shared.stamps.authenticated(&mut response, notes.as_deref());
+                        this.authenticator.stamps.authenticated(&mut response, notes.as_deref());
                         return Poll::Ready(Ok(response));
                     }
                 }
@@ -118,21 +125,27 @@ where
                     // Something inside wants a principal, and does not know the layer's words.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
                         let grpc = error.is_grpc();
-                        let error = this.shared.complete(error, grpc);
-                        this.shared.verifier.show_guarded(&error);
+                        let error = this.authenticator.complete_for(error, grpc);
+                        this.authenticator.verifier.show_guarded(&error);
                         let unread = Unread::said_by(response.headers());
                         State::Refused { error, notes: None, unread }
                     } else {
-                        this.shared.stamps.anonymous(&mut response);
+                        this.authenticator.stamps.anonymous(&mut response);
                         return Poll::Ready(Ok(response));
                     }
                 }
                 Now::Open { answer } => return answer.poll(cx),
                 Now::Refused { error, notes, unread } => {
                     let closes = ready!(Pin::new(unread).poll(cx));
-                    let mut response = this.shared.renderer.render(error);
-                    let is_over = |scheme: &SchemeInfo| this.shared.verifier.is_over(scheme);
-                    this.shared.stamps.refused(&mut response, error.clone(), notes.as_deref(), is_over);
+                    let mut response = this.authenticator.renderer.render(error);
+                    let is_over =
+                        |scheme: &SchemeInfo| this.authenticator.verifier.gate.rules.is_over(scheme);
+                    this.authenticator.stamps.refused(
+                        &mut response,
+                        error.clone(),
+                        notes.as_deref(),
+                        is_over,
+                    );
                     if closes {
                         unread_body::say_close(response.headers_mut());
                     }

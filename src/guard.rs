@@ -38,8 +38,8 @@ use tower::{Layer, Service};
 use crate::access::AccessClass;
 use crate::credentials::Head;
 use crate::error::AuthErrorKind;
+use crate::gate::Principal;
 use crate::key::Environment;
-use crate::principal::Principal;
 use crate::record::KeyLevel;
 use crate::render::{self, Unrendered};
 use crate::unread_body;
@@ -73,7 +73,7 @@ pub trait Guard: sealed::Demand {}
 
 mod sealed {
     use crate::error::AuthErrorKind;
-    use crate::principal::Principal;
+    use crate::gate::Principal;
 
     pub trait Demand {
         /// Why this principal is not let in; `None` lets it in.

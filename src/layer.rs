@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tower::Layer;
 
+use crate::authenticate::Authenticator;
 use crate::client_addr::ClientAddr;
 use crate::deprecation::Link;
 use crate::endpoint::{EndpointTable, Endpoints, Undeclared};
@@ -14,10 +15,10 @@ use crate::explain::Explainer;
 use crate::openapi::AuthDoc;
 use crate::render::Problem;
 use crate::scheme::{Describe, Or};
-use crate::service::{ApiKeyService, Shared};
+use crate::service::ApiKeyService;
 use crate::stamps::Stamps;
 use crate::store::{Directory, KeyStore};
-use crate::verify::Verifier;
+use crate::verifier::Verifier;
 
 /// The layer: lets requests with a valid key through, with a [`Principal`](crate::Principal) in their extensions, and
 /// refuses all others.
@@ -56,7 +57,7 @@ use crate::verify::Verifier;
 /// Cloning is cheap; clones share one cap for buffered bodies.
 #[must_use = "a layer does nothing until it is added to a service"]
 pub struct ApiKeyAuth<Sch, R = Problem> {
-    shared: Arc<Shared<Sch, R>>,
+    authenticator: Arc<Authenticator<Sch, R>>,
 }
 
 impl<Sch: Describe> ApiKeyAuth<Sch> {
@@ -70,7 +71,7 @@ impl<Sch: Describe> ApiKeyAuth<Sch> {
 
     /// With a verifier that was set up by hand: another key format, foreign keys, one environment, a clock, a deadline.
     pub fn with_verifier(verifier: Verifier, scheme: Sch) -> Self {
-        let shared = Shared {
+        let authenticator = Authenticator {
             stamps: Stamps::of(&scheme),
             scheme,
             verifier,
@@ -80,7 +81,7 @@ impl<Sch: Describe> ApiKeyAuth<Sch> {
             client: ClientAddr::peer(),
             require_https: false,
         };
-        Self { shared: Arc::new(shared) }
+        Self { authenticator: Arc::new(authenticator) }
     }
 }
 
@@ -98,9 +99,9 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     }
 
     fn rebuilt<S: Describe, Other>(self, change: impl FnOnce(Sch, R) -> (S, Other)) -> ApiKeyAuth<S, Other> {
-        let before = Arc::unwrap_or_clone(self.shared);
+        let before = Arc::unwrap_or_clone(self.authenticator);
         let (scheme, renderer) = change(before.scheme, before.renderer);
-        let shared = Shared {
+        let authenticator = Authenticator {
             stamps: before.stamps.rebuilt(&scheme),
             scheme,
             renderer,
@@ -110,11 +111,11 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
             client: before.client,
             require_https: before.require_https,
         };
-        ApiKeyAuth { shared: Arc::new(shared) }
+        ApiKeyAuth { authenticator: Arc::new(authenticator) }
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Shared<Sch, R>)) -> Self {
-        change(Arc::make_mut(&mut self.shared));
+    fn with(mut self, change: impl FnOnce(&mut Authenticator<Sch, R>)) -> Self {
+        change(Arc::make_mut(&mut self.authenticator));
         self
     }
 
@@ -126,7 +127,7 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     /// [`ConfigError::Pattern`], [`ConfigError::Contradiction`].
     pub fn endpoints(self, endpoints: Endpoints) -> Result<Self, ConfigError> {
         let table = endpoints.build()?;
-        Ok(self.with(|shared| shared.endpoints = table))
+        Ok(self.with(|authenticator| authenticator.endpoints = table))
     }
 
     /// Which of these routes nothing is declared for, and which declarations are for none of them: for a test, since
@@ -151,14 +152,14 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     /// ```
     #[must_use]
     pub fn undeclared<P: AsRef<str>>(&self, routes: impl IntoIterator<Item = P>) -> Undeclared {
-        self.shared.endpoints.undeclared(routes)
+        self.authenticator.endpoints.undeclared(routes)
     }
 
     /// Whose address a request comes from, for keys that are restricted to some (R56) and for the
     /// [throttle](Verifier::throttle). The default is the peer's; behind
     /// proxies, name them.
     pub fn client_addr(self, client: ClientAddr) -> Self {
-        self.with(|shared| shared.client = client)
+        self.with(|authenticator| authenticator.client = client)
     }
 
     /// Refuses requests that came in clear with 403, before the credential is looked at, and does not redirect (R14).
@@ -167,7 +168,7 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     /// A layer does not see TLS: a trusted proxy says it ([`client_addr`](Self::client_addr)), or your listener, by a
     /// [`Proto`](crate::client_addr::Proto) in the request's extensions. Where nobody says it, every request is refused.
     pub fn require_https(self, required: bool) -> Self {
-        self.with(|shared| shared.require_https = required)
+        self.with(|authenticator| authenticator.require_https = required)
     }
 
     /// Where people read what to do when their key was replaced: a `Link` on every answer to somebody who was let in with
@@ -178,7 +179,7 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     /// [`ConfigError::Link`] unless it is an absolute `http` or `https` URL.
     pub fn rotation_guide(self, url: &str) -> Result<Self, ConfigError> {
         let link = Link::to(url)?;
-        Ok(self.with(|shared| shared.stamps.guide_to(link)))
+        Ok(self.with(|authenticator| authenticator.stamps.guide_to(link)))
     }
 
     /// Explains what this layer, as it is set up so far, answers to requests: what support needs when somebody says "403".
@@ -187,7 +188,7 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     where
         Sch: Describe,
     {
-        let Shared { scheme, verifier, endpoints, require_https, .. } = &*self.shared;
+        let Authenticator { scheme, verifier, endpoints, require_https, .. } = &*self.authenticator;
         let mut schemes = Vec::new();
         scheme.describe_each(&mut |scheme| schemes.push(scheme.clone()));
         Explainer::new(verifier.clone(), endpoints.clone(), schemes, *require_https)
@@ -196,7 +197,7 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     /// Lets CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) through, without a principal.
     /// Only needed where the `CorsLayer` is inside; browsers send no credentials with them.
     pub fn pass_preflight(self, pass: bool) -> Self {
-        self.with(|shared| shared.pass_preflight = pass)
+        self.with(|authenticator| authenticator.pass_preflight = pass)
     }
 }
 
@@ -205,7 +206,7 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
 impl<Sch> ApiKeyAuth<Sch, Problem> {
     /// What this layer does to an API, for its OpenAPI document.
     pub fn openapi(&self) -> AuthDoc {
-        self.openapi_with(self.shared.renderer.content_type(), AuthDoc::problem())
+        self.openapi_with(self.authenticator.renderer.content_type(), AuthDoc::problem())
     }
 }
 
@@ -214,15 +215,15 @@ impl<Sch> ApiKeyAuth<Sch, Problem> {
 impl<Sch, R> ApiKeyAuth<Sch, R> {
     /// The same where [`render_errors`](Self::render_errors) makes bodies of another type and schema.
     pub fn openapi_with(&self, content_type: &str, schema: utoipa::openapi::Schema) -> AuthDoc {
-        let shared = &self.shared;
-        let layer = (shared.stamps.schemes(), shared.endpoints.clone(), shared.require_https);
+        let layer = &self.authenticator;
+        let layer = (layer.stamps.schemes(), layer.endpoints.clone(), layer.require_https);
         AuthDoc::new(layer, content_type, schema)
     }
 }
 
 impl<Sch, R> Clone for ApiKeyAuth<Sch, R> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { authenticator: Arc::clone(&self.authenticator) }
     }
 }
 
@@ -230,12 +231,12 @@ impl<S, Sch, R> Layer<S> for ApiKeyAuth<Sch, R> {
     type Service = ApiKeyService<S, Sch, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ApiKeyService::new(inner, Arc::clone(&self.shared))
+        ApiKeyService::new(inner, Arc::clone(&self.authenticator))
     }
 }
 
 impl<Sch: fmt::Debug, R> fmt::Debug for ApiKeyAuth<Sch, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiKeyAuth").field("scheme", &self.shared.scheme).finish_non_exhaustive()
+        f.debug_struct("ApiKeyAuth").field("scheme", &self.authenticator.scheme).finish_non_exhaustive()
     }
 }

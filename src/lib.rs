@@ -30,7 +30,7 @@
 //! 1. [`ApiKeyAuth`] is the layer; what it makes of your service is [`service::ApiKeyService`].
 //! 2. What does the client claim? A [scheme] finds [`Credentials`] in the head or the body, or nothing, or something
 //!    broken.
-//! 3. Is it true? [`verify`] asks a [`KeyStore`] and a [`Directory`], in an order that never changes.
+//! 3. Is it true? A [`Verifier`] asks a [`KeyStore`] and a [`Directory`], in an order that never changes.
 //! 4. Who is it? A [`Principal`] goes into the request's extensions, and the handler runs.
 //! 5. When the answer is no, [`render`] says so in the scheme's own words ([`problems`]), and the [`AuthError`] stands in
 //!    the response's extensions for layers outside.
@@ -68,9 +68,11 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 // -- a request arrives
+mod authenticate;
 pub mod future;
 pub mod layer;
 pub mod service;
+mod verifier;
 // -- what does the client claim?
 pub mod credentials;
 pub mod deprecation;
@@ -90,10 +92,9 @@ pub mod record;
 pub mod restriction;
 pub mod store;
 pub mod usage;
-pub mod verify;
 // -- who is it?
+mod gate;
 pub mod guard;
-pub mod principal;
 // -- bodies
 mod body_budget;
 mod unread_body;
@@ -101,12 +102,15 @@ mod unread_body;
 pub mod error;
 pub mod explain;
 pub mod render;
+mod response_notes;
 mod stamps;
 // -- what can be seen of it
+mod observe;
 pub mod observer;
 // -- keys are made, replaced and ended
 pub mod delivery;
 pub mod keyring;
+mod rehash;
 // -- edges
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
@@ -150,6 +154,7 @@ pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::endpoint::{Endpoint, Endpoints, Undeclared};
 pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
+pub use crate::gate::Principal;
 #[cfg(feature = "slow-hashes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
 pub use crate::key::SlowHashes;
@@ -159,7 +164,6 @@ pub use crate::key::{
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
 pub use crate::observer::Observer;
-pub use crate::principal::Principal;
 pub use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
 #[cfg(feature = "postgres")]
@@ -172,7 +176,7 @@ pub use crate::store::{
     Accounts, Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
 };
 pub use crate::usage::{Through, Usage};
-pub use crate::verify::Verifier;
+pub use crate::verifier::Verifier;
 
 /// README's code compiles.
 #[cfg(all(doctest, feature = "axum", feature = "sqlite"))]

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::credentials::Head;
 use crate::error::{AuthError, AuthErrorKind};
-use crate::principal::Nobody;
+use crate::gate::Nobody;
 
 /// Makes the answer to a refused request.
 ///

@@ -7,7 +7,7 @@ use crate::deprecation::{self, Deprecation, Link};
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind, Wait};
 use crate::limit::retry_after;
-use crate::principal::Notes;
+use crate::response_notes::ResponseNotes;
 use crate::scheme::Describe;
 
 /// What the layer adds to answers, worked out once from what its schemes say of themselves.
@@ -67,7 +67,7 @@ impl Stamps {
 
     /// On answers that were authenticated: a shared cache must not give one client's answer to another (RFC 9111
     /// protects requests with `Authorization` only).
-    pub(crate) fn authenticated<B>(&self, response: &mut Response<B>, notes: Option<&Notes>) {
+    pub(crate) fn authenticated<B>(&self, response: &mut Response<B>, notes: Option<&ResponseNotes>) {
         let headers = response.headers_mut();
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-store"));
         self.vary(headers);
@@ -84,7 +84,7 @@ impl Stamps {
 
     /// What there is to say of a key. Of its limits never in a 401, which somebody may have sent who holds no key.
     #[cold]
-    fn noted<B>(&self, response: &mut Response<B>, notes: &Notes) {
+    fn noted<B>(&self, response: &mut Response<B>, notes: &ResponseNotes) {
         let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
         let headers = response.headers_mut();
         let of_scheme = notes.scheme.as_ref().and_then(SchemeInfo::deprecation);
@@ -102,7 +102,7 @@ impl Stamps {
         &self,
         response: &mut Response<B>,
         error: AuthError,
-        notes: Option<&Notes>,
+        notes: Option<&ResponseNotes>,
         is_over: impl Fn(&SchemeInfo) -> bool,
     ) {
         let status = response.status();

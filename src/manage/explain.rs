@@ -46,7 +46,7 @@ const MEMBERS: [(&str, &refusal::Own); 10] = [
 /// Explains what the layer answers to a request with a key: merge it into [`api_keys`](super::api_keys).
 ///
 /// `POST /{id}/explain` with a description of the request answers 200 with every check, its outcome and what it saw, in
-/// the order of the layer ([`Explanation`](crate::verify::Explanation)). Nothing is counted against the key's limits, and
+/// the order of the layer ([`Explanation`](crate::explain::Explanation)). Nothing is counted against the key's limits, and
 /// nothing changes.
 ///
 /// ```json

@@ -27,7 +27,7 @@ use crate::render::{Problem, RenderError as _};
 use crate::scheme::{Bearer, BodyInterest, JsonBody, Or, Scheme};
 use crate::stamps::Stamps;
 use crate::unread_body;
-use crate::verify::Verifier;
+use crate::verifier::Verifier;
 
 /// Longer than any key, and the members beside it.
 const MAX_BODY_LEN: usize = 16 * 1024;
@@ -159,7 +159,7 @@ impl SelfRevoke {
         }
         let sender = self.client.sender(&head);
         if !sender.is_known() {
-            self.verifier.sender_is_unknown();
+            self.verifier.observers.sender_is_unknown();
         }
         Ok(self.scheme.read_body(head, &sender, body).await?.0)
     }
@@ -167,7 +167,7 @@ impl SelfRevoke {
     /// Ends every key that stands in the text.
     async fn end_all_in(&self, text: &str, client: Option<IpAddr>) -> Result<Found, Refusal> {
         let mut found = Found::None;
-        for (count, key) in pieces(text).filter(|piece| self.verifier.may_be_key(piece)).enumerate() {
+        for (count, key) in pieces(text).filter(|piece| self.verifier.gate.may_be_key(piece)).enumerate() {
             if count == MAX_KEYS {
                 return Ok(Found::TooMany);
             }
@@ -178,7 +178,7 @@ impl SelfRevoke {
     }
 
     async fn end(&self, key: &str, client: Option<IpAddr>) -> Result<(), AuthError> {
-        let found = self.verifier.find_exposed(&Credentials::new(key), client).await?;
+        let found = self.verifier.gate.find_leaked(&Credentials::new(key), client).await?;
         let Some(key) = found else { return Ok(()) };
         let keyring = self.keyring.acting_as(Authority::Key(key.id.clone()));
         let revoked = keyring.revoke_exposed(&key, Occasion::SelfRevoked).await;

@@ -134,7 +134,7 @@ impl<'d> Decision<'d> {
         }
     }
 
-    pub(crate) fn accepted(at: Timestamp, who: &'d crate::principal::Principal) -> Self {
+    pub(crate) fn accepted(at: Timestamp, who: &'d crate::gate::Principal) -> Self {
         Self {
             scheme: who.scheme(),
             key_id: Some(who.key_id()),

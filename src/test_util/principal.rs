@@ -5,10 +5,9 @@ use std::sync::Arc;
 use crate::access::Role;
 use crate::clock::Timestamp;
 use crate::description::SchemeInfo;
+use crate::gate::Principal;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
-use crate::principal::Principal;
 use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::Verdict;
 
 /// Starts a principal: `owner` with a user-level live key, who owns their account and names no project.
 ///
@@ -146,6 +145,6 @@ impl PrincipalBuilder {
         record.scopes = self.scopes.into_iter().collect();
         record.metadata = self.metadata.into_iter().collect();
         record.expires_at = self.expires_at;
-        Principal::verified(Arc::new(record), project, role, Verdict::default(), self.scheme)
+        Principal::of_a_test(Arc::new(record), project, role, self.scheme)
     }
 }

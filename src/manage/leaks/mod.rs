@@ -47,7 +47,7 @@ use crate::keyring::Keyring;
 use crate::render::{Problem, RenderError as _};
 use crate::store::StoreError;
 use crate::unread_body;
-use crate::verify::Verifier;
+use crate::verifier::Verifier;
 
 pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
 
@@ -190,7 +190,7 @@ impl Leaks {
         let key = key.ok_or(NotTaken::Forged)?;
         let sender = self.client.sender(&Head::from(&parts));
         if !sender.is_known() {
-            self.verifier.sender_is_unknown();
+            self.verifier.observers.sender_is_unknown();
         }
         // Its room is taken until all of it is done.
         let Whole { data: body, charge: _charge, .. } =
@@ -235,7 +235,7 @@ impl Leaks {
         url: Option<&str>,
         source: Option<&str>,
     ) -> Result<bool, AuthError> {
-        let found = self.verifier.find_exposed(&Credentials::new(token), None).await?;
+        let found = self.verifier.gate.find_leaked(&Credentials::new(token), None).await?;
         let Some(key) = found else { return Ok(false) };
         let url = url.filter(|url| !url.is_empty()).map(str::to_owned);
         let was_active = key.is_active(self.keyring.now());

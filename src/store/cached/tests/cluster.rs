@@ -23,7 +23,7 @@ use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::cached::faults::{Fault, Faults};
 use crate::store::cached::{CacheOptions, Cached};
-use crate::verify::Verifier;
+use crate::verifier::Verifier;
 
 const NODES: usize = 3;
 const CLIENTS: u64 = 16;

@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use super::Check;
 use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
+use crate::gate::Check;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
 

@@ -1,15 +1,13 @@
-//! Decisions, for those who look on.
+//! Tells observers what was decided.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::Verifier;
-use super::lookup::Found;
-use crate::error::{AuthError, AuthErrorKind};
-use crate::observer::{Decision, Observer, Outcome};
-use crate::principal::Principal;
-use crate::record::KeyRecord;
+use crate::audit::KeyEvent;
+use crate::error::AuthError;
+use crate::gate::Principal;
+use crate::observer::{Change, Decision, Observer, Outcome};
 use crate::restriction::Facts;
+use crate::verifier::Verifier;
 
 impl Verifier {
     /// Shows every decision to an [`Observer`], after those that are already there; see [`observer`](crate::observer). The
@@ -22,12 +20,6 @@ impl Verifier {
         self
     }
 
-    /// When a decision began, if anybody wants to know.
-    #[inline]
-    pub(crate) fn started(&self) -> Option<Instant> {
-        self.observers.start()
-    }
-
     /// Who was let in, or why not.
     #[cold]
     pub(crate) fn show<'f>(
@@ -38,7 +30,7 @@ impl Verifier {
         facts: impl FnOnce() -> Facts<'f>,
     ) {
         let took = started.elapsed();
-        let at = self.clock.now();
+        let at = self.gate.rules.clock.now();
         let decision = match result {
             Ok(who) => Decision::accepted(at, who),
             Err(error) => Decision::refused(at, error),
@@ -54,40 +46,28 @@ impl Verifier {
     #[cold]
     pub(crate) fn show_open(&self, started: Instant, warm: bool) {
         let took = started.elapsed();
-        let decision = Decision::new(self.clock.now(), Outcome::Open);
+        let decision = Decision::new(self.gate.rules.clock.now(), Outcome::Open);
         self.observers.decided(&Decision { warm, took, ..decision });
     }
 
     /// Somebody who was let in was refused further inside.
     #[cold]
     pub(crate) fn show_guarded(&self, error: &AuthError) {
-        if self.started().is_some() {
-            let decision = Decision::refused(self.clock.now(), error);
+        if !self.observers.is_none() {
+            let decision = Decision::refused(self.gate.rules.clock.now(), error);
             self.observers.decided(&Decision { outcome: Outcome::Guarded, ..decision });
         }
     }
-
-    /// Whose body is read is not known.
-    #[cold]
-    pub(crate) fn sender_is_unknown(&self) {
-        self.observers.sender_is_unknown();
-    }
-
-    /// The record that was found, for the case that it is refused; only if anybody wants to know.
-    #[inline]
-    pub(super) fn note(&self, found: Option<&Found>) -> Option<Arc<KeyRecord>> {
-        if self.observers.is_none() { None } else { found.map(|found| Arc::clone(&found.key)) }
-    }
 }
 
-/// A refusal, with the key that it is about.
-#[cold]
-pub(super) fn about(noted: &Option<Arc<KeyRecord>>, error: AuthError) -> AuthError {
-    match noted {
-        // What is no answer to the question is not the key.
-        Some(key) if error.kind() != AuthErrorKind::UnknownKey => {
-            error.with_about((key.id.clone(), key.environment))
+/// As the [observer](crate::Keyring::observer) of a keyring, a verifier hears which keys were revoked: what they have spent of
+/// their limits is the first to be forgotten when [there is no room](Verifier::limited_keys). Keys that replaced each other
+/// are counted under the first one's id, and its end is the one that is heard; if another of them is used after that, it is
+/// taken back.
+impl Observer for Verifier {
+    fn changed(&self, change: &Change<'_>) {
+        if let KeyEvent::Revoked(_) = change.event {
+            self.gate.limiter.end(change.key);
         }
-        _ => error,
     }
 }

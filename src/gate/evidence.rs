@@ -15,7 +15,7 @@ use crate::restriction::{RestrictionKind, Restrictions, Verdict};
 
 /// Who makes a request, and what they may do: evidence that a key was verified.
 ///
-/// Only [`Verifier::verify`](crate::verify::Verifier::verify) makes one (and `test_util`, for handler tests). It
+/// Only [`Verifier::verify`](crate::Verifier::verify) makes one (and `test_util`, for handler tests). It
 /// shows effective rights, those of the key cut by those of its owner at the time of the request, and nothing else.
 /// Cloning is cheap.
 #[derive(Clone)]
@@ -29,8 +29,8 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// The only way to make one; `verify.rs` calls it after the last check.
-    pub(crate) fn verified(
+    /// The only way to make one. `case.rs` calls it after the last check.
+    pub(super) fn verified(
         key: Arc<KeyRecord>,
         project: Option<ProjectId>,
         role: Role,
@@ -40,8 +40,19 @@ impl Principal {
         Self { key, project, role, verdict, scheme, tally: None }
     }
 
+    /// For tests of handlers: no key was verified.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn of_a_test(
+        key: Arc<KeyRecord>,
+        project: Option<ProjectId>,
+        role: Role,
+        scheme: Option<SchemeInfo>,
+    ) -> Self {
+        Self::verified(key, project, role, Verdict::default(), scheme)
+    }
+
     /// As counted by the limits of the key.
-    pub(crate) fn counted(self, tally: Option<Arc<Tally>>) -> Self {
+    pub(super) fn counted(self, tally: Option<Arc<Tally>>) -> Self {
         Self { tally, ..self }
     }
 
@@ -167,40 +178,18 @@ impl Principal {
         self.verdict
     }
 
-    /// What the answer must say of the key and of the way it came, if anything.
-    #[inline]
-    pub(crate) fn notes(&self) -> Option<Box<Notes>> {
-        let deprecated = self.scheme.as_ref().is_some_and(|scheme| scheme.deprecation().is_some());
-        let anything = deprecated || self.key.replaced_at.is_some() || self.tally.is_some();
-        anything.then(|| self.noted(deprecated))
+    /// The record of the key, for what stands around a request.
+    pub(crate) fn record(&self) -> &KeyRecord {
+        &self.key
     }
 
-    #[cold]
-    fn noted(&self, deprecated: bool) -> Box<Notes> {
-        let scheme = self.scheme.as_ref().filter(|_| deprecated).cloned();
-        let replaced = self.key.replaced_at.zip(self.key.expires_at);
-        Box::new(Notes { scheme, replaced, tally: self.tally.clone() })
+    pub(crate) fn scheme_info(&self) -> Option<&SchemeInfo> {
+        self.scheme.as_ref()
     }
-}
 
-/// What an answer says of the key that it is for, whoever makes it.
-#[derive(Debug)]
-pub(crate) struct Notes {
-    /// The scheme, if it is on its way out.
-    pub(crate) scheme: Option<SchemeInfo>,
-    /// Since when another key stands in the place of this one, and until when it works.
-    pub(crate) replaced: Option<(Timestamp, Timestamp)>,
-    pub(crate) tally: Option<Arc<Tally>>,
-}
-
-/// The layer's word that a request was let in without a principal. Where neither this nor a principal stands in the
-/// extensions, no layer has run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Nobody {
-    /// No key was looked at: the endpoint is public.
-    Open,
-    /// No credential was sent, where one is optional.
-    Anonymous,
+    pub(crate) fn tally(&self) -> Option<&Arc<Tally>> {
+        self.tally.as_ref()
+    }
 }
 
 impl fmt::Debug for Principal {

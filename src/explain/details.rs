@@ -1,11 +1,12 @@
 //! What was seen and what was looked for, in words for those who manage a key.
 
-use super::explain::Notes;
-use super::{Check, Outcome, Verifier};
+use super::explanation::Outcome;
+use super::listener::{Heard, throttled};
 use crate::access::{AccessClass, Standing};
 use crate::credentials::{Claim, Claims};
 use crate::endpoint::Endpoint;
 use crate::error::AuthErrorKind;
+use crate::gate::{Check, Gate};
 use crate::key::Environment;
 use crate::limit::{Braked, Tally};
 use crate::record::{KeyLevel, KeyRecord};
@@ -13,18 +14,20 @@ use crate::restriction::{Facts, Mode, RestrictionKind};
 
 /// A request, and what is known about its key.
 pub(super) struct Scene<'s> {
-    pub(super) verifier: &'s Verifier,
+    pub(super) gate: &'s Gate,
     pub(super) key: &'s KeyRecord,
     pub(super) claims: &'s Claims<'s>,
     pub(super) endpoint: Endpoint,
     pub(super) facts: &'s Facts<'s>,
-    pub(super) notes: &'s Notes,
+    pub(super) standing: Option<Standing>,
+    pub(super) tally: Option<&'s Tally>,
+    pub(super) heard: &'s Heard,
 }
 
 impl Scene<'_> {
     pub(super) fn outcome(&self, check: Check) -> Outcome {
         let observed = |kind| self.key.restrictions.check(kind, self.facts) == Some((Mode::Observe, false));
-        match (check, self.notes.of(check)) {
+        match (check, self.heard.of(check)) {
             // Asked by layers, before there is a key.
             (Check::Https, None) => Outcome::Passed,
             (_, None) => Outcome::NotReached,
@@ -39,7 +42,7 @@ impl Scene<'_> {
         let refused = match outcome {
             Outcome::NotReached => return String::new(),
             Outcome::Refused(AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout) => {
-                return self.notes.failure.clone().unwrap_or_default();
+                return self.heard.failure.clone().unwrap_or_default();
             }
             Outcome::Refused(_) => true,
             _ => false,
@@ -58,7 +61,7 @@ impl Scene<'_> {
                 Some(end) => format!("it expires at {end}"),
             },
             Check::Environment => {
-                let accepted = self.verifier.environment.map_or("live and test", Environment::as_str);
+                let accepted = self.gate.rules.environment.map_or("live and test", Environment::as_str);
                 format!("it is a {} key, and {accepted} keys are accepted", self.key.environment.as_str())
             }
             Check::Owner if refused => format!("{} is unknown, removed or suspended", self.key.owner),
@@ -91,7 +94,7 @@ impl Scene<'_> {
                 let verb = if refused { "may not" } else { "may" };
                 format!("{keys} {verb} {}", does(self.endpoint.class))
             }
-            Check::Limits => self.notes.tally.as_ref().map_or_else(|| "it has none".into(), left),
+            Check::Limits => self.tally.map_or_else(|| "it has none".into(), left),
         }
     }
 
@@ -108,8 +111,8 @@ impl Scene<'_> {
     }
 
     fn shape(&self) -> String {
-        let prefix = self.verifier.format.prefix(self.key.environment);
-        let foreign = if self.verifier.accept_foreign_keys { "are" } else { "are not" };
+        let prefix = self.gate.rules.format.prefix(self.key.environment);
+        let foreign = if self.gate.rules.accept_foreign_keys { "are" } else { "are not" };
         match &*self.key.prefix {
             own if own == prefix => format!("it starts with {prefix}, as keys do here"),
             "" => format!("it is of a foreign shape, and such keys {foreign} looked up"),
@@ -122,11 +125,11 @@ impl Scene<'_> {
     }
 
     fn throttle(&self, refused: bool) -> String {
-        if self.verifier.throttle.is_none() {
+        if self.gate.throttle.is_none() {
             return "there is no brake".into();
         }
         let Some(client) = self.facts.client() else { return "the client's address is unknown".into() };
-        match self.verifier.braked(self.key, self.facts).filter(|_| refused) {
+        match throttled(self.gate, self.key, self.facts).filter(|_| refused) {
             None => format!("{client} is not slowed down for this key"),
             Some(Braked::Key(wait)) => {
                 format!(
@@ -191,7 +194,7 @@ impl Scene<'_> {
     }
 
     fn role(&self) -> &'static str {
-        match self.notes.standing {
+        match self.standing {
             Some(Standing::Active { role: Some(role) }) => role.as_str(),
             _ => "nobody",
         }

@@ -1,52 +1,17 @@
-//! Why is this request refused? [`Explainer`] answers for a layer.
-//!
-//! ```
-//! use http::Method;
-//! use tower_api_key::explain::Question;
-//! use tower_api_key::scheme::Bearer;
-//! use tower_api_key::{ApiKeyAuth, KeyId, Keyring, MemoryStore};
-//!
-//! # async fn f(store: MemoryStore, keyring: Keyring, id: KeyId) -> Result<(), Box<dyn std::error::Error>> {
-//! let auth = ApiKeyAuth::new(store, Bearer::default());
-//! let explainer = auth.explainer();
-//!
-//! let question = Question::new(Method::POST).route("/v1/charges").address([192, 0, 2, 7]);
-//! if let Some(key) = keyring.get(&id).await? {
-//!     println!("{}", explainer.explain(&key, &question).await?);
-//! }
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! ```text
-//! key_7Zq of alice: refused by ip with 403 restricted: API key doesn't have permission for this resource
-//!   ok    https        the layer does not demand it
-//!   ok    sunset       bearer is in use
-//!   ...
-//!   NO    ip           it is 192.0.2.7, allowed: 10.0.0.0/8
-//!   ok    referrer     it is not restricted
-//!   ...
-//! ```
-//!
-//! The verifier asks its questions, and the layer's own endpoints say what is asked for: an explanation cannot disagree
-//! with the layer. It ends where the layer does: guards and handlers behind it may refuse more.
-//!
-//! # Security
-//!
-//! An explanation tells revoked from unknown, and what restrictions look for. It is for those who run the service or
-//! manage the key: `manage::explain` (feature `manage`) sees to that.
+//! [`Explainer`]: describes a request, and asks what a layer would answer.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Method;
 
+use super::explanation::Explanation;
 use crate::credentials::Claims;
 use crate::description::SchemeInfo;
 use crate::endpoint::{Access, EndpointTable, Target, plain};
 use crate::record::KeyRecord;
 use crate::restriction::Facts;
-use crate::verify::{Explanation, Verifier};
+use crate::verifier::Verifier;
 
 /// Explains what a layer answers to requests; [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer) makes one. Cloning
 /// is cheap.

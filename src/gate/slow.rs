@@ -7,10 +7,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::Verifier;
-use super::lookup::Found;
-use super::questions::{Candidate, Strict};
+use super::case::FirstRefusal;
+use super::lookup::{Found, Lookup};
 use super::refusal::Refusal;
+use super::rules::Gate;
 use crate::error::AuthErrorKind;
 use crate::key::{DigestMethod, KeyDigest, SlowHash};
 use crate::record::KeyRecord;
@@ -19,29 +19,31 @@ use crate::store::StoreError;
 /// How long a request may wait for its turn.
 const TURN_DEADLINE: Duration = Duration::from_secs(10);
 
-impl Verifier {
+impl Gate {
     /// Finds a key by its public start, and compares all of it with the hash that the store holds.
     ///
     /// One that has ended is refused before anything slow is done for it: that says something of a start, whatever follows
     /// it, which every other refusal hides. Where none does (`ended_too`), it is compared like the others.
     pub(super) async fn find_slowly(
         &self,
-        candidate: &Candidate<'_>,
+        lookup: &Lookup,
+        text: &str,
         ended_too: bool,
     ) -> Result<Option<Found>, Refusal> {
-        let Some(slow) = self.digests.slow() else { return Ok(None) };
-        let Some(digest) = slow.digest(candidate.text) else { return Ok(None) };
-        let Some((key, _)) = self.find_by_start(&digest, ended_too).await? else { return Ok(None) };
-        let worth_it = |key: &KeyRecord| if ended_too { Ok(()) } else { self.in_force(&mut Strict, key) };
+        let Some(slow) = self.rules.digests.slow() else { return Ok(None) };
+        let digest = lookup.digest();
+        let Some((key, _)) = self.find_by_start(digest, ended_too).await? else { return Ok(None) };
+        let worth_it =
+            |key: &KeyRecord| if ended_too { Ok(()) } else { self.rules.in_force(&mut FirstRefusal, key) };
         worth_it(&key)?;
         let overloaded = || Refusal::from(AuthErrorKind::Overloaded);
         let place = Arc::clone(slow.places()).try_acquire_owned().map_err(|_| overloaded())?;
         let turn = timeout(TURN_DEADLINE, Arc::clone(slow.checks()).acquire_owned()).await;
         let turn = turn.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
         // Meanwhile another may have given it a fast digest, by which it is found then, or ended it.
-        let Some((key, hash)) = self.find_by_start(&digest, ended_too).await? else { return Ok(None) };
+        let Some((key, hash)) = self.find_by_start(digest, ended_too).await? else { return Ok(None) };
         worth_it(&key)?;
-        let (text, checked) = (Zeroizing::new(candidate.text.to_owned()), hash.clone());
+        let (text, checked) = (Zeroizing::new(text.to_owned()), hash.clone());
         // The turn goes along: the work goes on if the client goes away.
         let work = move || (checked.matches(&text), (place, turn));
         let (is_the_key, turn) = spawn_blocking(work).await.map_err(StoreError::failed)?;
@@ -49,8 +51,8 @@ impl Verifier {
             return Ok(None);
         }
         // What was read before is old by now: the key may have been revoked.
-        let still = self.find_by_start(&digest, ended_too).await?.filter(|(_, now)| *now == hash);
-        Ok(still.map(|(key, _)| Found::by_older(key, candidate, Some(turn))))
+        let still = self.find_by_start(digest, ended_too).await?.filter(|(_, now)| *now == hash);
+        Ok(still.map(|(key, _)| lookup.outdated(key, Some(turn))))
     }
 
     async fn find_by_start(

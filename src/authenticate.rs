@@ -1,0 +1,281 @@
+//! [`Authenticator`]: asks the scheme what a request claims, the gate whether it is true, and tells observers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{Method, Request};
+
+use crate::client_addr::ClientAddr;
+use crate::credentials::{Credentials, Head};
+use crate::endpoint::{Access, EndpointTable};
+use crate::error::{AuthError, AuthErrorKind};
+use crate::gate::{Entry, Pass, Paused};
+use crate::render::is_grpc;
+use crate::restriction::Facts;
+use crate::scheme::{BodyInterest, Scheme};
+use crate::stamps::Stamps;
+use crate::unread_body::{Unread, WasRead};
+use crate::verifier::Verifier;
+
+/// What all services of one layer share.
+#[derive(Clone)]
+pub(crate) struct Authenticator<Sch, R> {
+    pub(crate) scheme: Sch,
+    pub(crate) verifier: Verifier,
+    pub(crate) endpoints: EndpointTable,
+    pub(crate) renderer: R,
+    pub(crate) stamps: Stamps,
+    pub(crate) pass_preflight: bool,
+    pub(crate) client: ClientAddr,
+    pub(crate) require_https: bool,
+}
+
+/// What can be said of a request by its head and by what is at hand.
+pub(crate) enum Decision {
+    Pass(Pass),
+    Refused(AuthError),
+    /// A store must be asked, or a body read.
+    Wait(Waiting),
+}
+
+/// What a request waits for.
+pub(crate) struct Waiting {
+    wait: Wait,
+    /// When the decision began, if observers want to know.
+    started: Option<Instant>,
+}
+
+enum Wait {
+    /// A store must be asked about these.
+    Store(Credentials<'static>, Box<Paused>),
+    /// The body may hold a credential.
+    Body(Access),
+}
+
+/// Why a request may not pass, and what is to be done about its body before that is said.
+pub(crate) struct Denied {
+    pub(crate) error: AuthError,
+    pub(crate) unread: Unread,
+}
+
+/// The body of a request, while it is decided about.
+enum Carried<B> {
+    Untouched(B),
+    /// It was read to its end, and stands there anew.
+    Read(B),
+}
+
+impl<Sch, R> Authenticator<Sch, R> {
+    pub(crate) fn mark_secrets<B>(&self, request: &mut Request<B>) {
+        self.stamps.mark_secrets(request.headers_mut());
+    }
+
+    /// Decides by the head, as far as that goes without waiting.
+    pub(crate) fn decide_at_once<B>(&self, head: Head<'_>) -> Decision
+    where
+        Sch: Scheme<B>,
+    {
+        let started = self.verifier.observers.start();
+        let decision = match self.by_head(head) {
+            Ok(Ok(pass)) => Decision::Pass(pass),
+            Ok(Err(wait)) => return Decision::Wait(Waiting { wait, started }),
+            Err(error) => Decision::Refused(error),
+        };
+        if let Some(started) = started {
+            match &decision {
+                Decision::Pass(pass) => self.show(started, true, Ok(pass), head),
+                Decision::Refused(error) => self.show(started, true, Err(error), head),
+                Decision::Wait(_) => {}
+            }
+        }
+        decision
+    }
+
+    /// `Ok(Err(_))` if it must wait.
+    #[inline]
+    fn by_head<B>(&self, head: Head<'_>) -> Result<Result<Pass, Wait>, AuthError>
+    where
+        Sch: Scheme<B>,
+    {
+        let access = self.access(head);
+        if access != Access::Open && self.require_https && !self.client.is_secure(&head) {
+            return Err(refusal(AuthErrorKind::InsecureTransport));
+        }
+        let found = match access {
+            Access::Open => None,
+            Access::Optional(_) | Access::Required(_) => self.scheme.read_head(head)?,
+        };
+        if found.is_none() && access != Access::Open {
+            match self.scheme.body_interest(head)? {
+                BodyInterest::Wanted => return Ok(Err(Wait::Body(access))),
+                BodyInterest::OtherType if matches!(access, Access::Required(_)) => {
+                    return Err(refusal(AuthErrorKind::UnsupportedMediaType));
+                }
+                BodyInterest::OtherType | BodyInterest::None => {}
+            }
+        }
+        let (credentials, endpoint) = match access.enter(found).map_err(refusal)? {
+            Entry::Pass(pass) => return Ok(Ok(pass)),
+            Entry::Claims(credentials, endpoint) => (credentials, endpoint),
+        };
+        match self.verifier.now(&credentials, endpoint, || self.facts(head))? {
+            Ok(principal) => Ok(Ok(Pass::from(principal))),
+            Err(paused) => Ok(Err(Wait::Store(credentials.into_owned(), Box::new(paused)))),
+        }
+    }
+
+    /// Decides about a request that had to wait.
+    pub(crate) async fn decide<B>(
+        self: Arc<Self>,
+        request: Request<B>,
+        waiting: Waiting,
+    ) -> Result<(Pass, Request<B>), Denied>
+    where
+        Sch: Scheme<B>,
+    {
+        let Waiting { wait, started } = waiting;
+        let (mut parts, body) = request.into_parts();
+        let head = Head::from(&parts);
+        let decided = match wait {
+            Wait::Store(credentials, paused) => {
+                let asked = self.verifier.asking(*paused, &credentials, || self.facts(head)).await;
+                let body = Carried::Untouched(body);
+                match asked {
+                    Ok(principal) => Ok((Pass::from(principal), body)),
+                    Err(error) => Err(Denied { unread: self.unread(&error, head, body), error }),
+                }
+            }
+            Wait::Body(access) => self.by_body(head, access, body).await,
+        };
+        if let Some(started) = started {
+            match &decided {
+                Ok((pass, _)) => self.show(started, false, Ok(pass), head),
+                Err(denied) => self.show(started, false, Err(&denied.error), head),
+            }
+        }
+        match decided {
+            Ok((pass, body)) => {
+                let body = match body {
+                    Carried::Untouched(body) => body,
+                    Carried::Read(body) => {
+                        parts.extensions.insert(WasRead);
+                        body
+                    }
+                };
+                Ok((pass, Request::from_parts(parts, body)))
+            }
+            Err(Denied { error, unread }) => Err(Denied { error: self.complete(error, head), unread }),
+        }
+    }
+
+    async fn by_body<B>(&self, head: Head<'_>, access: Access, body: B) -> Result<(Pass, Carried<B>), Denied>
+    where
+        Sch: Scheme<B>,
+    {
+        let sender = self.client.sender(&head);
+        if !sender.is_known() {
+            self.verifier.observers.sender_is_unknown();
+        }
+        let (found, body) = match self.scheme.read_body(head, &sender, body).await {
+            Ok((found, body)) => (found, body),
+            Err(error) => {
+                let unread = if error.is_after_body() { Unread::Nothing } else { Unread::given_up(head) };
+                return Err(Denied { error, unread });
+            }
+        };
+        match self.by_claims(head, access, found).await {
+            Ok(pass) => Ok((pass, Carried::Read(body))),
+            Err(error) => Err(Denied { error, unread: Unread::Nothing }),
+        }
+    }
+
+    async fn by_claims(
+        &self,
+        head: Head<'_>,
+        access: Access,
+        found: Option<Credentials<'_>>,
+    ) -> Result<Pass, AuthError> {
+        let (credentials, endpoint) = match access.enter(found).map_err(refusal)? {
+            Entry::Pass(pass) => return Ok(pass),
+            Entry::Claims(credentials, endpoint) => (credentials, endpoint),
+        };
+        let facts = || self.facts(head);
+        match self.verifier.now(&credentials, endpoint, facts)? {
+            Ok(principal) => Ok(Pass::from(principal)),
+            Err(paused) => self.verifier.asking(paused, &credentials, facts).await.map(Pass::from),
+        }
+    }
+
+    /// A refusal that was said at once.
+    #[cold]
+    pub(crate) fn denied<B>(&self, error: AuthError, request: Request<B>) -> Denied
+    where
+        Sch: Scheme<B>,
+    {
+        let (parts, body) = request.into_parts();
+        let head = Head::from(&parts);
+        let error = self.complete(error, head);
+        let unread = self.unread(&error, head, Carried::Untouched(body));
+        Denied { error, unread }
+    }
+
+    /// What is to be done about the body of a request that is refused.
+    fn unread<B>(&self, error: &AuthError, head: Head<'_>, body: Carried<B>) -> Unread
+    where
+        Sch: Scheme<B>,
+    {
+        match body {
+            // What there is no room for is not read.
+            Carried::Untouched(_) if error.kind() == AuthErrorKind::Overloaded => Unread::given_up(head),
+            Carried::Untouched(body) => {
+                Unread::of(head, body, |body| self.scheme.drain(&self.client.sender(&head), body))
+            }
+            Carried::Read(_) => Unread::Nothing,
+        }
+    }
+
+    /// Who may come in at the endpoint. A preflight brings no credential.
+    #[inline]
+    fn access(&self, head: Head<'_>) -> Access {
+        if self.pass_preflight && is_preflight(head) { Access::Open } else { self.endpoints.of(&head) }
+    }
+
+    #[cold]
+    fn show(&self, started: Instant, warm: bool, decided: Result<&Pass, &AuthError>, head: Head<'_>) {
+        let facts = || self.facts(head);
+        match decided.map(Pass::principal) {
+            Ok(None) => self.verifier.show_open(started, warm),
+            Ok(Some(who)) => self.verifier.show(started, warm, Ok(who), facts),
+            Err(error) => self.verifier.show(started, warm, Err(error), facts),
+        }
+    }
+
+    /// What a key's restrictions look at.
+    fn facts<'r>(&self, head: Head<'r>) -> Facts<'r> {
+        let facts = Facts::of(&head).by_path(self.endpoints.compares_paths());
+        match self.client.of(&head) {
+            Some(address) => facts.address(address),
+            None => facts,
+        }
+    }
+
+    /// Adds to an error what only the layer knows.
+    fn complete(&self, error: AuthError, head: Head<'_>) -> AuthError {
+        self.complete_for(error, is_grpc(head))
+    }
+
+    pub(crate) fn complete_for(&self, error: AuthError, grpc: bool) -> AuthError {
+        error.answering(self.stamps.first(), grpc)
+    }
+}
+
+fn refusal(kind: AuthErrorKind) -> AuthError {
+    AuthError::new(kind, None)
+}
+
+fn is_preflight(head: Head<'_>) -> bool {
+    head.method == Method::OPTIONS
+        && head.headers.contains_key(ORIGIN)
+        && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}

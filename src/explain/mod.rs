@@ -1,0 +1,46 @@
+//! Why is this request refused? [`Explainer`] answers for a layer.
+//!
+//! ```
+//! use http::Method;
+//! use tower_api_key::explain::Question;
+//! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::{ApiKeyAuth, KeyId, Keyring, MemoryStore};
+//!
+//! # async fn f(store: MemoryStore, keyring: Keyring, id: KeyId) -> Result<(), Box<dyn std::error::Error>> {
+//! let auth = ApiKeyAuth::new(store, Bearer::default());
+//! let explainer = auth.explainer();
+//!
+//! let question = Question::new(Method::POST).route("/v1/charges").address([192, 0, 2, 7]);
+//! if let Some(key) = keyring.get(&id).await? {
+//!     println!("{}", explainer.explain(&key, &question).await?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```text
+//! key_7Zq of alice: refused by ip with 403 restricted: API key doesn't have permission for this resource
+//!   ok    https        the layer does not demand it
+//!   ok    sunset       bearer is in use
+//!   ...
+//!   NO    ip           it is 192.0.2.7, allowed: 10.0.0.0/8
+//!   ok    referrer     it is not restricted
+//!   ...
+//! ```
+//!
+//! The verifier asks its questions, and the layer's own endpoints say what is asked for: an explanation cannot disagree
+//! with the layer. It ends where the layer does: guards and handlers behind it may refuse more.
+//!
+//! # Security
+//!
+//! An explanation tells revoked from unknown, and what restrictions look for. It is for those who run the service or
+//! manage the key: `manage::explain` (feature `manage`) sees to that.
+
+mod details;
+mod explainer;
+mod explanation;
+mod listener;
+
+pub use self::explainer::{Explainer, Question, UnknownScheme};
+pub use self::explanation::{Explanation, Finding, Outcome};
+pub use crate::gate::Check;

@@ -1,0 +1,117 @@
+//! [`Pass`]: what the inner service is called with, and what binds the evidence to its request.
+
+use std::task::{Context, Poll};
+
+use http::Request;
+use tower::Service;
+
+use super::evidence::Principal;
+use crate::credentials::Credentials;
+use crate::endpoint::{Access, Endpoint};
+use crate::error::AuthErrorKind;
+
+/// The right to call the inner service once. Only this module makes one, and the call takes it.
+#[must_use = "a pass lets nobody in by itself"]
+pub(crate) struct Pass(Holder);
+
+enum Holder {
+    Nobody(Nobody),
+    Principal(Principal),
+}
+
+/// Why a request was let in without a principal. It stands in the request's extensions: where neither this nor a principal
+/// does, no layer has run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Nobody {
+    /// No key was looked at: the endpoint is public.
+    Open,
+    /// No credential was sent, where one is optional.
+    Anonymous,
+}
+
+/// What a request comes with.
+pub(crate) enum Entry<'r> {
+    /// Nothing, and it needs nothing.
+    Pass(Pass),
+    /// Claims that must be true.
+    Claims(Credentials<'r>, Endpoint),
+}
+
+impl Access {
+    /// Lets in who needs no credential and has sent none. What a scheme has `found` must be true, also where nothing need be
+    /// sent.
+    pub(crate) fn enter<'r>(self, found: Option<Credentials<'r>>) -> Result<Entry<'r>, AuthErrorKind> {
+        match (self, found) {
+            (Self::Open, _) => Ok(Entry::Pass(Pass(Holder::Nobody(Nobody::Open)))),
+            (Self::Optional(_), None) => Ok(Entry::Pass(Pass(Holder::Nobody(Nobody::Anonymous)))),
+            (Self::Required(_), None) => Err(AuthErrorKind::MissingCredentials),
+            (Self::Optional(endpoint) | Self::Required(endpoint), Some(credentials)) => {
+                if credentials.are_null() {
+                    return Err(AuthErrorKind::MissingCredentials);
+                }
+                Ok(Entry::Claims(credentials, endpoint))
+            }
+        }
+    }
+}
+
+impl From<Principal> for Pass {
+    fn from(principal: Principal) -> Self {
+        Self(Holder::Principal(principal))
+    }
+}
+
+impl Pass {
+    /// Who comes in; `None` where it is nobody.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
+        match &self.0 {
+            Holder::Principal(principal) => Some(principal),
+            Holder::Nobody(_) => None,
+        }
+    }
+
+    /// Why nobody comes in, if it is so.
+    pub(crate) fn nobody(&self) -> Option<Nobody> {
+        match &self.0 {
+            Holder::Principal(_) => None,
+            Holder::Nobody(nobody) => Some(*nobody),
+        }
+    }
+}
+
+/// The inner service, which is called with a [`Pass`] only.
+#[derive(Clone)]
+pub(crate) struct Guarded<S>(S);
+
+impl<S> Guarded<S> {
+    pub(crate) fn new(inner: S) -> Self {
+        Self(inner)
+    }
+
+    pub(crate) fn poll_ready<B>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Request<B>>,
+    {
+        self.0.poll_ready(cx)
+    }
+
+    /// Calls the inner service for the holder of the pass. A principal that stands in the request's extensions is not our
+    /// evidence: ours replaces it, or it goes.
+    #[inline]
+    pub(crate) fn call<B>(&mut self, pass: Pass, mut request: Request<B>) -> S::Future
+    where
+        S: Service<Request<B>>,
+    {
+        let extensions = request.extensions_mut();
+        match pass.0 {
+            Holder::Principal(principal) => {
+                extensions.insert(principal);
+            }
+            Holder::Nobody(nobody) => {
+                extensions.remove::<Principal>();
+                extensions.insert(nobody);
+            }
+        }
+        self.0.call(request)
+    }
+}

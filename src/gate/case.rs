@@ -1,0 +1,277 @@
+//! The decision about one request: the checks in their order, without input or output.
+//!
+//! Each step is made of the one before it, so that none can be left out or asked out of turn:
+//!
+//! ```text
+//! Case::open -> Lookup -> Known -> Entitled -> Admission
+//!     offline    the store's      the owner's     the budget
+//!                records          standing
+//! ```
+//!
+//! What a step needs to know it is told by a [driver](super::drive). Who hears the answers is a [`Listener`]: requests
+//! stop at the first refusal, explanations go on.
+
+use std::sync::Arc;
+
+use super::check::Check;
+use super::evidence::Principal;
+use super::lookup::{Found, Lookup, Outdated};
+use super::refusal::Refusal;
+use super::rules::Rules;
+use crate::access::{AccessClass, Role, Standing};
+use crate::credentials::{Claim, Claims};
+use crate::description::SchemeInfo;
+use crate::endpoint::Endpoint;
+use crate::error::{AuthErrorKind, Wait};
+use crate::key::{Environment, KeyId, ProjectId, UserId, can_be_key};
+use crate::limit::{Limits, Tally};
+use crate::record::{KeyLevel, KeyRecord};
+use crate::restriction::{Facts, RestrictionKind, Verdict};
+use crate::store::StoreError;
+
+/// Hears the answers, and says whether to go on. The checks do not know for whom they are asked.
+pub(crate) trait Listener {
+    /// Why the rest is not asked.
+    type Stop;
+
+    /// An answer that those after it do without.
+    fn hear<E: Into<Refusal>>(&mut self, check: Check, answer: Result<(), E>) -> Result<(), Self::Stop>;
+
+    /// An answer without which nothing after it can be asked.
+    fn need<T, E: Into<Refusal>>(&mut self, check: Check, answer: Result<T, E>) -> Result<T, Self::Stop>;
+
+    /// The same, now that the key is known that it is about.
+    fn about(stop: Self::Stop, key: Arc<KeyRecord>) -> Self::Stop;
+}
+
+/// For requests: the first refusal is the answer.
+pub(super) struct FirstRefusal;
+
+impl Listener for FirstRefusal {
+    type Stop = Refusal;
+
+    #[inline(always)]
+    fn hear<E: Into<Refusal>>(&mut self, _: Check, answer: Result<(), E>) -> Result<(), Refusal> {
+        answer.map_err(Into::into)
+    }
+
+    #[inline(always)]
+    fn need<T, E: Into<Refusal>>(&mut self, _: Check, answer: Result<T, E>) -> Result<T, Refusal> {
+        answer.map_err(Into::into)
+    }
+
+    fn about(refusal: Refusal, key: Arc<KeyRecord>) -> Refusal {
+        refusal.of(key)
+    }
+}
+
+#[inline(always)]
+fn refuse_if(wrong: bool, kind: AuthErrorKind) -> Result<(), AuthErrorKind> {
+    if wrong { Err(kind) } else { Ok(()) }
+}
+
+/// A request: what it claims, what it wants, and what is known about it.
+pub(super) struct Case<'c, F> {
+    pub(super) rules: &'c Rules,
+    pub(super) claims: &'c Claims<'c>,
+    pub(super) endpoint: Endpoint,
+    /// Found out only for keys with restrictions, and for the throttle.
+    pub(super) facts: F,
+}
+
+/// A key that is known, in force and of the environment it claims. Its owner has not been looked at yet.
+pub(super) struct Known {
+    pub(super) key: Arc<KeyRecord>,
+    /// The project that the request is about. What is wrong with it is said later, after the owner was looked at.
+    project: Result<Option<ProjectId>, AuthErrorKind>,
+    outdated: Option<Box<Outdated>>,
+}
+
+/// A key with which its owner may do what the request asks for. Whether it is within its limits is not known yet.
+pub(super) struct Entitled {
+    known: Known,
+    role: Role,
+    verdict: Verdict,
+}
+
+/// The answer yes.
+pub(crate) struct Admission {
+    pub(crate) principal: Principal,
+    /// Set if the key was found by a digest that is no longer the newest.
+    pub(crate) outdated: Option<Box<Outdated>>,
+}
+
+impl<'f, F: Fn() -> Facts<'f>> Case<'_, F> {
+    /// Checks 1, and which digests lead to the key. No store is asked for a text that can be none.
+    #[inline(always)]
+    pub(super) fn open(&self, text: &str) -> Result<Lookup, Refusal> {
+        let environment = self.rules.format.environment_of(text);
+        let foreign = self.rules.accept_foreign_keys && environment.is_none() && can_be_key(text);
+        self.offline(&mut FirstRefusal, environment, foreign)?;
+        Ok(Lookup::new(self.rules.digests.newest().digest(text), environment))
+    }
+
+    /// Checks 1, about a text that says this.
+    #[inline(always)]
+    pub(super) fn offline<L: Listener>(
+        &self,
+        listener: &mut L,
+        environment: Option<Environment>,
+        foreign: bool,
+    ) -> Result<(), L::Stop> {
+        let over = self.claims.scheme().is_some_and(|scheme| self.rules.is_over(scheme));
+        listener.hear(Check::Sunset, refuse_if(over, AuthErrorKind::SchemeEnded))?;
+        listener.hear(Check::Shape, refuse_if(environment.is_none() && !foreign, AuthErrorKind::MalformedKey))
+    }
+
+    /// Checks 3 and 4, as far as the key goes. `said` is the environment that its text says.
+    #[inline(always)]
+    pub(super) fn known<L: Listener>(
+        &self,
+        listener: &mut L,
+        found: Option<Found>,
+        said: Option<Environment>,
+    ) -> Result<Known, L::Stop> {
+        let found = found.ok_or_else(|| self.unknown());
+        let found = found.and_then(|found| as_it_says(found, said));
+        let Found { key, outdated } = listener.need(Check::Known, found)?;
+        if let Err(stop) = self.rules.in_force(listener, &key) {
+            return Err(L::about(stop, key));
+        }
+        let project = selected_project(&key.level, self.claims.selected_project());
+        Ok(Known { key, project, outdated })
+    }
+
+    /// A key that has expired is compared with the time. So that an unknown one takes as long to refuse, the clock is read for
+    /// it, too (C7-02).
+    #[cold]
+    fn unknown(&self) -> Refusal {
+        let _ = self.rules.clock.now();
+        AuthErrorKind::UnknownKey.into()
+    }
+
+    /// Checks 4, as far as the owner goes, to 8.
+    #[inline(always)]
+    pub(super) fn entitled(&self, known: Known, standing: Standing) -> Result<Entitled, Refusal> {
+        match self.rights(&mut FirstRefusal, &known, standing) {
+            Ok((role, verdict)) => Ok(Entitled { known, role, verdict }),
+            Err(refusal) => Err(refusal.of(known.key)),
+        }
+    }
+
+    /// The same for a listener of its own.
+    #[inline(always)]
+    pub(super) fn rights<L: Listener>(
+        &self,
+        listener: &mut L,
+        known: &Known,
+        standing: Standing,
+    ) -> Result<(Role, Verdict), L::Stop> {
+        let key = &*known.key;
+        let role = match standing {
+            Standing::Active { role } => Ok(role),
+            Standing::Disabled => Err(AuthErrorKind::OwnerDisabled),
+        };
+        let role = listener.need(Check::Owner, role)?;
+        let verdict = match self.claims.scheme() {
+            _ if key.restrictions.is_none() => Verdict::default(),
+            Some(scheme) => key.restrictions.judge(&(self.facts)().scheme(scheme.name())),
+            None => key.restrictions.judge(&(self.facts)()),
+        };
+        // Through another scheme it is no key, and says nothing of its owner.
+        let unbound = verdict.refuses(RestrictionKind::Scheme);
+        listener.hear(
+            Check::Restriction(RestrictionKind::Scheme),
+            refuse_if(unbound, AuthErrorKind::SchemeNotAllowed),
+        )?;
+        let is_owner = match self.claims.claimed_user() {
+            Claim::NotAsked => true,
+            Claim::Missing => false,
+            Claim::Named(user) => user == key.owner.as_str(),
+        };
+        listener.hear(Check::User, refuse_if(!is_owner, AuthErrorKind::UserMismatch))?;
+        for kind in [RestrictionKind::Ip, RestrictionKind::Referrer, RestrictionKind::Endpoint] {
+            let answer = if verdict.refuses(kind) { Err(verdict) } else { Ok(()) };
+            listener.hear(Check::Restriction(kind), answer)?;
+        }
+        let wants_project = self.claims.scheme().is_some_and(SchemeInfo::needs_project);
+        let project = match &known.project {
+            Ok(None) if wants_project && !self.endpoint.project_optional => {
+                Err(AuthErrorKind::ProjectRequired)
+            }
+            Ok(_) => Ok(()),
+            Err(kind) => Err(*kind),
+        };
+        listener.need(Check::Project, project)?;
+        let role = listener.need(Check::Access, role.ok_or(AuthErrorKind::Forbidden))?;
+        listener.hear(Check::Role, refuse_if(!role.allows(self.endpoint.class), AuthErrorKind::ReadOnly))?;
+        let project_level = key.level != KeyLevel::User;
+        let manages = self.endpoint.class == AccessClass::Manage;
+        listener.hear(Check::Level, refuse_if(project_level && manages, AuthErrorKind::Forbidden))?;
+        // A key for one project decides nothing about the account, not even its owner's.
+        Ok((if project_level { role.min(Role::Full) } else { role }, verdict))
+    }
+
+    /// Check 9. It is the last, so that a request that is refused for anything else is not counted: `take` counts it.
+    #[inline(always)]
+    pub(super) fn admit(
+        &self,
+        entitled: Entitled,
+        take: impl FnOnce(&KeyId, &Limits) -> Arc<Tally>,
+    ) -> Result<Admission, Refusal> {
+        let Entitled { known, role, verdict } = entitled;
+        let tally = match &known.key.limits {
+            None => None,
+            Some(limits) => match take(&known.key.family, limits) {
+                tally if tally.is_allowed() => Some(tally),
+                tally => return Err(Refusal::from(Wait::Limit(tally)).of(known.key)),
+            },
+        };
+        let Known { key, project, outdated } = known;
+        let scheme = self.claims.scheme().cloned();
+        let principal = Principal::verified(key, project?, role, verdict, scheme).counted(tally);
+        Ok(Admission { principal, outdated })
+    }
+}
+
+impl Rules {
+    /// Whether a key that is known still works.
+    #[inline(always)]
+    pub(super) fn in_force<L: Listener>(&self, listener: &mut L, key: &KeyRecord) -> Result<(), L::Stop> {
+        listener.hear(Check::Revocation, refuse_if(key.revoked_at.is_some(), AuthErrorKind::RevokedKey))?;
+        let expired = key.expires_at.is_some_and(|end| self.clock.now() >= end);
+        listener.hear(Check::Expiry, refuse_if(expired, AuthErrorKind::ExpiredKey))?;
+        let other = self.environment.is_some_and(|environment| environment != key.environment);
+        listener.hear(Check::Environment, refuse_if(other, AuthErrorKind::WrongEnvironment))
+    }
+}
+
+impl Known {
+    /// Whose standing is asked for, and where.
+    #[inline(always)]
+    pub(super) fn owner(&self) -> (&UserId, Option<&ProjectId>) {
+        (&self.key.owner, self.project.as_ref().ok().and_then(Option::as_ref))
+    }
+}
+
+/// The key, if it is of the environment that its text `said`.
+#[inline]
+fn as_it_says(found: Found, said: Option<Environment>) -> Result<Found, Refusal> {
+    // The text's environment is part of the digest, so they can differ only if the record was tampered with.
+    if said.is_some_and(|environment| environment != found.key.environment) {
+        let torn = StoreError::corrupt("its environment differs from its text").of_key(&found.key.id);
+        return Err(Refusal::from(torn).of(found.key));
+    }
+    Ok(found)
+}
+
+#[inline]
+fn selected_project(level: &KeyLevel, claim: &Claim<'_>) -> Result<Option<ProjectId>, AuthErrorKind> {
+    let own = level.project();
+    let Claim::Named(text) = claim else { return Ok(own.cloned()) };
+    match own {
+        Some(own) if own.as_str() == text => Ok(Some(own.clone())),
+        Some(_) if crate::key::is_id(text) => Err(AuthErrorKind::ProjectMismatch),
+        _ => ProjectId::new(text).map(Some).map_err(|_| AuthErrorKind::InvalidProject),
+    }
+}

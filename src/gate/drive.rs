@@ -1,0 +1,255 @@
+//! The drivers of a [case](super::case): they answer what it asks, each in its own way.
+//!
+//! - [`Gate::now`] asks what is at hand, and never waits.
+//! - [`Gate::asking`] goes on where that stopped, and asks stores. Nothing is read, digested or asked twice.
+//! - [`Gate::explaining`] tells a listener everything, and changes nothing.
+
+use std::sync::Arc;
+
+use super::case::{Admission, Case, FirstRefusal, Known, Listener};
+use super::check::Check;
+use super::lookup::{Found, Lookup, Next};
+use super::rate_limits::Asker;
+use super::refusal::Refusal;
+use super::rules::Gate;
+use crate::access::Standing;
+use crate::credentials::{Claims, Credentials};
+use crate::endpoint::Endpoint;
+use crate::error::{AuthError, AuthErrorKind};
+use crate::key::KeyDigest;
+use crate::limit::Tally;
+use crate::record::KeyRecord;
+use crate::restriction::Facts;
+
+/// Where a decision stopped, for want of an answer that is not at hand.
+pub(crate) struct Paused {
+    stage: Stage,
+    endpoint: Endpoint,
+}
+
+enum Stage {
+    /// The key's store must be asked.
+    Key(Lookup),
+    /// The directory must be asked, about the owner of a key that was at hand.
+    Owner { known: Known, newest: KeyDigest },
+}
+
+/// What became known of a key, as far as its explanation came.
+#[derive(Default)]
+pub(crate) struct Explained {
+    pub(crate) key: Option<Arc<KeyRecord>>,
+    pub(crate) standing: Option<Standing>,
+    pub(crate) tally: Option<Tally>,
+}
+
+impl Gate {
+    pub(super) fn case<'c, F>(&'c self, claims: &'c Claims<'c>, endpoint: Endpoint, facts: F) -> Case<'c, F> {
+        Case { rules: &self.rules, claims, endpoint, facts }
+    }
+
+    /// Decides by what is at hand. `Ok(Err(_))` if something must be asked that is not.
+    #[inline]
+    pub(crate) fn now<'f>(
+        &self,
+        credentials: &Credentials<'_>,
+        endpoint: Endpoint,
+        facts: impl Fn() -> Facts<'f>,
+    ) -> Result<Result<Admission, Paused>, AuthError> {
+        let case = self.case(credentials.claims(), endpoint, facts);
+        let refuse = |refusal: Refusal| refusal.said(case.claims);
+        let lookup = case.open(credentials.key()).map_err(refuse)?;
+        let said = lookup.environment();
+        let newest = *lookup.newest();
+        let refuse = |refusal| refuse(self.failed(refusal, &newest, &case.facts, false));
+        let found = match self.at_hand(lookup, credentials.key()).map_err(refuse)? {
+            Ok(found) => found,
+            Err(lookup) => return Ok(Err(Paused { stage: Stage::Key(lookup), endpoint })),
+        };
+        let known = case.known(&mut FirstRefusal, found, said).map_err(refuse)?;
+        let (owner, project) = known.owner();
+        let Some(standing) = self.directory.warm(owner, project) else {
+            return Ok(Err(Paused { stage: Stage::Owner { known, newest }, endpoint }));
+        };
+        let entitled = case.entitled(known, standing).map_err(refuse)?;
+        case.admit(entitled, |family, limits| self.count(family, limits)).map(Ok).map_err(refuse)
+    }
+
+    /// The key's record, as far as it is at hand.
+    #[inline(always)]
+    fn at_hand(&self, mut lookup: Lookup, text: &str) -> Result<Result<Option<Found>, Lookup>, Refusal> {
+        loop {
+            match self.keys.warm(lookup.digest()) {
+                // Whether it is the key takes long to tell.
+                None => return Ok(Err(lookup)),
+                Some(Some(_)) if lookup.is_slow() => return Ok(Err(lookup)),
+                Some(found) => match lookup.answer(&self.rules, text, found)? {
+                    Next::Found(found) => return Ok(Ok(Some(found))),
+                    Next::Nobody => return Ok(Ok(None)),
+                    Next::Ask(next) => lookup = next,
+                },
+            }
+        }
+    }
+
+    /// Decides by what stores say, from where [`now`](Self::now) has stopped.
+    pub(crate) async fn asking<'f>(
+        &self,
+        paused: Paused,
+        credentials: &Credentials<'_>,
+        facts: impl Fn() -> Facts<'f>,
+    ) -> Result<Admission, AuthError> {
+        let Paused { stage, endpoint } = paused;
+        let case = self.case(credentials.claims(), endpoint, facts);
+        let asker = || Asker::Request((case.facts)().client().map(Into::into));
+        // Held until the stores have said all.
+        let mut turn = None;
+        let (newest, said, asked) = match &stage {
+            Stage::Owner { newest, .. } => (*newest, None, false),
+            Stage::Key(lookup) => {
+                let asked = self.throttled(lookup.newest(), &case.facts);
+                let asked = asked.map_err(|refusal| refusal.said(case.claims))?;
+                (*lookup.newest(), lookup.environment(), asked)
+            }
+        };
+        let refuse = |refusal| self.failed(refusal, &newest, &case.facts, asked).said(case.claims);
+        let (known, standing) = match stage {
+            Stage::Owner { known, .. } => (known, None),
+            Stage::Key(lookup) => {
+                let found = self.find(lookup, credentials.key(), false);
+                let found = self.in_turn(&mut turn, asker, found).await.map_err(refuse)?;
+                let known = case.known(&mut FirstRefusal, found, said).map_err(refuse)?;
+                let (owner, project) = known.owner();
+                let standing = self.directory.warm(owner, project);
+                (known, standing)
+            }
+        };
+        let standing = match standing {
+            Some(standing) => standing,
+            None => {
+                let (owner, project) = known.owner();
+                let standing = self.in_time(self.directory.standing(owner, project));
+                match self.in_turn(&mut turn, asker, standing).await {
+                    Ok(standing) => standing,
+                    Err(refusal) => return Err(refuse(refusal.of(known.key))),
+                }
+            }
+        };
+        let entitled = case.entitled(known, standing).map_err(refuse)?;
+        let admission = case.admit(entitled, |family, limits| self.count(family, limits)).map_err(refuse)?;
+        if turn.is_some()
+            && let Some(throttle) = &self.throttle
+        {
+            throttle.accepted(&newest, self.rules.clock.now());
+        }
+        Ok(admission)
+    }
+
+    /// The key's record, as the store says. Only where `ended_too` is set it tells all of a key that has ended.
+    pub(super) async fn find(
+        &self,
+        mut lookup: Lookup,
+        text: &str,
+        ended_too: bool,
+    ) -> Result<Option<Found>, Refusal> {
+        loop {
+            #[cfg(feature = "slow-hashes")]
+            if lookup.is_slow()
+                && let Some(found) = self.find_slowly(&lookup, text, ended_too).await?
+            {
+                return Ok(Some(found));
+            }
+            let found = if lookup.is_slow() { None } else { self.ask(lookup.digest(), ended_too).await? };
+            match lookup.answer(&self.rules, text, found)? {
+                Next::Found(found) => return Ok(Some(found)),
+                Next::Nobody => return Ok(None),
+                Next::Ask(next) => lookup = next,
+            }
+        }
+    }
+
+    /// A request that refuses keys that have ended needs to know no more of them.
+    pub(super) async fn ask(
+        &self,
+        digest: &KeyDigest,
+        ended_too: bool,
+    ) -> Result<Option<Arc<KeyRecord>>, Refusal> {
+        if ended_too {
+            return self.in_time(self.keys.find(digest)).await;
+        }
+        self.in_time(self.keys.find_at(digest, self.rules.clock.now())).await
+    }
+
+    /// Tells a listener what every check says of a request with this key, whose text nobody has at hand. Nothing is counted.
+    pub(crate) async fn explaining<L: Listener>(
+        &self,
+        listener: &mut L,
+        key: &KeyRecord,
+        claims: &Claims<'_>,
+        endpoint: Endpoint,
+        facts: &Facts<'_>,
+    ) -> Explained {
+        let mut explained = Explained::default();
+        let case = self.case(claims, endpoint, || *facts);
+        // Where it stops, the listener knows.
+        let _ = self.explain(&case, listener, key, &mut explained).await;
+        explained
+    }
+
+    async fn explain<'f, L: Listener, F: Fn() -> Facts<'f>>(
+        &self,
+        case: &Case<'_, F>,
+        listener: &mut L,
+        key: &KeyRecord,
+        explained: &mut Explained,
+    ) -> Result<(), L::Stop> {
+        let ours = self.rules.format.prefix(key.environment) == key.prefix;
+        let said = ours.then_some(key.environment);
+        case.offline(listener, said, self.rules.accept_foreign_keys)?;
+        // The text would lead to this one of its digests, if the ring has it at all.
+        let found = match self.keys.warm(&key.digest) {
+            Some(found) => {
+                listener.hear::<Refusal>(Check::Throttle, Ok(()))?;
+                Ok(found)
+            }
+            None => {
+                let throttled = self.throttled(&key.digest, &case.facts);
+                listener.hear(Check::Throttle, throttled.map(drop))?;
+                self.in_time(self.keys.find(&key.digest)).await
+            }
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(refusal) => return listener.need(Check::Known, Err(refusal)),
+        };
+        let is_it = |found: &Arc<KeyRecord>| {
+            found.digest.matches(&key.digest) && self.rules.digests.knows(found.digested_by.kind())
+        };
+        let found = found.filter(is_it).map(|key| Found { key, outdated: None });
+        let known = case.known(listener, found, said)?;
+        explained.key = Some(Arc::clone(&known.key));
+        let (owner, project) = known.owner();
+        let standing = match self.directory.warm(owner, project) {
+            Some(standing) => Ok(standing),
+            None => self.in_time(self.directory.standing(owner, project)).await,
+        };
+        let rights = match standing {
+            Ok(standing) => {
+                explained.standing = Some(standing);
+                case.rights(listener, &known, standing).map(drop)
+            }
+            Err(refusal) => listener.need(Check::Owner, Err(refusal)),
+        };
+        // Known whatever the owner may do.
+        let limits = match &known.key.limits {
+            None => Ok(()),
+            Some(limits) => {
+                let tally = self.limiter.peek(&known.key.family, limits, self.rules.clock.now());
+                let allowed = tally.is_allowed();
+                explained.tally = Some(tally);
+                if allowed { Ok(()) } else { Err(AuthErrorKind::RateLimited) }
+            }
+        };
+        listener.hear(Check::Limits, limits)?;
+        rights
+    }
+}

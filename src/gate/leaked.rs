@@ -1,0 +1,42 @@
+//! Finds the key of a text that others hold, so that it can be revoked. Nobody is let in by this.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::rate_limits::Asker;
+use super::refusal::Refusal;
+use super::rules::Gate;
+use crate::credentials::{Claims, Credentials};
+use crate::endpoint::Endpoint;
+use crate::error::{AuthError, Wait};
+use crate::record::KeyRecord;
+use crate::restriction::Facts;
+
+impl Gate {
+    /// Whether a text can be a key that is looked up. No store is asked.
+    pub(crate) fn may_be_key(&self, text: &str) -> bool {
+        self.case(&Claims::new(), Endpoint::READ, Facts::new).open(text).is_ok()
+    }
+
+    /// The key of a text, ended or not; `None` if there is none.
+    ///
+    /// Attempts have a budget of their own, in which each counts, whatever it finds, and turns of their own at the store: no
+    /// request takes them.
+    pub(crate) async fn find_leaked(
+        &self,
+        credentials: &Credentials<'_>,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Arc<KeyRecord>>, AuthError> {
+        let case = self.case(credentials.claims(), Endpoint::READ, Facts::new);
+        let Ok(lookup) = case.open(credentials.key()) else { return Ok(None) };
+        let refuse = |refusal: Refusal| refusal.said(case.claims);
+        if let (Some(throttle), Some(client)) = (&self.throttle, client)
+            && let Some(wait) = throttle.self_revoke(client, lookup.newest(), self.rules.clock.now())
+        {
+            return Err(refuse(Wait::Failures(wait).into()));
+        }
+        let (mut turn, asker) = (None, || Asker::SelfRevoke(client.map(Into::into)));
+        let found = self.in_turn(&mut turn, asker, self.find(lookup, credentials.key(), true)).await;
+        Ok(found.map_err(refuse)?.map(|found| found.key))
+    }
+}

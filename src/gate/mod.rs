@@ -1,0 +1,40 @@
+//! The room that says yes. Nobody gets in unless this module has said so, and only this module decides.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `evidence` | [`Principal`]: the proof that a key was verified; only this module makes one |
+//! | `case` | the checks in their order, without input or output: each step is made of the one before |
+//! | `check`, `refusal` | the names of the checks; why one says no |
+//! | `lookup`, `slow` | under which digest the store knows a key; keys with a slow hash |
+//! | `rate_limits` | wrong keys by client, look-ups by client, requests by key |
+//! | `rules` | what the checks are set to, and whom they ask |
+//! | `drive` | the drivers that answer what a case asks: at once, by asking stores, to explain |
+//! | `leaked` | keys that others hold, to be revoked |
+//! | `admit` | [`Pass`]: without one, the inner service cannot be called |
+//!
+//! The order of the checks is written down at [`Verifier`](crate::Verifier).
+
+mod admit;
+mod case;
+mod check;
+mod drive;
+mod evidence;
+#[cfg(feature = "manage")]
+mod leaked;
+mod lookup;
+mod rate_limits;
+mod refusal;
+mod rules;
+#[cfg(feature = "slow-hashes")]
+mod slow;
+
+pub use self::check::Check;
+pub use self::evidence::Principal;
+
+pub(crate) use self::admit::{Entry, Guarded, Nobody, Pass};
+pub(crate) use self::case::{Admission, Listener};
+pub(crate) use self::drive::Paused;
+pub(crate) use self::lookup::Outdated;
+pub(crate) use self::rate_limits::counts;
+pub(crate) use self::refusal::Refusal;
+pub(crate) use self::rules::{Gate, Rules};

@@ -1,0 +1,124 @@
+//! How often: wrong keys by client (check 2), look-ups by client, and requests by key (check 9).
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout};
+
+use super::refusal::Refusal;
+use super::rules::Gate;
+use crate::bulkhead::{Bulkhead, Full, Room, Turn};
+use crate::error::{AuthErrorKind, Wait};
+use crate::key::{KeyDigest, KeyId};
+use crate::limit::{Client, Limits, Tally};
+use crate::restriction::Facts;
+use crate::store::{StoreError, in_time};
+
+/// A quarter of what asks a store at once may be of one client; as much is asked at once as the queues of the built-in
+/// stores take.
+const ROOM: Room = Room { turns: 1024, turns_of_one: 256, places: 32 * 1024 };
+
+/// Whose look-ups share what.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Asker {
+    /// Requests of a client. Those whose address is not known are one.
+    Request(Option<Client>),
+    /// Keys that are to be ended by themselves: a flood of requests does not hold that up.
+    #[cfg(feature = "manage")]
+    SelfRevoke(Option<Client>),
+}
+
+/// One with very many requests keeps only itself waiting.
+pub(super) fn lookups() -> Bulkhead<Asker> {
+    Bulkhead::new(ROOM)
+}
+
+impl Gate {
+    /// Check 2, before a store is asked. Says whether it was asked: of a key that was accepted lately, it is not.
+    pub(super) fn throttled<'f>(
+        &self,
+        key: &KeyDigest,
+        facts: impl Fn() -> Facts<'f>,
+    ) -> Result<bool, Refusal> {
+        let Some(throttle) = &self.throttle else { return Ok(false) };
+        let Some(client) = facts().client() else { return Ok(false) };
+        let now = self.rules.clock.now();
+        if throttle.was_accepted(key, now) {
+            return Ok(false);
+        }
+        match throttle.braked(client, key, now) {
+            None => Ok(true),
+            Some(braked) => Err(Wait::Failures(braked.wait()).into()),
+        }
+    }
+
+    /// Counts a refusal, if it is one that counts. Where check 2 was not `asked`, because the answer was at hand or the key was
+    /// accepted lately, it is still open, and has the answer that it would have had before: if it had another, a client could
+    /// tell such keys from others.
+    #[cold]
+    pub(super) fn failed<'f>(
+        &self,
+        refusal: Refusal,
+        key: &KeyDigest,
+        facts: impl Fn() -> Facts<'f>,
+        asked: bool,
+    ) -> Refusal {
+        let Some(throttle) = self.throttle.as_ref().filter(|_| counts(refusal.kind)) else { return refusal };
+        let Some(client) = facts().client() else { return refusal };
+        let now = self.rules.clock.now();
+        throttle.is_wrong(key);
+        if !asked && let Some(braked) = throttle.braked(client, key, now) {
+            let instead = Refusal::from(Wait::Failures(braked.wait()));
+            return Refusal { key: refusal.key, ..instead };
+        }
+        throttle.refused(client, key, now);
+        refusal
+    }
+
+    /// What a store answers, in turn: after check 2, and before the store has its say (A.8, 9). A request that had to wait for
+    /// its turn has only the rest of the time that a store may take.
+    pub(crate) async fn in_turn<T>(
+        &self,
+        turn: &mut Option<Turn<Asker>>,
+        asker: impl FnOnce() -> Asker,
+        question: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        if turn.is_some() {
+            return question.await;
+        }
+        let came = Instant::now();
+        let own = timeout(self.store_deadline, self.lookups.turn(&asker())).await;
+        let own = turn.insert(own.unwrap_or(Err(Full)).map_err(|Full| AuthErrorKind::Overloaded)?);
+        if !own.was_waited_for() {
+            return question.await;
+        }
+        let rest = self.store_deadline.saturating_sub(came.elapsed());
+        timeout(rest, question).await.unwrap_or_else(|_| Err(StoreError::Timeout.into()))
+    }
+
+    pub(super) async fn in_time<T>(
+        &self,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Refusal> {
+        Ok(in_time(self.store_deadline, question).await?)
+    }
+
+    /// Check 9: counts the request, if it is within the limits.
+    pub(super) fn count(&self, family: &KeyId, limits: &Limits) -> Arc<Tally> {
+        Arc::new(self.limiter.take(family, limits, self.rules.clock.now()).of_family(family))
+    }
+}
+
+/// Whether a refusal counts for the throttle: all that a client sees as one do. If some did not, it could tell them from
+/// the others.
+pub(crate) fn counts(kind: AuthErrorKind) -> bool {
+    matches!(
+        kind,
+        AuthErrorKind::UnknownKey
+            | AuthErrorKind::RevokedKey
+            | AuthErrorKind::ExpiredKey
+            | AuthErrorKind::WrongEnvironment
+            | AuthErrorKind::OwnerDisabled
+            | AuthErrorKind::SchemeNotAllowed
+    )
+}

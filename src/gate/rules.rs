@@ -1,0 +1,66 @@
+//! What the checks are set to, and whom they ask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rate_limits::{self, Asker};
+use crate::bulkhead::Bulkhead;
+use crate::clock::{Clock, SystemClock};
+use crate::description::SchemeInfo;
+use crate::key::{DigestRing, Environment, KeyFormat, KeyId};
+use crate::limit::{KeyThrottle, Limiter};
+use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore};
+
+/// How many keys with limits are remembered, unless told otherwise.
+const LIMITED_KEYS: usize = 65_536;
+
+/// What the checks are set to.
+#[derive(Clone)]
+pub(crate) struct Rules {
+    pub(crate) format: KeyFormat,
+    pub(crate) digests: DigestRing,
+    pub(crate) accept_foreign_keys: bool,
+    pub(crate) environment: Option<Environment>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// The rules, and whom they are asked of.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) rules: Rules,
+    pub(crate) keys: Arc<dyn KeyStore>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) store_deadline: Duration,
+    pub(crate) throttle: Option<Arc<KeyThrottle>>,
+    pub(crate) limiter: Arc<Limiter<KeyId>>,
+    pub(super) lookups: Arc<Bulkhead<Asker>>,
+}
+
+impl Rules {
+    /// Whether a scheme's sunset is over.
+    pub(crate) fn is_over(&self, scheme: &SchemeInfo) -> bool {
+        scheme.deprecation().is_some_and(|deprecation| deprecation.is_over(self.clock.now()))
+    }
+}
+
+impl Gate {
+    pub(crate) fn new<S: KeyStore + Directory>(store: S) -> Self {
+        let store = Arc::new(store);
+        let rules = Rules {
+            format: KeyFormat::default(),
+            digests: DigestRing::default(),
+            accept_foreign_keys: false,
+            environment: None,
+            clock: Arc::new(SystemClock),
+        };
+        Self {
+            rules,
+            keys: Arc::clone(&store) as Arc<dyn KeyStore>,
+            directory: store,
+            store_deadline: DEFAULT_DEADLINE,
+            throttle: None,
+            limiter: Arc::new(Limiter::new(LIMITED_KEYS)),
+            lookups: Arc::new(rate_limits::lookups()),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What an answer says of the key that the request came with, beside the handler's own words.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::description::SchemeInfo;
+use crate::gate::Principal;
+use crate::limit::Tally;
+
+/// What an answer says of its key.
+#[derive(Debug)]
+pub(crate) struct ResponseNotes {
+    /// The scheme, if it is deprecated.
+    pub(crate) scheme: Option<SchemeInfo>,
+    /// Since when another key stands in the place of this one, and until when it works.
+    pub(crate) replaced: Option<(Timestamp, Timestamp)>,
+    pub(crate) tally: Option<Arc<Tally>>,
+}
+
+impl ResponseNotes {
+    /// `None` where there is nothing to say.
+    #[inline]
+    pub(crate) fn of(who: &Principal) -> Option<Box<Self>> {
+        let deprecated = who.scheme_info().is_some_and(|scheme| scheme.deprecation().is_some());
+        let anything = deprecated || who.record().replaced_at.is_some() || who.tally().is_some();
+        anything.then(|| Self::noted(who, deprecated))
+    }
+
+    #[cold]
+    fn noted(who: &Principal, deprecated: bool) -> Box<Self> {
+        let key = who.record();
+        Box::new(Self {
+            scheme: who.scheme_info().filter(|_| deprecated).cloned(),
+            replaced: key.replaced_at.zip(key.expires_at),
+            tally: who.tally().cloned(),
+        })
+    }
+}
