@@ -211,11 +211,18 @@ pub struct Change<'c> {
     pub by: &'c Authority,
     /// What happened.
     pub event: &'c KeyEvent,
+    /// The [family](crate::KeyRecord::family) of a key that was revoked, if it has limits, and no key of the family works any
+    /// more. `None` where the ledger [cannot tell](crate::store::Ended::family).
+    pub ended_family: Option<&'c KeyId>,
 }
 
 impl<'c> Change<'c> {
     pub(crate) fn new(at: Timestamp, key: &'c KeyId, by: &'c Authority, event: &'c KeyEvent) -> Self {
-        Self { at, key, by, event }
+        Self { at, key, by, event, ended_family: None }
+    }
+
+    pub(crate) fn ending(self, ended_family: Option<&'c KeyId>) -> Self {
+        Self { ended_family, ..self }
     }
 }
 

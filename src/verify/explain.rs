@@ -182,4 +182,6 @@ impl Judge for Notes {
             Stopped
         })
     }
+
+    fn refuses(&mut self, _: &Verifier, _: &KeyRecord) {}
 }

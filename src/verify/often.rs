@@ -8,12 +8,12 @@ use tokio::time::{Instant, timeout};
 use super::Verifier;
 use super::asker::Asker;
 use super::refusal::Refusal;
-use crate::audit::KeyEvent;
 use crate::bulkhead::{Full, Turn};
 use crate::error::{AuthErrorKind, Wait};
 use crate::key::{KeyDigest, KeyId};
 use crate::limit::{Limits, Tally};
 use crate::observer::{Change, Observer};
+use crate::record::KeyRecord;
 use crate::restriction::Facts;
 use crate::store::StoreError;
 
@@ -76,6 +76,16 @@ impl Verifier {
         timeout(rest, question).await.unwrap_or_else(|_| Err(StoreError::Timeout.into()))
     }
 
+    /// A key that has ended was sent: what its family has spent of its limits is the first to be forgotten, if none of the family
+    /// works any more. A key that was replaced, or that came in the place of one which may be in its grace, ends nothing: whoever
+    /// holds two of a family could forget what was spent, by sending the one that has ended.
+    #[cold]
+    pub(super) fn has_ended(&self, key: &KeyRecord) {
+        if self.limiter.was_used() && key.has_ended_its_family(self.clock.now()) {
+            self.limiter.end(&key.family);
+        }
+    }
+
     /// Question 9.
     pub(super) fn count(&self, family: &KeyId, limits: &Limits) -> Result<Arc<Tally>, Refusal> {
         let tally = Arc::new(self.limiter.take(family, limits, self.clock.now()).of_family(family));
@@ -85,12 +95,11 @@ impl Verifier {
 
 /// As the [observer](crate::Keyring::observer) of a keyring, a verifier hears which keys were revoked: what they have spent of
 /// their limits is the first to be forgotten when [there is no room](Verifier::limited_keys). Keys that replaced each other
-/// are counted under the first one's id, and its end is the one that is heard; if another of them is used after that, it is
-/// taken back.
+/// are counted together, and that is heard when none of them works any more; if one is used after that, it is taken back.
 impl Observer for Verifier {
     fn changed(&self, change: &Change<'_>) {
-        if let KeyEvent::Revoked(_) = change.event {
-            self.limiter.end(change.key);
+        if let Some(family) = change.ended_family {
+            self.limiter.end(family);
         }
     }
 }

@@ -27,6 +27,9 @@ pub(super) trait Judge {
 
     /// An answer without which nothing after it can be asked.
     fn need<T, E: Into<Refusal>>(&mut self, check: Check, answer: Result<T, E>) -> Result<T, Self::Stop>;
+
+    /// A key that is not in force was sent.
+    fn refuses(&mut self, verifier: &Verifier, key: &KeyRecord);
 }
 
 /// The first failing question answers.
@@ -43,6 +46,11 @@ impl Judge for Strict {
     #[inline(always)]
     fn need<T, E: Into<Refusal>>(&mut self, _: Check, answer: Result<T, E>) -> Result<T, Refusal> {
         answer.map_err(Into::into)
+    }
+
+    #[cold]
+    fn refuses(&mut self, verifier: &Verifier, key: &KeyRecord) {
+        verifier.has_ended(key);
     }
 }
 
@@ -105,7 +113,7 @@ impl Verifier {
         let found = found.ok_or_else(|| self.unknown());
         let found = found.and_then(|found| as_it_says(found, said));
         let Found { key, outdated } = judge.need(Check::Known, found)?;
-        self.in_force(judge, &key)?;
+        self.in_force(judge, &key).inspect_err(|_| judge.refuses(self, &key))?;
         let project = selected_project(&key.level, claims.selected_project());
         Ok(Known { key, project, outdated })
     }
