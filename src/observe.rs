@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::audit::KeyEvent;
+use crate::clock::Timestamp;
 use crate::error::AuthError;
 use crate::gate::Principal;
 use crate::observer::{Change, Decision, Observer, Outcome};
@@ -32,7 +32,7 @@ impl Verifier {
         let took = started.elapsed();
         let at = self.gate.rules.clock.now();
         let decision = match result {
-            Ok(who) => Decision::accepted(at, who),
+            Ok(who) => accepted(at, who),
             Err(error) => Decision::refused(at, error),
         };
         let decision = Decision { warm, took, ..decision };
@@ -60,14 +60,23 @@ impl Verifier {
     }
 }
 
+fn accepted(at: Timestamp, who: &Principal) -> Decision<'_> {
+    Decision {
+        scheme: who.scheme(),
+        key_id: Some(who.key_id()),
+        environment: Some(who.environment()),
+        verdict: who.verdict(),
+        ..Decision::new(at, Outcome::Accepted)
+    }
+}
+
 /// As the [observer](crate::Keyring::observer) of a keyring, a verifier hears which keys were revoked: what they have spent of
 /// their limits is the first to be forgotten when [there is no room](Verifier::limited_keys). Keys that replaced each other
-/// are counted under the first one's id, and its end is the one that is heard; if another of them is used after that, it is
-/// taken back.
+/// are counted together, and that is heard when none of them works any more; if one is used after that, it is taken back.
 impl Observer for Verifier {
     fn changed(&self, change: &Change<'_>) {
-        if let KeyEvent::Revoked(_) = change.event {
-            self.gate.limiter.end(change.key);
+        if let Some(family) = change.ended_family {
+            self.gate.limiter.end(family);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a store knows of one key: facts, never a verdict and never the secret.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::audit::AmendedPart;
 use crate::clock::Timestamp;
@@ -12,6 +13,9 @@ use crate::restriction::Restrictions;
 pub const MAX_RESTRICTIONS_LEN: usize = 8 * 1024;
 /// The most bytes that the metadata of a key may be, written as a JSON object without spaces: 8 KiB.
 pub const MAX_METADATA_LEN: usize = 8 * 1024;
+
+/// The longest grace that a client can ask for when it rotates a key.
+pub(crate) const LONGEST_GRACE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 const LONG_RESTRICTIONS: &str = "the restrictions of a key are longer than 8 KiB";
 
@@ -123,6 +127,13 @@ impl KeyRecord {
     #[must_use]
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Whether no key of its family works any more, as far as its own record tells: it has ended, none took its place, and those
+    /// in whose place it came can be in their grace no more.
+    pub(crate) fn has_ended_its_family(&self, now: Timestamp) -> bool {
+        let none_before = || self.family == self.id || self.created_at.saturating_add(LONGEST_GRACE) <= now;
+        !self.is_active(now) && self.replaced_by.is_none() && none_before()
     }
 
     /// Whether this record, after a change, surely allows less than `before` did, and nothing more: restrictions or limits

@@ -155,9 +155,9 @@ impl Verifier {
     }
 
     /// How many keys with limits are remembered at once; the default is 65536. When there are more, those that have
-    /// spent least are forgotten first, and start afresh: [`Limiter`] says in which order. Make the verifier an
-    /// [observer](crate::Keyring::observer) of your keyring, and those that were revoked go before all others. Clones made
-    /// before count apart.
+    /// spent least are forgotten first, and start afresh: [`Limiter`] says in which order. Before all others go those whose keys
+    /// have ended: a verifier sees that when one is sent that is revoked or expired, and hears it at once where it is an
+    /// [observer](crate::Keyring::observer) of your keyring. Clones made before count apart.
     ///
     /// # Errors
     ///

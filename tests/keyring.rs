@@ -460,7 +460,7 @@ impl KeyLedger for Silent {
         _: tower_api_key::audit::Revocation,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, LedgerError> {
         nobody_gives_up().await
     }
 

@@ -17,11 +17,11 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use tower_api_key::client_addr::PeerAddr;
 use tower_api_key::guard::RequireScope;
-use tower_api_key::keyring::{Grace, Keyring, NewKey};
+use tower_api_key::keyring::{Grace, IssuedKey, Keyring, NewKey};
 use tower_api_key::limit::{KeyThrottle, Limit, Limits};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{
-    Accounts as _, Directory, Member, MemberRole, MemoryStore, Project, SqliteStore, StoreError,
+    Accounts as _, Directory, KeyPolicy, Member, MemberRole, MemoryStore, Project, SqliteStore, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
@@ -816,6 +816,165 @@ async fn c17_b8_what_revoked_keys_have_spent_is_forgotten_first() {
             remembered += usize::from(ask(key).await == Some(AuthErrorKind::RateLimited));
         }
         assert_eq!(remembered == 4, observes, "{remembered} of 4 are remembered");
+    }
+}
+
+/// People with limits, over a store of some kind; eight families are remembered.
+struct Families {
+    store: &'static str,
+    keyring: Keyring,
+    verifier: Verifier,
+    clock: ManualClock,
+    _folder: Arc<tempfile::TempDir>,
+}
+
+impl Families {
+    /// Over a store that answers at once, one that must be asked, and one that tells little of what has ended.
+    async fn of_each_store(observes: bool) -> Vec<Self> {
+        let world = World::new().await;
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let sqlite = SqliteStore::open(folder.path().join("keys.sqlite")).await.unwrap();
+        sqlite.create_account("A", &user("u_own")).await.unwrap();
+        let memory = || Keyring::new(world.store.clone());
+        let kinds = [
+            ("warm", memory(), Verifier::new(world.store.clone())),
+            ("cold", memory(), Verifier::new(world.counted().0)),
+            ("sqlite", Keyring::new(sqlite.clone()), Verifier::new(sqlite)),
+        ];
+        kinds
+            .into_iter()
+            .map(|(store, keyring, verifier)| {
+                let clock = ManualClock::new(START);
+                let verifier = verifier.clock(clock.clone()).limited_keys(8).unwrap();
+                let keyring = keyring.clock(clock.clone());
+                let keyring = keyring.policy(KeyPolicy::Multiple { max: 1000 }).unwrap();
+                let keyring = if observes { keyring.observer(verifier.clone()) } else { keyring };
+                Self { store, keyring, verifier, clock, _folder: Arc::clone(&folder) }
+            })
+            .collect()
+    }
+
+    async fn issue(&self, limits: &str, ends: Option<Timestamp>) -> IssuedKey {
+        let new = NewKey::user_level(user("u_own"), "x").limits(limits.parse::<Limits>().unwrap());
+        self.keyring.issue(if let Some(end) = ends { new.expires_at(end) } else { new }).await.unwrap()
+    }
+
+    async fn ask(&self, key: &ApiKey) -> Option<AuthErrorKind> {
+        let answer = self.verifier.verify(&Credentials::new(key.expose_secret()), Endpoint::READ).await;
+        answer.map_err(|error| error.kind()).err()
+    }
+
+    /// Uses it as often as it may be.
+    async fn use_up(&self, key: &ApiKey) {
+        while self.ask(key).await.is_none() {}
+        assert_eq!(self.ask(key).await, Some(AuthErrorKind::RateLimited), "{}", self.store);
+    }
+
+    /// Four that have spent all of theirs.
+    async fn others(&self) -> Vec<IssuedKey> {
+        let mut others = Vec::new();
+        for _ in 0..4 {
+            let other = self.issue("2/366d", None).await;
+            self.use_up(other.key()).await;
+            others.push(other);
+        }
+        others
+    }
+
+    /// How many of them are still refused.
+    async fn remembered(&self, others: &[IssuedKey]) -> usize {
+        let mut remembered = 0;
+        for other in others {
+            remembered += usize::from(self.ask(other.key()).await == Some(AuthErrorKind::RateLimited));
+        }
+        remembered
+    }
+}
+
+#[tokio::test]
+async fn c17_b8_a_key_that_has_ended_and_is_sent_is_forgotten_first() {
+    for (revokes, sends) in [(true, true), (false, true), (true, false)] {
+        for site in Families::of_each_store(false).await {
+            let others = site.others().await;
+            for _ in 0..50 {
+                let end = site.clock.now().saturating_add(Duration::from_secs(60));
+                let key = site.issue("3/366d", Some(end)).await;
+                site.use_up(key.key()).await;
+                if revokes {
+                    site.keyring.revoke(key.id()).await.unwrap();
+                } else {
+                    site.clock.advance(Duration::from_secs(60));
+                }
+                if sends {
+                    let kind = if revokes { AuthErrorKind::RevokedKey } else { AuthErrorKind::ExpiredKey };
+                    assert_eq!(site.ask(key.key()).await, Some(kind));
+                }
+            }
+            let remembered = site.remembered(&others).await;
+            assert_eq!(remembered == 4, sends, "{}, {revokes}: {remembered} of 4 are remembered", site.store);
+        }
+    }
+}
+
+/// Whoever holds two keys of a family resets no limit by ending one of them, nor by sending it.
+#[tokio::test]
+async fn c17_b8_no_key_of_a_family_that_lives_resets_its_limits() {
+    for (grace, ends_old, observes) in [
+        (Grace::None, false, false),
+        (Grace::None, false, true),
+        (Grace::For(Duration::from_secs(3600)), true, false),
+        (Grace::For(Duration::from_secs(3600)), true, true),
+        (Grace::For(Duration::from_secs(3600)), false, false),
+        (Grace::For(Duration::from_secs(3600)), false, true),
+    ] {
+        for site in Families::of_each_store(observes).await {
+            let old = site.issue("3/366d", None).await;
+            site.use_up(old.key()).await;
+            let new = site.keyring.rotate(old.id(), grace).await.unwrap();
+            let (ended, lives) = match grace {
+                Grace::For(_) if !ends_old => (&new, &old),
+                _ => (&old, &new),
+            };
+            site.keyring.revoke(ended.id()).await.unwrap();
+            for _ in 0..12 {
+                assert_eq!(site.ask(ended.key()).await, Some(AuthErrorKind::RevokedKey));
+                // These have spent less, and go before it.
+                let other = site.issue("9/366d", None).await;
+                assert_eq!(site.ask(other.key()).await, None);
+            }
+            let answer = site.ask(lives.key()).await;
+            let at = format!("{}, {grace:?}, {ends_old}, {observes}", site.store);
+            assert_eq!(answer, Some(AuthErrorKind::RateLimited), "{at}");
+        }
+    }
+}
+
+/// The last key of a family is not its first: its end is heard under the right id, and seen where no key before it can be in
+/// its grace any more.
+#[tokio::test]
+async fn c17_b8_the_end_of_a_later_key_is_that_of_its_family() {
+    for (observes, sends) in [(true, false), (false, true), (false, false)] {
+        for site in Families::of_each_store(observes).await {
+            let mut rotated = Vec::new();
+            for _ in 0..50 {
+                let first = site.issue("3/366d", None).await;
+                rotated.push(site.keyring.rotate(first.id(), Grace::None).await.unwrap());
+            }
+            if sends {
+                site.clock.advance(Duration::from_secs(90 * 24 * 60 * 60));
+            }
+            let others = site.others().await;
+            for key in &rotated {
+                site.use_up(key.key()).await;
+                site.keyring.revoke(key.id()).await.unwrap();
+                if sends {
+                    assert_eq!(site.ask(key.key()).await, Some(AuthErrorKind::RevokedKey));
+                }
+            }
+            let remembered = site.remembered(&others).await;
+            let at = format!("{}, {observes}, {sends}: {remembered} of 4 are remembered", site.store);
+            assert_eq!(remembered == 4, observes || sends, "{at}");
+        }
     }
 }
 

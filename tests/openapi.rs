@@ -275,6 +275,7 @@ async fn driven() -> (World, Store, Driven) {
     let public = PublicKey::from_pem(&public).unwrap();
     let scanner = move |identifier: &str| (identifier == "k1").then(|| public.clone());
     let leaks = Leaks::new(keyring.clone(), Verifier::new(store.clone()), scanner).limit(4096).unwrap();
+    let leaks = leaks.failures("1/d".parse().unwrap());
     let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
     let app = Router::new()
         .route(SELF_REVOKE, self_revoke(&world, &store))
@@ -545,6 +546,13 @@ async fn every_answer_of_the_webhook_for_leaks_is_in_the_document() {
     driven.send(LEAKS, report(&found, "k2"), "401/invalid_signature").await;
     driven.send(LEAKS, report("{}", "k1"), "400/malformed_body").await;
     driven.send(LEAKS, report(&"x".repeat(5000), "k1"), "413/body_too_large").await;
+    let forged = || {
+        let mut request = report(&found, "k2");
+        request.extensions_mut().insert(PeerAddr([192, 0, 2, 1].into()));
+        request
+    };
+    driven.send(LEAKS, forged(), "401/invalid_signature").await;
+    driven.send(LEAKS, forged(), "429/rate_limited").await;
     store.1.store(true, Ordering::SeqCst);
     driven.send(LEAKS, report(&found, "k1"), "503/auth_unavailable").await;
 }

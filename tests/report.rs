@@ -290,7 +290,7 @@ impl KeyLedger for Counting {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, LedgerError> {
         self.store.end(id, why, now, terms).await
     }
 

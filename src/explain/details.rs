@@ -1,7 +1,7 @@
 //! What was seen and what was looked for, in words for those who manage a key.
 
 use super::explanation::Outcome;
-use super::listener::{Heard, throttled};
+use super::heard::{Heard, throttled};
 use crate::access::{AccessClass, Standing};
 use crate::credentials::{Claim, Claims};
 use crate::endpoint::Endpoint;

@@ -39,7 +39,8 @@
 mod details;
 mod explainer;
 mod explanation;
-mod listener;
+mod heard;
+mod verifier;
 
 pub use self::explainer::{Explainer, Question, UnknownScheme};
 pub use self::explanation::{Explanation, Finding, Outcome};

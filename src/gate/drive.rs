@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
+use super::asker::Asker;
 use super::case::{Admission, Case, FirstRefusal, Known, Listener};
 use super::check::Check;
 use super::lookup::{Found, Lookup, Next};
-use super::rate_limits::Asker;
 use super::refusal::Refusal;
 use super::rules::Gate;
 use crate::access::Standing;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::rate_limits::Asker;
+use super::asker::Asker;
 use super::refusal::Refusal;
 use super::rules::Gate;
 use crate::credentials::{Claims, Credentials};

@@ -6,7 +6,7 @@
 //! | `case` | the checks in their order, without input or output: each step is made of the one before |
 //! | `check`, `refusal` | the names of the checks; why one says no |
 //! | `lookup`, `slow` | under which digest the store knows a key; keys with a slow hash |
-//! | `rate_limits` | wrong keys by client, look-ups by client, requests by key |
+//! | `rate_limits`, `asker` | wrong keys by client, look-ups by client, requests by key |
 //! | `rules` | what the checks are set to, and whom they ask |
 //! | `drive` | the drivers that answer what a case asks: at once, by asking stores, to explain |
 //! | `leaked` | keys that others hold, to be revoked |
@@ -15,6 +15,7 @@
 //! The order of the checks is written down at [`Verifier`](crate::Verifier).
 
 mod admit;
+mod asker;
 mod case;
 mod check;
 mod drive;

@@ -5,33 +5,16 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
 
+use super::asker::Asker;
 use super::refusal::Refusal;
 use super::rules::Gate;
-use crate::bulkhead::{Bulkhead, Full, Room, Turn};
+use crate::bulkhead::{Full, Turn};
 use crate::error::{AuthErrorKind, Wait};
 use crate::key::{KeyDigest, KeyId};
-use crate::limit::{Client, Limits, Tally};
+use crate::limit::{Limits, Tally};
+use crate::record::KeyRecord;
 use crate::restriction::Facts;
 use crate::store::{StoreError, in_time};
-
-/// A quarter of what asks a store at once may be of one client; as much is asked at once as the queues of the built-in
-/// stores take.
-const ROOM: Room = Room { turns: 1024, turns_of_one: 256, places: 32 * 1024 };
-
-/// Whose look-ups share what.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Asker {
-    /// Requests of a client. Those whose address is not known are one.
-    Request(Option<Client>),
-    /// Keys that are to be ended by themselves: a flood of requests does not hold that up.
-    #[cfg(feature = "manage")]
-    SelfRevoke(Option<Client>),
-}
-
-/// One with very many requests keeps only itself waiting.
-pub(super) fn lookups() -> Bulkhead<Asker> {
-    Bulkhead::new(ROOM)
-}
 
 impl Gate {
     /// Check 2, before a store is asked. Says whether it was asked: of a key that was accepted lately, it is not.
@@ -63,6 +46,11 @@ impl Gate {
         facts: impl Fn() -> Facts<'f>,
         asked: bool,
     ) -> Refusal {
+        if let (AuthErrorKind::RevokedKey | AuthErrorKind::ExpiredKey, Some(key)) =
+            (refusal.kind, &refusal.key)
+        {
+            self.has_ended(key);
+        }
         let Some(throttle) = self.throttle.as_ref().filter(|_| counts(refusal.kind)) else { return refusal };
         let Some(client) = facts().client() else { return refusal };
         let now = self.rules.clock.now();
@@ -101,6 +89,15 @@ impl Gate {
         question: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Refusal> {
         Ok(in_time(self.store_deadline, question).await?)
+    }
+
+    /// A key that has ended was sent: what its family has spent of its limits is the first to be forgotten, if none of the family
+    /// works any more. A key that was replaced, or that came in the place of one which may be in its grace, ends nothing: else
+    /// the holder of two keys of a family could reset its limits by sending the one that has ended.
+    fn has_ended(&self, key: &KeyRecord) {
+        if self.limiter.was_used() && key.has_ended_its_family(self.rules.clock.now()) {
+            self.limiter.end(&key.family);
+        }
     }
 
     /// Check 9: counts the request, if it is within the limits.

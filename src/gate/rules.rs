@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rate_limits::{self, Asker};
+use super::asker::{self, Asker};
 use crate::bulkhead::Bulkhead;
 use crate::clock::{Clock, SystemClock};
 use crate::description::SchemeInfo;
@@ -60,7 +60,7 @@ impl Gate {
             store_deadline: DEFAULT_DEADLINE,
             throttle: None,
             limiter: Arc::new(Limiter::new(LIMITED_KEYS)),
-            lookups: Arc::new(rate_limits::lookups()),
+            lookups: Arc::new(asker::lookups()),
         }
     }
 }

@@ -261,10 +261,12 @@ impl Keyring {
     async fn end(&self, id: &KeyId, why: Revocation) -> Result<bool, KeyringError> {
         let now = self.clock.now();
         let ended = self.take_away(self.ledger.end(id, why, now, &self.terms())).await?;
-        if ended {
-            self.changed(now, id, KeyEvent::Revoked(why));
+        if ended.changed {
+            let event = KeyEvent::Revoked(why);
+            let change = Change::new(now, id, &self.authority, &event);
+            self.observers.changed(&change.ending(ended.family.as_ref()));
         }
-        Ok(ended)
+        Ok(ended.changed)
     }
 
     /// Changes a key's name, restrictions or limits, and returns its record as it is then. A change that changes nothing

@@ -34,7 +34,7 @@ impl KeyLedger for ReadOnly {
         _: crate::audit::Revocation,
         _: Timestamp,
         _: &crate::store::Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<crate::store::Ended, LedgerError> {
         panic!("a key was revoked for one without randomness");
     }
 

@@ -214,12 +214,11 @@ impl KeyThrottle {
 
 impl Default for KeyThrottle {
     fn default() -> Self {
-        let lookups = || Limit::built_in("50/5s", 50, 5, r#""50/5s";q=50;w=5"#);
         Self {
             repeats: Limit::built_in("10/min", 10, 60, r#""10/min";q=10;w=60"#),
             dead: Shards::new(DEAD),
-            lookups: Throttle::new(lookups()),
-            self_revokes: Throttle::new(lookups()),
+            lookups: Throttle::new(Limit::failures()),
+            self_revokes: Throttle::new(Limit::failures()),
             accepted: Shards::new(ACCEPTED),
         }
     }

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::bucket::{FullAt, Missing, Rate, Taken, Ticks};
 use super::shards::{Shards, Spent};
@@ -39,6 +40,8 @@ const MOST_BUCKETS: usize = 32;
 /// keys as it holds: let it hold as many as there are active keys.
 pub struct Limiter<K> {
     accounts: Shards<K, Account>,
+    /// Whether anything was ever counted: where no key has limits, nobody asks the accounts.
+    used: AtomicBool,
 }
 
 /// What one key has spent.
@@ -85,11 +88,14 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     /// With room for this many keys.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { accounts: Shards::new(capacity) }
+        Self { accounts: Shards::new(capacity), used: AtomicBool::new(false) }
     }
 
     /// Counts one request by all limits, or by none if one of them refuses.
     pub fn take(&self, key: &K, limits: &Limits, now: Timestamp) -> Tally {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
         self.accounts.update(key, now, |account| account.take(limits, now))
     }
 
@@ -99,8 +105,13 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         kept.unwrap_or_else(|| Account::default().tally(limits, now))
     }
 
-    /// This key was revoked: what it has spent is forgotten before all else when there is no room. If it, or another of its
-    /// family, is used again, that is taken back.
+    /// Whether anything was ever counted.
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// This key has ended, and all of its family: what was spent is forgotten before all else when there is no room. If one of
+    /// them is used again, that is taken back.
     pub fn end(&self, key: &K) {
         self.accounts.change(key, |account| account.ended = true);
     }

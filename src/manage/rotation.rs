@@ -9,8 +9,6 @@
 //! `grace` is how long the old key works beside the new one: a number and a unit as in [`limit`](crate::limit), from
 //! `1s` to `90d`. Without a body, or with `null`, the old key is dead when the answer comes (R31).
 
-use std::time::Duration;
-
 use axum::extract::Request;
 
 use super::body::Members;
@@ -18,8 +16,7 @@ use super::caller::Caller;
 use super::refusal::{self, Refusal};
 use crate::keyring::Grace;
 use crate::limit;
-
-const MOST: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+use crate::record::LONGEST_GRACE;
 
 /// What the caller asks for.
 pub(super) async fn read(caller: &Caller, request: Request) -> Result<Grace, Refusal> {
@@ -27,6 +24,6 @@ pub(super) async fn read(caller: &Caller, request: Request) -> Result<Grace, Ref
     let grace = members.text("grace", &refusal::INVALID_GRACE)?;
     members.end(&refusal::UNKNOWN_OF_ROTATION)?;
     let Some(text) = grace.flatten() else { return Ok(Grace::None) };
-    let grace = limit::period(&text).filter(|grace| *grace <= MOST);
+    let grace = limit::period(&text).filter(|grace| *grace <= LONGEST_GRACE);
     Ok(Grace::For(grace.ok_or(&refusal::INVALID_GRACE)?))
 }

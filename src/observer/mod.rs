@@ -134,16 +134,6 @@ impl<'d> Decision<'d> {
         }
     }
 
-    pub(crate) fn accepted(at: Timestamp, who: &'d crate::gate::Principal) -> Self {
-        Self {
-            scheme: who.scheme(),
-            key_id: Some(who.key_id()),
-            environment: Some(who.environment()),
-            verdict: who.verdict(),
-            ..Self::new(at, Outcome::Accepted)
-        }
-    }
-
     /// Why the request was refused.
     #[must_use]
     pub fn kind(&self) -> Option<AuthErrorKind> {
@@ -211,11 +201,18 @@ pub struct Change<'c> {
     pub by: &'c Authority,
     /// What happened.
     pub event: &'c KeyEvent,
+    /// The [family](crate::KeyRecord::family) of a key that was revoked, if it has limits, and no key of the family works any
+    /// more. `None` where the ledger [cannot tell](crate::store::Ended::family).
+    pub ended_family: Option<&'c KeyId>,
 }
 
 impl<'c> Change<'c> {
     pub(crate) fn new(at: Timestamp, key: &'c KeyId, by: &'c Authority, event: &'c KeyEvent) -> Self {
-        Self { at, key, by, event }
+        Self { at, key, by, event, ended_family: None }
+    }
+
+    pub(crate) fn ending(self, ended_family: Option<&'c KeyId>) -> Self {
+        Self { ended_family, ..self }
     }
 }
 

@@ -64,7 +64,7 @@ pub use self::postgres::{PostgresOptions, PostgresStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sqlite::SqliteStore;
 
-pub use self::terms::{Amended, KeyPolicy, Terms, an_hour_before};
+pub use self::terms::{Amended, Ended, KeyPolicy, Terms, an_hour_before};
 
 pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};
 
@@ -87,7 +87,7 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// The same for a request at `now`, which refuses a key that has ended by then. Of such a key a store may tell no more
     /// than that needs, so that a refusal takes as long as that of an unknown key (C7-02): the id, owner, level, digest,
-    /// environment and times are then the key's, [`restrictions`](KeyRecord::restrictions) allow nothing, and all else is
+    /// environment, family, successor and times are then the key's, [`restrictions`](KeyRecord::restrictions) allow nothing, and all else is
     /// empty. The default tells all.
     ///
     /// # Errors
@@ -242,8 +242,8 @@ pub trait KeyLedger: Send + Sync + 'static {
         terms: &Terms,
     ) -> Result<KeyRecord, LedgerError>;
 
-    /// Ends a key for good, and the trail says why. Returns whether it did: ending it again changes nothing and is no
-    /// error (R39).
+    /// Ends a key for good, and the trail says why. Returns whether it did, and whether its family ended with it: ending it
+    /// again changes nothing and is no error (R39).
     ///
     /// This one transaction is all that it takes to end a key. A key may always end itself. Work of this kind must not wait
     /// behind work that takes no access away, nor one owner's behind another's (R42).
@@ -257,15 +257,15 @@ pub trait KeyLedger: Send + Sync + 'static {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<bool, LedgerError>;
+    ) -> Result<Ended, LedgerError>;
 
-    /// [Ends](Self::end) a key because somebody [asked for it](Revocation::ByHand).
+    /// [Ends](Self::end) a key because somebody [asked for it](Revocation::ByHand). Returns whether it did.
     ///
     /// # Errors
     ///
     /// As [`end`](Self::end).
     async fn revoke(&self, id: &KeyId, now: Timestamp, terms: &Terms) -> Result<bool, LedgerError> {
-        self.end(id, Revocation::ByHand, now, terms).await
+        Ok(self.end(id, Revocation::ByHand, now, terms).await?.changed)
     }
 
     /// Changes what may be changed of a key, by [`Terms::amended`]. A change that changes nothing writes

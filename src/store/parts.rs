@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Amended, Directory, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, Project, StoreError,
-    Terms,
+    Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, Project,
+    StoreError, Terms,
 };
 use crate::access::{Role, Standing};
 use crate::audit::{AuditEntry, Revocation};
@@ -173,7 +173,7 @@ macro_rules! pass_ledger_through {
                 why: Revocation,
                 now: Timestamp,
                 terms: &Terms,
-            ) -> Result<bool, LedgerError> {
+            ) -> Result<Ended, LedgerError> {
                 let $this = self;
                 $ledger.end(id, why, now, terms).await
             }

@@ -9,7 +9,7 @@ use super::{CorruptRow, Person, StoreError};
 use crate::access::{Role, Standing};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
-use crate::key::{DigestMethod, Environment, IdError, KeyDigest, KeyId, ProjectId, UserId};
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{IpRestriction, Restrictions};
@@ -80,6 +80,9 @@ pub(super) trait KeyRow {
         key.restrictions = Restrictions::none().ip(nothing);
         key.expires_at = self.time(12)?;
         key.revoked_at = self.time(13)?;
+        key.family = family(self)?;
+        key.replaced_by = successor(self)?;
+        key.replaced_at = self.time(19)?;
         Ok(key)
     }
 
@@ -96,7 +99,6 @@ pub(super) trait KeyRow {
     }
 
     fn parsed(&self) -> Result<KeyRecord, StoreError> {
-        let no_id = |what| move |_: IdError| StoreError::corrupt(what);
         let key = KeyRecord {
             id: id(self)?,
             digest: digest(self)?,
@@ -111,15 +113,11 @@ pub(super) trait KeyRow {
             metadata: metadata(self.text(10)?)?,
             restrictions: restrictions(self.text(15)?)?,
             limits: limits(self.text(16)?)?,
-            family: KeyId::new(self.text(17)?).map_err(no_id("the id of its family does not parse"))?,
+            family: family(self)?,
             created_at: self.time(11)?.ok_or_else(|| StoreError::corrupt("it was never created"))?,
             expires_at: self.time(12)?,
             revoked_at: self.time(13)?,
-            replaced_by: self
-                .optional_text(14)?
-                .map(KeyId::new)
-                .transpose()
-                .map_err(no_id("the id of its successor does not parse"))?,
+            replaced_by: successor(self)?,
             replaced_at: self.time(19)?,
         };
         key.check().map_err(StoreError::corrupt)?;
@@ -129,6 +127,15 @@ pub(super) trait KeyRow {
 
 fn id<R: KeyRow + ?Sized>(row: &R) -> Result<KeyId, StoreError> {
     KeyId::new(row.text(1)?).map_err(|_| StoreError::corrupt("the id of one of their keys does not parse"))
+}
+
+fn family<R: KeyRow + ?Sized>(row: &R) -> Result<KeyId, StoreError> {
+    KeyId::new(row.text(17)?).map_err(|_| StoreError::corrupt("the id of its family does not parse"))
+}
+
+fn successor<R: KeyRow + ?Sized>(row: &R) -> Result<Option<KeyId>, StoreError> {
+    let successor = row.optional_text(14)?.map(KeyId::new).transpose();
+    successor.map_err(|_| StoreError::corrupt("the id of its successor does not parse"))
 }
 
 fn owner<R: KeyRow + ?Sized>(row: &R) -> Result<UserId, StoreError> {

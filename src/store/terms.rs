@@ -31,6 +31,31 @@ impl Amended {
     }
 }
 
+/// What became of ending a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Whether this ended it, and nothing before.
+    pub changed: bool,
+    /// Its [family](KeyRecord::family), if this ended it, it has limits and was not replaced, and no other key of the family
+    /// works: what the family has spent of its limits is of no use any more. A ledger that cannot tell says `None`.
+    pub family: Option<KeyId>,
+}
+
+impl Ended {
+    /// This ended it, and its family with it, if that is known.
+    #[must_use]
+    pub fn now(family: Option<KeyId>) -> Self {
+        Self { changed: true, family }
+    }
+
+    /// It had ended before.
+    #[must_use]
+    pub fn before() -> Self {
+        Self { changed: false, family: None }
+    }
+}
+
 /// How often a key may be amended within an hour by those who hold or own it: each change is a row in its trail.
 const MOST_CHANGES: u64 = 60;
 

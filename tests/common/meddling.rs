@@ -184,7 +184,7 @@ impl KeyLedger for Meddling {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, LedgerError> {
         self.around(self.0.store.end(id, why, now, terms)).await
     }
 

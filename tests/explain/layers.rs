@@ -8,10 +8,10 @@ use axum::routing::any;
 use http::{Method, Request};
 use serde_json::json;
 use tower_api_key::client_addr::{PeerAddr, Proto};
+use tower_api_key::explain::Check;
 use tower_api_key::explain::{Explainer, Question};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::KeyStore as _;
-use tower_api_key::explain::Check;
 use tower_api_key::{ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Endpoints};
 
 use crate::common::{World, bearer};

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use http::Method;
 use tower_api_key::credentials::Claims;
 use tower_api_key::deprecation::Deprecation;
+use tower_api_key::explain::{Check, Explanation, Outcome};
 use tower_api_key::limit::KeyThrottle;
 use tower_api_key::restriction::{Facts, Restrictions};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::explain::{Check, Explanation, Outcome};
 use tower_api_key::{
     AccessClass, AuthError, AuthErrorKind, Challenge, Credentials, Endpoint, Environment, KeyDigest,
     KeyFormat, KeyId, KeyLevel, KeyRecord, Principal, ProjectId, Role, SchemeInfo, Standing, Timestamp,

@@ -128,7 +128,7 @@ impl<S: KeyLedger> KeyLedger for Counted<S> {
         why: tower_api_key::audit::Revocation,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, LedgerError> {
         self.store.end(id, why, now, terms).await
     }
 

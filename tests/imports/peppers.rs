@@ -160,7 +160,7 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             _: tower_api_key::audit::Revocation,
             _: Timestamp,
             _: &Terms,
-        ) -> Result<bool, LedgerError> {
+        ) -> Result<tower_api_key::store::Ended, LedgerError> {
             Err(StoreError::Overloaded.into())
         }
 

@@ -406,7 +406,7 @@ impl KeyLedger for Trouble {
         _: tower_api_key::audit::Revocation,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, LedgerError> {
         self.ask().await
     }
 

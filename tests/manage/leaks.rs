@@ -1,5 +1,7 @@
 //! Secret scanners say which keys they found (R42).
 
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,15 +16,18 @@ use p256::elliptic_curve::Generate as _;
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+use tower_api_key::client_addr::{ClientAddr, PeerAddr, ProxyHeader};
 use tower_api_key::delivery::{Delivery, Occasion};
-use tower_api_key::manage::{Leak, Leaks, PublicKey, PublicKeyList, PublicKeys};
+use tower_api_key::manage::{FetchedKeys, Leak, Leaks, PublicKey, PublicKeyList, PublicKeys};
 use tower_api_key::store::StoreError;
+use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     ConfigError, Environment, Grace, KeyDigest, KeyFormat, KeyRecord, KeyStore, Keyring, MemoryStore, NewKey,
-    Verifier,
+    Timestamp, Verifier,
 };
 
-use crate::common::{World, send, user};
+use crate::common::{Pieces, World, send, user};
 use crate::{Down, Told, record};
 
 const URL: &str = "https://github.com/a/b/blob/main/c";
@@ -335,4 +340,321 @@ fn c17_b3_no_report_makes_the_webhook_panic() {
             prop_assert!(!answer.status.is_server_error(), "{} to {body}", answer.status);
         }
     });
+}
+
+/// The webhook, as a scanner and those who forge reports see it.
+fn webhook(
+    world: &World,
+    keys: impl PublicKeys,
+    change: impl FnOnce(Leaks) -> Leaks,
+) -> (Router, ManualClock) {
+    let clock = ManualClock::new(Timestamp::from_secs(1_000_000));
+    let keyring = Keyring::new(world.store.clone()).clock(clock.clone());
+    let leaks = change(Leaks::new(keyring, Verifier::new(world.store.clone()), keys));
+    (Router::new().route("/leaks", leaks.route()), clock)
+}
+
+fn from(mut request: Request<Body>, address: impl Into<IpAddr>) -> Request<Body> {
+    request.extensions_mut().insert(PeerAddr(address.into()));
+    request
+}
+
+const FORGER: [u8; 4] = [192, 0, 2, 1];
+const SCANNER: [u8; 4] = [192, 0, 2, 2];
+
+#[tokio::test]
+async fn c17_b11_a_report_that_nobody_can_have_signed_is_refused_before_its_body_is_read() {
+    let world = World::new().await;
+    let scanner = Scanner::new("k1");
+    let (app, _) = webhook(&world, list(&[scanner.entry(true)]), |leaks| leaks);
+    for headers in
+        [&[][..], &[(IDENTIFIER, "k1")], &[(SIGNATURE, "AAAA")], &[(IDENTIFIER, "k2"), (SIGNATURE, "AAAA")]]
+    {
+        let body = Pieces::new(["[]"], true);
+        let polls = body.polls();
+        let answer = send(&app, report("", headers).map(|_| Body::new(body))).await;
+        assert_eq!(answer.verdict(), "401/invalid_signature");
+        assert_eq!(polls.load(Ordering::SeqCst), 0, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn c17_b11_who_forges_reports_is_slowed_down_and_nobody_else() {
+    let world = World::new().await;
+    let (scanner, stranger) = (Scanner::new("k1"), Scanner::new("k1"));
+    let (app, clock) = webhook(&world, list(&[scanner.entry(true)]), |leaks| leaks);
+    // Good ones spend nothing, however many they are.
+    for _ in 0..120 {
+        assert_eq!(send(&app, from(scanner.report("[]"), FORGER)).await.status, 200);
+    }
+    for _ in 0..50 {
+        let answer = send(&app, from(stranger.report("[]"), FORGER)).await;
+        assert_eq!(answer.verdict(), "401/invalid_signature");
+    }
+    // Then nothing is read of that address: neither what is forged nor what is good.
+    for signer in [&stranger, &scanner] {
+        let body = Pieces::new(["[]"], true);
+        let polls = body.polls();
+        let answer = send(&app, from(signer.report("[]").map(|_| Body::new(body)), FORGER)).await;
+        assert_eq!(answer.verdict(), "429/rate_limited");
+        assert_eq!(answer.header("retry-after"), ["1"]);
+        assert_eq!(answer.header("cache-control"), ["no-store"]);
+        assert_eq!(polls.load(Ordering::SeqCst), 0);
+    }
+    assert_eq!(send(&app, from(scanner.report("[]"), SCANNER)).await.status, 200);
+    // Ten more a second.
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(send(&app, from(scanner.report("[]"), FORGER)).await.status, 200);
+    for _ in 0..10 {
+        assert_eq!(send(&app, from(stranger.report("[]"), FORGER)).await.status, 401);
+    }
+    assert_eq!(send(&app, from(stranger.report("[]"), FORGER)).await.status, 429);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_b11_whatever_is_not_signed_spends_the_budget_and_what_is_signed_or_ours_does_not() {
+    let world = World::new().await;
+    let scanner = Scanner::new("k1");
+    let body = "[]";
+    let good = scanner.signature(body);
+    let signed = |body: Body| scanner.report("[]").map(|_| body);
+    let forged = [
+        report(body, &[]),
+        report(body, &[(IDENTIFIER, "k1")]),
+        report(body, &[(IDENTIFIER, "k2"), (SIGNATURE, &good)]),
+        report(body, &[(IDENTIFIER, "k1"), (SIGNATURE, "not base64!")]),
+        report("[ ]", &[(IDENTIFIER, "k1"), (SIGNATURE, &good)]),
+        // Before it can be told whether they are signed.
+        signed(vec![b' '; (1 << 20) + 1].into()),
+        signed(Body::new(Pieces::new(["["], false))),
+    ];
+    for (row, request) in forged.into_iter().enumerate() {
+        let once = |leaks: Leaks| leaks.failures("1/d".parse().unwrap());
+        let (app, _) = webhook(&world, list(&[scanner.entry(true)]), once);
+        assert!(matches!(send(&app, from(request, FORGER)).await.status.as_u16(), 401 | 408 | 413), "{row}");
+        assert_eq!(send(&app, from(scanner.report(body), FORGER)).await.status, 429, "{row}");
+    }
+    let once = |leaks: Leaks| leaks.failures("1/d".parse().unwrap());
+    let (app, _) = webhook(&world, list(&[scanner.entry(true)]), once);
+    for text in ["{}", "[", "", "[]"] {
+        assert!(matches!(send(&app, from(scanner.report(text), FORGER)).await.status.as_u16(), 200 | 400));
+    }
+    assert_eq!(send(&app, from(scanner.report(body), FORGER)).await.status, 200);
+    // What we cannot tell is not the sender's fault.
+    let (app, _) = webhook(&world, Never, once);
+    for _ in 0..2 {
+        assert_eq!(send(&app, from(scanner.report(body), FORGER)).await.verdict(), "503/auth_unavailable");
+    }
+}
+
+#[tokio::test]
+async fn c17_b11_behind_a_proxy_that_is_named_a_forger_holds_off_nobody() {
+    let world = World::new().await;
+    let (scanner, stranger) = (Scanner::new("k1"), Scanner::new("k1"));
+    for named in [true, false] {
+        let (app, _) = webhook(&world, list(&[scanner.entry(true)]), |leaks| {
+            let client = if named {
+                ClientAddr::trusted_proxies(["10.0.0.0/8"], ProxyHeader::XForwardedFor).unwrap()
+            } else {
+                ClientAddr::peer()
+            };
+            leaks.client_addr(client).failures("2/d".parse().unwrap())
+        });
+        let through = |request: Request<Body>, client: &str| {
+            let mut request = from(request, [10, 0, 0, 1]);
+            request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+            request
+        };
+        for _ in 0..2 {
+            assert_eq!(send(&app, through(stranger.report("[]"), "192.0.2.1")).await.status, 401);
+        }
+        assert_eq!(send(&app, through(stranger.report("[]"), "192.0.2.1")).await.status, 429);
+        let good = send(&app, through(scanner.report("[]"), "192.0.2.2")).await;
+        assert_eq!(good.status, if named { 200 } else { 429 });
+    }
+}
+
+/// Where the clients' addresses are not known there is no budget of one: no forger holds off the scanner.
+#[tokio::test]
+async fn c17_b11_those_whose_address_nobody_knows_have_no_budget_of_failures() {
+    let world = World::new().await;
+    let (scanner, stranger) = (Scanner::new("k1"), Scanner::new("k1"));
+    let (app, _) =
+        webhook(&world, list(&[scanner.entry(true)]), |leaks| leaks.failures("2/d".parse().unwrap()));
+    for _ in 0..20 {
+        assert_eq!(send(&app, stranger.report("[]")).await.status, 401);
+    }
+    assert_eq!(send(&app, scanner.report("[]")).await.status, 200);
+}
+
+/// Never says which keys there are.
+struct Never;
+
+#[async_trait]
+impl PublicKeys for Never {
+    async fn find(&self, _: &str) -> Result<Option<PublicKey>, Box<dyn std::error::Error + Send + Sync>> {
+        std::future::pending().await
+    }
+}
+
+/// Says it when it is let, and counts who waits for it.
+struct Slow {
+    list: PublicKeyList,
+    asked: Arc<AtomicUsize>,
+    let_go: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl PublicKeys for Slow {
+    async fn find(&self, name: &str) -> Result<Option<PublicKey>, Box<dyn std::error::Error + Send + Sync>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.let_go.acquire().await?.forget();
+        Ok(self.list.get(name).cloned())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_b11_few_public_keys_are_looked_for_at_once_and_one_client_leaves_room() {
+    let world = World::new().await;
+    let scanner = Scanner::new("k1");
+    let (asked, let_go) = (Arc::<AtomicUsize>::default(), Arc::new(Semaphore::new(0)));
+    let slow =
+        Slow { list: list(&[scanner.entry(true)]), asked: Arc::clone(&asked), let_go: Arc::clone(&let_go) };
+    let (app, _) = webhook(&world, slow, |leaks| leaks);
+    let settled = async || {
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let flood = |of: Option<[u8; 4]>| {
+        let request = report("[]", &[(IDENTIFIER, "k2"), (SIGNATURE, "AAAA")]);
+        let request = if let Some(address) = of { from(request, address) } else { request };
+        let app = app.clone();
+        tokio::spawn(async move { send(&app, request).await })
+    };
+    let unknown: Vec<_> = (0..300).map(|_| flood(None)).collect();
+    settled().await;
+    assert_eq!(asked.load(Ordering::SeqCst), 4, "of all whose address nobody knows");
+    // Half of the places to wait in; the others are told at once.
+    assert_eq!(unknown.iter().filter(|task| task.is_finished()).count(), 300 - 128);
+    let one: Vec<_> = (0..300).map(|_| flood(Some(FORGER))).collect();
+    settled().await;
+    assert_eq!(asked.load(Ordering::SeqCst), 8, "and of one address");
+    // The scanner is asked about at once, and answered when that is.
+    let good = {
+        let (app, request) = (app.clone(), from(scanner.report("[]"), SCANNER));
+        tokio::spawn(async move { send(&app, request).await })
+    };
+    settled().await;
+    assert_eq!(asked.load(Ordering::SeqCst), 9);
+    let_go.add_permits(1000);
+    assert_eq!(good.await.unwrap().status, 200);
+    for task in unknown.into_iter().chain(one) {
+        assert!(matches!(&*task.await.unwrap().verdict(), "401/invalid_signature" | "503/auth_unavailable"));
+    }
+}
+
+/// A list that changes, and can be out of reach; it counts who fetches it.
+#[derive(Clone)]
+struct Published {
+    list: Arc<Mutex<Option<PublicKeyList>>>,
+    fetched: Arc<AtomicUsize>,
+}
+
+impl Published {
+    fn new(list: PublicKeyList) -> Self {
+        Self { list: Arc::new(Mutex::new(Some(list))), fetched: Arc::default() }
+    }
+
+    fn is(&self, list: Option<PublicKeyList>) {
+        *self.list.lock().unwrap() = list;
+    }
+
+    fn fetched(&self) -> usize {
+        self.fetched.swap(0, Ordering::SeqCst)
+    }
+
+    /// The webhook over it.
+    fn webhook(&self, world: &World) -> (Router, ManualClock) {
+        let (published, clock) = (self.clone(), ManualClock::new(Timestamp::from_secs(1_000_000)));
+        let keys = FetchedKeys::new(move || {
+            let published = published.clone();
+            async move {
+                published.fetched.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                published.list.lock().unwrap().clone().ok_or_else(|| "out of reach".into())
+            }
+        });
+        let keyring = Keyring::new(world.store.clone());
+        let leaks = Leaks::new(keyring, Verifier::new(world.store.clone()), keys.clock(clock.clone()));
+        (Router::new().route("/leaks", leaks.route()), clock)
+    }
+}
+
+#[tokio::test]
+async fn c17_b11_unknown_identifiers_fetch_the_public_keys_once_a_minute() {
+    let world = World::new().await;
+    let (old, new) = (Scanner::new("k1"), Scanner::new("k2"));
+    let published = Published::new(list(&[old.entry(true)]));
+    let (app, clock) = published.webhook(&world);
+    let ask = async |request: Request<Body>| send(&app, request).await.status.as_u16();
+    let unknown = async |name: &str| ask(report("[]", &[(IDENTIFIER, name), (SIGNATURE, "AAAA")])).await;
+    for number in 0..100 {
+        assert_eq!(unknown(&format!("x{number}")).await, 401);
+    }
+    assert_eq!((ask(old.report("[]")).await, published.fetched()), (200, 1));
+    // New ones are found within the minute, and the old ones go.
+    published.is(Some(list(&[new.entry(true)])));
+    assert_eq!((ask(new.report("[]")).await, published.fetched()), (401, 0));
+    clock.advance(Duration::from_secs(60));
+    let all = tokio::join!(ask(new.report("[]")), ask(new.report("[]")), unknown("x"), unknown("y"));
+    assert_eq!((all, published.fetched()), ((200, 200, 401, 401), 1));
+    assert_eq!((ask(old.report("[]")).await, published.fetched()), (401, 0));
+    // What is known is taken for an hour.
+    clock.advance(Duration::from_secs(3599));
+    assert_eq!((ask(new.report("[]")).await, published.fetched()), (200, 0));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((ask(new.report("[]")).await, published.fetched()), (200, 1));
+}
+
+#[tokio::test]
+async fn c17_b11_public_keys_that_cannot_be_fetched_are_tried_once_a_minute() {
+    let world = World::new().await;
+    let scanner = Scanner::new("k1");
+    let published = Published::new(list(&[scanner.entry(true)]));
+    published.is(None);
+    let (app, clock) = published.webhook(&world);
+    let ask = async |request: Request<Body>| send(&app, request).await.status.as_u16();
+    let unknown = || report("[]", &[(IDENTIFIER, "x"), (SIGNATURE, "AAAA")]);
+    for _ in 0..20 {
+        assert_eq!((ask(scanner.report("[]")).await, ask(unknown()).await), (503, 503));
+    }
+    assert_eq!(published.fetched(), 1);
+    published.is(Some(list(&[scanner.entry(true)])));
+    clock.advance(Duration::from_secs(60));
+    assert_eq!((ask(scanner.report("[]")).await, published.fetched()), (200, 1));
+    // Later on, what was known counts for a day; of what was not, nobody can tell.
+    published.is(None);
+    clock.advance(Duration::from_secs(3600));
+    for _ in 0..20 {
+        assert_eq!((ask(scanner.report("[]")).await, ask(unknown()).await), (200, 503));
+    }
+    assert_eq!(published.fetched(), 1);
+    clock.advance(Duration::from_secs(23 * 3600));
+    assert_eq!((ask(scanner.report("[]")).await, published.fetched()), (503, 1));
+}
+
+/// Who goes away before the list is there takes it from nobody.
+#[tokio::test]
+async fn c17_b11_public_keys_are_fetched_though_whoever_asked_has_gone() {
+    let world = World::new().await;
+    let scanner = Scanner::new("k1");
+    let published = Published::new(list(&[scanner.entry(true)]));
+    let (app, _) = published.webhook(&world);
+    let gone = report("[]", &[(IDENTIFIER, "x"), (SIGNATURE, "AAAA")]);
+    let mut asking = Box::pin(send(&app, gone));
+    assert!(futures_util::poll!(&mut asking).is_pending());
+    drop(asking);
+    assert_eq!(send(&app, scanner.report("[]")).await.status, 200);
+    assert_eq!(published.fetched(), 1);
 }

@@ -217,7 +217,7 @@ impl KeyLedger for Logged {
         why: tower_api_key::audit::Revocation,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, LedgerError> {
         self.change(async |store, _| (store.end(id, why, now, terms).await, self.keys(&[id]).await)).await?
     }
 

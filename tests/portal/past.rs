@@ -45,7 +45,7 @@ impl KeyLedger for Plain {
         why: tower_api_key::audit::Revocation,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, LedgerError> {
         self.ask()?.end(id, why, now, terms).await
     }
 

@@ -85,7 +85,7 @@ impl KeyLedger for Ledger {
         _: tower_api_key::audit::Revocation,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, LedgerError> {
         unreachable!()
     }
 

@@ -189,7 +189,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
 async fn c17_b9_what_a_refusal_does_not_need_is_not_parsed() {
     let file = File::new();
     let (store, key, vandal) = store_and_vandal(&file).await;
-    let damage = "scopes = 'x', metadata = 'x', restrictions = 'x', limits = 'x', family = '', last4 = 'x y'";
+    let damage = "scopes = 'x', metadata = 'x', restrictions = 'x', limits = 'x', last4 = 'x y'";
     vandal.execute(&format!("UPDATE keys SET {damage}, expires_at = 60000000"), []).unwrap();
     let at = |secs| store.find_at(&key.digest, Timestamp::from_secs(secs));
     assert!(is_corrupt(&at(59).await), "a key that works");
@@ -200,11 +200,12 @@ async fn c17_b9_what_a_refusal_does_not_need_is_not_parsed() {
     }
     assert!(is_corrupt(&store.find(&key.digest).await), "all of it");
     // What it does need is still looked at.
-    for damage in ["id = ''", "owner = ''", "level = 'x'", "environment = 'x'", "digested_by = 'x'"] {
+    for damage in
+        ["id = ''", "owner = ''", "level = 'x'", "environment = 'x'", "digested_by = 'x'", "family = ''"]
+    {
         vandal.execute(&format!("UPDATE keys SET {damage}"), []).unwrap();
         assert!(is_corrupt(&at(60).await), "{damage}");
-        let sound =
-            "id = 'k', owner = 'bob', level = 'PROJECT', environment = 'live', digested_by = 'sha256'";
+        let sound = "id = 'k', owner = 'bob', level = 'PROJECT', environment = 'live', digested_by = 'sha256', family = 'k'";
         vandal.execute(&format!("UPDATE keys SET {sound}"), []).unwrap();
         assert!(at(60).await.is_ok());
     }

@@ -20,35 +20,45 @@
 //! `token_hash` is SHA-256 over the token, in hexadecimal; `true_positive` are keys that were issued, ended ones among
 //! them.
 
+mod fetched;
 mod signature;
 
 use std::error::Error;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
-use http::{HeaderMap, StatusCode};
+use http::header::{CACHE_CONTROL, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::body::collect;
 use super::caller;
 use super::refusal::{self, Own, Refusal};
 use crate::body_budget::{Budget, Room, Whole};
+use crate::bulkhead::{self, Bulkhead, Full, Turn};
 use crate::client_addr::ClientAddr;
 use crate::credentials::{Credentials, Head};
 use crate::delivery::{Delivery, Occasion};
-use crate::error::{AuthError, AuthErrorKind, ConfigError};
+use crate::error::{AuthError, AuthErrorKind, ConfigError, Wait};
 use crate::key::{KeyDigest, KeyId, UserId};
 use crate::keyring::Keyring;
+use crate::limit::{Client, Limit, Throttle, retry_after};
 use crate::render::{Problem, RenderError as _};
 use crate::store::StoreError;
 use crate::unread_body;
 use crate::verifier::Verifier;
 
+pub use self::fetched::FetchedKeys;
 pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
 
 const IDENTIFIER: &str = "github-public-key-identifier";
@@ -56,6 +66,12 @@ const SIGNATURE: &str = "github-public-key-signature";
 const MAX_BODY_LEN: usize = 1 << 20;
 /// For all reports together.
 const CAP: usize = 16 << 20;
+/// How long a public key may be looked for, with the wait for a turn.
+const KEY_DEADLINE: Duration = Duration::from_secs(10);
+/// How many public keys are looked for at once, and how many of that for one client. Those whose address nobody knows are one.
+const LOOKUPS: bulkhead::Room = bulkhead::Room { turns: 16, turns_of_one: 4, places: 256 };
+/// How many signatures are checked at once: each takes a core, for some milliseconds where the body is large.
+const CHECKS: bulkhead::Room = bulkhead::Room { turns: 2, turns_of_one: 1, places: 256 };
 
 const INVALID_SIGNATURE: Own = Own::new(
     StatusCode::UNAUTHORIZED,
@@ -71,7 +87,7 @@ const INVALID_SIGNATURE: Own = Own::new(
 /// use tower_api_key::{Keyring, MemoryStore, Verifier};
 ///
 /// let store = MemoryStore::new();
-/// // As https://api.github.com/meta/public_keys/secret_scanning says; a `PublicKeys` of yours fetches and keeps it.
+/// // As https://api.github.com/meta/public_keys/secret_scanning says; `FetchedKeys` asks for it and keeps it.
 /// let keys = PublicKeyList::from_json(r#"{"public_keys": []}"#)?;
 /// let leaks = Leaks::new(Keyring::new(store.clone()), Verifier::new(store), keys)
 ///     .on_leak(|leak| eprintln!("{:?} was found", leak.key));
@@ -79,8 +95,9 @@ const INVALID_SIGNATURE: Own = Own::new(
 /// # Ok::<(), tower_api_key::ConfigError>(())
 /// ```
 ///
-/// Nothing of the body is read before its signature is verified. A store that cannot tell, or public keys that cannot be
-/// had, are a 503: scanners repeat what was not taken, and repeating changes nothing.
+/// Nothing of the body is parsed before its signature is verified, and none of it is read without the two headers, or for a
+/// public key that is not known. A store that cannot tell, or public keys that cannot be had, are a 503: scanners repeat what
+/// was not taken, and repeating changes nothing.
 ///
 /// A key that is active, also one in a rotation's grace, is revoked before the answer, and its owner is told by the
 /// keyring's [delivery](Keyring::deliver). One that has expired is revoked too, so that no clock revives it, and nobody is
@@ -90,6 +107,19 @@ const INVALID_SIGNATURE: Own = Own::new(
 ///
 /// Mount it outside of your layer, or declare it public: scanners have no key. The signature covers no time and no address;
 /// whoever saw such a request can repeat it, and that revokes what is revoked.
+///
+/// # Those who sign nothing
+///
+/// Anybody can send reports here. So reports that are not signed as they should be spend a budget of the client's
+/// [address](Self::client_addr): [`50/5s`](Self::failures), which is ten a second and fifty at once. Spending are: a header that
+/// is missing or there twice, a public key that is not known, a signature that is not one of this body, and a body that was too
+/// large, too slow or broke off before that could be told. Beyond it, everything from that address gets 429 with `Retry-After`
+/// before its body is read, good reports too; reports that are signed spend nothing.
+///
+/// Name your proxies: behind one that is not named all clients are one address, and a forger who spends its budget holds off
+/// the scanner. Where no address is known there is no such budget. What remains is that few public keys are looked for at once
+/// (16, and 4 of one client), few signatures are checked at once (2, and 1 of one client), and those whose address nobody knows
+/// are one client.
 #[derive(Clone)]
 pub struct Leaks {
     keyring: Keyring,
@@ -98,6 +128,9 @@ pub struct Leaks {
     client: ClientAddr,
     limit: usize,
     budget: Arc<Budget>,
+    failures: Arc<Throttle>,
+    lookups: Arc<Bulkhead<Option<Client>>>,
+    checks: Arc<Bulkhead<Option<Client>>>,
     listener: Arc<dyn Fn(&Leak) + Send + Sync>,
 }
 
@@ -127,11 +160,21 @@ impl Leaks {
     pub fn new(keyring: Keyring, verifier: Verifier, keys: impl PublicKeys) -> Self {
         let (keys, listener) = (Arc::new(keys), Arc::new(|_: &Leak| ()));
         let (client, limit, budget) = (ClientAddr::peer(), MAX_BODY_LEN, Budget::new(CAP, MAX_BODY_LEN));
-        Self { keyring, verifier, keys, client, limit, budget, listener }
+        let failures = Arc::new(Throttle::new(Limit::failures()));
+        let (lookups, checks) = (Arc::new(Bulkhead::new(LOOKUPS)), Arc::new(Bulkhead::new(CHECKS)));
+        Self { keyring, verifier, keys, client, limit, budget, failures, lookups, checks, listener }
+    }
+
+    /// How often one client may send what is not signed; the default is `50/5s`: ten a second, and fifty at once. It is counted
+    /// by the keyring's clock. Clones count together.
+    #[must_use]
+    pub fn failures(self, limit: Limit) -> Self {
+        Self { failures: Arc::new(Throttle::new(limit)), ..self }
     }
 
     /// Whose address a report comes from: reports are read before their signature is verified, and each client has but a
-    /// share of the 16 MiB for all of them. The default is the peer's; behind proxies, name them.
+    /// share of the 16 MiB for all of them, and a budget of [failures](Self::failures). The default is the peer's; behind
+    /// proxies, name them.
     #[must_use]
     pub fn client_addr(self, client: ClientAddr) -> Self {
         Self { client, ..self }
@@ -171,9 +214,14 @@ impl Leaks {
             // Whoever signs is nobody that the layer knows: it is said here.
             Err(NotTaken::Auth(error)) => {
                 let mut response: Response = Problem::default().render(&error);
-                if error.status() == StatusCode::SERVICE_UNAVAILABLE {
-                    response.headers_mut().insert(http::header::RETRY_AFTER, 1.into());
+                let wait = match error.status() {
+                    StatusCode::SERVICE_UNAVAILABLE => Some(Duration::from_secs(1)),
+                    _ => error.retry_after(),
+                };
+                if let Some(wait) = wait {
+                    response.headers_mut().insert(RETRY_AFTER, retry_after(wait));
                 }
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 response.extensions_mut().insert(error);
                 response
             }
@@ -183,21 +231,22 @@ impl Leaks {
 
     async fn answer(&self, request: Request) -> Result<Value, NotTaken> {
         let (parts, body) = request.into_parts();
-        let identifier = only(&parts.headers, IDENTIFIER).ok_or(NotTaken::Forged)?;
-        let signature = only(&parts.headers, SIGNATURE).ok_or(NotTaken::Forged)?;
-        let key = self.keys.find(identifier).await;
-        let key = key.map_err(|source| error(AuthErrorKind::StoreFailed).with_source(source))?;
-        let key = key.ok_or(NotTaken::Forged)?;
-        let sender = self.client.sender(&Head::from(&parts));
-        if !sender.is_known() {
-            self.verifier.observers.sender_is_unknown();
+        let client = self.client.of(&Head::from(&parts));
+        if let Some(client) = client
+            && let Some(wait) = self.failures.retry_after(client, self.keyring.now())
+        {
+            return Err(error(AuthErrorKind::RateLimited).with_wait(Wait::Failures(wait)).into());
         }
         // Its room is taken until all of it is done.
-        let Whole { data: body, charge: _charge, .. } =
-            collect(body, self.limit, self.budget.charge(&sender)).await.map_err(error)?;
-        if !key.signed(&body, signature) {
-            return Err(NotTaken::Forged);
-        }
+        let Whole { data: body, charge: _charge, .. } = match self.signed(&parts, body, client).await {
+            Ok(signed) => signed,
+            Err(refusal) => {
+                if let Some(client) = client.filter(|_| refusal.is_the_senders()) {
+                    self.failures.failed(client, self.keyring.now());
+                }
+                return Err(refusal);
+            }
+        };
         let finds = match serde_json::from_slice(&body) {
             Ok(Value::Array(finds)) => finds,
             _ => return Err(error(AuthErrorKind::MalformedBody).into()),
@@ -225,6 +274,27 @@ impl Leaks {
             }));
         }
         torn.map_or(Ok(answers.into()), |error| Err(error.into()))
+    }
+
+    /// The body, if it is one that was signed.
+    async fn signed(&self, parts: &Parts, body: Body, client: Option<IpAddr>) -> Result<Whole, NotTaken> {
+        let identifier = only(&parts.headers, IDENTIFIER).ok_or(NotTaken::Forged)?;
+        let signature = only(&parts.headers, SIGNATURE).ok_or(NotTaken::Forged)?;
+        let client = client.map(Client::from);
+        let finding = timeout(KEY_DEADLINE, async {
+            let _turn = turn(&self.lookups, client).await?;
+            let key = self.keys.find(identifier).await;
+            key.map_err(|source| error(AuthErrorKind::StoreFailed).with_source(source))
+        });
+        let found = finding.await.unwrap_or_else(|_| Err(error(AuthErrorKind::StoreTimeout)));
+        let key = found?.ok_or(NotTaken::Forged)?;
+        let sender = self.client.sender(&Head::from(parts));
+        if !sender.is_known() {
+            self.verifier.observers.sender_is_unknown();
+        }
+        let body = collect(body, self.limit, self.budget.charge(&sender)).await.map_err(error)?;
+        let _turn = turn(&self.checks, client).await?;
+        if key.signed(&body.data, signature) { Ok(body) } else { Err(NotTaken::Forged) }
     }
 
     /// Revokes a key that was found; whether it is one of ours.
@@ -260,6 +330,16 @@ enum NotTaken {
     Auth(AuthError),
 }
 
+impl NotTaken {
+    /// Whether it is for what was sent, and not for what we could not do.
+    fn is_the_senders(&self) -> bool {
+        match self {
+            Self::Forged => true,
+            Self::Auth(error) => error.status() != StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
 impl From<AuthError> for NotTaken {
     fn from(error: AuthError) -> Self {
         Self::Auth(error)
@@ -268,6 +348,14 @@ impl From<AuthError> for NotTaken {
 
 fn error(kind: AuthErrorKind) -> AuthError {
     AuthError::new(kind, None)
+}
+
+/// Waits for a turn, where there is a place to wait in.
+async fn turn(
+    of: &Bulkhead<Option<Client>>,
+    client: Option<Client>,
+) -> Result<Turn<Option<Client>>, AuthError> {
+    of.turn(&client).await.map_err(|Full| error(AuthErrorKind::Overloaded))
 }
 
 /// Whether the store said that what it holds cannot be.

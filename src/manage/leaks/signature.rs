@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use crate::error::ConfigError;
 
-/// Knows the public keys of a scanner. [`PublicKeyList`] is a fixed one; a closure `|identifier: &str| -> Option<PublicKey>`
-/// looks into what the host keeps.
+/// Knows the public keys of a scanner. [`PublicKeyList`] is a fixed one; [`FetchedKeys`](super::FetchedKeys) has the list
+/// fetched and keeps it; a closure `|identifier: &str| -> Option<PublicKey>` looks into what the host keeps.
 ///
-/// GitHub changes its keys: one of yours fetches the list, keeps it for a while, and fetches it again when it is asked for
-/// an identifier that is not in it, but not each time: anybody can send one.
+/// GitHub changes its keys. One of yours that fetches them must not do so each time that it is asked for an identifier which
+/// it does not know: anybody can send one.
 #[async_trait]
 pub trait PublicKeys: Send + Sync + 'static {
     /// The current key of that identifier; `None` if there is certainly none.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::super::accounts::page;
 use super::super::key_query::{Reach, Reading, Sought, Verdict};
-use super::super::{Amended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
+use super::super::{Amended, Ended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
 use super::trail::Trail;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
@@ -100,17 +100,27 @@ impl Keys {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<Ended, LedgerError> {
         let key =
             if terms.maker() == Some(id) { self.get(id) } else { Some(self.allow_change(id, now, terms)?) };
-        let works = key.ok_or(LedgerError::NotFound)?.revoked_at.is_none();
-        if works {
-            self.edit(id, now, terms.authority(), |key| {
-                key.revoked_at = Some(now);
-                vec![KeyEvent::Revoked(why)]
-            });
+        if key.ok_or(LedgerError::NotFound)?.revoked_at.is_some() {
+            return Ok(Ended::before());
         }
-        Ok(works)
+        self.edit(id, now, terms.authority(), |key| {
+            key.revoked_at = Some(now);
+            vec![KeyEvent::Revoked(why)]
+        });
+        Ok(Ended::now(self.get(id).and_then(|key| self.family_ended_with(key, now)).cloned()))
+    }
+
+    /// The family of a key that was revoked, if no other key of it works: see [`Ended`].
+    fn family_ended_with<'k>(&self, key: &'k KeyRecord, now: Timestamp) -> Option<&'k KeyId> {
+        let counts = key.limits.is_some() && key.replaced_by.is_none();
+        let is_last = || {
+            key.family == key.id
+                || !self.active(&key.owner, key.environment, now).any(|other| other.family == key.family)
+        };
+        (counts && is_last()).then_some(&key.family)
     }
 
     pub(super) fn amend(

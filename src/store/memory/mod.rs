@@ -15,8 +15,8 @@ use self::people::People;
 use self::trail::Used;
 use super::key_query::Reach;
 use super::{
-    Account, Accounts, Amended, Directory, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError,
-    Member, Person, Project, StoreError, Terms,
+    Account, Accounts, Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore,
+    LedgerError, Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
@@ -161,7 +161,7 @@ impl KeyLedger for MemoryStore {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<Ended, LedgerError> {
         self.write().keys.end(id, why, now, terms)
     }
 

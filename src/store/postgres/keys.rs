@@ -8,7 +8,7 @@ use super::super::accounts::page;
 use super::super::key_query::{Reach, Reading, Sought, Verdict};
 use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
 use super::super::{
-    Amended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, an_hour_before,
+    Amended, Ended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, StoreError, Terms, an_hour_before,
 };
 use super::failure::Failure;
 use super::people;
@@ -34,10 +34,8 @@ const FIND_AT: &str = "
         CASE WHEN works THEN name END, CASE WHEN works THEN prefix END, CASE WHEN works THEN last4 END,
         CASE WHEN works THEN scopes END, CASE WHEN works THEN metadata END,
         created_at, expires_at, revoked_at,
-        CASE WHEN works THEN replaced_by END, CASE WHEN works THEN restrictions END,
-        CASE WHEN works THEN limits END, CASE WHEN works THEN family END,
-        digested_by,
-        CASE WHEN works THEN replaced_at END,
+        replaced_by, CASE WHEN works THEN restrictions END, CASE WHEN works THEN limits END, family,
+        digested_by, replaced_at,
         pg_is_in_recovery()
     FROM (SELECT) AS always LEFT JOIN (
         SELECT *, revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2::bigint) AS works
@@ -191,7 +189,16 @@ const COUNT_ACTIVE: &str = "
          + (SELECT count(*) FROM tower_api_key.keys
             WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND expires_at > $3)";
 
-const REVOKE: &str = "UPDATE tower_api_key.keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+/// Says of a key that it has revoked which family ended with it: only where a rotated key has limits is there anything to look
+/// for, among the keys of its owner that work.
+const REVOKE: &str = "
+    UPDATE tower_api_key.keys AS ended SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL
+    RETURNING CASE WHEN limits <> 'none' AND replaced_by IS NULL AND (family = id OR NOT EXISTS (
+        SELECT 1 FROM tower_api_key.keys AS other
+        WHERE other.owner = ended.owner AND other.environment = ended.environment
+            AND other.revoked_at IS NULL AND (other.expires_at IS NULL OR other.expires_at > $2)
+            AND other.family = ended.family AND other.id <> ended.id
+    )) THEN family::text END";
 
 const REVOKE_ALIKE: &str = "
     UPDATE tower_api_key.keys SET revoked_at = $3
@@ -527,7 +534,7 @@ pub(super) async fn end(
     why: Revocation,
     now: Timestamp,
     terms: &Terms,
-) -> Result<bool, Failure> {
+) -> Result<Ended, Failure> {
     match terms.authority() {
         Authority::User(user) if !session.ask(BELONGS, &[&id.as_str(), &user.as_str()]).await? => {
             return Err(LedgerError::NotFound.into());
@@ -538,11 +545,17 @@ pub(super) async fn end(
         }
         _ => {}
     }
-    if session.execute(REVOKE, &[&id.as_str(), &now.as_micros()]).await? > 0 {
+    if let Some(row) = session.query(REVOKE, &[&id.as_str(), &now.as_micros()]).await?.first() {
         trail::revoked(session, id, why, now, terms.authority()).await?;
-        return Ok(true);
+        // A row that makes no sense is ended all the same.
+        let family = optional::<&str>(row, 0).ok().flatten();
+        return Ok(Ended::now(family.and_then(|family| KeyId::new(family).ok())));
     }
-    if session.ask(EXISTS, &[&id.as_str()]).await? { Ok(false) } else { Err(LedgerError::NotFound.into()) }
+    if session.ask(EXISTS, &[&id.as_str()]).await? {
+        Ok(Ended::before())
+    } else {
+        Err(LedgerError::NotFound.into())
+    }
 }
 
 pub(super) async fn amend(

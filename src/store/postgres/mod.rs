@@ -29,8 +29,8 @@ use self::session::{Answer, Database, Session};
 use super::key_query::Reach;
 use super::log::settle;
 use super::{
-    Account, Accounts, Amended, Directory, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError,
-    Member, Person, Project, StoreError, Terms,
+    Account, Accounts, Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore,
+    LedgerError, Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
 use crate::audit::{AuditEntry, Revocation};
@@ -316,7 +316,7 @@ impl KeyLedger for PostgresStore {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<Ended, LedgerError> {
         let (id, terms) = (id.clone(), terms.clone());
         let ended = self.take_away(move |session| {
             Box::pin(async move { keys::end(session, &id, why, now, &terms).await })

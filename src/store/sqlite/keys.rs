@@ -7,7 +7,9 @@ use rusqlite::{Connection, Row, Transaction, params};
 use super::super::accounts::page as page_of;
 use super::super::key_query::{Reach, Reading, Sought, Verdict};
 use super::super::rows::{KeyRow as _, json, key_columns, limits_text, user_id};
-use super::super::{Amended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, an_hour_before};
+use super::super::{
+    Amended, Ended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, an_hour_before,
+};
 use super::failure::Failure;
 use super::people;
 use super::rows::Copied;
@@ -131,6 +133,16 @@ const COUNT_BY_DIGEST_METHOD: &str = "
     FROM keys WHERE revoked_at IS NULL GROUP BY 1";
 
 const REVOKE_ALL_OF: &str = "UPDATE keys SET revoked_at = ?2 WHERE owner = ?1 AND revoked_at IS NULL";
+
+/// The family of a key that was revoked, if no other key of it works at ?2. Only where a rotated key has limits is there
+/// anything to look for, among the keys of its owner that work.
+const FAMILY_ENDED_WITH: &str = "SELECT family FROM keys AS ended
+    WHERE id = ?1 AND limits <> 'none' AND replaced_by IS NULL AND (family = id OR NOT EXISTS (
+        SELECT 1 FROM keys AS other
+        WHERE other.owner = ended.owner AND other.environment = ended.environment
+            AND other.revoked_at IS NULL AND (other.expires_at IS NULL OR other.expires_at > ?2)
+            AND other.family = ended.family
+    ))";
 
 const BELONGS: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 AND owner = ?2)";
 
@@ -412,7 +424,7 @@ pub(super) fn end(
     why: Revocation,
     now: Timestamp,
     terms: &Terms,
-) -> Result<bool, Failure> {
+) -> Result<Ended, Failure> {
     match terms.authority() {
         Authority::User(user) if !ask(transaction, BELONGS, params![id.as_str(), user.as_str()])? => {
             return Err(LedgerError::NotFound.into());
@@ -426,13 +438,25 @@ pub(super) fn end(
     let revoked = transaction.prepare_cached(REVOKE)?.execute(params![id.as_str(), now.as_micros()])?;
     if revoked > 0 {
         trail::revoked(transaction, id, why, now, terms.authority())?;
-        return Ok(true);
+        return Ok(Ended::now(family_ended_with(transaction, id, now)?));
     }
     if ask(transaction, EXISTS, params![id.as_str()])? {
-        Ok(false)
+        Ok(Ended::before())
     } else {
         Err(LedgerError::NotFound.into())
     }
+}
+
+fn family_ended_with(
+    transaction: &Transaction<'_>,
+    id: &KeyId,
+    now: Timestamp,
+) -> Result<Option<KeyId>, Failure> {
+    let mut statement = transaction.prepare_cached(FAMILY_ENDED_WITH)?;
+    let mut found = statement.query(params![id.as_str(), now.as_micros()])?;
+    // A row that makes no sense is ended all the same.
+    let text = |row: &Row<'_>| row.get_ref(0).ok()?.as_str().ok().and_then(|text| KeyId::new(text).ok());
+    Ok(found.next()?.and_then(text))
 }
 
 pub(super) fn amend(

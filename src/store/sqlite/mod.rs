@@ -24,8 +24,8 @@ use self::worker::{Places, Queue};
 use super::key_query::Reach;
 use super::rows::KeyRow as _;
 use super::{
-    Account, Accounts, Amended, Directory, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError,
-    Member, Person, Project, StoreError, Terms,
+    Account, Accounts, Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore,
+    LedgerError, Member, Person, Project, StoreError, Terms,
 };
 use crate::access::Standing;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
@@ -284,7 +284,7 @@ impl KeyLedger for SqliteStore {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<Ended, LedgerError> {
         let (id, terms) = (id.clone(), terms.clone());
         self.take_away(move |transaction| keys::end(transaction, &id, why, now, &terms)).await
     }

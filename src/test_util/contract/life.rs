@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::{
     NOW, Names, assert_same, by_system, find, full, is_active, known, later, ok, race, refused, under,
 };
+use crate::audit::Revocation;
 use crate::clock::Timestamp;
-use crate::key::{Environment, KeyDigest};
+use crate::key::{Environment, KeyDigest, KeyId};
 use crate::record::KeyRecord;
 use crate::restriction::{Facts, Mode, RestrictionKind};
-use crate::store::{KeyLedger, KeyPolicy, KeyStore, LedgerError};
+use crate::store::{Ended, KeyLedger, KeyPolicy, KeyStore, LedgerError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
@@ -35,7 +36,12 @@ pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + Key
     assert!(ok(store.find_at(&names.digest("unknown"), NOW).await).is_none(), "an unknown key is found");
     let plain = KeyRecord::new(names.id("plain"), names.digest("plain"), names.user("u"), NOW);
     let ends = KeyRecord { expires_at: Some(later(60)), ..full(names.key("ends", "u")) };
-    let revoked = KeyRecord { revoked_at: Some(later(60)), ..full(names.key("revoked", "u")) };
+    let revoked = KeyRecord {
+        revoked_at: Some(later(60)),
+        replaced_by: Some(names.id("next")),
+        replaced_at: Some(later(60)),
+        ..full(names.key("revoked", "u"))
+    };
     for key in [&plain, &ends, &revoked] {
         ok(store.insert(key.clone(), &under(MANY)).await);
     }
@@ -60,6 +66,8 @@ pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + Key
         assert_eq!(found.digested_by, key.digested_by);
         let times = |key: &KeyRecord| (key.created_at, key.expires_at, key.revoked_at);
         assert_eq!(times(&found), times(key));
+        let line = |key: &KeyRecord| (key.family.clone(), key.replaced_by.clone(), key.replaced_at);
+        assert_eq!(line(&found), line(key), "whose limits it shares, and what took its place");
         if found.restrictions != key.restrictions {
             let anywhere = Facts::new().address([192, 0, 2, 7]).referrer("https://example.com");
             let refused = found.restrictions.check(RestrictionKind::Ip, &anywhere);
@@ -67,6 +75,35 @@ pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + Key
             assert!(found.scopes.is_empty(), "what is left of it opens something");
         }
     }
+}
+
+/// Where the end of a key is the end of its family, it is said; and nowhere else.
+pub(super) async fn an_end_says_whether_its_family_ended<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+    let names = Names::new();
+    let limited = |name: &str| KeyRecord { limits: "2/d".parse().ok(), ..names.key(name, "u") };
+    let end =
+        async |key: &KeyId, at: u64| ok(store.end(key, Revocation::ByHand, later(at), &by_system()).await);
+    for key in [limited("alone"), limited("first"), limited("old"), names.key("plain", "u")] {
+        ok(store.insert(key, &under(MANY)).await);
+    }
+    let alone = names.id("alone");
+    assert_eq!(end(&alone, 1).await, Ended::now(Some(alone.clone())), "the only one of its family");
+    assert_eq!(end(&alone, 2).await, Ended::before());
+    assert_eq!(end(&names.id("plain"), 1).await, Ended::now(None), "one without limits");
+
+    let first = names.id("first");
+    ok(store.replace(&first, names.fresh("second", later(1)), later(1), &by_system()).await);
+    ok(store.replace(&names.id("second"), names.fresh("third", later(2)), later(60), &by_system()).await);
+    assert_eq!(end(&names.id("second"), 3).await, Ended::now(None), "its successor works");
+    assert_eq!(end(&names.id("third"), 4).await, Ended::now(Some(first)), "the last of them");
+
+    let old = names.id("old");
+    ok(store.replace(&old, names.fresh("new", later(1)), later(60), &by_system()).await);
+    assert_eq!(end(&names.id("new"), 59).await, Ended::now(None), "the one before is in its grace");
+    ok(store.insert(limited("older"), &under(MANY)).await);
+    let older = names.id("older");
+    ok(store.replace(&older, names.fresh("newer", later(1)), later(60), &by_system()).await);
+    assert_eq!(end(&names.id("newer"), 60).await, Ended::now(Some(older)), "the grace is over");
 }
 
 pub(super) async fn look_up_is_exact<S: KeyStore + KeyLedger>(store: &Arc<S>) {

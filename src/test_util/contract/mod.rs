@@ -57,6 +57,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
     let store = async || Arc::new(make().await);
     life::records_come_back_as_they_went_in(&store().await).await;
     life::a_request_is_told_enough_of_what_has_ended(&store().await).await;
+    life::an_end_says_whether_its_family_ended(&store().await).await;
     life::look_up_is_exact(&store().await).await;
     life::ids_and_digests_are_taken_once(&store().await).await;
     life::contradictions_are_refused(&store().await).await;

@@ -1,0 +1,149 @@
+//! Holds the house together: who may import whom, where evidence is made, and how SQL is written.
+//!
+//! The source is read as syntax, and every path is followed to the file that defines what it names. `edges.txt` is the plan
+//! of the rooms; the tests in `planted.rs` and `privacy.rs` see to it that these checks would notice.
+
+mod circles;
+mod evidence;
+mod graph;
+mod modules;
+mod planted;
+mod privacy;
+mod repository;
+mod rooms;
+mod sql;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use self::graph::Graph;
+use self::modules::House;
+
+/// Which room imports which: the plan that the source must equal.
+const EDGES: &str = include_str!("edges.txt");
+
+/// Circles of files that are known and will go: one that is gone must be taken from there.
+const CIRCLES: &str = include_str!("circles.txt");
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// All that is wrong with a source, by what it offends against.
+struct Faults {
+    unreadable: Vec<String>,
+    rooms: Vec<String>,
+    strangers: Vec<String>,
+    circles: Vec<String>,
+    evidence: Vec<String>,
+    sql: Vec<String>,
+}
+
+impl Faults {
+    fn of(src: &Path, edges: &str, circles: &str) -> Self {
+        let house = House::read(src);
+        let graph = Graph::of(&house);
+        Self {
+            rooms: rooms::differences(&house, &graph, edges),
+            strangers: rooms::strangers(&graph),
+            circles: unknown_circles(&graph, circles),
+            evidence: evidence::named_elsewhere(&house, &graph),
+            sql: sql::put_together(&house, &graph),
+            unreadable: graph.wrong,
+        }
+    }
+}
+
+/// Of the source as it is. To read it takes a second, and once is enough.
+static FAULTS: LazyLock<Faults> = LazyLock::new(|| Faults::of(&source(), EDGES, CIRCLES));
+
+/// The circles of files that are not in a list, and those of the list that are gone.
+fn unknown_circles(graph: &Graph, known: &str) -> Vec<String> {
+    let edges = graph.edges_of_files();
+    let mut known: BTreeSet<&str> =
+        known.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let mut new = circles::shortest(&edges);
+    new.retain(|circle| !known.remove(circle.join(" -> ").as_str()));
+    let mut wrong = Vec::new();
+    for (files, circle) in circles::knots(&new) {
+        let words = circles::in_words(&circle, &edges);
+        wrong.push(format!(
+            "{} files import each other in a circle; the shortest one is {words}",
+            files.len()
+        ));
+    }
+    wrong.extend(known.into_iter().map(|gone| format!("circles.txt has a circle that is gone: {gone}")));
+    wrong
+}
+
+/// Fails with one fault a line.
+#[track_caller]
+fn none_of(faults: &[String]) {
+    assert!(faults.is_empty(), "\n\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn every_path_can_be_followed() {
+    none_of(&FAULTS.unreadable);
+}
+
+#[test]
+fn rooms_import_what_the_plan_says_and_never_upward() {
+    none_of(&FAULTS.rooms);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    none_of(&FAULTS.circles);
+}
+
+#[test]
+fn schemes_and_stores_never_meet_and_stores_know_no_http() {
+    none_of(&FAULTS.strangers);
+}
+
+#[test]
+fn only_one_room_says_yes() {
+    none_of(&FAULTS.evidence);
+}
+
+#[test]
+fn c12_01_sql_is_never_put_together() {
+    none_of(&FAULTS.sql);
+}
+
+/// `cargo test --test architecture -- --ignored draw --nocapture` prints the house.
+#[test]
+#[ignore = "draws the house, and checks nothing"]
+fn draw() {
+    let house = House::read(&source());
+    println!("{}", rooms::drawing(&house, &Graph::of(&house), EDGES));
+}
+
+/// `cargo test --test architecture -- --ignored print_circles --nocapture` prints every circle of files: in words, and as
+/// `circles.txt` has it. `ARCHITECTURE_SRC` may name another `src/`.
+#[test]
+#[ignore = "prints the circles, and checks nothing"]
+fn print_circles() {
+    let src = std::env::var_os("ARCHITECTURE_SRC").map_or_else(source, PathBuf::from);
+    let edges = Graph::of(&House::read(&src)).edges_of_files();
+    let circles = circles::shortest(&edges);
+    for (files, circle) in circles::knots(&circles) {
+        println!(
+            "== {} files in a knot: {}",
+            files.len(),
+            files.iter().cloned().collect::<Vec<_>>().join(" ")
+        );
+        println!("   {}", circles::in_words(&circle, &edges));
+    }
+    let mut by_length: Vec<_> = circles.iter().collect();
+    by_length.sort_by_key(|circle| circle.len());
+    for circle in by_length {
+        println!("{}", circles::in_words(circle, &edges));
+    }
+    println!("== circles.txt");
+    for circle in &circles {
+        println!("{}", circle.join(" -> "));
+    }
+}
