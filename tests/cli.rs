@@ -441,8 +441,8 @@ impl Schema {
         server.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned())
     }
 
-    fn new() -> Self {
-        Self(format!("test_cli_{}", std::process::id()).leak())
+    fn new(what: &str) -> Self {
+        Self(format!("test_cli_{what}_{}", std::process::id()).leak())
     }
 
     async fn open(&self) -> PostgresStore {
@@ -450,18 +450,23 @@ impl Schema {
         options.schema(self.0).unwrap().existing().connect().await.unwrap()
     }
 
-    async fn drop(self) {
+    /// A connection of somebody else's.
+    async fn vandal(&self) -> tokio_postgres::Client {
         let (client, connection) =
             tokio_postgres::connect(&Self::server(), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
-        client.batch_execute(&format!("DROP SCHEMA {} CASCADE", self.0)).await.unwrap();
+        client
+    }
+
+    async fn drop(self) {
+        self.vandal().await.batch_execute(&format!("DROP SCHEMA {} CASCADE", self.0)).await.unwrap();
     }
 }
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn what_a_service_on_postgresql_reads_is_managed_alike() {
-    let (schema, mut shell) = (Schema::new(), Shell::empty());
+    let (schema, mut shell) = (Schema::new("service"), Shell::empty());
     shell.database = Some(Schema::server());
     let run = |args: &[&str]| shell.run(&[&["--schema", schema.0], args].concat());
     // A name that is mistyped makes no store.
@@ -508,6 +513,30 @@ async fn what_a_service_on_postgresql_reads_is_managed_alike() {
     let taken = run(&["account", "create", "A", "--owner", "dave"]);
     assert!(taken.code == 1 && taken.stderr.contains("account A exists"), "{}", taken.stderr);
     service.shutdown().await;
+    schema.drop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn c17_f3_a_change_that_may_have_been_made_is_not_said_to_be_refused() {
+    let (schema, mut shell) = (Schema::new("unknown"), Shell::empty());
+    shell.database = Some(Schema::server());
+    let run = |args: &[&str]| shell.run(&[&["--schema", schema.0], args].concat());
+    run(&["account", "create", "A", "--owner", "alice"]).ok();
+    run(&["create", "--owner", "alice", "--name", "CI"]).ok();
+    let id = run(&["list", "--owner", "alice", "--json"]).ok().json()[0]["id"].as_str().unwrap().to_owned();
+    let vandal = schema.vandal().await;
+    vandal.batch_execute(&format!("BEGIN; LOCK TABLE {}.keys IN SHARE MODE", schema.0)).await.unwrap();
+    for args in [
+        &["create", "--owner", "alice", "--name", "Another"] as &[_],
+        &["amend", &id, "--name", "Another"],
+        &["rotate", &id],
+        &["revoke", &id],
+    ] {
+        let ran = run(args);
+        assert!(ran.code == 3 && ran.stdout.is_empty(), "{args:?}: {} {}", ran.code, ran.stderr);
+    }
+    vandal.batch_execute("ROLLBACK").await.unwrap();
     schema.drop().await;
 }
 
