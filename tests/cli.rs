@@ -1163,3 +1163,41 @@ fn c17_f4_a_damaged_row_is_named() {
     // It can be ended all the same.
     shell.run(&["revoke", &id]).ok();
 }
+
+/// Whatever is said of a request is asked about: an option that was forgotten would explain another request.
+#[tokio::test]
+async fn c17_g_every_option_of_explain_reaches_the_question() {
+    let shell = Shell::new();
+    let key = |restrictions: &str| {
+        let made = ["create", "--owner", "alice", "--name", "CI", "--json", "--restrictions", restrictions];
+        shell.run(&made).ok().json()["id"].as_str().unwrap().to_owned()
+    };
+    let referrer = key(r#"{"referrer":{"allow":["https://good.example"],"origin":true}}"#);
+    let (network, endpoint) =
+        (key(r#"{"ip":{"allow":["10.0.0.0/8"]}}"#), key(r#"{"endpoints":{"allow":["POST /a"]}}"#));
+    let (scheme, any) = (key(r#"{"schemes":{"allow":["api-key-header"]}}"#), key("{}"));
+    let post = ["--method", "POST", "--route", "/a"];
+    for (id, more, decided_by) in [
+        (&referrer, &[] as &[&str], json!("referrer")),
+        (&referrer, &["--referrer", "https://good.example/x"], Value::Null),
+        (&referrer, &["--referrer", "https://bad.example/x"], json!("referrer")),
+        (&referrer, &["--origin", "https://good.example"], Value::Null),
+        (&referrer, &["--origin", "https://bad.example"], json!("referrer")),
+        (&network, &["--address", "10.0.0.1"], Value::Null),
+        (&network, &["--address", "192.0.2.7"], json!("ip")),
+        (&endpoint, &post, Value::Null),
+        (&endpoint, &["--method", "GET", "--route", "/a"], json!("endpoint")),
+        (&endpoint, &["--method", "POST", "--route", "/b"], json!("endpoint")),
+        (&scheme, &[], json!("scheme")),
+        (&scheme, &["--scheme", "api-key-header", "--project", "p1"], Value::Null),
+        (&any, &["--scheme", "api-key-header"], json!("project")),
+        (&any, &["--project", "p1"], Value::Null),
+        (&any, &["--project", "p9"], json!("access")),
+        (&any, &["--scheme", "json-body", "--user", "alice", "--project", "p1"], Value::Null),
+        (&any, &["--scheme", "json-body", "--user", "bob", "--project", "p1"], json!("user")),
+    ] {
+        let said = shell.run(&[&["explain", id, "--json"], more].concat()).ok().json();
+        assert_eq!(said["decided_by"], decided_by, "{more:?}: {said}");
+        assert_eq!(said["accepted"], decided_by.is_null(), "{more:?}");
+    }
+}
