@@ -59,7 +59,10 @@ impl From<KeyringError> for Failure {
     fn from(error: KeyringError) -> Self {
         match error {
             KeyringError::Store(error) => error.into(),
-            error @ KeyringError::RandomSource(_) => Self::Store(with_causes(&error)),
+            // Whoever reads "refused" takes it that nothing has changed.
+            error @ (KeyringError::OutcomeUnknown(_) | KeyringError::RandomSource(_)) => {
+                Self::Store(with_causes(&error))
+            }
             KeyringError::NotFound => {
                 Self::refused("there is no such key: `tower-api-key list --owner USER` shows those of a user")
             }

@@ -143,6 +143,7 @@ async fn words_name_the_header_that_is_read() {
     assert_eq!(answer.json()["message"], "X-Team header is required");
 }
 
+#[derive(Clone)]
 struct Token(SchemeInfo);
 
 impl HeaderScheme for Token {
@@ -166,6 +167,32 @@ async fn a_parameter_of_a_bearer_challenge_stays_when_a_token_was_sent() {
     for headers in [&[][..], &[("x-token", "nothing")]] {
         let answer = send(&app, get("/", headers)).await;
         assert!(answer.header("www-authenticate")[0].contains("resource_metadata"), "{headers:?}");
+    }
+}
+
+/// And it stands beside RFC 6750's error codes, in whatever order it was written.
+#[tokio::test]
+async fn c17_g_a_parameter_takes_no_error_code_out_of_a_bearer_challenge() {
+    let world = World::new().await;
+    let bearer = || Challenge::bearer("api").unwrap();
+    let with = |challenge: Challenge, name: &str| challenge.param(name, "https://a.example/").unwrap();
+    for challenge in [bearer(), with(bearer(), "resource_metadata"), with(with(bearer(), "one"), "two")] {
+        let info = SchemeInfo::new("token", challenge.clone());
+        let endpoints = Endpoints::new().manage(Method::GET, "/manage");
+        let auth = ApiKeyAuth::new(world.store.clone(), Token(info)).endpoints(endpoints).unwrap();
+        let app = Router::new().route("/", any(echo)).route("/manage", any(echo)).layer(auth);
+        for (path, key, status, error) in [
+            ("/", None, 401, None),
+            ("/", Some(&world.revoked), 401, Some("error=\"invalid_token\"")),
+            ("/manage", Some(&world.p1), 403, Some("error=\"insufficient_scope\"")),
+        ] {
+            let headers = key.map(|key| ("x-token", key.expose_secret()));
+            let answer = send(&app, get(path, headers.as_slice())).await;
+            let challenges = answer.header("www-authenticate");
+            assert_eq!((answer.status.as_u16(), challenges.len()), (status, 1), "{challenge:?}");
+            assert_eq!(challenges[0].contains("error="), error.is_some(), "{challenges:?}");
+            assert!(error.is_none_or(|error| challenges[0].contains(error)), "{challenges:?}");
+        }
     }
 }
 

@@ -441,8 +441,8 @@ impl Schema {
         server.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned())
     }
 
-    fn new() -> Self {
-        Self(format!("test_cli_{}", std::process::id()).leak())
+    fn new(what: &str) -> Self {
+        Self(format!("test_cli_{what}_{}", std::process::id()).leak())
     }
 
     async fn open(&self) -> PostgresStore {
@@ -450,18 +450,23 @@ impl Schema {
         options.schema(self.0).unwrap().existing().connect().await.unwrap()
     }
 
-    async fn drop(self) {
+    /// A connection of somebody else's.
+    async fn vandal(&self) -> tokio_postgres::Client {
         let (client, connection) =
             tokio_postgres::connect(&Self::server(), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
-        client.batch_execute(&format!("DROP SCHEMA {} CASCADE", self.0)).await.unwrap();
+        client
+    }
+
+    async fn drop(self) {
+        self.vandal().await.batch_execute(&format!("DROP SCHEMA {} CASCADE", self.0)).await.unwrap();
     }
 }
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn what_a_service_on_postgresql_reads_is_managed_alike() {
-    let (schema, mut shell) = (Schema::new(), Shell::empty());
+    let (schema, mut shell) = (Schema::new("service"), Shell::empty());
     shell.database = Some(Schema::server());
     let run = |args: &[&str]| shell.run(&[&["--schema", schema.0], args].concat());
     // A name that is mistyped makes no store.
@@ -508,6 +513,30 @@ async fn what_a_service_on_postgresql_reads_is_managed_alike() {
     let taken = run(&["account", "create", "A", "--owner", "dave"]);
     assert!(taken.code == 1 && taken.stderr.contains("account A exists"), "{}", taken.stderr);
     service.shutdown().await;
+    schema.drop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn c17_f3_a_change_that_may_have_been_made_is_not_said_to_be_refused() {
+    let (schema, mut shell) = (Schema::new("unknown"), Shell::empty());
+    shell.database = Some(Schema::server());
+    let run = |args: &[&str]| shell.run(&[&["--schema", schema.0], args].concat());
+    run(&["account", "create", "A", "--owner", "alice"]).ok();
+    run(&["create", "--owner", "alice", "--name", "CI"]).ok();
+    let id = run(&["list", "--owner", "alice", "--json"]).ok().json()[0]["id"].as_str().unwrap().to_owned();
+    let vandal = schema.vandal().await;
+    vandal.batch_execute(&format!("BEGIN; LOCK TABLE {}.keys IN SHARE MODE", schema.0)).await.unwrap();
+    for args in [
+        &["create", "--owner", "alice", "--name", "Another"] as &[_],
+        &["amend", &id, "--name", "Another"],
+        &["rotate", &id],
+        &["revoke", &id],
+    ] {
+        let ran = run(args);
+        assert!(ran.code == 3 && ran.stdout.is_empty(), "{args:?}: {} {}", ran.code, ran.stderr);
+    }
+    vandal.batch_execute("ROLLBACK").await.unwrap();
     schema.drop().await;
 }
 
@@ -1133,4 +1162,42 @@ fn c17_f4_a_damaged_row_is_named() {
     }
     // It can be ended all the same.
     shell.run(&["revoke", &id]).ok();
+}
+
+/// Whatever is said of a request is asked about: an option that was forgotten would explain another request.
+#[tokio::test]
+async fn c17_g_every_option_of_explain_reaches_the_question() {
+    let shell = Shell::new();
+    let key = |restrictions: &str| {
+        let made = ["create", "--owner", "alice", "--name", "CI", "--json", "--restrictions", restrictions];
+        shell.run(&made).ok().json()["id"].as_str().unwrap().to_owned()
+    };
+    let referrer = key(r#"{"referrer":{"allow":["https://good.example"],"origin":true}}"#);
+    let (network, endpoint) =
+        (key(r#"{"ip":{"allow":["10.0.0.0/8"]}}"#), key(r#"{"endpoints":{"allow":["POST /a"]}}"#));
+    let (scheme, any) = (key(r#"{"schemes":{"allow":["api-key-header"]}}"#), key("{}"));
+    let post = ["--method", "POST", "--route", "/a"];
+    for (id, more, decided_by) in [
+        (&referrer, &[] as &[&str], json!("referrer")),
+        (&referrer, &["--referrer", "https://good.example/x"], Value::Null),
+        (&referrer, &["--referrer", "https://bad.example/x"], json!("referrer")),
+        (&referrer, &["--origin", "https://good.example"], Value::Null),
+        (&referrer, &["--origin", "https://bad.example"], json!("referrer")),
+        (&network, &["--address", "10.0.0.1"], Value::Null),
+        (&network, &["--address", "192.0.2.7"], json!("ip")),
+        (&endpoint, &post, Value::Null),
+        (&endpoint, &["--method", "GET", "--route", "/a"], json!("endpoint")),
+        (&endpoint, &["--method", "POST", "--route", "/b"], json!("endpoint")),
+        (&scheme, &[], json!("scheme")),
+        (&scheme, &["--scheme", "api-key-header", "--project", "p1"], Value::Null),
+        (&any, &["--scheme", "api-key-header"], json!("project")),
+        (&any, &["--project", "p1"], Value::Null),
+        (&any, &["--project", "p9"], json!("access")),
+        (&any, &["--scheme", "json-body", "--user", "alice", "--project", "p1"], Value::Null),
+        (&any, &["--scheme", "json-body", "--user", "bob", "--project", "p1"], json!("user")),
+    ] {
+        let said = shell.run(&[&["explain", id, "--json"], more].concat()).ok().json();
+        assert_eq!(said["decided_by"], decided_by, "{more:?}: {said}");
+        assert_eq!(said["accepted"], decided_by.is_null(), "{more:?}");
+    }
 }

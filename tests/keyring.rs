@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,8 +14,8 @@ use tower_api_key::store::{
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    Environment, FreshKey, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy, KeyQuery, KeyRecord,
-    Keyring, KeyringError, NewKey, ProjectId, SqliteStore, Standing, UserId,
+    Authority, Environment, FreshKey, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy, KeyQuery,
+    KeyRecord, Keyring, KeyringError, NewKey, ProjectId, SqliteStore, Standing, UserId,
 };
 
 const NOW: i64 = 1_700_000_000;
@@ -435,8 +435,11 @@ async fn nobody_gives_up<T>() -> T {
 }
 
 /// A ledger that never answers, beside a directory that does.
-#[derive(Clone)]
-struct Silent;
+#[derive(Clone, Default)]
+struct Silent {
+    /// How many have asked it something.
+    asked: Arc<AtomicUsize>,
+}
 
 #[async_trait]
 impl KeyLedger for Silent {
@@ -461,6 +464,7 @@ impl KeyLedger for Silent {
         _: Timestamp,
         _: &tower_api_key::store::Terms,
     ) -> Result<tower_api_key::store::Ended, LedgerError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         nobody_gives_up().await
     }
 
@@ -494,6 +498,7 @@ impl KeyLedger for Silent {
     }
 
     async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         nobody_gives_up().await
     }
 }
@@ -521,9 +526,9 @@ async fn c10_nobody_waits_for_a_store_without_end() {
     let alice = user("alice");
     let new = || NewKey::user_level(alice.clone(), "x");
     for keyring in [
-        Keyring::new(Silent),
-        Keyring::new((Silent, people().await)),
-        Keyring::new(NoProjects(Arc::new(Silent))),
+        Keyring::new(Silent::default()),
+        Keyring::new((Silent::default(), people().await)),
+        Keyring::new(NoProjects(Arc::new(Silent::default()))),
     ] {
         assert!(timed_out(keyring.issue(new()).await.unwrap_err()));
         assert!(timed_out(keyring.rotate(&id, Grace::None).await.unwrap_err()));
@@ -535,10 +540,43 @@ async fn c10_nobody_waits_for_a_store_without_end() {
         assert!(timed_out(keyring.get(&id).await.unwrap_err()));
         assert!(timed_out(keyring.list(&alice, &KeyQuery::default()).await.unwrap_err()));
     }
-    let quick = Keyring::new(Silent).store_deadline(Duration::from_millis(5)).unwrap();
+    let quick = Keyring::new(Silent::default()).store_deadline(Duration::from_millis(5)).unwrap();
     let start = tokio::time::Instant::now();
     assert!(timed_out(quick.revoke(&id).await.unwrap_err()));
     assert!(start.elapsed() < Duration::from_millis(50));
+}
+
+/// B1: whoever acts for a person takes of that person's few turns at the store, also where each request has a keyring of its
+/// own; and what ends keys has turns of its own.
+#[tokio::test(start_paused = true)]
+async fn c17_g_one_person_has_a_few_turns_at_the_store_however_many_act_for_them() {
+    let (silent, id) = (Silent::default(), KeyId::new("key_1").unwrap());
+    let asked = async |silent: &Silent| {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        silent.asked.load(Ordering::SeqCst)
+    };
+    let keyring = Keyring::new(silent.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut expected = 0;
+    for (who, turns) in [
+        (Authority::User(user("alice")), 4),
+        (Authority::User(user("alice")), 0),
+        (Authority::User(user("dave")), 4),
+        // What the application does by itself is not shared out.
+        (Authority::System, 20),
+    ] {
+        for _ in 0..20 {
+            let (keyring, owner) = (keyring.acting_as(who.clone()), user("alice"));
+            tasks.spawn(async move { keyring.list(&owner, &KeyQuery::default()).await.map(drop) });
+        }
+        expected += turns;
+        assert_eq!(asked(&silent).await, expected, "{who}");
+    }
+    for _ in 0..20 {
+        let (keyring, id) = (keyring.acting_as(Authority::User(user("alice"))), id.clone());
+        tasks.spawn(async move { keyring.revoke(&id).await });
+    }
+    assert_eq!(asked(&silent).await, expected + 4, "ends have turns of their own");
 }
 
 #[test]

@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::any;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
-use tower_api_key::client_addr::PeerAddr;
+use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::guard::RequireScope;
 use tower_api_key::keyring::{Grace, IssuedKey, Keyring, NewKey};
 use tower_api_key::limit::{KeyThrottle, Limit, Limits};
@@ -25,8 +25,9 @@ use tower_api_key::store::{
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Environment, KeyDigest,
-    KeyFormat, KeyRecord, KeyStore, Principal, ProjectId, Standing, Timestamp, UserId, Verifier, manage,
+    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Endpoints, Environment,
+    KeyDigest, KeyFormat, KeyRecord, KeyStore, Principal, ProjectId, Standing, Timestamp, UserId, Verifier,
+    manage,
 };
 
 use common::{Answer, Counted, World, echo, project, send, user};
@@ -522,6 +523,46 @@ async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
         }
         // Whoever waited was answered.
         assert_eq!(verdicts.into_iter().collect::<Vec<_>>(), [("401/invalid_api_key".to_owned(), WAITING)]);
+    }
+}
+
+/// B1: who ends a key by itself, and who uses one, have turns of their own, though both come from one address.
+#[tokio::test(flavor = "current_thread", start_paused = true)]
+async fn c17_g_neither_requests_nor_keys_that_end_hold_up_the_other() {
+    const AT: &str = "/self-revoke";
+    let revoke = |key: &ApiKey| common::request("POST", AT, &[("authorization", &common::bearer(key))], "");
+    let uses = |key: &ApiKey| common::get("/", &[("authorization", &common::bearer(key))]);
+    for (from, ends) in [HOME, ""].into_iter().flat_map(|from| [(from, true), (from, false)]) {
+        let world = World::new().await;
+        let (_go, go_on) = watch::channel(false);
+        let (not_this, places) = (*world.own.digest().as_bytes(), Arc::new(Semaphore::new(1024)));
+        let store = Stalled { store: world.store.clone(), not_this, warm: false, places, go_on };
+        let verifier = Verifier::new(store);
+        let keyring = Keyring::new(world.store.clone());
+        let self_revoke = manage::self_revoke(keyring, verifier.clone(), ClientAddr::peer());
+        let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default())
+            .endpoints(Endpoints::new().public(Method::POST, AT))
+            .unwrap();
+        let app = Router::new().route("/", any(echo)).route(AT, self_revoke).layer(auth);
+        let came = |mut request: Request<Body>| {
+            if let Ok(address) = from.parse::<IpAddr>() {
+                request.extensions_mut().insert(PeerAddr(address));
+            }
+            let app = app.clone();
+            async move { send(&app, request).await }
+        };
+        // More than have a turn at a time.
+        let mut flood = tokio::task::JoinSet::new();
+        for _ in 0..300 {
+            let key = fresh();
+            flood.spawn(came(if ends { uses(&key) } else { revoke(&key) }));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let answer = came(if ends { revoke(&world.own) } else { uses(&world.own) }).await;
+        assert_eq!(answer.status, StatusCode::OK, "{from:?}: {}", answer.verdict());
+        assert!(flood.try_join_next().is_none(), "it has waited for none of them");
+        let active = world.store.find(&world.own.digest()).await.unwrap().unwrap().is_active(START);
+        assert_eq!(active, !ends);
     }
 }
 

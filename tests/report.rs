@@ -13,6 +13,7 @@ use common::{World, bearer, get, send, user};
 use serde_json::{Value, json};
 use tower_api_key::audit::Revocation;
 use tower_api_key::keyring::{Ending, Grace, IssuedKey, Keyring, NewKey};
+use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{
     Accounts as _, Amended, KeyLedger, KeyStore, LedgerError, MemoryStore, NoProjects, SqliteStore,
@@ -422,4 +423,52 @@ async fn c17_b4_a_line_of_successors_is_followed_so_far() {
     assert_eq!(ending, Some(Ending::Safe));
     let unknown = KeyId::new("key_unknown").unwrap();
     assert!(matches!(keyring.report_of(&unknown).await, Err(KeyringError::NotFound)));
+}
+
+/// Keys with long restrictions fill a page by their bytes long before they do by their number.
+#[tokio::test]
+async fn c17_g_a_report_of_heavy_keys_holds_them_all() {
+    let folder = tempfile::tempdir().unwrap();
+    holds_them_all(Desk::of(MemoryStore::new())).await;
+    holds_them_all(Desk::of(SqliteStore::open(folder.path().join("keys.sqlite")).await.unwrap())).await;
+}
+
+async fn holds_them_all(desk: Desk<impl KeyLedger + KeyStore>) {
+    let entries: Vec<String> = (0..70).map(|number| format!("GET /{number}/{}", "x".repeat(90))).collect();
+    let heavy = Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap());
+    let count = tower_api_key::store::MAX_PAGE_LEN * 2 / heavy.to_string().len();
+    let mut ids = BTreeSet::new();
+    for number in 0..count {
+        let new = NewKey::user_level(user("u_own"), number.to_string()).restrictions(heavy.clone());
+        ids.insert(desk.keyring.issue(new).await.unwrap().id().clone());
+    }
+    assert!((50..100).contains(&count), "{count}");
+    let page = desk.keyring.page(&user("u_own"), &KeyQuery::new().limit(500)).await.unwrap();
+    assert!(page.more && page.keys.len() < count, "one page does not hold them");
+    let report = desk.keyring.report(&user("u_own")).await.unwrap();
+    assert_eq!(report.keys().len(), count);
+    assert_eq!(report.keys().iter().map(|key| key.record().id.clone()).collect::<BTreeSet<_>>(), ids);
+}
+
+/// What a key did before it was replaced says nothing of those who have not moved yet.
+#[tokio::test]
+async fn c17_g_a_key_that_was_used_long_before_it_was_replaced_is_not_safe_at_once() {
+    let desk = Desk::of(MemoryStore::new());
+    let (old, other) = (desk.issue("old").await, desk.issue("other").await);
+    desk.came(&old, scheme("json-body"), 1).await;
+    desk.clock.advance(30 * DAY);
+    drop(desk.keyring.rotate(old.id(), Grace::For(90 * DAY)).await.unwrap());
+    let replaced = desk.clock.now();
+    let until = |quiet| Some(Ending::Wait(replaced.saturating_add(quiet + MINUTE)));
+    for days in [0, 1, 6] {
+        desk.clock.advance(days * DAY);
+        desk.came(&other, scheme("bearer"), 1).await;
+        let report = desk.keyring.report(&user("u_own")).await.unwrap();
+        assert_eq!(report.ending(old.id(), 8 * DAY), until(8 * DAY), "{days} days more");
+        assert_eq!(desk.keyring.report_of(old.id()).await.unwrap().ending(old.id(), 8 * DAY), until(8 * DAY));
+    }
+    desk.clock.advance(DAY + MINUTE);
+    desk.came(&other, scheme("bearer"), 1).await;
+    let report = desk.keyring.report(&user("u_own")).await.unwrap();
+    assert_eq!(report.ending(old.id(), 8 * DAY), Some(Ending::Safe));
 }

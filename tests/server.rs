@@ -854,3 +854,28 @@ fn r42_a_key_that_was_found_is_ended_by_itself() {
     assert_eq!(demo.bearer("GET", "/v1/users/u", &found).status, 401);
     assert_eq!(demo.curl(&revoke, &[]).json(), first.json());
 }
+
+#[test]
+fn c17_f2_a_connection_string_that_demands_tls_is_understood_by_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    let made = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let made = made.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(&file, made.pem()).unwrap();
+    let run = |file: &std::path::Path| {
+        // Nobody listens there.
+        let url = format!("postgres://127.0.0.1:1/x?sslmode=verify-full&sslrootcert={}", file.display());
+        let mut server = std::process::Command::new(live::example("server"));
+        server
+            .env("ADDR", "127.0.0.1:0")
+            .env("DB", directory.path().join("keys.db"))
+            .env("DATABASE_URL", url);
+        let ended = server.env_remove("FIXTURE").output().unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        String::from_utf8(ended.stderr).unwrap()
+    };
+    let told = run(&file);
+    assert!(told.contains("error connecting to server"), "{told}");
+    let told = run(&directory.path().join("none.pem"));
+    assert!(told.contains("`sslrootcert`") && told.contains("cannot be read"), "{told}");
+}

@@ -17,7 +17,7 @@
 //! | `PROXIES` | | networks of trusted proxies, such as `10.0.0.0/8,192.168.0.1`: their `X-Forwarded-For` is believed |
 //! | `LOG` | | `debug` tells every decision about a request on stderr, `info` changes of keys and what is odd |
 //! | `TOWER_API_KEY_PEPPERS`, or `.._FILE` with a file of them | | `2027:secret,2026:secret,sha256`: peppers of at least 32 bytes, newest first |
-//! | `DATABASE_URL` | | `postgres://...`: keys, people and projects in PostgreSQL, and answers from memory; `DB` has the charges |
+//! | `DATABASE_URL` | | `postgres://...`: keys, people and projects in PostgreSQL, and answers from memory; `DB` has the charges. With `?sslmode=verify-full&sslrootcert=ca.pem` by TLS |
 //! | `SMTP_URL` | | `smtp://127.0.0.1:1025`, `smtps://user:password@host`: owners get a mail about new keys, without the key |
 //! | `SMTP_FROM`, `SMTP_TO` | `Example API <keys@example.com>`, `example.com` | from which mailbox; the domain of everybody's own, such as `alice@example.com` |
 //! | `LEAK_KEYS` | | a file with a secret scanner's public keys, as GitHub publishes them: turns `/leaks` on |
@@ -120,6 +120,9 @@ async fn run() -> Result<(), Failure> {
             run_on(store.clone(), store, start, || true, stop).await
         }
         Ok(url) => {
+            // By which TLS is spoken if the URL demands it, as by `?sslmode=verify-full&sslrootcert=ca.pem`. It fails where
+            // there is one already.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
             let connected = match PostgresOptions::new(&url) {
                 // What concerns no request: the same log.
                 Ok(options) => options.observer(Tracing).connect().await,

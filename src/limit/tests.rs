@@ -517,6 +517,25 @@ fn c17_b8_revoked_families_are_forgotten_first() {
     assert!(limiter.take(&(7, 0), &few, at(0)).is_allowed());
 }
 
+/// Whoever changes the limits of a key again and again fills no memory with it: what is not among its limits is given back
+/// when there is too much of it, and what is stays.
+#[test]
+fn c17_g_a_family_whose_limits_change_has_a_few_buckets() {
+    let limiter = Limiter::new(10);
+    let one = |window: u32| limits(&format!("1/{window}s"));
+    // As many as are kept.
+    for window in 1001..=1032 {
+        assert!(limiter.take(&"family", &one(window), at(0)).is_allowed());
+    }
+    assert!((1001..=1032).all(|window| !limiter.peek(&"family", &one(window), at(1)).is_allowed()));
+    // One more, and only those of the last request are left.
+    let last = limits("1/2000s,1/2001s");
+    assert!(limiter.take(&"family", &last, at(1)).is_allowed());
+    assert!((1001..=1032).all(|window| limiter.peek(&"family", &one(window), at(1)).is_allowed()));
+    assert!(!limiter.peek(&"family", &limits("1/2000s"), at(1)).is_allowed());
+    assert!(!limiter.peek(&"family", &limits("1/2001s"), at(1)).is_allowed());
+}
+
 fn wrong(number: u64) -> KeyDigest {
     KeyDigest::of(&format!("wrong {number}"))
 }

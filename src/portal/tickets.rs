@@ -282,6 +282,30 @@ mod tests {
         assert_eq!(tickets.lock().count, 0);
     }
 
+    /// Who has spent more than are remembered, and gets some of it back, cannot send what is forgotten once more.
+    #[test]
+    fn c17_g_what_is_given_back_brings_no_older_form_back() {
+        let book = Tickets::default();
+        let (alice, made) = (user(1), tickets(0..6));
+        let spend = |ticket: &Ticket| book.spend_within(alice.id(), ticket, AT(1010), 3, 12);
+        for ticket in &made {
+            assert_eq!(spend(ticket), Spent::Now);
+        }
+        // Those that are remembered were under way together, and nothing was made of any.
+        for ticket in &made[3..] {
+            book.give_back(&alice, ticket);
+        }
+        assert!(made[..3].iter().all(|ticket| spend(ticket) == Spent::TooOld));
+        for ticket in &made[3..5] {
+            assert_eq!(spend(ticket), Spent::Now);
+        }
+        // When all of that is too old anyway, nothing is left of it.
+        let late = Ticket::issue(&alice, AT(9000)).unwrap();
+        assert_eq!(book.spend_within(alice.id(), &late, AT(9000), 3, 12), Spent::Now);
+        book.give_back(&alice, &late);
+        assert!(book.lock().of.is_empty() && book.lock().count == 0);
+    }
+
     #[test]
     fn c17_b7_what_one_person_spends_refuses_nobody_elses_form() {
         let book = Tickets::default();

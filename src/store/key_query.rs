@@ -306,6 +306,29 @@ impl<'q> Reading<'q> {
 mod tests {
     use super::*;
 
+    /// Each of these takes the place of the other.
+    #[test]
+    fn c17_g_the_last_word_of_a_query_counts() {
+        let (now, other) = (Timestamp::from_secs(10), Timestamp::from_secs(20));
+        let (one, two) = (KeyId::generate().unwrap(), KeyId::generate().unwrap());
+        let owner = crate::key::UserId::new("u").unwrap();
+        let digest = crate::key::KeyDigest::from_bytes([0; 32]);
+        let key = KeyRecord::new(one.clone(), digest, owner, Timestamp::from_secs(1));
+        let ended = KeyRecord { revoked_at: Some(now), ..key.clone() };
+        let active = KeyQuery::new().ended(other).active(now);
+        assert_eq!((active.active_at, active.ended_at), (Some(now), None));
+        assert!(active.selects(&key) && !active.selects(&ended) && !active.is_search());
+        let over = KeyQuery::new().active(other).ended(now);
+        assert_eq!((over.active_at, over.ended_at), (None, Some(now)));
+        assert!(!over.selects(&key) && over.selects(&ended) && over.is_search());
+        let forth = KeyQuery::new().before(two.clone()).after(one.clone());
+        assert_eq!((forth.cursor(), forth.is_read_descending()), (Some(&one), false));
+        let back = KeyQuery::new().after(one).before(two.clone());
+        assert_eq!((back.cursor(), back.is_read_descending()), (Some(&two), true));
+        let all = KeyQuery::new().text("x").text("");
+        assert!(all.selects(&key) && !all.is_search());
+    }
+
     #[test]
     fn c17_e1_a_search_looks_at_so_many_keys_and_no_more() {
         let nothing = KeyQuery::new().text("nothing is called so");

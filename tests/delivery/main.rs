@@ -487,3 +487,48 @@ async fn c13_01_nothing_of_a_mail_shows_in_debug() {
         format!("{email:?} {mail:?} {:?}", Keyring::new(World::new().await.store).deliver(email.clone()));
     assert!(!shown.contains("hunter2") && !shown.contains("secret text"), "{shown}");
 }
+
+/// Waits are doubled up to five minutes, and no further: a mail is not put off for hours.
+#[tokio::test(start_paused = true)]
+async fn c17_g_no_wait_between_two_attempts_is_longer_than_five_minutes() {
+    /// Cannot tell, so that no server is asked.
+    struct Nobody;
+
+    #[async_trait]
+    impl Recipients for Nobody {
+        async fn address(
+            &self,
+            _: &UserId,
+        ) -> Result<Option<String>, Box<dyn std::error::Error + Send + Sync>> {
+            Err("the directory is down".into())
+        }
+    }
+
+    for (first, attempts, expected) in
+        [(70, 5, &[70, 140, 280, 300][..]), (300, 3, &[300, 300]), (4000, 2, &[300]), (1, 40, &[])]
+    {
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let email = EmailDelivery::smtp("smtp://127.0.0.1:1", "keys@example.com", Nobody)
+            .unwrap()
+            .retry(attempts, Duration::from_secs(first))
+            .unwrap()
+            .on_event(move |event| drop(sender.send((tokio::time::Instant::now(), event.clone()))));
+        assert_eq!(say(&email, "u_own", "key_1").await, Delivery::Queued);
+        let (mut waits, mut due) = (Vec::new(), None);
+        loop {
+            let (at, event) = events.recv().await.unwrap();
+            assert!(due.is_none_or(|due| at >= due && at - due < Duration::from_secs(1)), "{event:?}");
+            match event {
+                EmailEvent::Delayed { wait, failure: EmailFailure::Recipients, .. } => {
+                    waits.push(wait.as_secs());
+                    due = Some(at + wait);
+                }
+                EmailEvent::GivenUp { failure: EmailFailure::Recipients, .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(waits.len() + 1, usize::try_from(attempts).unwrap());
+        assert!(waits.iter().all(|wait| *wait <= 300), "{waits:?}");
+        assert!(expected.is_empty() || waits == expected, "{waits:?}");
+    }
+}

@@ -207,3 +207,40 @@ async fn a_public_endpoint_looks_at_no_key_and_an_unknown_scheme_is_named() {
     assert_eq!(in_clear.decided_by().unwrap().check(), Check::Https);
     assert_eq!(in_clear.error().unwrap().kind(), AuthErrorKind::InsecureTransport);
 }
+
+/// Where no router has looked at a request and the layer compares paths, so do the restrictions of a key, and so does what
+/// is said about it.
+#[tokio::test]
+async fn c17_g_an_explanation_compares_paths_where_its_layer_does() {
+    let world = World::new().await;
+    let restricted = world
+        .key("u_own", |key| {
+            key.restrictions =
+                r#"{"endpoints":{"allow":["GET /users/{any}","POST /status","GET /else"]}}"#.parse().unwrap();
+        })
+        .await;
+    let mut seen = std::collections::BTreeSet::new();
+    for (by_path, key) in [true, false].into_iter().flat_map(|by| [(by, &restricted), (by, &world.ro)]) {
+        let endpoints = if by_path { endpoints().by_path() } else { endpoints() };
+        let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default()).endpoints(endpoints).unwrap();
+        let app = tower::Layer::layer(&auth, Router::new().fallback(async || "in"));
+        let record = world.store.find(&key.digest()).await.unwrap().unwrap();
+        for path in ["/users/7", "/users/7/", "/status", "/%73tatus", "/health", "/prices", "/else", "/no"] {
+            for method in &METHODS {
+                let visit =
+                    Visit { method, path, scheme: "bearer", project: None, address: None, in_clear: false };
+                let asked = question(&visit).path(path);
+                let explanation = auth.explainer().explain(&record, &asked).await.unwrap();
+                let response = tower::ServiceExt::oneshot(app.clone(), request(&visit, key)).await.unwrap();
+                let got = response.extensions().get::<AuthError>().map(AuthError::kind);
+                let said = explanation.error().map(AuthError::kind);
+                assert_eq!(said, got, "{method} {path}, by path: {by_path}\n{explanation}");
+                seen.insert(format!("{by_path} {got:?}"));
+            }
+        }
+    }
+    // Both verdicts of both are among them.
+    for expected in ["true None", "true Some(Restricted)", "true Some(ReadOnly)", "false Some(Restricted)"] {
+        assert!(seen.contains(expected), "{seen:?}");
+    }
+}

@@ -5,14 +5,16 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 use tower_api_key::explain::Question;
-use tower_api_key::limit::KeyThrottle;
+use tower_api_key::limit::{KeyThrottle, Limits};
 use tower_api_key::restriction::Facts;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyStore as _;
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{ApiKeyAuth, AuthErrorKind, Credentials, Endpoint, Timestamp, Verifier};
+use tower_api_key::{
+    ApiKeyAuth, AuthError, AuthErrorKind, Credentials, Endpoint, Grace, Keyring, NewKey, Timestamp, Verifier,
+};
 
-use crate::common::World;
+use crate::common::{World, user};
 
 const START: Timestamp = Timestamp::from_secs(1_767_225_600);
 
@@ -147,4 +149,74 @@ async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
     assert!(passed.is_accepted(), "{passed}");
     let said = "ok    throttle     192.0.2.7 is not slowed down for this key";
     assert!(passed.to_string().contains(said), "{passed}");
+}
+
+/// Keys that replaced each other spend one account, and what is left of it is said of each of them.
+#[tokio::test]
+async fn c17_g_what_is_left_is_said_of_the_whole_family() {
+    let world = World::new().await;
+    let clock = ManualClock::new(START);
+    let keyring = Keyring::new(world.store.clone()).clock(clock.clone());
+    let verifier = Verifier::new(world.store.clone()).clock(clock);
+    let limits: Limits = "3/min".parse().unwrap();
+    let first = keyring.issue(NewKey::user_level(user("u_own"), "CI").limits(limits)).await.unwrap();
+    let grace = Grace::For(Duration::from_secs(600));
+    let second = keyring.rotate(first.id(), grace).await.unwrap();
+    let third = keyring.rotate(second.id(), grace).await.unwrap();
+    let family = [&first, &second, &third];
+    for (spends, left) in family.into_iter().zip(["leaves 2 after", "leaves 1 after", "leaves 0 after"]) {
+        for key in family {
+            let record = keyring.get(key.id()).await.unwrap().unwrap();
+            let credentials = Credentials::new(key.key().expose_secret());
+            let facts = Facts::new();
+            let said = verifier.explain(&record, credentials.claims(), Endpoint::READ, &facts).await;
+            assert!(said.is_accepted() && said.to_string().contains(left), "{said}");
+        }
+        let credentials = Credentials::new(spends.key().expose_secret());
+        verifier.verify(&credentials, Endpoint::READ).await.unwrap();
+    }
+    for key in family {
+        let record = keyring.get(key.id()).await.unwrap().unwrap();
+        let credentials = Credentials::new(key.key().expose_secret());
+        let said = verifier.explain(&record, credentials.claims(), Endpoint::READ, &Facts::new()).await;
+        let refused = verifier.verify(&credentials, Endpoint::READ).await.unwrap_err();
+        assert_eq!(said.error().map(AuthError::kind), Some(refused.kind()), "{said}");
+        assert_eq!(refused.kind(), AuthErrorKind::RateLimited);
+    }
+}
+
+/// From a client that is slowed down: only what a client sees as a wrong key is refused for that.
+#[tokio::test]
+async fn c17_g_the_brake_is_said_of_wrong_keys_only() {
+    let world = World::new().await;
+    let narrow = world
+        .key("u_own", |key| key.restrictions = r#"{"ip":{"allow":["10.0.0.0/8"]}}"#.parse().unwrap())
+        .await;
+    let spent = world.key("u_own", |key| key.limits = Some("1/d".parse().unwrap())).await;
+    let throttle = KeyThrottle::default().lookups("1/d".parse().unwrap());
+    let verifier = Verifier::new(world.store.clone()).clock(ManualClock::new(START)).throttle(throttle);
+    let facts = Facts::new().address([192, 0, 2, 7]);
+    let ask = async |key: &tower_api_key::ApiKey, endpoint| {
+        let credentials = Credentials::new(key.expose_secret());
+        verifier.verify_with(&credentials, endpoint, &facts).await.map_err(|error| error.kind()).err()
+    };
+    assert_eq!(ask(&spent, Endpoint::READ).await, None);
+    assert_eq!(ask(&world.revoked, Endpoint::READ).await, Some(AuthErrorKind::RevokedKey));
+    let mut seen = Vec::new();
+    for key in [&world.own, &world.ro, &world.p1, &narrow, &spent, &world.expired, &world.stray] {
+        for endpoint in [Endpoint::READ, Endpoint::WRITE] {
+            let record = world.store.find(&key.digest()).await.unwrap().unwrap();
+            let credentials = Credentials::new(key.expose_secret());
+            let said = verifier.explain(&record, credentials.claims(), endpoint, &facts).await;
+            let got = ask(key, endpoint).await;
+            assert_eq!(said.error().map(AuthError::kind), got, "{said}");
+            seen.push(got);
+        }
+    }
+    use AuthErrorKind::{RateLimited, ReadOnly, Restricted};
+    let (no, limited) = (None, Some(RateLimited));
+    let (narrow, reads) = (Some(Restricted), Some(ReadOnly));
+    let expected =
+        [no, no, no, reads, no, no, narrow, narrow, limited, limited, limited, limited, limited, limited];
+    assert_eq!(seen, expected);
 }

@@ -112,6 +112,39 @@ async fn c9_a_key_that_is_revoked_while_it_is_checked_is_refused() {
     }
 }
 
+/// The same of a key that was given another hash meanwhile: what was compared is not what counts any more.
+#[tokio::test]
+async fn c17_g_a_key_that_gets_another_hash_while_it_is_checked_is_refused() {
+    /// Holds another hash after it was asked for a given number of times.
+    struct Rehashing(MemoryStore, AtomicUsize, usize, String);
+
+    #[async_trait]
+    impl KeyStore for Rehashing {
+        async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+            let is_late = self.1.fetch_add(1, Ordering::SeqCst) >= self.2;
+            let found = self.0.find(digest).await?;
+            Ok(found.map(|key| {
+                let mut key = KeyRecord::clone(&key);
+                if is_late {
+                    key.digested_by = format!("slow${}", self.3).parse().unwrap();
+                }
+                Arc::new(key)
+            }))
+        }
+    }
+
+    let other = bcrypt::hash("start.something-else", 4).unwrap();
+    for at in 0..=4 {
+        let store = people().await;
+        let keyring = Keyring::new(store.clone()).digests(slow(SlowHashes::until('.')));
+        let (text, digest) = hashed("start");
+        keyring.import([imported("k", digest)]).await.unwrap();
+        let rehashing = (Rehashing(store.clone(), AtomicUsize::new(0), at, other.clone()), store);
+        let verifier = Verifier::new(rehashing).digests(slow(SlowHashes::until('.'))).accept_foreign_keys();
+        assert_eq!(status(&site(verifier), &text).await, if at < 4 { 401 } else { 200 }, "at {at}");
+    }
+}
+
 #[tokio::test]
 async fn a_start_may_be_of_a_fixed_length() {
     let store = people().await;
@@ -236,4 +269,28 @@ async fn c17_d2_another_slow_hash_under_an_id_that_is_there_is_refused() {
     let other = bcrypt::hash("start.two", 4).unwrap();
     let report = keyring.import([imported("k", digest(&other))]).await.unwrap();
     assert_eq!(reasons(&report), [(0, "k", "another key has that id".to_owned())]);
+}
+
+/// A start of another length than the ring looks up would be stored and never found.
+#[tokio::test]
+async fn c17_g_a_start_of_another_length_is_not_imported() {
+    let first = |bytes| slow(SlowHashes::first(NonZeroUsize::new(bytes).unwrap()));
+    for (ring, start, finds) in [
+        (first(4), "abc", false),
+        (first(4), "abcd", true),
+        (first(4), "abcde", false),
+        (first(1), "a", true),
+        (slow(SlowHashes::until('.')), "abcd", true),
+        (slow(SlowHashes::until('.')), "ab.d", false),
+        (slow(SlowHashes::until('.')), "abcd.", false),
+    ] {
+        let store = people().await;
+        let keyring = Keyring::new(store.clone()).digests(ring.clone());
+        let text = format!("{start}.rest");
+        let digest = ImportedDigest::slow(start, bcrypt::hash(&text, 4).unwrap());
+        let report = keyring.import([imported("k", digest)]).await.unwrap();
+        assert_eq!(report.imported == 1, finds, "{start}: {:?}", reasons(&report));
+        let site = site(Verifier::new(store).digests(ring).accept_foreign_keys());
+        assert_eq!(status(&site, &text).await, if finds { 200 } else { 401 }, "{start}");
+    }
 }

@@ -455,6 +455,33 @@ impl Directory for Trouble {
     }
 }
 
+/// B1: however many keys one owner has, and however many requests: a few of them are at the store at a time.
+#[tokio::test(start_paused = true)]
+async fn c17_g_the_keys_of_one_owner_share_a_few_turns_at_the_store() {
+    let world = World::new().await;
+    let keys = tower_api_key::manage::api_keys(Keyring::new((Trouble::Hangs, world.store.clone())));
+    let app = crate::guarded(axum::Router::new().nest(AT, keys), world.store.clone());
+    let path = path_of(&world, &world.p1).await;
+    let other = world.key("u_own", |_| ()).await;
+    for (method, path) in [("GET", AT), ("DELETE", &*path)] {
+        let mut tasks = tokio::task::JoinSet::new();
+        for key in [&world.own, &other].into_iter().cycle().take(20).chain([&world.full]) {
+            let request = request(method, path, &[("authorization", &bearer(key))], "");
+            let app = app.clone();
+            tasks.spawn(async move { send(&app, request).await });
+        }
+        // Those that are at the store are given up first.
+        tokio::time::sleep(Duration::from_millis(5001)).await;
+        let mut timed_out = 0;
+        while let Some(answer) = tasks.try_join_next() {
+            let error = answer.unwrap().extensions.get::<AuthError>().map(AuthError::kind);
+            timed_out += usize::from(error == Some(AuthErrorKind::StoreTimeout));
+        }
+        assert_eq!(timed_out, 4 + 1, "{method}: four of the owner's, and another's");
+        tasks.shutdown().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn c10_a_store_in_trouble_is_a_503_and_never_a_no() {
     let world = World::new().await;

@@ -8,8 +8,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 use tower_api_key::observer::{Observer, Warning};
-use tower_api_key::store::Terms;
-use tower_api_key::store::{CacheOptions, Cached, ChangeLog as _, PostgresStore};
+use tower_api_key::store::{CacheOptions, Cached, ChangeLog as _, Position, PostgresStore, Terms};
 use tower_api_key::{Authority, KeyLedger as _, KeyStore};
 
 use super::lease::{Node, a_while, committed, revoking, words};
@@ -232,6 +231,54 @@ async fn c17_g_a_change_that_is_committed_late_waits_for_the_next_acknowledgemen
     assert!(node.acknowledge().await);
     timeout(LONG / 4, call).await.expect("it is acknowledged").unwrap().unwrap();
     assert!(is_active(&store, &two).await && !is_active(&store, &one).await);
+}
+
+/// So many changes are told one by one. Of one more, nothing is left out: it is everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn c17_g_no_change_is_lost_where_there_are_more_than_are_told() {
+    const MOST: usize = 10_000;
+    let schema = Schema::new();
+    let (store, operator) = (schema.open().await, schema.operator().await);
+    insert(&store, "one", "u").await;
+    // Nothing is taken out meanwhile.
+    let _forgotten = Forgotten::begin(&schema).await;
+    let node = Node::join(&store, LONG).await;
+    let rename = "UPDATE keys SET name = '\"x\"'";
+    many_changes(&operator, MOST as i64 - 1).await;
+    operator.batch_execute(rename).await.unwrap();
+    let told = store.changes(&node.position).await.unwrap();
+    assert_eq!(told.changes.len(), MOST);
+    assert_eq!(words(&told.changes), ["another key", "one"]);
+    operator.batch_execute(rename).await.unwrap();
+    let told = store.changes(&node.position).await.unwrap();
+    assert_eq!(words(&told.changes), ["Everything"]);
+    // And whoever has read that goes on from there.
+    assert!(store.changes(&told.position).await.unwrap().changes.is_empty());
+}
+
+/// A node that goes on after the server was restarted, or restored, holds a position of a server that is not there any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn c17_g_a_position_of_another_run_of_the_server_is_worth_nothing() {
+    let schema = Schema::new();
+    let (store, operator) = (schema.open().await, schema.operator().await);
+    insert(&store, "one", "u").await;
+    let node = Node::join(&store, LONG).await;
+    let (era, snapshot) = node.position.as_str().split_once('/').unwrap();
+    let era: i64 = era.parse().unwrap();
+    assert!(store.changes(&node.position).await.unwrap().changes.is_empty());
+    for other in [era - 1, era + 1, 0, 1, -era, i64::MAX, i64::MIN] {
+        let told = store.changes(&Position::new(format!("{other}/{snapshot}"))).await.unwrap();
+        assert_eq!(words(&told.changes), ["Everything"], "{other}");
+        assert!(told.position.as_str().starts_with(&format!("{era}/")), "{:?}", told.position);
+        assert!(store.changes(&told.position).await.unwrap().changes.is_empty());
+        // Nor is it an acknowledgement of what is committed here.
+        let acked = store.acknowledge(&node.id, &Position::new(format!("{other}/{snapshot}"))).await;
+        assert!(acked.unwrap());
+        let ours = "SELECT count(*) FROM nodes WHERE era = era()";
+        assert_eq!(operator.query_one(ours, &[]).await.unwrap().get::<_, i64>(0), 0, "{other}");
+    }
 }
 
 /// Its rounds are a quarter of a minute apart: what makes it read in time is that it is told.

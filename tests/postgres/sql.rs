@@ -7,13 +7,14 @@ use deadpool_postgres::{Manager, Pool};
 use tokio_postgres::NoTls;
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::store::{
-    CacheOptions, KeyPolicy, LedgerError, Member, MemberRole, PostgresOptions, Project, StoreError,
+    CacheOptions, ChangeLog as _, KeyPolicy, LedgerError, Member, MemberRole, NodeId, PostgresOptions,
+    Project, StoreError, Terms,
 };
 use tower_api_key::{
-    Accounts as _, Directory as _, KeyLedger as _, KeyStore as _, Keyring, NewKey, Standing,
+    Accounts as _, Authority, Directory as _, KeyLedger as _, KeyStore as _, Keyring, NewKey, Standing,
 };
 
-use super::{NO_ACCESS, OWNER, Schema, insert, is_active, project, revoke, server, user};
+use super::{NO_ACCESS, NOW, OWNER, Schema, insert, is_active, project, revoke, server, user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
@@ -120,7 +121,7 @@ async fn c17_b2_a_cache_holds_no_more_bytes_than_it_was_given() {
     for number in 0..60 {
         let mut key = super::key(&format!("key_{number}"), "alice");
         key.restrictions = heavy.clone();
-        let terms = tower_api_key::store::Terms::by(tower_api_key::Authority::System).policy(super::MANY);
+        let terms = Terms::by(Authority::System).policy(super::MANY);
         store.insert(key.clone(), &terms).await.unwrap();
         keys.push(key);
     }
@@ -153,6 +154,30 @@ async fn a_pool_of_the_applications_own_is_taken() {
     assert!(is_active(&store, &key).await);
     let few = PostgresOptions::on_pool(pool(4)).schema(&schema.name).unwrap().connect().await;
     assert!(matches!(few, Err(StoreError::Failed(_))));
+}
+
+/// A store that is closed begins nothing any more, also where its pool goes on for others.
+#[tokio::test]
+#[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+async fn c17_g_a_store_that_was_closed_ends_also_on_a_pool_of_the_applications_own() {
+    let schema = Schema::new();
+    let manager = Manager::new(server().parse().unwrap(), NoTls);
+    let pool = Pool::builder(manager).max_size(5).build().unwrap();
+    let on_pool = || PostgresOptions::on_pool(pool.clone()).schema(&schema.name).unwrap();
+    let (store, other) = (on_pool().connect().await.unwrap(), on_pool().connect().await.unwrap());
+    let known = insert(&store, "key", "u").await;
+    store.clone().close().await.unwrap();
+    let (node, terms) = (NodeId::random().unwrap(), Terms::by(Authority::System));
+    assert!(matches!(store.find(&known.digest).await, Err(StoreError::Failed(_))));
+    assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
+    assert!(matches!(store.get(&known.id).await, Err(StoreError::Failed(_))));
+    let revoked = store.revoke(&known.id, NOW, &terms).await;
+    assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Failed(_)))), "{revoked:?}");
+    assert!(store.join(&node, Duration::from_secs(60)).await.is_err());
+    // The pool, and who else has it.
+    assert!(is_active(&other, &known).await && !pool.is_closed());
+    revoke(&other, &known).await;
+    assert!(!is_active(&other, &known).await);
 }
 
 #[tokio::test]

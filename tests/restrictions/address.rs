@@ -231,3 +231,25 @@ async fn c5_12_a_change_is_seen_by_the_next_request() {
     keyring.restrict(&id, &Restrictions::none()).await.unwrap();
     sites.lets_in("C5-12", &from(INSIDE), &world.own).await;
 }
+
+/// What a proxy says of its client it says once: of two words in one element, nobody knows whose they are.
+#[tokio::test]
+async fn c17_g_an_element_that_says_two_things_says_nothing() {
+    let (world, key) = world().await;
+    let client = ClientAddr::trusted_proxies(["10.0.0.0/8"], ProxyHeader::Forwarded).unwrap();
+    let sites = Sites::behind(&world, client);
+    let forwarded = |line: &str| Visit::plain().from("10.0.0.1").header("forwarded", line);
+    for line in [
+        "for=198.51.100.1;for=192.0.2.7",
+        "for=192.0.2.7;for=198.51.100.1",
+        "for=192.0.2.7;proto=https;FOR=192.0.2.7",
+        "For=192.0.2.7;proto=http;Proto=https",
+        "for=192.0.2.9, for=198.51.100.1;for=192.0.2.7",
+        "for=192.0.2.7;for=10.0.0.2, for=10.0.0.3",
+    ] {
+        sites.restricts("C17-G", &forwarded(line), &key, "ip").await;
+    }
+    for line in ["for=192.0.2.7;proto=https;by=10.0.0.1", "by=x;by=y;for=192.0.2.7"] {
+        sites.lets_in("C17-G", &forwarded(line), &key).await;
+    }
+}

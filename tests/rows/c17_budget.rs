@@ -288,3 +288,44 @@ async fn c17_b5_what_is_only_drained_takes_room_too() {
         assert_eq!(waiting.await.unwrap().header("connection"), ["close"]);
     }
 }
+
+/// Who may speak for others is known to the last address of each of these networks.
+#[tokio::test(start_paused = true)]
+async fn c17_g_networks_that_are_nearby_end_where_they_end() {
+    for (from, nearby) in [
+        ("9.255.255.255", false),
+        ("10.0.0.0", true),
+        ("10.255.255.255", true),
+        ("11.0.0.0", false),
+        ("100.63.255.255", false),
+        ("100.64.0.0", true),
+        ("100.127.255.255", true),
+        ("100.128.0.0", false),
+        ("127.255.255.255", true),
+        ("169.254.0.0", true),
+        ("169.255.0.0", false),
+        ("172.15.255.255", false),
+        ("172.16.0.0", true),
+        ("172.31.255.255", true),
+        ("172.32.0.0", false),
+        ("192.167.255.255", false),
+        ("192.168.255.255", true),
+        ("192.169.0.0", false),
+        ("::1", true),
+        ("::2", false),
+        ("fbff::1", false),
+        ("fc00::1", true),
+        ("fdff::1", true),
+        ("fe80::1", true),
+        ("febf::1", true),
+        ("fec0::1", false),
+        ("::ffff:10.1.2.3", true),
+        ("::ffff:198.51.100.1", false),
+    ] {
+        let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
+        let held = [site.hangs_behind(Some(from.parse().unwrap()), Some("192.0.2.1"), 1)];
+        assert_eq!(settled(&held).await, 0);
+        let warnings: &[Warning] = if nearby { &[Warning::BodySenderUnknown] } else { &[] };
+        assert_eq!(site.warned.take(), warnings, "{from}");
+    }
+}

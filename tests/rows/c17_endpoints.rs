@@ -214,6 +214,35 @@ async fn c17_a2_what_is_declared_to_manage_is_not_a_plain_write_behind_another_r
 }
 
 /// What is beside a declared write, in one router and as it is declared, is not drawn in.
+/// Where several declarations may be meant, the one that asks for most counts, in whatever order they are written.
+#[tokio::test]
+async fn c17_g_of_several_declarations_that_may_be_meant_the_narrowest_counts() {
+    let world = World::new().await;
+    for (manages, writes, route, path) in [
+        ("/export", "/v1/export", "/a/v1/export", "/a/v1/export"),
+        ("/v1/export", "/export", "/a/v1/export", "/a/v1/export"),
+        ("/{id}/run", "/jobs/{id}/run", "/{tenant}/jobs/{job}/run", "/acme/jobs/7/run"),
+        ("/jobs/{id}/run", "/{id}/run", "/{tenant}/jobs/{job}/run", "/acme/jobs/7/run"),
+    ] {
+        for manages_first in [true, false] {
+            let endpoints = match manages_first {
+                true => Endpoints::new().manage(Method::GET, manages).write(Method::GET, writes),
+                false => Endpoints::new().write(Method::GET, writes).manage(Method::GET, manages),
+            };
+            let Ok(auth) = ApiKeyAuth::new(world.store.clone(), Bearer::default()).endpoints(endpoints)
+            else {
+                panic!("{manages} and {writes} contradict each other")
+            };
+            let app = Router::new().route(route, any(echo)).layer(auth);
+            let ask = |key| Ask::new("GET", path).bearer(key);
+            let at = format!("{manages} manages, {writes} writes: {path}");
+            assert_eq!(verdict(&app, &ask(&world.p1)).await, "403/forbidden", "{at}");
+            assert_eq!(verdict(&app, &ask(&world.ro)).await, READ_ONLY, "{at}");
+            assert_eq!(verdict(&app, &ask(&world.own)).await, "200:h", "{at}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn c17_a2_reads_stay_reads_beside_a_declared_write() {
     let world = World::new().await;

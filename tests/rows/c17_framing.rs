@@ -186,6 +186,21 @@ async fn c17_c1_a_rest_that_does_not_come_is_not_waited_for() {
     }
 }
 
+/// Frames without data cost a sender nothing: so many of them, and the rest is not waited for.
+#[tokio::test]
+async fn c17_g_a_rest_of_empty_frames_is_read_so_far() {
+    let world = World::new().await;
+    for app in three(&world) {
+        for (frames, ends) in [(1024, true), (1025, false), (100_000, false)] {
+            let body = Pieces::new(vec![""; frames], true);
+            let polls = body.polls();
+            let request = asked(&[("x-api-key", "garbage")], Announced::Chunked, Body::new(body));
+            assert_eq!(closes(&app, request).await, (401, !ends), "{frames}");
+            assert_eq!(polls.load(SeqCst), frames.min(1024) + 1, "{frames}");
+        }
+    }
+}
+
 /// What was read to its end is not ahead any more, whoever then refuses.
 #[tokio::test]
 async fn c17_c1_after_a_body_that_was_read_the_connection_goes_on() {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use tower_api_key::store::{
     KeyPolicy, KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError, Terms,
 };
-use tower_api_key::{Accounts as _, Directory as _, KeyLedger as _, KeyStore as _, Role, Standing};
+use tower_api_key::{
+    Accounts as _, Amendment, Directory as _, KeyLedger as _, KeyStore as _, Role, Standing,
+};
 
 use super::{File, MANY, NOW, insert, is_active, key, project, user};
 
@@ -355,6 +357,56 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
             Err(LedgerError::Store(_)) => refused += 1,
             Err(other) => panic!("{other:?}"),
         }
+    }
+    assert!(refused > 0);
+}
+
+/// The same of what takes a part away: a key is narrowed, an account changes hands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c17_g_a_flood_of_new_keys_keeps_nobody_from_narrowing_a_key() {
+    let file = File::new();
+    let (store, operator) = (file.open().await, file.operator());
+    let (leaked, scarce) = (insert(&store, "leaked", "u").await, insert(&store, "scarce", "u").await);
+    store.create_account("a", &user("alice")).await.unwrap();
+    store.set_member("a", &user("bob"), &Member::new(MemberRole::Full, [])).await.unwrap();
+    let terms = Terms::by(tower_api_key::Authority::System);
+
+    operator.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let flood: Vec<_> = (0..400)
+        .map(|number| {
+            let (store, key) = (store.clone(), key(&format!("flood{number}"), "v"));
+            tokio::spawn(async move {
+                store.insert(key, &Terms::by(tower_api_key::Authority::System).policy(MANY)).await
+            })
+        })
+        .collect();
+    while !flood.iter().any(tokio::task::JoinHandle::is_finished) {
+        tokio::task::yield_now().await;
+    }
+    let nowhere = r#"{"ip":{"allow":[]}}"#.parse().unwrap();
+    let (narrow, limit) = (
+        Amendment::new().restrictions(nowhere),
+        Amendment::new().limits(Some("1/d".parse().unwrap())).name("renamed, too"),
+    );
+    let (bob, less) = (user("bob"), Member::new(MemberRole::ReadOnly, []));
+    let narrowing = async {
+        tokio::join!(
+            store.amend(&leaked.id, &narrow, NOW, &terms),
+            store.amend(&scarce.id, &limit, NOW, &terms),
+            store.transfer_account("a", &bob, &less),
+            async {
+                // All of them stand in the queue.
+                tokio::task::yield_now().await;
+                operator.execute_batch("ROLLBACK").unwrap();
+            },
+        )
+    };
+    let (narrowed, limited, transferred, ()) = narrowing.await;
+    assert!(narrowed.unwrap().changed && limited.unwrap().changed);
+    transferred.unwrap();
+    let mut refused = 0;
+    for one in flood {
+        refused += usize::from(one.await.unwrap().is_err());
     }
     assert!(refused > 0);
 }

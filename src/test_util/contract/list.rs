@@ -95,6 +95,26 @@ pub(super) async fn pages_end_early_and_say_whether_there_is_more<S: KeyLedger>(
             assert!(pages > 1, "so much is not one page");
         }
     }
+    // A search goes on from the last key of such a page: none is passed over for being long.
+    let search = KeyQuery::new().text("heavy").limit(1000);
+    for query in [search.clone(), search.clone().newest_first(), search.active(later(1000))] {
+        let (mut paged, mut pages, mut cursor) = (Vec::new(), 0, None);
+        loop {
+            let page = ok(store.page(&names.user("u"), &KeyQuery { after: cursor, ..query.clone() }).await);
+            pages += 1;
+            paged.extend(page.keys.into_iter().map(|key| key.id));
+            cursor = page.last;
+            if !page.more {
+                break;
+            }
+            assert!(pages <= count, "a page with more after it holds nothing");
+        }
+        if query.newest_first {
+            paged.reverse();
+        }
+        assert_eq!(paged, all, "the pages of a search make the whole: {query:?}");
+        assert!(pages > 1, "so much is not one page");
+    }
     let live = KeyQuery { environment: Some(Environment::Live), limit: 3, ..KeyQuery::default() };
     let page = ok(store.page(&names.user("u"), &live).await);
     assert!(

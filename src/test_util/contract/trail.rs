@@ -102,6 +102,16 @@ pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyLedger>(store
     for key in &elsewhere {
         assert_told(store, key, &[(0, "system", "issued".to_owned())]).await;
     }
+    // With a grace, all end but the one that is replaced: of that one it is not told.
+    let spare = names.key("spare", "u");
+    ok(store.insert(spare.clone(), &under(MANY)).await);
+    let grace = Terms::by(Authority::Operator).policy(KeyPolicy::Single { grace: true });
+    let next = ok(store.replace(&only.id, names.fresh("next", later(8)), later(60), &grace).await);
+    let issued = (0, "system", "issued".to_owned());
+    assert_told(store, &spare, &[(8, "operator", "revoked:superseded".to_owned()), issued]).await;
+    let replaced = (8, "operator", format!("replaced_by:{}", next.id));
+    assert_told(store, &only, &[replaced, (7, "operator", "issued".to_owned())]).await;
+    assert!(is_active(store, &only.digest, later(59)).await, "a key in its grace was ended");
 }
 
 /// The trail tells why a key was revoked, and only the first time.

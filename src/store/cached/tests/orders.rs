@@ -313,6 +313,38 @@ async fn c8_05_a_failure_is_shared_with_those_who_wait_and_not_kept() {
     assert!(is_valid(&desk.ask_now(&key).await));
 }
 
+/// Who waits for one answer is counted: beyond so many, whoever comes is told so at once, and nobody who waits is forgotten.
+#[tokio::test(start_paused = true)]
+async fn c17_g_so_many_wait_for_one_answer_and_no_more() {
+    const WAITING: usize = 16_384;
+    let (desk, key, free) = (Desk::new(Faults::default()), digest(1), digest(2));
+    desk.put(&key, false);
+    let mut asking: Vec<_> = (0..WAITING).map(|_| Box::pin(desk.ask(&key))).collect();
+    let came_in = asking.iter_mut().filter_map(|future| match poll(future) {
+        Poll::Pending => Some(true),
+        Poll::Ready(Err(StoreError::Overloaded)) => None,
+        Poll::Ready(other) => panic!("{other:?}"),
+    });
+    let came_in = came_in.count();
+    assert!((WAITING - 1..=WAITING).contains(&came_in), "{came_in}");
+    for _ in 0..3 {
+        let mut more = Box::pin(desk.ask(&key));
+        assert!(matches!(poll(&mut more), Poll::Ready(Err(StoreError::Overloaded))));
+    }
+    // Of another key, nobody waits.
+    let mut other = Box::pin(desk.ask(&free));
+    assert!(poll(&mut other).is_pending());
+    drop(other);
+    desk.answers.notify_one();
+    for future in asking.iter_mut().take(came_in) {
+        assert!(matches!(poll(future), Poll::Ready(Ok(Some(_)))));
+    }
+    drop(asking);
+    assert_eq!((desk.calls(), desk.keys.waiting()), (2, 0));
+    let mut again = Box::pin(desk.ask(&key));
+    assert!(matches!(poll(&mut again), Poll::Ready(Ok(Some(_)))), "it is remembered");
+}
+
 #[tokio::test(start_paused = true)]
 async fn c8_09_a_panic_of_the_store_is_one_request_s() {
     let (desk, key) = (Desk::new(Faults::default()), digest(1));
@@ -374,6 +406,24 @@ async fn c8_02_a_key_that_was_unknown_is_known_when_it_comes() {
     }
     assert!(desk.warm(&other).is_none());
     assert!(is_valid(&desk.ask_now(&other).await));
+}
+
+/// What opens something is remembered for ten minutes, and what opens nothing for five seconds.
+#[tokio::test(start_paused = true)]
+async fn c17_g_what_opens_something_is_remembered_longer_than_what_does_not() {
+    let (desk, key, none) = (Desk::new(Faults::default()), digest(1), digest(2));
+    desk.put(&key, false);
+    assert!(is_valid(&desk.ask_now(&key).await) && desk.ask_now(&none).await.is_none());
+    for (second, known, unknown) in (1..=601).map(|second| (second, second < 600, second < 5)) {
+        advance(Duration::from_secs(1)).await;
+        desk.wall.jump(1);
+        desk.renew();
+        assert_eq!(
+            (desk.warm(&key).is_some(), desk.warm(&none).is_some()),
+            (known, unknown),
+            "after {second} s"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

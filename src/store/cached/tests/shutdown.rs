@@ -160,3 +160,38 @@ fn c17_g_after_shutdown_there_is_no_lease_though_the_runtime_has_ended() {
         assert!(!cached.has_lease() && cached.warm_key().is_none());
     });
 }
+
+/// What is said when it begins is kept: keys have their room, and whoever tries keys at random fills a small one beside it.
+#[tokio::test(start_paused = true)]
+async fn c17_g_a_cache_has_the_room_that_it_was_given() {
+    let world = World::new(StoreFault::None, false);
+    let digest = |number: u32| KeyDigest::of(&number.to_string());
+    let keys: Vec<Write> = (0..100)
+        .map(|number| {
+            let id = KeyId::new(format!("key_{number}")).unwrap();
+            let owner = UserId::new("u1").unwrap();
+            Write::Key(Arc::new(KeyRecord::new(id, digest(number), owner, Timestamp::from_secs(1))))
+        })
+        .collect();
+    world.found(&keys);
+    let (store, _) = world.connect(Dice::new(1));
+    let options = CacheOptions::new().lease(LEASE).unwrap().keys(5000).unwrap().misses(16).unwrap();
+    let cached = options.start(store);
+    let ready = async {
+        while !cached.has_lease() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LEASE, ready).await.expect("a node gets its lease");
+    for number in 0..100 {
+        assert!(cached.find(&digest(number)).await.unwrap().is_some());
+    }
+    assert_eq!(cached.len(), 100);
+    for number in 1000..1500 {
+        assert!(cached.find(&digest(number)).await.unwrap().is_none());
+        assert!(cached.len() <= 100 + 16, "{} after {number}", cached.len());
+    }
+    assert_eq!(cached.len(), 100 + 16);
+    assert!((0..100).all(|number| KeyStore::warm(&cached, &digest(number)).is_some()));
+    timeout(LEASE, cached.shutdown()).await.expect("it ends");
+}
