@@ -36,7 +36,7 @@ pub(crate) enum Decision {
     Pass(Pass),
     Refused(AuthError),
     /// A store must be asked, or a body read.
-    Wait(Waiting),
+    Wait(Box<Waiting>),
 }
 
 /// What a request waits for.
@@ -48,9 +48,16 @@ pub(crate) struct Waiting {
 
 enum Wait {
     /// A store must be asked about these.
-    Store(Credentials<'static>, Box<Paused>),
+    Store(Box<(Credentials<'static>, Box<Paused>)>),
     /// The body may hold a credential.
     Body(Access),
+}
+
+impl Wait {
+    #[cold]
+    fn store(credentials: Credentials<'_>, paused: Box<Paused>) -> Self {
+        Self::Store(Box::new((credentials.into_owned(), paused)))
+    }
 }
 
 /// Why a request may not pass, and what is to be done about its body before that is said.
@@ -72,6 +79,7 @@ impl<Sch, R> Authenticator<Sch, R> {
     }
 
     /// Decides by the head, as far as that goes without waiting.
+    #[inline(always)]
     pub(crate) fn decide_at_once<B>(&self, head: Head<'_>) -> Decision
     where
         Sch: Scheme<B>,
@@ -79,7 +87,7 @@ impl<Sch, R> Authenticator<Sch, R> {
         let started = self.verifier.observers.start();
         let decision = match self.by_head(head) {
             Ok(Ok(pass)) => Decision::Pass(pass),
-            Ok(Err(wait)) => return Decision::Wait(Waiting { wait, started }),
+            Ok(Err(wait)) => return Decision::Wait(Box::new(Waiting { wait, started })),
             Err(error) => Decision::Refused(error),
         };
         if let Some(started) = started {
@@ -93,7 +101,7 @@ impl<Sch, R> Authenticator<Sch, R> {
     }
 
     /// `Ok(Err(_))` if it must wait.
-    #[inline]
+    #[inline(always)]
     fn by_head<B>(&self, head: Head<'_>) -> Result<Result<Pass, Wait>, AuthError>
     where
         Sch: Scheme<B>,
@@ -121,7 +129,7 @@ impl<Sch, R> Authenticator<Sch, R> {
         };
         match self.verifier.now(&credentials, endpoint, || self.facts(head))? {
             Ok(principal) => Ok(Ok(Pass::from(principal))),
-            Err(paused) => Ok(Err(Wait::Store(credentials.into_owned(), Box::new(paused)))),
+            Err(paused) => Ok(Err(Wait::store(credentials, paused))),
         }
     }
 
@@ -129,17 +137,18 @@ impl<Sch, R> Authenticator<Sch, R> {
     pub(crate) async fn decide<B>(
         self: Arc<Self>,
         request: Request<B>,
-        waiting: Waiting,
+        waiting: Box<Waiting>,
     ) -> Result<(Pass, Request<B>), Denied>
     where
         Sch: Scheme<B>,
     {
-        let Waiting { wait, started } = waiting;
+        let Waiting { wait, started } = *waiting;
         let (mut parts, body) = request.into_parts();
         let head = Head::from(&parts);
         let decided = match wait {
-            Wait::Store(credentials, paused) => {
-                let asked = self.verifier.asking(*paused, &credentials, || self.facts(head)).await;
+            Wait::Store(asked) => {
+                let (credentials, paused) = *asked;
+                let asked = self.verifier.asking(paused, &credentials, || self.facts(head)).await;
                 let body = Carried::Untouched(body);
                 match asked {
                     Ok(principal) => Ok((Pass::from(principal), body)),
@@ -236,7 +245,7 @@ impl<Sch, R> Authenticator<Sch, R> {
     }
 
     /// Who may come in at the endpoint. A preflight brings no credential.
-    #[inline]
+    #[inline(always)]
     fn access(&self, head: Head<'_>) -> Access {
         if self.pass_preflight && is_preflight(head) { Access::Open } else { self.endpoints.of(&head) }
     }

@@ -59,7 +59,7 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
     }
 
     /// Calls the inner service.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn passed(
         authenticator: Arc<Authenticator<Sch, R>>,
         service: &mut Guarded<S>,
@@ -76,7 +76,7 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
 
 impl<S: Service<Request<B>>, B> State<S, S::Future, B> {
     /// The one place where the inner service is called.
-    #[inline]
+    #[inline(always)]
     fn passed(service: &mut Guarded<S>, pass: Pass, request: Request<B>) -> Self {
         let nobody = pass.nobody();
         let notes = pass.principal().and_then(ResponseNotes::of);

@@ -214,27 +214,27 @@ impl Verifier {
     }
 
     /// Decides by what is at hand. `Ok(Err(_))` if a store must be asked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn now<'f>(
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
         facts: impl Fn() -> Facts<'f>,
-    ) -> Result<Result<Principal, Paused>, AuthError> {
+    ) -> Result<Result<Principal, Box<Paused>>, AuthError> {
         Ok(self.gate.now(credentials, endpoint, facts)?.map(|admission| self.admitted(admission)))
     }
 
     /// Goes on where [`now`](Self::now) has stopped.
     pub(crate) async fn asking<'f>(
         &self,
-        paused: Paused,
+        paused: Box<Paused>,
         credentials: &Credentials<'_>,
         facts: impl Fn() -> Facts<'f>,
     ) -> Result<Principal, AuthError> {
         self.gate.asking(paused, credentials, facts).await.map(|admission| self.admitted(admission))
     }
 
-    #[inline]
+    #[inline(always)]
     fn admitted(&self, Admission { principal, outdated }: Admission) -> Principal {
         if let Some(outdated) = outdated {
             self.rehash(principal.record(), *outdated);

@@ -40,6 +40,7 @@ pub(crate) enum Entry<'r> {
 impl Access {
     /// Lets in who needs no credential and has sent none. What a scheme has `found` must be true, also where nothing need be
     /// sent.
+    #[inline(always)]
     pub(crate) fn enter<'r>(self, found: Option<Credentials<'r>>) -> Result<Entry<'r>, AuthErrorKind> {
         match (self, found) {
             (Self::Open, _) => Ok(Entry::Pass(Pass(Holder::Nobody(Nobody::Open)))),
@@ -63,6 +64,7 @@ impl From<Principal> for Pass {
 
 impl Pass {
     /// Who comes in; `None` where it is nobody.
+    #[inline(always)]
     pub(crate) fn principal(&self) -> Option<&Principal> {
         match &self.0 {
             Holder::Principal(principal) => Some(principal),
@@ -71,6 +73,7 @@ impl Pass {
     }
 
     /// Why nobody comes in, if it is so.
+    #[inline(always)]
     pub(crate) fn nobody(&self) -> Option<Nobody> {
         match &self.0 {
             Holder::Principal(_) => None,
@@ -97,7 +100,7 @@ impl<S> Guarded<S> {
 
     /// Calls the inner service for the holder of the pass. A principal that stands in the request's extensions is not our
     /// evidence: ours replaces it, or it goes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call<B>(&mut self, pass: Pass, mut request: Request<B>) -> S::Future
     where
         S: Service<Request<B>>,

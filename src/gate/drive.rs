@@ -34,6 +34,14 @@ enum Stage {
     Owner { known: Known, newest: KeyDigest },
 }
 
+impl Paused {
+    /// In a box, so that a decision that need not wait is not moved about at its size.
+    #[cold]
+    fn at(stage: Stage, endpoint: Endpoint) -> Box<Self> {
+        Box::new(Self { stage, endpoint })
+    }
+}
+
 /// What became known of a key, as far as its explanation came.
 #[derive(Default)]
 pub(crate) struct Explained {
@@ -48,13 +56,13 @@ impl Gate {
     }
 
     /// Decides by what is at hand. `Ok(Err(_))` if something must be asked that is not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn now<'f>(
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
         facts: impl Fn() -> Facts<'f>,
-    ) -> Result<Result<Admission, Paused>, AuthError> {
+    ) -> Result<Result<Admission, Box<Paused>>, AuthError> {
         let case = self.case(credentials.claims(), endpoint, facts);
         let refuse = |refusal: Refusal| refusal.said(case.claims);
         let lookup = case.open(credentials.key()).map_err(refuse)?;
@@ -63,12 +71,12 @@ impl Gate {
         let refuse = |refusal| refuse(self.failed(refusal, &newest, &case.facts, false));
         let found = match self.at_hand(lookup, credentials.key()).map_err(refuse)? {
             Ok(found) => found,
-            Err(lookup) => return Ok(Err(Paused { stage: Stage::Key(lookup), endpoint })),
+            Err(lookup) => return Ok(Err(Paused::at(Stage::Key(lookup), endpoint))),
         };
         let known = case.known(&mut FirstRefusal, found, said).map_err(refuse)?;
         let (owner, project) = known.owner();
         let Some(standing) = self.directory.warm(owner, project) else {
-            return Ok(Err(Paused { stage: Stage::Owner { known, newest }, endpoint }));
+            return Ok(Err(Paused::at(Stage::Owner { known, newest }, endpoint)));
         };
         let entitled = case.entitled(known, standing).map_err(refuse)?;
         case.admit(entitled, |family, limits| self.count(family, limits)).map(Ok).map_err(refuse)
@@ -94,11 +102,11 @@ impl Gate {
     /// Decides by what stores say, from where [`now`](Self::now) has stopped.
     pub(crate) async fn asking<'f>(
         &self,
-        paused: Paused,
+        paused: Box<Paused>,
         credentials: &Credentials<'_>,
         facts: impl Fn() -> Facts<'f>,
     ) -> Result<Admission, AuthError> {
-        let Paused { stage, endpoint } = paused;
+        let Paused { stage, endpoint } = *paused;
         let case = self.case(credentials.claims(), endpoint, facts);
         let asker = || Asker::Request((case.facts)().client().map(Into::into));
         // Held until the stores have said all.

@@ -28,6 +28,8 @@ mod refusal;
 mod rules;
 #[cfg(feature = "slow-hashes")]
 mod slow;
+#[cfg(test)]
+mod tests;
 
 pub use self::check::Check;
 pub use self::evidence::Principal;

@@ -1,0 +1,145 @@
+//! Under which digests a key is found, in which order, and with how many questions.
+
+use std::sync::Arc;
+
+use super::world::{Answers, Hand, NOW, World, block_on, decide, gate, record, refused, text};
+use crate::credentials::Credentials;
+use crate::endpoint::Endpoint;
+use crate::error::AuthErrorKind;
+use crate::gate::Gate;
+use crate::key::{DigestMethod, DigestRing, Environment, KeyDigest, Pepper};
+use crate::restriction::Facts;
+
+fn pepper(id: &str) -> Pepper {
+    Pepper::new(id, vec![7; 32]).unwrap()
+}
+
+/// A pepper, another of before, and none of before that.
+fn ring() -> DigestRing {
+    DigestRing::peppered(pepper("2027")).unwrap().accept_pepper(pepper("2026")).unwrap().accept_sha256()
+}
+
+fn peppered(answers: Answers) -> (Arc<World>, Gate, String) {
+    let world = World::new();
+    *world.keys.lock().unwrap() = answers;
+    let mut gate = gate(&world, &Hand::new());
+    gate.rules.digests = ring();
+    (world, gate, text(Environment::Live))
+}
+
+/// Puts the key there under the digest that one of the ring's ways makes.
+fn hold(world: &World, gate: &Gate, text: &str, way: usize) -> KeyDigest {
+    let ring = &gate.rules.digests;
+    let digester = std::iter::once(ring.newest()).chain(ring.oldest_first()).nth(way).unwrap();
+    let mut key = record(text, Environment::Live);
+    key.digest = digester.digest(text);
+    key.digested_by = digester.method();
+    let digest = key.digest;
+    world.holds(Arc::new(key));
+    digest
+}
+
+#[test]
+fn r60_every_digest_of_the_ring_is_asked_for_once_the_oldest_first() {
+    for answers in [Answers::AtHand, Answers::WhenAsked] {
+        for way in 0..3 {
+            let (world, gate, text) = peppered(answers);
+            let held = hold(&world, &gate, &text, way);
+            let admission =
+                block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new)).ok().unwrap();
+            let outdated = admission.outdated.map(|outdated| outdated.newest);
+            let newest = gate.rules.digests.newest().digest(&text);
+            assert_eq!(outdated.is_some(), way > 0, "{answers:?} {way}");
+            assert!(outdated.is_none_or(|digest| digest.matches(&newest)));
+            let asked = world.found.lock().unwrap().clone();
+            let due = if answers == Answers::AtHand { 0 } else { way + 1 };
+            assert_eq!(asked.len(), due, "{answers:?} {way}");
+            assert!(asked.last().is_none_or(|last| last.matches(&held)));
+        }
+    }
+}
+
+#[test]
+fn r60_an_unknown_key_costs_a_look_up_for_each_way_and_one_more() {
+    for answers in [Answers::AtHand, Answers::WhenAsked] {
+        let (world, gate, text) = peppered(answers);
+        let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new));
+        assert_eq!(refused(result), Some(AuthErrorKind::UnknownKey));
+        let asked = world.found.lock().unwrap().len();
+        assert_eq!(asked, if answers == Answers::AtHand { 0 } else { 4 });
+    }
+    // With one way there is no other to move from.
+    let world = World::new();
+    let gate = gate(&world, &Hand::new());
+    let text = text(Environment::Live);
+    let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new));
+    assert_eq!(refused(result), Some(AuthErrorKind::UnknownKey));
+    assert_eq!(world.found.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn c10_06_a_record_that_was_digested_in_another_way_than_it_says_is_an_error() {
+    for (way, says) in [(0, DigestMethod::Sha256), (1, DigestMethod::Sha512), (2, DigestMethod::Sha256)] {
+        let (world, gate, text) = peppered(Answers::WhenAsked);
+        let mut key = record(&text, Environment::Live);
+        let ring = &gate.rules.digests;
+        let digester = std::iter::once(ring.newest()).chain(ring.oldest_first()).nth(way).unwrap();
+        key.digest = digester.digest(&text);
+        key.digested_by = says;
+        world.holds(Arc::new(key));
+        let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new));
+        assert_eq!(refused(result), Some(AuthErrorKind::StoreFailed), "{way}");
+    }
+}
+
+/// A store that finds a key by no more than a part of its digest.
+#[test]
+fn c10_06_a_record_of_another_digest_is_no_answer() {
+    struct Vague(Arc<crate::record::KeyRecord>);
+
+    #[async_trait::async_trait]
+    impl crate::store::KeyStore for Vague {
+        async fn find(
+            &self,
+            _: &KeyDigest,
+        ) -> Result<Option<Arc<crate::record::KeyRecord>>, crate::store::StoreError> {
+            Ok(Some(Arc::clone(&self.0)))
+        }
+    }
+
+    let other = record(&text(Environment::Live), Environment::Live);
+    let gate = Gate::new(crate::store::NoProjects(Vague(Arc::new(other))));
+    let text = text(Environment::Live);
+    let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new));
+    assert_eq!(refused(result), Some(AuthErrorKind::UnknownKey));
+}
+
+#[test]
+fn r60_what_moves_to_the_newest_digest_meanwhile_is_found() {
+    let (world, gate, text) = peppered(Answers::AtHand);
+    // Nothing is there when the newest digest is asked for at first; it is, when it is asked for again.
+    let paused = {
+        *world.keys.lock().unwrap() = Answers::WhenAsked;
+        gate.now(&Credentials::new(&*text), Endpoint::READ, Facts::new).ok().unwrap().err().unwrap()
+    };
+    hold(&world, &gate, &text, 0);
+    let admission = block_on(gate.asking(paused, &Credentials::new(&*text), Facts::new)).ok().unwrap();
+    assert!(admission.outdated.is_none());
+}
+
+#[cfg(feature = "manage")]
+#[test]
+fn r60_a_leaked_key_is_found_whether_it_has_ended_or_not() {
+    for way in 0..3 {
+        let (world, gate, text) = peppered(Answers::WhenAsked);
+        hold(&world, &gate, &text, way);
+        let mut records = world.records.lock().unwrap();
+        Arc::get_mut(&mut records[0]).unwrap().revoked_at = Some(NOW);
+        drop(records);
+        let found = block_on(gate.find_leaked(&Credentials::new(&*text), None)).ok().unwrap();
+        assert_eq!(found.unwrap().id.as_str(), "key_1");
+        assert!(gate.may_be_key(&text) && !gate.may_be_key("no key"));
+        let none = block_on(gate.find_leaked(&Credentials::new("no key"), None)).ok().unwrap();
+        assert!(none.is_none());
+    }
+}

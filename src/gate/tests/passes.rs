@@ -1,0 +1,99 @@
+//! Who gets a pass, and what the inner service finds then.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use http::Request;
+use tower::Service;
+
+use super::world::{Answers, Hand, World, block_on, decide, gate, record, text};
+use crate::credentials::Credentials;
+use crate::endpoint::{Access, Endpoint};
+use crate::error::AuthErrorKind;
+use crate::gate::{Entry, Guarded, Nobody, Pass, Principal};
+use crate::key::Environment;
+use crate::restriction::Facts;
+
+fn principal() -> Principal {
+    let world = World::new();
+    *world.keys.lock().unwrap() = Answers::AtHand;
+    let text = text(Environment::Live);
+    world.holds(Arc::new(record(&text, Environment::Live)));
+    let gate = gate(&world, &Hand::new());
+    let credentials = Credentials::new(&*text);
+    let decided = block_on(decide(&gate, &credentials, Endpoint::READ, Facts::new));
+    decided.ok().unwrap().principal
+}
+
+fn entry(access: Access, found: Option<Credentials<'_>>) -> Result<Option<Nobody>, AuthErrorKind> {
+    match access.enter(found)? {
+        Entry::Pass(pass) => {
+            assert!(pass.principal().is_none());
+            Ok(pass.nobody())
+        }
+        Entry::Claims(_, endpoint) => {
+            assert_eq!(endpoint, Endpoint::WRITE);
+            Ok(None)
+        }
+    }
+}
+
+#[test]
+fn c17_a3_who_needs_no_credential_and_who_does() {
+    let some = || Some(Credentials::new("anything"));
+    let null = || Some(Credentials::null());
+    let (optional, required) = (Access::Optional(Endpoint::WRITE), Access::Required(Endpoint::WRITE));
+    assert!(matches!(entry(Access::Open, None), Ok(Some(Nobody::Open))));
+    assert!(matches!(entry(optional, None), Ok(Some(Nobody::Anonymous))));
+    assert!(matches!(entry(required, None), Err(AuthErrorKind::MissingCredentials)));
+    for access in [optional, required] {
+        assert!(matches!(entry(access, some()), Ok(None)));
+        assert!(matches!(entry(access, null()), Err(AuthErrorKind::MissingCredentials)));
+    }
+}
+
+/// Says who is in the request that it gets.
+#[derive(Clone)]
+struct Inner;
+
+impl Service<Request<()>> for Inner {
+    type Response = (Option<Principal>, Option<Nobody>);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        let extensions = request.extensions();
+        ready(Ok((extensions.get::<Principal>().cloned(), extensions.get::<Nobody>().copied())))
+    }
+}
+
+fn call(pass: Pass) -> (Option<Principal>, Option<Nobody>) {
+    let mut guarded = Guarded::new(Inner);
+    assert!(guarded.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready());
+    let mut request = Request::new(());
+    // Somebody outside has put another's there.
+    request.extensions_mut().insert(principal());
+    block_on(guarded.call(pass, request)).unwrap()
+}
+
+#[test]
+fn c17_the_inner_service_finds_the_holder_of_the_pass_and_nobody_else() {
+    let ours = principal();
+    let pass = Pass::from(ours.clone());
+    assert!(pass.nobody().is_none() && pass.principal().is_some());
+    let (who, nobody) = call(pass);
+    assert!(std::ptr::eq(who.unwrap().record(), ours.record()) && nobody.is_none());
+
+    for (access, why) in [(Access::Open, "Open"), (Access::Optional(Endpoint::READ), "Anonymous")] {
+        let Ok(Entry::Pass(pass)) = access.enter(None) else { panic!("{access:?}") };
+        let (who, nobody) = call(pass);
+        assert!(who.is_none(), "{access:?}");
+        assert_eq!(format!("{:?}", nobody.unwrap()), why);
+    }
+}
