@@ -11,7 +11,7 @@ use crate::key::{DigestMethod, DigestRing, Environment, KeyDigest, Pepper};
 use crate::restriction::Facts;
 
 fn pepper(id: &str) -> Pepper {
-    Pepper::new(id, vec![7; 32]).unwrap()
+    Pepper::new(id, [id.as_bytes(), &[7; 32]].concat()).unwrap()
 }
 
 /// A pepper, another of before, and none of before that.
