@@ -53,10 +53,22 @@ enum Wait {
     Body(Access),
 }
 
+impl Decision {
+    #[cold]
+    fn refused(kind: AuthErrorKind) -> Self {
+        Self::Refused(refusal(kind))
+    }
+
+    #[cold]
+    fn wait(wait: Wait, started: Option<Instant>) -> Self {
+        Self::Wait(Box::new(Waiting { wait, started }))
+    }
+}
+
 impl Wait {
     #[cold]
-    fn store(credentials: Credentials<'_>, paused: Box<Paused>) -> Self {
-        Self::Store(Box::new((credentials.into_owned(), paused)))
+    fn store(credentials: &Credentials<'_>, paused: Box<Paused>) -> Self {
+        Self::Store(Box::new((credentials.copied(), paused)))
     }
 }
 
@@ -85,11 +97,7 @@ impl<Sch, R> Authenticator<Sch, R> {
         Sch: Scheme<B>,
     {
         let started = self.verifier.observers.start();
-        let decision = match self.by_head(head) {
-            Ok(Ok(pass)) => Decision::Pass(pass),
-            Ok(Err(wait)) => return Decision::Wait(Box::new(Waiting { wait, started })),
-            Err(error) => Decision::Refused(error),
-        };
+        let decision = self.by_head(head, started);
         if let Some(started) = started {
             match &decision {
                 Decision::Pass(pass) => self.show(started, true, Ok(pass), head),
@@ -100,36 +108,41 @@ impl<Sch, R> Authenticator<Sch, R> {
         decision
     }
 
-    /// `Ok(Err(_))` if it must wait.
     #[inline(always)]
-    fn by_head<B>(&self, head: Head<'_>) -> Result<Result<Pass, Wait>, AuthError>
+    fn by_head<B>(&self, head: Head<'_>, started: Option<Instant>) -> Decision
     where
         Sch: Scheme<B>,
     {
         let access = self.access(head);
-        if access != Access::Open && self.require_https && !self.client.is_secure(&head) {
-            return Err(refusal(AuthErrorKind::InsecureTransport));
-        }
         let found = match access {
             Access::Open => None,
-            Access::Optional(_) | Access::Required(_) => self.scheme.read_head(head)?,
-        };
-        if found.is_none() && access != Access::Open {
-            match self.scheme.body_interest(head)? {
-                BodyInterest::Wanted => return Ok(Err(Wait::Body(access))),
-                BodyInterest::OtherType if matches!(access, Access::Required(_)) => {
-                    return Err(refusal(AuthErrorKind::UnsupportedMediaType));
+            Access::Optional(_) | Access::Required(_) => {
+                if self.require_https && !self.client.is_secure(&head) {
+                    return Decision::refused(AuthErrorKind::InsecureTransport);
                 }
-                BodyInterest::OtherType | BodyInterest::None => {}
+                match self.scheme.read_head(head) {
+                    Ok(None) => match self.scheme.body_interest(head) {
+                        Ok(BodyInterest::Wanted) => return Decision::wait(Wait::Body(access), started),
+                        Ok(BodyInterest::OtherType) if matches!(access, Access::Required(_)) => {
+                            return Decision::refused(AuthErrorKind::UnsupportedMediaType);
+                        }
+                        Ok(BodyInterest::OtherType | BodyInterest::None) => None,
+                        Err(error) => return Decision::Refused(error),
+                    },
+                    Ok(found) => found,
+                    Err(error) => return Decision::Refused(error),
+                }
             }
-        }
-        let (credentials, endpoint) = match access.enter(found).map_err(refusal)? {
-            Entry::Pass(pass) => return Ok(Ok(pass)),
-            Entry::Claims(credentials, endpoint) => (credentials, endpoint),
         };
-        match self.verifier.now(&credentials, endpoint, || self.facts(head))? {
-            Ok(principal) => Ok(Ok(Pass::from(principal))),
-            Err(paused) => Ok(Err(Wait::store(credentials, paused))),
+        let (credentials, endpoint) = match access.enter(found.as_ref()) {
+            Ok(Entry::Claims(credentials, endpoint)) => (credentials, endpoint),
+            Ok(Entry::Pass(pass)) => return Decision::Pass(pass),
+            Err(kind) => return Decision::refused(kind),
+        };
+        match self.verifier.now(credentials, endpoint, || self.facts(head)) {
+            Ok(Ok(principal)) => Decision::Pass(Pass::from(principal)),
+            Ok(Err(paused)) => Decision::wait(Wait::store(credentials, paused), started),
+            Err(error) => Decision::Refused(error),
         }
     }
 
@@ -205,14 +218,14 @@ impl<Sch, R> Authenticator<Sch, R> {
         access: Access,
         found: Option<Credentials<'_>>,
     ) -> Result<Pass, AuthError> {
-        let (credentials, endpoint) = match access.enter(found).map_err(refusal)? {
+        let (credentials, endpoint) = match access.enter(found.as_ref()).map_err(refusal)? {
             Entry::Pass(pass) => return Ok(pass),
             Entry::Claims(credentials, endpoint) => (credentials, endpoint),
         };
         let facts = || self.facts(head);
-        match self.verifier.now(&credentials, endpoint, facts)? {
+        match self.verifier.now(credentials, endpoint, facts)? {
             Ok(principal) => Ok(Pass::from(principal)),
-            Err(paused) => self.verifier.asking(paused, &credentials, facts).await.map(Pass::from),
+            Err(paused) => self.verifier.asking(paused, credentials, facts).await.map(Pass::from),
         }
     }
 
@@ -253,9 +266,9 @@ impl<Sch, R> Authenticator<Sch, R> {
     #[cold]
     fn show(&self, started: Instant, warm: bool, decided: Result<&Pass, &AuthError>, head: Head<'_>) {
         let facts = || self.facts(head);
-        match decided.map(Pass::principal) {
-            Ok(None) => self.verifier.show_open(started, warm),
-            Ok(Some(who)) => self.verifier.show(started, warm, Ok(who), facts),
+        match decided.map(Pass::holder) {
+            Ok(Err(_)) => self.verifier.show_open(started, warm),
+            Ok(Ok(who)) => self.verifier.show(started, warm, Ok(who), facts),
             Err(error) => self.verifier.show(started, warm, Err(error), facts),
         }
     }

@@ -106,11 +106,11 @@ pub(crate) enum Claim<'r> {
 }
 
 impl Claim<'_> {
-    fn into_owned(self) -> Claim<'static> {
+    fn copied(&self) -> Claim<'static> {
         match self {
             Self::NotAsked => Claim::NotAsked,
             Self::Missing => Claim::Missing,
-            Self::Named(text) => Claim::Named(Cow::Owned(text.into_owned())),
+            Self::Named(text) => Claim::Named(Cow::Owned(text.clone().into_owned())),
         }
     }
 }
@@ -163,10 +163,11 @@ impl<'r> Credentials<'r> {
         &self.claims
     }
 
-    /// The same, for as long as it takes to decide: a copy of what is borrowed, overwritten on drop like all keys.
-    pub(crate) fn into_owned(mut self) -> Credentials<'static> {
-        let key = std::mem::take(&mut self.key.0).into_owned();
-        Credentials { key: Secret(Cow::Owned(key)), null: self.null, claims: self.claims.into_owned() }
+    /// A copy for as long as it takes to decide. Its text is overwritten on drop like that of all keys.
+    #[cold]
+    pub(crate) fn copied(&self) -> Credentials<'static> {
+        let key = Secret(Cow::Owned(self.key().to_owned()));
+        Credentials { key, null: self.null, claims: self.claims.copied() }
     }
 
     pub(crate) fn are_null(&self) -> bool {
@@ -212,8 +213,8 @@ impl<'r> Claims<'r> {
         self.scheme.as_ref()
     }
 
-    fn into_owned(self) -> Claims<'static> {
-        Claims { user: self.user.into_owned(), project: self.project.into_owned(), scheme: self.scheme }
+    fn copied(&self) -> Claims<'static> {
+        Claims { user: self.user.copied(), project: self.project.copied(), scheme: self.scheme.clone() }
     }
 
     pub(crate) fn claimed_user(&self) -> &Claim<'r> {

@@ -21,6 +21,22 @@ use crate::unread_body::{self, Unread};
 /// Whether a request may pass, asked of a store or of its body.
 type Deciding<B> = Pin<Box<dyn Future<Output = Result<(Pass, Request<B>), Denied>> + Send>>;
 
+/// Who came in, as far as the answer says something of it.
+pub(crate) enum Admitted {
+    Principal(Option<Box<ResponseNotes>>),
+    Nobody(Nobody),
+}
+
+impl Admitted {
+    #[inline(always)]
+    pub(crate) fn of(pass: &Pass) -> Self {
+        match pass.holder() {
+            Ok(who) => Self::Principal(ResponseNotes::of(who)),
+            Err(nobody) => Self::Nobody(nobody),
+        }
+    }
+}
+
 pin_project! {
     /// The future of [`ApiKeyService`](crate::service::ApiKeyService).
     pub struct ResponseFuture<S, Sch, R, B>
@@ -58,15 +74,14 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
         Self { authenticator, state: State::Deciding { decision, service } }
     }
 
-    /// Calls the inner service.
+    /// The inner service answers.
     #[inline(always)]
-    pub(crate) fn passed(
+    pub(crate) fn entered(
         authenticator: Arc<Authenticator<Sch, R>>,
-        service: &mut Guarded<S>,
-        pass: Pass,
-        request: Request<B>,
+        holder: Admitted,
+        answer: S::Future,
     ) -> Self {
-        Self { authenticator, state: State::passed(service, pass, request) }
+        Self { authenticator, state: State::entered(holder, answer) }
     }
 
     pub(crate) fn refused(authenticator: Arc<Authenticator<Sch, R>>, denied: Denied) -> Self {
@@ -74,17 +89,13 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
     }
 }
 
-impl<S: Service<Request<B>>, B> State<S, S::Future, B> {
-    /// The one place where the inner service is called.
+impl<S, F, B> State<S, F, B> {
     #[inline(always)]
-    fn passed(service: &mut Guarded<S>, pass: Pass, request: Request<B>) -> Self {
-        let nobody = pass.nobody();
-        let notes = pass.principal().and_then(ResponseNotes::of);
-        let answer = service.call(pass, request);
-        match nobody {
-            None => Self::Accepted { answer, notes },
-            Some(Nobody::Anonymous) => Self::Anonymous { answer },
-            Some(Nobody::Open) => Self::Open { answer },
+    fn entered(holder: Admitted, answer: F) -> Self {
+        match holder {
+            Admitted::Principal(notes) => Self::Accepted { answer, notes },
+            Admitted::Nobody(Nobody::Anonymous) => Self::Anonymous { answer },
+            Admitted::Nobody(Nobody::Open) => Self::Open { answer },
         }
     }
 
@@ -105,7 +116,10 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
-                    Ok((pass, request)) => State::passed(service, pass, request),
+                    Ok((pass, request)) => {
+                        let holder = Admitted::of(&pass);
+                        State::entered(holder, service.call(pass, request))
+                    }
                     Err(denied) => State::refused(denied),
                 },
                 Now::Accepted { answer, notes } => {

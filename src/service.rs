@@ -9,7 +9,7 @@ use tower::Service;
 
 use crate::authenticate::{Authenticator, Decision};
 use crate::credentials::Head;
-use crate::future::ResponseFuture;
+use crate::future::{Admitted, ResponseFuture};
 use crate::gate::Guarded;
 use crate::render::RenderError;
 use crate::scheme::Scheme;
@@ -45,7 +45,10 @@ where
         let authenticator = Arc::clone(&self.authenticator);
         authenticator.mark_secrets(&mut request);
         match authenticator.decide_at_once(Head::of(&request)) {
-            Decision::Pass(pass) => ResponseFuture::passed(authenticator, &mut self.inner, pass, request),
+            Decision::Pass(pass) => {
+                let holder = Admitted::of(&pass);
+                ResponseFuture::entered(authenticator, holder, self.inner.call(pass, request))
+            }
             Decision::Refused(error) => {
                 let denied = authenticator.denied(error, request);
                 ResponseFuture::refused(authenticator, denied)

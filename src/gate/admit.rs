@@ -30,18 +30,21 @@ pub(crate) enum Nobody {
 }
 
 /// What a request comes with.
-pub(crate) enum Entry<'r> {
+pub(crate) enum Entry<'c, 'r> {
     /// Nothing, and it needs nothing.
     Pass(Pass),
     /// Claims that must be true.
-    Claims(Credentials<'r>, Endpoint),
+    Claims(&'c Credentials<'r>, Endpoint),
 }
 
 impl Access {
     /// Lets in who needs no credential and has sent none. What a scheme has `found` must be true, also where nothing need be
     /// sent.
     #[inline(always)]
-    pub(crate) fn enter<'r>(self, found: Option<Credentials<'r>>) -> Result<Entry<'r>, AuthErrorKind> {
+    pub(crate) fn enter<'c, 'r>(
+        self,
+        found: Option<&'c Credentials<'r>>,
+    ) -> Result<Entry<'c, 'r>, AuthErrorKind> {
         match (self, found) {
             (Self::Open, _) => Ok(Entry::Pass(Pass(Holder::Nobody(Nobody::Open)))),
             (Self::Optional(_), None) => Ok(Entry::Pass(Pass(Holder::Nobody(Nobody::Anonymous)))),
@@ -63,21 +66,12 @@ impl From<Principal> for Pass {
 }
 
 impl Pass {
-    /// Who comes in; `None` where it is nobody.
+    /// Who comes in, or why nobody does.
     #[inline(always)]
-    pub(crate) fn principal(&self) -> Option<&Principal> {
+    pub(crate) fn holder(&self) -> Result<&Principal, Nobody> {
         match &self.0 {
-            Holder::Principal(principal) => Some(principal),
-            Holder::Nobody(_) => None,
-        }
-    }
-
-    /// Why nobody comes in, if it is so.
-    #[inline(always)]
-    pub(crate) fn nobody(&self) -> Option<Nobody> {
-        match &self.0 {
-            Holder::Principal(_) => None,
-            Holder::Nobody(nobody) => Some(*nobody),
+            Holder::Principal(principal) => Ok(principal),
+            Holder::Nobody(nobody) => Err(*nobody),
         }
     }
 }

@@ -255,17 +255,22 @@ impl Known {
 }
 
 /// The key, if it is of the environment that its text `said`.
-#[inline]
+#[inline(always)]
 fn as_it_says(found: Found, said: Option<Environment>) -> Result<Found, Refusal> {
     // The text's environment is part of the digest, so they can differ only if the record was tampered with.
     if said.is_some_and(|environment| environment != found.key.environment) {
-        let torn = StoreError::corrupt("its environment differs from its text").of_key(&found.key.id);
-        return Err(Refusal::from(torn).of(found.key));
+        return Err(torn(found.key));
     }
     Ok(found)
 }
 
-#[inline]
+#[cold]
+fn torn(key: Arc<KeyRecord>) -> Refusal {
+    let torn = StoreError::corrupt("its environment differs from its text").of_key(&key.id);
+    Refusal::from(torn).of(key)
+}
+
+#[inline(always)]
 fn selected_project(level: &KeyLevel, claim: &Claim<'_>) -> Result<Option<ProjectId>, AuthErrorKind> {
     let own = level.project();
     let Claim::Named(text) = claim else { return Ok(own.cloned()) };

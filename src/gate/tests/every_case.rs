@@ -278,7 +278,7 @@ impl Stage {
     }
 
     /// Puts the facts where they are found, and says what is sent.
-    fn set<'s>(&'s mut self, of: &Combination, key: &Arc<KeyRecord>) -> (Credentials<'s>, Endpoint) {
+    fn set(&mut self, of: &Combination, key: &Arc<KeyRecord>) -> (Credentials<'static>, Endpoint) {
         self.world.forget();
         let mut records = self.world.records.lock().unwrap();
         records.clear();
@@ -312,7 +312,7 @@ impl Stage {
             _ => &self.schemes[usize::from(of.scheme_needs_project)],
         };
         let endpoint = Endpoint { class: of.class, project_optional: of.project_optional };
-        (credentials.through(scheme), endpoint)
+        (credentials.through(scheme).copied(), endpoint)
     }
 }
 
@@ -372,8 +372,6 @@ fn check(stage: &mut Stage, index: usize) {
         key.limits.as_ref().map(|limits| stage.gate.limiter.peek(&key.family, limits, NOW).remaining())
     };
     let (credentials, endpoint) = stage.set(&of, &key);
-    // The borrow of the text ends here.
-    let credentials = credentials.into_owned();
     let before = spent(stage);
 
     let now = stage.gate.now(&credentials, endpoint, facts);
