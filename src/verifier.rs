@@ -180,7 +180,7 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`AuthError`], by the order in [the module's documentation](self). Whether a store failed or said no can be
+    /// [`AuthError`], by [the order of the checks](Self#the-order-of-the-checks). Whether a store failed or said no can be
     /// told by its status: 503 or another.
     pub async fn verify(
         &self,

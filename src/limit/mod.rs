@@ -106,12 +106,12 @@ impl Limit {
         Duration::from_secs(self.0.window.into())
     }
 
-    /// One that the crate itself names.
     /// Ten failures a second, and fifty at once: where nobody has said otherwise.
     pub(crate) fn failures() -> Self {
         Self::built_in("50/5s", 50, 5, r#""50/5s";q=50;w=5"#)
     }
 
+    /// One that the crate itself names.
     fn built_in(text: &'static str, count: u32, window: u32, policy: &'static str) -> Self {
         let (rate, policy) = (Rate::new(count, window), HeaderValue::from_static(policy));
         Self(Arc::new(Inner { text: text.into(), name: text.into(), count, window, rate, policy }))
