@@ -413,6 +413,21 @@ fn c7_09_c15_08_who_guesses_at_validate_is_slowed_down_and_nobody_else() {
     assert_eq!(validate(demo.key("alice"), "192.0.2.1").status, 200);
 }
 
+/// The scanner's webhook knows the same proxies: else a forger would hold off everybody who comes through them.
+#[test]
+fn c17_b11_the_examples_webhook_knows_the_same_proxies() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("scanner.json");
+    std::fs::write(&keys, r#"{"public_keys": []}"#).unwrap();
+    let demo = Demo::start_with(&[("LEAK_KEYS", keys.to_str().unwrap()), ("PROXIES", "127.0.0.0/8")]);
+    let unsigned =
+        |from: &str| demo.request("POST", "/leaks").header("X-Forwarded-For", from).json(&json!([])).send();
+    // Fifty at once, and ten more a second.
+    let held_off = (0..1000).map(|_| unsigned("192.0.2.1")).find(|answer| answer.status != 401).unwrap();
+    assert_eq!((held_off.status, held_off.header("retry-after")), (429, vec!["1"]));
+    assert_eq!(unsigned("192.0.2.2").status, 401);
+}
+
 #[test]
 fn r53_test_charges_are_kept_apart_and_not_persisted() {
     let mut demo = Demo::start();

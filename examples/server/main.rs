@@ -205,7 +205,7 @@ async fn run_on(
     let keyring = outside::told_by_mail(keyring)?;
     // It hears which keys were revoked: what they have spent of their limits is forgotten first.
     let keyring = keyring.observer(verifier.clone());
-    let leaks = outside::leaks(&keyring, &verifier)?;
+    let leaks = outside::leaks(&keyring, &verifier, &clients)?;
     let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
     let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people, leaks)?;
     let app = app.merge(ready);

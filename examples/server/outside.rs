@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 
 use axum::routing::MethodRouter;
+use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::delivery::EmailDelivery;
 use tower_api_key::manage::{Leaks, PublicKeyList};
 use tower_api_key::{Keyring, UserId, Verifier};
@@ -26,13 +27,18 @@ pub(crate) fn told_by_mail(keyring: Keyring) -> Result<Keyring, Failure> {
 }
 
 /// What stands at [`LEAKS`], if `LEAK_KEYS` names a file with a scanner's public keys. It is read once: a service fetches it.
-pub(crate) fn leaks(keyring: &Keyring, verifier: &Verifier) -> Result<Option<MethodRouter>, Failure> {
+pub(crate) fn leaks(
+    keyring: &Keyring,
+    verifier: &Verifier,
+    clients: &ClientAddr,
+) -> Result<Option<MethodRouter>, Failure> {
     let Some(file) = env::var_os("LEAK_KEYS") else { return Ok(None) };
     let file = std::path::PathBuf::from(file);
     let said = |error: &dyn std::fmt::Display| format!("LEAK_KEYS: {}: {error}", file.display());
     let text = fs::read_to_string(&file).map_err(|error| said(&error))?;
     let keys = PublicKeyList::from_json(&text).map_err(|error| said(&error))?;
-    let leaks =
-        Leaks::new(keyring.clone(), verifier.clone(), keys).on_leak(|leak| eprintln!("leak: {leak:?}"));
+    let leaks = Leaks::new(keyring.clone(), verifier.clone(), keys)
+        .client_addr(clients.clone())
+        .on_leak(|leak| eprintln!("leak: {leak:?}"));
     Ok(Some(leaks.route()))
 }
