@@ -36,7 +36,7 @@ pub(crate) enum Decision {
     Pass(Pass),
     Refused(AuthError),
     /// A store must be asked, or a body read.
-    Wait(Box<Waiting>),
+    Wait(Waiting),
 }
 
 /// What a request waits for.
@@ -61,7 +61,7 @@ impl Decision {
 
     #[cold]
     fn wait(wait: Wait, started: Option<Instant>) -> Self {
-        Self::Wait(Box::new(Waiting { wait, started }))
+        Self::Wait(Waiting { wait, started })
     }
 }
 
@@ -150,12 +150,12 @@ impl<Sch, R> Authenticator<Sch, R> {
     pub(crate) async fn decide<B>(
         self: Arc<Self>,
         request: Request<B>,
-        waiting: Box<Waiting>,
+        waiting: Waiting,
     ) -> Result<(Pass, Request<B>), Denied>
     where
         Sch: Scheme<B>,
     {
-        let Waiting { wait, started } = *waiting;
+        let Waiting { wait, started } = waiting;
         let (mut parts, body) = request.into_parts();
         let head = Head::from(&parts);
         let decided = match wait {

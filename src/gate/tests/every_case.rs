@@ -451,7 +451,7 @@ fn a8_the_order_holds_for_a_sample_of_all_combinations() {
 }
 
 #[test]
-#[ignore = "14 million combinations take minutes; with optimization less: cargo test --release --lib gate -- --ignored"]
+#[ignore = "14 million combinations take some minutes"]
 fn a8_the_order_holds_for_all_combinations() {
     const THREADS: usize = 4;
     std::thread::scope(|scope| {
