@@ -143,11 +143,12 @@ impl Keyring {
         self
     }
 
-    /// How long the store may take for one answer; the default is five seconds: longer than `SqliteStore` waits for a lock,
-    /// so that a lock alone is told by the store, and the change has certainly not been made.
+    /// How long the store may take for one answer; the default is five seconds: longer than the built-in stores wait for a lock
+    /// that somebody else holds.
     ///
-    /// When the deadline itself has passed, nobody knows: a change that still waits behind others is never begun, and one
-    /// that was begun may be finished.
+    /// When it has passed, nobody knows: a change that still waits behind others is never begun, and one that was begun may be
+    /// finished. A store that says by itself that it took too long is believed no more:
+    /// [`KeyringError::OutcomeUnknown`] is both.
     ///
     /// # Errors
     ///
