@@ -15,7 +15,7 @@ use http::header::{HeaderName, LINK};
 use http::{HeaderMap, HeaderValue};
 
 use crate::clock::{Timestamp, civil};
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 const SUNSET: HeaderName = HeaderName::from_static("sunset");

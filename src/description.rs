@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 
+use crate::config_error::ConfigError;
 use crate::deprecation::Deprecation;
-use crate::error::ConfigError;
 
 /// What a scheme says of itself: its name, its challenge, its headers, and its words for a refusal.
 ///

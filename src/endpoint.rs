@@ -8,8 +8,8 @@ use http::Method;
 
 pub(crate) use self::access::Access;
 use crate::access::AccessClass;
+use crate::config_error::ConfigError;
 use crate::credentials::Head;
-use crate::error::ConfigError;
 
 /// Declares endpoints by method and route pattern; whatever is not declared is guarded.
 ///

@@ -7,9 +7,9 @@ use tower::Layer;
 
 use crate::authenticate::Authenticator;
 use crate::client_addr::ClientAddr;
+use crate::config_error::ConfigError;
 use crate::deprecation::Link;
 use crate::endpoint::{EndpointTable, Endpoints, Undeclared};
-use crate::error::ConfigError;
 use crate::explain::Explainer;
 #[cfg(feature = "openapi")]
 use crate::openapi::AuthDoc;

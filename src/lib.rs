@@ -111,6 +111,8 @@ pub mod observer;
 pub mod delivery;
 pub mod keyring;
 mod rehash;
+// -- what is found at start
+pub mod config_error;
 // -- edges
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
@@ -150,10 +152,11 @@ pub use crate::access::{AccessClass, Role, Standing};
 pub use crate::audit::{AuditEntry, KeyEvent};
 pub use crate::authority::Authority;
 pub use crate::clock::{Clock, SystemClock, Timestamp};
+pub use crate::config_error::ConfigError;
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::endpoint::{Endpoint, Endpoints, Undeclared};
-pub use crate::error::{AuthError, AuthErrorKind, ConfigError};
+pub use crate::error::{AuthError, AuthErrorKind};
 pub use crate::gate::Principal;
 #[cfg(feature = "slow-hashes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::config_error::ConfigError;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, ConfigError};
+use crate::error::AuthError;
 use crate::gate::{Admission, Gate, Outdated, Paused, Principal, Rules};
 use crate::key::{DigestRing, Environment, KeyDigest, KeyFormat};
 use crate::limit::{KeyThrottle, Limiter};

@@ -21,8 +21,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, HeaderName};
 
 use crate::body_budget::Sender;
+use crate::config_error::ConfigError;
 use crate::credentials::Head;
-use crate::error::ConfigError;
 use crate::restriction::Network;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::base62::{self, Fill};
 use super::{ApiKey, Environment};
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 /// The longest text that is looked at as a key at all, in bytes; anything longer is refused unhashed.
 pub const MAX_KEY_LEN: usize = 512;

@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::KeyDigest;
 use super::method::{DigestMethod, PepperId};
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 /// The fewest bytes of a pepper: as many as HMAC-SHA-256 gives (RFC 2104 section 3).
 const MIN_LEN: usize = 32;

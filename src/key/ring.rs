@@ -9,7 +9,7 @@ use super::method::DigestMethod;
 use super::pepper::Pepper;
 #[cfg(feature = "slow-hashes")]
 use super::slow::SlowHashes;
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 /// The ways in which the text of a key may have become the digest that a store holds: the first issues, all verify.
 ///

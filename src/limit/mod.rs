@@ -50,7 +50,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use self::bucket::Rate;
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 pub use self::key_throttle::KeyThrottle;
 pub use self::limiter::Limiter;

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{Decision, Observer, Observers, Outcome, Warning};
 use crate::clock::Timestamp;
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 use crate::key::KeyId;
 use crate::store::{KeyLedger, StoreError, in_time};
 use crate::usage::{Through, Usage};

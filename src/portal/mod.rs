@@ -88,7 +88,7 @@ use axum::routing::get;
 use tokio::sync::Semaphore;
 
 use crate::body_budget::{Budget, Room, Sender};
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 use crate::keyring::Keyring;
 use crate::unread_body;
 

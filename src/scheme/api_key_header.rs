@@ -15,10 +15,10 @@ use std::borrow::Cow;
 use http::HeaderName;
 
 use super::{HeaderScheme, Unusable, header_name, project, single, visible};
+use crate::config_error::ConfigError;
 use crate::credentials::{Credentials, Head};
 use crate::deprecation::Deprecation;
 use crate::description::{Challenge, SchemeInfo, Words};
-use crate::error::ConfigError;
 
 const KEY: HeaderName = HeaderName::from_static("x-api-key");
 const PROJECT: HeaderName = HeaderName::from_static("x-project-id");

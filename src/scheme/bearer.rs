@@ -14,10 +14,10 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 
 use super::{HeaderScheme, Unusable, header_name, project};
+use crate::config_error::ConfigError;
 use crate::credentials::{Credentials, Head};
 use crate::deprecation::Deprecation;
 use crate::description::{Challenge, SchemeInfo, Words};
-use crate::error::ConfigError;
 
 /// Reads `Authorization: Bearer sk_live_...` (R52).
 ///

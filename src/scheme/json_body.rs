@@ -23,10 +23,11 @@ use super::json_fields::{self, Fields, Names};
 use super::replay::{Rebuild, Replay};
 use super::{BodyInterest, Describe, Draining, Scheme, Sender, single};
 use crate::body_budget::{self, Budget};
+use crate::config_error::ConfigError;
 use crate::credentials::{Credentials, Head};
 use crate::deprecation::Deprecation;
 use crate::description::{Challenge, SchemeInfo, Words, is_token};
-use crate::error::{AuthError, AuthErrorKind, ConfigError};
+use crate::error::{AuthError, AuthErrorKind};
 use crate::unread_body;
 
 /// Reads `apiKey`, `userId` and `projectId` from a JSON body (R2 to R7).

@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 /// The names of the three members.
 #[derive(Clone, Debug)]

@@ -237,7 +237,7 @@ fn project<'r>(head: Head<'r>, name: &HeaderName) -> Result<Option<&'r str>, Unu
 }
 
 /// A header that may be given this role: nobody else's, and one that HTTP itself does not use.
-fn header_name(name: &str) -> Result<HeaderName, crate::error::ConfigError> {
+fn header_name(name: &str) -> Result<HeaderName, crate::config_error::ConfigError> {
     const TAKEN: [HeaderName; 10] = [
         http::header::AUTHORIZATION,
         http::header::PROXY_AUTHORIZATION,
@@ -253,5 +253,5 @@ fn header_name(name: &str) -> Result<HeaderName, crate::error::ConfigError> {
     HeaderName::from_bytes(name.as_bytes())
         .ok()
         .filter(|name| !TAKEN.contains(name))
-        .ok_or_else(|| crate::error::ConfigError::HeaderName(name.to_owned()))
+        .ok_or_else(|| crate::config_error::ConfigError::HeaderName(name.to_owned()))
 }

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use self::mail::PlainEnglish;
 use self::outbox::{Outbox, Owners};
 use super::{Delivery, KeyDelivery, Notice};
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 use crate::key::ApiKey;
 
 pub use self::mail::{Mail, Templates};

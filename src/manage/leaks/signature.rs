@@ -11,7 +11,7 @@ use p256::ecdsa::{DerSignature, VerifyingKey};
 use p256::pkcs8::DecodePublicKey as _;
 use serde_json::Value;
 
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 /// Knows the public keys of a scanner. [`PublicKeyList`] is a fixed one; [`FetchedKeys`](super::FetchedKeys) has the list
 /// fetched and keeps it; a closure `|identifier: &str| -> Option<PublicKey>` looks into what the host keeps.

@@ -24,7 +24,7 @@ use super::log::ChangeLog;
 use super::{Directory, KeyStore, Project, StoreError};
 use crate::access::Standing;
 use crate::clock::{Clock, SystemClock};
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
 

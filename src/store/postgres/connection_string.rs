@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 /// What a connection string says.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use super::super::StoreError;
 use super::failure::{Failure, Standby};
 use super::rows::value;
 use super::session::{Database, Session};
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 
 /// Each brings a schema from the version before to its own.
 const MIGRATIONS: &[&str] =

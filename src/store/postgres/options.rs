@@ -20,7 +20,7 @@ use super::listener::Listener;
 use super::log::Housekeeping;
 use super::session::{Database, SCHEMA, startup_options};
 use super::{PostgresStore, open};
-use crate::error::ConfigError;
+use crate::config_error::ConfigError;
 use crate::observer::{Observer, Observers};
 
 const CONNECTIONS: usize = 16;
