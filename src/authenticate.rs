@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-use http::{Method, Request};
+use http::Request;
 
 use crate::client_addr::ClientAddr;
 use crate::credentials::{Credentials, Head};
-use crate::endpoint::{Access, EndpointTable};
+use crate::endpoint::EndpointTable;
 use crate::error::{AuthError, AuthErrorKind};
-use crate::gate::{Entry, Pass, Paused};
+use crate::gate::{Access, Entry, Pass, Paused};
 use crate::render::is_grpc;
 use crate::restriction::Facts;
 use crate::scheme::{BodyInterest, Scheme};
@@ -113,25 +112,24 @@ impl<Sch, R> Authenticator<Sch, R> {
     where
         Sch: Scheme<B>,
     {
-        let access = self.access(head);
-        let found = match access {
-            Access::Open => None,
-            Access::Optional(_) | Access::Required(_) => {
-                if self.require_https && !self.client.is_secure(&head) {
-                    return Decision::refused(AuthErrorKind::InsecureTransport);
-                }
-                match self.scheme.read_head(head) {
-                    Ok(None) => match self.scheme.body_interest(head) {
-                        Ok(BodyInterest::Wanted) => return Decision::wait(Wait::Body(access), started),
-                        Ok(BodyInterest::OtherType) if matches!(access, Access::Required(_)) => {
-                            return Decision::refused(AuthErrorKind::UnsupportedMediaType);
-                        }
-                        Ok(BodyInterest::OtherType | BodyInterest::None) => None,
-                        Err(error) => return Decision::Refused(error),
-                    },
-                    Ok(found) => found,
+        let access = Access::of(&self.endpoints, head, self.pass_preflight);
+        let found = if access.is_open() {
+            None
+        } else {
+            if self.require_https && !self.client.is_secure(&head) {
+                return Decision::refused(AuthErrorKind::InsecureTransport);
+            }
+            match self.scheme.read_head(head) {
+                Ok(None) => match self.scheme.body_interest(head) {
+                    Ok(BodyInterest::Wanted) => return Decision::wait(Wait::Body(access), started),
+                    Ok(BodyInterest::OtherType) if access.is_required() => {
+                        return Decision::refused(AuthErrorKind::UnsupportedMediaType);
+                    }
+                    Ok(BodyInterest::OtherType | BodyInterest::None) => None,
                     Err(error) => return Decision::Refused(error),
-                }
+                },
+                Ok(found) => found,
+                Err(error) => return Decision::Refused(error),
             }
         };
         let (credentials, endpoint) = match access.enter(found.as_ref()) {
@@ -257,12 +255,6 @@ impl<Sch, R> Authenticator<Sch, R> {
         }
     }
 
-    /// Who may come in at the endpoint. A preflight brings no credential.
-    #[inline(always)]
-    fn access(&self, head: Head<'_>) -> Access {
-        if self.pass_preflight && is_preflight(head) { Access::Open } else { self.endpoints.of(&head) }
-    }
-
     #[cold]
     fn show(&self, started: Instant, warm: bool, decided: Result<&Pass, &AuthError>, head: Head<'_>) {
         let facts = || self.facts(head);
@@ -294,10 +286,4 @@ impl<Sch, R> Authenticator<Sch, R> {
 
 fn refusal(kind: AuthErrorKind) -> AuthError {
     AuthError::new(kind, None)
-}
-
-fn is_preflight(head: Head<'_>) -> bool {
-    head.method == Method::OPTIONS
-        && head.headers.contains_key(ORIGIN)
-        && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }

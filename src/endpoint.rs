@@ -1,12 +1,12 @@
 //! What each endpoint asks for: who may come in, and whether a project must be named.
 
-mod access;
+mod declared;
 
 use std::collections::BTreeMap;
 
 use http::Method;
 
-pub(crate) use self::access::Access;
+pub(crate) use self::declared::Declared;
 use crate::access::AccessClass;
 use crate::config_error::ConfigError;
 use crate::credentials::Head;
@@ -374,13 +374,13 @@ impl Declaration {
 
 impl EndpointTable {
     /// Who may come in at the endpoint of a request.
-    pub(crate) fn of(&self, head: &Head<'_>) -> Access {
+    pub(crate) fn of(&self, head: &Head<'_>) -> Declared {
         self.at(head.method, || Target::of(head), || plain_paths(head))
     }
 
     /// Who may come in at a route, as a document of the API writes it.
     #[cfg(feature = "openapi")]
-    pub(crate) fn of_documented(&self, method: &Method, path: &str) -> Access {
+    pub(crate) fn of_documented(&self, method: &Method, path: &str) -> Declared {
         // OpenAPI knows no rest of a path, and writes it like any other parameter.
         let plain = |path: &str| path.replace("{*", "{");
         let find = |same: &dyn Fn(&str) -> bool| self.by_pattern.keys().find(|pattern| same(pattern));
@@ -396,10 +396,10 @@ impl EndpointTable {
         method: &Method,
         target: impl FnOnce() -> Target<'r>,
         paths: impl FnOnce() -> [Option<&'r str>; 2],
-    ) -> Access {
+    ) -> Declared {
         let by_method = by_method(method);
         if self.routes.is_empty() {
-            return Access::Required(Endpoint { class: by_method, project_optional: false });
+            return Declared::Required(Endpoint { class: by_method, project_optional: false });
         }
         let target = target();
         let declared = self.route(target).and_then(|route| self.declaration(route, method));
@@ -410,9 +410,9 @@ impl EndpointTable {
         let Declaration { class, project_optional, key } = declared.unwrap_or_default();
         let endpoint = Endpoint { class: class.unwrap_or(by_method.max(least)), project_optional };
         match key {
-            Key::Required => Access::Required(endpoint),
-            Key::Optional => Access::Optional(endpoint),
-            Key::Ignored => Access::Open,
+            Key::Required => Declared::Required(endpoint),
+            Key::Optional => Declared::Optional(endpoint),
+            Key::Ignored => Declared::Public,
         }
     }
 

@@ -8,7 +8,7 @@ use http::Method;
 use super::explanation::Explanation;
 use crate::credentials::Claims;
 use crate::description::SchemeInfo;
-use crate::endpoint::{Access, EndpointTable, Target, plain};
+use crate::endpoint::{Declared, EndpointTable, Target, plain};
 use crate::record::KeyRecord;
 use crate::restriction::Facts;
 use crate::verifier::Verifier;
@@ -175,11 +175,11 @@ impl Explainer {
             ),
         };
         let path = question.path.as_deref();
-        let access = layer.endpoints.at(&question.method, || question.target(), || plain([path, None]));
-        let (endpoint, optional) = match access {
-            Access::Open => return Ok(Explanation::public(key)),
-            Access::Optional(endpoint) => (endpoint, true),
-            Access::Required(endpoint) => (endpoint, false),
+        let declared = layer.endpoints.at(&question.method, || question.target(), || plain([path, None]));
+        let (endpoint, optional) = match declared {
+            Declared::Public => return Ok(Explanation::public(key)),
+            Declared::Optional(endpoint) => (endpoint, true),
+            Declared::Required(endpoint) => (endpoint, false),
         };
         let mut claims = Claims::new().project(question.project.as_deref());
         if let Some(user) = &question.user {

@@ -6,9 +6,6 @@ use http::Request;
 use tower::Service;
 
 use super::evidence::Principal;
-use crate::credentials::Credentials;
-use crate::endpoint::{Access, Endpoint};
-use crate::error::AuthErrorKind;
 
 /// The right to call the inner service once. Only this module makes one, and the call takes it.
 #[must_use = "a pass lets nobody in by itself"]
@@ -29,36 +26,6 @@ pub(crate) enum Nobody {
     Anonymous,
 }
 
-/// What a request comes with.
-pub(crate) enum Entry<'c, 'r> {
-    /// Nothing, and it needs nothing.
-    Pass(Pass),
-    /// Claims that must be true.
-    Claims(&'c Credentials<'r>, Endpoint),
-}
-
-impl Access {
-    /// Lets in who needs no credential and has sent none. What a scheme has `found` must be true, also where nothing need be
-    /// sent.
-    #[inline(always)]
-    pub(crate) fn enter<'c, 'r>(
-        self,
-        found: Option<&'c Credentials<'r>>,
-    ) -> Result<Entry<'c, 'r>, AuthErrorKind> {
-        match (self, found) {
-            (Self::Open, _) => Ok(Entry::Pass(Pass(Holder::Nobody(Nobody::Open)))),
-            (Self::Optional(_), None) => Ok(Entry::Pass(Pass(Holder::Nobody(Nobody::Anonymous)))),
-            (Self::Required(_), None) => Err(AuthErrorKind::MissingCredentials),
-            (Self::Optional(endpoint) | Self::Required(endpoint), Some(credentials)) => {
-                if credentials.are_null() {
-                    return Err(AuthErrorKind::MissingCredentials);
-                }
-                Ok(Entry::Claims(credentials, endpoint))
-            }
-        }
-    }
-}
-
 impl From<Principal> for Pass {
     fn from(principal: Principal) -> Self {
         Self(Holder::Principal(principal))
@@ -66,6 +33,12 @@ impl From<Principal> for Pass {
 }
 
 impl Pass {
+    /// For a request that needs no credential. [`Access::enter`](super::Access::enter) says which does not.
+    #[inline(always)]
+    pub(super) fn nobody(why: Nobody) -> Self {
+        Self(Holder::Nobody(why))
+    }
+
     /// Who comes in, or why nobody does.
     #[inline(always)]
     pub(crate) fn holder(&self) -> Result<&Principal, Nobody> {

@@ -10,10 +10,12 @@
 //! | `rules` | what the checks are set to, and whom they ask |
 //! | `drive` | the drivers that answer what a case asks: at once, by asking stores, to explain |
 //! | `leaked` | keys that others hold, to be revoked |
+//! | `access` | [`Access`]: who may come in at an endpoint, and who needs no credential there |
 //! | `admit` | [`Pass`]: without one, the inner service cannot be called |
 //!
 //! The order of the checks is written down at [`Verifier`](crate::Verifier).
 
+mod access;
 mod admit;
 mod asker;
 mod case;
@@ -34,7 +36,8 @@ mod tests;
 pub use self::check::Check;
 pub use self::evidence::Principal;
 
-pub(crate) use self::admit::{Entry, Guarded, Nobody, Pass};
+pub(crate) use self::access::{Access, Entry};
+pub(crate) use self::admit::{Guarded, Nobody, Pass};
 pub(crate) use self::case::{Admission, Listener};
 pub(crate) use self::drive::Paused;
 pub(crate) use self::lookup::Outdated;

@@ -65,7 +65,7 @@ impl Gate {
 
     /// What a store answers, in turn: after check 2, and before the store has its say (A.8, 9). A request that had to wait for
     /// its turn has only the rest of the time that a store may take.
-    pub(crate) async fn in_turn<T>(
+    pub(super) async fn in_turn<T>(
         &self,
         turn: &mut Option<Turn<Asker>>,
         asker: impl FnOnce() -> Asker,

@@ -57,7 +57,7 @@ use self::answers::Answers;
 use self::schemes::Schemes;
 use crate::access::AccessClass;
 use crate::description::SchemeInfo;
-use crate::endpoint::{Access, Endpoint, EndpointTable};
+use crate::endpoint::{Declared, Endpoint, EndpointTable};
 
 #[cfg(feature = "manage")]
 #[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
@@ -106,13 +106,13 @@ impl AuthDoc {
 
     fn write(&self, document: &mut Document<'_>, path: &str, method: &Method, operation: &mut Operation) {
         let (endpoint, optional) = match self.endpoints.of_documented(method, path) {
-            Access::Open => {
+            Declared::Public => {
                 // Nothing, even where the document demands something of all operations.
                 operation.security = Some(Vec::new());
                 return;
             }
-            Access::Optional(endpoint) => (endpoint, true),
-            Access::Required(endpoint) => (endpoint, false),
+            Declared::Optional(endpoint) => (endpoint, true),
+            Declared::Required(endpoint) => (endpoint, false),
         };
         operation.security = Some(self.schemes.requirements(document, method, optional));
         self.schemes.parameters(operation, endpoint);

@@ -15,8 +15,11 @@ const TRIED: &[(&str, &str)] = &[
     // What stands in the room, and is not for others.
     ("E0603", "use crate::gate::case::FirstRefusal as _;"),
     // A pass, by its path and by another name.
-    ("E0423", "fn pass() -> crate::gate::Pass { crate::gate::Pass(todo!()) }"),
-    ("E0423", "fn ticket() -> crate::gate::Pass { use crate::gate::Pass as Ticket; Ticket(todo!()) }"),
+    ("E0423", "fn pass() -> crate::gate::Pass { crate::gate::Pass(panic!()) }"),
+    ("E0423", "fn ticket() -> crate::gate::Pass { use crate::gate::Pass as Ticket; Ticket(panic!()) }"),
+    // A pass for nobody, and an endpoint that nobody has declared to be open.
+    ("E0624", "fn nobody() { let _ = crate::gate::Pass::nobody; }"),
+    ("E0423", "fn open() -> crate::gate::Access { crate::gate::Access(panic!()) }"),
     // The inner service, past its guard.
     ("E0616", "fn call<S>(inner: &mut crate::gate::Guarded<S>) -> &mut S { &mut inner.0 }"),
     // What only its own module can make of a tuple, by its path and by another name.

@@ -10,9 +10,9 @@ use tower::Service;
 
 use super::world::{Answers, Hand, World, block_on, decide, gate, record, text};
 use crate::credentials::Credentials;
-use crate::endpoint::{Access, Endpoint};
+use crate::endpoint::{Declared, Endpoint};
 use crate::error::AuthErrorKind;
-use crate::gate::{Entry, Guarded, Nobody, Pass, Principal};
+use crate::gate::{Access, Entry, Guarded, Nobody, Pass, Principal};
 use crate::key::Environment;
 use crate::restriction::Facts;
 
@@ -27,8 +27,8 @@ fn principal() -> Principal {
     decided.ok().unwrap().principal
 }
 
-fn entry(access: Access, found: Option<&Credentials<'_>>) -> Result<Option<Nobody>, AuthErrorKind> {
-    match access.enter(found)? {
+fn entry(declared: Declared, found: Option<&Credentials<'_>>) -> Result<Option<Nobody>, AuthErrorKind> {
+    match Access::from(declared).enter(found)? {
         Entry::Pass(pass) => Ok(pass.holder().err()),
         Entry::Claims(_, endpoint) => {
             assert_eq!(endpoint, Endpoint::WRITE);
@@ -40,8 +40,8 @@ fn entry(access: Access, found: Option<&Credentials<'_>>) -> Result<Option<Nobod
 #[test]
 fn c17_a3_who_needs_no_credential_and_who_does() {
     let (some, null) = (Credentials::new("anything"), Credentials::null());
-    let (optional, required) = (Access::Optional(Endpoint::WRITE), Access::Required(Endpoint::WRITE));
-    assert!(matches!(entry(Access::Open, None), Ok(Some(Nobody::Open))));
+    let (optional, required) = (Declared::Optional(Endpoint::WRITE), Declared::Required(Endpoint::WRITE));
+    assert!(matches!(entry(Declared::Public, None), Ok(Some(Nobody::Open))));
     assert!(matches!(entry(optional, None), Ok(Some(Nobody::Anonymous))));
     assert!(matches!(entry(required, None), Err(AuthErrorKind::MissingCredentials)));
     for access in [optional, required] {
@@ -86,10 +86,10 @@ fn c17_the_inner_service_finds_the_holder_of_the_pass_and_nobody_else() {
     let (who, nobody) = call(pass);
     assert!(std::ptr::eq(who.unwrap().record(), ours.record()) && nobody.is_none());
 
-    for (access, why) in [(Access::Open, "Open"), (Access::Optional(Endpoint::READ), "Anonymous")] {
-        let Ok(Entry::Pass(pass)) = access.enter(None) else { panic!("{access:?}") };
+    for (declared, why) in [(Declared::Public, "Open"), (Declared::Optional(Endpoint::READ), "Anonymous")] {
+        let Ok(Entry::Pass(pass)) = Access::from(declared).enter(None) else { panic!("{declared:?}") };
         let (who, nobody) = call(pass);
-        assert!(who.is_none(), "{access:?}");
+        assert!(who.is_none(), "{declared:?}");
         assert_eq!(format!("{:?}", nobody.unwrap()), why);
     }
 }
