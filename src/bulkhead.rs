@@ -66,7 +66,7 @@ impl<K: Clone + Eq + Hash> Bulkhead<K> {
         let new = || Share { taken: 0, turns: Arc::new(Semaphore::new(self.room.turns_of_one)) };
         let share = shares.of.entry(of.clone()).or_insert_with(new);
         if share.taken >= free {
-            // Whoever has nothing here leaves nothing behind.
+            // An entry is kept only for those who have something done or waiting.
             if share.taken == 0 {
                 shares.of.remove(of);
             }

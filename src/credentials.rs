@@ -122,8 +122,8 @@ impl<'r> Credentials<'r> {
         Self { key: Secret(key.into()), null: false, claims: Claims::default() }
     }
 
-    /// There is a place for a key, and it says that there is none: `"apiKey": null`. It is refused as if nothing was
-    /// sent, also where sending nothing is allowed.
+    /// The member for the key is there, and null: `"apiKey": null`. It is refused as if nothing was sent,
+    /// also where sending nothing is allowed.
     pub(crate) fn null() -> Self {
         Self { null: true, ..Self::new("") }
     }

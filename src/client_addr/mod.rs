@@ -126,8 +126,8 @@ impl ClientAddr {
     ///
     /// # Security
     ///
-    /// Every connection must come through all of them. Whoever reaches the server past them writes the address of
-    /// their choice.
+    /// Every connection must come through all of them. A client that reaches the server past them can claim
+    /// any address.
     ///
     /// # Errors
     ///

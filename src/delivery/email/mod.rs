@@ -146,8 +146,8 @@ impl EmailDelivery {
     /// # Security
     ///
     /// This is weaker than showing a key once. A mailbox keeps it for years, in copies that nobody overwrites: with the
-    /// provider, on each device, in backups, and with whoever the mail is forwarded to. Mail servers on the way read it.
-    /// Whoever gets into the mailbox gets into the API, and revoking the key is all that helps then. ASVS asks for no
+    /// provider, on each device, in backups, and with those to whom it is forwarded. Mail servers on the way read it.
+    /// Anybody who gets into the mailbox gets into the API, and revoking the key is all that helps then. ASVS asks for no
     /// such thing: prefer the notice, and show the key where its owner is signed in.
     ///
     /// Here the mail is kept in memory only, and overwritten once it was sent or given up; the mail library's own buffers
