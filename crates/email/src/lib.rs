@@ -1,0 +1,1 @@
+//! E-mails to the owners of keys of tower-api-key.

@@ -1,0 +1,1 @@
+//! HTTP routes to manage the keys of tower-api-key.

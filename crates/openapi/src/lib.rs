@@ -1,0 +1,1 @@
+//! OpenAPI documents for tower-api-key.

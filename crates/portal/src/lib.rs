@@ -1,0 +1,1 @@
+//! Web pages on which people manage their own keys of tower-api-key.
