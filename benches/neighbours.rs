@@ -27,10 +27,11 @@ use tower_api_key::keyring::NewKey;
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{
-    Accounts, CacheOptions, Directory, KeyLedger, KeyPolicy, KeyStore, Member, MemberRole, PostgresStore,
-    SqliteStore,
+    Accounts, CacheOptions, Directory, KeyLedger, KeyPolicy, KeyStore, Member, MemberRole,
 };
 use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring, UserId, Verifier, manage};
+use tower_api_key_postgres::PostgresStore;
+use tower_api_key_sqlite::SqliteStore;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 

@@ -48,9 +48,7 @@
 //! | feature | brings |
 //! |---|---|
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
-//! | `sqlite` | `SqliteStore`, on the system's SQLite; `sqlite-bundled` compiles SQLite in |
 //! | `cache` | `Cached`: answers from memory under a [lease](lease_protocol), for stores that several processes share |
-//! | `postgres` | `PostgresStore`: several processes, one database; `postgres-tls` encrypts its connections, by rustls |
 //! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
 //! | `portal` | pages on which people make, change, rotate, restrict and revoke their own keys |
 //! | `tracing` | decisions and changes as [events](observer) |
@@ -169,12 +167,6 @@ pub use crate::layer::ApiKeyAuth;
 pub use crate::observer::Observer;
 pub use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
-#[cfg(feature = "postgres")]
-#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
-pub use crate::store::PostgresStore;
-#[cfg(feature = "sqlite")]
-#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
-pub use crate::store::SqliteStore;
 pub use crate::store::{
     Accounts, Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
 };
@@ -182,6 +174,6 @@ pub use crate::usage::{Through, Usage};
 pub use crate::verifier::Verifier;
 
 /// README's code compiles.
-#[cfg(all(doctest, feature = "axum", feature = "sqlite"))]
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 pub struct ReadmeDoctests;

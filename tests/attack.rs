@@ -18,11 +18,12 @@ use http_body::{Frame, SizeHint};
 use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt as _};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme, JsonBody, Unusable};
-use tower_api_key::store::{Accounts as _, KeyStore as _, MemberRole, MemoryStore, SqliteStore};
+use tower_api_key::store::{Accounts as _, KeyStore as _, MemberRole, MemoryStore};
 use tower_api_key::{
     AccessClass, ApiKeyAuth, AuthError, AuthErrorKind, Challenge, Credentials, Endpoints, Head, KeyDigest,
     KeyFormat, KeyLevel, Keyring, NewKey, Principal, SchemeInfo, Timestamp, Verifier, guard, manage,
 };
+use tower_api_key_sqlite::SqliteStore;
 
 // -- READONLY and declarations that narrow
 

@@ -17,8 +17,9 @@ use serde_json::json;
 use tempfile::TempDir;
 use tower_api_key::{
     Accounts as _, Environment, Grace, KeyDigest, KeyFormat, KeyPolicy, KeyQuery, KeyStore as _, Keyring,
-    NewKey, SqliteStore, UserId,
+    NewKey, UserId,
 };
+use tower_api_key_sqlite::SqliteStore;
 
 #[test]
 fn c9_02_a_server_killed_while_it_issues_and_rotates() {

@@ -15,9 +15,10 @@ use tower_api_key::deprecation::Deprecation;
 use tower_api_key::guard::RequireScope;
 use tower_api_key::keyring::{Grace, Keyring, NewKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::{Accounts as _, SqliteStore};
+use tower_api_key::store::Accounts as _;
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Timestamp, Verifier};
+use tower_api_key_sqlite::SqliteStore;
 
 const SINCE: Timestamp = Timestamp::from_secs(1_767_225_600);
 const SUNSET: Timestamp = Timestamp::from_secs(1_782_864_000);

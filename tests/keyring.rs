@@ -15,8 +15,9 @@ use tower_api_key::store::{
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     Authority, Environment, FreshKey, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy, KeyQuery,
-    KeyRecord, Keyring, KeyringError, NewKey, ProjectId, SqliteStore, Standing, UserId,
+    KeyRecord, Keyring, KeyringError, NewKey, ProjectId, Standing, UserId,
 };
+use tower_api_key_sqlite::SqliteStore;
 
 const NOW: i64 = 1_700_000_000;
 

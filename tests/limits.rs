@@ -21,7 +21,7 @@ use tower_api_key::keyring::{Grace, IssuedKey, Keyring, NewKey};
 use tower_api_key::limit::{KeyThrottle, Limit, Limits};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyPolicy, Member, MemberRole, MemoryStore, Project, SqliteStore, StoreError,
+    Accounts as _, Directory, KeyPolicy, Member, MemberRole, MemoryStore, Project, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
@@ -29,6 +29,7 @@ use tower_api_key::{
     KeyDigest, KeyFormat, KeyRecord, KeyStore, Principal, ProjectId, Standing, Timestamp, UserId, Verifier,
     manage,
 };
+use tower_api_key_sqlite::SqliteStore;
 
 use common::{Answer, Counted, World, echo, project, send, user};
 

@@ -16,8 +16,7 @@ use tower_api_key::keyring::{Ending, Grace, IssuedKey, Keyring, NewKey};
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{
-    Accounts as _, Amended, KeyLedger, KeyStore, LedgerError, MemoryStore, NoProjects, SqliteStore,
-    StoreError, Terms,
+    Accounts as _, Amended, KeyLedger, KeyStore, LedgerError, MemoryStore, NoProjects, StoreError, Terms,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::usage::{Through, Usage};
@@ -25,6 +24,7 @@ use tower_api_key::{
     Amendment, ApiKeyAuth, Clock as _, DigestMethod, Endpoints, FreshKey, KeyDigest, KeyId, KeyPolicy,
     KeyQuery, KeyRecord, KeyringError, Timestamp, UserId, Verifier, manage,
 };
+use tower_api_key_sqlite::SqliteStore;
 
 const START: Timestamp = Timestamp::from_secs(1_767_225_600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -12,13 +12,14 @@ use tempfile::TempDir;
 use tower::Service as _;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{
-    Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, MemoryStore, PostgresStore, Project, SqliteStore,
-    StoreError, Terms,
+    Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, MemoryStore, Project, StoreError, Terms,
 };
 use tower_api_key::{
     ApiKeyAuth, Authority, Clock as _, KeyDigest, KeyId, KeyRecord, ProjectId, Standing, SystemClock,
     Timestamp, UserId, Verifier,
 };
+use tower_api_key_postgres::PostgresStore;
+use tower_api_key_sqlite::SqliteStore;
 
 use crate::cases::{authorization, headed};
 use crate::measure;

@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tower_api_key::store::{
-    CacheOptions, Cached, ChangeLog, Changes, Directory, NodeId, Position, Project, SqliteStore, StoreError,
+    CacheOptions, Cached, ChangeLog, Changes, Directory, NodeId, Position, Project, StoreError,
 };
 use tower_api_key::{KeyDigest, KeyRecord, KeyStore, MemoryStore, ProjectId, Standing, UserId};
+use tower_api_key_sqlite::SqliteStore;
 
 use crate::world::{World, at_once, enter};
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tower_api_key::keyring::{Grace, IssuedKey, NewKey};
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{Accounts as _, LedgerError, Member, MemberRole, PostgresStore, Terms};
+use tower_api_key::store::{Accounts as _, LedgerError, Member, MemberRole, Terms};
 use tower_api_key::{
     ApiKey, Authority, Environment, KeyFormat, KeyId, KeyLedger as _, KeyPolicy, KeyRecord, Keyring,
     SystemClock, UserId,
 };
+use tower_api_key_postgres::PostgresStore;
 
 use crate::Failure;
 use crate::check::{History, Span};

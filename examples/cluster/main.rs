@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each node is a process of its own, with [`Cached`](tower_api_key::store::Cached) in front of
-//! [`PostgresStore`](tower_api_key::store::PostgresStore), and reaches the database through a proxy of this process that
+//! [`PostgresStore`](tower_api_key_postgres::PostgresStore), and reaches the database through a proxy of this process that
 //! can be cut or stalled. Changes are made by this process, which has no cache and waits for the nodes all the same. All
 //! times are read from one clock, so "before" and "after" mean something:
 //!
@@ -33,8 +33,7 @@ mod proxy;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use tower_api_key::store::PostgresOptions;
+use tower_api_key_postgres::PostgresOptions;
 
 use self::check::History;
 use self::node::Node;

@@ -12,8 +12,9 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, watch};
 use tower_api_key::scheme::ApiKeyHeader;
-use tower_api_key::store::{CacheOptions, PostgresOptions};
+use tower_api_key::store::CacheOptions;
 use tower_api_key::{ApiKeyAuth, Directory, KeyStore, Principal};
+use tower_api_key_postgres::PostgresOptions;
 
 use crate::database::named;
 use crate::naive::Naive;

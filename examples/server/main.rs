@@ -67,10 +67,10 @@ use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::observer::{Tracing, UsageRecorder};
-use tower_api_key::store::{Cached, PostgresOptions, StoreError};
-use tower_api_key::{
-    Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, SqliteStore, Verifier,
-};
+use tower_api_key::store::{Cached, StoreError};
+use tower_api_key::{Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, Verifier};
+use tower_api_key_postgres::PostgresOptions;
+use tower_api_key_sqlite::SqliteStore;
 
 use crate::auth::People;
 use crate::charges::Charges;

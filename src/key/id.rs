@@ -13,7 +13,9 @@ const MAX_ID_LEN: usize = 128;
 #[error("an id is 1 to 128 of the characters A-Z a-z 0-9 . _ : @ - (of users also | + =)")]
 pub struct IdError;
 
-pub(crate) fn is_id(text: &str) -> bool {
+/// Whether a text is an id of a project, a key or an account: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID_LEN).contains(&text.len()) && text.bytes().all(is_plain)
 }
 

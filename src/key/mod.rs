@@ -34,7 +34,7 @@ pub use self::ring::DigestRing;
 pub use self::slow::SlowHashes;
 
 pub(crate) use self::format::can_be_key;
-pub(crate) use self::id::is_id;
+pub use self::id::is_id;
 pub(crate) use self::ring::{Digester, of_sanctum, of_sha512};
 #[cfg(feature = "slow-hashes")]
 pub(crate) use self::slow::of_start;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::{LedgerError, Project, StoreError};
+use super::error::{LedgerError, StoreError};
 use crate::access::Role;
 use crate::clock::Timestamp;
 use crate::key::{ProjectId, UserId};
@@ -129,12 +129,22 @@ pub trait Accounts: Send + Sync + 'static {
     }
 }
 
-/// The most entries of a page.
-const MAX_PAGE: u32 = 1000;
+/// A project, as [`Directory::projects`] lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its name, for people.
+    pub name: String,
+}
 
-/// How many entries a page may have.
-pub(super) fn page(limit: u32) -> u32 {
-    limit.min(MAX_PAGE)
+impl Project {
+    /// A project of that id and name.
+    #[must_use]
+    pub fn new(id: ProjectId, name: impl Into<String>) -> Self {
+        Self { id, name: name.into() }
+    }
 }
 
 /// An account, as [`Accounts::list_accounts`] lists it.
@@ -154,6 +164,12 @@ impl Account {
     #[must_use]
     pub fn new(id: impl Into<String>, owner: UserId) -> Self {
         Self { id: id.into(), owner, suspended: false }
+    }
+
+    /// Suspended, or not.
+    #[must_use]
+    pub fn suspended(self, suspended: bool) -> Self {
+        Self { suspended, ..self }
     }
 }
 

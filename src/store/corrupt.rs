@@ -56,8 +56,8 @@ impl CorruptRow {
     }
 
     /// The value stands in a column of this name.
-    #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    pub(super) fn in_column(mut self, name: &str) -> Self {
+    #[must_use]
+    pub fn in_column(mut self, name: &str) -> Self {
         self.0.column = Some(name.into());
         self
     }

@@ -4,6 +4,9 @@ use crate::clock::Timestamp;
 use crate::key::{Environment, KeyId, ProjectId};
 use crate::record::KeyRecord;
 
+/// After so many bytes of text of its keys, a [page](super::KeyLedger::page) ends: 256 KiB.
+pub const MAX_PAGE_LEN: usize = 256 * 1024;
+
 /// How many keys one page of a [search](KeyQuery::is_search) looks at, at most.
 pub const MAX_SEARCHED: usize = 2_000;
 
@@ -113,6 +116,12 @@ impl KeyQuery {
         Self { after: None, before: Some(key), ..self }
     }
 
+    /// From the first key on, whatever cursor there was.
+    #[must_use]
+    pub fn from_start(self) -> Self {
+        Self { after: None, before: None, ..self }
+    }
+
     /// At most so many keys.
     #[must_use]
     pub fn limit(self, limit: u32) -> Self {
@@ -124,7 +133,7 @@ impl KeyQuery {
     pub fn selects(&self, key: &KeyRecord) -> bool {
         self.environment.is_none_or(|environment| key.environment == environment)
             && self.active_at.is_none_or(|now| key.is_active(now))
-            && self.finds(&Sought::of(key))
+            && self.finds(&SearchedKey::of(key))
     }
 
     /// The key from which to go on, in either direction.
@@ -146,8 +155,9 @@ impl KeyQuery {
         self.ended_at.is_some() || self.project.is_some() || self.text.is_some()
     }
 
-    /// Whether a key is among those that a search asks for.
-    pub(crate) fn finds(&self, key: &Sought<'_>) -> bool {
+    /// Whether a key is among those that a [search](Self::is_search) asks for.
+    #[must_use]
+    pub fn finds(&self, key: &SearchedKey<'_>) -> bool {
         let ended = |now| key.revoked || key.expires_at.is_some_and(|end| end <= now);
         self.ended_at.is_none_or(ended)
             && self.project.as_ref().is_none_or(|project| key.project == Some(project.as_str()))
@@ -155,18 +165,35 @@ impl KeyQuery {
     }
 }
 
-/// What a search looks at.
-pub(crate) struct Sought<'k> {
-    pub(crate) id: &'k str,
-    pub(crate) name: &'k str,
-    pub(crate) last4: &'k str,
-    pub(crate) project: Option<&'k str>,
-    pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) revoked: bool,
+/// The columns of a key that a [search](KeyQuery::is_search) looks at: a store need not parse the whole row to know whether
+/// a page has it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SearchedKey<'k> {
+    /// [`KeyRecord::id`].
+    pub id: &'k str,
+    /// [`KeyRecord::name`].
+    pub name: &'k str,
+    /// [`KeyRecord::last4`].
+    pub last4: &'k str,
+    /// The project of a project-level key.
+    pub project: Option<&'k str>,
+    /// [`KeyRecord::expires_at`].
+    pub expires_at: Option<Timestamp>,
+    /// Whether [`KeyRecord::revoked_at`] is some time.
+    pub revoked: bool,
 }
 
-impl<'k> Sought<'k> {
-    pub(crate) fn of(key: &'k KeyRecord) -> Self {
+impl<'k> SearchedKey<'k> {
+    /// A key with this id, without a name, a project and an end.
+    #[must_use]
+    pub fn new(id: &'k str) -> Self {
+        Self { id, name: "", last4: "", project: None, expires_at: None, revoked: false }
+    }
+
+    /// Of a record that was parsed already.
+    #[must_use]
+    pub fn of(key: &'k KeyRecord) -> Self {
         Self {
             id: key.id.as_str(),
             name: &key.name,
@@ -208,7 +235,8 @@ impl KeyPage {
     }
 
     /// A page as it was read, put in the order asked for.
-    pub(crate) fn turned(mut self, query: &KeyQuery) -> Self {
+    #[must_use]
+    pub fn turned(mut self, query: &KeyQuery) -> Self {
         if query.before.is_some() {
             self.keys.reverse();
             std::mem::swap(&mut self.first, &mut self.last);
@@ -233,72 +261,6 @@ impl KeyCount {
     pub fn new(counted: usize, most: u32, more: bool) -> Self {
         let counted = u32::try_from(counted).unwrap_or(u32::MAX);
         Self { keys: counted.min(most), more: more || counted > most }
-    }
-}
-
-/// How far to read.
-#[derive(Clone, Copy)]
-pub(crate) struct Reach {
-    /// Bytes of text on one page, before the last key.
-    pub(crate) bytes: usize,
-    /// Keys that a search looks at.
-    pub(crate) rows: usize,
-}
-
-impl Reach {
-    /// A list has no end but the one asked for.
-    pub(crate) const LIST: Self = Self { bytes: usize::MAX, rows: usize::MAX };
-    pub(crate) const PAGE: Self = Self { bytes: super::MAX_PAGE_LEN, rows: MAX_SEARCHED };
-}
-
-/// Says of each key that is read whether it comes onto the page.
-pub(crate) struct Reading<'q> {
-    query: &'q KeyQuery,
-    reach: Reach,
-    limit: usize,
-    read: usize,
-    taken: usize,
-    bytes: usize,
-}
-
-/// What to do with a key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Take,
-    Pass,
-    /// The page ends before this key.
-    Stop,
-}
-
-impl<'q> Reading<'q> {
-    pub(crate) fn new(query: &'q KeyQuery, reach: Reach) -> Self {
-        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        Self { query, reach, limit, read: 0, taken: 0, bytes: 0 }
-    }
-
-    /// What to do with the next key, which [is among those asked for](KeyQuery::finds) or not.
-    pub(crate) fn next(&mut self, found: bool) -> Verdict {
-        if self.query.is_search() && self.read >= self.reach.rows {
-            return Verdict::Stop;
-        }
-        if found && (self.taken >= self.limit || self.bytes >= self.reach.bytes) {
-            return Verdict::Stop;
-        }
-        self.read = self.read.saturating_add(1);
-        if !found {
-            return Verdict::Pass;
-        }
-        self.taken = self.taken.saturating_add(1);
-        Verdict::Take
-    }
-
-    pub(crate) fn taken(&self) -> usize {
-        self.taken
-    }
-
-    /// How long a key is that was taken.
-    pub(crate) fn took(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
@@ -327,17 +289,5 @@ mod tests {
         assert_eq!((back.cursor(), back.is_read_descending()), (Some(&two), true));
         let all = KeyQuery::new().text("x").text("");
         assert!(all.selects(&key) && !all.is_search());
-    }
-
-    #[test]
-    fn c17_e1_a_search_looks_at_so_many_keys_and_no_more() {
-        let nothing = KeyQuery::new().text("nothing is called so");
-        let mut reading = Reading::new(&nothing, Reach::PAGE);
-        let read = (0..).take_while(|_| reading.next(false) != Verdict::Stop).take(MAX_SEARCHED + 1).count();
-        assert_eq!(read, MAX_SEARCHED);
-        // What is no search passes nothing over.
-        let all = KeyQuery::new().limit(u32::MAX);
-        let mut reading = Reading::new(&all, Reach::PAGE);
-        assert!((0..=MAX_SEARCHED).all(|_| reading.next(true) == Verdict::Take));
     }
 }

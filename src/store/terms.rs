@@ -88,6 +88,23 @@ impl Default for KeyPolicy {
     }
 }
 
+/// What a ledger does before it adds a key: see [`Terms::make_room`]. A ledger must know every kind, so this enum never grows
+/// in a compatible release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum MakeRoom {
+    /// Nothing is to be done.
+    Nothing,
+    /// Every other key of the same owner and environment ends, as [superseded](crate::audit::Revocation::Superseded); the one
+    /// that is replaced is spared, and ends as its rotation says. Each must be [allowed](Terms::allow_change) to end.
+    EndOthers,
+    /// If so many keys of the same owner and environment are active, it is [`LedgerError::TooManyKeys`].
+    Count {
+        /// The most that may be active.
+        max: u32,
+    },
+}
+
 /// The terms of a change: who makes it, and under which [`KeyPolicy`].
 ///
 /// A ledger of your own reads the record of [`maker`](Self::maker) inside its transaction, locked, and passes it to
@@ -140,6 +157,24 @@ impl Terms {
     #[must_use]
     pub fn key_policy(&self) -> KeyPolicy {
         self.policy
+    }
+
+    /// What the [policy](Self::key_policy) asks of a ledger, in the same transaction, before it adds a key. `replaces` says
+    /// whether the key takes another one's place, and `grace` whether that one goes on for a while.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::NoGrace`].
+    pub fn make_room(&self, replaces: bool, grace: bool) -> Result<MakeRoom, LedgerError> {
+        match self.policy {
+            KeyPolicy::Single { grace: false } if grace => Err(LedgerError::NoGrace),
+            KeyPolicy::Single { .. } => Ok(MakeRoom::EndOthers),
+            KeyPolicy::Multiple { .. } if replaces && !grace => Ok(MakeRoom::Nothing),
+            // Nothing is counted where every number will do: an import of many keys of one owner would count them all each
+            // time.
+            KeyPolicy::Multiple { max: u32::MAX } => Ok(MakeRoom::Nothing),
+            KeyPolicy::Multiple { max } => Ok(MakeRoom::Count { max }),
+        }
     }
 
     /// Whether the ledger must pass the owner's standing to [`allow_owner`](Self::allow_owner).

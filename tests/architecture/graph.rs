@@ -111,7 +111,7 @@ impl Reader<'_> {
     /// A path that stands in this module.
     fn path(&mut self, path: Vec<String>, line: usize, by: By) {
         let (file, house) = (self.file().to_owned(), self.house);
-        if file == "lib.rs" {
+        if ["lib.rs", "main.rs"].contains(&&*file) {
             return;
         }
         if let ([name], By::Path | By::Macro) = (path.as_slice(), by) {

@@ -26,6 +26,21 @@ const EDGES: &str = include_str!("edges.txt");
 /// Circles of files that are known and will go: one that is gone must be taken from there.
 const CIRCLES: &str = include_str!("circles.txt");
 
+/// The packages beside the root: within each, files import each other in no circle, and SQL is written as constants.
+const PACKAGES: &[&str] = &[
+    "crates/cli",
+    "crates/email",
+    "crates/manage",
+    "crates/openapi",
+    "crates/portal",
+    "crates/postgres",
+    "crates/sqlite",
+];
+
+fn package(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("src")
+}
+
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
@@ -41,7 +56,7 @@ struct Faults {
 }
 
 impl Faults {
-    fn of(src: &Path, edges: &str, circles: &str) -> Self {
+    fn of(package: &str, src: &Path, edges: &str, circles: &str) -> Self {
         let house = House::read(src);
         let graph = Graph::of(&house);
         Self {
@@ -49,14 +64,14 @@ impl Faults {
             strangers: rooms::strangers(&graph),
             circles: unknown_circles(&graph, circles),
             evidence: evidence::named_elsewhere(&house, &graph),
-            sql: sql::put_together(&house, &graph),
+            sql: sql::put_together(package, &house, &graph),
             unreadable: graph.wrong,
         }
     }
 }
 
 /// Of the source as it is. To read it takes a second, and once is enough.
-static FAULTS: LazyLock<Faults> = LazyLock::new(|| Faults::of(&source(), EDGES, CIRCLES));
+static FAULTS: LazyLock<Faults> = LazyLock::new(|| Faults::of(".", &source(), EDGES, CIRCLES));
 
 /// The circles of files that are not in a list, and those of the list that are gone.
 fn unknown_circles(graph: &Graph, known: &str) -> Vec<String> {
@@ -111,6 +126,25 @@ fn only_one_room_says_yes() {
 #[test]
 fn c12_01_sql_is_never_put_together() {
     none_of(&FAULTS.sql);
+}
+
+#[test]
+fn packages_beside_the_root_have_no_circles_and_their_sql_is_constant() {
+    let mut listed: Vec<_> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates"))
+        .unwrap()
+        .map(|entry| format!("crates/{}", entry.unwrap().file_name().to_string_lossy()))
+        .collect();
+    listed.sort();
+    assert_eq!(listed, PACKAGES, "PACKAGES names every folder of crates/");
+    let mut wrong = Vec::new();
+    for name in PACKAGES {
+        let house = House::read(&package(name));
+        let graph = Graph::of(&house);
+        let sql = sql::put_together(name, &house, &graph);
+        let faults = [unknown_circles(&graph, ""), sql, graph.wrong].concat();
+        wrong.extend(faults.into_iter().map(|fault| format!("{name}: {fault}")));
+    }
+    none_of(&wrong);
 }
 
 /// `cargo test --test architecture -- --ignored draw --nocapture` prints the house.

@@ -61,7 +61,8 @@ pub(crate) struct Target {
 impl House {
     pub(crate) fn read(src: &Path) -> Self {
         let mut house = Self::default();
-        house.read_file(src, "lib.rs".to_owned(), ROOT);
+        let root = if src.join("lib.rs").is_file() { "lib.rs" } else { "main.rs" };
+        house.read_file(src, root.to_owned(), ROOT);
         house.look_for_strays(src, "");
         house
     }
@@ -76,7 +77,7 @@ impl House {
         let text = fs::read_to_string(src.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let items = syn::parse_file(&text).unwrap_or_else(|error| panic!("{file}: {error}")).items;
         self.lines.insert(file.clone(), lines_of_code(&text, &items));
-        let folder = match file.strip_suffix("mod.rs").or_else(|| file.strip_suffix("lib.rs")) {
+        let folder = match ["mod.rs", "lib.rs", "main.rs"].iter().find_map(|name| file.strip_suffix(name)) {
             Some(folder) => folder.to_owned(),
             None => format!("{}/", file.trim_end_matches(".rs")),
         };

@@ -170,9 +170,11 @@ static FAULTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let clock = EDGES.lines().find(|line| line.split_whitespace().next() == Some("clock")).unwrap();
     let more = if clock.contains("->") { format!("{clock}, layer") } else { format!("{clock} -> layer") };
     let edges = EDGES.replace(clock, &more) + "\n    nowhere -> clock\n";
-    let faults = Faults::of(src, &edges, &format!("{CIRCLES}\na.rs -> b.rs\n"));
+    let faults = Faults::of(".", src, &edges, &format!("{CIRCLES}\na.rs -> b.rs\n"));
+    // The same source as that of a package that asks databases.
+    let sql_of_a_store = Faults::of("crates/sqlite", src, &edges, CIRCLES).sql;
     let Faults { unreadable, rooms, strangers, circles, evidence, sql } = faults;
-    [unreadable, rooms, strangers, circles, evidence, sql].concat()
+    [unreadable, rooms, strangers, circles, evidence, sql, sql_of_a_store].concat()
 });
 
 /// Puts text at the end of a file, which may be new.

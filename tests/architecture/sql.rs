@@ -48,30 +48,33 @@ const BY_PATH: &[&str] = &["batch_execute", "execute_batch", "prepare_cached", "
 /// Methods that leave a list of constants what it is.
 const PASSING: &[&str] = &["copied", "get", "iter", "skip", "take"];
 
-/// The rooms that ask databases. None but these knows a driver.
-const STORES: &[&str] = &["store"];
+/// The packages that ask databases. None but these knows a driver.
+const STORES: &[&str] = &["crates/postgres", "crates/sqlite"];
 
 const DRIVERS: &[&str] = &["deadpool_postgres", "rusqlite", "tokio_postgres"];
 
-/// Texts that are no constants, by file, function and what they are called there, and why that is right. One that is gone
+/// Texts that are no constants, by package, file, function and what they are called there, and why that is right. One that is gone
 /// must go from here too.
-const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
+const EXCEPTIONS: &[(&str, &str, &str, &str, &str)] = &[
     (
-        "store/postgres/listener.rs",
+        "crates/postgres",
+        "listener.rs",
         "hear",
         "word",
         "LISTEN takes no parameters: the name of the schema, a-z 0-9 _ only",
     ),
     (
-        "store/postgres/session.rs",
+        "crates/postgres",
+        "session.rs",
         "batch",
         "in_schema()",
         "a constant, in which the name of the schema stands: a-z 0-9 _ only",
     ),
-    ("store/postgres/session.rs", "execute", "in_schema()", "the same"),
-    ("store/postgres/session.rs", "query", "in_schema()", "the same"),
+    ("crates/postgres", "session.rs", "execute", "in_schema()", "the same"),
+    ("crates/postgres", "session.rs", "query", "in_schema()", "the same"),
     (
-        "store/postgres/session.rs",
+        "crates/postgres",
+        "session.rs",
         "in_transaction",
         "begin",
         "SET takes no parameters: a constant, in which milliseconds stand",
@@ -87,11 +90,13 @@ struct Made {
     what: String,
 }
 
-pub(crate) fn put_together(house: &House, graph: &Graph) -> Vec<String> {
+/// What is wrong in a package, such as `crates/sqlite`; the root is `.`.
+pub(crate) fn put_together(package: &str, house: &House, graph: &Graph) -> Vec<String> {
     let constants = constants(house);
     let mut made = Vec::new();
     for module in &house.modules {
         let mut reader = Reader {
+            asks: STORES.contains(&package),
             file: &module.file,
             constants: &constants,
             function: String::new(),
@@ -100,19 +105,20 @@ pub(crate) fn put_together(house: &House, graph: &Graph) -> Vec<String> {
         };
         module.items.iter().for_each(|item| reader.visit_item(item));
     }
-    let is = |made: &Made, (file, function, given, _): &(&str, &str, &str, &str)| {
+    let exceptions: Vec<_> = EXCEPTIONS.iter().filter(|exception| exception.0 == package).collect();
+    let is = |made: &Made, (_, file, function, given, _): &(&str, &str, &str, &str, &str)| {
         made.file == *file && made.function == *function && made.given == *given
     };
     let mut wrong: Vec<_> = made
         .iter()
-        .filter(|made| !EXCEPTIONS.iter().any(|exception| is(made, exception)))
+        .filter(|made| !exceptions.iter().any(|exception| is(made, exception)))
         .map(|made| format!("{}:{} in `{}`: {}", made.file, made.line, made.function, made.what))
         .collect();
-    for exception in EXCEPTIONS.iter().filter(|exception| !made.iter().any(|made| is(made, exception))) {
-        let (file, function, given, _) = exception;
+    for exception in exceptions.iter().filter(|exception| !made.iter().any(|made| is(made, exception))) {
+        let (_, file, function, given, _) = exception;
         wrong.push(format!("{file} has no {given} in `{function}` any more: take it from the exceptions"));
     }
-    for foreign in graph.foreign.iter().filter(|foreign| !STORES.contains(&House::room_of(&foreign.file))) {
+    for foreign in graph.foreign.iter().filter(|_| !STORES.contains(&package)) {
         if foreign.path.iter().any(|part| DRIVERS.contains(&part.as_str())) {
             let what = foreign.written();
             wrong.push(format!("{}:{} names {what}: only stores ask databases", foreign.file, foreign.line));
@@ -159,6 +165,7 @@ enum Bound {
 }
 
 struct Reader<'h> {
+    asks: bool,
     file: &'h str,
     constants: &'h BTreeSet<String>,
     function: String,
@@ -170,10 +177,6 @@ impl Reader<'_> {
     fn found(&mut self, line: usize, given: String, what: String) {
         let (file, function) = (self.file.to_owned(), self.function.clone());
         self.made.push(Made { file, function, line, given, what });
-    }
-
-    fn asks(&self) -> bool {
-        STORES.contains(&House::room_of(self.file))
     }
 
     fn in_function(&mut self, signature: &Signature, read: impl FnOnce(&mut Self)) {
@@ -330,7 +333,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         let method = call.method.to_string();
         let place = ASKING.iter().find(|(name, _)| method == *name).map(|(_, place)| *place);
         if let Some(text) = place.and_then(|place| call.args.iter().nth(place))
-            && self.asks()
+            && self.asks
             && self.kind(&call.receiver) != Bound::Statement
             && self.kind(text) == Bound::Other
         {
@@ -344,7 +347,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         visit::visit_expr_call(self, call);
         if let Expr::Path(path) = &*call.func
             && let Some(last) = path.path.segments.last()
-            && self.asks()
+            && self.asks
             && BY_PATH.contains(&last.ident.to_string().as_str())
         {
             let what = format!("`{}` is called by its path: these checks want a method call", last.ident);
@@ -362,7 +365,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
             let line = called.path.span().start().line;
             self.found(line, format!("{name}!"), format!("`{name}!` puts SQL together"));
         }
-        if self.asks() {
+        if self.asks {
             self.tokens(called.tokens.clone());
         }
     }

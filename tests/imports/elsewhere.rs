@@ -1,7 +1,8 @@
 //! Keys that other packages made, and what they store of them: fixtures.json, made by generate.sh.
 
 use serde::Deserialize;
-use tower_api_key::store::{KeyLedger, KeyStore, SqliteStore};
+use tower_api_key::store::{KeyLedger, KeyStore};
+use tower_api_key_sqlite::SqliteStore;
 
 use super::*;
 

@@ -16,13 +16,15 @@ use tower_api_key::observer::{Decision, Observer};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{
     Accounts, CacheOptions, Cached, ChangeLog, Directory, KeyLedger, KeyPolicy, KeyStore, MemoryStore,
-    PostgresOptions, Project, SqliteStore, StoreError,
+    Project, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     ApiKeyAuth, DigestRing, Endpoints, Environment, KeyDigest, KeyFormat, KeyRecord, Keyring, Pepper,
     Principal, ProjectId, Standing, Timestamp, UserId, Verifier,
 };
+use tower_api_key_postgres::PostgresOptions;
+use tower_api_key_sqlite::SqliteStore;
 
 use crate::logged::Logged;
 use crate::model;

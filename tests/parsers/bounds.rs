@@ -1,10 +1,11 @@
 //! c17_b2: what a key holds is bounded at every door, and what is there from before is kept.
 
 use serde_json::json;
+use tower_api_key::KeyStore as _;
 use tower_api_key::keyring::{Grace, KeyringError};
 use tower_api_key::record::{MAX_METADATA_LEN, MAX_RESTRICTIONS_LEN};
 use tower_api_key::restriction::{EndpointRestriction, Facts, Restrictions};
-use tower_api_key::{KeyStore as _, store::SqliteStore};
+use tower_api_key_sqlite::SqliteStore;
 
 use super::*;
 

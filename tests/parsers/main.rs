@@ -10,7 +10,7 @@ mod doors;
 mod panics;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use async_trait::async_trait;
@@ -23,10 +23,11 @@ use serde_json::Value;
 use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::portal::{Freshness, Portal, PortalSession, PortalUser, SignedIn};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::{SqliteStore, StoreError};
+use tower_api_key::store::StoreError;
 use tower_api_key::{
     Accounts as _, ApiKey, ApiKeyAuth, Endpoints, KeyId, KeyRecord, Keyring, NewKey, UserId, Verifier, manage,
 };
+use tower_api_key_sqlite::SqliteStore;
 
 const AT: &str = "/v1/api-keys";
 const HOST: &str = "app.example.com";
@@ -126,7 +127,7 @@ impl Site {
 
     /// The command line on the same file: exit code, stdout and stderr.
     fn shell(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
+        let mut child = Command::new(program())
             .args(args)
             .env("TOWER_API_KEY_DATABASE", self.path("keys.db"))
             .stdin(Stdio::piped())
@@ -141,6 +142,14 @@ impl Site {
         assert!(!err.contains("panicked"), "{err}");
         (ran.status.code().unwrap(), out, err)
     }
+}
+
+/// The program `tower-api-key`, which stands beside the tests when the whole workspace is tested.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().and_then(Path::parent).unwrap().join("tower-api-key");
+    assert!(program.exists(), "build the program first: cargo build --package tower-api-key-cli");
+    program
 }
 
 fn app(store: SqliteStore, keyring: &Keyring, owner: UserId) -> Router {

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::{KeyLedger, Terms};
-use tower_api_key::{KeyDigest, KeyId, KeyPolicy, SqliteStore};
+use tower_api_key::{KeyDigest, KeyId, KeyPolicy};
+use tower_api_key_sqlite::SqliteStore;
 
 use super::*;
 

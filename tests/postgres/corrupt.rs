@@ -1,13 +1,12 @@
 //! c10_06: rows that cannot be. Whatever stands in a column, it is never read as a right.
 
 use tokio_postgres::Client;
-use tower_api_key::store::{
-    KeyQuery, LedgerError, Member, MemberRole, PostgresStore, Project, StoreError, Terms,
-};
+use tower_api_key::store::{KeyQuery, LedgerError, Member, MemberRole, Project, StoreError, Terms};
 use tower_api_key::{
     Accounts as _, Authority, Directory as _, KeyId, KeyLedger as _, KeyLevel, KeyRecord, KeyStore as _,
     Standing,
 };
+use tower_api_key_postgres::PostgresStore;
 
 use super::{MANY, NO_ACCESS, Schema, key, project, user};
 

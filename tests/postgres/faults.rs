@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tower_api_key::store::{
-    ChangeLog as _, LedgerError, Position, PostgresOptions, PostgresStore, StoreError, Terms,
-};
+use tower_api_key::store::{ChangeLog as _, LedgerError, Position, StoreError, Terms};
 use tower_api_key::{Accounts as _, Amendment, Authority, Directory as _, KeyLedger as _, KeyStore as _};
+use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 
 use super::proxy::{Fate, Proxy};
 use super::{NOW, OWNER, Schema, insert, is_active, key, revoke, server_behind, soon, user};

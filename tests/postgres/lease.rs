@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tower_api_key::store::{
-    Change, ChangeLog as _, Changes, LedgerError, Member, MemberRole, NodeId, Position, PostgresStore,
-    Project, Terms, outlived,
+    Change, ChangeLog as _, Changes, LedgerError, Member, MemberRole, NodeId, Position, Project, Terms,
+    outlived,
 };
 use tower_api_key::{Accounts as _, Authority, KeyLedger as _, KeyRecord, KeyStore as _};
+use tower_api_key_postgres::PostgresStore;
 
 use super::proxy::{Fate, Proxy};
 use super::{

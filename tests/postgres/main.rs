@@ -25,10 +25,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Client, Config, NoTls};
 use tower_api_key::clock::Timestamp;
-use tower_api_key::store::{KeyPolicy, PostgresOptions, PostgresStore, Terms};
+use tower_api_key::store::{KeyPolicy, Terms};
 use tower_api_key::{
     Authority, KeyDigest, KeyId, KeyLedger as _, KeyRecord, KeyStore as _, ProjectId, Role, Standing, UserId,
 };
+use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 1000 };

@@ -159,7 +159,7 @@ async fn c17_f1_time_outs_end_with_the_transaction_where_the_connection_is_other
     let schema = Schema::new();
     let manager = deadpool_postgres::Manager::new(super::server().parse().unwrap(), tokio_postgres::NoTls);
     let pool = deadpool_postgres::Pool::builder(manager).max_size(5).build().unwrap();
-    let options = tower_api_key::store::PostgresOptions::on_pool(pool.clone());
+    let options = tower_api_key_postgres::PostgresOptions::on_pool(pool.clone());
     let store = options.schema(&schema.name).unwrap().connect().await.unwrap();
     let one = insert(&store, "one", "u").await;
     revoke(&store, &one).await;

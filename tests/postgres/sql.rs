@@ -7,12 +7,13 @@ use deadpool_postgres::{Manager, Pool};
 use tokio_postgres::NoTls;
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::store::{
-    CacheOptions, ChangeLog as _, KeyPolicy, LedgerError, Member, MemberRole, NodeId, PostgresOptions,
-    Project, StoreError, Terms,
+    CacheOptions, ChangeLog as _, KeyPolicy, LedgerError, Member, MemberRole, NodeId, Project, StoreError,
+    Terms,
 };
 use tower_api_key::{
     Accounts as _, Authority, Directory as _, KeyLedger as _, KeyStore as _, Keyring, NewKey, Standing,
 };
+use tower_api_key_postgres::PostgresOptions;
 
 use super::{NO_ACCESS, NOW, OWNER, Schema, insert, is_active, project, revoke, server, user};
 
@@ -58,7 +59,8 @@ async fn of_version_1(schema: &Schema) -> tokio_postgres::Client {
     let name = &schema.name;
     let operator = super::connect(&server()).await;
     operator.batch_execute(&format!("CREATE SCHEMA {name}; SET search_path = {name}")).await.unwrap();
-    let tables = include_str!("../../src/store/migrations/postgres-1.sql").replace("tower_api_key", name);
+    let tables =
+        include_str!("../../crates/postgres/migrations/postgres-1.sql").replace("tower_api_key", name);
     operator.batch_execute(&tables).await.unwrap();
     let rows = "
         CREATE TABLE version (one boolean NOT NULL PRIMARY KEY CHECK (one), version integer NOT NULL);

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use tower_api_key::MemoryStore;
-use tower_api_key::store::SqliteStore;
+
 use tower_api_key::test_util::contract;
+use tower_api_key_sqlite::SqliteStore;
 
 /// Opens a file of its own for each check.
 async fn fresh(directory: &Path) -> SqliteStore {

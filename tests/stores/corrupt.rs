@@ -2,13 +2,12 @@
 
 use rusqlite::Connection;
 use tower_api_key::key::IdError;
-use tower_api_key::store::{
-    KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError, Terms,
-};
+use tower_api_key::store::{KeyQuery, LedgerError, Member, MemberRole, Project, StoreError, Terms};
 use tower_api_key::{
     Accounts as _, Directory as _, KeyId, KeyLedger as _, KeyLevel, KeyRecord, KeyStore as _, Standing,
     Timestamp,
 };
+use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, MANY, key, project, user};
 

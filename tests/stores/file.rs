@@ -3,10 +3,11 @@
 use std::fs;
 
 use rusqlite::params;
-use tower_api_key::store::{LedgerError, SqliteStore, StoreError};
+use tower_api_key::store::{LedgerError, StoreError};
 use tower_api_key::{
     Accounts as _, Directory as _, KeyDigest, KeyLedger as _, KeyStore as _, Role, Standing,
 };
+use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, connect, insert, is_active, key, user};
 
@@ -42,7 +43,7 @@ async fn an_empty_file_is_a_fresh_one() {
 /// A file as the release before left it, with an account and a key of it, and a connection that has it open.
 fn of_version_1(file: &File) -> rusqlite::Connection {
     let before = file.operator();
-    before.execute_batch(include_str!("../../src/store/migrations/sqlite-1.sql")).unwrap();
+    before.execute_batch(include_str!("../../crates/sqlite/migrations/sqlite-1.sql")).unwrap();
     before
         .execute_batch(
             "PRAGMA application_id = 0x7461706b; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;

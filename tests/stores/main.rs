@@ -12,8 +12,9 @@ mod trail;
 use std::path::{Path, PathBuf};
 
 use tower_api_key::clock::Timestamp;
-use tower_api_key::store::{KeyPolicy, SqliteStore, Terms};
+use tower_api_key::store::{KeyPolicy, Terms};
 use tower_api_key::{KeyDigest, KeyId, KeyLedger as _, KeyRecord, KeyStore as _, ProjectId, UserId};
+use tower_api_key_sqlite::SqliteStore;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 1000 };

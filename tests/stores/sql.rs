@@ -4,11 +4,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tower_api_key::store::{
-    KeyPolicy, KeyQuery, LedgerError, Member, MemberRole, Project, SqliteStore, StoreError, Terms,
+    KeyPolicy, KeyQuery, LedgerError, Member, MemberRole, Project, StoreError, Terms,
 };
 use tower_api_key::{
     Accounts as _, Amendment, Directory as _, KeyLedger as _, KeyStore as _, Role, Standing,
 };
+use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, MANY, NOW, insert, is_active, key, project, user};
 

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::Memory;
 use super::faults::Fault;
 use super::lease::Moment;
-use crate::store::log::{Change, ChangeLog, NodeId, Position};
+use crate::store::change_log::{Change, ChangeLog, NodeId, Position};
 use crate::store::{StoreError, in_time};
 
 /// How long to wait after something failed, as a part of the lease.

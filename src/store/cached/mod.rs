@@ -1,13 +1,13 @@
 //! Answers from memory in front of a store that several processes share, as true as the store's own.
 
-mod facts;
+mod clock_map;
 mod faults;
 mod follower;
 mod lease;
-mod shelf;
+mod single_flight;
 #[cfg(test)]
 mod tests;
-mod turns;
+mod versioned;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
-use self::facts::{Facts, Room};
 use self::faults::Faults;
 use self::lease::Lease;
-use super::log::ChangeLog;
+use self::versioned::{Room, VersionedMap};
+use super::change_log::ChangeLog;
 use super::{Directory, KeyStore, Project, StoreError};
 use crate::access::Standing;
 use crate::clock::{Clock, SystemClock};
@@ -77,8 +77,8 @@ struct Following {
 
 /// What is remembered, and until when it may be said.
 struct Memory {
-    keys: Facts<[u8; 32], Option<Arc<KeyRecord>>>,
-    standings: Facts<(UserId, Option<ProjectId>), Standing>,
+    keys: VersionedMap<[u8; 32], Option<Arc<KeyRecord>>>,
+    standings: VersionedMap<(UserId, Option<ProjectId>), Standing>,
     lease: Lease,
     lease_for: Duration,
     faults: Faults,
@@ -311,8 +311,8 @@ impl CacheOptions {
         };
         let store = Arc::new(store);
         let memory = Arc::new(Memory {
-            keys: Facts::new(room, faults.clone()),
-            standings: Facts::new(room, faults.clone()),
+            keys: VersionedMap::new(room, faults.clone()),
+            standings: VersionedMap::new(room, faults.clone()),
             lease: Lease::new(Arc::clone(&self.clock), faults.clone()),
             lease_for: self.lease,
             faults,

@@ -5,10 +5,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::accounts::page;
-use super::super::key_query::{Reach, Reading, Sought, Verdict};
-use super::super::{Amended, Ended, KeyCount, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms, terms};
-use super::trail::Trail;
+use super::super::codec::row_limit as page;
+use super::super::codec::{PageBounds, PageReader, PageStep, SearchedKey};
+use super::super::{Amended, Ended, KeyCount, KeyPage, KeyQuery, LedgerError, MakeRoom, Terms, terms};
+use super::audit_log::Trail;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
@@ -170,9 +170,8 @@ impl Keys {
         terms: &Terms,
     ) -> Result<(), LedgerError> {
         let grace = replaced.is_some_and(|(_, ends)| ends > now);
-        match terms.key_policy() {
-            KeyPolicy::Single { grace: false } if grace => Err(LedgerError::NoGrace),
-            KeyPolicy::Single { .. } => {
+        match terms.make_room(replaced.is_some(), grace)? {
+            MakeRoom::EndOthers => {
                 let spared = replaced.map(|(old, _)| old);
                 let maker = self.maker(terms);
                 for key in self.active(&new.owner, new.environment, now).filter(|key| Some(&key.id) != spared)
@@ -188,8 +187,8 @@ impl Keys {
                 );
                 Ok(())
             }
-            KeyPolicy::Multiple { .. } if replaced.is_some() && !grace => Ok(()),
-            KeyPolicy::Multiple { max } => {
+            MakeRoom::Nothing => Ok(()),
+            MakeRoom::Count { max } => {
                 let active = self.active(&new.owner, new.environment, now).count();
                 if active >= usize::try_from(max).unwrap_or(usize::MAX) {
                     return Err(LedgerError::TooManyKeys);
@@ -264,19 +263,19 @@ impl Keys {
         &self,
         owner: &UserId,
         query: &KeyQuery,
-        reach: Reach,
+        bounds: PageBounds,
     ) -> Result<KeyPage, LedgerError> {
         let mut page = KeyPage::new(Vec::new(), false);
-        let (mut reading, keys) = (Reading::new(query, reach), self.in_order(owner, query)?);
+        let (mut reading, keys) = (PageReader::new(query, bounds), self.in_order(owner, query)?);
         for key in keys {
-            match reading.next(query.finds(&Sought::of(key))) {
-                Verdict::Stop => {
+            match reading.next(query.finds(&SearchedKey::of(key))) {
+                PageStep::Stop => {
                     page.more = true;
                     break;
                 }
-                Verdict::Pass => {}
-                Verdict::Take => {
-                    if reach.bytes < usize::MAX {
+                PageStep::Skip => {}
+                PageStep::Take => {
+                    if bounds.max_bytes() < usize::MAX {
                         reading.took(key.text_len());
                     }
                     page.keys.push(KeyRecord::clone(key));
@@ -290,9 +289,9 @@ impl Keys {
 
     pub(super) fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
         let query = KeyQuery { after: None, before: None, limit: most, ..query.clone() };
-        let mut reading = Reading::new(&query, Reach::PAGE);
+        let mut reading = PageReader::new(&query, PageBounds::PAGE);
         for key in self.in_order(owner, &query)? {
-            if reading.next(query.finds(&Sought::of(key))) == Verdict::Stop {
+            if reading.next(query.finds(&SearchedKey::of(key))) == PageStep::Stop {
                 return Ok(KeyCount::new(reading.taken(), most, true));
             }
         }

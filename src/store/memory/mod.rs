@@ -1,8 +1,8 @@
 //! A store in memory: for tests, for trying things out, and for applications that load their keys at start.
 
+mod audit_log;
+mod directory;
 mod keys;
-mod people;
-mod trail;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use async_trait::async_trait;
 
+use self::audit_log::Used;
+use self::directory::People;
 use self::keys::Keys;
-use self::people::People;
-use self::trail::Used;
-use super::key_query::Reach;
+use super::codec::PageBounds;
 use super::{
     Account, Accounts, Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore,
     LedgerError, Member, Person, Project, StoreError, Terms,
@@ -196,11 +196,11 @@ impl KeyLedger for MemoryStore {
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
-        self.read().keys.page(owner, query, Reach::LIST).map(|page| page.keys)
+        self.read().keys.page(owner, query, PageBounds::LIST).map(|page| page.keys)
     }
 
     async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
-        self.read().keys.page(owner, query, Reach::PAGE)
+        self.read().keys.page(owner, query, PageBounds::PAGE)
     }
 
     async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {

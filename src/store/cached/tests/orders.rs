@@ -18,13 +18,13 @@ use crate::clock::{Clock, Timestamp};
 use crate::key::{KeyDigest, KeyId, UserId};
 use crate::record::KeyRecord;
 use crate::store::StoreError;
-use crate::store::cached::facts::{Facts, Room};
 use crate::store::cached::faults::{Fault, Faults};
 use crate::store::cached::lease::Lease;
+use crate::store::cached::versioned::{Room, VersionedMap};
 
 const LEASE: Duration = Duration::from_secs(2);
 
-type Keys = Facts<[u8; 32], Option<Arc<KeyRecord>>>;
+type Keys = VersionedMap<[u8; 32], Option<Arc<KeyRecord>>>;
 type Found = Result<Option<Arc<KeyRecord>>, StoreError>;
 
 type Hook = Box<dyn FnOnce() + Send>;
@@ -80,7 +80,7 @@ impl Desk {
         };
         let wall = Wall::default();
         let desk = Self {
-            keys: Facts::new(room, faults.clone()),
+            keys: VersionedMap::new(room, faults.clone()),
             lease: Lease::new(Arc::new(wall.clone()), faults),
             wall,
             truth: Mutex::default(),

@@ -15,11 +15,11 @@ use crate::clock::{SystemClock, Timestamp};
 use crate::key::{KeyDigest, KeyId, UserId};
 use crate::record::KeyRecord;
 use crate::restriction::{EndpointRestriction, Restrictions};
-use crate::store::cached::facts::{Facts, Room};
 use crate::store::cached::faults::Faults;
 use crate::store::cached::lease::Lease;
+use crate::store::cached::versioned::{Room, VersionedMap};
 
-type Keys = Facts<[u8; 32], Option<Arc<KeyRecord>>>;
+type Keys = VersionedMap<[u8; 32], Option<Arc<KeyRecord>>>;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -47,7 +47,7 @@ fn cache_of(keys: u64, bytes: usize) -> (Keys, Lease) {
     let lease = Lease::new(Arc::new(SystemClock), Faults::default());
     lease.begin();
     lease.grant(lease.now().plus(Duration::from_secs(36_000)));
-    (Facts::new(room, Faults::default()), lease)
+    (VersionedMap::new(room, Faults::default()), lease)
 }
 
 /// Cheap to make, and spread like real ones.

@@ -15,7 +15,7 @@ use crate::access::Standing;
 use crate::clock::Timestamp;
 use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
-use crate::store::log::{ChangeLog, Changes, NodeId, Position};
+use crate::store::change_log::{ChangeLog, Changes, NodeId, Position};
 use crate::store::{CacheOptions, Cached, Directory, KeyStore, Project, StoreError};
 
 /// The longest there is: what ends only with the lease, ends after this.

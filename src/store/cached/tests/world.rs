@@ -14,7 +14,7 @@ use super::Dice;
 use crate::access::{Role, Standing};
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
-use crate::store::log::{Change, ChangeLog, Changes, Followers, NodeId, Position, settle};
+use crate::store::change_log::{Change, ChangeLog, Changes, Followers, NodeId, Position, settle};
 use crate::store::{Directory, KeyStore, Project, StoreError};
 
 /// What the store does wrong.

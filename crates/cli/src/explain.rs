@@ -1,0 +1,64 @@
+//! What a service answers to a request with a key.
+
+use http::Method;
+use tower_api_key::explain::Question;
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::{ApiKeyAuth, Endpoints, Verifier};
+
+use crate::args::{self, Class};
+use crate::failure::Failure;
+use crate::keys::found;
+use crate::show::{Out, say};
+use crate::store::{Purpose, Store};
+
+pub(crate) async fn explain(at: &Store, out: &Out, request: &args::Explain) -> Result<(), Failure> {
+    let id = at.id(&request.id)?;
+    let method = Method::from_bytes(request.method.as_bytes())
+        .map_err(|_| Failure::usage("--method is a method of HTTP, such as GET"))?;
+    let mut endpoints = Endpoints::new();
+    if let (Some(class), Some(route)) = (request.class, &request.route) {
+        endpoints = match class {
+            Class::Read => endpoints.read(method.clone(), route),
+            Class::Write => endpoints.write(method.clone(), route),
+            Class::Manage => endpoints.manage(method.clone(), route),
+        };
+    }
+    // A layer as the service may have it: what it declares of its endpoints is known to nobody here.
+    let layer = |verifier: Verifier| {
+        ApiKeyAuth::with_verifier(verifier, Bearer::default())
+            .or(ApiKeyHeader::default())
+            .or(JsonBody::default())
+            .endpoints(endpoints)
+            .map_err(Failure::usage)
+    };
+    let mut question = Question::new(method).scheme(&request.scheme);
+    if let Some(route) = &request.route {
+        question = question.route(route);
+    }
+    if let Some(address) = request.address {
+        question = question.address(address);
+    }
+    if let Some(referrer) = &request.referrer {
+        question = question.referrer(referrer);
+    }
+    if let Some(origin) = &request.origin {
+        question = question.origin(origin);
+    }
+    if let Some(project) = &request.project {
+        question = question.project(project);
+    }
+    if let Some(user) = &request.user {
+        question = question.user(user);
+    }
+    at.with(Purpose::Read, async |store| {
+        let key = found(store, &id).await?;
+        if store.has_directory && store.accounts.account_of(&key.owner).await?.is_none() {
+            say(format_args!("note: {}", store.unknown(&key.owner)));
+        }
+        let layer = layer(store.verifier.clone())?;
+        let explanation = layer.explainer().explain(&key, &question).await.map_err(Failure::usage)?;
+        let json = serde_json::to_value(&explanation).map_err(|error| Failure::Store(error.to_string()))?;
+        out.answer(&json, || explanation.to_string())
+    })
+    .await
+}

@@ -1,0 +1,285 @@
+//! Accounts, their projects and their members: as much as keys need.
+
+use serde_json::{Value, json};
+use tower_api_key::store::{Account, LedgerError, Member, MemberRole, Person, Project};
+use tower_api_key::{ProjectId, UserId};
+
+use crate::args::{self, Role};
+use crate::failure::Failure;
+use crate::keys::{now, user};
+use crate::show::{Out, table};
+use crate::store::{Opened, Purpose, Store};
+
+/// How many entries are asked for at once.
+const PAGE: u32 = 1000;
+
+pub(crate) async fn account(at: &Store, out: &Out, what: args::Account) -> Result<(), Failure> {
+    let at = at.with_directory()?;
+    match what {
+        args::Account::Create { account, owner } => {
+            let (account, owner) = (account_id(account)?, user(&owner)?);
+            at.with(Purpose::Begin, async |store| {
+                match store.accounts.create_account(&account, &owner).await {
+                    Err(LedgerError::Conflict) => return Err(in_the_way(store, &account, &owner).await?),
+                    made => made?,
+                }
+                done(out, "made", &account)
+            })
+            .await
+        }
+        args::Account::Suspend { account } => suspend(at, out, account, true).await,
+        args::Account::Resume { account } => suspend(at, out, account, false).await,
+        args::Account::List => at.with(Purpose::Read, async |store| list_accounts(store, out).await).await,
+    }
+}
+
+async fn suspend(at: &Store, out: &Out, account: String, suspended: bool) -> Result<(), Failure> {
+    let account = account_id(account)?;
+    at.with(Purpose::Change, async |store| {
+        match store.accounts.suspend_account(&account, suspended).await {
+            Err(LedgerError::NotFound) => return Err(no_account(&account)),
+            set => set?,
+        }
+        done(out, if suspended { "suspended" } else { "resumed" }, &account)
+    })
+    .await
+}
+
+fn done(out: &Out, done: &str, account: &str) -> Result<(), Failure> {
+    out.done(format_args!("{done} account {account}"));
+    out.answer(&json!({"account": account, "done": done}), String::new)
+}
+
+pub(crate) async fn project(at: &Store, out: &Out, what: args::Project) -> Result<(), Failure> {
+    let at = at.with_directory()?;
+    let done = |account: &str, id: &ProjectId, done: &str| {
+        out.done(format_args!("{done} project {id} of account {account}"));
+        out.answer(&json!({"account": account, "project": id.as_str(), "done": done}), String::new)
+    };
+    match what {
+        args::Project::Create { account, project, name } => {
+            let (account, id) = (account_id(account)?, project_id(&project)?);
+            let project = Project::new(id.clone(), name.unwrap_or(project));
+            at.with(Purpose::Change, async |store| {
+                match store.accounts.create_project(&account, &project).await {
+                    Err(LedgerError::NotFound) => return Err(no_account(&account)),
+                    Err(LedgerError::Conflict) => {
+                        return Err(Failure::refused(format!(
+                            "account {account} has or had a project {id}: ids of projects are not used again"
+                        )));
+                    }
+                    made => made?,
+                }
+                done(&account, &id, "made")
+            })
+            .await
+        }
+        args::Project::Delete { account, project } => {
+            let (account, id) = (account_id(account)?, project_id(&project)?);
+            at.with(Purpose::Change, async |store| {
+                match store.accounts.delete_project(&account, &id).await {
+                    Err(LedgerError::NotFound) => return Err(no_project(store, &account, &[&id]).await?),
+                    deleted => deleted?,
+                }
+                done(&account, &id, "deleted")
+            })
+            .await
+        }
+        args::Project::List { account } => {
+            let account = account_id(account)?;
+            at.with(Purpose::Read, async |store| {
+                let projects = projects_of(store, &account).await?;
+                let json = projects.iter().map(|project| {
+                    let (id, name) = (project.id.as_str(), &project.name);
+                    json!({"account": account, "project": id, "name": name})
+                });
+                out.answer(&json.collect(), || {
+                    let row = |project: &Project| vec![project.id.to_string(), project.name.clone()];
+                    table(&["PROJECT", "NAME"], &projects.iter().map(row).collect::<Vec<_>>())
+                })
+            })
+            .await
+        }
+    }
+}
+
+pub(crate) async fn member(at: &Store, out: &Out, what: args::Member) -> Result<(), Failure> {
+    let at = at.with_directory()?;
+    let done = |account: &str, who: &UserId, done: &str| {
+        out.done(format_args!("{done} member {who} of account {account}"));
+        out.answer(&json!({"account": account, "user": who.as_str(), "done": done}), String::new)
+    };
+    match what {
+        args::Member::Set { account, user: who, role, projects } => {
+            let (account, who) = (account_id(account)?, user(&who)?);
+            let projects: Vec<ProjectId> =
+                projects.iter().map(|id| project_id(id)).collect::<Result<_, _>>()?;
+            let role = match role {
+                Role::Full => MemberRole::Full,
+                Role::Readonly => MemberRole::ReadOnly,
+            };
+            let member = Member::new(role, projects);
+            at.with(Purpose::Change, async |store| {
+                match store.accounts.set_member(&account, &who, &member).await {
+                    Err(LedgerError::NotFound) => {
+                        let named: Vec<_> = member.projects.iter().collect();
+                        return Err(no_project(store, &account, &named).await?);
+                    }
+                    Err(LedgerError::Conflict) => return Err(belongs(store, &account, &who).await?),
+                    set => set?,
+                }
+                done(&account, &who, "set")
+            })
+            .await
+        }
+        args::Member::Remove { account, user: who } => {
+            let (account, who) = (account_id(account)?, user(&who)?);
+            at.with(Purpose::Change, async |store| {
+                match store.accounts.remove_member(&account, &who, now()).await {
+                    Err(LedgerError::NotFound) => {
+                        let there = exists(store, &account).await?;
+                        return Err(if there {
+                            Failure::refused(format!("{who} is no member of account {account}"))
+                        } else {
+                            no_account(&account)
+                        });
+                    }
+                    Err(LedgerError::Conflict) => return Err(belongs(store, &account, &who).await?),
+                    removed => removed?,
+                }
+                done(&account, &who, "removed")
+            })
+            .await
+        }
+        args::Member::List { account } => {
+            let account = account_id(account)?;
+            at.with(Purpose::Read, async |store| list_members(store, out, &account).await).await
+        }
+    }
+}
+
+async fn list_accounts(store: &Opened, out: &Out) -> Result<(), Failure> {
+    let mut accounts: Vec<Account> = Vec::new();
+    loop {
+        let after = accounts.last().map(|account| &*account.id);
+        let page = store.accounts.list_accounts(after, PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        accounts.extend(page);
+    }
+    let json = accounts.iter().map(|account| {
+        json!({"account": account.id, "owner": account.owner.as_str(), "suspended": account.suspended})
+    });
+    out.answer(&json.collect(), || {
+        let row = |account: &Account| {
+            let state = if account.suspended { "suspended" } else { "active" };
+            vec![account.id.clone(), account.owner.to_string(), state.to_owned()]
+        };
+        table(&["ACCOUNT", "OWNER", "STATE"], &accounts.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+async fn list_members(store: &Opened, out: &Out, account: &str) -> Result<(), Failure> {
+    let mut people: Vec<Person> = Vec::new();
+    loop {
+        let after = people.last().map(|person| &person.user);
+        match store.accounts.list_people(account, after, PAGE).await {
+            Ok(page) if page.is_empty() => break,
+            Ok(page) => people.extend(page),
+            Err(LedgerError::NotFound) => return Err(no_account(account)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let json = people.iter().map(|person| {
+        let projects: Vec<_> = person.projects.iter().map(|project| project.as_str()).collect();
+        let (user, role) = (person.user.as_str(), person.role.as_str());
+        json!({"account": account, "user": user, "role": role, "projects": projects})
+    });
+    let json: Value = json.collect();
+    out.answer(&json, || {
+        let row = |person: &Person| {
+            let projects: Vec<_> = person.projects.iter().map(|project| project.as_str()).collect();
+            let projects = match person.role {
+                tower_api_key::Role::Owner => "(all)".to_owned(),
+                _ if projects.is_empty() => "-".to_owned(),
+                _ => projects.join(" "),
+            };
+            vec![person.user.to_string(), person.role.as_str().to_owned(), projects]
+        };
+        table(&["USER", "ROLE", "PROJECTS"], &people.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+async fn projects_of(store: &Opened, account: &str) -> Result<Vec<Project>, Failure> {
+    let mut projects: Vec<Project> = Vec::new();
+    loop {
+        let after = projects.last().map(|project| &project.id);
+        match store.accounts.list_projects(account, after, PAGE).await {
+            Ok(page) if page.is_empty() => return Ok(projects),
+            Ok(page) => projects.extend(page),
+            Err(LedgerError::NotFound) => return Err(no_account(account)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn exists(store: &Opened, account: &str) -> Result<bool, Failure> {
+    match store.accounts.list_people(account, None, 0).await {
+        Ok(_) => Ok(true),
+        Err(LedgerError::NotFound) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why an account is not made.
+async fn in_the_way(store: &Opened, account: &str, owner: &UserId) -> Result<Failure, Failure> {
+    if exists(store, account).await? {
+        return Ok(Failure::refused(format!(
+            "account {account} exists: `tower-api-key member list {account}` shows who belongs to it"
+        )));
+    }
+    belongs(store, account, owner).await
+}
+
+/// Why somebody is not made a member of an account, or is not removed from it.
+async fn belongs(store: &Opened, account: &str, who: &UserId) -> Result<Failure, Failure> {
+    Ok(Failure::refused(match store.accounts.account_of(who).await? {
+        Some(of) if of == account => {
+            format!(
+                "{who} is the owner of account {account}, and stays it until the account is transferred to a member"
+            )
+        }
+        Some(of) => format!("{who} belongs to account {of}, and nobody belongs to two"),
+        None => format!("somebody else is changing account {account}: try again"),
+    }))
+}
+
+fn no_account(account: &str) -> Failure {
+    Failure::refused(format!(
+        "there is no account {account}: `tower-api-key account list` shows those that there are"
+    ))
+}
+
+/// Of several projects, the one that is not there; unless it is the account.
+async fn no_project(store: &Opened, account: &str, named: &[&ProjectId]) -> Result<Failure, Failure> {
+    let there = projects_of(store, account).await?;
+    let missing = named.iter().find(|id| there.iter().all(|project| project.id != ***id));
+    Ok(Failure::refused(match missing {
+        Some(id) => format!(
+            "account {account} has no project {id}: `tower-api-key project list {account}` shows those that there are"
+        ),
+        None => format!("somebody else is changing account {account}: try again"),
+    }))
+}
+
+/// An account is named as a project is.
+fn account_id(account: String) -> Result<String, Failure> {
+    ProjectId::new(&account).map(|_| account).map_err(|_| {
+        Failure::usage("an account is named by 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -")
+    })
+}
+
+fn project_id(id: &str) -> Result<ProjectId, Failure> {
+    ProjectId::new(id).map_err(Failure::usage)
+}

@@ -1,0 +1,125 @@
+//! What goes to stdout.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+use serde_json::{Value, json};
+use tower_api_key::{IssuedKey, KeyRecord, Timestamp};
+
+use crate::failure::Failure;
+
+/// Where answers go.
+pub(crate) struct Out {
+    pub(crate) json: bool,
+}
+
+impl Out {
+    /// One answer: as JSON, or as this text.
+    pub(crate) fn answer(&self, json: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        let text = if self.json { format!("{json:#}\n") } else { text() };
+        self.raw(text.as_bytes())
+    }
+
+    /// These bytes. Whoever has read enough (`| head`) has closed the pipe: that is no error, and nothing is said.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        match written(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(not_written),
+        }
+    }
+
+    /// A word on what was done, for people.
+    pub(crate) fn done(&self, what: impl Display) {
+        say(what);
+    }
+
+    /// The one time that a secret is written.
+    pub(crate) fn issued(&self, issued: &IssuedKey, what: impl Display) -> Result<(), Failure> {
+        let mut shown = record(issued.record(), issued.record().created_at);
+        let secret = issued.key().expose_secret();
+        if let Value::Object(members) = &mut shown {
+            members.insert("key".to_owned(), secret.into());
+        }
+        let text = if self.json { format!("{shown:#}\n") } else { format!("{secret}\n") };
+        // Here nobody has read enough: without its secret, the key is of no use.
+        written(text.as_bytes()).map_err(|error| {
+            let id = &issued.record().id;
+            Failure::Store(format!(
+                "key {id} was made, and its secret is lost: cannot write to stdout: {error}"
+            ))
+        })?;
+        self.done(what);
+        Ok(())
+    }
+}
+
+/// A line on stderr, for whoever reads it.
+pub(crate) fn say(what: impl Display) {
+    drop(writeln!(io::stderr(), "{what}"));
+}
+
+fn written(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+fn not_written(error: io::Error) -> Failure {
+    Failure::Store(format!("cannot write to stdout: {error}"))
+}
+
+/// All that is stored of a key but its digest.
+pub(crate) fn record(key: &KeyRecord, now: Timestamp) -> Value {
+    json!({
+        "id": key.id.as_str(),
+        "owner": key.owner.as_str(),
+        "name": key.name,
+        "level": key.level.as_str(),
+        "project": key.level.project().map(|project| project.as_str()),
+        "environment": key.environment.as_str(),
+        "prefix": key.prefix,
+        "last4": key.last4,
+        "scopes": key.scopes,
+        "metadata": key.metadata,
+        "restrictions": key.restrictions,
+        "limits": key.limits.as_ref().map(ToString::to_string),
+        "family": key.family.as_str(),
+        "digest": key.digested_by.kind(),
+        "state": state(key, now),
+        "created_at": key.created_at.to_string(),
+        "expires_at": key.expires_at.map(|at| at.to_string()),
+        "revoked_at": key.revoked_at.map(|at| at.to_string()),
+        "replaced_by": key.replaced_by.as_ref().map(|id| id.as_str()),
+    })
+}
+
+pub(crate) fn state(key: &KeyRecord, now: Timestamp) -> &'static str {
+    match key {
+        key if key.revoked_at.is_some() => "revoked",
+        key if !key.is_active(now) => "expired",
+        key if key.replaced_by.is_some() => "replaced",
+        _ => "active",
+    }
+}
+
+/// Columns as wide as what stands in them. Control characters, which a terminal would obey, are not shown.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let plain = |cell: &String| cell.replace(char::is_control, "\u{fffd}");
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells
+            .map(|cell| cell.chars().count())
+            .chain(head.get(column).map(|name| name.len()))
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let mut text = line(&mut head.iter().copied());
+    text.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    text
+}

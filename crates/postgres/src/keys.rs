@@ -1,0 +1,759 @@
+//! The SQL of keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::audit_log;
+use crate::directory;
+use crate::failure::Failure;
+use crate::row::{Row, of_primary, optional, value};
+use crate::session::{Param, Session};
+use tower_api_key::audit::{KeyEvent, Revocation};
+use tower_api_key::authority::Authority;
+use tower_api_key::clock::Timestamp;
+use tower_api_key::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
+use tower_api_key::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
+use tower_api_key::store::codec::row_limit as page;
+use tower_api_key::store::codec::{KeyRow as _, json, limits_text, user_id};
+use tower_api_key::store::codec::{PageBounds, PageReader, PageStep, SearchedKey};
+use tower_api_key::store::{
+    Amended, Ended, KeyCount, KeyPage, KeyQuery, LedgerError, MakeRoom, StoreError, Terms, an_hour_before,
+};
+
+/// One row always: of no key, NULLs. It says too whether it is the primary that answers.
+const FIND: &str = concat!(
+    "SELECT ",
+    tower_api_key::key_columns!(),
+    ", pg_is_in_recovery() FROM (SELECT) AS always LEFT JOIN tower_api_key.keys ON digest = $1"
+);
+
+/// The same for a request at $2. Of a key that has ended, what no refusal needs is not even sent.
+const FIND_AT: &str = "
+    SELECT digest, id, owner, level, project, environment,
+        CASE WHEN works THEN name END, CASE WHEN works THEN prefix END, CASE WHEN works THEN last4 END,
+        CASE WHEN works THEN scopes END, CASE WHEN works THEN metadata END,
+        created_at, expires_at, revoked_at,
+        replaced_by, CASE WHEN works THEN restrictions END, CASE WHEN works THEN limits END, family,
+        digested_by, replaced_at,
+        pg_is_in_recovery()
+    FROM (SELECT) AS always LEFT JOIN (
+        SELECT *, revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2::bigint) AS works
+        FROM tower_api_key.keys
+    ) AS keys ON digest = $1";
+
+const GET: &str = concat!("SELECT ", tower_api_key::key_columns!(), " FROM tower_api_key.keys WHERE id = $1");
+
+/// Of a key and the one that changes it: both or one, in an order that is everybody's.
+const LOCK: &str = concat!(
+    "SELECT ",
+    tower_api_key::key_columns!(),
+    " FROM tower_api_key.keys WHERE id IN ($1, $2) ORDER BY id FOR NO KEY UPDATE"
+);
+
+/// Rows in their order, until so many bytes of text; and how many there were before that. Lengths are known without
+/// reading what they are of.
+macro_rules! page {
+    ($rows:expr, $order:literal, $bytes:literal) => {
+        concat!(
+            "SELECT ",
+            tower_api_key::key_columns!(),
+            ", found FROM (SELECT *, count(*) OVER () AS found,
+                sum(octet_length(restrictions) + octet_length(metadata) + octet_length(scopes) + octet_length(name) + 256)
+                    OVER (ORDER BY created_at ", $order, ", id ", $order, "
+                          ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+              FROM (",
+            $rows,
+            ") AS selected) AS measured WHERE coalesce(before, 0) < ",
+            $bytes,
+            "::bigint ORDER BY created_at ", $order, ", id ", $order
+        )
+    };
+}
+
+/// Up to $5 keys of owner $1 in environment $2, or in both, that come after the time $3 and the id $4.
+macro_rules! listed {
+    ($columns:expr, $after:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM tower_api_key.keys
+              WHERE owner = $1 AND ($2::text IS NULL OR environment = $2) AND (created_at, id) ",
+            $after,
+            " ($3, $4)
+              ORDER BY created_at ",
+            $order,
+            ", id ",
+            $order,
+            " LIMIT $5"
+        )
+    };
+}
+
+/// The same of keys that are active at $6. Meets no key that has ended, where the planner knows better than to walk all in
+/// the order asked for.
+macro_rules! listed_active {
+    ($columns:expr, $after:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM (SELECT ",
+            tower_api_key::key_columns!(),
+            " FROM tower_api_key.keys
+              WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at IS NULL
+              UNION ALL SELECT ",
+            tower_api_key::key_columns!(),
+            " FROM tower_api_key.keys
+              WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at > $6) AS active
+              WHERE ($2::text IS NULL OR environment = $2) AND (created_at, id) ", $after, " ($3, $4)
+              ORDER BY created_at ", $order, ", id ", $order, " LIMIT $5"
+        )
+    };
+}
+
+const LIST: &str = page!(listed!(tower_api_key::key_columns!(), ">", "ASC"), "ASC", "$6");
+const LIST_BACK: &str = page!(listed!(tower_api_key::key_columns!(), "<", "DESC"), "DESC", "$6");
+const LIST_ACTIVE: &str = page!(listed_active!(tower_api_key::key_columns!(), ">", "ASC"), "ASC", "$7");
+const LIST_ACTIVE_BACK: &str =
+    page!(listed_active!(tower_api_key::key_columns!(), "<", "DESC"), "DESC", "$7");
+
+/// What a search looks at: of very many keys, not what may be long.
+macro_rules! sought {
+    () => {
+        "id, name, last4, project, expires_at, revoked_at"
+    };
+}
+
+const SEARCH: &str = listed!(sought!(), ">", "ASC");
+const SEARCH_BACK: &str = listed!(sought!(), "<", "DESC");
+const SEARCH_ACTIVE: &str = listed_active!(sought!(), ">", "ASC");
+const SEARCH_ACTIVE_BACK: &str = listed_active!(sought!(), "<", "DESC");
+
+macro_rules! found {
+    () => {
+        concat!(
+            "SELECT ",
+            tower_api_key::key_columns!(),
+            " FROM tower_api_key.keys WHERE id = ANY ($1::text[])"
+        )
+    };
+}
+
+const FOUND: &str = page!(found!(), "ASC", "$2");
+const FOUND_BACK: &str = page!(found!(), "DESC", "$2");
+
+/// How many there are, up to $3.
+const COUNT: &str = "
+    SELECT count(*) FROM (
+        SELECT FROM tower_api_key.keys WHERE owner = $1 AND ($2::text IS NULL OR environment = $2) LIMIT $3
+    ) AS counted";
+
+/// The same of keys that are active at $4.
+const COUNT_LISTED_ACTIVE: &str = "
+    SELECT count(*) FROM (
+        SELECT FROM tower_api_key.keys
+        WHERE owner = $1 AND environment IN ('live', 'test') AND ($2::text IS NULL OR environment = $2)
+            AND revoked_at IS NULL AND expires_at IS NULL
+        UNION ALL SELECT FROM tower_api_key.keys
+        WHERE owner = $1 AND environment IN ('live', 'test') AND ($2::text IS NULL OR environment = $2)
+            AND revoked_at IS NULL AND expires_at > $4
+        LIMIT $3
+    ) AS counted";
+
+/// From one owner to the next: not through all keys of each.
+const OWNERS: &str = "
+    WITH RECURSIVE owners (owner) AS (
+        (SELECT owner::text FROM tower_api_key.keys WHERE owner > $1::text ORDER BY owner LIMIT 1)
+        UNION ALL
+        SELECT (SELECT keys.owner::text FROM tower_api_key.keys AS keys
+                WHERE keys.owner > owners.owner ORDER BY keys.owner LIMIT 1)
+        FROM owners WHERE owners.owner IS NOT NULL
+    )
+    SELECT owner FROM owners WHERE owner IS NOT NULL LIMIT $2";
+
+const CREATED: &str = "SELECT created_at FROM tower_api_key.keys WHERE id = $1 AND owner = $2";
+
+const OWNER: &str = "SELECT owner FROM tower_api_key.keys WHERE id = $1";
+
+/// Whoever counts, adds or replaces keys of an owner does so alone. Two owners of one hash wait for each other, and that
+/// is all.
+const ALONE: &str = "SELECT pg_advisory_xact_lock(hashtextextended('tower_api_key owner ' || $1::text, 0))";
+
+const TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.keys WHERE id = $1 OR digest = $2)";
+
+const INSERT: &str = concat!(
+    "INSERT INTO tower_api_key.keys (",
+    tower_api_key::key_columns!(),
+    ") VALUES ($1::bytea, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, $10::text,
+         $11::text, $12, $13, $14, $15::text, $16::text, $17::text, $18::text, $19::text, $20)"
+);
+
+const COUNT_ACTIVE: &str = "
+    SELECT (SELECT count(*) FROM tower_api_key.keys
+            WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND expires_at IS NULL)
+         + (SELECT count(*) FROM tower_api_key.keys
+            WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND expires_at > $3)";
+
+/// Says of a key that it has revoked which family ended with it: only where a rotated key has limits is there anything to look
+/// for, among the keys of its owner that work.
+const REVOKE: &str = "
+    UPDATE tower_api_key.keys AS ended SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL
+    RETURNING CASE WHEN limits <> 'none' AND replaced_by IS NULL AND (family = id OR NOT EXISTS (
+        SELECT 1 FROM tower_api_key.keys AS other
+        WHERE other.owner = ended.owner AND other.environment = ended.environment
+            AND other.revoked_at IS NULL AND (other.expires_at IS NULL OR other.expires_at > $2)
+            AND other.family = ended.family AND other.id <> ended.id
+    )) THEN family::text END";
+
+const REVOKE_ALIKE: &str = "
+    UPDATE tower_api_key.keys SET revoked_at = $3
+    WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND id <> $4";
+
+const REVOKE_ALL_OF: &str =
+    "UPDATE tower_api_key.keys SET revoked_at = $2 WHERE owner = $1 AND revoked_at IS NULL";
+
+const AMEND: &str = "
+    UPDATE tower_api_key.keys SET name = $2::text, restrictions = $3::text, limits = $4::text WHERE id = $1";
+
+const REHASH: &str = "
+    UPDATE tower_api_key.keys SET digest = $3::bytea, digested_by = $4::text WHERE id = $1 AND digest = $2";
+
+/// What is particular to one key stands behind a `$`.
+const COUNT_BY_DIGEST_METHOD: &str = "
+    SELECT split_part(digested_by, '$', 1), count(*) FROM tower_api_key.keys WHERE revoked_at IS NULL GROUP BY 1";
+
+const BELONGS: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.keys WHERE id = $1 AND owner = $2)";
+
+const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.keys WHERE id = $1)";
+
+const REPLACE: &str = "
+    UPDATE tower_api_key.keys SET expires_at = $2, revoked_at = $3, replaced_by = $4::text, replaced_at = $5
+    WHERE id = $1";
+
+const ONE_OF_MANY: &str = "SAVEPOINT one";
+const WITHOUT_ONE: &str = "ROLLBACK TO SAVEPOINT one";
+const NEXT_OF_MANY: &str = "RELEASE SAVEPOINT one";
+
+pub(crate) async fn find(session: &Session, digest: &KeyDigest) -> Result<Option<KeyRecord>, Failure> {
+    let row = session.one(FIND, &[&digest.as_bytes().as_slice()]).await?;
+    of_primary(&row, 20)?;
+    let found = optional::<&[u8]>(&row, 0)?.is_some();
+    Ok(if found { Some(row.key()?) } else { None })
+}
+
+pub(crate) async fn find_at(
+    session: &Session,
+    digest: &KeyDigest,
+    now: Timestamp,
+) -> Result<Option<KeyRecord>, Failure> {
+    let row = session.one(FIND_AT, &[&digest.as_bytes().as_slice(), &now.as_micros()]).await?;
+    of_primary(&row, 20)?;
+    let found = optional::<&[u8]>(&row, 0)?.is_some();
+    Ok(if found { Some(row.key_at(now)?) } else { None })
+}
+
+pub(crate) async fn get(session: &Session, id: &KeyId) -> Result<Option<KeyRecord>, Failure> {
+    let found = session.query(GET, &[&id.as_str()]).await?;
+    Ok(found.first().map(|row| row.key()).transpose()?)
+}
+
+pub(crate) async fn list(
+    session: &Session,
+    owner: &UserId,
+    query: &KeyQuery,
+    bounds: PageBounds,
+) -> Result<KeyPage, Failure> {
+    let bytes = i64::try_from(bounds.max_bytes()).unwrap_or(i64::MAX);
+    let back = query.is_read_descending();
+    let place = place(session, owner, query).await?;
+    if query.is_search() {
+        let searched = search(session, owner, query, &place, bounds).await?;
+        let found = session.query(if back { FOUND_BACK } else { FOUND }, &[&searched.found, &bytes]).await?;
+        let mut page =
+            KeyPage::new(records(&found, query)?, searched.more || found.len() < searched.found.len());
+        // Where the page ends early, the next one begins behind its last key.
+        if found.len() == searched.found.len() {
+            page.last = searched.last;
+        }
+        page.first = searched.first;
+        return Ok(page.turned(query));
+    }
+    // One more tells whether there is more.
+    let limit = i64::from(query.limit).saturating_add(1);
+    let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
+    let (time, id) = (place.0, &*place.1);
+    let found = match query.active_at {
+        None => {
+            let params: [Param<'_>; 6] = [&owner, &environment, &time, &id, &limit, &bytes];
+            session.query(if back { LIST_BACK } else { LIST }, &params).await?
+        }
+        Some(now) => {
+            let now = now.as_micros();
+            let params: [Param<'_>; 7] = [&owner, &environment, &time, &id, &limit, &now, &bytes];
+            session.query(if back { LIST_ACTIVE_BACK } else { LIST_ACTIVE }, &params).await?
+        }
+    };
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let selected: i64 = found.first().map_or(Ok(0), |row| value(row, 20))?;
+    let shown = found.get(..limit).unwrap_or(&found);
+    let more = usize::try_from(selected).is_ok_and(|selected| selected > shown.len());
+    Ok(KeyPage::new(records(shown, query)?, more).turned(query))
+}
+
+/// SQL has only left out what has ended: one rule for every store says what is active.
+fn records(rows: &[Row], query: &KeyQuery) -> Result<Vec<KeyRecord>, Failure> {
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key = row.key()?;
+        if query.selects(&key) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}
+
+/// The time and the id from which on a list is read.
+async fn place(session: &Session, owner: &UserId, query: &KeyQuery) -> Result<(i64, String), Failure> {
+    Ok(match query.cursor() {
+        // No id is greater.
+        None if query.is_read_descending() => (i64::MAX, "~".to_owned()),
+        None => (i64::MIN, String::new()),
+        Some(id) => {
+            let found = session.query(CREATED, &[&id.as_str(), &owner.as_str()]).await?;
+            (value(found.first().ok_or(LedgerError::NotFound)?, 0)?, id.as_str().to_owned())
+        }
+    })
+}
+
+/// The ids of what a search finds.
+struct Searched {
+    found: Vec<String>,
+    more: bool,
+    first: Option<KeyId>,
+    last: Option<KeyId>,
+}
+
+async fn search(
+    session: &Session,
+    owner: &UserId,
+    query: &KeyQuery,
+    (time, id): &(i64, String),
+    bounds: PageBounds,
+) -> Result<Searched, Failure> {
+    let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
+    let (id, back) = (id.as_str(), query.is_read_descending());
+    // One more tells whether there is more.
+    let limit = i64::try_from(bounds.max_searched()).unwrap_or(i64::MAX).saturating_add(1);
+    let rows = match query.active_at {
+        None => {
+            let params: [Param<'_>; 5] = [&owner, &environment, time, &id, &limit];
+            session.query(if back { SEARCH_BACK } else { SEARCH }, &params).await?
+        }
+        Some(now) => {
+            let now = now.as_micros();
+            let params: [Param<'_>; 6] = [&owner, &environment, time, &id, &limit, &now];
+            session.query(if back { SEARCH_ACTIVE_BACK } else { SEARCH_ACTIVE }, &params).await?
+        }
+    };
+    let mut reading = PageReader::new(query, bounds);
+    let mut searched = Searched { found: Vec::new(), more: false, first: None, last: None };
+    let mut last = None;
+    for row in &rows {
+        let id = row.text(0)?;
+        match reading.next(is_found(query, row).map_err(|error| of_row(error, id))?) {
+            PageStep::Stop => {
+                searched.more = true;
+                break;
+            }
+            PageStep::Skip => {}
+            PageStep::Take => searched.found.push(id.to_owned()),
+        }
+        if searched.first.is_none() {
+            searched.first = KeyId::new(id).ok();
+        }
+        last = Some(id);
+    }
+    searched.last = last.and_then(|id| KeyId::new(id).ok());
+    Ok(searched)
+}
+
+/// Whether a search finds a row of `sought!()`.
+fn is_found(query: &KeyQuery, row: &Row) -> Result<bool, StoreError> {
+    let mut key = SearchedKey::new(row.text(0)?);
+    let name = row.free_text(1)?;
+    (key.name, key.last4, key.project) = (&name, row.text(2)?, row.optional_text(3)?);
+    (key.expires_at, key.revoked) = (row.time(4)?, row.number(5)?.is_some());
+    Ok(query.finds(&key))
+}
+
+fn of_row(error: StoreError, id: &str) -> StoreError {
+    match KeyId::new(id) {
+        Ok(id) => error.of_key(&id),
+        Err(_) => error,
+    }
+}
+
+pub(crate) async fn count(
+    session: &Session,
+    owner: &UserId,
+    query: &KeyQuery,
+    most: u32,
+) -> Result<KeyCount, Failure> {
+    if query.is_search() {
+        let query = query.clone().from_start().limit(most);
+        let place = place(session, owner, &query).await?;
+        let searched = search(session, owner, &query, &place, PageBounds::PAGE).await?;
+        return Ok(KeyCount::new(searched.found.len(), most, searched.more));
+    }
+    let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
+    let limit = i64::from(most).saturating_add(1);
+    let row = match query.active_at {
+        None => session.one(COUNT, &[&owner, &environment, &limit]).await?,
+        Some(now) => {
+            let now = now.as_micros();
+            session.one(COUNT_LISTED_ACTIVE, &[&owner, &environment, &limit, &now]).await?
+        }
+    };
+    let counted: i64 = value(&row, 0)?;
+    Ok(KeyCount::new(usize::try_from(counted).unwrap_or(usize::MAX), most, false))
+}
+
+pub(crate) async fn owners(
+    session: &Session,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<UserId>, Failure> {
+    let (after, limit) = (after.map_or("", UserId::as_str), i64::from(page(limit)));
+    let found = session.query(OWNERS, &[&after, &limit]).await?;
+    found.iter().map(|row| Ok(user_id(row.text(0)?)?)).collect()
+}
+
+pub(crate) async fn insert(session: &Session, key: &KeyRecord, terms: &Terms) -> Result<(), Failure> {
+    hold_owner(session, &key.owner, terms).await?;
+    alone(session, key.owner.as_str()).await?;
+    insert_alone(session, key, terms, KeyEvent::of_new(key)).await
+}
+
+/// In one transaction, in which those that are refused have changed nothing.
+pub(crate) async fn insert_all(
+    session: &Session,
+    keys: &[KeyRecord],
+    terms: &Terms,
+) -> Result<Vec<Result<(), LedgerError>>, Failure> {
+    // In an order that is everybody's: two who wait for each other would wait without end.
+    let owners: BTreeSet<_> = keys.iter().map(|key| &key.owner).collect();
+    for owner in &owners {
+        hold_owner(session, owner, terms).await?;
+    }
+    for owner in &owners {
+        alone(session, owner.as_str()).await?;
+    }
+    let mut answers = Vec::with_capacity(keys.len());
+    for key in keys {
+        session.batch(ONE_OF_MANY).await?;
+        let inserted = insert_alone(session, key, terms, KeyEvent::Imported).await;
+        answers.push(match inserted.map_err(Failure::into_ledger_error) {
+            Err(LedgerError::Store(error)) => return Err(error.into()),
+            Err(refused) => {
+                session.batch(WITHOUT_ONE).await?;
+                Err(refused)
+            }
+            Ok(()) => Ok(()),
+        });
+        session.batch(NEXT_OF_MANY).await?;
+    }
+    Ok(answers)
+}
+
+async fn insert_alone(
+    session: &Session,
+    key: &KeyRecord,
+    terms: &Terms,
+    event: KeyEvent,
+) -> Result<(), Failure> {
+    let now = key.created_at;
+    let maker = match terms.maker() {
+        Some(id) => locked(session, id, id).await?.pop(),
+        None => None,
+    };
+    terms.allow_new(maker.as_ref(), key, now)?;
+    check_new(session, key).await?;
+    if key.is_active(now) {
+        ask_owner(session, &key.owner, &key.level, terms).await?;
+        keep_policy(session, key, None, now, maker.as_ref(), terms).await?;
+    }
+    add(session, key).await?;
+    audit_log::write(session, now, key, terms.authority(), event).await
+}
+
+pub(crate) async fn replace(
+    session: &Session,
+    old: &KeyId,
+    fresh: &FreshKey,
+    old_ends: Timestamp,
+    terms: &Terms,
+) -> Result<KeyRecord, Failure> {
+    let (now, by) = (fresh.created_at, terms.authority());
+    let owner = owner_of(session, old).await?;
+    hold_owner(session, &owner, terms).await?;
+    alone(session, owner.as_str()).await?;
+    // Read again, now that nobody else changes it.
+    let (mut before, maker) = with_maker(session, old, terms).await?;
+    terms.allow_change(maker.as_ref(), &before, now)?;
+    if !before.is_active(now) || before.replaced_by.is_some() {
+        return Err(LedgerError::Ended.into());
+    }
+    let successor = before.successor(fresh);
+    check_new(session, &successor).await?;
+    ask_owner(session, &before.owner, &before.level, terms).await?;
+    keep_policy(session, &successor, Some((old, old_ends)), now, maker.as_ref(), terms).await?;
+    before.replace(&successor.id, now, old_ends);
+    session
+        .execute(
+            REPLACE,
+            &[
+                &before.id.as_str(),
+                &before.expires_at.map(Timestamp::as_micros),
+                &before.revoked_at.map(Timestamp::as_micros),
+                &before.replaced_by.as_ref().map(KeyId::as_str),
+                &before.replaced_at.map(Timestamp::as_micros),
+            ],
+        )
+        .await?;
+    add(session, &successor).await?;
+    for event in KeyEvent::of_replaced(&before) {
+        audit_log::write(session, now, &before, by, event).await?;
+    }
+    audit_log::write(session, now, &successor, by, KeyEvent::Replaces(before.id)).await?;
+    Ok(successor)
+}
+
+/// Reads no more of the key than the authority asks for: the application itself, an operator and its owner can end one
+/// whose row makes no sense.
+pub(crate) async fn end(
+    session: &Session,
+    id: &KeyId,
+    why: Revocation,
+    now: Timestamp,
+    terms: &Terms,
+) -> Result<Ended, Failure> {
+    match terms.authority() {
+        Authority::User(user) if !session.ask(BELONGS, &[&id.as_str(), &user.as_str()]).await? => {
+            return Err(LedgerError::NotFound.into());
+        }
+        Authority::Key(maker) if maker != id => {
+            let (key, maker) = with_maker(session, id, terms).await?;
+            terms.allow_change(maker.as_ref(), &key, now)?;
+        }
+        _ => {}
+    }
+    if let Some(row) = session.query(REVOKE, &[&id.as_str(), &now.as_micros()]).await?.first() {
+        audit_log::revoked(session, id, why, now, terms.authority()).await?;
+        // A row that makes no sense is ended all the same.
+        let family = optional::<&str>(row, 0).ok().flatten();
+        return Ok(Ended::now(family.and_then(|family| KeyId::new(family).ok())));
+    }
+    if session.ask(EXISTS, &[&id.as_str()]).await? {
+        Ok(Ended::before())
+    } else {
+        Err(LedgerError::NotFound.into())
+    }
+}
+
+pub(crate) async fn amend(
+    session: &Session,
+    id: &KeyId,
+    amendment: &Amendment,
+    now: Timestamp,
+    terms: &Terms,
+) -> Result<Amended, Failure> {
+    if terms.asks_owner_to_amend() {
+        hold_owner(session, &owner_of(session, id).await?, terms).await?;
+    }
+    let (before, maker) = with_maker(session, id, terms).await?;
+    terms.allow_change(maker.as_ref(), &before, now)?;
+    if terms.asks_owner_to_amend() {
+        ask_owner(session, &before.owner, &KeyLevel::User, terms).await?;
+    }
+    let changes = audit_log::changes_since(session, id, an_hour_before(now)).await?;
+    let amended = terms.amended(maker.as_ref(), &before, amendment, now, || Ok(changes))?;
+    let Some(key) = amended else { return Ok(Amended::as_before(before)) };
+    let (name, restrictions) = (json(&key.name)?, key.restrictions.to_string());
+    let limits = limits_text(key.limits.as_ref());
+    session.execute(AMEND, &[&id.as_str(), &name, &restrictions, &limits]).await?;
+    audit_log::write(session, now, &key, terms.authority(), KeyEvent::Amended(amendment.parts())).await?;
+    Ok(Amended::now(key))
+}
+
+/// Where the terms ask for the owner: keeps what the owner may do as it is until the transaction ends. Whoever takes the
+/// owner's access away meanwhile waits until the key is there, and ends it; or this waits, and sees that.
+///
+/// Comes before every other lock: who changes an account locks it first, too.
+async fn hold_owner(session: &Session, owner: &UserId, terms: &Terms) -> Result<(), Failure> {
+    if terms.asks_owner() { directory::hold(session, owner).await } else { Ok(()) }
+}
+
+async fn owner_of(session: &Session, id: &KeyId) -> Result<UserId, Failure> {
+    let found = session.query(OWNER, &[&id.as_str()]).await?;
+    let owner: &str = value(found.first().ok_or(LedgerError::NotFound)?, 0)?;
+    Ok(UserId::new(owner)
+        .map_err(|_| StoreError::corrupt("the id of its owner does not parse").of_key(id))?)
+}
+
+/// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
+async fn ask_owner(
+    session: &Session,
+    owner: &UserId,
+    level: &KeyLevel,
+    terms: &Terms,
+) -> Result<(), Failure> {
+    if !terms.asks_owner() {
+        return Ok(());
+    }
+    let on_project = match level.project() {
+        Some(project) => Some(directory::standing(session, owner, Some(project)).await?),
+        None => None,
+    };
+    Ok(terms.allow_owner(directory::standing(session, owner, None).await?, on_project)?)
+}
+
+/// Makes room for a new key, or finds that there is none. `replaced` is the key in whose place it comes, and when that one
+/// ends.
+async fn keep_policy(
+    session: &Session,
+    new: &KeyRecord,
+    replaced: Option<(&KeyId, Timestamp)>,
+    now: Timestamp,
+    maker: Option<&KeyRecord>,
+    terms: &Terms,
+) -> Result<(), Failure> {
+    let (owner, environment, at) = (new.owner.as_str(), new.environment.as_str(), now.as_micros());
+    let grace = replaced.is_some_and(|(_, ends)| ends > now);
+    match terms.make_room(replaced.is_some(), grace)? {
+        MakeRoom::EndOthers => {
+            let spared = replaced.map_or("", |(old, _)| old.as_str());
+            if maker.is_some() {
+                let all = KeyQuery::new().active(now).environment(new.environment).limit(u32::MAX);
+                for key in list(session, &new.owner, &all, PageBounds::LIST)
+                    .await?
+                    .keys
+                    .iter()
+                    .filter(|key| key.id.as_str() != spared)
+                {
+                    terms.allow_change(maker, key, now)?;
+                }
+            }
+            // Expired ones too: a clock that jumps back must not bring a second key to life.
+            audit_log::superseded(session, &new.owner, new.environment, spared, now, terms.authority())
+                .await?;
+            session.execute(REVOKE_ALIKE, &[&owner, &environment, &at, &spared]).await?;
+            Ok(())
+        }
+        MakeRoom::Nothing => Ok(()),
+        MakeRoom::Count { max } => {
+            let row = session.one(COUNT_ACTIVE, &[&owner, &environment, &at]).await?;
+            if value::<i64>(&row, 0)? >= i64::from(max) {
+                return Err(LedgerError::TooManyKeys.into());
+            }
+            Ok(())
+        }
+    }
+}
+
+pub(crate) async fn rehash(
+    session: &Session,
+    id: &KeyId,
+    from: &KeyDigest,
+    to: &KeyDigest,
+    method: &DigestMethod,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let key = unrevoked(session, id).await?;
+    let (from, to) = (from.as_bytes().as_slice(), to.as_bytes().as_slice());
+    // That the new digest is free, the index says: of two that race, one waits for the other there.
+    if session.ask(TAKEN, &[&"", &to]).await?
+        || session.execute(REHASH, &[&id.as_str(), &from, &to, &method.to_string()]).await? == 0
+    {
+        return Err(LedgerError::Conflict.into());
+    }
+    audit_log::write(session, now, &key, &Authority::System, KeyEvent::Rehashed(method.kind().to_owned()))
+        .await
+}
+
+pub(crate) async fn count_by_digest_method(session: &Session) -> Result<BTreeMap<String, u64>, Failure> {
+    let mut counts = BTreeMap::new();
+    for row in &session.query(COUNT_BY_DIGEST_METHOD, &[]).await? {
+        counts.insert(value(row, 0)?, value::<i64>(row, 1)?.unsigned_abs());
+    }
+    Ok(counts)
+}
+
+pub(crate) async fn revoke_all_of(session: &Session, owner: &UserId, now: Timestamp) -> Result<(), Failure> {
+    alone(session, owner.as_str()).await?;
+    audit_log::member_removed(session, owner, now).await?;
+    session.execute(REVOKE_ALL_OF, &[&owner.as_str(), &now.as_micros()]).await?;
+    Ok(())
+}
+
+async fn alone(session: &Session, owner: &str) -> Result<(), Failure> {
+    session.query(ALONE, &[&owner]).await?;
+    Ok(())
+}
+
+/// The records of one or two keys that nobody else changes until the transaction ends.
+async fn locked(session: &Session, one: &KeyId, other: &KeyId) -> Result<Vec<KeyRecord>, Failure> {
+    let found = session.query(LOCK, &[&one.as_str(), &other.as_str()]).await?;
+    Ok(found.iter().map(|row| row.key()).collect::<Result<_, _>>()?)
+}
+
+/// The record of a key, and of the one that makes the change, which may be the same.
+async fn with_maker(
+    session: &Session,
+    id: &KeyId,
+    terms: &Terms,
+) -> Result<(KeyRecord, Option<KeyRecord>), Failure> {
+    let locked = locked(session, id, terms.maker().unwrap_or(id)).await?;
+    let find = |id: &KeyId| locked.iter().find(|key| key.id == *id).cloned();
+    Ok((find(id).ok_or(LedgerError::NotFound)?, terms.maker().and_then(find)))
+}
+
+async fn unrevoked(session: &Session, id: &KeyId) -> Result<KeyRecord, Failure> {
+    let key = locked(session, id, id).await?.pop().ok_or(LedgerError::NotFound)?;
+    if key.revoked_at.is_some() { Err(LedgerError::Ended.into()) } else { Ok(key) }
+}
+
+async fn check_new(session: &Session, key: &KeyRecord) -> Result<(), Failure> {
+    key.check().map_err(LedgerError::Invalid)?;
+    let taken = session.ask(TAKEN, &[&key.id.as_str(), &key.digest.as_bytes().as_slice()]).await?;
+    if taken { Err(LedgerError::Conflict.into()) } else { Ok(()) }
+}
+
+async fn add(session: &Session, key: &KeyRecord) -> Result<(), Failure> {
+    let (scopes, metadata) = (json(&key.scopes)?, json(&key.metadata)?);
+    session
+        .execute(
+            INSERT,
+            &[
+                &key.digest.as_bytes().as_slice(),
+                &key.id.as_str(),
+                &key.owner.as_str(),
+                &key.level.as_str(),
+                &key.level.project().map(AsRef::<str>::as_ref),
+                &key.environment.as_str(),
+                &json(&key.name)?,
+                &key.prefix,
+                &key.last4,
+                &scopes,
+                &metadata,
+                &key.created_at.as_micros(),
+                &key.expires_at.map(Timestamp::as_micros),
+                &key.revoked_at.map(Timestamp::as_micros),
+                &key.replaced_by.as_ref().map(KeyId::as_str),
+                &key.restrictions.to_string(),
+                &limits_text(key.limits.as_ref()),
+                &key.family.as_str(),
+                &key.digested_by.to_string(),
+                &key.replaced_at.map(Timestamp::as_micros),
+            ],
+        )
+        .await?;
+    Ok(())
+}

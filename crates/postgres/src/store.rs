@@ -1,0 +1,506 @@
+//! A store in a PostgreSQL database: for several processes on several machines.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use deadpool_postgres::Pool;
+
+use crate::bulkhead::Bulkhead;
+use crate::failure::Failure;
+use crate::housekeeping::Housekeeping;
+use crate::listener::Listener;
+use crate::session::{Answer, Database, Session};
+use crate::{audit_log, directory, keys};
+use tower_api_key::access::Standing;
+use tower_api_key::audit::{AuditEntry, Revocation};
+use tower_api_key::clock::Timestamp;
+use tower_api_key::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use tower_api_key::record::{Amendment, FreshKey, KeyRecord};
+use tower_api_key::store::codec::PageBounds;
+use tower_api_key::store::settle;
+use tower_api_key::store::{
+    Account, Accounts, Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore,
+    LedgerError, Member, Person, Project, StoreError, Terms,
+};
+use tower_api_key::usage::Usage;
+
+/// So many keys of an import share a transaction.
+const AT_ONCE: usize = 100;
+
+/// Keys, people and projects in a PostgreSQL database that several processes share.
+///
+/// ```no_run
+/// # async fn f() -> Result<(), tower_api_key::store::StoreError> {
+/// use tower_api_key_postgres::PostgresStore;
+///
+/// let store = PostgresStore::connect("postgres://keys@db.internal/app").await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Every request reads the database, its primary and no copy that lags: what another process, or an operator's SQL, has
+/// changed is seen by the next request. A look-up is one round trip. [`Cached`](super::Cached) answers from memory and
+/// keeps that promise.
+///
+/// A change has reached the disk when the call that makes it returns, and no node that keeps copies answers by what was
+/// before: the call has waited for them, by [the lease protocol](tower_api_key::lease_protocol). If it cannot tell whether they
+/// have seen it, it fails with an error that says so: the change is made then, and every node sees it within its lease.
+/// Make the call again, to wait again. Changes by SQL of your own are in the log too, by triggers, but cannot wait: they
+/// are seen within a lease. A call that is dropped before it has returned may still have changed something.
+///
+/// Nobody waits without end: for a connection, a turn, a lock or an answer at most the
+/// [deadline](crate::PostgresOptions::deadline), and then it is [`StoreError::Timeout`]; more work than fits is
+/// [`StoreError::Overloaded`], of each kind for itself: lists and a flood of new keys take no connection from requests.
+/// After the database was away, the next request connects again.
+///
+/// # Deployment caveats
+///
+/// PostgreSQL 13 or newer, a database in UTF8. The store makes a schema of its own and changes nothing outside of it; the
+/// user needs the right to make it (`CREATE` on the database) the first time, or an empty schema that it owns. Behind a
+/// pooler (PgBouncer), use session mode: statements are prepared, and listening needs a session. [`operations`](tower_api_key::operations)
+/// says more: rights, connections, backup, upgrade.
+/// A failover to a copy that had not yet received a revocation forgets it: let the primary wait for its copies
+/// (`synchronous_standby_names`).
+#[derive(Clone)]
+pub struct PostgresStore {
+    database: Arc<Database>,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) housekeeping: Arc<Housekeeping>,
+    /// If no application shares it.
+    own_pool: Option<Pool>,
+}
+
+impl PostgresStore {
+    /// Ends, for all clones: nothing is begun any more, what was begun is waited for, also where nobody waits for its answer, and
+    /// the connections are closed. Of a pool that was given, nothing is closed. For the end of a process, after the last request
+    /// and after [`Cached::shutdown`](super::Cached::shutdown): [`operations`](tower_api_key::operations) has the order.
+    ///
+    /// Whoever asks afterwards gets [`StoreError::Failed`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Timeout`] if something has not ended in time; it was cut off then.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let ended = self.database.end().await;
+        self.listener.end();
+        if let Some(pool) = &self.own_pool {
+            pool.close();
+        }
+        ended
+    }
+
+    pub(crate) fn new(
+        database: Database,
+        listener: Listener,
+        housekeeping: Housekeeping,
+        own_pool: Option<Pool>,
+    ) -> Self {
+        Self {
+            database: Arc::new(database),
+            listener: Arc::new(listener),
+            housekeeping: Arc::new(housekeeping),
+            own_pool,
+        }
+    }
+
+    /// Cleans up the log, while nobody waits for it. If it fails, the log is a little longer until the next time.
+    pub(crate) fn prune(&self) {
+        let (housekeeping, database) = (Arc::clone(&self.housekeeping), Arc::clone(&self.database));
+        tokio::spawn(async move { drop(housekeeping.prune(&database).await) });
+    }
+
+    async fn look_up<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let answer = self.database.read(&self.database.bulkheads.look_ups, work);
+        answer.await.map_err(Failure::into_store_error)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let answer = self.database.read(&self.database.bulkheads.lists, work);
+        answer.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn selected(
+        &self,
+        owner: &UserId,
+        query: &KeyQuery,
+        bounds: PageBounds,
+    ) -> Result<KeyPage, LedgerError> {
+        let (owner, query) = (owner.clone(), query.clone());
+        let page = self
+            .read(move |session| Box::pin(async move { keys::list(session, &owner, &query, bounds).await }));
+        page.await
+    }
+
+    pub(crate) async fn log<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let answer = self.database.read(&self.database.bulkheads.log, work);
+        answer.await.map_err(Failure::into_store_error)
+    }
+
+    /// A change that takes nothing away, or may wait: under a flood of changes it is refused first.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.change(&self.database.bulkheads.changes, work).await
+    }
+
+    /// A change that may take access away.
+    async fn take_away<T: Send + 'static>(
+        &self,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.change(&self.database.bulkheads.ends, work).await
+    }
+
+    /// One transaction, and then the time until no node answers by what was before it.
+    async fn change<T: Send + 'static>(
+        &self,
+        bulkhead: &Bulkhead,
+        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let changed = self.database.transact(bulkhead, work).await.map_err(Failure::into_ledger_error);
+        let (done, commit) = match changed {
+            Ok((done, commit)) => (Ok(done), commit),
+            // Perhaps because an attempt before this one was made, and its answer was lost (C9-12): it is waited for.
+            Err(over @ (LedgerError::NotFound | LedgerError::Ended)) => {
+                let (_, commit) = self
+                    .database
+                    .transact(bulkhead, |_| Box::pin(async { Ok(()) }))
+                    .await
+                    .map_err(Failure::into_ledger_error)?;
+                (Err(over), commit)
+            }
+            Err(failed) => return Err(failed),
+        };
+        // In a task of its own, which nobody cancels by going away: a node whose lease is longer than anybody waits would
+        // stand in the way of every change, and never be fenced.
+        let database = Arc::clone(&self.database);
+        let settled = tokio::spawn(async move { settle(&*database, &commit).await });
+        let settled = settled.await.unwrap_or_else(|error| Err(StoreError::failed(error)));
+        settled.map_err(|error| StoreError::failed(Unacknowledged(error)))?;
+        if self.housekeeping.after_change() {
+            self.prune();
+        }
+        done
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KeyStore for PostgresStore {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let digest = *digest;
+        let found = self.look_up(move |session| Box::pin(async move { keys::find(session, &digest).await }));
+        Ok(found.await?.map(Arc::new))
+    }
+
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let digest = *digest;
+        let found =
+            self.look_up(move |session| Box::pin(async move { keys::find_at(session, &digest, now).await }));
+        Ok(found.await?.map(Arc::new))
+    }
+}
+
+#[async_trait]
+impl Directory for PostgresStore {
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        let (user, project) = (user.clone(), project.cloned());
+        let standing = self.look_up(move |session| {
+            Box::pin(async move { directory::standing(session, &user, project.as_ref()).await })
+        });
+        standing.await
+    }
+
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        let user = user.clone();
+        let projects = self.database.read(&self.database.bulkheads.lists, move |session| {
+            Box::pin(async move { directory::projects(session, &user).await })
+        });
+        projects.await.map_err(Failure::into_store_error)
+    }
+}
+
+#[async_trait]
+impl KeyLedger for PostgresStore {
+    fn is_directory(&self) -> bool {
+        true
+    }
+
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+        let terms = terms.clone();
+        let inserted =
+            self.write(move |session| Box::pin(async move { keys::insert(session, &key, &terms).await }));
+        inserted.await
+    }
+
+    async fn insert_all(
+        &self,
+        keys: Vec<KeyRecord>,
+        terms: &Terms,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for some in keys.chunks(AT_ONCE) {
+            let (some, terms) = (some.to_vec(), terms.clone());
+            let inserted = self.write(move |session| {
+                Box::pin(async move { keys::insert_all(session, &some, &terms).await })
+            });
+            answers.extend(inserted.await.map_err(|error| Failure::from(error).into_store_error())?);
+        }
+        Ok(answers)
+    }
+
+    async fn replace(
+        &self,
+        old: &KeyId,
+        fresh: FreshKey,
+        old_ends: Timestamp,
+        terms: &Terms,
+    ) -> Result<KeyRecord, LedgerError> {
+        let (old, terms) = (old.clone(), terms.clone());
+        let replaced = self.write(move |session| {
+            Box::pin(async move { keys::replace(session, &old, &fresh, old_ends, &terms).await })
+        });
+        replaced.await
+    }
+
+    async fn end(
+        &self,
+        id: &KeyId,
+        why: Revocation,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Result<Ended, LedgerError> {
+        let (id, terms) = (id.clone(), terms.clone());
+        let ended = self.take_away(move |session| {
+            Box::pin(async move { keys::end(session, &id, why, now, &terms).await })
+        });
+        ended.await
+    }
+
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Result<Amended, LedgerError> {
+        let bulkheads = &self.database.bulkheads;
+        // What only renames or widens waits with the rest.
+        let bulkhead = if amendment.may_narrow() { &bulkheads.ends } else { &bulkheads.changes };
+        let (id, amendment, terms) = (id.clone(), amendment.clone(), terms.clone());
+        let amended = self.change(bulkhead, move |session| {
+            Box::pin(async move { keys::amend(session, &id, &amendment, now, &terms).await })
+        });
+        amended.await
+    }
+
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (id, from, to, method) = (id.clone(), *from, *to, method.clone());
+        let rehashed = self.write(move |session| {
+            Box::pin(async move { keys::rehash(session, &id, &from, &to, &method, now).await })
+        });
+        rehashed.await
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let id = id.clone();
+        let got = self.database.read(&self.database.bulkheads.lists, move |session| {
+            Box::pin(async move { keys::get(session, &id).await })
+        });
+        got.await.map_err(Failure::into_store_error)
+    }
+
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        self.selected(owner, query, PageBounds::LIST).await.map(|page| page.keys)
+    }
+
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+        self.selected(owner, query, PageBounds::PAGE).await
+    }
+
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+        let (owner, query) = (owner.clone(), query.clone());
+        let counted = self
+            .read(move |session| Box::pin(async move { keys::count(session, &owner, &query, most).await }));
+        counted.await
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let counted = self
+            .database
+            .read(&self.database.bulkheads.lists, |session| Box::pin(keys::count_by_digest_method(session)));
+        counted.await.map_err(Failure::into_store_error)
+    }
+
+    async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let id = id.clone();
+        let history = self.database.read(&self.database.bulkheads.lists, move |session| {
+            Box::pin(async move { audit_log::of(session, &id, limit).await })
+        });
+        history.await.map_err(Failure::into_store_error)
+    }
+
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+        let batch = batch.to_vec();
+        // One statement, and nothing that a node keeps a copy of.
+        let recorded = self.database.read(&self.database.bulkheads.changes, move |session| {
+            Box::pin(async move { audit_log::add_usage(session, &batch).await })
+        });
+        recorded.await.map_err(Failure::into_store_error)
+    }
+
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+        let keys = keys.to_vec();
+        let usage = self.database.read(&self.database.bulkheads.lists, move |session| {
+            Box::pin(async move { audit_log::usage(session, &keys).await })
+        });
+        usage.await.map_err(Failure::into_store_error)
+    }
+
+    async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        let after = after.cloned();
+        let owners = self.database.read(&self.database.bulkheads.lists, move |session| {
+            Box::pin(async move { keys::owners(session, after.as_ref(), limit).await })
+        });
+        owners.await.map_err(Failure::into_store_error)
+    }
+}
+
+#[async_trait]
+impl Accounts for PostgresStore {
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+        let (account, owner) = (account.to_owned(), owner.clone());
+        let created = self.write(move |session| {
+            Box::pin(async move { directory::create_account(session, &account, &owner).await })
+        });
+        created.await
+    }
+
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError> {
+        let (account, project) = (account.to_owned(), project.clone());
+        let created = self.write(move |session| {
+            Box::pin(async move { directory::create_project(session, &account, &project).await })
+        });
+        created.await
+    }
+
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+        let (account, project) = (account.to_owned(), project.clone());
+        let deleted = self.take_away(move |session| {
+            Box::pin(async move { directory::delete_project(session, &account, &project).await })
+        });
+        deleted.await
+    }
+
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
+        let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
+        let set = self.take_away(move |session| {
+            Box::pin(async move { directory::set_member(session, &account, &user, &access).await })
+        });
+        set.await
+    }
+
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
+        let (account, user) = (account.to_owned(), user.clone());
+        let removed = self.take_away(move |session| {
+            Box::pin(async move {
+                directory::remove_member(session, &account, &user).await?;
+                keys::revoke_all_of(session, &user, now).await
+            })
+        });
+        removed.await
+    }
+
+    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
+        let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
+        let transferred = self.take_away(move |session| {
+            Box::pin(async move { directory::transfer(session, &account, &to, &access).await })
+        });
+        transferred.await
+    }
+
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+        let account = account.to_owned();
+        let set = self.take_away(move |session| {
+            Box::pin(async move { directory::suspend(session, &account, suspended).await })
+        });
+        set.await
+    }
+
+    async fn list_accounts(&self, after: Option<&str>, limit: u32) -> Result<Vec<Account>, StoreError> {
+        let after = after.map(str::to_owned);
+        let listed = self.database.read(&self.database.bulkheads.lists, move |session| {
+            Box::pin(async move { directory::list_accounts(session, after.as_deref(), limit).await })
+        });
+        listed.await.map_err(Failure::into_store_error)
+    }
+
+    async fn list_projects(
+        &self,
+        account: &str,
+        after: Option<&ProjectId>,
+        limit: u32,
+    ) -> Result<Vec<Project>, LedgerError> {
+        let (account, after) = (account.to_owned(), after.cloned());
+        let listed = self.read(move |session| {
+            Box::pin(async move { directory::list_projects(session, &account, after.as_ref(), limit).await })
+        });
+        listed.await
+    }
+
+    async fn list_people(
+        &self,
+        account: &str,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Person>, LedgerError> {
+        let (account, after) = (account.to_owned(), after.cloned());
+        let listed = self.read(move |session| {
+            Box::pin(async move { directory::list_people(session, &account, after.as_ref(), limit).await })
+        });
+        listed.await
+    }
+
+    async fn account_of(&self, user: &UserId) -> Result<Option<String>, StoreError> {
+        let user = user.clone();
+        let account = self.database.read(&self.database.bulkheads.lists, move |session| {
+            Box::pin(async move { directory::account_of(session, &user).await })
+        });
+        account.await.map_err(Failure::into_store_error)
+    }
+}
+
+/// The change is committed, and that is all that is known.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the change was made, but it is not known whether every node has seen it yet: make it again, to wait for them"
+)]
+struct Unacknowledged(#[source] StoreError);

@@ -1,0 +1,58 @@
+//! What SQLite's errors mean.
+
+use tower_api_key::UserId;
+use tower_api_key::store::{LedgerError, StoreError};
+
+/// A [`LedgerError`] that `?` makes of whatever goes wrong; the errors of the driver stay out of the public API.
+#[derive(Debug)]
+pub(crate) struct Failure(LedgerError);
+
+impl Failure {
+    /// For what only reads: there, every failure is the store's.
+    pub(crate) fn into_store_error(self) -> StoreError {
+        self.0.into_store_error()
+    }
+
+    /// The same; where rows made no sense, it names the user whose rows were read.
+    pub(crate) fn of_user(self, user: &UserId) -> Self {
+        match self.0 {
+            LedgerError::Store(error) => error.of_user(user).into(),
+            other => Self(other),
+        }
+    }
+
+    pub(crate) fn into_ledger_error(self) -> LedgerError {
+        self.0
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+
+        let store_error = match error {
+            rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..) => StoreError::corrupt("a value is of another type"),
+            // The busy timeout is over.
+            other if matches!(other.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)) => {
+                StoreError::Timeout
+            }
+            other => StoreError::failed(other),
+        };
+        store_error.into()
+    }
+}

@@ -1,0 +1,447 @@
+//! A store in an SQLite file: several processes may share it, and it survives them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::failure::Failure;
+use crate::open::Purpose;
+use crate::worker::{Places, Queue};
+use crate::{audit_log, directory, keys, open};
+use tower_api_key::access::Standing;
+use tower_api_key::audit::{AuditEntry, KeyEvent, Revocation};
+use tower_api_key::clock::Timestamp;
+use tower_api_key::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use tower_api_key::record::{Amendment, FreshKey, KeyRecord};
+use tower_api_key::store::codec::KeyRow as _;
+use tower_api_key::store::codec::PageBounds;
+use tower_api_key::store::{
+    Account, Accounts, Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore,
+    LedgerError, Member, Person, Project, StoreError, Terms,
+};
+use tower_api_key::usage::Usage;
+
+/// One connection is never enough for two cores, and more do not help: a look-up takes a few microseconds.
+const READERS: usize = 2;
+/// Some ten milliseconds of look-ups.
+const WAITING_READS: usize = 1024;
+/// Lists have a connection of their own, so that a long one keeps nobody's look-up waiting.
+const WAITING_LISTS: usize = 256;
+/// Each write waits for the disk: a second of them, or so.
+const WAITING_WRITES: usize = 192;
+/// And some that wait only for what takes access away: it is not refused because others ask for more keys than the disk
+/// can take.
+const WAITING_ENDS: usize = 64;
+
+/// Keys, people and projects in an SQLite file.
+///
+/// Every request reads the file: what another process, or an operator's SQL, has changed is seen by the next request.
+/// One thread writes, two look up what requests ask for, and one reads for management, so that the async runtime never
+/// waits for a disk, nor a request for somebody's long list; what a row means is worked out by whoever asked for it. More work than fits their queues is
+/// [`StoreError::Overloaded`], and what takes access away has places in them that nothing else takes; a lock that another process holds for more than two seconds is [`StoreError::Timeout`].
+/// Clones share the threads; they end with the last clone.
+///
+/// A change has reached the disk when the call that makes it returns. A call that is dropped before it has returned may
+/// still have changed something.
+///
+/// # Deployment caveats
+///
+/// The file must be on a local disk: no network file system keeps SQLite's promises. It is made with permissions `0600`;
+/// those of a file that is already there are left as they are. Do not move, replace or restore it while a process has it
+/// open: that process would go on with the old one, and its revoked keys would stay alive. Back it up with `VACUUM INTO`
+/// or SQLite's own backup, not by copying it.
+///
+/// SQLite 3.37 with JSON functions is needed. Before 3.51.3 SQLite had a rare bug that could damage a file which two
+/// processes write at the same moment; the feature `sqlite-bundled` brings a newer one.
+#[derive(Clone)]
+pub struct SqliteStore {
+    writer: Queue,
+    /// For the two questions of every request.
+    readers: Queue,
+    /// For answers that may be long, and whatever else is not asked at every request.
+    lister: Queue,
+}
+
+impl SqliteStore {
+    /// Opens a file, and makes it or brings it up to date if need be. Several processes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if the file cannot be opened, is not an SQLite file, belongs to another application, was
+    /// written by a newer release, or cannot have a write-ahead log (`:memory:`); nothing is changed then.
+    /// [`StoreError::Timeout`] if another process has locked it.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_for(path.as_ref(), Purpose::Begin).await
+    }
+
+    /// The same, and makes no store where there is none, be it no file or an empty one: a name that is mistyped shall not be
+    /// an empty store.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); where there is no store, the cause is a
+    /// [`ConfigError::Database`](tower_api_key::ConfigError::Database).
+    pub async fn open_existing(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_for(path.as_ref(), Purpose::Change).await
+    }
+
+    /// Opens a file that holds a store, to look at it: that works also while another process writes, or holds the lock for
+    /// writers for long. Every change is [`StoreError::Failed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`open_existing`](Self::open_existing), and [`StoreError::Failed`] if the file was written by an older release:
+    /// opened in another way, it is brought up to date.
+    pub async fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_for(path.as_ref(), Purpose::Read).await
+    }
+
+    /// Moves what was written into the file itself, from the log that SQLite keeps beside it, and says whether all of it is
+    /// there: not if another process reads what was before, or writes. Nothing is lost then, but a copy of the file alone
+    /// may be old.
+    ///
+    /// Waits up to two seconds for others. A process that writes does this from time to time by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the file could not be written.
+    pub async fn checkpoint(&self) -> Result<bool, StoreError> {
+        let moved = self.writer.ask(Places::Common, |connection| Ok(open::checkpoint(connection)?));
+        moved.await.map_err(Failure::into_store_error)
+    }
+
+    async fn open_for(path: &Path, purpose: Purpose) -> Result<Self, StoreError> {
+        let path = path.to_owned();
+        let (reply, opened) = oneshot::channel();
+        thread::Builder::new()
+            .name("tower-api-key-open".to_owned())
+            .spawn(move || drop(reply.send(Self::open_blocking(path, purpose))))
+            .map_err(StoreError::failed)?;
+        let opened = opened.await.map_err(StoreError::failed)?;
+        opened.map_err(Failure::into_store_error)
+    }
+
+    fn open_blocking(path: PathBuf, purpose: Purpose) -> Result<Self, Failure> {
+        let path = open::location(&path)?;
+        let writer = open::writer(&path, purpose)?;
+        let lister = open::reader(&path)?;
+        let readers = (0..READERS).map(|_| open::reader(&path)).collect::<Result<Vec<_>, _>>()?;
+        let start = |name, connections, common, kept| {
+            Queue::start(name, connections, common, kept).map_err(StoreError::failed)
+        };
+        Ok(Self {
+            writer: start("tower-api-key-write", vec![writer], WAITING_WRITES, WAITING_ENDS)?,
+            readers: start("tower-api-key-read", readers, WAITING_READS, 0)?,
+            lister: start("tower-api-key-list", vec![lister], WAITING_LISTS, 0)?,
+        })
+    }
+
+    async fn look_up<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.readers
+            .ask(Places::Common, |connection| work(connection))
+            .await
+            .map_err(Failure::into_store_error)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.lister.ask(Places::Common, |connection| work(connection)).await
+    }
+
+    async fn selected(
+        &self,
+        owner: &UserId,
+        query: &KeyQuery,
+        bounds: PageBounds,
+    ) -> Result<KeyPage, Failure> {
+        let (owner, asked) = (owner.clone(), query.clone());
+        self.read(move |connection| keys::list(connection, &owner, &asked, bounds)).await?.parse(query)
+    }
+
+    /// A change that takes nothing away, or may wait: under a flood of changes it is refused first.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.transact(Places::Common, work).await
+    }
+
+    /// A change that may take access away.
+    async fn take_away<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.transact(Places::Kept, work).await
+    }
+
+    /// One transaction, which takes the lock before it reads: nothing that it has seen changes before it writes.
+    async fn transact<T: Send + 'static>(
+        &self,
+        places: Places,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let done = self.writer.ask(places, |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let answer = work(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        });
+        done.await.map_err(Failure::into_ledger_error)
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let digest = *digest;
+        let found = self.look_up(move |connection| keys::find(connection, &digest)).await?;
+        Ok(found.map(|row| row.key()).transpose()?.map(Arc::new))
+    }
+
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let digest = *digest;
+        let found = self.look_up(move |connection| keys::find_at(connection, &digest, now)).await?;
+        let key = found.map(|found| match found {
+            keys::Found::Whole(row) => row.key(),
+            keys::Found::Ended(key) => Ok(*key),
+        });
+        Ok(key.transpose()?.map(Arc::new))
+    }
+}
+
+#[async_trait]
+impl Directory for SqliteStore {
+    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        let (user, project) = (user.clone(), project.cloned());
+        self.look_up(move |connection| directory::standing(connection, &user, project.as_ref())).await
+    }
+
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        let user = user.clone();
+        let projects = self.read(move |connection| directory::projects(connection, &user));
+        projects.await.map_err(Failure::into_store_error)
+    }
+}
+
+#[async_trait]
+impl KeyLedger for SqliteStore {
+    fn is_directory(&self) -> bool {
+        true
+    }
+
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+        let (terms, event) = (terms.clone(), KeyEvent::of_new(&key));
+        self.write(move |transaction| keys::insert(transaction, &key, &terms, event)).await
+    }
+
+    async fn insert_all(
+        &self,
+        new: Vec<KeyRecord>,
+        terms: &Terms,
+    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+        let terms = terms.clone();
+        let inserted = self.write(move |transaction| keys::insert_all(transaction, &new, &terms));
+        inserted.await.map_err(|error| Failure::from(error).into_store_error())
+    }
+
+    async fn replace(
+        &self,
+        old: &KeyId,
+        fresh: FreshKey,
+        old_ends: Timestamp,
+        terms: &Terms,
+    ) -> Result<KeyRecord, LedgerError> {
+        let (old, terms) = (old.clone(), terms.clone());
+        self.write(move |transaction| keys::replace(transaction, &old, &fresh, old_ends, &terms)).await
+    }
+
+    async fn end(
+        &self,
+        id: &KeyId,
+        why: Revocation,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Result<Ended, LedgerError> {
+        let (id, terms) = (id.clone(), terms.clone());
+        self.take_away(move |transaction| keys::end(transaction, &id, why, now, &terms)).await
+    }
+
+    async fn amend(
+        &self,
+        id: &KeyId,
+        amendment: &Amendment,
+        now: Timestamp,
+        terms: &Terms,
+    ) -> Result<Amended, LedgerError> {
+        let (id, terms) = (id.clone(), terms.clone());
+        // What only renames or widens waits with the rest.
+        let places = if amendment.may_narrow() { Places::Kept } else { Places::Common };
+        let amendment = amendment.clone();
+        self.transact(places, move |transaction| keys::amend(transaction, &id, &amendment, now, &terms)).await
+    }
+
+    async fn rehash(
+        &self,
+        id: &KeyId,
+        from: &KeyDigest,
+        to: &KeyDigest,
+        method: &DigestMethod,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (id, from, to, method) = (id.clone(), *from, *to, method.clone());
+        self.write(move |transaction| keys::rehash(transaction, &id, &from, &to, &method, now)).await
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let id = id.clone();
+        let got = self.read(move |connection| keys::get(connection, &id));
+        got.await.map_err(Failure::into_store_error)?.map(|row| row.key()).transpose()
+    }
+
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        let page = self.selected(owner, query, PageBounds::LIST).await;
+        page.map(|page| page.keys).map_err(Failure::into_ledger_error)
+    }
+
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+        self.selected(owner, query, PageBounds::PAGE).await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+        let (owner, query) = (owner.clone(), query.clone());
+        let counted = self.read(move |connection| keys::count(connection, &owner, &query, most));
+        counted.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.read(keys::count_by_digest_method).await.map_err(Failure::into_store_error)
+    }
+
+    async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let id = id.clone();
+        let history = self.read(move |connection| audit_log::of(connection, &id, limit));
+        history.await.map_err(Failure::into_store_error)
+    }
+
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+        let batch = batch.to_vec();
+        match self.write(move |transaction| audit_log::add_usage(transaction, &batch)).await {
+            Ok(()) => Ok(()),
+            Err(LedgerError::Store(error)) => Err(error),
+            Err(other) => Err(StoreError::failed(other)),
+        }
+    }
+
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+        let keys = keys.to_vec();
+        self.read(move |connection| audit_log::usage(connection, &keys))
+            .await
+            .map_err(Failure::into_store_error)
+    }
+
+    async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        let after = after.cloned();
+        let owners = self.read(move |connection| keys::owners(connection, after.as_ref(), limit));
+        owners.await.map_err(Failure::into_store_error)
+    }
+}
+
+#[async_trait]
+impl Accounts for SqliteStore {
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+        let (account, owner) = (account.to_owned(), owner.clone());
+        self.write(move |transaction| directory::create_account(transaction, &account, &owner)).await
+    }
+
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError> {
+        let (account, project) = (account.to_owned(), project.clone());
+        self.write(move |transaction| directory::create_project(transaction, &account, &project)).await
+    }
+
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+        let (account, project) = (account.to_owned(), project.clone());
+        self.take_away(move |transaction| directory::delete_project(transaction, &account, &project)).await
+    }
+
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
+        let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
+        self.take_away(move |transaction| directory::set_member(transaction, &account, &user, &access)).await
+    }
+
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
+        let (account, user) = (account.to_owned(), user.clone());
+        let removed = self.take_away(move |transaction| {
+            directory::remove_member(transaction, &account, &user)?;
+            keys::revoke_all_of(transaction, &user, now)
+        });
+        removed.await
+    }
+
+    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
+        let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
+        self.take_away(move |transaction| directory::transfer(transaction, &account, &to, &access)).await
+    }
+
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+        let account = account.to_owned();
+        self.take_away(move |transaction| directory::suspend(transaction, &account, suspended)).await
+    }
+
+    async fn list_accounts(&self, after: Option<&str>, limit: u32) -> Result<Vec<Account>, StoreError> {
+        let after = after.map(str::to_owned);
+        let listed =
+            self.read(move |connection| directory::list_accounts(connection, after.as_deref(), limit));
+        listed.await.map_err(Failure::into_store_error)
+    }
+
+    async fn list_projects(
+        &self,
+        account: &str,
+        after: Option<&ProjectId>,
+        limit: u32,
+    ) -> Result<Vec<Project>, LedgerError> {
+        let (account, after) = (account.to_owned(), after.cloned());
+        let listed = self
+            .read(move |connection| directory::list_projects(connection, &account, after.as_ref(), limit));
+        listed.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn list_people(
+        &self,
+        account: &str,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<Person>, LedgerError> {
+        let (account, after) = (account.to_owned(), after.cloned());
+        let listed =
+            self.read(move |connection| directory::list_people(connection, &account, after.as_ref(), limit));
+        listed.await.map_err(Failure::into_ledger_error)
+    }
+
+    async fn account_of(&self, user: &UserId) -> Result<Option<String>, StoreError> {
+        let user = user.clone();
+        let account = self.read(move |connection| directory::account_of(connection, &user));
+        account.await.map_err(Failure::into_store_error)
+    }
+}

@@ -1,0 +1,317 @@
+//! Threads that own the connections: SQLite blocks, and an async runtime must not.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::failure::Failure;
+use tower_api_key::store::StoreError;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// Work in kept places is done first; after so many pieces of it in a row, one of the others has its turn.
+const IN_A_ROW: u32 = 8;
+
+/// A bounded queue of work, and one thread for each connection that takes from it.
+///
+/// The threads end, and the connections close, when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct Queue(Arc<Owner>);
+
+/// Tells the threads to end when it is dropped.
+struct Owner(Arc<Shared>);
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    news: Condvar,
+    /// How many pieces of work may wait.
+    common: usize,
+    kept: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    common: VecDeque<Job>,
+    kept: VecDeque<Job>,
+    in_a_row: u32,
+    closed: bool,
+}
+
+/// Which places of a queue work may wait in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Places {
+    /// Those for everybody.
+    Common,
+    /// Those of what takes access away, which is done first.
+    Kept,
+}
+
+impl Queue {
+    /// Starts the threads. At most `common` jobs wait in places for everybody, and `kept` more in those that are kept.
+    pub(crate) fn start(
+        name: &str,
+        connections: Vec<Connection>,
+        common: usize,
+        kept: usize,
+    ) -> io::Result<Self> {
+        let shared = Shared { waiting: Mutex::default(), news: Condvar::new(), common, kept };
+        // Dropped on the way out if a thread cannot be started: then those that were end again.
+        let queue = Self(Arc::new(Owner(Arc::new(shared))));
+        for connection in connections {
+            let shared = Arc::clone(&queue.0.0);
+            thread::Builder::new().name(name.to_owned()).spawn(move || serve(&shared, connection))?;
+        }
+        Ok(queue)
+    }
+
+    /// Has a thread do `work`. Work is not begun if nobody waits for its answer any more.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        places: Places,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            if !reply.is_closed() {
+                // If nobody waits now, the work is done all the same, and its result is theirs to find.
+                drop(reply.send(work(connection)));
+            }
+        });
+        self.0.0.put(places, job)?;
+        // The sender is dropped unused if the work panicked.
+        answer.await.map_err(|_| StoreError::failed(Gone))?
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.waiting().closed = true;
+        self.0.news.notify_all();
+    }
+}
+
+impl Shared {
+    fn put(&self, places: Places, job: Job) -> Result<(), StoreError> {
+        let mut waiting = self.waiting();
+        let (jobs, most) = match places {
+            Places::Common => (&mut waiting.common, self.common),
+            Places::Kept => (&mut waiting.kept, self.kept),
+        };
+        if jobs.len() >= most {
+            return Err(StoreError::Overloaded);
+        }
+        jobs.push_back(job);
+        drop(waiting);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// The next job, as soon as there is one; `None` when there will be no more.
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.waiting();
+        loop {
+            if let Some(job) = waiting.next() {
+                return Some(job);
+            }
+            if waiting.closed {
+                return None;
+            }
+            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Every change of it is complete before anything can panic.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn next(&mut self) -> Option<Job> {
+        if (self.in_a_row < IN_A_ROW || self.common.is_empty())
+            && let Some(job) = self.kept.pop_front()
+        {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+            return Some(job);
+        }
+        self.in_a_row = 0;
+        self.common.pop_front()
+    }
+}
+
+fn serve(shared: &Shared, mut connection: Connection) {
+    while let Some(job) = shared.next() {
+        // A panic is that of one job: its caller is told, the transaction was rolled back while unwinding, and the
+        // thread goes on.
+        drop(catch_unwind(AssertUnwindSafe(|| job(&mut connection))));
+        if !connection.is_autocommit() {
+            // A rollback that failed, on a full disk perhaps. Without this every later write would fail too.
+            drop(connection.execute_batch("ROLLBACK"));
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the thread that was asked gave no answer")]
+struct Gone;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use tower_api_key::store::LedgerError;
+
+    fn queue(common: usize, kept: usize) -> Queue {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE done (what TEXT)").unwrap();
+        Queue::start("test", vec![connection], common, kept).unwrap()
+    }
+
+    async fn count(queue: &Queue) -> i64 {
+        let counted = queue.ask(Places::Common, |connection| {
+            Ok(connection.query_row("SELECT count(*) FROM done", [], |row| row.get::<_, i64>(0))?)
+        });
+        counted.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_for_its_caller_and_for_nobody_else() {
+        let queue = queue(4, 0);
+        let panicked: Result<(), _> = queue
+            .ask(Places::Common, |connection| {
+                let transaction = connection.transaction()?;
+                transaction.execute("INSERT INTO done VALUES ('half')", [])?;
+                panic!("a bug");
+            })
+            .await;
+        assert!(matches!(panicked.unwrap_err().into_store_error(), StoreError::Failed(_)));
+        assert_eq!(count(&queue).await, 0);
+    }
+
+    #[tokio::test]
+    async fn c10_08_a_transaction_left_open_does_not_stick() {
+        let queue = queue(4, 0);
+        let left: Result<(), _> = queue
+            .ask(Places::Common, |connection| {
+                connection.execute_batch("BEGIN; INSERT INTO done VALUES ('left')")?;
+                Err(LedgerError::Conflict.into())
+            })
+            .await;
+        assert!(matches!(left.unwrap_err().into_ledger_error(), LedgerError::Conflict));
+        assert_eq!(count(&queue).await, 0);
+    }
+
+    #[tokio::test]
+    async fn c10_03_a_full_queue_is_overload_at_once_and_abandoned_work_is_skipped() {
+        let queue = queue(1, 1);
+        let (started, has_started) = channel();
+        let (go, may_go) = channel::<()>();
+        let busy = tokio::spawn({
+            let queue = queue.clone();
+            async move {
+                let work = queue.ask(Places::Common, move |_| {
+                    started.send(()).unwrap();
+                    may_go.recv().unwrap();
+                    Ok(())
+                });
+                work.await
+            }
+        });
+        while has_started.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+
+        // One waits. It is polled once, so that it stands in the queue, and then nobody waits for it any more.
+        let mut abandoned = Box::pin(queue.ask(Places::Common, |connection| {
+            connection.execute("INSERT INTO done VALUES ('abandoned')", [])?;
+            Ok(())
+        }));
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(abandoned.as_mut().poll(context)));
+        assert!(polled.await.is_pending());
+        let refused = queue.ask(Places::Common, |_| Ok(())).await.unwrap_err();
+        assert!(matches!(refused.into_store_error(), StoreError::Overloaded));
+        drop(abandoned);
+        // One place is kept, and no more than one.
+        let urgent = || async {
+            let mut urgent = Box::pin(queue.ask(Places::Kept, |connection| {
+                connection.execute("INSERT INTO done VALUES ('urgent')", [])?;
+                Ok(())
+            }));
+            let polled =
+                std::future::poll_fn(|context| std::task::Poll::Ready(urgent.as_mut().poll(context)));
+            let polled = polled.await;
+            (urgent, polled)
+        };
+        let (waiting, polled) = urgent().await;
+        assert!(polled.is_pending());
+        let (_, refused) = urgent().await;
+        let std::task::Poll::Ready(Err(refused)) = refused else { panic!("{refused:?}") };
+        assert!(matches!(refused.into_store_error(), StoreError::Overloaded));
+
+        go.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        waiting.await.unwrap();
+        // The place in the queue is free once the abandoned job was taken out of it.
+        let counted = loop {
+            let counted = queue.ask(Places::Common, |connection| {
+                Ok(connection.query_row("SELECT count(*) FROM done", [], |row| row.get::<_, i64>(0))?)
+            });
+            match counted.await.map_err(Failure::into_store_error) {
+                Err(StoreError::Overloaded) => tokio::task::yield_now().await,
+                counted => break counted.unwrap(),
+            }
+        };
+        assert_eq!(counted, 1, "what was urgent, and not what was abandoned");
+    }
+
+    /// B1: what takes access away waits for one piece of work at most, however much else there is, and does not keep that
+    /// from ever being done.
+    #[tokio::test]
+    async fn c17_b1_what_is_kept_is_done_first_and_the_rest_has_its_turn() {
+        let queue = queue(64, 64);
+        let (started, has_started) = channel();
+        let (go, may_go) = channel::<()>();
+        let busy = queue.ask(Places::Common, move |_| {
+            started.send(()).unwrap();
+            may_go.recv().unwrap();
+            Ok(())
+        });
+        let mut busy = Box::pin(busy);
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(busy.as_mut().poll(context)));
+        assert!(polled.await.is_pending());
+        has_started.recv().unwrap();
+        let mut all = Vec::new();
+        for (places, name) in [(Places::Common, "common"), (Places::Kept, "kept")] {
+            for _ in 0..10 {
+                let work = queue.ask(places, move |connection| {
+                    connection.execute("INSERT INTO done VALUES (?1)", [name])?;
+                    Ok(())
+                });
+                let mut work = Box::pin(work);
+                let polled =
+                    std::future::poll_fn(|context| std::task::Poll::Ready(work.as_mut().poll(context)));
+                assert!(polled.await.is_pending());
+                all.push(work);
+            }
+        }
+        go.send(()).unwrap();
+        busy.await.unwrap();
+        for work in all {
+            work.await.unwrap();
+        }
+        let done = queue.ask(Places::Common, |connection| {
+            let mut names = connection.prepare("SELECT what FROM done ORDER BY rowid")?;
+            let names = names.query_map([], |row| row.get::<_, String>(0))?;
+            Ok(names.collect::<Result<Vec<_>, _>>()?)
+        });
+        let (first, rest) = (["kept"; 8], ["common", "kept", "kept"]);
+        let expected: Vec<_> = first.into_iter().chain(rest).chain(["common"; 9]).collect();
+        assert_eq!(done.await.unwrap(), expected);
+    }
+}

@@ -1,0 +1,179 @@
+//! A map with two upper bounds, of entries and of bytes: what was not asked for lately goes first.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hashbrown::HashTable;
+
+/// Entries in a row, and where to find them. When it is full, a hand goes round as on a clock: it spares, once, whoever
+/// was asked for since it last came by, and takes the first who was not.
+pub(super) struct ClockMap<Q, A> {
+    /// Places in `entries`.
+    index: HashTable<u32>,
+    entries: Vec<Entry<Q, A>>,
+    hand: usize,
+    room: usize,
+    /// What the entries weigh together, and what they may.
+    bytes: usize,
+    most_bytes: usize,
+}
+
+struct Entry<Q, A> {
+    hash: u64,
+    question: Q,
+    answer: A,
+    weight: usize,
+    asked_for: AtomicBool,
+}
+
+impl<Q: PartialEq, A> ClockMap<Q, A> {
+    /// With room for this many, and at least one, and for so many bytes of them.
+    pub(super) fn new(room: usize, bytes: usize) -> Self {
+        let room = room.clamp(1, u32::MAX as usize);
+        Self { index: HashTable::new(), entries: Vec::new(), hand: 0, room, bytes: 0, most_bytes: bytes }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// About how many bytes they are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn get(&self, hash: u64, is: impl Fn(&Q) -> bool) -> Option<&A> {
+        let entry = self.entries.get(self.place(hash, is)?)?;
+        // Written once per round of the hand, and not at every request: others read it.
+        if !entry.asked_for.load(Ordering::Relaxed) {
+            entry.asked_for.store(true, Ordering::Relaxed);
+        }
+        Some(&entry.answer)
+    }
+
+    /// `weight` is what question and answer point to, in bytes. What is heavier than the whole shelf is not kept.
+    pub(super) fn put(&mut self, hash: u64, question: Q, answer: A, weight: usize) {
+        let weight = weight.saturating_add(size_of::<Entry<Q, A>>());
+        let before = self.place(hash, |other| *other == question);
+        if let Some(place) = before {
+            match self.entries.get_mut(place) {
+                Some(entry) if entry.weight == weight => {
+                    entry.answer = answer;
+                    return;
+                }
+                _ => self.remove_at(place),
+            }
+        }
+        if weight > self.most_bytes {
+            return;
+        }
+        while !self.entries.is_empty()
+            && (self.entries.len() >= self.room || self.bytes > self.most_bytes - weight)
+        {
+            self.make_room();
+        }
+        let Ok(place) = u32::try_from(self.entries.len()) else { return };
+        // One whose answer has only become another is asked for as before.
+        let asked_for = AtomicBool::new(before.is_some());
+        self.entries.push(Entry { hash, question, answer, weight, asked_for });
+        self.bytes += weight;
+        let entries = &self.entries;
+        self.index.insert_unique(hash, place, |place| hash_at(entries, *place));
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, is: impl Fn(&Q) -> bool) {
+        if let Some(place) = self.place(hash, is) {
+            self.remove_at(place);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.room, self.most_bytes);
+    }
+
+    fn place(&self, hash: u64, is: impl Fn(&Q) -> bool) -> Option<usize> {
+        let same = |place: &u32| {
+            self.entries.get(*place as usize).is_some_and(|entry| entry.hash == hash && is(&entry.question))
+        };
+        self.index.find(hash, same).map(|place| *place as usize)
+    }
+
+    fn make_room(&mut self) {
+        loop {
+            if self.hand >= self.entries.len() {
+                self.hand = 0;
+            }
+            let Some(entry) = self.entries.get_mut(self.hand) else { return };
+            if !std::mem::take(entry.asked_for.get_mut()) {
+                return self.remove_at(self.hand);
+            }
+            self.hand += 1;
+        }
+    }
+
+    /// The last entry takes the place.
+    fn remove_at(&mut self, place: usize) {
+        if place >= self.entries.len() {
+            return;
+        }
+        let last = self.entries.len().saturating_sub(1);
+        let gone = self.entries.swap_remove(place);
+        self.bytes = self.bytes.saturating_sub(gone.weight);
+        if let Ok(entry) = self.index.find_entry(gone.hash, |other| *other as usize == place) {
+            entry.remove();
+        }
+        if let Some(moved) = self.entries.get(place)
+            && let Some(at) = self.index.find_mut(moved.hash, |other| *other as usize == last)
+            && let Ok(place) = u32::try_from(place)
+        {
+            *at = place;
+        }
+    }
+}
+
+fn hash_at<Q, A>(entries: &[Entry<Q, A>], place: u32) -> u64 {
+    entries.get(place as usize).map_or(0, |entry| entry.hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is(number: u64) -> impl Fn(&u64) -> bool {
+        move |other| *other == number
+    }
+
+    /// What an entry weighs that points to nothing.
+    const BARE: usize = size_of::<Entry<u64, u64>>();
+
+    #[test]
+    fn c17_b2_a_shelf_is_bounded_by_bytes_as_well_as_by_entries() {
+        let mut shelf = ClockMap::new(1000, 10 * (BARE + 100));
+        for number in 0..500 {
+            shelf.put(number, number, number, 100);
+            assert!(shelf.bytes() <= 10 * (BARE + 100) && shelf.len() <= 10, "{number}");
+            assert!(shelf.place(number, is(number)).is_some(), "{number}");
+        }
+        assert_eq!((shelf.len(), shelf.bytes()), (10, 10 * (BARE + 100)));
+        // A heavy one takes the places of several light ones, and those that are asked for stay longest.
+        assert!(shelf.get(499, is(499)).is_some());
+        shelf.put(1000, 1000, 1, 4 * (BARE + 100));
+        assert!(shelf.bytes() <= 10 * (BARE + 100));
+        assert!(shelf.len() < 10 && shelf.get(499, is(499)).is_some() && shelf.get(1000, is(1000)).is_some());
+        // An answer that has become heavier or lighter weighs what it is now.
+        let (len, before) = (shelf.len(), shelf.bytes());
+        shelf.put(1000, 1000, 2, 0);
+        assert_eq!((shelf.len(), shelf.bytes()), (len, before - 4 * (BARE + 100)));
+        assert_eq!(shelf.get(1000, is(1000)), Some(&2));
+        // What is heavier than all of it is not kept, and no older answer in its place.
+        shelf.put(1000, 1000, 3, 10 * (BARE + 100));
+        assert_eq!(shelf.get(1000, is(1000)), None);
+        assert_eq!(shelf.len(), len - 1, "and nothing went for it");
+        for number in 0..1000 {
+            shelf.remove(number, is(number));
+        }
+        assert_eq!((shelf.len(), shelf.bytes()), (0, 0));
+        shelf.put(1, 1, 1, 1);
+        shelf.clear();
+        assert_eq!((shelf.len(), shelf.bytes()), (0, 0));
+    }
+}

@@ -1,0 +1,415 @@
+//! Rows of SQL stores, parsed strictly: what makes no sense is an error, and never a right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+
+use crate::access::{Role, Standing};
+use crate::audit::AuditEntry;
+use crate::clock::Timestamp;
+use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
+use crate::limit::Limits;
+use crate::record::{KeyLevel, KeyRecord};
+use crate::restriction::{IpRestriction, Restrictions};
+use crate::store::accounts::Person;
+use crate::store::corrupt::CorruptRow;
+use crate::store::error::StoreError;
+use crate::usage::Usage;
+
+/// A row of [`key_columns!`](crate::key_columns), and how a driver tells what is in a column. Columns are numbered from zero.
+///
+/// The methods without a body are for a driver; those with one parse what it says. Rows of other tables are read by it too,
+/// with the columns in an order of their own.
+pub trait KeyRow {
+    /// The text in a column, or `None` for NULL.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if something else stands there; [`wrong`](Self::wrong) makes it.
+    fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError>;
+
+    /// The whole number in a column, or `None` for NULL.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if something else stands there.
+    fn number(&self, column: usize) -> Result<Option<i64>, StoreError>;
+
+    /// The bytes in a column, if it holds bytes.
+    fn bytes(&self, column: usize) -> Option<&[u8]>;
+
+    /// The name of a column, for an operator who looks for it.
+    fn name(&self, column: usize) -> &str;
+
+    /// A text in which people may have written anything. A database that cannot keep every text (PostgreSQL has no NUL)
+    /// keeps it encoded, and decodes it here.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`].
+    fn free_text(&self, column: usize) -> Result<String, StoreError> {
+        self.text(column).map(str::to_owned)
+    }
+
+    /// The text in a column that is never NULL.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`].
+    fn text(&self, column: usize) -> Result<&str, StoreError> {
+        self.optional_text(column)?.ok_or_else(|| self.wrong(column, "a text is missing"))
+    }
+
+    /// The time in a column of microseconds, or `None` for NULL.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`].
+    fn time(&self, column: usize) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.number(column)?.map(Timestamp::from_micros))
+    }
+
+    /// Says what is wrong with the value of a column. The value itself is not told.
+    fn wrong(&self, column: usize, what: &'static str) -> StoreError {
+        StoreError::Corrupt(CorruptRow::new(what).in_column(self.name(column)))
+    }
+
+    /// The record in this row.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`], with the id of the key if that can be read, or else with its owner.
+    fn key(&self) -> Result<KeyRecord, StoreError> {
+        parsed(self).map_err(|error| self.locate(error))
+    }
+
+    /// The record in this row as [`KeyStore::find_at`](crate::store::KeyStore::find_at) tells it: of a key that has ended by
+    /// `now`, as much as a refusal needs.
+    ///
+    /// # Errors
+    ///
+    /// As [`key`](Self::key).
+    fn key_at(&self, now: Timestamp) -> Result<KeyRecord, StoreError> {
+        if self.has_ended(now)? { self.ended_key() } else { self.key() }
+    }
+
+    /// Whether the key in this row has ended by `now`.
+    ///
+    /// # Errors
+    ///
+    /// As [`key`](Self::key).
+    fn has_ended(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let ended = || Ok(self.time(13)?.is_some() || self.time(12)?.is_some_and(|end| end <= now));
+        ended().map_err(|error| self.locate(error))
+    }
+
+    /// As much of the record as a refusal needs.
+    ///
+    /// # Errors
+    ///
+    /// As [`key`](Self::key).
+    fn ended_key(&self) -> Result<KeyRecord, StoreError> {
+        parsed_end(self).map_err(|error| self.locate(error))
+    }
+
+    /// An error with the id of this row's key, or else with its owner.
+    fn locate(&self, error: StoreError) -> StoreError {
+        match (error, self.text(1).map(KeyId::new)) {
+            (error, Ok(Ok(id))) => error.of_key(&id),
+            (error, _) => match self.text(2).map(UserId::new) {
+                Ok(Ok(owner)) => error.of_user(&owner),
+                _ => error,
+            },
+        }
+    }
+}
+
+fn parsed_end<R: KeyRow + ?Sized>(row: &R) -> Result<KeyRecord, StoreError> {
+    let created_at = row.time(11)?.ok_or_else(|| StoreError::corrupt("it was never created"))?;
+    let nothing = IpRestriction::allow::<&str>([]).map_err(StoreError::failed)?;
+    let mut key = KeyRecord::new(id(row)?, digest(row)?, owner(row)?, created_at);
+    key.digested_by = digested_by(row)?;
+    key.level = level(row)?;
+    key.environment = environment(row)?;
+    // Should anybody take it for a key that works, it opens nothing.
+    key.restrictions = Restrictions::none().ip(nothing);
+    key.expires_at = row.time(12)?;
+    key.revoked_at = row.time(13)?;
+    key.family = family(row)?;
+    key.replaced_by = successor(row)?;
+    key.replaced_at = row.time(19)?;
+    Ok(key)
+}
+
+fn parsed<R: KeyRow + ?Sized>(row: &R) -> Result<KeyRecord, StoreError> {
+    let key = KeyRecord {
+        id: id(row)?,
+        digest: digest(row)?,
+        digested_by: digested_by(row)?,
+        owner: owner(row)?,
+        level: level(row)?,
+        environment: environment(row)?,
+        name: row.free_text(6)?,
+        prefix: row.text(7)?.to_owned(),
+        last4: row.text(8)?.to_owned(),
+        scopes: scopes(row.text(9)?)?,
+        metadata: metadata(row.text(10)?)?,
+        restrictions: restrictions(row.text(15)?)?,
+        limits: limits(row.text(16)?)?,
+        family: family(row)?,
+        created_at: row.time(11)?.ok_or_else(|| StoreError::corrupt("it was never created"))?,
+        expires_at: row.time(12)?,
+        revoked_at: row.time(13)?,
+        replaced_by: successor(row)?,
+        replaced_at: row.time(19)?,
+    };
+    key.check().map_err(StoreError::corrupt)?;
+    Ok(key)
+}
+
+fn id<R: KeyRow + ?Sized>(row: &R) -> Result<KeyId, StoreError> {
+    KeyId::new(row.text(1)?).map_err(|_| StoreError::corrupt("the id of one of their keys does not parse"))
+}
+
+fn family<R: KeyRow + ?Sized>(row: &R) -> Result<KeyId, StoreError> {
+    KeyId::new(row.text(17)?).map_err(|_| StoreError::corrupt("the id of its family does not parse"))
+}
+
+fn successor<R: KeyRow + ?Sized>(row: &R) -> Result<Option<KeyId>, StoreError> {
+    let successor = row.optional_text(14)?.map(KeyId::new).transpose();
+    successor.map_err(|_| StoreError::corrupt("the id of its successor does not parse"))
+}
+
+fn owner<R: KeyRow + ?Sized>(row: &R) -> Result<UserId, StoreError> {
+    UserId::new(row.text(2)?).map_err(|_| StoreError::corrupt("the id of its owner does not parse"))
+}
+
+fn digest<R: KeyRow + ?Sized>(row: &R) -> Result<KeyDigest, StoreError> {
+    let digest = row.bytes(0).and_then(|bytes| bytes.try_into().ok()).map(KeyDigest::from_bytes);
+    digest.ok_or_else(|| StoreError::corrupt("its digest is not 32 bytes"))
+}
+
+fn digested_by<R: KeyRow + ?Sized>(row: &R) -> Result<DigestMethod, StoreError> {
+    row.text(18)?.parse().map_err(|_| StoreError::corrupt("how it was digested does not parse"))
+}
+
+fn level<R: KeyRow + ?Sized>(row: &R) -> Result<KeyLevel, StoreError> {
+    match (row.text(3)?, row.optional_text(4)?) {
+        ("USER", None) => Ok(KeyLevel::User),
+        ("PROJECT", Some(project)) => Ok(KeyLevel::Project(project_id(project)?)),
+        _ => Err(StoreError::corrupt("its level is neither USER without a project nor PROJECT with one")),
+    }
+}
+
+fn environment<R: KeyRow + ?Sized>(row: &R) -> Result<Environment, StoreError> {
+    let environment = Environment::from_name(row.text(5)?);
+    environment.ok_or_else(|| StoreError::corrupt("its environment is neither live nor test"))
+}
+
+/// The entry in a row of the columns `at, key, owner, by, event`.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`], with the id of the key.
+pub fn entry(row: &impl KeyRow) -> Result<AuditEntry, StoreError> {
+    let key = key_id(row)?;
+    entry_of(row, &key).map_err(|error| error.of_key(&key))
+}
+
+fn entry_of(row: &impl KeyRow, key: &KeyId) -> Result<AuditEntry, StoreError> {
+    let owner = UserId::new(row.text(2)?);
+    let event = row.text(4)?.parse();
+    Ok(AuditEntry::from_parts(
+        at(row)?,
+        key.clone(),
+        owner.map_err(|_| StoreError::corrupt("the owner in an entry of its trail does not parse"))?,
+        row.text(3)?.to_owned(),
+        event.map_err(|_| StoreError::corrupt("the event in an entry of its trail does not parse"))?,
+    ))
+}
+
+/// The usage in a row of the columns `last, key, through, count`.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`], with the id of the key.
+pub fn used(row: &impl KeyRow) -> Result<Usage, StoreError> {
+    let key = key_id(row)?;
+    used_of(row, &key).map_err(|error| error.of_key(&key))
+}
+
+fn used_of(row: &impl KeyRow, key: &KeyId) -> Result<Usage, StoreError> {
+    let through = row.text(2)?.parse();
+    let count = row.number(3)?.and_then(|count| u64::try_from(count).ok());
+    Ok(Usage::new(
+        key.clone(),
+        through.map_err(|_| StoreError::corrupt("the way that it was used does not parse"))?,
+        at(row)?,
+        count.ok_or_else(|| StoreError::corrupt("how often it was used is missing or below zero"))?,
+    ))
+}
+
+fn at(row: &impl KeyRow) -> Result<Timestamp, StoreError> {
+    row.time(0)?.ok_or_else(|| row.wrong(0, "a time is missing"))
+}
+
+fn key_id(row: &impl KeyRow) -> Result<KeyId, StoreError> {
+    KeyId::new(row.text(1)?).map_err(|_| row.wrong(1, "the id of a key does not parse"))
+}
+
+/// What a user may do, from the row of one who belongs to an account.
+///
+/// `suspended` is NULL if the account is not there. `deleted` and `on_list` are about the project asked for: whether it
+/// is deleted (NULL if it never was), and whether the user's list has it.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`].
+pub fn standing(
+    role: &str,
+    suspended: Option<bool>,
+    asked: bool,
+    deleted: Option<bool>,
+    on_list: Option<bool>,
+) -> Result<Standing, StoreError> {
+    let role = role_of(role)?;
+    let suspended =
+        suspended.ok_or_else(|| StoreError::corrupt("the account that they belong to is not there"))?;
+    if suspended {
+        return Ok(Standing::Disabled);
+    }
+    let listed = role == Role::Owner || on_list == Some(true);
+    let may = !asked || (deleted == Some(false) && listed);
+    Ok(Standing::Active { role: may.then_some(role) })
+}
+
+/// Adds a row of `user, role, project` to the people that stand before it, where each has a row for each project.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`].
+pub fn add_person(
+    people: &mut Vec<Person>,
+    user: &str,
+    role: &str,
+    project: Option<&str>,
+) -> Result<(), StoreError> {
+    if people.last().is_none_or(|last| last.user.as_str() != user) {
+        people.push(Person::new(user_id(user)?, role_of(role)?, []));
+    }
+    if let (Some(last), Some(project)) = (people.last_mut(), project) {
+        last.projects.insert(project_id(project)?);
+    }
+    Ok(())
+}
+
+/// The id of a user in a column.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`].
+pub fn user_id(id: &str) -> Result<UserId, StoreError> {
+    UserId::new(id).map_err(|_| StoreError::corrupt("the id of a user does not parse"))
+}
+
+/// The id of a project in a column.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`].
+pub fn project_id(id: &str) -> Result<ProjectId, StoreError> {
+    ProjectId::new(id).map_err(|_| StoreError::corrupt("the id of a project does not parse"))
+}
+
+/// A role in a column.
+#[must_use]
+pub const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "OWNER",
+        Role::Full => "FULL",
+        Role::ReadOnly => "READONLY",
+    }
+}
+
+/// The role that [`role_name`] wrote.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`].
+pub fn role_of(name: &str) -> Result<Role, StoreError> {
+    let roles = [Role::Owner, Role::Full, Role::ReadOnly];
+    let role = roles.into_iter().find(|role| role_name(*role) == name);
+    role.ok_or_else(|| StoreError::corrupt("the role is none of OWNER, FULL and READONLY"))
+}
+
+/// What stands in a column of JSON.
+///
+/// # Errors
+///
+/// [`StoreError::Failed`] if it is nothing that JSON can say.
+pub fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(StoreError::failed)
+}
+
+fn scopes(json: &str) -> Result<BTreeSet<String>, StoreError> {
+    let torn = || StoreError::corrupt("its scopes are no JSON list of different texts");
+    let listed: Vec<String> = serde_json::from_str(json).map_err(|_| torn())?;
+    let count = listed.len();
+    let scopes = BTreeSet::from_iter(listed);
+    if scopes.len() == count { Ok(scopes) } else { Err(torn()) }
+}
+
+fn metadata(json: &str) -> Result<BTreeMap<String, String>, StoreError> {
+    let parsed: Result<Metadata, _> = serde_json::from_str(json);
+    parsed.map(|parsed| parsed.0).map_err(|_| StoreError::corrupt("its metadata is no JSON map of texts"))
+}
+
+fn restrictions(json: &str) -> Result<Restrictions, StoreError> {
+    json.parse().map_err(|_| StoreError::corrupt("its restrictions do not parse"))
+}
+
+/// Said in words, and never by NULL: limits that are lost must not leave a key without any.
+const NO_LIMITS: &str = "none";
+
+fn limits(text: &str) -> Result<Option<Limits>, StoreError> {
+    if text == NO_LIMITS {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| StoreError::corrupt("its limits do not parse"))
+}
+
+/// Limits in a column: their own text, or `none`.
+#[must_use]
+pub fn limits_text(limits: Option<&Limits>) -> String {
+    limits.map_or_else(|| NO_LIMITS.to_owned(), ToString::to_string)
+}
+
+/// Unlike serde's maps, refuses a name that comes twice.
+struct Metadata(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EachOnce;
+
+        impl<'de> Visitor<'de> for EachOnce {
+            type Value = Metadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Metadata, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some((name, value)) = entries.next_entry()? {
+                    if map.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a name comes twice"));
+                    }
+                }
+                Ok(Metadata(map))
+            }
+        }
+
+        deserializer.deserialize_map(EachOnce)
+    }
+}

@@ -1,0 +1,248 @@
+//! The people and projects of a [`MemoryStore`](super::MemoryStore).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+
+use super::super::codec::row_limit as page;
+use super::super::{Account as ListedAccount, LedgerError, Member, Person as ListedPerson, Project};
+use crate::access::{Role, Standing};
+use crate::key::{ProjectId, UserId, is_id};
+
+/// Accounts, and who belongs to which.
+#[derive(Default)]
+pub(super) struct People {
+    /// Never shortened, so that a person can point into it.
+    accounts: Vec<Account>,
+    by_name: BTreeMap<Box<str>, usize>,
+    by_user: HashMap<UserId, Person>,
+}
+
+#[derive(Default)]
+struct Account {
+    suspended: bool,
+    /// With their names; `None` is the tombstone of a deleted one.
+    projects: BTreeMap<ProjectId, Option<String>>,
+    people: BTreeSet<UserId>,
+}
+
+struct Person {
+    account: usize,
+    access: Access,
+}
+
+/// A member's list never names a project that is not there: deleting one takes it off every list.
+enum Access {
+    Owner,
+    Member(Member),
+}
+
+impl People {
+    /// One hash, for the user.
+    pub(super) fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Standing {
+        let Some((person, account)) = self.active(user) else { return Standing::Disabled };
+        let role = match (&person.access, project) {
+            (Access::Owner, None) => Some(Role::Owner),
+            (Access::Owner, Some(project)) => account.has(project).then_some(Role::Owner),
+            (Access::Member(member), None) => Some(member.role.into()),
+            (Access::Member(member), Some(project)) => {
+                member.projects.contains(project).then(|| member.role.into())
+            }
+        };
+        Standing::Active { role }
+    }
+
+    pub(super) fn projects(&self, user: &UserId) -> Vec<Project> {
+        let Some((person, account)) = self.active(user) else { return Vec::new() };
+        let accessible = |id: &ProjectId| match &person.access {
+            Access::Owner => true,
+            Access::Member(member) => member.projects.contains(id),
+        };
+        let all = account.projects.iter().filter(|(id, _)| accessible(id));
+        all.filter_map(named).collect()
+    }
+
+    pub(super) fn create_account(&mut self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+        if !is_id(account) {
+            return Err(LedgerError::Invalid("the name of an account is not an id"));
+        }
+        if self.by_name.contains_key(account) || self.by_user.contains_key(owner) {
+            return Err(LedgerError::Conflict);
+        }
+        let index = self.accounts.len();
+        self.accounts.push(Account { people: BTreeSet::from([owner.clone()]), ..Account::default() });
+        self.by_name.insert(account.into(), index);
+        self.by_user.insert(owner.clone(), Person { account: index, access: Access::Owner });
+        Ok(())
+    }
+
+    pub(super) fn create_project(&mut self, account: &str, project: &Project) -> Result<(), LedgerError> {
+        let account = self.account_mut(self.index(account)?)?;
+        if account.projects.contains_key(&project.id) {
+            return Err(LedgerError::Conflict);
+        }
+        account.projects.insert(project.id.clone(), Some(project.name.clone()));
+        Ok(())
+    }
+
+    pub(super) fn delete_project(&mut self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+        let index = self.index(account)?;
+        let account = self.accounts.get_mut(index).ok_or(LedgerError::NotFound)?;
+        let name = account.projects.get_mut(project).filter(|name| name.is_some());
+        *name.ok_or(LedgerError::NotFound)? = None;
+        for user in &account.people {
+            if let Some(Person { access: Access::Member(member), .. }) = self.by_user.get_mut(user) {
+                member.projects.remove(project);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_member(
+        &mut self,
+        account: &str,
+        user: &UserId,
+        access: &Member,
+    ) -> Result<(), LedgerError> {
+        let index = self.index(account)?;
+        self.check_access(index, access)?;
+        let may = self.by_user.get(user).is_none_or(|person| person.account == index && !person.is_owner());
+        if !may {
+            return Err(LedgerError::Conflict);
+        }
+        self.account_mut(index)?.people.insert(user.clone());
+        self.by_user.insert(user.clone(), Person { account: index, access: Access::Member(access.clone()) });
+        Ok(())
+    }
+
+    pub(super) fn remove_member(&mut self, account: &str, user: &UserId) -> Result<(), LedgerError> {
+        let index = self.index(account)?;
+        if self.person_in(index, user)?.is_owner() {
+            return Err(LedgerError::Conflict);
+        }
+        self.account_mut(index)?.people.remove(user);
+        self.by_user.remove(user);
+        Ok(())
+    }
+
+    pub(super) fn transfer(
+        &mut self,
+        account: &str,
+        to: &UserId,
+        access: &Member,
+    ) -> Result<(), LedgerError> {
+        let index = self.index(account)?;
+        self.check_access(index, access)?;
+        if self.person_in(index, to)?.is_owner() {
+            return Err(LedgerError::NotFound);
+        }
+        let account = self.accounts.get(index).ok_or(LedgerError::NotFound)?;
+        for user in &account.people {
+            let Some(person) = self.by_user.get_mut(user) else { continue };
+            if user == to {
+                person.access = Access::Owner;
+            } else if person.is_owner() {
+                person.access = Access::Member(access.clone());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn suspend(&mut self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+        self.account_mut(self.index(account)?)?.suspended = suspended;
+        Ok(())
+    }
+
+    pub(super) fn list_accounts(&self, after: Option<&str>, limit: u32) -> Vec<ListedAccount> {
+        let named = self.by_name.range::<str, _>((after_that(after), Bound::Unbounded));
+        let listed = named.filter_map(|(name, index)| {
+            let account = self.accounts.get(*index)?;
+            let is_owner = |user: &&UserId| self.by_user.get(*user).is_some_and(Person::is_owner);
+            let owner = account.people.iter().find(is_owner)?;
+            Some(ListedAccount { suspended: account.suspended, ..ListedAccount::new(&**name, owner.clone()) })
+        });
+        listed.take(page(limit) as usize).collect()
+    }
+
+    pub(super) fn list_projects(
+        &self,
+        account: &str,
+        after: Option<&ProjectId>,
+        limit: u32,
+    ) -> Result<Vec<Project>, LedgerError> {
+        let account = self.accounts.get(self.index(account)?).ok_or(LedgerError::NotFound)?;
+        let listed =
+            account.projects.range::<ProjectId, _>((after_that(after), Bound::Unbounded)).filter_map(named);
+        Ok(listed.take(page(limit) as usize).collect())
+    }
+
+    pub(super) fn list_people(
+        &self,
+        account: &str,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<ListedPerson>, LedgerError> {
+        let account = self.accounts.get(self.index(account)?).ok_or(LedgerError::NotFound)?;
+        let people = account.people.range::<UserId, _>((after_that(after), Bound::Unbounded));
+        let listed = people.filter_map(|user| {
+            Some(match &self.by_user.get(user)?.access {
+                Access::Owner => ListedPerson::new(user.clone(), Role::Owner, []),
+                Access::Member(member) => {
+                    ListedPerson::new(user.clone(), member.role.into(), member.projects.iter().cloned())
+                }
+            })
+        });
+        Ok(listed.take(page(limit) as usize).collect())
+    }
+
+    pub(super) fn account_of(&self, user: &UserId) -> Option<String> {
+        let index = self.by_user.get(user)?.account;
+        self.by_name.iter().find(|(_, at)| **at == index).map(|(name, _)| (**name).to_owned())
+    }
+
+    /// A user and their account, unless it is suspended.
+    fn active(&self, user: &UserId) -> Option<(&Person, &Account)> {
+        let person = self.by_user.get(user)?;
+        let account = self.accounts.get(person.account)?;
+        (!account.suspended).then_some((person, account))
+    }
+
+    fn index(&self, account: &str) -> Result<usize, LedgerError> {
+        self.by_name.get(account).copied().ok_or(LedgerError::NotFound)
+    }
+
+    fn account_mut(&mut self, index: usize) -> Result<&mut Account, LedgerError> {
+        self.accounts.get_mut(index).ok_or(LedgerError::NotFound)
+    }
+
+    fn person_in(&self, account: usize, user: &UserId) -> Result<&Person, LedgerError> {
+        self.by_user.get(user).filter(|person| person.account == account).ok_or(LedgerError::NotFound)
+    }
+
+    fn check_access(&self, account: usize, access: &Member) -> Result<(), LedgerError> {
+        let account = self.accounts.get(account).ok_or(LedgerError::NotFound)?;
+        let all = access.projects.iter().all(|project| account.has(project));
+        if all { Ok(()) } else { Err(LedgerError::NotFound) }
+    }
+}
+
+/// A project, unless it is deleted.
+fn named((id, name): (&ProjectId, &Option<String>)) -> Option<Project> {
+    name.as_ref().map(|name| Project::new(id.clone(), name))
+}
+
+/// Where a page goes on.
+fn after_that<T: ?Sized>(after: Option<&T>) -> Bound<&T> {
+    after.map_or(Bound::Unbounded, Bound::Excluded)
+}
+
+impl Account {
+    fn has(&self, project: &ProjectId) -> bool {
+        self.projects.get(project).is_some_and(Option::is_some)
+    }
+}
+
+impl Person {
+    fn is_owner(&self) -> bool {
+        matches!(self.access, Access::Owner)
+    }
+}
