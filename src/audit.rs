@@ -190,7 +190,7 @@ names! {
 }
 
 names! {
-    /// What an [`Amendment`](crate::record::Amendment) changes.
+    /// What an [`Amendment`](crate::key_update::Amendment) changes.
     AmendedPart {
         /// The name.
         Name => "name",

@@ -85,6 +85,7 @@ pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
 pub mod key;
+pub mod key_update;
 pub mod limit;
 pub mod record;
 pub mod restriction;
@@ -162,10 +163,11 @@ pub use crate::key::SlowHashes;
 pub use crate::key::{
     ApiKey, DigestMethod, DigestRing, Environment, KeyDigest, KeyFormat, KeyId, Pepper, ProjectId, UserId,
 };
+pub use crate::key_update::Amendment;
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
 pub use crate::observer::Observer;
-pub use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
+pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
 pub use crate::store::{
     Accounts, Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,

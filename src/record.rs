@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::audit::AmendedPart;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::limit::Limits;
@@ -17,7 +16,7 @@ pub const MAX_METADATA_LEN: usize = 8 * 1024;
 /// The longest grace that a client can ask for when it rotates a key.
 pub(crate) const LONGEST_GRACE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-const LONG_RESTRICTIONS: &str = "the restrictions of a key are longer than 8 KiB";
+pub(crate) const LONG_RESTRICTIONS: &str = "the restrictions of a key are longer than 8 KiB";
 
 /// What a key gives access to: everything its owner may do, or one project of it (R25, R26). Fixed at issue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -306,100 +305,4 @@ pub struct FreshKey {
     pub last4: String,
     /// The present.
     pub created_at: Timestamp,
-}
-
-/// What to change of a key; what is not said stays as it is. Its owner, level and environment never change.
-#[derive(Clone, Debug, Default)]
-#[must_use = "an amendment changes nothing; pass it to `Keyring::amend`"]
-pub struct Amendment {
-    name: Option<String>,
-    restrictions: Option<Restrictions>,
-    limits: Option<Option<Limits>>,
-}
-
-impl Amendment {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Another name (R34).
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Other restrictions in the place of all that there are (R56).
-    pub fn restrictions(mut self, restrictions: Restrictions) -> Self {
-        self.restrictions = Some(restrictions);
-        self
-    }
-
-    /// Other limits in the place of all that there are, or none. What was spent stays spent.
-    pub fn limits(mut self, limits: Option<Limits>) -> Self {
-        self.limits = Some(limits);
-        self
-    }
-
-    /// What it changes, for the trail of the key.
-    #[must_use]
-    pub fn parts(&self) -> Vec<AmendedPart> {
-        let parts = [
-            self.name.as_ref().map(|_| AmendedPart::Name),
-            self.restrictions.as_ref().map(|_| AmendedPart::Restrictions),
-            self.limits.as_ref().map(|_| AmendedPart::Limits),
-        ];
-        parts.into_iter().flatten().collect()
-    }
-
-    /// Has another name looked at, and put in the place of the one that was asked for.
-    pub(crate) fn check_name<E>(mut self, check: impl FnOnce(&str) -> Result<String, E>) -> Result<Self, E> {
-        self.name = self.name.as_deref().map(check).transpose()?;
-        Ok(self)
-    }
-
-    /// Whether a key stays within [its bound](MAX_RESTRICTIONS_LEN), or what is longer from before becomes no longer.
-    ///
-    /// # Errors
-    ///
-    /// What is too long, for [`LedgerError::TooLong`](crate::store::LedgerError::TooLong).
-    pub fn check(&self, key: &KeyRecord) -> Result<(), &'static str> {
-        let Some(restrictions) = &self.restrictions else { return Ok(()) };
-        let len = restrictions.text_len();
-        let fits = len <= MAX_RESTRICTIONS_LEN || len <= key.restrictions.text_len();
-        if fits { Ok(()) } else { Err(LONG_RESTRICTIONS) }
-    }
-
-    /// The record that this makes of `key`, or `None` if that would be the same.
-    #[must_use]
-    pub fn of(&self, key: &KeyRecord) -> Option<KeyRecord> {
-        let same = self.name.as_ref().is_none_or(|name| *name == key.name)
-            && self.restrictions.as_ref().is_none_or(|restrictions| *restrictions == key.restrictions)
-            && self.limits.as_ref().is_none_or(|limits| *limits == key.limits);
-        if same {
-            return None;
-        }
-        let mut changed = key.clone();
-        self.apply(&mut changed);
-        Some(changed)
-    }
-
-    /// Whether it may take access away. What only renames or widens may not, and can wait.
-    #[must_use]
-    pub fn may_narrow(&self) -> bool {
-        self.restrictions.as_ref().is_some_and(|restrictions| !restrictions.is_none())
-            || self.limits.as_ref().is_some_and(Option::is_some)
-    }
-
-    fn apply(&self, key: &mut KeyRecord) {
-        if let Some(name) = &self.name {
-            key.name.clone_from(name);
-        }
-        if let Some(restrictions) = &self.restrictions {
-            key.restrictions = restrictions.clone();
-        }
-        if let Some(limits) = &self.limits {
-            key.limits.clone_from(limits);
-        }
-    }
 }

@@ -47,8 +47,9 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config_error::ConfigError;
 use crate::delivery::{Delivery, KeyDelivery, Notice, Occasion};
 use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
+use crate::key_update::Amendment;
 use crate::observer::{Change, Observer, Observers};
-use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
+use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms};
 

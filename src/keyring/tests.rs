@@ -6,7 +6,8 @@ use super::{Grace, Keyring, KeyringError, NewKey};
 use crate::access::{Role, Standing};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
-use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::key_update::Amendment;
+use crate::record::{FreshKey, KeyRecord};
 use crate::store::{Directory, KeyLedger, KeyQuery, LedgerError, Project, StoreError};
 
 /// Holds one key, and fails the test if anything would be written.

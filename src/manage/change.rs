@@ -13,7 +13,7 @@ use axum::extract::Request;
 use super::body::Members;
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
-use crate::record::Amendment;
+use crate::key_update::Amendment;
 
 /// What the caller asks for. Whether it may ask for that, the ledger judges when it makes the change.
 pub(super) async fn read(caller: &Caller, request: Request) -> Result<Amendment, Refusal> {

@@ -11,9 +11,10 @@ use super::fields::Fields;
 use super::time;
 use crate::clock::Timestamp;
 use crate::key::{Environment, UserId};
+use crate::key_update::Amendment;
 use crate::keyring::{Grace, NewKey, check_name};
 use crate::limit::Limits;
-use crate::record::{Amendment, KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
+use crate::record::{KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
 use crate::restriction::{AllowList, ReferrerRestriction, RestrictionError, Restrictions};
 use crate::store::Project;
 

@@ -13,7 +13,8 @@ use crate::access::{Role, Standing};
 use crate::audit::{AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::key_update::Amendment;
+use crate::record::{FreshKey, KeyRecord};
 use crate::usage::Usage;
 
 /// A key store for an API that has no projects, said out loud: every owner of a key is in good standing and owns

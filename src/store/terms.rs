@@ -5,7 +5,8 @@ use crate::access::{AccessClass, Standing};
 use crate::authority::{Authority, Denied, covers};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
-use crate::record::{Amendment, KeyRecord};
+use crate::key_update::Amendment;
+use crate::record::KeyRecord;
 
 /// What became of an amendment.
 #[derive(Clone, Debug)]

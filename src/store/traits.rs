@@ -15,7 +15,8 @@ use crate::access::Standing;
 use crate::audit::{AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::key_update::Amendment;
+use crate::record::{FreshKey, KeyRecord};
 use crate::usage::Usage;
 
 /// Finds keys: the one question that every request asks.

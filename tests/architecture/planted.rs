@@ -221,7 +221,7 @@ fn an_import_is_found_however_it_is_written() {
             "store -> keyring is not in edges.txt: ",
             &taken,
             "put there:\n    store -> ",
-            ", key, keyring, ",
+            ", keyring, ",
         ]);
     }
 }

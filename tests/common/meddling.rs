@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tower_api_key::audit::Revocation;
-use tower_api_key::record::Amendment;
+use tower_api_key::key_update::Amendment;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
 use tower_api_key::store::{
     Accounts as _, Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Member, MemberRole,

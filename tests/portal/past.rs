@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::StatusCode;
 use tower_api_key::authority::Authority;
 use tower_api_key::key::DigestMethod;
-use tower_api_key::record::Amendment;
+use tower_api_key::key_update::Amendment;
 use tower_api_key::store::{KeyLedger, LedgerError};
 use tower_api_key::usage::Usage;
 use tower_api_key::{FreshKey, KeyDigest, KeyId};

@@ -17,7 +17,8 @@ use tower_api_key::access::Standing;
 use tower_api_key::audit::{AuditEntry, Revocation};
 use tower_api_key::clock::Timestamp;
 use tower_api_key::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use tower_api_key::record::{Amendment, FreshKey, KeyRecord};
+use tower_api_key::key_update::Amendment;
+use tower_api_key::record::{FreshKey, KeyRecord};
 use tower_api_key::store::codec::PageBounds;
 use tower_api_key::store::settle;
 use tower_api_key::store::{

@@ -8,10 +8,10 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::Memory;
 use super::faults::Fault;
 use super::lease::Moment;
-use crate::store::change_log::{Change, ChangeLog, NodeId, Position};
+use super::memory::Memory;
+use crate::store::change_log::{ChangeLog, NodeId, Position};
 use crate::store::{StoreError, in_time};
 
 /// How long to wait after something failed, as a part of the lease.
@@ -158,23 +158,5 @@ impl<L: ChangeLog> Follower<'_, L> {
         question: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         in_time(self.memory.lease_for, question).await
-    }
-}
-
-impl Memory {
-    fn apply(&self, change: &Change) {
-        match change {
-            Change::Key(digest) => self.keys.forget(digest),
-            Change::Owner(user) => self.standings.forget((user, None)),
-            Change::Everything => {
-                self.lease.begin();
-                self.clear();
-            }
-        }
-    }
-
-    fn clear(&self) {
-        self.keys.clear();
-        self.standings.clear();
     }
 }

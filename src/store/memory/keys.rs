@@ -13,7 +13,8 @@ use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
-use crate::record::{Amendment, FreshKey, KeyRecord};
+use crate::key_update::Amendment;
+use crate::record::{FreshKey, KeyRecord};
 
 type Digest = [u8; 32];
 

@@ -22,7 +22,8 @@ use crate::access::Standing;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use crate::record::{Amendment, FreshKey, KeyLevel, KeyRecord};
+use crate::key_update::Amendment;
+use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::usage::Usage;
 
 /// Keys, people and projects in this process's memory.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Names, member, ok, project, refused};
+use super::kit::{Names, member, ok, project, refused};
 use crate::access::{Role, Standing};
 use crate::key::{ProjectId, UserId};
 use crate::store::{Accounts, Directory, LedgerError, MemberRole, Project};

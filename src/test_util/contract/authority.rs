@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{
+use super::kit::{
     NOW, Names, assert_same, by_system, find, is_active, known, later, member, ok, project, race, refused,
 };
 use crate::authority::{Authority, Denied};
 use crate::key::Environment;
-use crate::record::{Amendment, KeyLevel, KeyRecord};
+use crate::key_update::Amendment;
+use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{IpRestriction, Restrictions};
 use crate::store::{Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, Terms};
 

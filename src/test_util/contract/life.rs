@@ -1,14 +1,16 @@
 //! Single keys: look-up, revocation, replacement.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{
-    NOW, Names, assert_same, by_system, find, full, is_active, known, later, ok, race, refused, under,
+use super::kit::{
+    NOW, Names, assert_same, by_system, find, is_active, known, later, ok, project, race, refused, under,
 };
+use super::restrict;
 use crate::audit::Revocation;
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId};
-use crate::record::KeyRecord;
+use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{Facts, Mode, RestrictionKind};
 use crate::store::{Ended, KeyLedger, KeyPolicy, KeyStore, LedgerError};
 
@@ -343,5 +345,23 @@ pub(super) async fn revocation_and_replacement_may_race<S: KeyStore + KeyLedger>
         };
         assert!(!is_active(&**store, &old.digest, NOW).await, "a revoked key was revived by its grace");
         assert_eq!(is_active(&**store, &names.digest("new"), NOW).await, replaced);
+    }
+}
+
+/// A key that has everything a key can have.
+fn full(key: KeyRecord) -> KeyRecord {
+    KeyRecord {
+        level: KeyLevel::Project(project("p1").id),
+        environment: Environment::Test,
+        prefix: "acme_test_".into(),
+        name: "naïve \u{202e} '; DROP TABLE keys; -- \0 \u{1f511}".into(),
+        scopes: BTreeSet::from(["charges:read".into(), "\"quoted\\\"".into()]),
+        metadata: BTreeMap::from([("".into(), "no name".into()), ("plan".into(), "\n\u{e9}\0".into())]),
+        limits: Some("burst=12/min,200/30d".parse().unwrap()),
+        family: KeyId::new("key_first").unwrap(),
+        created_at: Timestamp::from_micros(1),
+        expires_at: Some(Timestamp::from_micros(i64::MAX)),
+        restrictions: restrict::all(),
+        ..key
     }
 }

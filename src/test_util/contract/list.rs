@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, by_system, later, ok, refused, under};
+use super::kit::{NOW, Names, assert_same, by_system, later, ok, refused, under};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{EndpointRestriction, Restrictions};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::access::{projects, standing};
-use super::{
+use super::kit::{
     NOW, Names, assert_same, by_system, is_active, known, later, member, ok, project, race, refused, under,
 };
 use crate::access::{Role, Standing};

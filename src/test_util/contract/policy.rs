@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, by_system, find, is_active, known, later, ok, race, refused, under};
+use super::kit::{
+    NOW, Names, assert_same, by_system, find, is_active, known, later, ok, race, refused, under,
+};
 use crate::key::Environment;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::store::{KeyLedger, KeyPolicy, KeyStore, LedgerError};
@@ -19,7 +21,7 @@ pub(super) async fn single_leaves_one_key<S: KeyStore + KeyLedger>(store: &Arc<S
     let names = Names::new();
     let (test, other) = (of_test(names.key("test", "u")), names.key("other", "U"));
     let project =
-        KeyRecord { level: KeyLevel::Project(super::project("p1").id), ..names.key("project", "u") };
+        KeyRecord { level: KeyLevel::Project(super::kit::project("p1").id), ..names.key("project", "u") };
     let expired = KeyRecord { expires_at: Some(later(1)), ..names.key("expired", "u") };
     for key in [&test, &other, &project, &expired] {
         ok(store.insert(key.clone(), &under(up_to(9))).await);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, by_system, find, known, later, ok, race, refused, under};
+use super::kit::{NOW, Names, assert_same, by_system, find, known, later, ok, race, refused, under};
 use crate::key::{DigestMethod, KeyDigest};
 use crate::record::KeyRecord;
 use crate::store::{KeyLedger, KeyPolicy, KeyStore, LedgerError};

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{NOW, Names, assert_same, by_system, find, known, later, ok, refused, under};
+use super::kit::{NOW, Names, assert_same, by_system, find, known, later, ok, refused, under};
 use crate::key::KeyId;
-use crate::record::{Amendment, KeyRecord, MAX_METADATA_LEN, MAX_RESTRICTIONS_LEN};
+use crate::key_update::Amendment;
+use crate::record::{KeyRecord, MAX_METADATA_LEN, MAX_RESTRICTIONS_LEN};
 use crate::restriction::{
     EndpointRestriction, IpRestriction, ReferrerRestriction, Restrictions, SchemeRestriction,
 };

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{
+use super::kit::{
     NOW, Names, assert_same, by_system, is_active, known, later, member, ok, project, race, refused, under,
 };
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
-use crate::record::{Amendment, KeyRecord};
+use crate::key_update::Amendment;
+use crate::record::KeyRecord;
 use crate::store::{
     Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, StoreError, Terms,
 };

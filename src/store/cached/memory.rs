@@ -1,0 +1,39 @@
+//! What a node remembers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::faults::Faults;
+use super::lease::Lease;
+use super::versioned::VersionedMap;
+use crate::access::Standing;
+use crate::key::{ProjectId, UserId};
+use crate::record::KeyRecord;
+use crate::store::change_log::Change;
+
+/// What is remembered, and until when it may be said.
+pub(super) struct Memory {
+    pub(super) keys: VersionedMap<[u8; 32], Option<Arc<KeyRecord>>>,
+    pub(super) standings: VersionedMap<(UserId, Option<ProjectId>), Standing>,
+    pub(super) lease: Lease,
+    pub(super) lease_for: Duration,
+    pub(super) faults: Faults,
+}
+
+impl Memory {
+    pub(super) fn apply(&self, change: &Change) {
+        match change {
+            Change::Key(digest) => self.keys.forget(digest),
+            Change::Owner(user) => self.standings.forget((user, None)),
+            Change::Everything => {
+                self.lease.begin();
+                self.clear();
+            }
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.keys.clear();
+        self.standings.clear();
+    }
+}

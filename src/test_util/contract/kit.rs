@@ -1,0 +1,149 @@
+//! What the checks share: names that no other check has used, records, and questions.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::authority::Authority;
+use crate::clock::Timestamp;
+use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
+use crate::record::{FreshKey, KeyRecord};
+use crate::store::{KeyLedger, KeyPolicy, KeyStore, Member, MemberRole, Project, Terms};
+
+/// The terms of a change by the application itself.
+pub(super) fn by_system() -> Terms {
+    Terms::by(Authority::System)
+}
+
+/// The same under a policy.
+pub(super) fn under(policy: KeyPolicy) -> Terms {
+    by_system().policy(policy)
+}
+
+/// The present of every check.
+pub(super) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+pub(super) fn later(seconds: u64) -> Timestamp {
+    NOW.saturating_add(Duration::from_secs(seconds))
+}
+
+/// Names that no other check has used, in this run or before, so that checks may share a database.
+pub(super) struct Names {
+    run: String,
+}
+
+impl Names {
+    pub(super) fn new() -> Self {
+        Self { run: KeyId::generate().unwrap().as_str().replace("key_", ".") }
+    }
+
+    pub(super) fn text(&self, name: &str) -> String {
+        format!("{name}{}", self.run)
+    }
+
+    /// With all that only ids of users may hold.
+    pub(super) fn user(&self, name: &str) -> UserId {
+        UserId::new(format!("idp|{}+=", self.text(name))).unwrap()
+    }
+
+    pub(super) fn id(&self, name: &str) -> KeyId {
+        KeyId::new(self.text(name)).unwrap()
+    }
+
+    pub(super) fn digest(&self, name: &str) -> KeyDigest {
+        KeyDigest::of(&self.text(name))
+    }
+
+    /// A live key of a user, both by name.
+    pub(super) fn key(&self, name: &str, owner: &str) -> KeyRecord {
+        KeyRecord {
+            prefix: "sk_live_".into(),
+            last4: "a1Z9".into(),
+            name: name.into(),
+            ..KeyRecord::new(self.id(name), self.digest(name), self.user(owner), NOW)
+        }
+    }
+
+    pub(super) fn fresh(&self, name: &str, created_at: Timestamp) -> FreshKey {
+        FreshKey {
+            digested_by: DigestMethod::default(),
+            id: self.id(name),
+            digest: self.digest(name),
+            prefix: "sk_live_".into(),
+            last4: "b2Y8".into(),
+            created_at,
+        }
+    }
+}
+
+pub(super) fn project(id: &str) -> Project {
+    Project::new(ProjectId::new(id).unwrap(), format!("The {id}"))
+}
+
+pub(super) fn member<const N: usize>(role: MemberRole, projects: [&str; N]) -> Member {
+    Member::new(role, projects.into_iter().map(|id| project(id).id))
+}
+
+/// Fails unless two records are the same in every field.
+#[track_caller]
+pub(super) fn assert_same(one: &KeyRecord, other: &KeyRecord) {
+    assert_eq!(format!("{one:?}"), format!("{other:?}"));
+    assert!(one.digest.matches(&other.digest), "the digest of a record changed");
+}
+
+/// What a request finds; an answer that is at hand must be the same.
+pub(super) async fn find<S: KeyStore>(store: &S, digest: &KeyDigest) -> Option<KeyRecord> {
+    let found = store.find(digest).await.expect("look-ups do not fail");
+    if let Some(warm) = store.warm(digest) {
+        assert_eq!(format!("{warm:?}"), format!("{found:?}"), "`warm` and `find` say different things");
+    }
+    found.map(Arc::unwrap_or_clone)
+}
+
+/// The record of a key that is there, which look-up by digest and by id must agree on.
+pub(super) async fn known<S: KeyStore + KeyLedger>(store: &S, key: &KeyRecord) -> KeyRecord {
+    let found = find(store, &key.digest).await.expect("a key is found by its digest");
+    let got = store.get(&key.id).await.unwrap().expect("a key is found by its id");
+    assert_same(&found, &got);
+    found
+}
+
+pub(super) async fn is_active<S: KeyStore>(store: &S, digest: &KeyDigest, now: Timestamp) -> bool {
+    find(store, digest).await.is_some_and(|key| key.is_active(now))
+}
+
+/// Runs as many attempts at once as the runtime can, and gives all their results.
+pub(super) async fn race<S, T, A>(
+    store: &Arc<S>,
+    attempts: usize,
+    attempt: impl Fn(Arc<S>, usize) -> A,
+) -> Vec<T>
+where
+    T: Send + 'static,
+    A: Future<Output = T> + Send + 'static,
+{
+    let started: Vec<_> =
+        (0..attempts).map(|number| tokio::spawn(attempt(Arc::clone(store), number))).collect();
+    let mut results = Vec::with_capacity(attempts);
+    for task in started {
+        results.push(task.await.expect("no attempt panics"));
+    }
+    results
+}
+
+/// Fails unless a result is the error that is due.
+macro_rules! refused {
+    ($result:expr, $error:pat, $promise:literal) => {
+        match $result {
+            Err($error) => {}
+            other => panic!("{}, but the answer was {other:?}", $promise),
+        }
+    };
+}
+pub(super) use refused;
+
+/// Fails with the whole error, not only its message.
+#[track_caller]
+pub(super) fn ok<T, E: Debug>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| panic!("a call that must succeed failed: {error:?}"))
+}
