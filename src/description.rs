@@ -40,11 +40,10 @@ struct Inner {
 
 /// What a scheme reads of bodies.
 #[derive(Clone, Default)]
-pub(crate) struct Body {
+struct Body {
     /// The key's member first.
-    pub(crate) members: Vec<String>,
-    #[cfg_attr(not(feature = "openapi"), allow(dead_code, reason = "only documents say it"))]
-    pub(crate) methods: Vec<Method>,
+    members: Vec<String>,
+    methods: Vec<Method>,
 }
 
 impl SchemeInfo {
@@ -90,7 +89,8 @@ impl SchemeInfo {
     }
 
     /// Names the members of a JSON body that the scheme reads, the key's first, and the methods whose bodies it looks
-    /// into: for documents of the API (feature `openapi`).
+    /// into: for documents of the API (see
+    /// [`LayerDescription`](crate::LayerDescription)).
     #[must_use]
     pub fn body<M: Into<String>>(self, members: impl IntoIterator<Item = M>, methods: &[Method]) -> Self {
         let members = members.into_iter().map(Into::into).collect();
@@ -129,30 +129,52 @@ impl SchemeInfo {
         self.0.name
     }
 
-    pub(crate) fn challenge(&self) -> &Challenge {
+    /// The challenge for those who send no credential.
+    #[must_use]
+    pub fn challenge(&self) -> &Challenge {
         &self.0.challenge
     }
 
-    pub(crate) fn secret_headers(&self) -> &[HeaderName] {
+    /// The headers that carry the secret; none where it stands in the body.
+    #[must_use]
+    pub fn secret_headers(&self) -> &[HeaderName] {
         &self.0.secret_headers
+    }
+
+    /// The other headers that the scheme reads, such as the one that names a project.
+    #[must_use]
+    pub fn other_headers(&self) -> &[HeaderName] {
+        &self.0.headers
+    }
+
+    /// Whether the scheme looks for credentials in JSON bodies.
+    #[must_use]
+    pub fn reads_bodies(&self) -> bool {
+        !self.0.body.members.is_empty()
+    }
+
+    /// The members of a JSON body that the scheme reads, the key's first; none where it reads heads only.
+    #[must_use]
+    pub fn body_members(&self) -> &[String] {
+        &self.0.body.members
+    }
+
+    /// The methods whose bodies the scheme looks into.
+    #[must_use]
+    pub fn body_methods(&self) -> &[Method] {
+        &self.0.body.methods
+    }
+
+    /// Whether user-level keys must name a project through this scheme; see
+    /// [`requires_project`](Self::requires_project).
+    #[must_use]
+    pub fn needs_project(&self) -> bool {
+        self.0.requires_project
     }
 
     /// Every header that the answer depends on.
     pub(crate) fn all_headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.0.secret_headers.iter().chain(&self.0.headers)
-    }
-
-    #[cfg(feature = "openapi")]
-    pub(crate) fn other_headers(&self) -> &[HeaderName] {
-        &self.0.headers
-    }
-
-    pub(crate) fn reads_body(&self) -> &Body {
-        &self.0.body
-    }
-
-    pub(crate) fn needs_project(&self) -> bool {
-        self.0.requires_project
     }
 
     pub(crate) fn get_words(&self) -> &Words {
@@ -300,8 +322,10 @@ impl Challenge {
         }
     }
 
-    /// Whether it tells more than that credentials are wanted: worth sending with 400 and 403 too.
-    pub(crate) fn explains(&self) -> bool {
+    /// Whether it is one for bearer tokens (RFC 6750). Such a challenge tells what was wrong with a token, so that it is
+    /// sent with 400 and 403, too.
+    #[must_use]
+    pub fn is_bearer(&self) -> bool {
         self.errors.is_some()
     }
 }

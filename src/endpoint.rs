@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use http::Method;
 
-pub(crate) use self::declared::Declared;
+pub use self::declared::Declared;
 use crate::access::AccessClass;
 use crate::config_error::ConfigError;
 use crate::credentials::Head;
@@ -379,7 +379,6 @@ impl EndpointTable {
     }
 
     /// Who may come in at a route, as a document of the API writes it.
-    #[cfg(feature = "openapi")]
     pub(crate) fn of_documented(&self, method: &Method, path: &str) -> Declared {
         // OpenAPI knows no rest of a path, and writes it like any other parameter.
         let plain = |path: &str| path.replace("{*", "{");

@@ -151,7 +151,9 @@ impl AuthErrorKind {
         }
     }
 
-    pub(crate) fn status(self) -> StatusCode {
+    /// The status of a refusal of this kind.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
         match self {
             Self::MissingCredentials
             | Self::MalformedKey
@@ -181,7 +183,9 @@ impl AuthErrorKind {
         }
     }
 
-    pub(crate) fn public_code(self) -> &'static str {
+    /// The machine's word for it, which clients may see: unknown, revoked and expired keys have one.
+    #[must_use]
+    pub fn public_code(self) -> &'static str {
         match self {
             Self::MissingCredentials => "missing_api_key",
             Self::MalformedKey

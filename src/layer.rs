@@ -11,8 +11,7 @@ use crate::config_error::ConfigError;
 use crate::deprecation::Link;
 use crate::endpoint::{EndpointTable, Endpoints, Undeclared};
 use crate::explain::Explainer;
-#[cfg(feature = "openapi")]
-use crate::openapi::AuthDoc;
+use crate::layer_description::{LayerDescription, RefusalBody};
 use crate::render::Problem;
 use crate::scheme::{Describe, Or};
 use crate::service::ApiKeyService;
@@ -201,23 +200,14 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
     }
 }
 
-#[cfg(feature = "openapi")]
-#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
-impl<Sch> ApiKeyAuth<Sch, Problem> {
-    /// What this layer does to an API, for its OpenAPI document.
-    pub fn openapi(&self) -> AuthDoc {
-        self.openapi_with(self.authenticator.renderer.content_type(), AuthDoc::problem())
-    }
-}
-
-#[cfg(feature = "openapi")]
-#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
-impl<Sch, R> ApiKeyAuth<Sch, R> {
-    /// The same where [`render_errors`](Self::render_errors) makes bodies of another type and schema.
-    pub fn openapi_with(&self, content_type: &str, schema: utoipa::openapi::Schema) -> AuthDoc {
-        let layer = &self.authenticator;
-        let layer = (layer.stamps.schemes(), layer.endpoints.clone(), layer.require_https);
-        AuthDoc::new(layer, content_type, schema)
+impl<Sch, R: 'static> ApiKeyAuth<Sch, R> {
+    /// What this layer, as it is set up so far, does to an API: for documents of the API, and for whatever else shows
+    /// people how to call it.
+    #[must_use]
+    pub fn description(&self) -> LayerDescription {
+        let Authenticator { stamps, endpoints, renderer, require_https, .. } = &*self.authenticator;
+        let refusal_body = RefusalBody::of(renderer);
+        LayerDescription::new(stamps.schemes().to_vec(), endpoints.clone(), *require_https, refusal_body)
     }
 }
 

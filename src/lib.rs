@@ -53,7 +53,6 @@
 //! | `portal` | pages on which people make, change, rotate, restrict and revoke their own keys |
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
-//! | `openapi` | schemes, refusals and the routes of `manage` in a utoipa document |
 //! | `email` | owners hear of their keys by SMTP: [`delivery`] |
 //! | `leaks` | the webhook for secret scanners: `manage::Leaks` |
 //! | `full` | all of these but the bundled SQLite |
@@ -69,6 +68,7 @@
 mod authenticate;
 pub mod future;
 pub mod layer;
+pub mod layer_description;
 pub mod service;
 mod verifier;
 // -- what does the client claim?
@@ -119,9 +119,6 @@ pub mod extract;
 #[cfg(feature = "manage")]
 #[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
 pub mod manage;
-#[cfg(feature = "openapi")]
-#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
-pub mod openapi;
 #[cfg(feature = "portal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "portal")))]
 pub mod portal;
@@ -154,7 +151,7 @@ pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::config_error::ConfigError;
 pub use crate::credentials::{Credentials, Head};
 pub use crate::description::{Challenge, SchemeInfo, Words};
-pub use crate::endpoint::{Endpoint, Endpoints, Undeclared};
+pub use crate::endpoint::{Declared, Endpoint, Endpoints, Undeclared};
 pub use crate::error::{AuthError, AuthErrorKind};
 pub use crate::gate::Principal;
 #[cfg(feature = "slow-hashes")]
@@ -166,6 +163,7 @@ pub use crate::key::{
 pub use crate::key_update::Amendment;
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
+pub use crate::layer_description::{LayerDescription, RefusalBody};
 pub use crate::observer::Observer;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
 pub use crate::render::{EmptyOrGrpc, Problem, RenderError};

@@ -91,9 +91,8 @@ impl Problem {
         Self { content_type: HeaderValue::from_static("application/json"), ..self }
     }
 
-    #[cfg(feature = "openapi")]
-    pub(crate) fn content_type(&self) -> &str {
-        self.content_type.to_str().unwrap_or_default()
+    pub(crate) fn content_type(&self) -> &HeaderValue {
+        &self.content_type
     }
 
     /// The answer for a status, a machine's word and a message.

@@ -46,7 +46,6 @@ impl Stamps {
         self.guide = Some(link);
     }
 
-    #[cfg(feature = "openapi")]
     pub(crate) fn schemes(&self) -> &[SchemeInfo] {
         &self.schemes
     }
@@ -153,7 +152,7 @@ impl Stamps {
         // Of a credential that was not looked at, nothing is said.
         let sent =
             !matches!(error.kind(), AuthErrorKind::MissingCredentials | AuthErrorKind::InsecureTransport);
-        let explaining = |wanted| move |scheme: &&SchemeInfo| scheme.challenge().explains() == wanted;
+        let explaining = |wanted| move |scheme: &&SchemeInfo| scheme.challenge().is_bearer() == wanted;
         // Schemes that have ended are not worth a try. A 401 must name one all the same.
         let all_over = self.schemes.iter().all(&is_over);
         let well_known = self.schemes.iter().filter(explaining(true));
@@ -163,7 +162,7 @@ impl Stamps {
             }
             let used = sent && error.scheme() == Some(scheme.name());
             let challenge = scheme.challenge();
-            if used && (unauthorized || challenge.explains()) {
+            if used && (unauthorized || challenge.is_bearer()) {
                 headers.append(WWW_AUTHENTICATE, challenge.answering(status).clone());
             } else if unauthorized {
                 headers.append(WWW_AUTHENTICATE, challenge.plain().clone());

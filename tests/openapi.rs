@@ -27,8 +27,9 @@ use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     ApiKeyAuth, AuthError, Endpoints, Grace, KeyDigest, KeyRecord, Keyring, NewKey, ProjectId, Standing,
-    Timestamp, UserId, Verifier, manage, openapi,
+    Timestamp, UserId, Verifier, manage,
 };
+use tower_api_key_openapi::{self as openapi, AuthDoc};
 use utoipa::Modify as _;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{Object, Type};
@@ -115,7 +116,7 @@ fn operations(paths: &[(&str, &[HttpMethod])]) -> OpenApi {
     OpenApiBuilder::new().paths(all).build()
 }
 
-fn document(auth: &openapi::AuthDoc) -> Value {
+fn document(auth: &AuthDoc) -> Value {
     use HttpMethod::{Get, Post};
     let own: [(&str, &[HttpMethod]); 4] =
         [("/health", &[Get]), ("/status", &[Get, Post]), ("/sites", &[Get, Post]), ("/files/{rest}", &[Get])];
@@ -268,7 +269,7 @@ async fn driven() -> (World, Store, Driven) {
     let world = World::new().await;
     let store = Store(world.store.clone(), Arc::default());
     let auth = layer(store.clone());
-    let document = document(&auth.openapi());
+    let document = document(&AuthDoc::of(&auth.description()));
     let keyring = Keyring::new(world.store.clone());
     let signer = SigningKey::generate();
     let public = signer.verifying_key().to_public_key_pem(LineEnding::LF).unwrap();
@@ -633,7 +634,7 @@ async fn nothing_refers_to_nothing_and_ids_are_said_once() {
 }
 
 /// What a scheme by itself says, in a document with one guarded operation.
-fn alone(auth: &openapi::AuthDoc, version: OpenApiVersion) -> Value {
+fn alone(auth: &AuthDoc, version: OpenApiVersion) -> Value {
     let mut document = operations(&[("/v1", &[HttpMethod::Post]), ("/v10", &[HttpMethod::Post])]);
     document.openapi = version;
     auth.modify(&mut document);
@@ -644,7 +645,7 @@ fn alone(auth: &openapi::AuthDoc, version: OpenApiVersion) -> Value {
 async fn a_key_in_the_body_alone_is_demanded_there() {
     let store = World::new().await.store;
     let auth = ApiKeyAuth::new(store, JsonBody::named("key", "user", "project", "api").unwrap());
-    let document = alone(&auth.openapi(), OpenApiVersion::Version31);
+    let document = alone(&AuthDoc::of(&auth.description()), OpenApiVersion::Version31);
     let operation = &document["paths"]["/v1"]["post"];
     assert_eq!(operation["security"], json!([{}]));
     assert_eq!(operation["requestBody"]["required"], true);
@@ -660,10 +661,10 @@ async fn c17_a3_where_a_key_is_optional_nothing_will_do_too() {
     let heads = ApiKeyAuth::new(store.clone(), Bearer::default()).or(ApiKeyHeader::default());
     let bodies = heads.clone().or(JsonBody::default());
     let body = ApiKeyAuth::new(store, JsonBody::default());
-    let written = |auth: openapi::AuthDoc| alone(&auth, OpenApiVersion::Version31);
-    let heads = written(heads.endpoints(endpoints()).unwrap().openapi());
-    let bodies = written(bodies.endpoints(endpoints()).unwrap().openapi());
-    let body = written(body.endpoints(endpoints()).unwrap().openapi());
+    let written = |auth: AuthDoc| alone(&auth, OpenApiVersion::Version31);
+    let heads = written(AuthDoc::of(&heads.endpoints(endpoints()).unwrap().description()));
+    let bodies = written(AuthDoc::of(&bodies.endpoints(endpoints()).unwrap().description()));
+    let body = written(AuthDoc::of(&body.endpoints(endpoints()).unwrap().description()));
     let security = |document: &Value, path: &str| document["paths"][path]["post"]["security"].clone();
     let (bearer, header) = (json!({"bearer": []}), json!({"api-key-header": []}));
     assert_eq!(security(&heads, "/v1"), json!([{}, bearer, header]));
@@ -691,7 +692,8 @@ async fn c17_a3_where_a_key_is_optional_nothing_will_do_too() {
 #[tokio::test]
 async fn deprecated_schemes_are_said_to_be_deprecated() {
     let store = World::new().await.store;
-    let auth = ApiKeyAuth::new(store, Bearer::default().deprecated(deprecation())).openapi().under("/v1");
+    let auth = ApiKeyAuth::new(store, Bearer::default().deprecated(deprecation()));
+    let auth = AuthDoc::of(&auth.description()).under("/v1");
     let document = alone(&auth, OpenApiVersion::Version31);
     let scheme = &document["components"]["securitySchemes"]["bearer"];
     assert_eq!(
@@ -712,9 +714,11 @@ async fn deprecated_schemes_are_said_to_be_deprecated() {
 #[tokio::test]
 async fn two_layers_in_one_document_keep_their_own_words() {
     let store = World::new().await.store;
-    let one = ApiKeyAuth::new(store.clone(), ApiKeyHeader::default()).openapi().under("/v1");
+    let one = ApiKeyAuth::new(store.clone(), ApiKeyHeader::default()).description();
+    let one = AuthDoc::of(&one).under("/v1");
     let named = ApiKeyHeader::named("X-Token", "X-Team", "api").unwrap();
-    let other = ApiKeyAuth::new(store, named).require_https(true).openapi().under("/v10");
+    let other = ApiKeyAuth::new(store, named).require_https(true).description();
+    let other = AuthDoc::of(&other).under("/v10");
     let mut document = operations(&[("/v1", &[HttpMethod::Post]), ("/v10", &[HttpMethod::Post])]);
     one.modify(&mut document);
     other.modify(&mut document);
@@ -740,7 +744,7 @@ async fn an_answer_of_the_application_stays_beside_the_layers() {
     let theirs = ResponseBuilder::new().description("Not for you.").build();
     let operation = OperationBuilder::new().response("403", theirs).description(Some("Does it.")).build();
     document.paths.paths.insert("/".to_owned(), PathItem::new(HttpMethod::Get, operation));
-    auth.openapi_with("text/plain", schema.into()).modify(&mut document);
+    AuthDoc::of(&auth.description()).refusals("text/plain", schema.into()).modify(&mut document);
     let document = serde_json::to_value(&document).unwrap();
     let operation = &document["paths"]["/"]["get"];
     assert!(operation["description"].as_str().unwrap().starts_with("Does it.\n\nNeeds an API key"));

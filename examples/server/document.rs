@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "the functions without a body only carry what the document says of handlers")]
 
-use tower_api_key::openapi::{self, AuthDoc};
+use tower_api_key_openapi::{self as openapi, AuthDoc};
 use utoipa::{Modify as _, OpenApi};
 
 use crate::outside::LEAKS;

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{Live, Test};
-use tower_api_key::openapi::AuthDoc;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
     ApiKeyAuth, AuthError, ConfigError, Directory, Endpoints, Keyring, Principal, ProjectId, Verifier, manage,
 };
+use tower_api_key_openapi::AuthDoc;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -85,7 +85,7 @@ pub(crate) fn app(
 fn in_the_body(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new().read(Method::POST, "/pixelStripeApi/projects/status");
     let auth = guards.layer(JsonBody::default()).endpoints(endpoints)?;
-    let document = auth.openapi();
+    let document = AuthDoc::of(&auth.description());
     let routes = Router::new()
         .route("/projects/upload-file", post(saw))
         .route("/projects/status", post(saw))
@@ -101,7 +101,7 @@ fn in_a_header(guards: &Guards, store: impl Directory) -> Result<(Router, AuthDo
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");
     let auth = guards.layer(ApiKeyHeader::default()).endpoints(endpoints)?;
-    let document = auth.openapi();
+    let document = AuthDoc::of(&auth.description());
     let routes = Router::new()
         .route("/validate", manage::validate())
         .route("/projects", manage::projects(store))
@@ -127,7 +127,7 @@ fn as_a_bearer(
         .optional(Method::GET, "/v1/prices");
     let auth = guards.layer(Bearer::default()).endpoints(endpoints)?;
     let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
-    let document = auth.openapi();
+    let document = AuthDoc::of(&auth.description());
     let routes = Router::new()
         .route("/users/{id}", get(saw))
         .route("/prices", get(prices))
@@ -145,7 +145,7 @@ fn as_a_bearer(
 fn in_either(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
     let body = JsonBody::default().limit(MIGRATED)?;
     let auth = guards.layer(Bearer::default()).or(ApiKeyHeader::default()).or(body);
-    let document = auth.openapi();
+    let document = AuthDoc::of(&auth.description());
     let echo = any(saw).layer(DefaultBodyLimit::max(MIGRATED));
     Ok((Router::new().route("/migrate/echo", echo).route_layer(auth), document))
 }

@@ -147,7 +147,7 @@ impl JsonBody {
     #[must_use]
     pub fn also_method(mut self, method: Method) -> Self {
         self.methods.push(method);
-        let members = self.info.reads_body().members.clone();
+        let members = self.info.body_members().to_vec();
         self.info = self.info.body(members, &self.methods);
         self
     }

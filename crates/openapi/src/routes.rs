@@ -1,15 +1,15 @@
-//! The routes of [`manage`](crate::manage), for documents of APIs that have them.
+//! The routes of `tower-api-key-manage`, for documents of APIs that have them.
 //!
 //! They are written down as JSON beside this file, as they are read.
 
 use utoipa::openapi::{OpenApi, RefOr};
 
-use super::answers;
+use crate::answers;
 
 const ROUTES: &str = include_str!("routes.json");
 
-/// [`manage::api_keys`](crate::manage::api_keys), nested at `at`. [Merge](OpenApi::merge) it into the document of your
-/// API; what the layer adds is written by [`AuthDoc`](super::AuthDoc).
+/// `api_keys` of `tower-api-key-manage`, nested at `at`. [Merge](OpenApi::merge) it into the document of your
+/// API; what the layer adds is written by [`AuthDoc`](crate::AuthDoc).
 #[must_use]
 pub fn api_keys(at: &str) -> OpenApi {
     let at = at.trim_end_matches('/');
@@ -20,7 +20,7 @@ pub fn api_keys(at: &str) -> OpenApi {
     document
 }
 
-/// [`manage::explain`](crate::manage::explain), merged into [`api_keys`] and nested with it at `at`.
+/// `explain` of `tower-api-key-manage`, merged into [`api_keys`] and nested with it at `at`.
 #[must_use]
 pub fn explain(at: &str) -> OpenApi {
     let at = at.trim_end_matches('/');
@@ -29,7 +29,7 @@ pub fn explain(at: &str) -> OpenApi {
     document
 }
 
-/// [`manage::Leaks`](crate::manage::Leaks) at a path. Where it stands inside of a layer, declare it public there.
+/// `Leaks` of `tower-api-key-manage` at a path. Where it stands inside of a layer, declare it public there.
 #[must_use]
 pub fn leaks(at: &str) -> OpenApi {
     let mut document = alone("/leaks", at);
@@ -37,7 +37,7 @@ pub fn leaks(at: &str) -> OpenApi {
     document
 }
 
-/// [`manage::self_revoke`](crate::manage::self_revoke) at a path.
+/// `self_revoke` of `tower-api-key-manage` at a path.
 #[must_use]
 pub fn self_revoke(at: &str) -> OpenApi {
     let mut document = alone("/v1/api-keys/self-revoke", at);
@@ -50,13 +50,13 @@ fn with_problem(document: &mut OpenApi) {
     components.schemas.insert("ApiKeyProblem".to_owned(), RefOr::T(answers::problem()));
 }
 
-/// [`manage::validate`](crate::manage::validate) at a path.
+/// `validate` of `tower-api-key-manage` at a path.
 #[must_use]
 pub fn validate(at: &str) -> OpenApi {
     alone("/validate", at)
 }
 
-/// [`manage::projects`](crate::manage::projects) at a path.
+/// `projects` of `tower-api-key-manage` at a path.
 #[must_use]
 pub fn projects(at: &str) -> OpenApi {
     alone("/projects", at)

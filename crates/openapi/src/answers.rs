@@ -4,75 +4,51 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use serde_json::json;
+use tower_api_key::{AuthErrorKind, SchemeInfo};
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::schema::{AllOfBuilder, AnyOfBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Content, Ref, RefOr, Response};
 
-use super::{Document, place, schemes};
-use crate::description::SchemeInfo;
-use crate::error::AuthErrorKind;
-
-/// What a request can be refused for, whatever its schemes are; by status.
-const ALWAYS: [AuthErrorKind; 22] = [
-    AuthErrorKind::ConflictingCredentials,
-    AuthErrorKind::ProjectRequired,
-    AuthErrorKind::InvalidProject,
-    AuthErrorKind::MissingCredentials,
-    AuthErrorKind::MalformedKey,
-    AuthErrorKind::UnknownKey,
-    AuthErrorKind::RevokedKey,
-    AuthErrorKind::ExpiredKey,
-    AuthErrorKind::WrongEnvironment,
-    AuthErrorKind::SchemeEnded,
-    AuthErrorKind::OwnerDisabled,
-    AuthErrorKind::SchemeNotAllowed,
-    AuthErrorKind::UserMismatch,
-    AuthErrorKind::ProjectMismatch,
-    AuthErrorKind::Forbidden,
-    AuthErrorKind::ReadOnly,
-    AuthErrorKind::Restricted,
-    AuthErrorKind::MissingScope,
-    AuthErrorKind::RateLimited,
-    AuthErrorKind::Overloaded,
-    AuthErrorKind::StoreFailed,
-    AuthErrorKind::StoreTimeout,
-];
-/// Where a scheme reads bodies.
-const OF_BODIES: [AuthErrorKind; 4] = [
-    AuthErrorKind::MalformedBody,
-    AuthErrorKind::UnsupportedMediaType,
-    AuthErrorKind::BodyTooLarge,
-    AuthErrorKind::BodyTimeout,
-];
+use crate::document::{Document, place};
+use crate::schemes;
 
 type Headers = BTreeMap<String, RefOr<Header>>;
 type Responses = BTreeMap<String, RefOr<Response>>;
 
 /// The answers of a layer that says no.
-pub(super) struct Answers {
+pub(crate) struct Answers {
     /// What the names of components start with.
     name: String,
-    https: bool,
-    content_type: String,
-    body: Schema,
+    /// The type and schema of their bodies, if these are known.
+    body: Option<(String, Schema)>,
 }
 
 impl Answers {
-    pub(super) fn of(schemes: &[SchemeInfo], https: bool, content_type: &str, body: Schema) -> Self {
+    pub(crate) fn of(schemes: &[SchemeInfo], body: Option<(String, Schema)>) -> Self {
         let names: Vec<String> = schemes.iter().map(schemes::component_name).collect();
-        Self { name: names.join("."), https, content_type: content_type.to_owned(), body }
+        Self { name: names.join("."), body }
     }
 
     /// Adds the layer's answers to those of an operation.
-    pub(super) fn write(&self, document: &mut Document<'_>, responses: &mut Responses, reads_body: bool) {
+    pub(crate) fn write(
+        &self,
+        document: &mut Document<'_>,
+        responses: &mut Responses,
+        refusals: impl Iterator<Item = AuthErrorKind>,
+    ) {
         for (status, response) in responses.iter_mut() {
             if let RefOr::T(response) = response {
                 add(&mut response.headers, Self::beside(status));
             }
         }
-        let body = place(&mut document.components.schemas, "ApiKeyProblem", RefOr::T(self.body.clone()));
-        for (status, codes) in self.codes(reads_body) {
-            let ours = self.answer(status, codes, &body);
+        let content = self.body.as_ref().map(|(content_type, schema)| {
+            let schemas = &mut document.components.schemas;
+            let is_problem = *schema == problem();
+            let name = place(schemas, "ApiKeyProblem", RefOr::T(schema.clone()));
+            Body { content_type, name, is_problem }
+        });
+        for (status, codes) in codes(refusals) {
+            let ours = Self::answer(status, codes, content.as_ref());
             let status = status.as_str();
             match responses.get_mut(status) {
                 Some(RefOr::T(theirs)) => join(theirs, ours),
@@ -87,38 +63,13 @@ impl Answers {
         }
     }
 
-    /// The machine's words, by the status that they come with.
-    fn codes(&self, reads_body: bool) -> BTreeMap<StatusCode, Vec<&'static str>> {
-        let of_bodies = OF_BODIES.iter().filter(|_| reads_body);
-        let of_transport = [AuthErrorKind::InsecureTransport];
-        let of_transport = of_transport.iter().filter(|_| self.https);
-        let mut by_status = BTreeMap::<_, Vec<_>>::new();
-        for kind in ALWAYS.iter().chain(of_bodies).chain(of_transport) {
-            let codes = by_status.entry(kind.status()).or_default();
-            if !codes.contains(&kind.public_code()) {
-                codes.push(kind.public_code());
-            }
-        }
-        by_status
-    }
-
-    fn answer(&self, status: StatusCode, codes: Vec<&'static str>, body: &str) -> Response {
+    fn answer(status: StatusCode, codes: Vec<&'static str>, body: Option<&Body<'_>>) -> Response {
         let quoted: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
-        let said = format!("{}: {}.", meaning(status), quoted.join(", "));
-        let schema = if body_is_problem(&self.body) {
-            let number = ObjectBuilder::new().schema_type(Type::Integer);
-            let text = ObjectBuilder::new().schema_type(Type::String);
-            let narrowed = ObjectBuilder::new()
-                .schema_type(Type::Object)
-                .property("status", number.enum_values(Some([status.as_u16()])))
-                .property("error", text.enum_values(Some(codes)));
-            let problem = RefOr::<Schema>::Ref(Ref::from_schema_name(body));
-            RefOr::T(AllOfBuilder::new().item(problem).item(narrowed).build().into())
-        } else {
-            RefOr::Ref(Ref::from_schema_name(body))
-        };
-        let mut response = Response::new(said);
-        response.content.insert(self.content_type.clone(), RefOr::T(Content::new(Some(schema))));
+        let mut response = Response::new(format!("{}: {}.", meaning(status), quoted.join(", ")));
+        if let Some(body) = body {
+            let content = Content::new(Some(body.schema(status, codes)));
+            response.content.insert(body.content_type.to_owned(), RefOr::T(content));
+        }
         add(&mut response.headers, Self::beside(status.as_str()));
         add(&mut response.headers, of_status(status));
         response
@@ -139,6 +90,42 @@ impl Answers {
         headers.push(("Link", "Where to read what to do."));
         headers
     }
+}
+
+/// The body of refusals, as it stands in a document.
+struct Body<'a> {
+    content_type: &'a str,
+    /// The name of the component that is its schema.
+    name: String,
+    is_problem: bool,
+}
+
+impl Body<'_> {
+    fn schema(&self, status: StatusCode, codes: Vec<&'static str>) -> RefOr<Schema> {
+        let whole = RefOr::<Schema>::Ref(Ref::from_schema_name(&self.name));
+        if !self.is_problem {
+            return whole;
+        }
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let narrowed = ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .property("status", number.enum_values(Some([status.as_u16()])))
+            .property("error", text.enum_values(Some(codes)));
+        RefOr::T(AllOfBuilder::new().item(whole).item(narrowed).build().into())
+    }
+}
+
+/// The machine's words for some refusals, by the status that they come with.
+fn codes(refusals: impl Iterator<Item = AuthErrorKind>) -> BTreeMap<StatusCode, Vec<&'static str>> {
+    let mut by_status = BTreeMap::<_, Vec<_>>::new();
+    for kind in refusals {
+        let codes = by_status.entry(kind.status()).or_default();
+        if !codes.contains(&kind.public_code()) {
+            codes.push(kind.public_code());
+        }
+    }
+    by_status
 }
 
 fn meaning(status: StatusCode) -> &'static str {
@@ -202,11 +189,7 @@ fn either(one: RefOr<Schema>, other: RefOr<Schema>) -> Schema {
     AnyOfBuilder::new().item(one).item(other).build().into()
 }
 
-fn body_is_problem(body: &Schema) -> bool {
-    *body == problem()
-}
-
-pub(super) fn problem() -> Schema {
+pub(crate) fn problem() -> Schema {
     let text = |said: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(said.to_owned()));
     let number =
         |said: &str| ObjectBuilder::new().schema_type(Type::Integer).description(Some(said.to_owned()));

@@ -2,6 +2,7 @@
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
+use tower_api_key::{Endpoint, LayerDescription, SchemeInfo};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::schema::{AllOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
@@ -10,33 +11,18 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{Content, Deprecated, Ref, RefOr, Required};
 
-use super::{Document, place, unspoken};
-use crate::description::SchemeInfo;
-use crate::endpoint::Endpoint;
+use crate::document::{Document, place, unspoken};
 
 /// The schemes of a layer.
-pub(super) struct Schemes(Vec<SchemeInfo>);
+pub(crate) struct Schemes<'l>(&'l LayerDescription);
 
-impl Schemes {
-    pub(super) fn of(schemes: &[SchemeInfo]) -> Self {
-        Self(schemes.to_vec())
-    }
-
-    /// Those that may be used with a method: schemes in heads, and those that read its body.
-    fn for_method(&self, method: &Method) -> impl Iterator<Item = &SchemeInfo> {
-        self.0.iter().filter(|info| !in_body(info) || info.reads_body().methods.contains(method))
-    }
-
-    fn in_bodies_of(&self, method: &Method) -> impl Iterator<Item = &SchemeInfo> {
-        self.for_method(method).filter(|info| in_body(info))
-    }
-
-    pub(super) fn reads_body(&self, method: &Method) -> bool {
-        self.in_bodies_of(method).next().is_some()
+impl<'l> Schemes<'l> {
+    pub(crate) fn of(layer: &'l LayerDescription) -> Self {
+        Self(layer)
     }
 
     /// Any of these will do. Where a key is optional, nothing is the first of them.
-    pub(super) fn requirements(
+    pub(crate) fn requirements(
         &self,
         document: &mut Document<'_>,
         method: &Method,
@@ -49,7 +35,7 @@ impl Schemes {
             }
             None => unspoken(),
         };
-        let mut any: Vec<SecurityRequirement> = self.for_method(method).map(require).collect();
+        let mut any: Vec<SecurityRequirement> = self.0.schemes_of(method).map(require).collect();
         if optional {
             any.retain(|requirement| *requirement != unspoken());
             any.insert(0, unspoken());
@@ -62,8 +48,8 @@ impl Schemes {
     }
 
     /// The headers that name a project.
-    pub(super) fn parameters(&self, operation: &mut Operation, endpoint: Endpoint) {
-        for info in &self.0 {
+    pub(crate) fn parameters(&self, operation: &mut Operation, endpoint: Endpoint) {
+        for info in self.0.schemes() {
             for header in info.other_headers() {
                 let name = spelled(header);
                 let parameters = operation.parameters.get_or_insert_default();
@@ -93,15 +79,15 @@ impl Schemes {
     }
 
     /// The members of the body that carry credentials, beside those that are there.
-    pub(super) fn body(
+    pub(crate) fn body(
         &self,
         document: &mut Document<'_>,
         method: &Method,
         operation: &mut Operation,
         optional: bool,
     ) {
-        let only = self.0.len() == 1 && !optional;
-        for info in self.in_bodies_of(method) {
+        let only = self.0.schemes().len() == 1 && !optional;
+        for info in self.0.schemes_of(method).filter(|info| info.reads_bodies()) {
             let name = format!("{}-credentials", component_name(info));
             let name = place(&mut document.components.schemas, &name, RefOr::T(members(info, only)));
             let ours = RefOr::Ref(Ref::from_schema_name(name));
@@ -130,9 +116,9 @@ impl Schemes {
     }
 
     /// Where a key may stand, for people.
-    pub(super) fn in_words(&self, method: &Method) -> String {
+    pub(crate) fn in_words(&self, method: &Method) -> String {
         let place = |info: &SchemeInfo| {
-            let place = match (&*info.reads_body().members, secret_header(info)) {
+            let place = match (info.body_members(), secret_header(info)) {
                 ([], Some(header)) => format!("`{}`", spelled(header)),
                 ([], None) => info.name().to_owned(),
                 (members, _) => {
@@ -145,7 +131,7 @@ impl Schemes {
                 None => place,
             }
         };
-        let places: Vec<String> = self.for_method(method).map(place).collect();
+        let places: Vec<String> = self.0.schemes_of(method).map(place).collect();
         if places.is_empty() {
             "in a body, which this method has not".to_owned()
         } else {
@@ -156,12 +142,8 @@ impl Schemes {
 
 const NO_SCOPES: [&str; 0] = [];
 
-fn in_body(info: &SchemeInfo) -> bool {
-    !info.reads_body().members.is_empty()
-}
-
 /// Names of components are letters, digits, `.`, `-` and `_`.
-pub(super) fn component_name(info: &SchemeInfo) -> String {
+pub(crate) fn component_name(info: &SchemeInfo) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
     info.name().chars().map(|letter| if plain(letter) { letter } else { '-' }).collect()
 }
@@ -174,7 +156,7 @@ fn security_scheme(info: &SchemeInfo, knows_deprecation: bool) -> Option<Securit
         None => "An API key.".to_owned(),
     };
     let deprecated = (knows_deprecation && info.deprecation().is_some()).then_some(Deprecated::True);
-    Some(if *header == AUTHORIZATION && info.challenge().explains() {
+    Some(if *header == AUTHORIZATION && info.challenge().is_bearer() {
         let mut http = Http::new(HttpAuthScheme::Bearer);
         http.description = Some(said);
         http.deprecated = deprecated;
@@ -199,7 +181,7 @@ fn members(info: &SchemeInfo, only: bool) -> Schema {
         None => SAID.to_owned(),
     };
     let mut object = ObjectBuilder::new().schema_type(Type::Object).description(Some(said));
-    for (index, name) in info.reads_body().members.iter().enumerate() {
+    for (index, name) in info.body_members().iter().enumerate() {
         let text = ObjectBuilder::new().schema_type(Type::String);
         let text = match index {
             0 => text
