@@ -53,7 +53,6 @@
 //! | `portal` | pages on which people make, change, rotate, restrict and revoke their own keys |
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
-//! | `email` | owners hear of their keys by SMTP: [`delivery`] |
 //! | `leaks` | the webhook for secret scanners: `manage::Leaks` |
 //! | `full` | all of these but the bundled SQLite |
 //! | `cli` | the program `tower-api-key`, for SQLite and PostgreSQL: see `docs/cli.md`; for `cargo install`, the library has no use for it |

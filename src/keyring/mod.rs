@@ -45,7 +45,7 @@ use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config_error::ConfigError;
-use crate::delivery::{Delivery, KeyDelivery, Notice, Occasion};
+use crate::delivery::{Delivery, KeyDelivery, Notice, NoticeKind};
 use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::key_update::Amendment;
 use crate::observer::{Change, Observer, Observers};
@@ -215,7 +215,7 @@ impl Keyring {
         self.change(self.ledger.insert(record.clone(), &self.terms())).await?;
         self.changed(now, &record.id, KeyEvent::Issued);
         self.owner_may_still_have(&record).await?;
-        Ok(self.delivered(key, record, Occasion::Issued).await)
+        Ok(self.delivered(key, record, NoticeKind::Issued).await)
     }
 
     /// Puts a new key in the place of an active one, which ends now or after a grace. Everything but the secret, the
@@ -244,7 +244,7 @@ impl Keyring {
         self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
         self.changed(now, &record.id, KeyEvent::Replaces(id.clone()));
         self.owner_may_still_have(&record).await?;
-        Ok(self.delivered(key, record, Occasion::Rotated { old: old.id }).await)
+        Ok(self.delivered(key, record, NoticeKind::Rotated { old: old.id }).await)
     }
 
     /// Ends a key for good. Revoking it again changes nothing and is no error (R39).
@@ -431,8 +431,8 @@ impl Keyring {
     }
 
     /// The key is made and stored: whatever becomes of its delivery, it is returned.
-    async fn delivered(&self, key: ApiKey, record: KeyRecord, occasion: Occasion) -> IssuedKey {
-        let notice = Notice::new(occasion, &record);
+    async fn delivered(&self, key: ApiKey, record: KeyRecord, kind: NoticeKind) -> IssuedKey {
+        let notice = Notice::new(kind, &record);
         let delivery = match &self.delivery {
             None => Delivery::None,
             Some(delivery) => self.in_time(delivery.deliver(&key, &notice)).await,
@@ -497,20 +497,20 @@ impl Keyring {
     pub(crate) async fn revoke_exposed(
         &self,
         key: &KeyRecord,
-        occasion: Occasion,
+        kind: NoticeKind,
     ) -> Result<Delivery, KeyringError> {
         if key.revoked_at.is_some() {
             return Ok(Delivery::None);
         }
         let worked = key.is_active(self.now());
-        let why = match &occasion {
-            Occasion::Leaked { .. } => Revocation::Leaked,
+        let why = match &kind {
+            NoticeKind::Leaked { .. } => Revocation::Leaked,
             _ => Revocation::BySecret,
         };
         let ended = self.end(&key.id, why).await?;
         match &self.delivery {
             Some(delivery) if worked && ended => {
-                Ok(self.in_time(delivery.notify(&Notice::new(occasion, key))).await)
+                Ok(self.in_time(delivery.notify(&Notice::new(kind, key))).await)
             }
             _ => Ok(Delivery::None),
         }

@@ -20,7 +20,7 @@ use crate::authority::Authority;
 use crate::body_budget::Room;
 use crate::client_addr::ClientAddr;
 use crate::credentials::{Credentials, Head};
-use crate::delivery::Occasion;
+use crate::delivery::NoticeKind;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::keyring::Keyring;
 use crate::render::{Problem, RenderError as _};
@@ -181,7 +181,7 @@ impl SelfRevoke {
         let found = self.verifier.gate.find_leaked(&Credentials::new(key), client).await?;
         let Some(key) = found else { return Ok(()) };
         let keyring = self.keyring.acting_as(Authority::Key(key.id.clone()));
-        let revoked = keyring.revoke_exposed(&key, Occasion::SelfRevoked).await;
+        let revoked = keyring.revoke_exposed(&key, NoticeKind::SelfRevoked).await;
         revoked.map(drop).map_err(caller::could_not_tell)
     }
 }

@@ -12,14 +12,12 @@ use common::{World, user};
 use smtp::{Reply, Server, within};
 use tokio::sync::{Semaphore, mpsc};
 use tower_api_key::authority::Authority;
-use tower_api_key::delivery::{
-    Delivery, EmailDelivery, EmailEvent, EmailFailure, KeyDelivery, Mail, Notice, Occasion, Recipients,
-    Templates,
-};
+use tower_api_key::delivery::{Delivery, KeyDelivery, Notice, NoticeKind};
 use tower_api_key::store::{KeyLedger as _, KeyPolicy, Terms};
 use tower_api_key::{
     ApiKey, Grace, KeyDigest, KeyId, KeyRecord, Keyring, KeyringError, NewKey, Timestamp, UserId,
 };
+use tower_api_key_email::{EmailDelivery, EmailEvent, EmailFailure, Mail, Recipients, Templates};
 
 struct Events(mpsc::UnboundedReceiver<EmailEvent>);
 
@@ -167,7 +165,7 @@ fn record(owner: &str, id: &str) -> KeyRecord {
 }
 
 async fn say(email: &EmailDelivery, owner: &str, id: &str) -> Delivery {
-    email.notify(&Notice::new(Occasion::Issued, &record(owner, id))).await
+    email.notify(&Notice::new(NoticeKind::Issued, &record(owner, id))).await
 }
 
 /// The ids that a mail names, in their order.
@@ -266,12 +264,12 @@ async fn c17_b6_what_is_missing_is_said_though_nothing_else_is_left_to_say() {
         }
     }
     let email = email.templates(Scopes);
-    assert_eq!(email.notify(&Notice::new(Occasion::Issued, &first)).await, Delivery::Queued);
+    assert_eq!(email.notify(&Notice::new(NoticeKind::Issued, &first)).await, Delivery::Queued);
     let mut second = first.clone();
     second.id = KeyId::new("key_second").unwrap();
     tokio::task::yield_now().await;
     // Two of them take more than one owner has.
-    assert_eq!(email.notify(&Notice::new(Occasion::Issued, &second)).await, Delivery::Failed);
+    assert_eq!(email.notify(&Notice::new(NoticeKind::Issued, &second)).await, Delivery::Failed);
     gate.0.add_permits(1);
     assert_eq!(server.mail().await.subject(), "Said");
     // What says nothing else is tried again like all others, and given up like them.
@@ -394,8 +392,8 @@ async fn r28_names_inject_no_headers_and_are_encoded() {
         .await
         .unwrap();
     let url = Some("https://example.com/\r\nBcc: x@example.com".to_owned());
-    for occasion in [Occasion::Issued, Occasion::Leaked { url }, Occasion::SelfRevoked] {
-        assert_eq!(email.notify(&Notice::new(occasion, &imported)).await, Delivery::Queued);
+    for kind in [NoticeKind::Issued, NoticeKind::Leaked { url }, NoticeKind::SelfRevoked] {
+        assert_eq!(email.notify(&Notice::new(kind, &imported)).await, Delivery::Queued);
         let mail = server.mail().await;
         assert_eq!(mail.headers(), usual.headers());
         assert!(mail.subject().ends_with(": a Bcc: x@example.com body"), "{}", mail.subject());
@@ -426,12 +424,12 @@ async fn templates_can_be_replaced() {
 
 /// What a hook was told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(Occasion, String, KeyId)>>>);
+struct Told(Arc<Mutex<Vec<(NoticeKind, String, KeyId)>>>);
 
 #[async_trait]
 impl KeyDelivery for Told {
     async fn deliver(&self, secret: &ApiKey, notice: &Notice<'_>) -> Delivery {
-        let told = (notice.occasion().clone(), secret.expose_secret().to_owned(), notice.key().id.clone());
+        let told = (notice.kind().clone(), secret.expose_secret().to_owned(), notice.key().id.clone());
         self.0.lock().unwrap().push(told);
         Delivery::Done
     }
@@ -453,8 +451,8 @@ async fn r28_a_hook_gets_the_secret_once() {
     keyring.revoke(rotated.id()).await.unwrap();
     let secret = |key: &ApiKey| key.expose_secret().to_owned();
     let expected = [
-        (Occasion::Issued, secret(issued.key()), issued.id().clone()),
-        (Occasion::Rotated { old: issued.id().clone() }, secret(rotated.key()), rotated.id().clone()),
+        (NoticeKind::Issued, secret(issued.key()), issued.id().clone()),
+        (NoticeKind::Rotated { old: issued.id().clone() }, secret(rotated.key()), rotated.id().clone()),
     ];
     assert_eq!(*told.0.lock().unwrap(), expected);
 }

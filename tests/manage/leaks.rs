@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tower_api_key::client_addr::{ClientAddr, PeerAddr, ProxyHeader};
-use tower_api_key::delivery::{Delivery, Occasion};
+use tower_api_key::delivery::{Delivery, NoticeKind};
 use tower_api_key::manage::{FetchedKeys, Leak, Leaks, PublicKey, PublicKeyList, PublicKeys};
 use tower_api_key::store::StoreError;
 use tower_api_key::test_util::ManualClock;
@@ -125,7 +125,7 @@ async fn r42_found_keys_are_revoked_and_their_owners_told_once() {
     assert!(record(&world, &world.full).await.revoked_at.is_none());
     let trail = Keyring::new(world.store.clone()).history(&own.id, 1).await.unwrap();
     assert_eq!((trail[0].event.to_string(), &*trail[0].by), ("revoked:leaked".to_owned(), "system"));
-    let leaked = Occasion::Leaked { url: Some(URL.to_owned()) };
+    let leaked = NoticeKind::Leaked { url: Some(URL.to_owned()) };
     assert_eq!(told.take(), [(leaked.clone(), own.id.to_string()), (leaked, old.id().to_string())]);
     {
         let mut seen = seen.lock().unwrap();

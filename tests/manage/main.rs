@@ -21,7 +21,7 @@ use axum::Router;
 use common::{Answer, World, bearer, request, send};
 use http::Method;
 use serde_json::Value;
-use tower_api_key::delivery::{Delivery, KeyDelivery, Notice, Occasion};
+use tower_api_key::delivery::{Delivery, KeyDelivery, Notice, NoticeKind};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer};
 use tower_api_key::store::{KeyStore as _, MemoryStore, StoreError};
 use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, KeyDigest, KeyQuery, KeyRecord, Keyring, manage};
@@ -89,10 +89,10 @@ async fn rows(world: &World) -> String {
 
 /// What owners were told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(Occasion, String)>>>);
+struct Told(Arc<Mutex<Vec<(NoticeKind, String)>>>);
 
 impl Told {
-    fn take(&self) -> Vec<(Occasion, String)> {
+    fn take(&self) -> Vec<(NoticeKind, String)> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
@@ -104,7 +104,7 @@ impl KeyDelivery for Told {
     }
 
     async fn notify(&self, notice: &Notice<'_>) -> Delivery {
-        self.0.lock().unwrap().push((notice.occasion().clone(), notice.key().id.to_string()));
+        self.0.lock().unwrap().push((notice.kind().clone(), notice.key().id.to_string()));
         Delivery::Queued
     }
 }

@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::{Method, Request};
 use serde_json::json;
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
-use tower_api_key::delivery::Occasion;
+use tower_api_key::delivery::NoticeKind;
 use tower_api_key::limit::KeyThrottle;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::test_util::ManualClock;
@@ -79,7 +79,7 @@ async fn r42_a_key_ends_by_itself_and_the_answer_is_always_the_same() {
         answers.push(seen(&send(&app, by_body(key.expose_secret())).await));
         assert!(!works(&app, key).await);
         let expected: Vec<_> = match told_of {
-            true => vec![(Occasion::SelfRevoked, record(&world, key).await.id.to_string())],
+            true => vec![(NoticeKind::SelfRevoked, record(&world, key).await.id.to_string())],
             false => Vec::new(),
         };
         assert_eq!(told.take(), expected);
@@ -109,7 +109,7 @@ async fn r42_a_key_in_a_rotations_grace_ends_and_its_successor_lives() {
     assert!(works(&app, old.key()).await && works(&app, new.key()).await);
     assert_eq!(send(&app, by_header(old.key().expose_secret())).await.status, 200);
     assert!(!works(&app, old.key()).await && works(&app, new.key()).await);
-    assert_eq!(told.take(), [(Occasion::SelfRevoked, old.id().to_string())]);
+    assert_eq!(told.take(), [(NoticeKind::SelfRevoked, old.id().to_string())]);
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ use crate::bulkhead::{self, Bulkhead, Full, Turn};
 use crate::client_addr::ClientAddr;
 use crate::config_error::ConfigError;
 use crate::credentials::{Credentials, Head};
-use crate::delivery::{Delivery, Occasion};
+use crate::delivery::{Delivery, NoticeKind};
 use crate::error::{AuthError, AuthErrorKind, Wait};
 use crate::key::{KeyDigest, KeyId, UserId};
 use crate::keyring::Keyring;
@@ -310,7 +310,7 @@ impl Leaks {
         let Some(key) = found else { return Ok(false) };
         let url = url.filter(|url| !url.is_empty()).map(str::to_owned);
         let was_active = key.is_active(self.keyring.now());
-        let revoked = self.keyring.revoke_exposed(&key, Occasion::Leaked { url: url.clone() }).await;
+        let revoked = self.keyring.revoke_exposed(&key, NoticeKind::Leaked { url: url.clone() }).await;
         let delivery = revoked.map_err(caller::could_not_tell)?;
         (self.listener)(&Leak {
             key: key.id.clone(),

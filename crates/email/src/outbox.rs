@@ -13,10 +13,10 @@ use async_trait::async_trait;
 use lettre::message::Mailbox;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use tokio::sync::Semaphore;
+use tower_api_key::delivery::Delivery;
+use tower_api_key::{KeyId, UserId};
 
-use super::super::Delivery;
-use super::mail::{Mail, Templates};
-use crate::key::{KeyId, UserId};
+use crate::mail::{Mail, Templates};
 
 /// No wait between two attempts is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -96,26 +96,26 @@ impl EmailFailure {
 }
 
 #[derive(Clone)]
-pub(super) struct Outbox {
-    pub(super) transport: AsyncSmtpTransport<Tokio1Executor>,
-    pub(super) from: Mailbox,
-    pub(super) recipients: Arc<dyn Recipients>,
-    pub(super) templates: Arc<dyn Templates>,
-    pub(super) owners: Arc<Mutex<Owners>>,
+pub(crate) struct Outbox {
+    pub(crate) transport: AsyncSmtpTransport<Tokio1Executor>,
+    pub(crate) from: Mailbox,
+    pub(crate) recipients: Arc<dyn Recipients>,
+    pub(crate) templates: Arc<dyn Templates>,
+    pub(crate) owners: Arc<Mutex<Owners>>,
     /// Of how many owners anything is kept.
-    pub(super) capacity: usize,
-    pub(super) lanes: Arc<Semaphore>,
-    pub(super) attempts: u32,
-    pub(super) first_wait: Duration,
-    pub(super) listener: Arc<dyn Fn(&EmailEvent) + Send + Sync>,
+    pub(crate) capacity: usize,
+    pub(crate) lanes: Arc<Semaphore>,
+    pub(crate) attempts: u32,
+    pub(crate) first_wait: Duration,
+    pub(crate) listener: Arc<dyn Fn(&EmailEvent) + Send + Sync>,
 }
 
 /// What is kept, by whom it is for. Each of them has a task that sends it.
-pub(super) type Owners = BTreeMap<UserId, Kept>;
+pub(crate) type Owners = BTreeMap<UserId, Kept>;
 
 /// Of one owner.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     waiting: VecDeque<Job>,
     /// How many of them go each in a mail of its own, since a mail with several was refused.
     alone: usize,
@@ -148,7 +148,7 @@ struct Bundle {
 
 impl Outbox {
     /// Takes a notice if there is a place for it.
-    pub(super) fn queue(outbox: &Arc<Self>, owner: &UserId, key: KeyId, mail: Mail) -> Delivery {
+    pub(crate) fn queue(outbox: &Arc<Self>, owner: &UserId, key: KeyId, mail: Mail) -> Delivery {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return outbox.full(key) };
         let size = mail.len();
         {

@@ -1,8 +1,8 @@
 //! How owners hear of their keys (R28).
 //!
 //! A [`KeyDelivery`] is told of every key that a [`Keyring`](crate::Keyring) issues or rotates, and of keys that leaked.
-//! What comes with this crate, `EmailDelivery` (feature `email`), writes to the owner that there is a new key, and does
-//! not send the key.
+//! `EmailDelivery` of the package `tower-api-key-email` writes to the owner that there is a new key, and does not send the
+//! key.
 //!
 //! Delivery never loses a key: whoever asked for it gets it, whatever becomes of the delivery, and
 //! [`IssuedKey::delivery`](crate::IssuedKey::delivery) says what did.
@@ -22,7 +22,7 @@
 //!     }
 //!
 //!     async fn notify(&self, notice: &Notice<'_>) -> Delivery {
-//!         println!("{}: {:?}", notice.key().owner, notice.occasion());
+//!         println!("{}: {:?}", notice.key().owner, notice.kind());
 //!         Delivery::Done
 //!     }
 //! }
@@ -30,17 +30,10 @@
 //! let keyring = Keyring::new(MemoryStore::new()).deliver(Announced);
 //! ```
 
-#[cfg(feature = "email")]
-mod email;
-
 use async_trait::async_trait;
 
 use crate::key::{ApiKey, KeyId};
 use crate::record::KeyRecord;
-
-#[cfg(feature = "email")]
-#[cfg_attr(docsrs, doc(cfg(feature = "email")))]
-pub use self::email::{EmailDelivery, EmailEvent, EmailFailure, Mail, Recipients, Templates};
 
 /// Tells owners of their keys.
 ///
@@ -62,21 +55,21 @@ pub trait KeyDelivery: Send + Sync + 'static {
 /// What happened, and to which key. No secret is in it.
 #[derive(Clone, Debug)]
 pub struct Notice<'k> {
-    occasion: Occasion,
+    kind: NoticeKind,
     key: &'k KeyRecord,
 }
 
 impl<'k> Notice<'k> {
     /// This happened to that key.
     #[must_use]
-    pub fn new(occasion: Occasion, key: &'k KeyRecord) -> Self {
-        Self { occasion, key }
+    pub fn new(kind: NoticeKind, key: &'k KeyRecord) -> Self {
+        Self { kind, key }
     }
 
     /// What happened.
     #[must_use]
-    pub fn occasion(&self) -> &Occasion {
-        &self.occasion
+    pub fn kind(&self) -> &NoticeKind {
+        &self.kind
     }
 
     /// What is stored of the key, its owner among it.
@@ -89,7 +82,7 @@ impl<'k> Notice<'k> {
 /// What happened to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Occasion {
+pub enum NoticeKind {
     /// It was issued.
     Issued,
     /// It took the place of this one.

@@ -1,7 +1,4 @@
-//! Owners hear of their keys by e-mail.
-
-mod mail;
-mod outbox;
+//! [`EmailDelivery`]: takes notices, and has them sent.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -11,15 +8,11 @@ use async_trait::async_trait;
 use lettre::message::Mailbox;
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use tokio::sync::Semaphore;
+use tower_api_key::delivery::{Delivery, KeyDelivery, Notice};
+use tower_api_key::{ApiKey, ConfigError};
 
-use self::mail::PlainEnglish;
-use self::outbox::{Outbox, Owners};
-use super::{Delivery, KeyDelivery, Notice};
-use crate::config_error::ConfigError;
-use crate::key::ApiKey;
-
-pub use self::mail::{Mail, Templates};
-pub use self::outbox::{EmailEvent, EmailFailure, Recipients};
+use crate::mail::{Mail, PlainEnglish, Templates};
+use crate::outbox::{EmailEvent, Outbox, Owners, Recipients};
 
 /// For how many owners notices are kept at once, and how many connections are open to the server.
 const OWNERS: usize = 1024;
@@ -32,8 +25,8 @@ const SMTP_DEADLINE: Duration = Duration::from_secs(30);
 /// Writes to owners by SMTP that they have a new key, **without the key**.
 ///
 /// ```no_run
-/// use tower_api_key::delivery::EmailDelivery;
 /// use tower_api_key::{Keyring, MemoryStore, UserId};
+/// use tower_api_key_email::EmailDelivery;
 ///
 /// let address = |user: &UserId| Some(format!("{user}@example.com"));
 /// let email = EmailDelivery::smtp(
@@ -215,8 +208,9 @@ impl fmt::Debug for EmailDelivery {
 
 #[cfg(test)]
 mod tests {
+    use tower_api_key::UserId;
+
     use super::*;
-    use crate::key::UserId;
 
     #[test]
     fn mails_go_in_clear_only_to_this_machine() {

@@ -3,10 +3,9 @@
 use data_encoding::BASE64;
 use lettre::message::header::{ContentTransferEncoding, ContentType};
 use lettre::message::{Body, Mailbox, Message};
+use tower_api_key::ApiKey;
+use tower_api_key::delivery::{Notice, NoticeKind};
 use zeroize::Zeroizing;
-
-use super::super::{Notice, Occasion};
-use crate::key::ApiKey;
 
 /// A mail: a line and a text. It is overwritten on drop, since it may hold a secret.
 ///
@@ -35,12 +34,12 @@ impl Mail {
         &self.text
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.subject.len().saturating_add(self.text.len())
     }
 
     /// The mail as servers take it; `None` if it cannot be one.
-    pub(super) fn compose(
+    pub(crate) fn compose(
         &self,
         from: &Mailbox,
         to: Mailbox,
@@ -97,7 +96,7 @@ pub trait Templates: Send + Sync + 'static {
     fn notice(&self, notice: &Notice<'_>) -> Mail;
 
     /// The same, with the secret: only where
-    /// [`dangerously_mail_secrets`](super::EmailDelivery::dangerously_mail_secrets) asks for it.
+    /// [`dangerously_mail_secrets`](crate::EmailDelivery::dangerously_mail_secrets) asks for it.
     fn secret(&self, secret: &ApiKey, notice: &Notice<'_>) -> Mail {
         let Mail { subject, text } = self.notice(notice);
         let secret = secret.expose_secret();
@@ -143,22 +142,22 @@ pub trait Templates: Send + Sync + 'static {
 }
 
 /// The words that come with this crate.
-pub(super) struct PlainEnglish;
+pub(crate) struct PlainEnglish;
 
 impl Templates for PlainEnglish {
     fn notice(&self, notice: &Notice<'_>) -> Mail {
         let key = notice.key();
         let name = plain(&key.name);
-        let (subject, happened) = match notice.occasion() {
-            Occasion::Issued => (
+        let (subject, happened) = match notice.kind() {
+            NoticeKind::Issued => (
                 format!("New API key: {name}"),
                 "A new API key was made for your account. If it was not you, revoke it now.".to_owned(),
             ),
-            Occasion::Rotated { old } => (
+            NoticeKind::Rotated { old } => (
                 format!("API key replaced: {name}"),
                 format!("An API key of your account was replaced by a new one, and {old} ends. If it was not you, revoke the new one now."),
             ),
-            Occasion::Leaked { url } => {
+            NoticeKind::Leaked { url } => {
                 let found = url.as_deref().map(|url| format!("\nIt was found here: {}\n", plain(url)));
                 (
                     format!("API key leaked and revoked: {name}"),
@@ -169,11 +168,16 @@ impl Templates for PlainEnglish {
                     ),
                 )
             }
-            Occasion::SelfRevoked => (
+            NoticeKind::SelfRevoked => (
                 format!("API key revoked: {name}"),
                 "An API key of your account was revoked by somebody who has the key. If it was not you, others have it as \
                  well: look for what was done with it."
                     .to_owned(),
+            ),
+            // Of a kind that is newer than this package.
+            _ => (
+                format!("API key changed: {name}"),
+                "Something happened to an API key of your account. Look at your keys.".to_owned(),
             ),
         };
         let shown =
