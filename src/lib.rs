@@ -88,6 +88,7 @@ pub mod key_update;
 pub mod limit;
 pub mod record;
 pub mod restriction;
+mod route_pattern;
 pub mod store;
 pub mod usage;
 // -- who is it?

@@ -19,7 +19,8 @@ use std::str::FromStr;
 use http::Method;
 
 use super::{AllowList, Facts, RestrictionError};
-use crate::endpoint::{Target, check_pattern, same_route};
+use crate::endpoint::Target;
+use crate::route_pattern::{check_pattern, same_route};
 
 /// At which endpoints a key may be used. A request whose endpoint is not known is refused.
 pub type EndpointRestriction = AllowList<EndpointRule>;
