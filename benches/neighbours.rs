@@ -29,7 +29,8 @@ use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{
     Accounts, CacheOptions, Directory, KeyLedger, KeyPolicy, KeyStore, Member, MemberRole,
 };
-use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring, UserId, Verifier, manage};
+use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring, UserId, Verifier};
+use tower_api_key_manage as manage;
 use tower_api_key_postgres::PostgresStore;
 use tower_api_key_sqlite::SqliteStore;
 

@@ -10,7 +10,6 @@ use crate::credentials::{Credentials, Head};
 use crate::endpoint::EndpointTable;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::gate::{Access, Entry, Pass, Paused};
-use crate::render::is_grpc;
 use crate::restriction::Facts;
 use crate::scheme::{BodyInterest, Scheme};
 use crate::stamps::Stamps;
@@ -276,7 +275,7 @@ impl<Sch, R> Authenticator<Sch, R> {
 
     /// Adds to an error what only the layer knows.
     fn complete(&self, error: AuthError, head: Head<'_>) -> AuthError {
-        self.complete_for(error, is_grpc(head))
+        self.complete_for(error, head.is_grpc())
     }
 
     pub(crate) fn complete_for(&self, error: AuthError, grpc: bool) -> AuthError {

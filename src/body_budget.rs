@@ -78,8 +78,27 @@ impl fmt::Debug for Sender {
     }
 }
 
-/// How many bytes of bodies may be held at once.
-pub(crate) struct Budget {
+/// How many bytes of bodies may be held at once. Clones share them.
+///
+/// ```
+/// use std::time::Duration;
+/// use http_body_util::Full;
+/// use tower_api_key::body_budget::{Budget, Sender};
+///
+/// # async fn f() -> Result<(), tower_api_key::AuthErrorKind> {
+/// // Four mebibytes for all bodies, of which each has at most 16 KiB.
+/// let budget = Budget::new(4 << 20, 16 << 10);
+/// let room = budget.room(Sender::at([192, 0, 2, 7].into()));
+/// let body = room.read(Full::from("{}"), 16 << 10, Duration::from_secs(10)).await?;
+/// assert_eq!(body.data, "{}");
+/// // What it takes of the budget is given back with `body.charge`.
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Budget(Arc<Shared>);
+
+struct Shared {
     cap: usize,
     /// What a sender may hold that is alone.
     most: usize,
@@ -94,32 +113,39 @@ struct Held {
 }
 
 impl Budget {
-    /// At most `cap` bytes of bodies that have at most `largest` bytes each.
-    pub(crate) fn new(cap: usize, largest: usize) -> Arc<Self> {
-        Arc::new(Self { cap, most: (cap / 4).max(largest).min(cap), held: Mutex::default() })
+    /// At most `cap` bytes of bodies that have at most `largest` bytes each. A budget of zero bytes has room for no body.
+    #[must_use]
+    pub fn new(cap: usize, largest: usize) -> Self {
+        Self(Arc::new(Shared { cap, most: (cap / 4).max(largest).min(cap), held: Mutex::default() }))
+    }
+
+    /// Room in it for bodies of this sender, whose share they take.
+    #[must_use]
+    pub fn room(&self, sender: Sender) -> Room {
+        Room { budget: self.clone(), sender }
     }
 
     pub(crate) fn cap(&self) -> usize {
-        self.cap
+        self.0.cap
     }
 
     /// Whether there is room for so many bytes at this moment, without regard to the sender.
     pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        self.held().all.saturating_add(bytes) <= self.cap
+        self.held().all.saturating_add(bytes) <= self.0.cap
     }
 
     /// Room for a body of which nothing has arrived.
-    pub(crate) fn charge(self: &Arc<Self>, sender: &Sender) -> Charge {
-        Charge { budget: Arc::clone(self), sender: sender.0.clone(), bytes: 0 }
+    pub(crate) fn charge(&self, sender: &Sender) -> Charge {
+        Charge { budget: self.clone(), sender: sender.0.clone(), bytes: 0 }
     }
 
     /// How long a body of this sender may take now of `whole`: by the scarcer of the whole room and the sender's share.
     fn patience(&self, whole: Duration, sender: Option<&Who>) -> Duration {
         let held = self.held();
-        let (cap, free) = (self.cap as u128, self.cap.saturating_sub(held.all) as u128);
+        let (cap, free) = (self.0.cap as u128, self.0.cap.saturating_sub(held.all) as u128);
         let mut scarce = part(free, cap);
         if let Some(who) = sender {
-            let (own, most) = (held.of(who) as u128, self.most as u128);
+            let (own, most) = (held.of(who) as u128, self.0.most as u128);
             // As much as `fits` would still let it have.
             let more = (free * most).saturating_sub(own * (cap - most)) / cap.max(1);
             scarce = scarce.min(part(more, own + more));
@@ -128,7 +154,7 @@ impl Budget {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,30 +172,44 @@ impl Held {
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Budget")
-            .field("cap", &self.cap)
+            .field("cap", &self.0.cap)
             .field("held", &self.held().all)
             .finish_non_exhaustive()
     }
 }
 
-/// In the extensions of a request: where its body finds room, and whose share it takes.
-#[cfg(feature = "manage")]
+/// Where a body finds room, and whose share of it the body takes.
+/// [`settle`](crate::unread_body::settle) puts it into the extensions of a request.
 #[derive(Clone, Debug)]
-pub(crate) struct Room {
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) sender: Sender,
+pub struct Room {
+    budget: Budget,
+    sender: Sender,
 }
 
-#[cfg(feature = "manage")]
 impl Room {
+    /// Reads a body to its end: at most `limit` bytes, which are charged as they come, and not longer than `within`, which
+    /// shortens as the budget fills.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyTooLarge`](AuthErrorKind::BodyTooLarge), [`BodyTimeout`](AuthErrorKind::BodyTimeout),
+    /// [`Overloaded`](AuthErrorKind::Overloaded) where there is no room, [`MalformedBody`](AuthErrorKind::MalformedBody)
+    /// for one that broke off.
+    pub async fn read<B>(&self, body: B, limit: usize, within: Duration) -> Result<Collected, AuthErrorKind>
+    where
+        B: Body<Data = Bytes>,
+    {
+        read(pin!(body), limit, within, self.charge()).await
+    }
+
     pub(crate) fn charge(&self) -> Charge {
         self.budget.charge(&self.sender)
     }
 }
 
 /// What one body takes of a budget, until it is dropped.
-pub(crate) struct Charge {
-    budget: Arc<Budget>,
+pub struct Charge {
+    budget: Budget,
     sender: Option<Who>,
     bytes: usize,
 }
@@ -181,7 +221,7 @@ impl Charge {
     }
 
     fn fits(&self, held: &Held, bytes: usize) -> bool {
-        let Budget { cap, most, .. } = *self.budget;
+        let Shared { cap, most, .. } = *self.budget.0;
         let Some(free) = held.all.checked_add(bytes).and_then(|all| cap.checked_sub(all)) else {
             return false;
         };
@@ -230,12 +270,21 @@ impl fmt::Debug for Charge {
     }
 }
 
-/// A body that was read to its end.
-pub(crate) struct Whole {
-    pub(crate) data: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
-    /// Keep it for as long as the bytes, or what was made of them.
-    pub(crate) charge: Charge,
+/// A body that was read to its end. `Debug` does not show it.
+#[non_exhaustive]
+pub struct Collected {
+    /// Its bytes.
+    pub data: Bytes,
+    /// What came after them.
+    pub trailers: Option<HeaderMap>,
+    /// What it takes of the budget. Keep it for as long as the bytes, or what was made of them.
+    pub charge: Charge,
+}
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collected").field("charge", &self.charge).finish_non_exhaustive()
+    }
 }
 
 /// Reads a body to its end: at most `limit` bytes, all of them charged as they come, and not longer than `within`.
@@ -250,9 +299,9 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(
     limit: usize,
     within: Duration,
     mut charge: Charge,
-) -> Result<Whole, AuthErrorKind> {
+) -> Result<Collected, AuthErrorKind> {
     let started = Instant::now();
-    let (budget, sender) = (Arc::clone(&charge.budget), charge.sender.clone());
+    let (budget, sender) = (charge.budget.clone(), charge.sender.clone());
     // The room may fill while a body is waited for: how long it may take is asked again and again.
     let step = within / 10;
     let (data, trailers) = {
@@ -268,7 +317,7 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(
             }
         }
     };
-    Ok(Whole { data, trailers, charge })
+    Ok(Collected { data, trailers, charge })
 }
 
 async fn collect<B: Body<Data = Bytes>>(

@@ -1,7 +1,20 @@
 //! Shares out turns and places to wait: by client or owner before by all, so that one with very much work keeps only
 //! itself waiting.
+//!
+//! ```
+//! use tower_api_key::bulkhead::{Bulkhead, Capacity, Full};
+//!
+//! # async fn f() -> Result<(), Full> {
+//! let bulkhead = Bulkhead::new(Capacity { permits: 16, permits_per_key: 4, places: 256 });
+//! let permit = bulkhead.acquire(&"alice").await?;
+//! // What is done here is done sixteen times at once, and four times for Alice.
+//! drop(permit);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,18 +22,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How much there is to share out.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub struct Capacity {
     /// How much is done at once.
-    pub(crate) turns: usize,
-    /// How much of that may be for one.
-    pub(crate) turns_of_one: usize,
-    /// How much is done or waits. As much is for one as there is room left for others.
-    pub(crate) places: usize,
+    pub permits: usize,
+    /// How much of that may be for one key.
+    pub permits_per_key: usize,
+    /// How much is done or waits. One key may have as many places as are left for others.
+    pub places: usize,
 }
 
-/// Lets a few in at once, and some of one. What is more waits, first with its own like and then with the others.
-pub(crate) struct Bulkhead<K> {
-    room: Room,
+/// Lets a few in at once, and some of one key. What is more waits, first with its own like and then with the others.
+pub struct Bulkhead<K> {
+    capacity: Capacity,
     turns: Arc<Semaphore>,
     shares: Arc<Mutex<Shares<K>>>,
 }
@@ -36,34 +49,45 @@ struct Share {
     turns: Arc<Semaphore>,
 }
 
-/// There is no room to wait in.
-#[derive(Debug)]
-pub(crate) struct Full;
+/// There is no place to wait in.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("there is no place to wait in: too much is waiting")]
+pub struct Full;
 
 impl<K: Clone + Eq + Hash> Bulkhead<K> {
-    pub(crate) fn new(room: Room) -> Self {
+    /// Shares out this much.
+    #[must_use]
+    pub fn new(capacity: Capacity) -> Self {
         let shares = Shares { taken: 0, of: HashMap::new() };
-        Self { room, turns: Arc::new(Semaphore::new(room.turns)), shares: Arc::new(Mutex::new(shares)) }
+        Self {
+            capacity,
+            turns: Arc::new(Semaphore::new(capacity.permits)),
+            shares: Arc::new(Mutex::new(shares)),
+        }
     }
 
-    /// Waits for a turn.
-    pub(crate) async fn turn(&self, of: &K) -> Result<Turn<K>, Full> {
+    /// Waits for a permit.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`], at once, where no place is left to wait in.
+    pub async fn acquire(&self, of: &K) -> Result<Permit<K>, Full> {
         let (seat, own) = self.seat(of)?;
         if let Ok(own) = Arc::clone(&own).try_acquire_owned()
             && let Ok(common) = Arc::clone(&self.turns).try_acquire_owned()
         {
-            return Ok(Turn { _common: common, _own: own, _seat: seat, waited: false });
+            return Ok(Permit { _common: common, _own: own, _seat: seat, waited: false });
         }
         // Semaphores that are never closed.
         let own = own.acquire_owned().await.map_err(|_| Full)?;
         let common = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Full)?;
-        Ok(Turn { _common: common, _own: own, _seat: seat, waited: true })
+        Ok(Permit { _common: common, _own: own, _seat: seat, waited: true })
     }
 
     fn seat(&self, of: &K) -> Result<(Seat<K>, Arc<Semaphore>), Full> {
         let mut shares = lock(&self.shares);
-        let free = self.room.places.saturating_sub(shares.taken);
-        let new = || Share { taken: 0, turns: Arc::new(Semaphore::new(self.room.turns_of_one)) };
+        let free = self.capacity.places.saturating_sub(shares.taken);
+        let new = || Share { taken: 0, turns: Arc::new(Semaphore::new(self.capacity.permits_per_key)) };
         let share = shares.of.entry(of.clone()).or_insert_with(new);
         if share.taken >= free {
             // An entry is kept only for those who have something done or waiting.
@@ -84,18 +108,32 @@ fn lock<K>(shares: &Mutex<Shares<K>>) -> MutexGuard<'_, Shares<K>> {
     shares.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A turn, which ends when it is dropped.
-pub(crate) struct Turn<K: Eq + Hash> {
+/// Somebody may do something now, until this is dropped.
+#[must_use = "it is given back when it is dropped"]
+pub struct Permit<K: Eq + Hash> {
     _common: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
     _seat: Seat<K>,
     waited: bool,
 }
 
-impl<K: Eq + Hash> Turn<K> {
+impl<K: Eq + Hash> Permit<K> {
     /// Whether it did not come at once.
-    pub(crate) fn was_waited_for(&self) -> bool {
+    #[must_use]
+    pub fn was_waited_for(&self) -> bool {
         self.waited
+    }
+}
+
+impl<K> fmt::Debug for Bulkhead<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bulkhead").field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
+
+impl<K: Eq + Hash> fmt::Debug for Permit<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("waited", &self.waited).finish_non_exhaustive()
     }
 }
 
@@ -124,26 +162,26 @@ mod tests {
 
     use super::*;
 
-    const ROOM: Room = Room { turns: 16, turns_of_one: 4, places: 512 };
+    const CAPACITY: Capacity = Capacity { permits: 16, permits_per_key: 4, places: 512 };
 
-    type Waiting<'b> = Pin<Box<dyn Future<Output = Result<Turn<u32>, Full>> + 'b>>;
+    type Waiting<'b> = Pin<Box<dyn Future<Output = Result<Permit<u32>, Full>> + 'b>>;
 
     /// Comes in, and waits if it must.
-    fn come(bulkhead: &Bulkhead<u32>, of: u32) -> (Waiting<'_>, Poll<Result<Turn<u32>, Full>>) {
-        let mut waiting: Waiting<'_> = Box::pin(async move { bulkhead.turn(&of).await });
+    fn come(bulkhead: &Bulkhead<u32>, of: u32) -> (Waiting<'_>, Poll<Result<Permit<u32>, Full>>) {
+        let mut waiting: Waiting<'_> = Box::pin(async move { bulkhead.acquire(&of).await });
         let polled = poll(&mut waiting);
         (waiting, polled)
     }
 
-    fn poll(waiting: &mut Waiting<'_>) -> Poll<Result<Turn<u32>, Full>> {
+    fn poll(waiting: &mut Waiting<'_>) -> Poll<Result<Permit<u32>, Full>> {
         waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn c17_b1_one_has_a_few_turns_and_waits_in_half_of_the_room() {
-        let bulkhead = Bulkhead::new(ROOM);
+        let bulkhead = Bulkhead::new(CAPACITY);
         let (mut turns, mut waiting, mut refused) = (Vec::new(), Vec::new(), 0);
-        for _ in 0..2 * ROOM.places {
+        for _ in 0..2 * CAPACITY.places {
             let (future, polled) = come(&bulkhead, 1);
             match polled {
                 Poll::Ready(Ok(turn)) => turns.push(turn),
@@ -151,7 +189,11 @@ mod tests {
                 Poll::Pending => waiting.push(future),
             }
         }
-        let expected = (ROOM.turns_of_one, ROOM.places / 2 - ROOM.turns_of_one, ROOM.places * 3 / 2);
+        let expected = (
+            CAPACITY.permits_per_key,
+            CAPACITY.places / 2 - CAPACITY.permits_per_key,
+            CAPACITY.places * 3 / 2,
+        );
         assert_eq!((turns.len(), waiting.len(), refused), expected);
         // Others come in at once.
         for other in [2, 3] {
@@ -168,15 +210,15 @@ mod tests {
 
     #[test]
     fn c17_b1_however_many_come_the_room_is_bounded_and_some_is_left() {
-        let bulkhead = Bulkhead::new(ROOM);
+        let bulkhead = Bulkhead::new(CAPACITY);
         let mut kept = Vec::new();
-        for round in (0_u32..100).cycle().take(4 * ROOM.places) {
+        for round in (0_u32..100).cycle().take(4 * CAPACITY.places) {
             let (future, polled) = come(&bulkhead, round);
             if !matches!(polled, Poll::Ready(Err(Full))) {
                 kept.push((future, polled));
             }
         }
-        assert!((ROOM.places * 9 / 10..ROOM.places).contains(&kept.len()), "{}", kept.len());
+        assert!((CAPACITY.places * 9 / 10..CAPACITY.places).contains(&kept.len()), "{}", kept.len());
         // A newcomer finds a place to wait in.
         assert!(come(&bulkhead, 1_000).1.is_pending());
         drop(kept);

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use zeroize::Zeroize as _;
 
 use crate::description::SchemeInfo;
@@ -38,6 +39,19 @@ impl<'r> Head<'r> {
             headers: request.headers(),
             extensions: request.extensions(),
         }
+    }
+
+    /// Whether the client speaks gRPC, and wants a `grpc-status` instead of a body: `POST` over HTTP/2, and its content type.
+    /// Nobody else may choose that a refusal is a 200.
+    #[must_use]
+    pub fn is_grpc(self) -> bool {
+        let is_its_type = |value: &HeaderValue| {
+            let rest = value.as_bytes().strip_prefix(b"application/grpc");
+            rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+        };
+        *self.method == Method::POST
+            && self.version >= Version::HTTP_2
+            && self.headers.get(CONTENT_TYPE).is_some_and(is_its_type)
     }
 }
 
@@ -166,7 +180,7 @@ impl<'r> Credentials<'r> {
     /// A copy for as long as it takes to decide. Its text is overwritten on drop like that of all keys.
     #[cold]
     pub(crate) fn copied(&self) -> Credentials<'static> {
-        let key = Secret(Cow::Owned(self.key().to_owned()));
+        let key = Secret(Cow::Owned(self.expose_secret().to_owned()));
         Credentials { key, null: self.null, claims: self.claims.copied() }
     }
 
@@ -174,7 +188,9 @@ impl<'r> Credentials<'r> {
         self.null
     }
 
-    pub(crate) fn key(&self) -> &str {
+    /// The key's text as it was sent: for routes of your own that look for it by themselves. Log it nowhere.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
         &self.key.0
     }
 }

@@ -244,8 +244,24 @@ impl AuthError {
         self.0.after_body
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// The same refusal with what caused it, for those who run the service: clients never see it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Arc::make_mut(&mut self.0).source = Some(source.into().into());
+        self
+    }
+
+    /// The same refusal with how long the client should wait, as `Retry-After` says it: for
+    /// [`RateLimited`](AuthErrorKind::RateLimited).
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        self.with_wait(Wait::Failures(wait))
+    }
+
+    /// The same refusal for a client that speaks gRPC, as [`Head::is_grpc`](crate::Head::is_grpc) tells, or does not.
+    #[must_use]
+    pub fn for_grpc(mut self, grpc: bool) -> Self {
+        Arc::make_mut(&mut self.0).grpc = grpc;
         self
     }
 

@@ -71,7 +71,7 @@ impl MissingPrincipal {
         let head = Head::from(parts);
         Self {
             nobody: parts.extensions.get().copied(),
-            grpc: render::is_grpc(head),
+            grpc: head.is_grpc(),
             closes: unread_body::is_ahead(head),
         }
     }

@@ -147,11 +147,11 @@ where
         let mut refusal = match request.extensions().get::<Principal>() {
             None => {
                 let nobody = request.extensions().get().copied();
-                render::missing_principal(nobody, render::is_grpc(head))
+                render::missing_principal(nobody, head.is_grpc())
             }
             Some(who) => match self.guard.refuses(who) {
                 None => return GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },
-                Some(kind) => Unrendered::response(who.refused(kind).answering(None, render::is_grpc(head))),
+                Some(kind) => Unrendered::response(who.refuse(kind).answering(None, head.is_grpc())),
             },
         };
         unread_body::close_after(head, refusal.headers_mut());

@@ -49,13 +49,9 @@
 //! |---|---|
 //! | `axum` (default) | extractors, `MatchedPath` for [`Endpoints`], `ConnectInfo` for [`client_addr`], `JsonBody` on axum's body |
 //! | `cache` | `Cached`: answers from memory under a [lease](lease_protocol), for stores that several processes share |
-//! | `manage` | routers for `/v1/api-keys`, `/validate`, `/projects` |
-//! | `portal` | pages on which people make, change, rotate, restrict and revoke their own keys |
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
-//! | `leaks` | the webhook for secret scanners: `manage::Leaks` |
-//! | `full` | all of these but the bundled SQLite |
-//! | `cli` | the program `tower-api-key`, for SQLite and PostgreSQL: see `docs/cli.md`; for `cargo install`, the library has no use for it |
+//! | `full` | all of these |
 //! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 
@@ -79,7 +75,7 @@ pub mod scheme;
 pub mod access;
 pub mod audit;
 pub mod authority;
-mod bulkhead;
+pub mod bulkhead;
 pub mod client_addr;
 pub mod clock;
 pub mod endpoint;
@@ -95,8 +91,8 @@ pub mod usage;
 mod gate;
 pub mod guard;
 // -- bodies
-mod body_budget;
-mod unread_body;
+pub mod body_budget;
+pub mod unread_body;
 // -- when the answer is no
 pub mod error;
 pub mod explain;
@@ -116,12 +112,6 @@ pub mod config_error;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod extract;
-#[cfg(feature = "manage")]
-#[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
-pub mod manage;
-#[cfg(feature = "portal")]
-#[cfg_attr(docsrs, doc(cfg(feature = "portal")))]
-pub mod portal;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;

@@ -7,11 +7,13 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::credentials::Head;
+use crate::description::SchemeInfo;
 use crate::error::{AuthError, AuthErrorKind};
 use crate::gate::Nobody;
+use crate::scheme::Describe;
+use crate::stamps::Stamps;
 
 /// Makes the answer to a refused request.
 ///
@@ -95,13 +97,19 @@ impl Problem {
         &self.content_type
     }
 
-    /// The answer for a status, a machine's word and a message.
-    pub(crate) fn response<B: From<Bytes>>(
-        &self,
-        status: StatusCode,
-        error: &str,
-        message: &str,
-    ) -> Response<B> {
+    /// An answer in the same form, for a route of your own that refuses for a reason which the layer does not know: its status,
+    /// a machine's word, and a message for people.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Response, StatusCode};
+    /// use tower_api_key::Problem;
+    ///
+    /// let problem = Problem::default().type_base("https://docs.example.com/errors#");
+    /// let gone: Response<Bytes> = problem.response(StatusCode::GONE, "order_gone", "This order was cancelled");
+    /// assert_eq!(gone.status(), 410);
+    /// ```
+    pub fn response<B: From<Bytes>>(&self, status: StatusCode, error: &str, message: &str) -> Response<B> {
         let mut response = Response::new(self.body(status, error, message).into());
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, self.content_type.clone());
@@ -197,6 +205,59 @@ fn percent_encoded(message: &str) -> String {
     encoded
 }
 
+/// Refusals of a route that stands outside of every layer, such as a webhook: with the headers that a layer adds to its own.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Response;
+/// use tower_api_key::render::Refusals;
+/// use tower_api_key::scheme::Bearer;
+/// use tower_api_key::{AuthError, AuthErrorKind};
+///
+/// let refusals = Refusals::of(&Bearer::default());
+/// let response: Response<Bytes> = refusals.response(AuthError::new(AuthErrorKind::MissingCredentials, None));
+/// assert_eq!(response.status(), 401);
+/// assert!(response.headers().contains_key("www-authenticate"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Refusals(Stamps);
+
+impl Refusals {
+    /// In the words of this scheme, or of the first that was joined, and with the challenges of all of them.
+    #[must_use]
+    pub fn of(scheme: &impl Describe) -> Self {
+        Self(Stamps::of(scheme))
+    }
+
+    /// Marks those headers of a request sensitive in which the schemes look for keys: what prints headers does not print
+    /// them. `Authorization` and `X-API-Key` are always among them.
+    pub fn mark_secrets(&self, headers: &mut HeaderMap) {
+        self.0.mark_secrets(headers);
+    }
+
+    /// The answer: as [`Problem`] says it, with challenges on a 401, `Cache-Control`, `Vary` and `Retry-After`, and the error
+    /// in its extensions.
+    #[must_use]
+    pub fn response<B: From<Bytes>>(&self, error: AuthError) -> Response<B> {
+        let grpc = error.is_grpc();
+        let error = error.answering(self.0.first(), grpc);
+        let mut response = Problem::default().render(&error);
+        self.0.refused(&mut response, error, None, |_| false);
+        response
+    }
+}
+
+/// Without a scheme: no challenges, and the default words.
+impl Default for Refusals {
+    fn default() -> Self {
+        struct NoScheme;
+        impl Describe for NoScheme {
+            fn describe_each<'a>(&'a self, _: &mut dyn FnMut(&'a SchemeInfo)) {}
+        }
+        Self::of(&NoScheme)
+    }
+}
+
 /// Marks a response as a refusal that is yet to be rendered: a guard inside makes it, the layer outside renders it, so
 /// that there is one place that renders.
 #[derive(Clone, Debug)]
@@ -231,20 +292,6 @@ pub(crate) fn missing_principal<B: From<Bytes>>(nobody: Option<Nobody>, grpc: bo
 
 pub(crate) const MISSING_PRINCIPAL: &str = "This route needs a principal, and there is none: add `.layer(auth)` \
     with an `ApiKeyAuth` outside of it, and do not declare it public";
-
-/// Whether a client speaks gRPC, and wants a `grpc-status` instead of a body: `POST` over HTTP/2, and its content type.
-/// Nobody else may choose that a refusal is a 200.
-pub(crate) fn is_grpc(head: Head<'_>) -> bool {
-    let is_its_type = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .strip_prefix(b"application/grpc")
-            .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
-    };
-    *head.method == Method::POST
-        && head.version >= Version::HTTP_2
-        && head.headers.get(CONTENT_TYPE).is_some_and(is_its_type)
-}
 
 #[cfg(test)]
 mod tests {

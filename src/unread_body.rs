@@ -6,13 +6,12 @@
 //! somebody is told 502 who did nothing wrong.
 //!
 //! So every answer of this crate that comes before the end of a body which the head has announced says `Connection: close`.
-//! Where the body's type is known, up to [`MOST`] bytes are read and thrown away instead, for up to [`WITHIN`]: then the
-//! connection goes on. After `Expect` nothing is read, since reading would ask for the body (RFC 9110 section 10.1.1).
+//! Where the body's type is known, up to 64 KiB are read and thrown away instead, for up to a second: then the connection
+//! goes on. After `Expect` nothing is read, since reading would ask for the body (RFC 9110 section 10.1.1).
 //! HTTP/2 has a stream for every request, and needs neither.
 
 use std::fmt;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -82,7 +81,7 @@ impl Draining {
     }
 
     /// Reads what is left of a body within the bounds of [this module](self).
-    pub(crate) fn of<B>(body: B, budget: &Arc<Budget>, sender: &Sender) -> Self
+    pub(crate) fn of<B>(body: B, budget: &Budget, sender: &Sender) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
@@ -150,11 +149,12 @@ impl Future for Unread {
     }
 }
 
-#[cfg(feature = "manage")]
-pub(crate) use self::routes::settle;
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub use self::routes::settle;
 
-/// For routes of our own, whose bodies are axum's: whatever they answer, and however much they have read.
-#[cfg(feature = "manage")]
+/// For routes of axum: whatever they answer, and however much they have read.
+#[cfg(feature = "axum")]
 mod routes {
     use std::pin::{Pin, pin};
     use std::sync::{Arc, Mutex, PoisonError};
@@ -171,9 +171,27 @@ mod routes {
     use crate::body_budget::Room;
     use crate::credentials::Head;
 
-    /// Lets the routes answer, and then reads what they have left, or says that the connection ends. They find the room for
-    /// what they read themselves in the extensions of the request.
-    pub(crate) async fn settle(mut request: Request, next: Next, room: Room) -> Response {
+    /// Lets the routes answer, and then reads what they have left of the body, or says that the connection ends. They find the
+    /// [`Room`] for what they read themselves in the extensions of the request.
+    ///
+    /// It is for routes that stand outside of [`ApiKeyAuth`](crate::ApiKeyAuth), or that answer before they have read a body.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::extract::Request;
+    /// use axum::middleware::{Next, from_fn};
+    /// use axum::routing::post;
+    /// use tower_api_key::body_budget::{Budget, Sender};
+    /// use tower_api_key::unread_body;
+    ///
+    /// let budget = Budget::new(4 << 20, 16 << 10);
+    /// let settle = from_fn(move |request: Request, next: Next| {
+    ///     let room = budget.room(Sender::UNKNOWN);
+    ///     unread_body::settle(request, next, room)
+    /// });
+    /// let app: Router = Router::new().route("/hook", post(|| async { "not now" })).layer(settle);
+    /// ```
+    pub async fn settle(mut request: Request, next: Next, room: Room) -> Response {
         request.extensions_mut().insert(room.clone());
         if !is_ahead(Head::of(&request)) {
             return next.run(request).await;

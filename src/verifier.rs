@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::body_budget::Sender;
 use crate::clock::Clock;
 use crate::config_error::ConfigError;
 use crate::credentials::Credentials;
@@ -169,6 +170,21 @@ impl Verifier {
         }
         self.gate.limiter = Arc::new(Limiter::new(capacity));
         Ok(self)
+    }
+
+    /// Whether a text can be a key that is looked up: its shape is one of those that are accepted, and its checksum is right.
+    /// No store is asked.
+    #[must_use]
+    pub fn may_be_key(&self, text: &str) -> bool {
+        self.gate.may_be_key(text)
+    }
+
+    /// Tells the observers, once, if a body is read whose sender nobody knows: for routes of your own that read bodies.
+    /// [`Warning::BodySenderUnknown`](crate::observer::Warning::BodySenderUnknown) says what to do then.
+    pub fn observe_sender(&self, sender: &Sender) {
+        if !sender.is_known() {
+            self.observers.sender_is_unknown();
+        }
     }
 
     /// Turns credentials into a principal who may do what `endpoint` does.

@@ -21,8 +21,9 @@ use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme, JsonBody, Unusab
 use tower_api_key::store::{Accounts as _, KeyStore as _, MemberRole, MemoryStore};
 use tower_api_key::{
     AccessClass, ApiKeyAuth, AuthError, AuthErrorKind, Challenge, Credentials, Endpoints, Head, KeyDigest,
-    KeyFormat, KeyLevel, Keyring, NewKey, Principal, SchemeInfo, Timestamp, Verifier, guard, manage,
+    KeyFormat, KeyLevel, Keyring, NewKey, Principal, SchemeInfo, Timestamp, Verifier, guard,
 };
+use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
 
 // -- READONLY and declarations that narrow

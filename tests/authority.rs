@@ -16,8 +16,9 @@ use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyStore as _;
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, Clock as _, Endpoints, KeyId, KeyRecord, Keyring, Timestamp, Verifier, manage,
+    ApiKey, ApiKeyAuth, Clock as _, Endpoints, KeyId, KeyRecord, Keyring, Timestamp, Verifier,
 };
+use tower_api_key_manage as manage;
 
 const AT: &str = "/v1/api-keys";
 /// 2025-01-01.

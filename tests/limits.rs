@@ -27,8 +27,8 @@ use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Endpoints, Environment,
     KeyDigest, KeyFormat, KeyRecord, KeyStore, Principal, ProjectId, Standing, Timestamp, UserId, Verifier,
-    manage,
 };
+use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
 
 use common::{Answer, Counted, World, echo, project, send, user};

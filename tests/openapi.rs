@@ -21,14 +21,15 @@ use serde_json::{Value, json};
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::deprecation::Deprecation;
 use tower_api_key::limit::{KeyThrottle, Limit};
-use tower_api_key::manage::{Leaks, PublicKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     ApiKeyAuth, AuthError, Endpoints, Grace, KeyDigest, KeyRecord, Keyring, NewKey, ProjectId, Standing,
-    Timestamp, UserId, Verifier, manage,
+    Timestamp, UserId, Verifier,
 };
+use tower_api_key_manage as manage;
+use tower_api_key_manage::{Leaks, PublicKey};
 use tower_api_key_openapi::{self as openapi, AuthDoc};
 use utoipa::Modify as _;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};

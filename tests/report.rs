@@ -22,8 +22,9 @@ use tower_api_key::test_util::ManualClock;
 use tower_api_key::usage::{Through, Usage};
 use tower_api_key::{
     Amendment, ApiKeyAuth, Clock as _, DigestMethod, Endpoints, FreshKey, KeyDigest, KeyId, KeyPolicy,
-    KeyQuery, KeyRecord, KeyringError, Timestamp, UserId, Verifier, manage,
+    KeyQuery, KeyRecord, KeyringError, Timestamp, UserId, Verifier,
 };
+use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
 
 const START: Timestamp = Timestamp::from_secs(1_767_225_600);

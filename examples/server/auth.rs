@@ -23,8 +23,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::limit::{Throttle, retry_after};
-use tower_api_key::portal::stylesheet;
 use tower_api_key::{Head, Timestamp, UserId};
+use tower_api_key_portal::stylesheet;
 use tower_http::csrf::CsrfLayer;
 use tower_sessions::Session;
 

@@ -5,9 +5,9 @@ use std::fs;
 
 use axum::routing::MethodRouter;
 use tower_api_key::client_addr::ClientAddr;
-use tower_api_key::manage::{Leaks, PublicKeyList};
 use tower_api_key::{Keyring, UserId, Verifier};
 use tower_api_key_email::EmailDelivery;
+use tower_api_key_manage::{Leaks, PublicKeyList};
 
 use crate::Failure;
 

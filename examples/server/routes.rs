@@ -16,8 +16,9 @@ use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{Live, Test};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Directory, Endpoints, Keyring, Principal, ProjectId, Verifier, manage,
+    ApiKeyAuth, AuthError, ConfigError, Directory, Endpoints, Keyring, Principal, ProjectId, Verifier,
 };
+use tower_api_key_manage as manage;
 use tower_api_key_openapi::AuthDoc;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;

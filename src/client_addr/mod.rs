@@ -152,7 +152,7 @@ impl ClientAddr {
     /// What looks like such a proxy is a peer of this machine or of a private network that says for whom it asks. Others
     /// write what they like, and are clients of their own.
     #[must_use]
-    pub(crate) fn sender(&self, head: &Head<'_>) -> Sender {
+    pub fn sender(&self, head: &Head<'_>) -> Sender {
         let speaks_for_others =
             || [X_FORWARDED_FOR, FORWARDED].iter().any(|name| head.headers.contains_key(name));
         match (self.of(head), &self.trust) {

@@ -34,7 +34,7 @@
 //! # Security
 //!
 //! An explanation tells revoked from unknown, and what restrictions look for. It is for those who run the service or
-//! manage the key: `manage::explain` (feature `manage`) sees to that.
+//! manage the key: `explain` of `tower-api-key-manage` sees to that.
 
 mod details;
 mod explainer;

@@ -65,11 +65,11 @@ impl Gate {
     ) -> Result<Result<Admission, Box<Paused>>, AuthError> {
         let case = self.case(credentials.claims(), endpoint, facts);
         let refuse = |refusal: Refusal| refusal.said(case.claims);
-        let lookup = case.open(credentials.key()).map_err(refuse)?;
+        let lookup = case.open(credentials.expose_secret()).map_err(refuse)?;
         let said = lookup.environment();
         let newest = *lookup.newest();
         let refuse = |refusal| refuse(self.failed(refusal, &newest, &case.facts, false));
-        let found = match self.at_hand(lookup, credentials.key()).map_err(refuse)? {
+        let found = match self.at_hand(lookup, credentials.expose_secret()).map_err(refuse)? {
             Ok(found) => found,
             Err(lookup) => return Ok(Err(Paused::at(Stage::Key(lookup), endpoint))),
         };
@@ -123,7 +123,7 @@ impl Gate {
         let (known, standing) = match stage {
             Stage::Owner { known, .. } => (known, None),
             Stage::Key(lookup) => {
-                let found = self.find(lookup, credentials.key(), false);
+                let found = self.find(lookup, credentials.expose_secret(), false);
                 let found = self.in_turn(&mut turn, asker, found).await.map_err(refuse)?;
                 let known = case.known(&mut FirstRefusal, found, said).map_err(refuse)?;
                 let (owner, project) = known.owner();

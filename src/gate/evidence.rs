@@ -165,11 +165,21 @@ impl Principal {
     /// ```
     #[must_use]
     pub fn forbidden(&self) -> AuthError {
-        self.refused(AuthErrorKind::Forbidden)
+        self.refuse(AuthErrorKind::Forbidden)
     }
 
-    /// A refusal of this principal, in the words of the scheme that was used.
-    pub(crate) fn refused(&self, kind: AuthErrorKind) -> AuthError {
+    /// A refusal of this principal, in the words of the scheme that was used: for routes of your own that say no for one of
+    /// the layer's reasons. [`forbidden`](Self::forbidden) is the usual one.
+    ///
+    /// ```
+    /// use tower_api_key::{AuthError, AuthErrorKind, Principal, Role};
+    ///
+    /// fn only_owners(who: &Principal) -> Result<(), AuthError> {
+    ///     if who.role() == Role::Owner { Ok(()) } else { Err(who.refuse(AuthErrorKind::ReadOnly)) }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn refuse(&self, kind: AuthErrorKind) -> AuthError {
         let about = (self.key.id.clone(), self.key.environment);
         AuthError::new(kind, self.scheme.as_ref()).with_about(about)
     }

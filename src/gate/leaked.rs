@@ -28,7 +28,7 @@ impl Gate {
         client: Option<IpAddr>,
     ) -> Result<Option<Arc<KeyRecord>>, AuthError> {
         let case = self.case(credentials.claims(), Endpoint::READ, Facts::new);
-        let Ok(lookup) = case.open(credentials.key()) else { return Ok(None) };
+        let Ok(lookup) = case.open(credentials.expose_secret()) else { return Ok(None) };
         let refuse = |refusal: Refusal| refusal.said(case.claims);
         if let (Some(throttle), Some(client)) = (&self.throttle, client)
             && let Some(wait) = throttle.self_revoke(client, lookup.newest(), self.rules.clock.now())
@@ -36,7 +36,8 @@ impl Gate {
             return Err(refuse(Wait::Failures(wait).into()));
         }
         let (mut turn, asker) = (None, || Asker::SelfRevoke(client.map(Into::into)));
-        let found = self.in_turn(&mut turn, asker, self.find(lookup, credentials.key(), true)).await;
+        let found =
+            self.in_turn(&mut turn, asker, self.find(lookup, credentials.expose_secret(), true)).await;
         Ok(found.map_err(refuse)?.map(|found| found.key))
     }
 }

@@ -22,7 +22,6 @@ mod case;
 mod check;
 mod drive;
 mod evidence;
-#[cfg(feature = "manage")]
 mod leaked;
 mod lookup;
 mod rate_limits;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::asker::Asker;
 use super::refusal::Refusal;
 use super::rules::Gate;
-use crate::bulkhead::{Full, Turn};
+use crate::bulkhead::{Full, Permit};
 use crate::error::{AuthErrorKind, Wait};
 use crate::key::{KeyDigest, KeyId};
 use crate::limit::{Limits, Tally};
@@ -67,7 +67,7 @@ impl Gate {
     /// its turn has only the rest of the time that a store may take.
     pub(super) async fn in_turn<T>(
         &self,
-        turn: &mut Option<Turn<Asker>>,
+        turn: &mut Option<Permit<Asker>>,
         asker: impl FnOnce() -> Asker,
         question: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
@@ -75,7 +75,7 @@ impl Gate {
             return question.await;
         }
         let came = Instant::now();
-        let own = timeout(self.store_deadline, self.lookups.turn(&asker())).await;
+        let own = timeout(self.store_deadline, self.lookups.acquire(&asker())).await;
         let own = turn.insert(own.unwrap_or(Err(Full)).map_err(|Full| AuthErrorKind::Overloaded)?);
         if !own.was_waited_for() {
             return question.await;

@@ -115,8 +115,12 @@ id! {
 }
 
 impl KeyId {
-    /// A new id: 22 characters of base62, 131 bits, independent of the key's secret.
-    pub(crate) fn generate() -> Result<Self, RandomSourceError> {
+    /// A new id: `key_` and 22 characters of base62, 131 bits, independent of the key's secret.
+    ///
+    /// # Errors
+    ///
+    /// [`RandomSourceError`], if the system has no randomness.
+    pub fn generate() -> Result<Self, RandomSourceError> {
         let random = base62::random::<22>(getrandom::fill).map_err(RandomSourceError)?;
         let text: String = "key_".chars().chain(random.iter().map(|byte| char::from(*byte))).collect();
         Ok(Self(text.into()))

@@ -1,11 +1,13 @@
 //! What comes out of a keyring: the one time that a secret can be had.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::delivery::Delivery;
 use crate::key::{ApiKey, KeyId};
-use crate::record::KeyRecord;
+use crate::limit;
+use crate::record::{KeyRecord, LONGEST_GRACE};
 
 /// How long a rotated key works beside its successor. It never outlives the key's own end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,30 @@ impl Grace {
             Self::None => now,
             Self::For(grace) => now.saturating_add(grace),
         }
+    }
+}
+
+/// A text is no grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a grace is a time from 1s to 90d, in s, min, h or d, such as 7d")]
+#[non_exhaustive]
+pub struct InvalidGrace;
+
+/// A number and a unit, `s`, `min`, `h` or `d`, from `1s` to `90d`.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_api_key::Grace;
+///
+/// assert_eq!("36h".parse(), Ok(Grace::For(Duration::from_secs(36 * 60 * 60))));
+/// assert!("91d".parse::<Grace>().is_err());
+/// ```
+impl FromStr for Grace {
+    type Err = InvalidGrace;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGrace> {
+        let period = limit::period(text).filter(|period| *period <= LONGEST_GRACE);
+        period.map(Self::For).ok_or(InvalidGrace)
     }
 }
 

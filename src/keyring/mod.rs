@@ -24,9 +24,10 @@
 //! # Deployment caveat
 //!
 //! The keyring is for your own code: it asks whether the *owner* of a key may have it, and not who is calling. What
-//! a key may do to other keys is decided by the routes in `manage` (feature `manage`).
+//! a key may do to other keys is decided by the routes of `tower-api-key-manage`.
 
 mod error;
+mod exposed;
 mod import;
 mod imported_digest;
 mod issued;
@@ -46,24 +47,25 @@ use crate::authority::Authority;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config_error::ConfigError;
 use crate::delivery::{Delivery, KeyDelivery, Notice, NoticeKind};
+use crate::gate::Principal;
 use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
 use crate::key_update::Amendment;
 use crate::observer::{Change, Observer, Observers};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
-use crate::store::{Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, Terms};
+use crate::store::{
+    Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, Project, StoreError, Terms,
+};
 
 use self::shares::Shares;
 
 pub use self::error::KeyringError;
+pub use self::exposed::ExposedKey;
 pub use self::import::{ImportReport, ImportedKey, RefusedImport};
 pub use self::imported_digest::{ImportRefusal, ImportedDigest};
-pub use self::issued::{Grace, IssuedKey};
+pub use self::issued::{Grace, InvalidGrace, IssuedKey};
 pub use self::new_key::NewKey;
 pub use self::report::{Ending, KeyUse, Report};
-
-#[cfg(feature = "portal")]
-pub(crate) use self::name::check as check_name;
 
 /// How long a change may take, where nothing else is said.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
@@ -181,10 +183,12 @@ impl Keyring {
         Self { authority, behalf, ..self.clone() }
     }
 
-    /// The same keyring in the hands of a key of this user.
-    #[cfg(feature = "manage")]
-    pub(crate) fn acting_as_key(&self, key: &KeyId, of: &UserId) -> Self {
-        Self { authority: Authority::Key(key.clone()), behalf: Some(of.clone()), ..self.clone() }
+    /// The same keyring in the hands of the key that a request came with, on behalf of its owner: the work that the store
+    /// does for it takes of that owner's share.
+    #[must_use]
+    pub fn acting_as_principal(&self, who: &Principal) -> Self {
+        let (authority, behalf) = (Authority::Key(who.key_id().clone()), Some(who.user_id().clone()));
+        Self { authority, behalf, ..self.clone() }
     }
 
     /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
@@ -350,7 +354,7 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`] if the ledger keeps no
     /// trail.
     pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
         Ok(self.read(self.ledger.history(id, limit)).await?)
@@ -459,67 +463,36 @@ impl Keyring {
     }
 }
 
-/// What the pages need to know besides.
-#[cfg(feature = "portal")]
+/// What routes and pages need to know before they ask for something.
 impl Keyring {
-    /// The projects that a user may access at the moment.
-    pub(crate) async fn projects(
-        &self,
-        user: &UserId,
-    ) -> Result<Vec<crate::store::Project>, crate::store::StoreError> {
-        self.read(self.directory.projects(user)).await
-    }
-
-    /// What a user may do at the moment where a key of that level works.
-    pub(crate) async fn standing_on(
-        &self,
-        user: &UserId,
-        level: &KeyLevel,
-    ) -> Result<Standing, crate::store::StoreError> {
-        self.standing_at(user, level.project()).await
-    }
-}
-
-/// What the routes need to know before they ask for something.
-#[cfg(feature = "manage")]
-impl Keyring {
-    /// What a user may do in their account at the moment.
-    pub(crate) async fn standing(&self, user: &UserId) -> Result<Standing, crate::store::StoreError> {
-        self.standing_at(user, None).await
-    }
-
     /// The time by which this keyring judges.
-    pub(crate) fn now(&self) -> Timestamp {
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Ends a key that others hold, whatever its state, and tells its owner if it worked until now.
-    pub(crate) async fn revoke_exposed(
-        &self,
-        key: &KeyRecord,
-        kind: NoticeKind,
-    ) -> Result<Delivery, KeyringError> {
-        if key.revoked_at.is_some() {
-            return Ok(Delivery::None);
-        }
-        let worked = key.is_active(self.now());
-        let why = match &kind {
-            NoticeKind::Leaked { .. } => Revocation::Leaked,
-            _ => Revocation::BySecret,
-        };
-        let ended = self.end(&key.id, why).await?;
-        match &self.delivery {
-            Some(delivery) if worked && ended => {
-                Ok(self.in_time(delivery.notify(&Notice::new(kind, key))).await)
-            }
-            _ => Ok(Delivery::None),
-        }
+    /// How many keys a user may have; see [`policy`](Self::policy).
+    #[must_use]
+    pub fn get_policy(&self) -> KeyPolicy {
+        self.policy
     }
 
-    /// Whether issuing a key ends those before it.
-    #[cfg(feature = "portal")]
-    pub(crate) fn replaces_on_issue(&self) -> bool {
-        matches!(self.policy, KeyPolicy::Single { .. })
+    /// What a user may do at the moment where a key of this level works.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], if the directory could not tell.
+    pub async fn standing(&self, user: &UserId, level: &KeyLevel) -> Result<Standing, StoreError> {
+        self.standing_at(user, level.project()).await
+    }
+
+    /// The projects that a user may access at the moment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], if the directory could not tell.
+    pub async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.read(self.directory.projects(user)).await
     }
 }
 

@@ -66,7 +66,8 @@ impl NewKey {
         Self::of_level(owner, name, KeyLevel::Project(project))
     }
 
-    pub(crate) fn of_level(owner: UserId, name: impl Into<String>, level: KeyLevel) -> Self {
+    /// A key of this level, as a request may ask for either. For the name, see [`user_level`](Self::user_level).
+    pub fn of_level(owner: UserId, name: impl Into<String>, level: KeyLevel) -> Self {
         Self {
             owner,
             level,
@@ -78,6 +79,12 @@ impl NewKey {
             restrictions: Restrictions::none(),
             limits: None,
         }
+    }
+
+    /// A key's name without the white space around it, as it is stored; `None` if it can be no [name](Self::user_level).
+    #[must_use]
+    pub fn valid_name(name: &str) -> Option<&str> {
+        name::check(name)
     }
 
     /// Live, as is the default, or test (R53).

@@ -151,6 +151,10 @@ pub enum Ending {
 }
 
 impl Report {
+    /// A week: how long nobody must have called with a replaced key for it to be [safe to end](Self::ending), where nobody has
+    /// said otherwise.
+    pub const QUIET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
     fn new(at: Timestamp, keys: Vec<KeyUse>) -> Self {
         let places = keys.iter().enumerate().map(|(place, key)| (key.record.id.clone(), place)).collect();
         let seen = keys.iter().filter_map(KeyUse::last).map(|usage| usage.last).max();

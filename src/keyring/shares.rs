@@ -1,7 +1,7 @@
 //! Work for the store is shared out by the one on whose behalf it is done, before it is shared by all.
 
 use crate::access::Standing;
-use crate::bulkhead::{Bulkhead, Room, Turn};
+use crate::bulkhead::{Bulkhead, Capacity, Permit};
 use crate::key::{ProjectId, UserId};
 use crate::store::{LedgerError, StoreError, in_time};
 
@@ -17,7 +17,7 @@ pub(super) struct Shares {
 
 impl Default for Shares {
     fn default() -> Self {
-        let room = || Bulkhead::new(Room { turns: 64, turns_of_one: 4, places: 2048 });
+        let room = || Bulkhead::new(Capacity { permits: 64, permits_per_key: 4, places: 2048 });
         Self { reads: room(), changes: room(), ends: room() }
     }
 }
@@ -70,9 +70,9 @@ impl Keyring {
     }
 
     /// What the application does by itself is not shared out.
-    async fn turn(&self, share: &Bulkhead<UserId>) -> Result<Option<Turn<UserId>>, StoreError> {
+    async fn turn(&self, share: &Bulkhead<UserId>) -> Result<Option<Permit<UserId>>, StoreError> {
         let Some(behalf) = &self.behalf else { return Ok(None) };
-        match tokio::time::timeout(self.store_deadline, share.turn(behalf)).await {
+        match tokio::time::timeout(self.store_deadline, share.acquire(behalf)).await {
             Ok(Ok(turn)) => Ok(Some(turn)),
             _ => Err(StoreError::Overloaded),
         }

@@ -126,11 +126,10 @@ impl KeyThrottle {
         self
     }
 
-    /// How many keys one client may send to [`manage::self_revoke`](crate::manage::self_revoke), right or wrong; the default
+    /// How many keys one client may send to the route that ends them by themselves (`self_revoke` of
+    /// `tower-api-key-manage`, by [`Keyring::revoke_by_secret`](crate::Keyring::revoke_by_secret)), right or wrong; the default
     /// is `50/5s`. Keys that were accepted lately are not counted: one that is in use can be ended whatever else comes from
     /// its address.
-    #[cfg(feature = "manage")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "manage")))]
     #[must_use]
     pub fn self_revokes(mut self, limit: Limit) -> Self {
         self.self_revokes = Throttle::new(limit);
@@ -184,7 +183,6 @@ impl KeyThrottle {
 
     /// A key is to be ended by itself: how long its client must wait for that, if it must. If not, it was counted, whatever
     /// will be found: if only failures were, the answers would tell known keys from unknown ones.
-    #[cfg(feature = "manage")]
     pub(crate) fn self_revoke(&self, client: IpAddr, key: &KeyDigest, now: Timestamp) -> Option<Duration> {
         if self.was_accepted(key, now) {
             return None;
@@ -217,8 +215,8 @@ impl Default for KeyThrottle {
         Self {
             repeats: Limit::built_in("10/min", 10, 60, r#""10/min";q=10;w=60"#),
             dead: Shards::new(DEAD),
-            lookups: Throttle::new(Limit::failures()),
-            self_revokes: Throttle::new(Limit::failures()),
+            lookups: Throttle::default(),
+            self_revokes: Throttle::default(),
             accepted: Shards::new(ACCEPTED),
         }
     }

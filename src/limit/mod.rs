@@ -156,7 +156,6 @@ impl Limit {
 }
 
 /// A time such as `7d` or `90min`, of at most 366 days.
-#[cfg(feature = "manage")]
 pub(crate) fn period(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (times, unit) = text.split_at_checked(digits)?;

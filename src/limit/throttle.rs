@@ -101,6 +101,13 @@ impl Throttle {
     }
 }
 
+/// Ten failures a second, and fifty at once: `50/5s`.
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::new(Limit::failures())
+    }
+}
+
 impl From<Limit> for Throttle {
     fn from(limit: Limit) -> Self {
         Self::new(limit)

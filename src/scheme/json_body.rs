@@ -12,7 +12,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -46,7 +45,7 @@ pub struct JsonBody {
     names: Names,
     limit: usize,
     deadline: Duration,
-    budget: Arc<Budget>,
+    budget: Budget,
     methods: Vec<Method>,
     redact: bool,
 }
@@ -173,9 +172,9 @@ impl JsonBody {
         Self { redact, ..self }
     }
 
-    /// For routes of our own, which drain what this scheme has left.
-    #[cfg(feature = "manage")]
-    pub(crate) fn budget(&self) -> &Arc<Budget> {
+    /// Where the bodies that it reads find room: for routes that [settle](crate::unread_body::settle) what it has left.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
         &self.budget
     }
 
@@ -300,7 +299,15 @@ impl fmt::Debug for JsonBody {
     }
 }
 
-pub(crate) enum JsonType {
+/// Whether these headers say that a body is JSON in UTF-8 as [`JsonBody`] reads it: one `Content-Type` that leaves no doubt,
+/// and no `Content-Encoding`.
+#[must_use]
+pub fn is_plain_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter().map(json_type);
+    matches!((types.next(), types.next()), (Some(JsonType::Utf8), None)) && !is_coded(headers)
+}
+
+enum JsonType {
     Utf8,
     OtherCharset,
     Other,
@@ -308,7 +315,7 @@ pub(crate) enum JsonType {
 
 /// What axum's `Json` takes for JSON, but for other charsets, which it overlooks: they would be read wrongly. A value
 /// that two readers could read differently (tabs, two types merged into one line, broken parameters) is of no type.
-pub(crate) fn json_type(value: &HeaderValue) -> JsonType {
+fn json_type(value: &HeaderValue) -> JsonType {
     // As nearly everybody spells it.
     if value == "application/json" {
         return JsonType::Utf8;
@@ -343,7 +350,7 @@ fn is_utf8(charset: &str) -> bool {
 }
 
 /// Whether a body is not the bytes that it stands for. `identity` and nothing at all say that it is.
-pub(crate) fn is_coded(headers: &HeaderMap) -> bool {
+fn is_coded(headers: &HeaderMap) -> bool {
     let codings =
         headers.get_all(CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     codings

@@ -37,14 +37,11 @@ use crate::error::{AuthError, AuthErrorKind};
 
 pub use self::api_key_header::ApiKeyHeader;
 pub use self::bearer::Bearer;
-pub use self::json_body::JsonBody;
+pub use self::json_body::{JsonBody, is_plain_json};
 pub use self::or::Or;
 pub use self::replay::{Rebuild, Replay};
 pub use crate::body_budget::Sender;
 pub use crate::unread_body::Draining;
-
-#[cfg(feature = "manage")]
-pub(crate) use self::json_body::{JsonType, is_coded, json_type};
 
 /// A scheme whose credentials stand in the head of a request.
 ///

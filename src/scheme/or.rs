@@ -15,7 +15,9 @@ pub struct Or<L, R> {
 }
 
 impl<L, R> Or<L, R> {
-    pub(crate) fn new(left: L, right: R) -> Self {
+    /// Looks for both: for routes of your own that read credentials by themselves. A layer joins its schemes by
+    /// [`ApiKeyAuth::or`](crate::ApiKeyAuth::or).
+    pub fn new(left: L, right: R) -> Self {
         Self { left, right }
     }
 }

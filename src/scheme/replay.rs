@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
-use crate::body_budget::{Charge, Whole};
+use crate::body_budget::{Charge, Collected};
 
 /// A body that can be made anew from what was read of it, so that a layer can look into it and the next service gets
 /// the type it expects.
@@ -60,8 +60,8 @@ pub struct Replay {
     _charge: Charge,
 }
 
-impl From<Whole> for Replay {
-    fn from(Whole { data, trailers, charge }: Whole) -> Self {
+impl From<Collected> for Replay {
+    fn from(Collected { data, trailers, charge }: Collected) -> Self {
         Self { data, trailers, _charge: charge }
     }
 }

@@ -9,7 +9,7 @@ use p256::elliptic_curve::Generate as _;
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 use tower_api_key::client_addr::ClientAddr;
-use tower_api_key::manage::{self, Leaks, PublicKey};
+use tower_api_key_manage::{self as manage, Leaks, PublicKey};
 
 use super::elsewhere::{fixtures, ring};
 use super::*;

@@ -6,7 +6,8 @@ use http::Request;
 use serde_json::json;
 use tower_api_key::clock::Timestamp;
 use tower_api_key::store::{Accounts as _, MemberRole};
-use tower_api_key::{KeyLevel, KeyRecord, Keyring, manage};
+use tower_api_key::{KeyLevel, KeyRecord, Keyring};
+use tower_api_key_manage as manage;
 
 use crate::common::{World, bearer, get, member, project, request, send, user};
 use crate::{AT, app, call, create, guarded, path_of, record, world};

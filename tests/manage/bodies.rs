@@ -459,7 +459,7 @@ impl Directory for Trouble {
 #[tokio::test(start_paused = true)]
 async fn c17_g_the_keys_of_one_owner_share_a_few_turns_at_the_store() {
     let world = World::new().await;
-    let keys = tower_api_key::manage::api_keys(Keyring::new((Trouble::Hangs, world.store.clone())));
+    let keys = tower_api_key_manage::api_keys(Keyring::new((Trouble::Hangs, world.store.clone())));
     let app = crate::guarded(axum::Router::new().nest(AT, keys), world.store.clone());
     let path = path_of(&world, &world.p1).await;
     let other = world.key("u_own", |_| ()).await;
@@ -488,9 +488,9 @@ async fn c10_a_store_in_trouble_is_a_503_and_never_a_no() {
     for (trouble, kind) in
         [(Trouble::Fails, AuthErrorKind::StoreFailed), (Trouble::Hangs, AuthErrorKind::StoreTimeout)]
     {
-        let keys = tower_api_key::manage::api_keys(Keyring::new((trouble, world.store.clone())));
+        let keys = tower_api_key_manage::api_keys(Keyring::new((trouble, world.store.clone())));
         let routes =
-            axum::Router::new().nest(AT, keys).route("/projects", tower_api_key::manage::projects(trouble));
+            axum::Router::new().nest(AT, keys).route("/projects", tower_api_key_manage::projects(trouble));
         let app = crate::guarded(routes, world.store.clone());
         let path = path_of(&world, &world.p1).await;
         let answers = [

@@ -4,7 +4,8 @@ use axum::Router;
 use http::Method;
 use serde_json::{Value, json};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer};
-use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring, manage};
+use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring};
+use tower_api_key_manage as manage;
 
 use crate::bodies::slow_by;
 use crate::common::{Answer, World, bearer, request, send};

@@ -10,9 +10,10 @@ use http::{Method, Request, Version};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
-use tower_api_key::manage::{Leaks, PublicKeyList};
 use tower_api_key::scheme::Bearer;
-use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring, Verifier, manage};
+use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring, Verifier};
+use tower_api_key_manage as manage;
+use tower_api_key_manage::{Leaks, PublicKeyList};
 
 use crate::common::{Answer, Pieces, World, bearer, send};
 use crate::path_of;

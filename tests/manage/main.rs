@@ -24,7 +24,8 @@ use serde_json::Value;
 use tower_api_key::delivery::{Delivery, KeyDelivery, Notice, NoticeKind};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer};
 use tower_api_key::store::{KeyStore as _, MemoryStore, StoreError};
-use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, KeyDigest, KeyQuery, KeyRecord, Keyring, manage};
+use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, KeyDigest, KeyQuery, KeyRecord, Keyring};
+use tower_api_key_manage as manage;
 
 const AT: &str = "/v1/api-keys";
 

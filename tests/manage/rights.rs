@@ -13,8 +13,9 @@ use tower_api_key::store::{
 };
 use tower_api_key::{
     ApiKey, ApiKeyAuth, Environment, Grace, KeyDigest, KeyLevel, KeyPolicy, KeyRecord, Keyring, ProjectId,
-    Role, Standing, UserId, manage,
+    Role, Standing, UserId,
 };
+use tower_api_key_manage as manage;
 
 use crate::common::{World, member, project, request, send, user};
 use crate::{AT, app, call, create, path_of, record, rows, world};

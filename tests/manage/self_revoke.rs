@@ -14,8 +14,8 @@ use tower_api_key::scheme::Bearer;
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     ApiKey, ApiKeyAuth, Endpoints, Environment, Grace, KeyFormat, Keyring, NewKey, Timestamp, Verifier,
-    manage,
 };
+use tower_api_key_manage as manage;
 
 use crate::common::{Answer, Counted, World, bearer, echo, post_json, request, send, user};
 use crate::{Down, Told, record};

@@ -21,12 +21,13 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::Value;
 use tower_api_key::client_addr::ClientAddr;
-use tower_api_key::portal::{Freshness, Portal, PortalSession, PortalUser, SignedIn};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::StoreError;
 use tower_api_key::{
-    Accounts as _, ApiKey, ApiKeyAuth, Endpoints, KeyId, KeyRecord, Keyring, NewKey, UserId, Verifier, manage,
+    Accounts as _, ApiKey, ApiKeyAuth, Endpoints, KeyId, KeyRecord, Keyring, NewKey, UserId, Verifier,
 };
+use tower_api_key_manage as manage;
+use tower_api_key_portal::{Freshness, Portal, PortalSession, PortalUser, SignedIn};
 use tower_api_key_sqlite::SqliteStore;
 
 const AT: &str = "/v1/api-keys";

@@ -8,9 +8,9 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tower_api_key::keyring::ImportedDigest;
 use tower_api_key::limit::{Limit, Limits};
-use tower_api_key::manage::PublicKeyList;
 use tower_api_key::restriction::{EndpointRule, Facts, Network, ReferrerRule, Restrictions, SchemeRule};
 use tower_api_key::{ConfigError, DigestMethod, KeyFormat, ProjectId, Timestamp};
+use tower_api_key_manage::PublicKeyList;
 
 use super::*;
 

@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use http::{Request, StatusCode};
-use tower_api_key::portal::stylesheet;
 use tower_api_key::{ApiKeyAuth, scheme::Bearer};
+use tower_api_key_portal::stylesheet;
 
 use super::*;
 

@@ -25,10 +25,10 @@ use axum::body::Body;
 use common::{Answer, World, send};
 use http::request::Parts;
 use http::{Request, StatusCode};
-use tower_api_key::portal::{Curl, Freshness, Portal, PortalSession, PortalUser, SignedIn};
 use tower_api_key::store::{MemoryStore, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{KeyQuery, KeyRecord, Keyring, Timestamp, UserId};
+use tower_api_key_portal::{Curl, Freshness, Portal, PortalSession, PortalUser, SignedIn};
 
 const AT: &str = "/account/api-keys";
 const HOST: &str = "app.example.com";

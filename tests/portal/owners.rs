@@ -103,9 +103,9 @@ async fn c11_06_what_is_no_id_is_not_looked_for() {
 
 /// What an API that reads and writes, and the management of keys, answer to a key.
 async fn answers(site: &Site, secret: &str) -> [u16; 3] {
-    let manage = tower_api_key::manage::api_keys(Keyring::new(store(site)).clock(site.clock.clone()));
+    let manage = tower_api_key_manage::api_keys(Keyring::new(store(site)).clock(site.clock.clone()));
     let verifier = Verifier::new(store(site)).clock(site.clock.clone());
-    let endpoints = tower_api_key::manage::declare(Endpoints::new(), "/v1/api-keys");
+    let endpoints = tower_api_key_manage::declare(Endpoints::new(), "/v1/api-keys");
     let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default()).endpoints(endpoints).unwrap();
     let api =
         Router::new().route("/", axum::routing::any(common::echo)).nest("/v1/api-keys", manage).layer(auth);

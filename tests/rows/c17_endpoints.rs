@@ -24,8 +24,9 @@ use tower_api_key::store::{Directory, KeyStore, MemoryStore, Project, StoreError
 use tower_api_key::test_util::{self, ManualClock};
 use tower_api_key::{
     AccessClass, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, ConfigError, Endpoints, Environment,
-    KeyDigest, KeyId, KeyRecord, Principal, ProjectId, Standing, Timestamp, UserId, Verifier, manage,
+    KeyDigest, KeyId, KeyRecord, Principal, ProjectId, Standing, Timestamp, UserId, Verifier,
 };
+use tower_api_key_manage as manage;
 use tower_http::normalize_path::NormalizePathLayer;
 
 use crate::common::{Answer, World, answer, bearer, echo, send, user};

@@ -127,7 +127,6 @@ fn r60_what_moves_to_the_newest_digest_meanwhile_is_found() {
     assert!(admission.outdated.is_none());
 }
 
-#[cfg(feature = "manage")]
 #[test]
 fn r60_a_leaked_key_is_found_whether_it_has_ended_or_not() {
     for way in 0..3 {

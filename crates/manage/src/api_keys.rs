@@ -1,0 +1,278 @@
+//! `/v1/api-keys`: list, show, create, change, rotate and revoke.
+
+use std::slice;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Query, Request, State};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, PRAGMA};
+use serde_json::{Value, json};
+use tower_api_key::delivery::Delivery;
+use tower_api_key::key::KeyId;
+use tower_api_key::keyring::{Ending, IssuedKey, Keyring, KeyringError, Report};
+use tower_api_key::record::KeyRecord;
+use tower_api_key::store::{KeyPage, KeyQuery, StoreError};
+use tower_api_key::usage::{Through, Usage};
+
+use super::caller::Caller;
+use super::path_key::{Params, known, named};
+use super::refusal::{self, Refusal};
+use super::{body, change as changes, new_key, rotation, time};
+
+const MAX_LIMIT: u32 = 100;
+
+type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
+
+/// List, show, create, change, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
+///
+/// | | answer |
+/// |---|---|
+/// | `GET /` | the active keys, oldest first; `?limit` of 1 to 100, `?cursor` (R38); a page ends early if its keys are large |
+/// | `POST /` | 201, and the secret once (R29); 422 for a body that cannot be |
+/// | `GET /{id}` | 200, and the key as the list shows it, also one that has ended |
+/// | `PATCH /{id}` | 200, and the key as it is then; what is left out stays as it was |
+/// | `GET /{id}/usage` | by which schemes it came in, when last and how often; a replaced one is `safe_to_end` after a quiet week |
+/// | `POST /{id}/rotate` | 201, and the new secret once; the old key is dead (R31), or works on for the `grace` that a body names: `{"grace": "7d"}`, from `1s` to `90d`; 422 for one that cannot be |
+/// | `DELETE /{id}` | 200, also for a key that is revoked already (R39) |
+///
+/// Another method is a 405 that says in `Allow` which there are.
+///
+/// A client that lost an answer and repeats `POST /` has two keys, and revokes the first by its id.
+///
+/// What a key may do to other keys, and the problems, are said in [the module's documentation](super). Declare the
+/// routes by [`declare`](super::declare).
+///
+/// ```
+/// use axum::Router;
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::Keyring;
+/// use tower_api_key_manage as manage;
+///
+/// let keyring = Keyring::new(MemoryStore::new());
+/// let app: Router = Router::new().nest("/v1/api-keys", manage::api_keys(keyring));
+/// ```
+pub fn api_keys<S>(keyring: Keyring) -> Router<S> {
+    let budget = body::room();
+    Router::new()
+        .route("/", get(list).post(create))
+        .route("/{id}", get(show).delete(revoke).patch(change))
+        .route("/{id}/rotate", post(rotate))
+        .route("/{id}/usage", get(show_usage))
+        .method_not_allowed_fallback(refusal::method_not_allowed)
+        .layer(from_fn(move |request, next| body::settle(budget.clone(), request, next)))
+        .with_state(keyring)
+}
+
+async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> Result<Json<Value>, Refusal> {
+    caller.may_list()?;
+    let mut query = asked_for(pairs)?;
+    query.environment = Some(caller.who.environment());
+    query.active_at = Some(keyring.now());
+    let KeyPage { keys, more, .. } = match caller.with(&keyring).page(caller.who.user_id(), &query).await {
+        Ok(page) => page,
+        Err(KeyringError::NotFound) => return Err((&refusal::INVALID_QUERY).into()),
+        Err(error) => return Err(caller.explain(error)),
+    };
+    let ids: Vec<_> = keys.iter().map(|key| key.id.clone()).collect();
+    let used = usage(&caller, &keyring, &ids).await?.unwrap_or_default();
+    let rows: Vec<_> = keys.iter().map(|key| shown(key, &used)).collect();
+    let mut answer = json!({"success": true, "data": rows});
+    if let (true, Some(last), Value::Object(members)) = (more, keys.last(), &mut answer) {
+        members.insert("next_cursor".to_owned(), last.id.as_str().into());
+    }
+    Ok(Json(answer))
+}
+
+async fn show(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<Value>, Refusal> {
+    caller.may_list()?;
+    let key = known(&caller, &keyring, params).await?;
+    let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?.unwrap_or_default();
+    Ok(Json(json!({"success": true, "data": shown(&key, &used)})))
+}
+
+async fn create(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Refusal> {
+    caller.may_manage(&keyring).await?;
+    let new = new_key::read(&caller, request).await?;
+    let issued = caller.with(&keyring).issue(new).await.map_err(|error| caller.explain(error))?;
+    Ok(shown_once(&issued))
+}
+
+async fn change(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    caller.may_manage(&keyring).await?;
+    let amendment = changes::read(&caller, request).await?;
+    let amended = caller.with(&keyring).amend(&named(params)?, amendment).await;
+    let key = amended.map_err(|error| caller.explain(error))?;
+    // The change is made: what cannot be found out now is left out.
+    let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await.ok().flatten().unwrap_or_default();
+    Ok(Json(json!({"success": true, "data": shown(&key, &used)})))
+}
+
+async fn rotate(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+    request: Request,
+) -> Result<Response, Refusal> {
+    caller.may_manage(&keyring).await?;
+    let grace = rotation::read(&caller, request).await?;
+    let rotated = caller.with(&keyring).rotate(&named(params)?, grace).await;
+    Ok(shown_once(&rotated.map_err(|error| caller.explain(error))?))
+}
+
+async fn revoke(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<Value>, Refusal> {
+    caller.may_manage(&keyring).await?;
+    // Repeated by somebody who lost the answer, it is the same answer.
+    let revoked = caller.with(&keyring).revoke(&named(params)?).await;
+    revoked.map_err(|error| match error {
+        // To repeat it does no harm.
+        KeyringError::OutcomeUnknown(error) => caller.store_failed(error),
+        error => caller.explain(error),
+    })?;
+    Ok(Json(json!({"success": true, "message": "API key revoked successfully"})))
+}
+
+/// By which schemes a key came in, and for one that was replaced whether it can be ended.
+async fn show_usage(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<Value>, Refusal> {
+    caller.may_list()?;
+    let key = known(&caller, &keyring, params).await?;
+    let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?;
+    let ways = used.as_ref().map(|used| {
+        let shown = |usage: &Usage| {
+            json!({"by": way(&usage.through), "last_used": time::format(usage.last), "count": usage.count})
+        };
+        used.iter().map(shown).collect::<Vec<_>>()
+    });
+    let ending = match (&ways, &key.replaced_by) {
+        (Some(_), Some(_)) => {
+            let report =
+                caller.with(&keyring).report_of(&key.id).await.map_err(|error| caller.explain(error))?;
+            report.ending(&key.id, Report::QUIET)
+        }
+        _ => None,
+    };
+    let (safe, safe_at) = match ending {
+        Some(Ending::Safe) => (Some(true), None),
+        Some(Ending::Wait(until)) => (Some(false), Some(time::format(until))),
+        _ => (None, None),
+    };
+    Ok(Json(json!({"success": true, "data": {
+        "id": key.id.as_str(),
+        "usage": ways,
+        "replaced_by": key.replaced_by.as_ref().map(|id| id.as_str()),
+        "replaced_at": key.replaced_at.map(time::format),
+        "expires_at": key.expires_at.map(time::format),
+        "safe_to_end": safe,
+        "safe_to_end_at": safe_at,
+    }})))
+}
+
+/// `None` where no usage is kept.
+async fn usage(caller: &Caller, keyring: &Keyring, ids: &[KeyId]) -> Result<Option<Vec<Usage>>, Refusal> {
+    match caller.with(keyring).usage(ids).await {
+        Ok(usage) => Ok(Some(usage)),
+        Err(KeyringError::Store(StoreError::NotKept)) => Ok(None),
+        Err(error) => Err(caller.explain(error)),
+    }
+}
+
+fn way(through: &Through) -> &str {
+    match through {
+        Through::Scheme(name) => name,
+        _ => "direct",
+    }
+}
+
+fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::Own> {
+    let Query(pairs) = pairs.map_err(|_| &refusal::INVALID_QUERY)?;
+    let (mut limit, mut cursor) = (None, None);
+    for (name, value) in pairs {
+        let before = match &*name {
+            "limit" => limit.replace(value),
+            "cursor" => cursor.replace(value),
+            _ => None,
+        };
+        if before.is_some() {
+            return Err(&refusal::INVALID_QUERY);
+        }
+    }
+    let limit = match limit.map(|text| text.parse()) {
+        None => MAX_LIMIT,
+        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+        Some(_) => return Err(&refusal::INVALID_QUERY),
+    };
+    let after = cursor.map(KeyId::new).transpose().map_err(|_| &refusal::INVALID_QUERY)?;
+    let mut query = KeyQuery::default();
+    (query.after, query.limit) = (after, limit);
+    Ok(query)
+}
+
+/// What is shown of a key: what the bearer document shows (R38, C11-07), what it is for, and where there is more to say,
+/// that.
+fn shown(key: &KeyRecord, used: &[Usage]) -> Value {
+    let last = used.iter().filter(|usage| usage.key == key.id).max_by_key(|usage| usage.last);
+    let mut shown = json!({
+        "id": key.id.as_str(),
+        "name": key.name,
+        "prefix": key.prefix,
+        "last4": key.last4,
+        "level": key.level.as_str(),
+        "project_id": key.level.project().map(|project| project.as_str()),
+        "environment": key.environment.as_str(),
+        "created_at": time::format(key.created_at),
+        "expires_at": key.expires_at.map(time::format),
+        "last_used": last.map(|usage| time::format(usage.last)),
+    });
+    let narrowed = !key.restrictions.is_none();
+    let more = [
+        ("last_used_by", last.map(|usage| json!(way(&usage.through)))),
+        ("restrictions", narrowed.then(|| json!(key.restrictions))),
+        ("limits", key.limits.as_ref().map(|limits| json!(limits.to_string()))),
+        ("scopes", (!key.scopes.is_empty()).then(|| json!(key.scopes))),
+        ("replaced_by", key.replaced_by.as_ref().map(|id| json!(id.as_str()))),
+        ("revoked_at", key.revoked_at.map(|at| json!(time::format(at)))),
+    ];
+    if let Value::Object(members) = &mut shown {
+        let there = more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        members.extend(there);
+    }
+    shown
+}
+
+fn shown_once(issued: &IssuedKey) -> Response {
+    let mut data = shown(issued.record(), &[]);
+    if let Value::Object(members) = &mut data {
+        let delivery = issued.delivery();
+        if delivery != Delivery::None {
+            members.insert("delivery".to_owned(), json!(delivery.as_str()));
+        }
+        members.insert("key".to_owned(), json!(issued.key().expose_secret()));
+    }
+    // No cache keeps a secret, not even an old one.
+    let headers = [(CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")];
+    (StatusCode::CREATED, headers, Json(json!({"success": true, "data": data}))).into_response()
+}

@@ -1,0 +1,151 @@
+//! `/v1/api-keys/{id}/explain`: why is a request with this key refused?
+//!
+//! # Format
+//!
+//! ```json
+//! {"method": "POST", "route": "/v1/charges", "scheme": "bearer", "project_id": "p1", "user_id": "alice",
+//!  "address": "192.0.2.7", "referrer": "https://app.example.com/", "origin": "https://app.example.com", "proto": "https"}
+//! ```
+//!
+//! All of it may be left out, and `null` is the same; `method` is `GET` then, and `proto` is `https`. Instead of `route`,
+//! `path` names a path that no router has matched.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::Method;
+use http::header::CACHE_CONTROL;
+use serde_json::json;
+use tower_api_key::explain::{Explainer, Question};
+use tower_api_key::keyring::Keyring;
+
+use super::body::{self, Members};
+use super::caller::Caller;
+use super::path_key::{Params, known};
+use super::refusal::{self, Refusal};
+
+/// What is read, and what is said of something else than a text.
+const MEMBERS: [(&str, &refusal::Own); 10] = [
+    ("method", &refusal::INVALID_METHOD),
+    ("route", &refusal::INVALID_ROUTE),
+    ("path", &refusal::INVALID_PATH),
+    ("scheme", &refusal::INVALID_SCHEME),
+    ("project_id", &refusal::INVALID_PROJECT),
+    ("user_id", &refusal::INVALID_USER),
+    ("address", &refusal::INVALID_ADDRESS),
+    ("referrer", &refusal::INVALID_REFERRER),
+    ("origin", &refusal::INVALID_ORIGIN),
+    ("proto", &refusal::INVALID_PROTO),
+];
+
+/// Explains what the layer answers to a request with a key: merge it into [`api_keys`](super::api_keys).
+///
+/// `POST /{id}/explain` with a description of the request answers 200 with every check, its outcome and what it saw, in
+/// the order of the layer ([`Explanation`](tower_api_key::explain::Explanation)). Nothing is counted against the key's limits, and
+/// nothing changes.
+///
+/// ```json
+/// {"method": "POST", "route": "/v1/charges", "address": "192.0.2.7"}
+/// ```
+///
+/// | member | if left out |
+/// |---|---|
+/// | `method` | `GET` |
+/// | `route`, as the router declares it, or `path`, where the layer compares paths | no endpoint is known |
+/// | `scheme`, such as `bearer` | the layer's first |
+/// | `project_id` | none is named |
+/// | `user_id` | the owner |
+/// | `address`, `referrer`, `origin` | unknown |
+/// | `proto`: `http` or `https` | `https` |
+///
+/// The answer tells everything, and so it is only for those who may rotate the key, and for the key itself; others learn
+/// no more than from the other routes (403, 404). It also tells them which endpoints the layer knows, and whether the
+/// [throttle](tower_api_key::Verifier::throttle) slows an address down.
+///
+/// ```
+/// use axum::Router;
+/// use tower_api_key::scheme::Bearer;
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::{ApiKeyAuth, Endpoints, Keyring};
+/// use tower_api_key_manage as manage;
+///
+/// let store = MemoryStore::new();
+/// let keyring = Keyring::new(store.clone());
+/// let auth = ApiKeyAuth::new(store, Bearer::default())
+///     .endpoints(manage::declare(Endpoints::new(), "/v1/api-keys"))?;
+/// let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
+/// let app: Router = Router::new().nest("/v1/api-keys", keys).layer(auth);
+/// # Ok::<(), tower_api_key::ConfigError>(())
+/// ```
+pub fn explain<S>(keyring: Keyring, explainer: Explainer) -> Router<S> {
+    let budget = body::room();
+    Router::new()
+        .route("/{id}/explain", post(answer))
+        .method_not_allowed_fallback(refusal::method_not_allowed)
+        .layer(from_fn(move |request, next| body::settle(budget.clone(), request, next)))
+        .with_state((keyring, explainer))
+}
+
+async fn answer(
+    State((keyring, explainer)): State<(Keyring, Explainer)>,
+    caller: Caller,
+    params: Params,
+    request: Request,
+) -> Result<Response, Refusal> {
+    caller.may_manage(&keyring).await?;
+    let question = asked(&caller, request).await?;
+    let key = known(&caller, &keyring, params).await?;
+    caller.still_covers(&keyring, &key).await?;
+    let explanation = explainer.explain(&key, &question).await;
+    let explanation = explanation.map_err(|_| &refusal::INVALID_SCHEME)?;
+    let body = json!({"success": true, "data": explanation});
+    Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
+}
+
+async fn asked(caller: &Caller, request: Request) -> Result<Question, Refusal> {
+    let mut members = Members::read(caller, request).await?;
+    let mut texts = [const { None }; MEMBERS.len()];
+    for (place, (name, invalid)) in texts.iter_mut().zip(MEMBERS) {
+        *place = members.text(name, invalid)?.flatten();
+    }
+    members.end(&refusal::UNKNOWN_MEMBER)?;
+    let [method, route, path, scheme, project, user, address, referrer, origin, proto] = texts;
+    let method = match method {
+        None => Method::GET,
+        Some(name) => Method::from_bytes(name.as_bytes()).map_err(|_| &refusal::INVALID_METHOD)?,
+    };
+    let mut question = Question::new(method);
+    question = match (route, path) {
+        (None, None) => question,
+        (Some(route), None) => question.route(route),
+        (None, Some(path)) => question.path(path),
+        (Some(_), Some(_)) => return Err((&refusal::ROUTE_OR_PATH).into()),
+    };
+    if let Some(scheme) = scheme {
+        question = question.scheme(scheme);
+    }
+    if let Some(project) = project {
+        question = question.project(project);
+    }
+    if let Some(user) = user {
+        question = question.user(user);
+    }
+    if let Some(address) = address {
+        question = question.address(address.parse::<IpAddr>().map_err(|_| &refusal::INVALID_ADDRESS)?);
+    }
+    if let Some(referrer) = referrer {
+        question = question.referrer(referrer);
+    }
+    if let Some(origin) = origin {
+        question = question.origin(origin);
+    }
+    match proto.as_deref() {
+        None | Some("https") => Ok(question),
+        Some("http") => Ok(question.in_clear()),
+        Some(_) => Err((&refusal::INVALID_PROTO).into()),
+    }
+}

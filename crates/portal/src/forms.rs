@@ -1,0 +1,431 @@
+//! What people type, kept as they typed it, with what is wrong beside each field.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tower_api_key::clock::Timestamp;
+use tower_api_key::key::{Environment, UserId};
+use tower_api_key::key_update::Amendment;
+use tower_api_key::keyring::{Grace, NewKey};
+use tower_api_key::limit::Limits;
+use tower_api_key::record::{KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
+use tower_api_key::restriction::{AllowList, ReferrerRestriction, RestrictionError, Restrictions};
+use tower_api_key::store::Project;
+
+use sha2::{Digest as _, Sha256};
+
+use super::fields::Fields;
+use super::response::CHANGED_MEANWHILE;
+use super::time;
+
+const NAME_ERROR: &str = "Give the key a name of 1 to 64 characters, without invisible ones.";
+
+pub(super) const TOO_LONG: &str =
+    "The restrictions of a key are at most 8 KiB of text in all: widen some, or make two keys.";
+
+/// The form for a new key.
+pub(super) struct KeyForm {
+    pub(super) name: String,
+    pub(super) level: String,
+    pub(super) project: String,
+    pub(super) environment: String,
+    pub(super) expires: String,
+    pub(super) expires_on: String,
+    pub(super) restrictions: RestrictionsForm,
+    pub(super) errors: KeyErrors,
+    /// Whether it is what was typed before the visitor had to sign in.
+    pub(super) is_back: bool,
+}
+
+/// What is wrong, by field.
+#[derive(Default)]
+pub(super) struct KeyErrors {
+    pub(super) form: Option<&'static str>,
+    pub(super) name: Option<&'static str>,
+    pub(super) level: Option<&'static str>,
+    pub(super) project: Option<&'static str>,
+    pub(super) environment: Option<&'static str>,
+    pub(super) expires: Option<&'static str>,
+}
+
+impl KeyErrors {
+    pub(super) fn any(&self) -> bool {
+        let all = [self.form, self.name, self.level, self.project, self.environment, self.expires];
+        all.iter().any(Option::is_some)
+    }
+}
+
+impl KeyForm {
+    pub(super) fn blank() -> Self {
+        Self {
+            name: String::new(),
+            level: "USER".to_owned(),
+            project: String::new(),
+            environment: "live".to_owned(),
+            expires: "never".to_owned(),
+            expires_on: String::new(),
+            restrictions: RestrictionsForm::of(&Restrictions::none()),
+            errors: KeyErrors::default(),
+            is_back: false,
+        }
+    }
+
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        Self {
+            name: fields.take("name"),
+            level: fields.take("level"),
+            project: fields.take("project_id"),
+            environment: fields.take("environment"),
+            expires: fields.take("expires"),
+            expires_on: fields.take("expires_on"),
+            restrictions: RestrictionsForm::read(fields),
+            errors: KeyErrors::default(),
+            is_back: false,
+        }
+    }
+
+    /// It is shown to who has signed in since.
+    pub(super) fn back(mut self) -> Self {
+        self.is_back = true;
+        self
+    }
+
+    /// The key that is asked for, if all of it can be; otherwise every field that is wrong says so. Whose key it is does
+    /// not stand in the form.
+    pub(super) fn understand(
+        &mut self,
+        owner: &UserId,
+        projects: &[Project],
+        now: Timestamp,
+    ) -> Option<NewKey> {
+        let errors = &mut self.errors;
+        if NewKey::valid_name(&self.name).is_none() {
+            errors.name = Some(NAME_ERROR);
+        }
+        let level = match &*self.level {
+            // Never widened in silence (R35).
+            "USER" if !self.project.is_empty() => {
+                errors.project =
+                    Some("A user-level key is for all projects. Choose project level, or “No project” here.");
+                None
+            }
+            "USER" => Some(KeyLevel::User),
+            "PROJECT" => {
+                let chosen = projects.iter().find(|project| project.id.as_str() == self.project);
+                if chosen.is_none() {
+                    errors.project = Some("Choose the project that the key is for.");
+                }
+                chosen.map(|project| KeyLevel::Project(project.id.clone()))
+            }
+            _ => {
+                errors.level = Some("Choose a level.");
+                None
+            }
+        };
+        let environment = Environment::from_name(&self.environment);
+        if environment.is_none() {
+            errors.environment = Some("Choose an environment.");
+        }
+        let end = match &*self.expires {
+            "never" => Some(None),
+            "30" => Some(Some(in_days(now, 30))),
+            "90" => Some(Some(in_days(now, 90))),
+            "365" => Some(Some(in_days(now, 365))),
+            "on" => time::end_of_day(&self.expires_on).filter(|end| *end > now).map(Some),
+            _ => None,
+        };
+        if end.is_none() {
+            errors.expires = Some(if self.expires == "on" {
+                "Choose a day that is not over: year, month and day, such as 2030-12-31."
+            } else {
+                "Choose how long the key is to work."
+            });
+        }
+        let restrictions = self.restrictions.understand();
+        let long = |restrictions: &Restrictions| restrictions.text_len() > MAX_RESTRICTIONS_LEN;
+        if restrictions.as_ref().is_some_and(long) {
+            self.restrictions.error = Some(TOO_LONG);
+            return None;
+        }
+        if self.errors.any() {
+            return None;
+        }
+        let mut new = NewKey::of_level(owner.clone(), &*self.name, level?)
+            .environment(environment?)
+            .restrictions(restrictions?);
+        if let Some(end) = end? {
+            new = new.expires_at(end);
+        }
+        Some(new)
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.errors.any() || self.restrictions.is_wrong()
+    }
+}
+
+fn in_days(now: Timestamp, days: u64) -> Timestamp {
+    now.saturating_add(Duration::from_secs(days * time::DAY_SECS.unsigned_abs()))
+}
+
+/// The form for what a key is called and how often it may be used.
+pub(super) struct SettingsForm {
+    pub(super) name: String,
+    pub(super) limits: String,
+    /// What the page has shown, so that a tab that was long open undoes nothing that came after.
+    pub(super) seen: String,
+    pub(super) is_back: bool,
+    /// What is wrong with the whole.
+    pub(super) error: Option<&'static str>,
+    pub(super) name_error: Option<&'static str>,
+    pub(super) limits_error: Option<String>,
+}
+
+impl SettingsForm {
+    pub(super) fn of(key: &KeyRecord) -> Self {
+        let limits = key.limits.as_ref().map(ToString::to_string).unwrap_or_default();
+        let seen = digest(&[&key.name, &limits]);
+        let name = key.name.clone();
+        Self { name, limits, seen, is_back: false, error: None, name_error: None, limits_error: None }
+    }
+
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        Self {
+            name: fields.take("name"),
+            limits: fields.take("limits"),
+            seen: fields.take("seen"),
+            is_back: false,
+            error: None,
+            name_error: None,
+            limits_error: None,
+        }
+    }
+
+    /// It is shown to who has signed in since.
+    pub(super) fn back(mut self) -> Self {
+        self.is_back = true;
+        self
+    }
+
+    /// The form as the key is now, if it is not any more what the page has shown.
+    pub(super) fn outdated(&self, key: &KeyRecord) -> Option<Self> {
+        let now = Self::of(key);
+        (self.seen != now.seen).then_some(Self { error: Some(CHANGED_MEANWHILE), ..now })
+    }
+
+    /// What is to be changed of a key, which may be nothing; none if something is wrong, and its field says what.
+    pub(super) fn understand(&mut self, key: &KeyRecord) -> Option<Amendment> {
+        // A key from elsewhere may have no name, and need not get one.
+        let name = NewKey::valid_name(&self.name).or((self.name == key.name).then_some(&*self.name));
+        if name.is_none() {
+            self.name_error = Some(NAME_ERROR);
+        }
+        let limits = match self.limits.trim() {
+            "" => Ok(None),
+            text => text.parse::<Limits>().map(Some),
+        };
+        if let Err(error) = &limits {
+            self.limits_error = Some(error.to_string());
+        }
+        let (name, limits) = (name?, limits.ok()?);
+        let mut amendment = Amendment::new();
+        if *name != key.name {
+            amendment = amendment.name(name);
+        }
+        if limits != key.limits {
+            amendment = amendment.limits(limits);
+        }
+        Some(amendment)
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.error.is_some() || self.name_error.is_some() || self.limits_error.is_some()
+    }
+}
+
+/// The form for the restrictions of a key that is there.
+pub(super) struct ChangeForm {
+    pub(super) restrictions: RestrictionsForm,
+    /// What the page has shown, as in [`SettingsForm`].
+    pub(super) seen: String,
+    pub(super) is_back: bool,
+    /// What is wrong with the whole.
+    pub(super) error: Option<&'static str>,
+}
+
+impl ChangeForm {
+    pub(super) fn of(key: &KeyRecord) -> Self {
+        Self {
+            restrictions: RestrictionsForm::of(&key.restrictions),
+            seen: digest(&[&key.restrictions.to_string()]),
+            is_back: false,
+            error: None,
+        }
+    }
+
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        let restrictions = RestrictionsForm::read(fields);
+        Self { restrictions, seen: fields.take("seen"), is_back: false, error: None }
+    }
+
+    /// It is shown to who has signed in since.
+    pub(super) fn back(mut self) -> Self {
+        self.is_back = true;
+        self
+    }
+
+    /// As [`SettingsForm::outdated`].
+    pub(super) fn outdated(&self, key: &KeyRecord) -> Option<Self> {
+        let now = Self::of(key);
+        (self.seen != now.seen).then_some(Self { error: Some(CHANGED_MEANWHILE), ..now })
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.error.is_some() || self.restrictions.is_wrong()
+    }
+}
+
+/// What tells one state of a key from another.
+fn digest(parts: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The fields for restrictions, the same for new keys and for those that are there.
+pub(super) struct RestrictionsForm {
+    pub(super) ip: ListForm,
+    pub(super) referrer: ListForm,
+    pub(super) origin: bool,
+    pub(super) endpoints: ListForm,
+    pub(super) schemes: ListForm,
+    /// What is wrong with all of them together.
+    pub(super) error: Option<&'static str>,
+}
+
+/// One restriction: whether it is there, and its entries, one on each line.
+pub(super) struct ListForm {
+    /// `off`, `observe` or `enforce`.
+    pub(super) mode: String,
+    pub(super) text: String,
+    pub(super) error: Option<String>,
+}
+
+impl RestrictionsForm {
+    pub(super) fn of(restrictions: &Restrictions) -> Self {
+        let referrer = restrictions.get_referrer();
+        Self {
+            ip: ListForm::of(restrictions.get_ip()),
+            referrer: ListForm::of(referrer),
+            origin: referrer.is_some_and(ReferrerRestriction::accepts_origin),
+            endpoints: ListForm::of(restrictions.get_endpoints()),
+            schemes: ListForm::of(restrictions.get_schemes()),
+            error: None,
+        }
+    }
+
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        Self {
+            ip: ListForm::read(fields, "ip_mode", "ip"),
+            referrer: ListForm::read(fields, "referrer_mode", "referrer"),
+            origin: !fields.take("referrer_origin").is_empty(),
+            endpoints: ListForm::read(fields, "endpoints_mode", "endpoints"),
+            schemes: ListForm::read(fields, "schemes_mode", "schemes"),
+            error: None,
+        }
+    }
+
+    pub(super) fn understand(&mut self) -> Option<Restrictions> {
+        let ip = self.ip.understand();
+        let referrer = self.referrer.understand();
+        let endpoints = self.endpoints.understand();
+        let schemes = self.schemes.understand();
+        let mut restrictions = Restrictions::none();
+        if let Some(ip) = ip? {
+            restrictions = restrictions.ip(ip);
+        }
+        if let Some(referrer) = referrer? {
+            restrictions =
+                restrictions.referrer(if self.origin { referrer.accept_origin() } else { referrer });
+        }
+        if let Some(endpoints) = endpoints? {
+            restrictions = restrictions.endpoints(endpoints);
+        }
+        if let Some(schemes) = schemes? {
+            restrictions = restrictions.schemes(schemes);
+        }
+        Some(restrictions)
+    }
+
+    fn lists(&self) -> [&ListForm; 4] {
+        [&self.ip, &self.referrer, &self.endpoints, &self.schemes]
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.error.is_some() || self.lists().iter().any(|list| list.error.is_some())
+    }
+
+    /// Whether anything is typed: the fields stand open then.
+    pub(super) fn is_used(&self) -> bool {
+        self.lists().iter().any(|list| list.mode != "off" || list.error.is_some())
+    }
+}
+
+impl ListForm {
+    fn of<R: fmt::Display>(list: Option<&AllowList<R>>) -> Self {
+        let mode = list.map_or("off", |list| list.mode().as_str()).to_owned();
+        let lines: Vec<String> = list.iter().flat_map(|list| list.rules()).map(ToString::to_string).collect();
+        Self { mode, text: lines.join("\n"), error: None }
+    }
+
+    fn read(fields: &mut Fields, mode: &str, list: &str) -> Self {
+        let mode = fields.take(mode);
+        let mode = if mode.is_empty() { "off".to_owned() } else { mode };
+        Self { mode, text: fields.take(list), error: None }
+    }
+
+    /// None if something is wrong; the field says what.
+    fn understand<R>(&mut self) -> Option<Option<AllowList<R>>>
+    where
+        R: FromStr<Err = RestrictionError> + PartialEq,
+    {
+        let lines: Vec<&str> = self.text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let made = match (&*self.mode, lines.is_empty()) {
+            ("off", true) => return Some(None),
+            // What was written is not left out in silence, and nothing written is not taken for everything.
+            ("off", false) => Err("There are entries here, but the choice is “Not restricted”.".to_owned()),
+            ("observe" | "enforce", true) => {
+                Err("Write at least one entry, or choose “Not restricted”.".to_owned())
+            }
+            ("enforce", false) => AllowList::allow(lines).map_err(|error| error.to_string()),
+            ("observe", false) => {
+                AllowList::allow(lines).map(AllowList::observe).map_err(|error| error.to_string())
+            }
+            _ => Err("Choose one of the three.".to_owned()),
+        };
+        match made {
+            Ok(made) => Some(Some(made)),
+            Err(error) => {
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+}
+
+/// How long the old key is to work beside the new one.
+pub(super) fn grace(choice: &str) -> Option<Grace> {
+    let hours = |hours: u64| Grace::For(Duration::from_secs(hours * 60 * 60));
+    match choice {
+        "none" => Some(Grace::None),
+        "1h" => Some(hours(1)),
+        "1d" => Some(hours(24)),
+        "7d" => Some(hours(7 * 24)),
+        "30d" => Some(hours(30 * 24)),
+        _ => None,
+    }
+}

@@ -1,0 +1,262 @@
+//! How pages are answered: the headers that none may lack, and the messages where there is nothing else to show.
+
+use askama::Template;
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, StatusCode};
+use tower_api_key::key::KeyId;
+
+use super::assets;
+use super::portal::Portal;
+use super::session::PortalUser;
+
+/// What a handler answers.
+pub(super) type Answer = Result<Response, Instead>;
+
+/// An answer that takes the place of what was asked for.
+pub(super) struct Instead(Box<Response>);
+
+impl From<Response> for Instead {
+    fn from(response: Response) -> Self {
+        Self(Box::new(response))
+    }
+}
+
+impl IntoResponse for Instead {
+    fn into_response(self) -> Response {
+        *self.0
+    }
+}
+
+/// What stands around every page.
+pub(super) struct Frame {
+    pub(super) site: String,
+    /// Where the portal is mounted; empty at the root.
+    pub(super) base: String,
+    pub(super) css: String,
+    pub(super) js: String,
+    /// Lets the one script run; without one, none runs.
+    pub(super) nonce: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) account_at: Option<String>,
+}
+
+impl Portal {
+    pub(super) fn frame(&self, base: &str, user: Option<&PortalUser>) -> Frame {
+        Frame {
+            site: self.title.clone(),
+            base: base.to_owned(),
+            css: assets::stylesheet(),
+            js: assets::script(),
+            nonce: None,
+            user: user.map(|user| user.name().to_owned()),
+            account_at: self.account_at.clone(),
+        }
+    }
+}
+
+impl Frame {
+    /// The table of keys.
+    pub(super) fn home(&self) -> &str {
+        if self.base.is_empty() { "/" } else { &self.base }
+    }
+
+    /// With the script, which copies a key and keeps a form from being sent twice.
+    pub(super) fn scripted(mut self) -> Self {
+        // The same randomness as an id's. Without any, the page does without its script.
+        self.nonce = KeyId::generate().ok().map(|id| id.as_str().to_owned());
+        self
+    }
+}
+
+/// Renders a page.
+pub(super) fn page(status: StatusCode, frame: &Frame, page: &impl Template) -> Response {
+    let Ok(html) = page.render() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let mut response = (status, html).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    if let Some(nonce) = &frame.nonce
+        && let Ok(policy) = HeaderValue::from_str(&policy(&format!("'nonce-{nonce}'")))
+    {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+fn policy(scripts: &str) -> String {
+    format!(
+        "default-src 'none'; script-src {scripts}; style-src 'self'; form-action 'self'; base-uri 'none'; \
+         frame-ancestors 'none'"
+    )
+}
+
+/// What every answer has, whatever else it has (C11-15).
+pub(super) async fn guard(mut response: Response) -> Response {
+    const FIXED: [(HeaderName, &str); 6] = [
+        (CACHE_CONTROL, "no-store"),
+        // Not `no-referrer` for all of them: browsers would send forms with `Origin: null`.
+        (REFERRER_POLICY, "same-origin"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (http::header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    let headers = response.headers_mut();
+    for (name, value) in FIXED {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Ok(policy) = HeaderValue::from_str(&policy("'none'")) {
+        headers.entry(CONTENT_SECURITY_POLICY).or_insert(policy);
+    }
+    response
+}
+
+/// To another page, with `GET`.
+pub(super) fn see(location: &str) -> Response {
+    match HeaderValue::from_str(location) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// A page that only says something, in plain language.
+#[derive(Template)]
+#[template(path = "portal/message.html")]
+struct MessagePage<'a> {
+    frame: &'a Frame,
+    message: &'a Message,
+}
+
+/// What it says, and where to go from there.
+pub(super) struct Message {
+    status: StatusCode,
+    heading: &'static str,
+    text: &'static str,
+    link: Option<(String, &'static str)>,
+}
+
+impl Message {
+    pub(super) const fn new(status: StatusCode, heading: &'static str, text: &'static str) -> Self {
+        Self { status, heading, text, link: None }
+    }
+
+    fn heading(&self) -> &str {
+        self.heading
+    }
+
+    fn text(&self) -> &str {
+        self.text
+    }
+
+    fn link(&self) -> Option<&(String, &'static str)> {
+        self.link.as_ref()
+    }
+
+    /// Elsewhere than to the keys.
+    pub(super) fn linked(mut self, address: impl Into<String>, text: &'static str) -> Self {
+        self.link = Some((address.into(), text));
+        self
+    }
+
+    pub(super) fn answer(&self, frame: &Frame) -> Response {
+        let mut response = page(self.status, frame, &MessagePage { frame, message: self });
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+/// Another person's, unknown, or no id at all: nobody learns which (C11-04).
+pub(super) const NO_SUCH_KEY: Message = Message::new(
+    StatusCode::NOT_FOUND,
+    "There is no such key",
+    "Perhaps the address is wrong, or the key belongs to somebody else.",
+);
+pub(super) const UNAVAILABLE: Message = Message::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "This does not work at the moment",
+    "The keys cannot be read right now. Try again in a moment.",
+);
+/// After a change was begun.
+pub(super) const UNKNOWN_OUTCOME: Message = Message::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "This did not work",
+    "The answer did not come in time, so nobody knows whether it was done. Look at your keys before you try again.",
+);
+pub(super) const NO_ACCESS: Message = Message::new(
+    StatusCode::FORBIDDEN,
+    "You have no access to this at the moment",
+    "Your account is not active, or you cannot access it or the project of this key any more. You can still revoke your keys.",
+);
+pub(super) const ENDED: Message = Message::new(
+    StatusCode::CONFLICT,
+    "This key has ended or was replaced",
+    "It cannot be changed any more. Make a new one instead.",
+);
+pub(super) const ALREADY_SENT: Message = Message::new(
+    StatusCode::CONFLICT,
+    "This form was already sent",
+    "It is answered once, and a key is shown once. If your keys hold one that you did not see, revoke it and make another.",
+);
+pub(super) const SIGN_IN: Message = Message::new(
+    StatusCode::UNAUTHORIZED,
+    "You are not signed in",
+    "Your session has ended. Nothing was changed.",
+);
+pub(super) const SIGN_IN_KEPT: Message = Message::new(
+    StatusCode::UNAUTHORIZED,
+    "You are not signed in",
+    "Your session has ended. Nothing was changed. What you typed is still there when you come back to the form.",
+);
+pub(super) const CONFIRM: Message = Message::new(
+    StatusCode::FORBIDDEN,
+    "Confirm that it is you",
+    "You signed in a while ago. Nothing was changed.",
+);
+pub(super) const CONFIRM_KEPT: Message = Message::new(
+    StatusCode::FORBIDDEN,
+    "Confirm that it is you",
+    "You signed in a while ago. Nothing was changed. What you typed is still there when you come back to the form.",
+);
+pub(super) const FROM_ELSEWHERE: Message = Message::new(
+    StatusCode::FORBIDDEN,
+    "This did not come from here",
+    "Your browser says that another site sent this form. Nothing was changed.",
+);
+pub(super) const OLD_FORM: Message = Message::new(
+    StatusCode::FORBIDDEN,
+    "This page is out of date",
+    "It was opened before you signed in, or too long ago. Nothing was changed. Open it again.",
+);
+pub(super) const OLD_FORM_KEPT: Message = Message::new(
+    StatusCode::FORBIDDEN,
+    "This page is out of date",
+    "It was opened before you signed in, or too long ago. Nothing was changed. What you typed is still there.",
+);
+/// After a form has shown what is not so any more.
+pub(super) const CHANGED_MEANWHILE: &str =
+    "Nothing was saved: this was changed elsewhere while the page was open. This is how it is now.";
+pub(super) const NO_FORM: Message = Message::new(
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    "This is not a form of this page",
+    "Nothing was changed.",
+);
+pub(super) const TOO_LARGE: Message = Message::new(
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "This is too much",
+    "The form is too long. Nothing was changed.",
+);
+pub(super) const TOO_SLOW: Message = Message::new(
+    StatusCode::REQUEST_TIMEOUT,
+    "This took too long",
+    "The form did not arrive in time. Nothing was changed.",
+);
+pub(super) const UNEXPECTED_FIELD: Message = Message::new(
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "This form says something unexpected",
+    "A field is unknown or stands there twice. Nothing was changed.",
+);
