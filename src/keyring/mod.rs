@@ -33,6 +33,7 @@ mod imported_digest;
 mod issued;
 mod name;
 mod new_key;
+mod new_key_request;
 mod report;
 mod shares;
 
@@ -65,6 +66,7 @@ pub use self::import::{ImportReport, ImportedKey, RefusedImport};
 pub use self::imported_digest::{ImportRefusal, ImportedDigest};
 pub use self::issued::{Grace, InvalidGrace, IssuedKey};
 pub use self::new_key::NewKey;
+pub use self::new_key_request::{NewKeyError, NewKeyErrors, NewKeyRequest};
 pub use self::report::{Ending, KeyUse, Report};
 
 /// How long a change may take, where nothing else is said.

@@ -11,6 +11,7 @@ use super::refusal::{self, Refusal};
 
 /// What a path parameter comes as, or not.
 pub(super) type Params = Result<RawPathParams, RawPathParamsRejection>;
+
 /// The key that the path names, if the caller may know of it; otherwise nobody learns why not.
 pub(super) async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
     let key = caller.with(keyring).get(&named(params)?).await.map_err(|error| caller.explain(error))?;

@@ -4,16 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tower_api_key::clock::Timestamp;
-use tower_api_key::key::{Environment, UserId};
+use tower_api_key::key::UserId;
 use tower_api_key::key_update::Amendment;
-use tower_api_key::keyring::{Grace, NewKey};
+use tower_api_key::keyring::{Grace, NewKey, NewKeyError, NewKeyRequest};
 use tower_api_key::limit::Limits;
-use tower_api_key::record::{KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
+use tower_api_key::record::{KeyRecord, MAX_RESTRICTIONS_LEN};
 use tower_api_key::restriction::{AllowList, ReferrerRestriction, RestrictionError, Restrictions};
 use tower_api_key::store::Project;
-
-use sha2::{Digest as _, Sha256};
 
 use super::fields::Fields;
 use super::response::CHANGED_MEANWHILE;
@@ -53,6 +52,21 @@ impl KeyErrors {
     pub(super) fn any(&self) -> bool {
         let all = [self.form, self.name, self.level, self.project, self.environment, self.expires];
         all.iter().any(Option::is_some)
+    }
+
+    fn say(&mut self, error: NewKeyError) {
+        match error {
+            NewKeyError::Name => self.name = Some(NAME_ERROR),
+            NewKeyError::Level => self.level = Some("Choose a level."),
+            NewKeyError::NoProject => self.project = Some("Choose the project that the key is for."),
+            NewKeyError::ProjectOfUserLevel => {
+                self.project =
+                    Some("A user-level key is for all projects. Choose project level, or “No project” here.");
+            }
+            NewKeyError::Environment => self.environment = Some("Choose an environment."),
+            // The form asks for none of what a later version adds.
+            _ => self.form = Some("This cannot be a key."),
+        }
     }
 }
 
@@ -99,33 +113,10 @@ impl KeyForm {
         projects: &[Project],
         now: Timestamp,
     ) -> Option<NewKey> {
+        let asked = self.asked(projects).for_owner(owner.clone());
         let errors = &mut self.errors;
-        if NewKey::valid_name(&self.name).is_none() {
-            errors.name = Some(NAME_ERROR);
-        }
-        let level = match &*self.level {
-            // Never widened in silence (R35).
-            "USER" if !self.project.is_empty() => {
-                errors.project =
-                    Some("A user-level key is for all projects. Choose project level, or “No project” here.");
-                None
-            }
-            "USER" => Some(KeyLevel::User),
-            "PROJECT" => {
-                let chosen = projects.iter().find(|project| project.id.as_str() == self.project);
-                if chosen.is_none() {
-                    errors.project = Some("Choose the project that the key is for.");
-                }
-                chosen.map(|project| KeyLevel::Project(project.id.clone()))
-            }
-            _ => {
-                errors.level = Some("Choose a level.");
-                None
-            }
-        };
-        let environment = Environment::from_name(&self.environment);
-        if environment.is_none() {
-            errors.environment = Some("Choose an environment.");
+        if let Err(wrong) = &asked {
+            wrong.iter().for_each(|error| errors.say(error));
         }
         let end = match &*self.expires {
             "never" => Some(None),
@@ -151,13 +142,24 @@ impl KeyForm {
         if self.errors.any() {
             return None;
         }
-        let mut new = NewKey::of_level(owner.clone(), &*self.name, level?)
-            .environment(environment?)
-            .restrictions(restrictions?);
-        if let Some(end) = end? {
-            new = new.expires_at(end);
-        }
-        Some(new)
+        let new = asked.ok()?.restrictions(restrictions?);
+        Some(match end? {
+            Some(end) => new.expires_at(end),
+            None => new,
+        })
+    }
+
+    /// A project that is none of the owner's is as good as none.
+    fn asked(&self, projects: &[Project]) -> NewKeyRequest {
+        let of_project = self.level.eq_ignore_ascii_case("PROJECT");
+        let known = || projects.iter().any(|project| project.id.as_str() == self.project);
+        let named = !self.project.is_empty() && (!of_project || known());
+        let mut asked = NewKeyRequest::default();
+        asked.name = Some(self.name.clone());
+        asked.level = Some(self.level.clone());
+        asked.project = named.then(|| self.project.clone());
+        asked.environment = Some(self.environment.clone());
+        asked
     }
 
     pub(super) fn is_wrong(&self) -> bool {
