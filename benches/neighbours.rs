@@ -27,7 +27,7 @@ use tower_api_key::keyring::NewKey;
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{
-    Accounts, CacheOptions, Directory, KeyLedger, KeyPolicy, KeyStore, Member, MemberRole,
+    Accounts, CacheOptions, Directory, KeyPolicy, KeyRegistry, KeyStore, Member, MemberRole,
 };
 use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring, UserId, Verifier};
 use tower_api_key_manage as manage;
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
 
 async fn all<S, A>(name: &str, store: S, accounts: A, only: Option<String>) -> Result<()>
 where
-    S: KeyStore + KeyLedger + Directory + Clone,
+    S: KeyStore + KeyRegistry + Directory + Clone,
     A: Accounts,
 {
     println!("{name}: {REVOCATIONS} revocations of a neighbour beside the load of one customer");
@@ -100,7 +100,7 @@ struct Site {
 impl Site {
     async fn start<S>(store: S, busy: &str, neighbour: &str) -> Result<Self>
     where
-        S: KeyStore + KeyLedger + Directory + Clone,
+        S: KeyStore + KeyRegistry + Directory + Clone,
     {
         let verifier = Verifier::new(store.clone());
         let keyring = Keyring::new(store).policy(KeyPolicy::Multiple { max: 100_000 })?;

@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tower_api_key::scheme::ApiKeyHeader;
 use tower_api_key::store::{Project, StoreError};
 use tower_api_key::{
-    ApiKeyAuth, Directory, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyStore, Principal,
-    ProjectId, Role, Standing, Timestamp, UserId,
+    AccountStatus, ApiKeyAuth, Directory, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyStore,
+    Principal, ProjectId, Role, Timestamp, UserId,
 };
 
 /// Keys by the digest of their text. It never holds the text itself.
@@ -39,13 +39,17 @@ struct People;
 
 #[async_trait]
 impl Directory for People {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         let role = match project {
             None => Some(Role::Owner),
             Some(project) if project.as_str() == user.as_str() => Some(Role::Owner),
             Some(_) => None,
         };
-        Ok(Standing::Active { role })
+        Ok(AccountStatus::Active { role })
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

@@ -17,7 +17,7 @@ use axum::routing::{any, get};
 use http::{Method, StatusCode};
 use tokio::net::TcpListener;
 use tower_api_key::deprecation::Deprecation;
-use tower_api_key::keyring::{Ending, Grace, Report};
+use tower_api_key::keyring::{Grace, Report, RetirementStatus};
 use tower_api_key::observer::UsageRecorder;
 use tower_api_key::restriction::{Restrictions, SchemeRestriction};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
@@ -54,8 +54,8 @@ fn shown(report: &Report) -> String {
         let ways = if ways.is_empty() { "never".to_owned() } else { ways.join(", ") };
         let ending = match report.ending(&key.record().id, 7 * DAY) {
             None => "",
-            Some(Ending::Safe) => "; replaced: safe to end now",
-            Some(Ending::Wait(_)) => "; replaced: not safe to end yet",
+            Some(RetirementStatus::Safe) => "; replaced: safe to end now",
+            Some(RetirementStatus::Wait(_)) => "; replaced: not safe to end yet",
             Some(_) => "; replaced: nobody can tell whether it is safe to end",
         };
         text += &format!("{}: {ways}{ending}\n", key.record().name);

@@ -47,7 +47,7 @@ impl Role {
 
 /// What a [`Directory`](crate::store::Directory) says about a user at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum AccountStatus {
     /// The user is unknown, removed or suspended. Every key of this user is refused with 401, as if unknown.
     Disabled,
     /// The user is in good standing.

@@ -1,4 +1,4 @@
-//! What becomes of keys, and who did it: the trail that a ledger keeps.
+//! What becomes of keys, and who did it: the trail that a registry keeps.
 //!
 //! Entries name keys by their ids, and hold nothing of a secret: no digest, no prefix, no last characters.
 
@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
 
-/// One change of one key. Ledgers write it in the transaction that makes the change, and never change it.
+/// One change of one key. Registries write it in the transaction that makes the change, and never change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditEntry {
@@ -27,13 +27,13 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// An entry, as a ledger makes one.
+    /// An entry, as a registry makes one.
     #[must_use]
     pub fn new(at: Timestamp, key: &KeyRecord, by: &Authority, event: KeyEvent) -> Self {
         Self::from_parts(at, key.id.clone(), key.owner.clone(), by.to_string(), event)
     }
 
-    /// An entry, as a ledger reads one back.
+    /// An entry, as a registry reads one back.
     #[must_use]
     pub fn from_parts(at: Timestamp, key: KeyId, owner: UserId, by: String, event: KeyEvent) -> Self {
         Self { at, key, owner, by, event }
@@ -42,7 +42,7 @@ impl AuditEntry {
 
 /// What happened to a key.
 ///
-/// A ledger keeps its text, such as `issued`, `replaced_by:key_...`, `revoked:by_hand` or `amended:name,limits`, and
+/// A registry keeps its text, such as `issued`, `replaced_by:key_...`, `revoked:by_hand` or `amended:name,limits`, and
 /// parses it strictly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,13 +58,13 @@ pub enum KeyEvent {
     /// It ended for good.
     Revoked(Revocation),
     /// These parts of it were changed.
-    Amended(Vec<AmendedPart>),
+    Updated(Vec<UpdatedPart>),
     /// It is found by a digest of another [kind](crate::key::DigestMethod::kind).
     Rehashed(String),
 }
 
 impl KeyEvent {
-    /// How the trail of a key that was [inserted](crate::store::KeyLedger::insert) begins: one that already has ended, or is
+    /// How the trail of a key that was [inserted](crate::store::KeyRegistry::insert) begins: one that already has ended, or is
     /// of a foreign shape, was imported.
     #[must_use]
     pub fn of_new(key: &KeyRecord) -> Self {
@@ -89,7 +89,7 @@ impl KeyEvent {
             Self::Replaces(_) => "replaces",
             Self::ReplacedBy(_) => "replaced_by",
             Self::Revoked(_) => "revoked",
-            Self::Amended(_) => "amended",
+            Self::Updated(_) => "amended",
             Self::Rehashed(_) => "rehashed",
         }
     }
@@ -103,7 +103,7 @@ impl fmt::Display for KeyEvent {
             Self::Replaces(key) | Self::ReplacedBy(key) => write!(f, ":{key}"),
             Self::Revoked(why) => write!(f, ":{}", why.as_str()),
             Self::Rehashed(kind) => write!(f, ":{kind}"),
-            Self::Amended(parts) => parts.iter().enumerate().try_for_each(|(place, part)| {
+            Self::Updated(parts) => parts.iter().enumerate().try_for_each(|(place, part)| {
                 f.write_str(if place == 0 { ":" } else { "," })?;
                 f.write_str(part.as_str())
             }),
@@ -114,13 +114,13 @@ impl fmt::Display for KeyEvent {
 /// A text is no event of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the text is no event of a key")]
-pub struct KeyEventError;
+pub struct ParseKeyEventError;
 
 impl FromStr for KeyEvent {
-    type Err = KeyEventError;
+    type Err = ParseKeyEventError;
 
-    fn from_str(text: &str) -> Result<Self, KeyEventError> {
-        let id = |text: &str| KeyId::new(text).map_err(|_| KeyEventError);
+    fn from_str(text: &str) -> Result<Self, ParseKeyEventError> {
+        let id = |text: &str| KeyId::new(text).map_err(|_| ParseKeyEventError);
         let (name, rest) = match text.split_once(':') {
             Some((name, rest)) => (name, Some(rest)),
             None => (text, None),
@@ -130,15 +130,15 @@ impl FromStr for KeyEvent {
             ("imported", None) => Ok(Self::Imported),
             ("replaces", Some(key)) => id(key).map(Self::Replaces),
             ("replaced_by", Some(key)) => id(key).map(Self::ReplacedBy),
-            ("revoked", Some(why)) => Revocation::from_name(why).map(Self::Revoked).ok_or(KeyEventError),
+            ("revoked", Some(why)) => Revocation::from_name(why).map(Self::Revoked).ok_or(ParseKeyEventError),
             ("rehashed", Some(kind)) if !kind.is_empty() => Ok(Self::Rehashed(kind.to_owned())),
             // Nothing was asked for, and nothing was changed: that is said, too.
-            ("amended", None) => Ok(Self::Amended(Vec::new())),
+            ("amended", None) => Ok(Self::Updated(Vec::new())),
             ("amended", Some(parts)) => {
-                let parts: Option<_> = parts.split(',').map(AmendedPart::from_name).collect();
-                parts.map(Self::Amended).ok_or(KeyEventError)
+                let parts: Option<_> = parts.split(',').map(UpdatedPart::from_name).collect();
+                parts.map(Self::Updated).ok_or(ParseKeyEventError)
             }
-            _ => Err(KeyEventError),
+            _ => Err(ParseKeyEventError),
         }
     }
 }
@@ -190,8 +190,8 @@ names! {
 }
 
 names! {
-    /// What an [`Amendment`](crate::key_update::Amendment) changes.
-    AmendedPart {
+    /// What an [`KeyUpdate`](crate::key_update::KeyUpdate) changes.
+    UpdatedPart {
         /// The name.
         Name => "name",
         /// From where, and for what, it may be used.

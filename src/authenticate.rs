@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use http::Request;
 
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::client_addr::ClientAddr;
 use crate::credentials::{Credentials, Head};
 use crate::endpoint::EndpointTable;
-use crate::error::{AuthError, AuthErrorKind};
 use crate::gate::{Access, Entry, Pass, Paused};
-use crate::restriction::Facts;
+use crate::response_headers::ResponseHeaders;
+use crate::restriction::RequestContext;
 use crate::scheme::{BodyInterest, Scheme};
-use crate::stamps::Stamps;
 use crate::unread_body::{Unread, WasRead};
 use crate::verifier::Verifier;
 
@@ -23,7 +23,7 @@ pub(crate) struct Authenticator<Sch, R> {
     pub(crate) verifier: Verifier,
     pub(crate) endpoints: EndpointTable,
     pub(crate) renderer: R,
-    pub(crate) stamps: Stamps,
+    pub(crate) stamps: ResponseHeaders,
     pub(crate) pass_preflight: bool,
     pub(crate) client: ClientAddr,
     pub(crate) require_https: bool,
@@ -265,8 +265,8 @@ impl<Sch, R> Authenticator<Sch, R> {
     }
 
     /// What a key's restrictions look at.
-    fn facts<'r>(&self, head: Head<'r>) -> Facts<'r> {
-        let facts = Facts::of(&head).by_path(self.endpoints.compares_paths());
+    fn facts<'r>(&self, head: Head<'r>) -> RequestContext<'r> {
+        let facts = RequestContext::of(&head).by_path(self.endpoints.compares_paths());
         match self.client.of(&head) {
             Some(address) => facts.address(address),
             None => facts,

@@ -1,7 +1,7 @@
 //! Who makes a change, and whether they may: no key is made by a key whose end has returned.
 //!
-//! Every change carries an [`Authority`]. A ledger asks [`covers`] inside the transaction that makes the change, with the
-//! record that the maker's key has at that moment. Routes make the change and say what the ledger says; only the one that
+//! Every change carries an [`Authority`]. A registry asks [`covers`] inside the transaction that makes the change, with the
+//! record that the maker's key has at that moment. Routes make the change and say what the registry says; only the one that
 //! explains a key, and changes nothing, asks by itself.
 
 use std::fmt;

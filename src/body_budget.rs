@@ -26,7 +26,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout};
 
-use crate::error::AuthErrorKind;
+use crate::auth_error::AuthErrorKind;
 use crate::key::UserId;
 use crate::limit::Client;
 

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use zeroize::Zeroize as _;
 
-use crate::description::SchemeInfo;
+use crate::scheme_info::SchemeInfo;
 
 /// The head of a request, as schemes see it.
 ///

@@ -42,8 +42,8 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
+use crate::auth_error::AuthError;
 use crate::credentials::Head;
-use crate::error::AuthError;
 use crate::gate::{Nobody, Principal};
 use crate::key::Environment;
 use crate::render::{self, Unrendered};
@@ -112,7 +112,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
 /// A test key gets 403, in the words of its scheme, and the handler never sees it.
 ///
 /// ```
-/// use tower_api_key::extract::Live;
+/// use tower_api_key::extract::LivePrincipal;
 ///
 /// async fn charge(Live(who): Live) -> String {
 ///     format!("{} pays", who.user_id())
@@ -120,11 +120,11 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
 /// # let _: axum::routing::MethodRouter = axum::routing::post(charge);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Live(pub Principal);
+pub struct LivePrincipal(pub Principal);
 
 /// A principal of the test environment; a live key gets 403.
 #[derive(Clone, Debug)]
-pub struct Test(pub Principal);
+pub struct TestPrincipal(pub Principal);
 
 /// Why an environment was not handed to a handler: its answer is the layer's.
 async fn of_environment(parts: &mut Parts, environment: Environment) -> Result<Principal, Response> {
@@ -139,7 +139,7 @@ async fn of_environment(parts: &mut Parts, environment: Environment) -> Result<P
     Err(refusal)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Live {
+impl<S: Send + Sync> FromRequestParts<S> for LivePrincipal {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
@@ -147,7 +147,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Live {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Test {
+impl<S: Send + Sync> FromRequestParts<S> for TestPrincipal {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {

@@ -10,12 +10,12 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use crate::auth_error::AuthError;
 use crate::authenticate::{Authenticator, Denied};
-use crate::description::SchemeInfo;
-use crate::error::AuthError;
 use crate::gate::{Guarded, Nobody, Pass};
-use crate::render::{RenderError, Unrendered};
+use crate::render::{ErrorRenderer, Unrendered};
 use crate::response_notes::ResponseNotes;
+use crate::scheme_info::SchemeInfo;
 use crate::unread_body::{self, Unread};
 
 /// Whether a request may pass, asked of a store or of its body.
@@ -107,7 +107,7 @@ impl<S, F, B> State<S, F, B> {
 impl<S, Sch, R, B, ResB> Future for ResponseFuture<S, Sch, R, B>
 where
     S: Service<Request<B>, Response = Response<ResB>>,
-    R: RenderError<ResB>,
+    R: ErrorRenderer<ResB>,
 {
     type Output = Result<Response<ResB>, S::Error>;
 

@@ -36,8 +36,8 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::access::AccessClass;
+use crate::auth_error::AuthErrorKind;
 use crate::credentials::Head;
-use crate::error::AuthErrorKind;
 use crate::gate::Principal;
 use crate::key::Environment;
 use crate::record::KeyLevel;
@@ -72,7 +72,7 @@ pub struct RequireEnvironment(pub Environment);
 pub trait Guard: sealed::Demand {}
 
 mod sealed {
-    use crate::error::AuthErrorKind;
+    use crate::auth_error::AuthErrorKind;
     use crate::gate::Principal;
 
     pub trait Demand {

@@ -1,20 +1,20 @@
 //! What to change of a key that is there.
 
-use crate::audit::AmendedPart;
+use crate::audit::UpdatedPart;
 use crate::limit::Limits;
 use crate::record::{KeyRecord, LONG_RESTRICTIONS, MAX_RESTRICTIONS_LEN};
 use crate::restriction::Restrictions;
 
 /// What to change of a key; what is not said stays as it is. Its owner, level and environment never change.
 #[derive(Clone, Debug, Default)]
-#[must_use = "an amendment changes nothing; pass it to `Keyring::amend`"]
-pub struct Amendment {
+#[must_use = "an update changes nothing by itself; pass it to `Keyring::update`"]
+pub struct KeyUpdate {
     name: Option<String>,
     restrictions: Option<Restrictions>,
     limits: Option<Option<Limits>>,
 }
 
-impl Amendment {
+impl KeyUpdate {
     /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
@@ -40,11 +40,11 @@ impl Amendment {
 
     /// What it changes, for the trail of the key.
     #[must_use]
-    pub fn parts(&self) -> Vec<AmendedPart> {
+    pub fn parts(&self) -> Vec<UpdatedPart> {
         let parts = [
-            self.name.as_ref().map(|_| AmendedPart::Name),
-            self.restrictions.as_ref().map(|_| AmendedPart::Restrictions),
-            self.limits.as_ref().map(|_| AmendedPart::Limits),
+            self.name.as_ref().map(|_| UpdatedPart::Name),
+            self.restrictions.as_ref().map(|_| UpdatedPart::Restrictions),
+            self.limits.as_ref().map(|_| UpdatedPart::Limits),
         ];
         parts.into_iter().flatten().collect()
     }
@@ -59,7 +59,7 @@ impl Amendment {
     ///
     /// # Errors
     ///
-    /// What is too long, for [`LedgerError::TooLong`](crate::store::LedgerError::TooLong).
+    /// What is too long, for [`RegistryError::TooLong`](crate::store::RegistryError::TooLong).
     pub fn check(&self, key: &KeyRecord) -> Result<(), &'static str> {
         let Some(restrictions) = &self.restrictions else { return Ok(()) };
         let len = restrictions.text_len();

@@ -12,10 +12,10 @@ use crate::deprecation::Link;
 use crate::endpoint::{EndpointTable, Endpoints, Undeclared};
 use crate::explain::Explainer;
 use crate::layer_description::{LayerDescription, RefusalBody};
-use crate::render::Problem;
+use crate::render::ProblemDetails;
+use crate::response_headers::ResponseHeaders;
 use crate::scheme::{Describe, Or};
 use crate::service::ApiKeyService;
-use crate::stamps::Stamps;
 use crate::store::{Directory, KeyStore};
 use crate::verifier::Verifier;
 
@@ -55,7 +55,7 @@ use crate::verifier::Verifier;
 ///
 /// Cloning is cheap; clones share one cap for buffered bodies.
 #[must_use = "a layer does nothing until it is added to a service"]
-pub struct ApiKeyAuth<Sch, R = Problem> {
+pub struct ApiKeyAuth<Sch, R = ProblemDetails> {
     authenticator: Arc<Authenticator<Sch, R>>,
 }
 
@@ -71,11 +71,11 @@ impl<Sch: Describe> ApiKeyAuth<Sch> {
     /// With a verifier that was set up by hand: another key format, foreign keys, one environment, a clock, a deadline.
     pub fn with_verifier(verifier: Verifier, scheme: Sch) -> Self {
         let authenticator = Authenticator {
-            stamps: Stamps::of(&scheme),
+            stamps: ResponseHeaders::of(&scheme),
             scheme,
             verifier,
             endpoints: EndpointTable::default(),
-            renderer: Problem::default(),
+            renderer: ProblemDetails::default(),
             pass_preflight: false,
             client: ClientAddr::peer(),
             require_https: false,

@@ -4,10 +4,10 @@ use std::any::Any;
 
 use http::{HeaderValue, Method};
 
-use crate::description::SchemeInfo;
+use crate::auth_error::AuthErrorKind;
 use crate::endpoint::{Declared, EndpointTable};
-use crate::error::AuthErrorKind;
-use crate::render::{EmptyOrGrpc, Problem};
+use crate::render::{EmptyOrGrpc, ProblemDetails};
+use crate::scheme_info::SchemeInfo;
 
 /// What a request can be refused for, whatever its schemes are; by status.
 const ALWAYS: [AuthErrorKind; 22] = [
@@ -75,8 +75,8 @@ pub struct LayerDescription {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalBody {
-    /// A [`Problem`].
-    Problem {
+    /// A [`ProblemDetails`].
+    ProblemDetails {
         /// `application/problem+json`, or what the layer says in its place.
         content_type: HeaderValue,
     },
@@ -90,8 +90,8 @@ impl RefusalBody {
     /// What this renderer makes, if it is one of this crate's.
     pub(crate) fn of<R: 'static>(renderer: &R) -> Self {
         let renderer: &dyn Any = renderer;
-        if let Some(problem) = renderer.downcast_ref::<Problem>() {
-            Self::Problem { content_type: problem.content_type().clone() }
+        if let Some(problem) = renderer.downcast_ref::<ProblemDetails>() {
+            Self::ProblemDetails { content_type: problem.content_type().clone() }
         } else if renderer.is::<EmptyOrGrpc>() {
             Self::Empty
         } else {
@@ -156,7 +156,7 @@ mod tests {
     use http::Response;
 
     use super::*;
-    use crate::error::AuthError;
+    use crate::auth_error::AuthError;
     use crate::layer::ApiKeyAuth;
     use crate::scheme::Bearer;
     use crate::store::MemoryStore;
@@ -166,11 +166,11 @@ mod tests {
         let auth = ApiKeyAuth::new(MemoryStore::new(), Bearer::default());
         let problem = |content_type| {
             let content_type = HeaderValue::from_static(content_type);
-            RefusalBody::Problem { content_type }
+            RefusalBody::ProblemDetails { content_type }
         };
         let body = |description: LayerDescription| description.refusal_body().clone();
         assert_eq!(body(auth.description()), problem("application/problem+json"));
-        let plain = auth.clone().render_errors(Problem::default().plain_json());
+        let plain = auth.clone().render_errors(ProblemDetails::default().plain_json());
         assert_eq!(body(plain.description()), problem("application/json"));
         assert_eq!(body(auth.clone().render_errors(EmptyOrGrpc).description()), RefusalBody::Empty);
         let own = auth.render_errors(|_: &AuthError| Response::new(()));

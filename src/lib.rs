@@ -69,8 +69,8 @@ mod verifier;
 // -- what does the client claim?
 pub mod credentials;
 pub mod deprecation;
-pub mod description;
 pub mod scheme;
+pub mod scheme_info;
 // -- is it true?
 pub mod access;
 pub mod audit;
@@ -94,11 +94,11 @@ pub mod guard;
 pub mod body_budget;
 pub mod unread_body;
 // -- when the answer is no
-pub mod error;
+pub mod auth_error;
 pub mod explain;
 pub mod render;
+mod response_headers;
 mod response_notes;
-mod stamps;
 // -- what can be seen of it
 mod observe;
 pub mod observer;
@@ -134,33 +134,34 @@ pub mod migration {}
 #[doc = include_str!("../docs/importing.md")]
 pub mod importing {}
 
-pub use crate::access::{AccessClass, Role, Standing};
+pub use crate::access::{AccessClass, AccountStatus, Role};
 pub use crate::audit::{AuditEntry, KeyEvent};
+pub use crate::auth_error::{AuthError, AuthErrorKind};
 pub use crate::authority::Authority;
 pub use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::config_error::ConfigError;
 pub use crate::credentials::{Credentials, Head};
-pub use crate::description::{Challenge, SchemeInfo, Words};
 pub use crate::endpoint::{Declared, Endpoint, Endpoints, Undeclared};
-pub use crate::error::{AuthError, AuthErrorKind};
 pub use crate::gate::Principal;
 #[cfg(feature = "slow-hashes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
 pub use crate::key::SlowHashes;
 pub use crate::key::{
-    ApiKey, DigestMethod, DigestRing, Environment, KeyDigest, KeyFormat, KeyId, Pepper, ProjectId, UserId,
+    ApiKey, DigestMethod, Digests, Environment, KeyDigest, KeyFormat, KeyId, Pepper, ProjectId, UserId,
 };
-pub use crate::key_update::Amendment;
+pub use crate::key_update::KeyUpdate;
 pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
 pub use crate::layer::ApiKeyAuth;
 pub use crate::layer_description::{LayerDescription, RefusalBody};
 pub use crate::observer::Observer;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
-pub use crate::render::{EmptyOrGrpc, Problem, RenderError};
+pub use crate::render::{EmptyOrGrpc, ErrorRenderer, ProblemDetails};
+pub use crate::scheme_info::{Challenge, Messages, SchemeInfo};
 pub use crate::store::{
-    Accounts, Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, KeyStore, MemoryStore, NoProjects,
+    Accounts, Directory, KeyCount, KeyPage, KeyPolicy, KeyQuery, KeyRegistry, KeyStore, MemoryStore,
+    NoProjects,
 };
-pub use crate::usage::{Through, Usage};
+pub use crate::usage::{Usage, UsageChannel};
 pub use crate::verifier::Verifier;
 
 /// README's code compiles.

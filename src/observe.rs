@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
+use crate::auth_error::AuthError;
 use crate::clock::Timestamp;
-use crate::error::AuthError;
 use crate::gate::Principal;
 use crate::observer::{Change, Decision, Observer, Outcome};
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
 use crate::verifier::Verifier;
 
 impl Verifier {
@@ -27,7 +27,7 @@ impl Verifier {
         started: Instant,
         warm: bool,
         result: Result<&Principal, &AuthError>,
-        facts: impl FnOnce() -> Facts<'f>,
+        facts: impl FnOnce() -> RequestContext<'f>,
     ) {
         let took = started.elapsed();
         let at = self.gate.rules.clock.now();

@@ -155,7 +155,7 @@ impl KeyRecord {
     /// The record of the key that takes this one's place: everything is carried over but the secret and what was
     /// derived from it.
     ///
-    /// Ledgers call this inside the transaction that replaces a key, so that nothing that changes meanwhile is lost.
+    /// Registries call this inside the transaction that replaces a key, so that nothing that changes meanwhile is lost.
     #[must_use]
     pub fn successor(&self, fresh: &FreshKey) -> Self {
         Self {
@@ -174,7 +174,7 @@ impl KeyRecord {
 
     /// Ends this key in favour of `successor` at `ends_at`, or at its own end if that comes first.
     ///
-    /// Ledgers call this inside the transaction that replaces a key.
+    /// Registries call this inside the transaction that replaces a key.
     pub fn replace(&mut self, successor: &KeyId, now: Timestamp, ends_at: Timestamp) {
         self.replaced_by = Some(successor.clone());
         self.replaced_at = Some(now);
@@ -188,12 +188,12 @@ impl KeyRecord {
     /// Whether a key that is added is within bounds: its restrictions by [`MAX_RESTRICTIONS_LEN`], its metadata by
     /// [`MAX_METADATA_LEN`].
     ///
-    /// Ledgers call this before they insert a record, and neither when they read one back nor when they replace a key: what
+    /// Registries call this before they insert a record, and neither when they read one back nor when they replace a key: what
     /// is longer and there from before is kept.
     ///
     /// # Errors
     ///
-    /// What is too long, for [`LedgerError::TooLong`](crate::store::LedgerError::TooLong).
+    /// What is too long, for [`RegistryError::TooLong`](crate::store::RegistryError::TooLong).
     pub fn check_bounds(&self) -> Result<(), &'static str> {
         if self.restrictions.text_len() > MAX_RESTRICTIONS_LEN {
             return Err(LONG_RESTRICTIONS);
@@ -243,12 +243,12 @@ impl KeyRecord {
     /// Whether the record agrees with itself: a prefix that names its environment, or none and then nothing of the
     /// secret's end; times from 1970 on; a successor since some time or none, and not itself.
     ///
-    /// Ledgers call this before they take a record, and stores that parse rows when they read one back: a record that
+    /// Registries call this before they take a record, and stores that parse rows when they read one back: a record that
     /// contradicts itself has no meaning.
     ///
     /// # Errors
     ///
-    /// What is wrong, for [`LedgerError::Invalid`](crate::store::LedgerError::Invalid) or
+    /// What is wrong, for [`RegistryError::Invalid`](crate::store::RegistryError::Invalid) or
     /// [`StoreError::Corrupt`](crate::store::StoreError::Corrupt). Nothing of the record is in it.
     pub fn check(&self) -> Result<(), &'static str> {
         if !self.prefix.is_empty() && !names(&self.prefix, self.environment) {

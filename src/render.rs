@@ -9,11 +9,11 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::description::SchemeInfo;
-use crate::error::{AuthError, AuthErrorKind};
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::gate::Nobody;
+use crate::response_headers::ResponseHeaders;
 use crate::scheme::Describe;
-use crate::stamps::Stamps;
+use crate::scheme_info::SchemeInfo;
 
 /// Makes the answer to a refused request.
 ///
@@ -28,7 +28,7 @@ use crate::stamps::Stamps;
 ///     *response.status_mut() = error.status();
 ///     response
 /// };
-/// # fn check(_: impl tower_api_key::RenderError<String>) {}
+/// # fn check(_: impl tower_api_key::ErrorRenderer<String>) {}
 /// # check(render);
 /// ```
 ///
@@ -38,15 +38,15 @@ use crate::stamps::Stamps;
 /// [`kind`](AuthError::kind) nor the error's source.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot make refusals with a body of type `{B}`",
-    note = "the default, `Problem`, needs a body that is `From<Bytes>`; `EmptyOrGrpc` needs one that is `Default`",
+    note = "the default, `ProblemDetails`, needs a body that is `From<Bytes>`; `EmptyOrGrpc` needs one that is `Default`",
     note = "or pass a closure to `ApiKeyAuth::render_errors`: `|error: &AuthError| -> http::Response<B>`"
 )]
-pub trait RenderError<B>: Send + Sync + 'static {
+pub trait ErrorRenderer<B>: Send + Sync + 'static {
     /// The status and the body, and what headers belong to it.
     fn render(&self, error: &AuthError) -> Response<B>;
 }
 
-impl<B, F> RenderError<B> for F
+impl<B, F> ErrorRenderer<B> for F
 where
     F: Fn(&AuthError) -> Response<B> + Send + Sync + 'static,
 {
@@ -66,12 +66,12 @@ where
 /// `title` and `message` are the exact words of the scheme that was used, `error` is the machine's word, `code` repeats
 /// the status. Nothing in it varies with a secret or echoes the request.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct ProblemDetails {
     base: Cow<'static, str>,
     content_type: HeaderValue,
 }
 
-impl Default for Problem {
+impl Default for ProblemDetails {
     fn default() -> Self {
         Self {
             base: Cow::Borrowed("https://docs.rs/tower-api-key/latest/tower_api_key/problems/#"),
@@ -80,7 +80,7 @@ impl Default for Problem {
     }
 }
 
-impl Problem {
+impl ProblemDetails {
     /// Where your documentation explains the errors: `type` is this, and the machine's word after it.
     #[must_use]
     pub fn type_base(self, base: impl Into<Cow<'static, str>>) -> Self {
@@ -103,9 +103,9 @@ impl Problem {
     /// ```
     /// use bytes::Bytes;
     /// use http::{Response, StatusCode};
-    /// use tower_api_key::Problem;
+    /// use tower_api_key::ProblemDetails;
     ///
-    /// let problem = Problem::default().type_base("https://docs.example.com/errors#");
+    /// let problem = ProblemDetails::default().type_base("https://docs.example.com/errors#");
     /// let gone: Response<Bytes> = problem.response(StatusCode::GONE, "order_gone", "This order was cancelled");
     /// assert_eq!(gone.status(), 410);
     /// ```
@@ -148,7 +148,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned())
 }
 
-impl<B: From<Bytes>> RenderError<B> for Problem {
+impl<B: From<Bytes>> ErrorRenderer<B> for ProblemDetails {
     fn render(&self, error: &AuthError) -> Response<B> {
         if error.is_grpc() {
             return grpc(error, Bytes::new().into());
@@ -162,7 +162,7 @@ impl<B: From<Bytes>> RenderError<B> for Problem {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EmptyOrGrpc;
 
-impl<B: Default> RenderError<B> for EmptyOrGrpc {
+impl<B: Default> ErrorRenderer<B> for EmptyOrGrpc {
     fn render(&self, error: &AuthError) -> Response<B> {
         if error.is_grpc() {
             return grpc(error, B::default());
@@ -220,13 +220,13 @@ fn percent_encoded(message: &str) -> String {
 /// assert!(response.headers().contains_key("www-authenticate"));
 /// ```
 #[derive(Clone, Debug)]
-pub struct Refusals(Stamps);
+pub struct Refusals(ResponseHeaders);
 
 impl Refusals {
     /// In the words of this scheme, or of the first that was joined, and with the challenges of all of them.
     #[must_use]
     pub fn of(scheme: &impl Describe) -> Self {
-        Self(Stamps::of(scheme))
+        Self(ResponseHeaders::of(scheme))
     }
 
     /// Marks those headers of a request sensitive in which the schemes look for keys: what prints headers does not print
@@ -235,13 +235,13 @@ impl Refusals {
         self.0.mark_secrets(headers);
     }
 
-    /// The answer: as [`Problem`] says it, with challenges on a 401, `Cache-Control`, `Vary` and `Retry-After`, and the error
+    /// The answer: as [`ProblemDetails`] says it, with challenges on a 401, `Cache-Control`, `Vary` and `Retry-After`, and the error
     /// in its extensions.
     #[must_use]
     pub fn response<B: From<Bytes>>(&self, error: AuthError) -> Response<B> {
         let grpc = error.is_grpc();
         let error = error.answering(self.0.first(), grpc);
-        let mut response = Problem::default().render(&error);
+        let mut response = ProblemDetails::default().render(&error);
         self.0.refused(&mut response, error, None, |_| false);
         response
     }
@@ -281,7 +281,7 @@ pub(crate) fn missing_principal<B: From<Bytes>>(nobody: Option<Nobody>, grpc: bo
         let error = AuthError::new(AuthErrorKind::MissingCredentials, None);
         return Unrendered::response(error.answering(None, grpc));
     }
-    let mut response = Problem::default().response(
+    let mut response = ProblemDetails::default().response(
         StatusCode::INTERNAL_SERVER_ERROR,
         "missing_principal",
         MISSING_PRINCIPAL,
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn the_body_is_json_whatever_the_words() {
-        let problem = Problem::default().type_base(r#"https://example.com/"a\b"#);
+        let problem = ProblemDetails::default().type_base(r#"https://example.com/"a\b"#);
         for words in ["No", r#"a "quoted" \ word""#, "\u{0}\u{1f}\n\u{7f}\u{2028}ü", ""] {
             let body = problem.body(StatusCode::FORBIDDEN, "a_word", words);
             let expected = serde_json::json!({

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::description::SchemeInfo;
 use crate::gate::Principal;
-use crate::limit::Tally;
+use crate::limit::RateLimitStatus;
+use crate::scheme_info::SchemeInfo;
 
 /// What an answer says of its key.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct ResponseNotes {
     pub(crate) scheme: Option<SchemeInfo>,
     /// Since when another key stands in the place of this one, and until when it works.
     pub(crate) replaced: Option<(Timestamp, Timestamp)>,
-    pub(crate) tally: Option<Arc<Tally>>,
+    pub(crate) tally: Option<Arc<RateLimitStatus>>,
 }
 
 impl ResponseNotes {

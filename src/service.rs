@@ -11,7 +11,7 @@ use crate::authenticate::{Authenticator, Decision};
 use crate::credentials::Head;
 use crate::future::{Admitted, ResponseFuture};
 use crate::gate::Guarded;
-use crate::render::RenderError;
+use crate::render::ErrorRenderer;
 use crate::scheme::Scheme;
 
 /// The service that [`ApiKeyAuth`](crate::ApiKeyAuth) makes of another.
@@ -30,7 +30,7 @@ impl<S, Sch, R, B, ResB> Service<Request<B>> for ApiKeyService<S, Sch, R>
 where
     S: Service<Request<B>, Response = Response<ResB>> + Clone,
     Sch: Scheme<B>,
-    R: RenderError<ResB>,
+    R: ErrorRenderer<ResB>,
     B: Send + 'static,
 {
     type Response = Response<ResB>;

@@ -1,4 +1,4 @@
-//! When keys were last used, and through what: what a ledger keeps beside the keys, and never in them.
+//! When keys were last used, and through what: what a registry keeps beside the keys, and never in them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::key::KeyId;
 
 /// That a key was used in one way.
 ///
-/// A ledger is told what is new, and answers with what there is: it adds the counts up and keeps the latest time, in
+/// A registry is told what is new, and answers with what there is: it adds the counts up and keeps the latest time, in
 /// whatever order it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -17,7 +17,7 @@ pub struct Usage {
     /// The key.
     pub key: KeyId,
     /// In which way.
-    pub through: Through,
+    pub through: UsageChannel,
     /// The last time.
     pub last: Timestamp,
     /// How many times. Where a write failed halfway, it may have been counted twice.
@@ -27,17 +27,17 @@ pub struct Usage {
 impl Usage {
     /// That a key was used so.
     #[must_use]
-    pub fn new(key: KeyId, through: Through, last: Timestamp, count: u64) -> Self {
+    pub fn new(key: KeyId, through: UsageChannel, last: Timestamp, count: u64) -> Self {
         Self { key, through, last, count }
     }
 }
 
 /// In which way a key was used. Ordered like its texts.
 ///
-/// A ledger keeps its text, such as `scheme:bearer` or `observed:ip`, and parses it strictly.
+/// A registry keeps its text, such as `scheme:bearer` or `observed:ip`, and parses it strictly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Through {
+pub enum UsageChannel {
     /// It let a request in, by no scheme: somebody asked the [`Verifier`](crate::Verifier) itself.
     Direct,
     /// It let a request in that this restriction would have refused, were it not set to observe.
@@ -46,7 +46,7 @@ pub enum Through {
     Scheme(Cow<'static, str>),
 }
 
-impl Through {
+impl UsageChannel {
     /// Whether this is a way in, and not a note on one.
     #[must_use]
     pub fn is_use(&self) -> bool {
@@ -54,7 +54,7 @@ impl Through {
     }
 }
 
-impl fmt::Display for Through {
+impl fmt::Display for UsageChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct => f.write_str("direct"),
@@ -69,7 +69,7 @@ impl fmt::Display for Through {
 #[error("the text is no way to use a key")]
 pub struct ThroughError;
 
-impl FromStr for Through {
+impl FromStr for UsageChannel {
     type Err = ThroughError;
 
     fn from_str(text: &str) -> Result<Self, ThroughError> {

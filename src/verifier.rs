@@ -4,20 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth_error::AuthError;
 use crate::body_budget::Sender;
 use crate::clock::Clock;
 use crate::config_error::ConfigError;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::AuthError;
 use crate::gate::{Admission, Gate, Outdated, Paused, Principal, Rules};
-use crate::key::{DigestRing, Environment, KeyDigest, KeyFormat};
+use crate::key::{Digests, Environment, KeyDigest, KeyFormat};
 use crate::limit::{KeyThrottle, Limiter};
 use crate::observer::Observers;
 use crate::record::KeyRecord;
 use crate::rehash::Rehasher;
-use crate::restriction::Facts;
-use crate::store::{Directory, KeyLedger, KeyStore, StoreError, in_time};
+use crate::restriction::RequestContext;
+use crate::store::{Directory, KeyRegistry, KeyStore, StoreError, in_time};
 
 /// Decides whether credentials are true.
 ///
@@ -92,7 +92,7 @@ impl Verifier {
     /// The digests that keys are looked up by; the default is SHA-256. More are for [peppers](crate::Pepper), and for keys that
     /// were [imported](crate::importing).
     #[must_use]
-    pub fn digests(mut self, ring: DigestRing) -> Self {
+    pub fn digests(mut self, ring: Digests) -> Self {
         self.gate.rules.digests = ring;
         self
     }
@@ -101,11 +101,11 @@ impl Verifier {
     /// accepted. The default is that they keep what they have.
     ///
     /// It is done in the background, in the tokio runtime that the request is in, for a few keys at a time: no request waits
-    /// for it or fails by it, and what has failed is tried again at the key's next use. The ledger must be that of the
+    /// for it or fails by it, and what has failed is tried again at the key's next use. The registry must be that of the
     /// store.
     #[must_use]
-    pub fn renew_digests(mut self, ledger: impl KeyLedger) -> Self {
-        self.rehasher = Some(Rehasher::new(ledger));
+    pub fn renew_digests(mut self, registry: impl KeyRegistry) -> Self {
+        self.rehasher = Some(Rehasher::new(registry));
         self
     }
 
@@ -204,7 +204,7 @@ impl Verifier {
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
     ) -> Result<Principal, AuthError> {
-        self.verify_with(credentials, endpoint, &Facts::new()).await
+        self.verify_with(credentials, endpoint, &RequestContext::new()).await
     }
 
     /// The same with what is known about the request, for the key's restrictions (R56) and the throttle.
@@ -216,7 +216,7 @@ impl Verifier {
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
-        facts: &Facts<'_>,
+        facts: &RequestContext<'_>,
     ) -> Result<Principal, AuthError> {
         let started = self.observers.start();
         let result = match self.now(credentials, endpoint, || *facts) {
@@ -236,7 +236,7 @@ impl Verifier {
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
-        facts: impl Fn() -> Facts<'f>,
+        facts: impl Fn() -> RequestContext<'f>,
     ) -> Result<Result<Principal, Box<Paused>>, AuthError> {
         Ok(self.gate.now(credentials, endpoint, facts)?.map(|admission| self.admitted(admission)))
     }
@@ -246,7 +246,7 @@ impl Verifier {
         &self,
         paused: Box<Paused>,
         credentials: &Credentials<'_>,
-        facts: impl Fn() -> Facts<'f>,
+        facts: impl Fn() -> RequestContext<'f>,
     ) -> Result<Principal, AuthError> {
         self.gate.asking(paused, credentials, facts).await.map(|admission| self.admitted(admission))
     }

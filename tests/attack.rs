@@ -17,7 +17,7 @@ use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body::{Frame, SizeHint};
 use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt as _};
-use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme, JsonBody, Unusable};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme, JsonBody, MalformedCredential};
 use tower_api_key::store::{Accounts as _, KeyStore as _, MemberRole, MemoryStore};
 use tower_api_key::{
     AccessClass, ApiKeyAuth, AuthError, AuthErrorKind, Challenge, Credentials, Endpoints, Head, KeyDigest,
@@ -149,7 +149,7 @@ async fn words_name_the_header_that_is_read() {
 struct Token(SchemeInfo);
 
 impl HeaderScheme for Token {
-    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, Unusable> {
+    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, MalformedCredential> {
         Ok(head.headers.get("x-token").map(|token| Credentials::new(token.to_str().unwrap())))
     }
 

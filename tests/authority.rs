@@ -10,7 +10,7 @@ use axum::Router;
 use common::{World, bearer, request, send};
 use meddling::{EVENTS, Event, Meddling};
 use serde_json::json;
-use tower_api_key::key_update::Amendment;
+use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::keyring::{Grace, NewKey};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyStore as _;
@@ -111,7 +111,7 @@ async fn c17_a1_no_key_is_made_by_a_key_after_its_end_has_returned() {
                 ("PATCH", "/{id}", json!({"limits": "9/min"})),
             ];
             for (method, path, body) in requests {
-                // A directory that stands beside the ledger is asked just before a change, and that is a race.
+                // A directory that stands beside the registry is asked just before a change, and that is a race.
                 if !directory && method == "PATCH" && matches!(event, Event::Demote | Event::Remove) {
                     continue;
                 }
@@ -175,8 +175,8 @@ async fn c17_a1_no_key_is_made_for_an_owner_whose_removal_has_returned() {
             }
         }
         at_every_moment("amend", Event::Revoke, directory, true, async |case, store| {
-            let renamed = Amendment::new().name("renamed");
-            drop(case.keyring(store, directory).amend(&case.target, renamed).await);
+            let renamed = KeyUpdate::new().name("renamed");
+            drop(case.keyring(store, directory).update(&case.target, renamed).await);
         })
         .await;
     }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tower_api_key::clock::{Clock as _, Timestamp};
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyLedger, KeyStore as _, LedgerError, Member, MemberRole, MemoryStore,
-    NoProjects, Project, StoreError,
+    Accounts as _, Directory, KeyRegistry, KeyStore as _, Member, MemberRole, MemoryStore, NoProjects,
+    Project, RegistryError, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    Authority, Environment, FreshKey, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy, KeyQuery,
-    KeyRecord, Keyring, KeyringError, NewKey, ProjectId, Standing, UserId,
+    AccountStatus, Authority, Environment, FreshKey, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy,
+    KeyQuery, KeyRecord, Keyring, KeyringError, NewKey, ProjectId, UserId,
 };
 use tower_api_key_sqlite::SqliteStore;
 
@@ -185,8 +185,12 @@ impl AndThen {
 
 #[async_trait]
 impl Directory for AndThen {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        let standing = self.store.standing(user, project).await?;
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        let standing = self.store.account_status(user, project).await?;
         if self.happens.swap(false, Ordering::Relaxed) {
             (self.then)(self.store.clone()).await;
         }
@@ -244,11 +248,11 @@ struct FailsThen(AtomicBool);
 
 #[async_trait]
 impl Directory for FailsThen {
-    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         if self.0.swap(true, Ordering::Relaxed) {
             return Err(StoreError::Overloaded);
         }
-        Ok(Standing::Active { role: None })
+        Ok(AccountStatus::Active { role: None })
     }
 
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -435,7 +439,7 @@ async fn nobody_gives_up<T>() -> T {
     panic!("somebody waits without end")
 }
 
-/// A ledger that never answers, beside a directory that does.
+/// A registry that never answers, beside a directory that does.
 #[derive(Clone, Default)]
 struct Silent {
     /// How many have asked it something.
@@ -443,8 +447,8 @@ struct Silent {
 }
 
 #[async_trait]
-impl KeyLedger for Silent {
-    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
+impl KeyRegistry for Silent {
+    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         nobody_gives_up().await
     }
 
@@ -454,7 +458,7 @@ impl KeyLedger for Silent {
         _: FreshKey,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         nobody_gives_up().await
     }
 
@@ -464,18 +468,18 @@ impl KeyLedger for Silent {
         _: tower_api_key::audit::Revocation,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, RegistryError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         nobody_gives_up().await
     }
 
-    async fn amend(
+    async fn update(
         &self,
         _: &KeyId,
-        _: &tower_api_key::Amendment,
+        _: &tower_api_key::KeyUpdate,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Amended, LedgerError> {
+    ) -> Result<tower_api_key::store::Updated, RegistryError> {
         nobody_gives_up().await
     }
 
@@ -486,7 +490,7 @@ impl KeyLedger for Silent {
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::DigestMethod,
         _: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         nobody_gives_up().await
     }
 
@@ -498,7 +502,7 @@ impl KeyLedger for Silent {
         nobody_gives_up().await
     }
 
-    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         nobody_gives_up().await
     }
@@ -506,7 +510,7 @@ impl KeyLedger for Silent {
 
 #[async_trait]
 impl Directory for Silent {
-    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         nobody_gives_up().await
     }
 

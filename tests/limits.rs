@@ -25,8 +25,9 @@ use tower_api_key::store::{
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Endpoints, Environment,
-    KeyDigest, KeyFormat, KeyRecord, KeyStore, Principal, ProjectId, Standing, Timestamp, UserId, Verifier,
+    AccountStatus, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Endpoints,
+    Environment, KeyDigest, KeyFormat, KeyRecord, KeyStore, Principal, ProjectId, Timestamp, UserId,
+    Verifier,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
@@ -108,7 +109,7 @@ impl Site {
 }
 
 /// So many different wrong keys of one client.
-fn braked(limit: &str) -> impl Fn(Verifier) -> Verifier {
+fn throttled(limit: &str) -> impl Fn(Verifier) -> Verifier {
     move |verifier| verifier.throttle(KeyThrottle::default().lookups(limit.parse().unwrap()))
 }
 
@@ -136,7 +137,7 @@ fn policy(answer: &Answer) -> (&str, &str) {
 async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
     let world = World::new().await;
     for place in PLACES {
-        for site in Site::all(&world, braked("10/s")) {
+        for site in Site::all(&world, throttled("10/s")) {
             let at = format!("{place:?}, {}", site.name);
             let (mut refused, mut unknown) = (0, 0);
             for round in 0..10_000 {
@@ -181,7 +182,7 @@ async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
 /// Guesses at `/validate` from one address, while somebody else works: how often the store was asked.
 async fn guess(world: &World, clock: impl Clock, guesses: u32, pace: impl Fn()) -> usize {
     let (counted, calls) = world.counted();
-    let verifier = braked("10/s")(Verifier::new::<Counted>(counted).clock(clock));
+    let verifier = throttled("10/s")(Verifier::new::<Counted>(counted).clock(clock));
     let app = Router::new()
         .route("/validate", manage::validate())
         .layer(ApiKeyAuth::with_verifier(verifier, Bearer::default()));
@@ -405,7 +406,7 @@ async fn c17_a5_a_revoked_key_among_the_accepted_ones_is_refused() {
 #[tokio::test]
 async fn c17_a5_a_key_is_remembered_as_accepted_for_an_hour() {
     let world = World::new().await;
-    let [_, site] = Site::all(&world, braked("1/366d"));
+    let [_, site] = Site::all(&world, throttled("1/366d"));
     for key in [&world.own, &world.full] {
         assert_eq!(site.see(Place::Bearer, key, "", AWAY).await.verdict(), "200:h");
     }
@@ -422,7 +423,7 @@ async fn c17_a5_a_key_is_remembered_as_accepted_for_an_hour() {
 async fn what_costs_no_question_and_what_succeeds_is_no_failed_attempt() {
     let world = World::new().await;
     for place in PLACES {
-        for site in Site::all(&world, braked("1/h")) {
+        for site in Site::all(&world, throttled("1/h")) {
             let at = format!("{place:?}, {}", site.name);
             for _ in 0..5 {
                 assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
@@ -480,9 +481,13 @@ impl KeyStore for Stalled {
 
 #[async_trait]
 impl Directory for Stalled {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         let _place = self.places.try_acquire().map_err(|_| StoreError::Overloaded)?;
-        self.store.standing(user, project).await
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -575,7 +580,7 @@ async fn c17_b1_a_429_comes_before_a_503() {
     let wrong = fresh();
     let (not_this, places) = (*wrong.digest().as_bytes(), Arc::new(Semaphore::new(1024)));
     let store = Stalled { store: world.store.clone(), not_this, warm: true, places, go_on };
-    let site = Site::of("stalled", Verifier::new(store), Arc::default(), braked("1/d"));
+    let site = Site::of("stalled", Verifier::new(store), Arc::default(), throttled("1/d"));
     let mut flood = tokio::task::JoinSet::new();
     for _ in 0..16_384 + 1 {
         let (app, request) = (site.app.clone(), ask(Place::Bearer, &fresh(), "", Some(HOME)));
@@ -592,7 +597,7 @@ async fn c17_b1_a_429_comes_before_a_503() {
 #[tokio::test]
 async fn an_ipv6_client_is_a_network() {
     let world = World::new().await;
-    for site in Site::all(&world, braked("2/min")) {
+    for site in Site::all(&world, throttled("2/min")) {
         let verdict = async |from| site.see(Place::Bearer, &fresh(), "", from).await.verdict();
         assert_eq!(verdict("2001:db8:0:1::1").await, "401/invalid_api_key");
         assert_eq!(verdict("2001:db8:0:1:ffff::2").await, "401/invalid_api_key");

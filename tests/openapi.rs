@@ -25,7 +25,7 @@ use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKeyAuth, AuthError, Endpoints, Grace, KeyDigest, KeyRecord, Keyring, NewKey, ProjectId, Standing,
+    AccountStatus, ApiKeyAuth, AuthError, Endpoints, Grace, KeyDigest, KeyRecord, Keyring, NewKey, ProjectId,
     Timestamp, UserId, Verifier,
 };
 use tower_api_key_manage as manage;
@@ -60,9 +60,13 @@ impl KeyStore for Store {
 
 #[async_trait]
 impl Directory for Store {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         self.up()?;
-        self.0.standing(user, project).await
+        self.0.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

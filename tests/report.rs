@@ -12,17 +12,17 @@ use axum::Router;
 use common::{World, bearer, get, send, user};
 use serde_json::{Value, json};
 use tower_api_key::audit::Revocation;
-use tower_api_key::keyring::{Ending, Grace, IssuedKey, Keyring, NewKey};
+use tower_api_key::keyring::{Grace, IssuedKey, Keyring, NewKey, RetirementStatus};
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{
-    Accounts as _, Amended, KeyLedger, KeyStore, LedgerError, MemoryStore, NoProjects, StoreError, Terms,
+    Accounts as _, KeyRegistry, KeyStore, MemoryStore, NoProjects, RegistryError, StoreError, Terms, Updated,
 };
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::usage::{Through, Usage};
+use tower_api_key::usage::{Usage, UsageChannel};
 use tower_api_key::{
-    Amendment, ApiKeyAuth, Clock as _, DigestMethod, Endpoints, FreshKey, KeyDigest, KeyId, KeyPolicy,
-    KeyQuery, KeyRecord, KeyringError, Timestamp, UserId, Verifier,
+    ApiKeyAuth, Clock as _, DigestMethod, Endpoints, FreshKey, KeyDigest, KeyId, KeyPolicy, KeyQuery,
+    KeyRecord, KeyUpdate, KeyringError, Timestamp, UserId, Verifier,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
@@ -31,8 +31,8 @@ const START: Timestamp = Timestamp::from_secs(1_767_225_600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn scheme(name: &'static str) -> Through {
-    Through::Scheme(name.into())
+fn scheme(name: &'static str) -> UsageChannel {
+    UsageChannel::Scheme(name.into())
 }
 
 /// A keyring over a store, and what is told to the store as a recorder would.
@@ -42,7 +42,7 @@ struct Desk<S> {
     clock: ManualClock,
 }
 
-impl<S: KeyLedger + KeyStore> Desk<S> {
+impl<S: KeyRegistry + KeyStore> Desk<S> {
     fn of(store: S) -> Self {
         let (store, clock) = (Arc::new(store), ManualClock::new(START));
         let keyring = Keyring::new(NoProjects(Arc::clone(&store))).clock(clock.clone());
@@ -53,7 +53,7 @@ impl<S: KeyLedger + KeyStore> Desk<S> {
         self.keyring.issue(NewKey::user_level(user("u_own"), name)).await.unwrap()
     }
 
-    async fn came(&self, key: &IssuedKey, through: Through, times: u64) {
+    async fn came(&self, key: &IssuedKey, through: UsageChannel, times: u64) {
         let usage = Usage::new(key.id().clone(), through, self.clock.now(), times);
         self.store.record_usage(&[usage]).await.unwrap();
     }
@@ -66,7 +66,7 @@ async fn a_report_tells_which_keys_come_through_which_scheme() {
     tells(Desk::of(SqliteStore::open(folder.path().join("keys.sqlite")).await.unwrap())).await;
 }
 
-async fn tells(desk: Desk<impl KeyLedger + KeyStore>) {
+async fn tells(desk: Desk<impl KeyRegistry + KeyStore>) {
     let (idle, moved, old) = (desk.issue("idle").await, desk.issue("moved").await, desk.issue("old").await);
     let ended = desk.issue("ended").await;
     for key in [&moved, &old, &ended] {
@@ -74,7 +74,7 @@ async fn tells(desk: Desk<impl KeyLedger + KeyStore>) {
     }
     desk.clock.advance(DAY);
     desk.came(&moved, scheme("bearer"), 2).await;
-    desk.came(&moved, Through::Observed("ip".into()), 9).await;
+    desk.came(&moved, UsageChannel::Observed("ip".into()), 9).await;
     desk.keyring.revoke(ended.id()).await.unwrap();
 
     let report = desk.keyring.report(&user("u_own")).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_replaced_key_is_safe_to_end_when_nobody_has_called_with_it_for_long_e
     let next = desk.keyring.rotate(old.id(), Grace::For(90 * DAY)).await.unwrap();
     let ending = async |quiet| desk.keyring.report(&user("u_own")).await.unwrap().ending(old.id(), quiet);
     let week = 7 * DAY;
-    let after = |since: Timestamp| Some(Ending::Wait(since.saturating_add(week + MINUTE)));
+    let after = |since: Timestamp| Some(RetirementStatus::Wait(since.saturating_add(week + MINUTE)));
     // Replaced only now, even if nobody ever called.
     assert_eq!(ending(week).await, after(START));
     // Its caller comes back after six days, and then again.
@@ -134,13 +134,16 @@ async fn a_replaced_key_is_safe_to_end_when_nobody_has_called_with_it_for_long_e
     // What was done in the last minute may not be written down yet.
     assert_eq!(ending(week).await, after(last_call));
     desk.clock.advance(MINUTE);
-    assert_eq!(ending(week).await, Some(Ending::Safe));
-    assert_eq!(ending(2 * week).await, Some(Ending::Wait(last_call.saturating_add(2 * week + MINUTE))));
+    assert_eq!(ending(week).await, Some(RetirementStatus::Safe));
+    assert_eq!(
+        ending(2 * week).await,
+        Some(RetirementStatus::Wait(last_call.saturating_add(2 * week + MINUTE)))
+    );
     // Where no other key is seen either, nobody may be recording.
     desk.clock.advance(2 * week);
-    assert_eq!(ending(week).await, Some(Ending::Unknown));
+    assert_eq!(ending(week).await, Some(RetirementStatus::Unknown));
     desk.came(&next, scheme("bearer"), 1).await;
-    assert_eq!(ending(week).await, Some(Ending::Safe));
+    assert_eq!(ending(week).await, Some(RetirementStatus::Safe));
     // What was not replaced has no such end.
     let report = desk.keyring.report(&user("u_own")).await.unwrap();
     assert_eq!(report.ending(next.id(), week), None);
@@ -163,7 +166,7 @@ async fn without_a_recorder_nothing_is_safe() {
     desk.clock.advance(30 * DAY);
     for quiet in [Duration::ZERO, DAY, 29 * DAY] {
         let report = desk.keyring.report(&user("u_own")).await.unwrap();
-        assert_eq!(report.ending(old.id(), quiet), Some(Ending::Unknown), "{quiet:?}");
+        assert_eq!(report.ending(old.id(), quiet), Some(RetirementStatus::Unknown), "{quiet:?}");
     }
 }
 
@@ -187,7 +190,7 @@ async fn r38_the_routes_show_when_and_how_keys_were_used() {
     clock.advance(DAY);
     let next = keyring.rotate(old.id(), Grace::For(30 * DAY)).await.unwrap();
     came(&old, scheme("bearer"), 2).await;
-    came(&old, Through::Observed("ip".into()), 7).await;
+    came(&old, UsageChannel::Observed("ip".into()), 7).await;
     let ask = async |path: &str| send(&app, get(path, &[("authorization", &bearer(next.key()))])).await;
 
     let listed = ask("/keys").await.json();
@@ -271,8 +274,8 @@ impl Counting {
 }
 
 #[async_trait]
-impl KeyLedger for Counting {
-    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+impl KeyRegistry for Counting {
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
         self.store.insert(key, terms).await
     }
 
@@ -282,7 +285,7 @@ impl KeyLedger for Counting {
         fresh: FreshKey,
         old_ends: Timestamp,
         terms: &Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         self.store.replace(old, fresh, old_ends, terms).await
     }
 
@@ -292,18 +295,18 @@ impl KeyLedger for Counting {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<tower_api_key::store::Ended, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, RegistryError> {
         self.store.end(id, why, now, terms).await
     }
 
-    async fn amend(
+    async fn update(
         &self,
         id: &KeyId,
-        to: &Amendment,
+        to: &KeyUpdate,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Amended, LedgerError> {
-        self.store.amend(id, to, now, terms).await
+    ) -> Result<Updated, RegistryError> {
+        self.store.update(id, to, now, terms).await
     }
 
     async fn rehash(
@@ -313,7 +316,7 @@ impl KeyLedger for Counting {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         self.store.rehash(id, from, to, method, now).await
     }
 
@@ -322,7 +325,7 @@ impl KeyLedger for Counting {
         self.store.get(id).await
     }
 
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         // What it has to sort for a page, it has read: every active key that follows.
         let sorted = match query.active_at {
             Some(_) => {
@@ -390,7 +393,7 @@ async fn c17_b4_the_usage_of_a_key_costs_the_same_however_many_keys_its_owner_ha
     // Of all keys, each is read once, and asked for page by page.
     let report = keyring.report(&user("u_own")).await.unwrap();
     assert_eq!(report.keys().len(), 2_002);
-    assert_eq!(report.ending(old.id(), 7 * DAY), Some(Ending::Safe));
+    assert_eq!(report.ending(old.id(), 7 * DAY), Some(RetirementStatus::Safe));
     let (calls, rows) = counting.take();
     assert!(calls <= 12 && rows <= 2_002 + 1 + 5, "{calls} calls, {rows} rows");
     let ids: Vec<_> = report.keys().iter().map(|key| key.record().id.clone()).collect();
@@ -417,11 +420,11 @@ async fn c17_b4_a_line_of_successors_is_followed_so_far() {
     assert_eq!((report.keys().len(), calls), (17, 18));
     assert!(report.keys().iter().map(|key| &key.record().id).eq(&line[..17]));
     assert_eq!(report.replaced().count(), 1, "the others have ended");
-    assert_eq!(report.ending(first.id(), 7 * DAY), Some(Ending::Unknown));
+    assert_eq!(report.ending(first.id(), 7 * DAY), Some(RetirementStatus::Unknown));
     let seen = Usage::new(line[16].clone(), scheme("bearer"), clock.now(), 1);
     store.record_usage(&[seen]).await.unwrap();
     let ending = keyring.report_of(first.id()).await.unwrap().ending(first.id(), 7 * DAY);
-    assert_eq!(ending, Some(Ending::Safe));
+    assert_eq!(ending, Some(RetirementStatus::Safe));
     let unknown = KeyId::new("key_unknown").unwrap();
     assert!(matches!(keyring.report_of(&unknown).await, Err(KeyringError::NotFound)));
 }
@@ -434,7 +437,7 @@ async fn c17_g_a_report_of_heavy_keys_holds_them_all() {
     holds_them_all(Desk::of(SqliteStore::open(folder.path().join("keys.sqlite")).await.unwrap())).await;
 }
 
-async fn holds_them_all(desk: Desk<impl KeyLedger + KeyStore>) {
+async fn holds_them_all(desk: Desk<impl KeyRegistry + KeyStore>) {
     let entries: Vec<String> = (0..70).map(|number| format!("GET /{number}/{}", "x".repeat(90))).collect();
     let heavy = Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap());
     let count = tower_api_key::store::MAX_PAGE_LEN * 2 / heavy.to_string().len();
@@ -460,7 +463,7 @@ async fn c17_g_a_key_that_was_used_long_before_it_was_replaced_is_not_safe_at_on
     desk.clock.advance(30 * DAY);
     drop(desk.keyring.rotate(old.id(), Grace::For(90 * DAY)).await.unwrap());
     let replaced = desk.clock.now();
-    let until = |quiet| Some(Ending::Wait(replaced.saturating_add(quiet + MINUTE)));
+    let until = |quiet| Some(RetirementStatus::Wait(replaced.saturating_add(quiet + MINUTE)));
     for days in [0, 1, 6] {
         desk.clock.advance(days * DAY);
         desk.came(&other, scheme("bearer"), 1).await;
@@ -471,5 +474,5 @@ async fn c17_g_a_key_that_was_used_long_before_it_was_replaced_is_not_safe_at_on
     desk.clock.advance(DAY + MINUTE);
     desk.came(&other, scheme("bearer"), 1).await;
     let report = desk.keyring.report(&user("u_own")).await.unwrap();
-    assert_eq!(report.ending(old.id(), 8 * DAY), Some(Ending::Safe));
+    assert_eq!(report.ending(old.id(), 8 * DAY), Some(RetirementStatus::Safe));
 }

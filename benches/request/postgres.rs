@@ -39,7 +39,7 @@ pub fn times() {
         .await;
         line("`find` and `standing`", async |turn| {
             assert!(store.find(&digests[turn % KEYS]).await.unwrap().is_some());
-            store.standing(&owners[turn % KEYS], None).await.unwrap();
+            store.account_status(&owners[turn % KEYS], None).await.unwrap();
         })
         .await;
         requests(

@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tower::Service as _;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{
-    Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, MemoryStore, Project, StoreError, Terms,
+    Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, MemoryStore, Project, StoreError, Terms,
 };
 use tower_api_key::{
-    ApiKeyAuth, Authority, Clock as _, KeyDigest, KeyId, KeyRecord, ProjectId, Standing, SystemClock,
+    AccountStatus, ApiKeyAuth, Authority, Clock as _, KeyDigest, KeyId, KeyRecord, ProjectId, SystemClock,
     Timestamp, UserId, Verifier,
 };
 use tower_api_key_postgres::PostgresStore;
@@ -54,8 +54,12 @@ impl KeyStore for Whole {
 
 #[async_trait]
 impl Directory for Whole {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        self.0.standing(user, project).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.0.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -127,7 +131,7 @@ fn file() -> (SqliteStore, TempDir) {
     (store, folder)
 }
 
-async fn fill(store: &(impl Accounts + KeyLedger)) {
+async fn fill(store: &(impl Accounts + KeyRegistry)) {
     let owner = UserId::new("user_of_refused_keys").unwrap();
     store.create_account("account_of_refused_keys", &owner).await.unwrap();
     for (kind, ((name, long), texts)) in KINDS.iter().zip(&*TEXTS).enumerate().skip(1) {

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower_api_key::store::{
     CacheOptions, Cached, ChangeLog, Changes, Directory, NodeId, Position, Project, StoreError,
 };
-use tower_api_key::{KeyDigest, KeyRecord, KeyStore, MemoryStore, ProjectId, Standing, UserId};
+use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, KeyStore, MemoryStore, ProjectId, UserId};
 use tower_api_key_sqlite::SqliteStore;
 
 use crate::world::{World, at_once, enter};
@@ -31,8 +31,12 @@ impl KeyStore for Still {
 
 #[async_trait]
 impl Directory for Still {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        self.0.standing(user, project).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.0.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

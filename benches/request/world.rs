@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use sha2::{Digest as _, Sha256};
-use tower_api_key::store::{Accounts, KeyLedger, KeyPolicy, Project, Terms};
+use tower_api_key::store::{Accounts, KeyPolicy, KeyRegistry, Project, Terms};
 use tower_api_key::{
     Authority, Environment, KeyFormat, KeyId, KeyRecord, MemoryStore, ProjectId, SystemClock, Timestamp,
     UserId,
@@ -64,7 +64,7 @@ pub fn fresh() -> String {
 }
 
 /// Puts a key into a store, and its owner, who is returned.
-pub async fn enter(store: &(impl Accounts + KeyLedger), index: usize, text: &str, ends: bool) -> UserId {
+pub async fn enter(store: &(impl Accounts + KeyRegistry), index: usize, text: &str, ends: bool) -> UserId {
     use tower_api_key::Clock as _;
     let account = format!("account_{index:016x}");
     let owner = UserId::new(format!("user_{index:016x}")).unwrap();

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tower_api_key::keyring::{Grace, IssuedKey, NewKey};
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{Accounts as _, LedgerError, Member, MemberRole, Terms};
+use tower_api_key::store::{Accounts as _, Member, MemberRole, RegistryError, Terms};
 use tower_api_key::{
-    ApiKey, Authority, Environment, KeyFormat, KeyId, KeyLedger as _, KeyPolicy, KeyRecord, Keyring,
+    ApiKey, Authority, Environment, KeyFormat, KeyId, KeyPolicy, KeyRecord, KeyRegistry as _, Keyring,
     SystemClock, UserId,
 };
 use tower_api_key_postgres::PostgresStore;
@@ -322,7 +322,7 @@ impl Worker {
             }
             End::Remove(owner) => match self.store.remove_member(ACCOUNT, owner, now()).await {
                 // The first attempt was made after all.
-                Err(LedgerError::NotFound) => {}
+                Err(RegistryError::NotFound) => {}
                 other => other?,
             },
             End::Demote(owner) => {

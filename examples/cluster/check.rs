@@ -34,12 +34,12 @@ pub(crate) struct Span {
 pub(crate) struct History {
     verbose: bool,
     began: Instant,
-    tally: Mutex<Tally>,
+    tally: Mutex<RateLimitStatus>,
     healed: AtomicBool,
 }
 
 #[derive(Default)]
-struct Tally {
+struct RateLimitStatus {
     accepted: u64,
     refused: u64,
     unavailable: u64,
@@ -56,7 +56,7 @@ impl History {
         Self { verbose, began: Instant::now(), tally: Mutex::default(), healed: AtomicBool::new(false) }
     }
 
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+    fn tally(&self) -> std::sync::MutexGuard<'_, RateLimitStatus> {
         self.tally.lock().expect("nobody panics with this lock")
     }
 
@@ -127,7 +127,7 @@ impl History {
     /// Prints what came of it. Whether the guarantee was kept, and anything was tested at all.
     pub(crate) fn judge(&self, keys: &Keys) -> bool {
         let mut tally = self.tally();
-        let Tally { accepted, refused, unavailable, .. } = *tally;
+        let RateLimitStatus { accepted, refused, unavailable, .. } = *tally;
         println!(
             "requests: {accepted} accepted, {refused} refused, {unavailable} not answered for want of a store or a node"
         );

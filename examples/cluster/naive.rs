@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
-use tower_api_key::{KeyDigest, KeyRecord, ProjectId, Standing, UserId};
+use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, ProjectId, UserId};
 
 /// A short time, as such caches go: others keep keys for five seconds to an hour.
 const TIME_TO_LIVE: Duration = Duration::from_millis(500);
@@ -18,7 +18,7 @@ type Remembered<K, V> = Arc<Mutex<HashMap<K, (Instant, V)>>>;
 pub(crate) struct Naive<S> {
     store: S,
     keys: Remembered<[u8; 32], Option<Arc<KeyRecord>>>,
-    standings: Remembered<UserId, Standing>,
+    standings: Remembered<UserId, AccountStatus>,
 }
 
 impl<S> Naive<S> {
@@ -50,11 +50,15 @@ impl<S: KeyStore> KeyStore for Naive<S> {
 
 #[async_trait]
 impl<S: Directory> Directory for Naive<S> {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         if let Some(standing) = remembered(&self.standings, user) {
             return Ok(standing);
         }
-        let standing = self.store.standing(user, project).await?;
+        let standing = self.store.account_status(user, project).await?;
         remember(&self.standings, user.clone(), standing);
         Ok(standing)
     }

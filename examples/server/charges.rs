@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use tower_api_key::extract::{Live, Test};
+use tower_api_key::extract::{LivePrincipal, TestPrincipal};
 use tower_api_key::{Environment, Principal};
 
 use crate::Failure;
@@ -56,7 +56,11 @@ impl Charges {
     }
 
     /// Charges. What moves money takes a live principal and no other.
-    pub(crate) async fn charge(&self, Live(who): &Live, body_sha256: String) -> Result<Value, Failure> {
+    pub(crate) async fn charge(
+        &self,
+        LivePrincipal(who): &LivePrincipal,
+        body_sha256: String,
+    ) -> Result<Value, Failure> {
         let owner = who.user_id().to_string();
         let id = self.ask(move |live| {
             live.execute(INSERT, (owner, body_sha256))?;
@@ -66,7 +70,7 @@ impl Charges {
     }
 
     /// Charges nothing, and what it leaves is gone when the server ends.
-    pub(crate) fn pretend(&self, Test(who): &Test, body_sha256: String) -> Value {
+    pub(crate) fn pretend(&self, TestPrincipal(who): &TestPrincipal, body_sha256: String) -> Value {
         let mut test = self.test.lock().unwrap_or_else(PoisonError::into_inner);
         test.made += 1;
         let id = test.made;

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 use tower_api_key::keyring::{ImportedDigest, ImportedKey};
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{LedgerError, Member, MemberRole, Project};
+use tower_api_key::store::{Member, MemberRole, Project, RegistryError};
 use tower_api_key::{
     Accounts, ApiKey, Environment, KeyFormat, KeyId, KeyQuery, Keyring, NewKey, ProjectId, Timestamp, UserId,
 };
@@ -83,9 +83,9 @@ pub(crate) async fn make(store: &impl Accounts, keyring: &Keyring, people: &Peop
     Ok(Demo { passwords, keys })
 }
 
-fn unless_made(made: Result<(), LedgerError>) -> Result<(), LedgerError> {
+fn unless_made(made: Result<(), RegistryError>) -> Result<(), RegistryError> {
     match made {
-        Err(LedgerError::Conflict) => Ok(()),
+        Err(RegistryError::Conflict) => Ok(()),
         other => other,
     }
 }

@@ -68,7 +68,7 @@ use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::observer::{Tracing, UsageRecorder};
 use tower_api_key::store::{Cached, StoreError};
-use tower_api_key::{Accounts, ConfigError, DigestRing, Directory, KeyLedger, KeyStore, Keyring, Verifier};
+use tower_api_key::{Accounts, ConfigError, Digests, Directory, KeyRegistry, KeyStore, Keyring, Verifier};
 use tower_api_key_postgres::PostgresOptions;
 use tower_api_key_sqlite::SqliteStore;
 
@@ -152,13 +152,13 @@ struct Start {
     fixture: Option<PathBuf>,
     throttle: KeyThrottle,
     clients: ClientAddr,
-    ring: DigestRing,
+    ring: Digests,
 }
 
 /// `asked` answers requests, `store` is what it answers from; `has_lease` says whether it does so as fast as it should.
 async fn run_on(
     asked: impl KeyStore + Directory + Clone,
-    store: impl KeyLedger + Accounts + Directory + Clone,
+    store: impl KeyRegistry + Accounts + Directory + Clone,
     start: Start,
     has_lease: impl Fn() -> bool + Send + Sync + 'static,
     stop: impl Future<Output = io::Result<()>>,

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tower_api_key::client_addr::ClientAddr;
-use tower_api_key::extract::{Live, Test};
+use tower_api_key::extract::{LivePrincipal, TestPrincipal};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
     ApiKeyAuth, AuthError, ConfigError, Directory, Endpoints, Keyring, Principal, ProjectId, Verifier,
@@ -215,8 +215,8 @@ async fn project(who: Principal, Path(id): Path<String>, Seen(seen): Seen) -> Re
 
 async fn charge(
     State(charges): State<Charges>,
-    live: Result<Live, Response>,
-    test: Result<Test, Response>,
+    live: Result<LivePrincipal, Response>,
+    test: Result<TestPrincipal, Response>,
     Seen(mut seen): Seen,
 ) -> Result<Json<Value>, Response> {
     // What is charged is of no interest here; what was seen will do for finding it again.

@@ -14,8 +14,8 @@ use http::Method;
 use libfuzzer_sys::fuzz_target;
 use tower_api_key::audit::KeyEvent;
 use tower_api_key::limit::{Limit, Limits};
-use tower_api_key::restriction::{EndpointRule, Facts, Network, ReferrerRule, Restrictions, SchemeRule};
-use tower_api_key::usage::Through;
+use tower_api_key::restriction::{EndpointRule, RequestContext, Network, ReferrerRule, Restrictions, SchemeRule};
+use tower_api_key::usage::UsageChannel;
 use tower_api_key::{DigestMethod, KeyFormat, KeyId, ProjectId, Timestamp, UserId};
 
 fn read_twice<T: FromStr + ToString + PartialEq + Debug>(text: &str) {
@@ -36,7 +36,7 @@ fuzz_target!(|input: &str| {
     read_twice::<ProjectId>(input);
     read_twice::<KeyId>(input);
     read_twice::<KeyEvent>(input);
-    read_twice::<Through>(input);
+    read_twice::<UsageChannel>(input);
     read_twice::<EndpointRule>(input);
     let _ = input.parse::<DigestMethod>();
     let _ = KeyFormat::new(input).map(|format| format.environment_of(input));
@@ -47,7 +47,7 @@ fuzz_target!(|input: &str| {
     if let Some((restrictions, request)) = input.split_once('\n')
         && let Ok(restrictions) = restrictions.parse::<Restrictions>()
     {
-        let facts = Facts::new().referrer(request).origin(request).scheme(request);
+        let facts = RequestContext::new().referrer(request).origin(request).scheme(request);
         let _ = restrictions.judge(&facts.endpoint(&Method::GET, request));
     }
 });

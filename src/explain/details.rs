@@ -2,15 +2,15 @@
 
 use super::explanation::Outcome;
 use super::heard::{Heard, throttled};
-use crate::access::{AccessClass, Standing};
+use crate::access::{AccessClass, AccountStatus};
+use crate::auth_error::AuthErrorKind;
 use crate::credentials::{Claim, Claims};
 use crate::endpoint::Endpoint;
-use crate::error::AuthErrorKind;
 use crate::gate::{Check, Gate};
 use crate::key::Environment;
-use crate::limit::{Braked, Tally};
+use crate::limit::{RateLimitStatus, Throttled};
 use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::{Facts, Mode, RestrictionKind};
+use crate::restriction::{Mode, RequestContext, RestrictionKind};
 
 /// A request, and what is known about its key.
 pub(super) struct Scene<'s> {
@@ -18,9 +18,9 @@ pub(super) struct Scene<'s> {
     pub(super) key: &'s KeyRecord,
     pub(super) claims: &'s Claims<'s>,
     pub(super) endpoint: Endpoint,
-    pub(super) facts: &'s Facts<'s>,
-    pub(super) standing: Option<Standing>,
-    pub(super) tally: Option<&'s Tally>,
+    pub(super) facts: &'s RequestContext<'s>,
+    pub(super) standing: Option<AccountStatus>,
+    pub(super) tally: Option<&'s RateLimitStatus>,
     pub(super) heard: &'s Heard,
 }
 
@@ -126,18 +126,18 @@ impl Scene<'_> {
 
     fn throttle(&self, refused: bool) -> String {
         if self.gate.throttle.is_none() {
-            return "there is no brake".into();
+            return "no throttle is set".into();
         }
         let Some(client) = self.facts.client() else { return "the client's address is unknown".into() };
         match throttled(self.gate, self.key, self.facts).filter(|_| refused) {
             None => format!("{client} is not slowed down for this key"),
-            Some(Braked::Key(wait)) => {
+            Some(Throttled::Key(wait)) => {
                 format!(
                     "the key was wrong too often from {client}: it may be tried again in {} s",
                     secs(wait)
                 )
             }
-            Some(Braked::Client(wait)) => {
+            Some(Throttled::Client(wait)) => {
                 format!("too many wrong keys came from {client}: it may try another in {} s", secs(wait))
             }
         }
@@ -195,7 +195,7 @@ impl Scene<'_> {
 
     fn role(&self) -> &'static str {
         match self.standing {
-            Some(Standing::Active { role: Some(role) }) => role.as_str(),
+            Some(AccountStatus::Active { role: Some(role) }) => role.as_str(),
             _ => "nobody",
         }
     }
@@ -209,7 +209,7 @@ fn does(class: AccessClass) -> &'static str {
     }
 }
 
-fn left(tally: &Tally) -> String {
+fn left(tally: &RateLimitStatus) -> String {
     match tally.retry_after() {
         Some(wait) => format!("{} leaves none, and one again in {} s", tally.limit(), secs(wait)),
         None => format!("{} leaves {} after this request", tally.limit(), tally.remaining()),

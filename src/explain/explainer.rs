@@ -7,10 +7,10 @@ use http::Method;
 
 use super::explanation::Explanation;
 use crate::credentials::Claims;
-use crate::description::SchemeInfo;
 use crate::endpoint::{Declared, EndpointTable, Target, plain};
 use crate::record::KeyRecord;
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
+use crate::scheme_info::SchemeInfo;
 use crate::verifier::Verifier;
 
 /// Explains what a layer answers to requests; [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer) makes one. Cloning
@@ -124,8 +124,8 @@ impl Question {
         }
     }
 
-    fn facts(&self) -> Facts<'_> {
-        let mut facts = Facts::new().at(&self.method, self.target());
+    fn facts(&self) -> RequestContext<'_> {
+        let mut facts = RequestContext::new().at(&self.method, self.target());
         if let Some(address) = self.address {
             facts = facts.address(address);
         }

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use crate::description::SchemeInfo;
-use crate::error::{AuthError, AuthErrorKind};
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::gate::Check;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
+use crate::scheme_info::SchemeInfo;
 
 /// Why a request is let in or refused: every check with its outcome, in the order in which they are asked.
 ///

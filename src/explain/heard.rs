@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::error::AuthErrorKind;
+use crate::auth_error::AuthErrorKind;
 use crate::gate::{Check, Gate, Listener, Refusal};
-use crate::limit::Braked;
+use crate::limit::Throttled;
 use crate::record::KeyRecord;
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
 
 /// Counted is by the newest digest of a text. Nobody has it here, and the one that the key is found by is the newest, or
 /// will be when [it is renewed](crate::Verifier::renew_digests).
-pub(super) fn throttled(gate: &Gate, key: &KeyRecord, facts: &Facts<'_>) -> Option<Braked> {
-    gate.throttle.as_ref()?.braked(facts.client()?, &key.digest, gate.rules.clock.now())
+pub(super) fn throttled(gate: &Gate, key: &KeyRecord, facts: &RequestContext<'_>) -> Option<Throttled> {
+    gate.throttle.as_ref()?.throttled(facts.client()?, &key.digest, gate.rules.clock.now())
 }
 
 /// Hears all, and stops only where nothing more can be asked.

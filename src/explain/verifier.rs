@@ -3,12 +3,12 @@
 use super::details::Scene;
 use super::explanation::{Explanation, Finding, Outcome};
 use super::heard::{Heard, throttled};
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::Claims;
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, AuthErrorKind};
 use crate::gate::{Check, counts};
 use crate::record::KeyRecord;
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
 use crate::verifier::Verifier;
 
 impl Verifier {
@@ -28,7 +28,7 @@ impl Verifier {
         key: &KeyRecord,
         claims: &Claims<'_>,
         endpoint: Endpoint,
-        facts: &Facts<'_>,
+        facts: &RequestContext<'_>,
     ) -> Explanation {
         let facts = &claims.scheme().map_or(*facts, |scheme| facts.scheme(scheme.name()));
         let mut heard = Heard::default();
@@ -61,7 +61,7 @@ impl Verifier {
 
     /// What the gate does when a check fails: of a key that was at hand, or was accepted lately, the throttle is asked only
     /// then.
-    fn throttled_if_failed(&self, heard: &mut Heard, key: &KeyRecord, facts: &Facts<'_>) {
+    fn throttled_if_failed(&self, heard: &mut Heard, key: &KeyRecord, facts: &RequestContext<'_>) {
         let first = heard.heard.iter().find_map(|(_, refused)| *refused);
         if first.is_some_and(counts) && throttled(&self.gate, key, facts).is_some() {
             for (check, refused) in &mut heard.heard {

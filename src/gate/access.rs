@@ -4,9 +4,9 @@ use http::Method;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 
 use super::admit::{Nobody, Pass};
+use crate::auth_error::AuthErrorKind;
 use crate::credentials::{Credentials, Head};
 use crate::endpoint::{Declared, Endpoint, EndpointTable};
-use crate::error::AuthErrorKind;
 
 /// Who may come in. Only the declarations of a layer make one, so that nothing else can open an endpoint.
 #[derive(Clone, Copy)]

@@ -18,15 +18,15 @@ use super::evidence::Principal;
 use super::lookup::{Found, Lookup, Outdated};
 use super::refusal::Refusal;
 use super::rules::Rules;
-use crate::access::{AccessClass, Role, Standing};
+use crate::access::{AccessClass, AccountStatus, Role};
+use crate::auth_error::{AuthErrorKind, Wait};
 use crate::credentials::{Claim, Claims};
-use crate::description::SchemeInfo;
 use crate::endpoint::Endpoint;
-use crate::error::{AuthErrorKind, Wait};
 use crate::key::{Environment, KeyId, ProjectId, UserId, can_be_key};
-use crate::limit::{Limits, Tally};
+use crate::limit::{Limits, RateLimitStatus};
 use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::{Facts, RestrictionKind, Verdict};
+use crate::restriction::{RequestContext, RestrictionKind, Verdict};
+use crate::scheme_info::SchemeInfo;
 use crate::store::StoreError;
 
 /// Hears the answers, and says whether to go on. The checks do not know for whom they are asked.
@@ -101,7 +101,7 @@ pub(crate) struct Admission {
     pub(crate) outdated: Option<Box<Outdated>>,
 }
 
-impl<'f, F: Fn() -> Facts<'f>> Case<'_, F> {
+impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
     /// Checks 1, and which digests lead to the key. No store is asked for a text that can be none.
     #[inline(always)]
     pub(super) fn open(&self, text: &str) -> Result<Lookup, Refusal> {
@@ -152,7 +152,7 @@ impl<'f, F: Fn() -> Facts<'f>> Case<'_, F> {
 
     /// Checks 4, as far as the owner goes, to 8.
     #[inline(always)]
-    pub(super) fn entitled(&self, known: Known, standing: Standing) -> Result<Entitled, Refusal> {
+    pub(super) fn entitled(&self, known: Known, standing: AccountStatus) -> Result<Entitled, Refusal> {
         match self.rights(&mut FirstRefusal, &known, standing) {
             Ok((role, verdict)) => Ok(Entitled { known, role, verdict }),
             Err(refusal) => Err(refusal.of(known.key)),
@@ -165,12 +165,12 @@ impl<'f, F: Fn() -> Facts<'f>> Case<'_, F> {
         &self,
         listener: &mut L,
         known: &Known,
-        standing: Standing,
+        standing: AccountStatus,
     ) -> Result<(Role, Verdict), L::Stop> {
         let key = &*known.key;
         let role = match standing {
-            Standing::Active { role } => Ok(role),
-            Standing::Disabled => Err(AuthErrorKind::OwnerDisabled),
+            AccountStatus::Active { role } => Ok(role),
+            AccountStatus::Disabled => Err(AuthErrorKind::OwnerDisabled),
         };
         let role = listener.need(Check::Owner, role)?;
         let verdict = match self.claims.scheme() {
@@ -217,7 +217,7 @@ impl<'f, F: Fn() -> Facts<'f>> Case<'_, F> {
     pub(super) fn admit(
         &self,
         entitled: Entitled,
-        take: impl FnOnce(&KeyId, &Limits) -> Arc<Tally>,
+        take: impl FnOnce(&KeyId, &Limits) -> Arc<RateLimitStatus>,
     ) -> Result<Admission, Refusal> {
         let Entitled { known, role, verdict } = entitled;
         let tally = match &known.key.limits {

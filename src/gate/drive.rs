@@ -12,14 +12,14 @@ use super::check::Check;
 use super::lookup::{Found, Lookup, Next};
 use super::refusal::Refusal;
 use super::rules::Gate;
-use crate::access::Standing;
+use crate::access::AccountStatus;
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::{Claims, Credentials};
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, AuthErrorKind};
 use crate::key::KeyDigest;
-use crate::limit::Tally;
+use crate::limit::RateLimitStatus;
 use crate::record::KeyRecord;
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
 
 /// Where a decision stopped, for want of an answer that is not at hand.
 pub(crate) struct Paused {
@@ -46,8 +46,8 @@ impl Paused {
 #[derive(Default)]
 pub(crate) struct Explained {
     pub(crate) key: Option<Arc<KeyRecord>>,
-    pub(crate) standing: Option<Standing>,
-    pub(crate) tally: Option<Tally>,
+    pub(crate) standing: Option<AccountStatus>,
+    pub(crate) tally: Option<RateLimitStatus>,
 }
 
 impl Gate {
@@ -61,7 +61,7 @@ impl Gate {
         &self,
         credentials: &Credentials<'_>,
         endpoint: Endpoint,
-        facts: impl Fn() -> Facts<'f>,
+        facts: impl Fn() -> RequestContext<'f>,
     ) -> Result<Result<Admission, Box<Paused>>, AuthError> {
         let case = self.case(credentials.claims(), endpoint, facts);
         let refuse = |refusal: Refusal| refusal.said(case.claims);
@@ -104,7 +104,7 @@ impl Gate {
         &self,
         paused: Box<Paused>,
         credentials: &Credentials<'_>,
-        facts: impl Fn() -> Facts<'f>,
+        facts: impl Fn() -> RequestContext<'f>,
     ) -> Result<Admission, AuthError> {
         let Paused { stage, endpoint } = *paused;
         let case = self.case(credentials.claims(), endpoint, facts);
@@ -135,7 +135,7 @@ impl Gate {
             Some(standing) => standing,
             None => {
                 let (owner, project) = known.owner();
-                let standing = self.in_time(self.directory.standing(owner, project));
+                let standing = self.in_time(self.directory.account_status(owner, project));
                 match self.in_turn(&mut turn, asker, standing).await {
                     Ok(standing) => standing,
                     Err(refusal) => return Err(refuse(refusal.of(known.key))),
@@ -194,7 +194,7 @@ impl Gate {
         key: &KeyRecord,
         claims: &Claims<'_>,
         endpoint: Endpoint,
-        facts: &Facts<'_>,
+        facts: &RequestContext<'_>,
     ) -> Explained {
         let mut explained = Explained::default();
         let case = self.case(claims, endpoint, || *facts);
@@ -203,7 +203,7 @@ impl Gate {
         explained
     }
 
-    async fn explain<'f, L: Listener, F: Fn() -> Facts<'f>>(
+    async fn explain<'f, L: Listener, F: Fn() -> RequestContext<'f>>(
         &self,
         case: &Case<'_, F>,
         listener: &mut L,
@@ -238,7 +238,7 @@ impl Gate {
         let (owner, project) = known.owner();
         let standing = match self.directory.warm(owner, project) {
             Some(standing) => Ok(standing),
-            None => self.in_time(self.directory.standing(owner, project)).await,
+            None => self.in_time(self.directory.account_status(owner, project)).await,
         };
         let rights = match standing {
             Ok(standing) => {

@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::access::Role;
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::clock::Timestamp;
-use crate::description::SchemeInfo;
-use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
-use crate::limit::{Limits, Tally};
+use crate::limit::{Limits, RateLimitStatus};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{RestrictionKind, Restrictions, Verdict};
+use crate::scheme_info::SchemeInfo;
 
 /// Who makes a request, and what they may do: evidence that a key was verified.
 ///
@@ -25,7 +25,7 @@ pub struct Principal {
     role: Role,
     verdict: Verdict,
     scheme: Option<SchemeInfo>,
-    tally: Option<Arc<Tally>>,
+    tally: Option<Arc<RateLimitStatus>>,
 }
 
 impl Principal {
@@ -52,7 +52,7 @@ impl Principal {
     }
 
     /// As counted by the limits of the key.
-    pub(super) fn counted(self, tally: Option<Arc<Tally>>) -> Self {
+    pub(super) fn counted(self, tally: Option<Arc<RateLimitStatus>>) -> Self {
         Self { tally, ..self }
     }
 
@@ -137,7 +137,7 @@ impl Principal {
 
     /// What the most restrictive limit of the key leaves; `None` for a key without limits.
     #[must_use]
-    pub fn rate_limit(&self) -> Option<&Tally> {
+    pub fn rate_limit(&self) -> Option<&RateLimitStatus> {
         self.tally.as_deref()
     }
 
@@ -197,7 +197,7 @@ impl Principal {
         self.scheme.as_ref()
     }
 
-    pub(crate) fn tally(&self) -> Option<&Arc<Tally>> {
+    pub(crate) fn tally(&self) -> Option<&Arc<RateLimitStatus>> {
         self.tally.as_ref()
     }
 }

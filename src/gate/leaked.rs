@@ -6,16 +6,16 @@ use std::sync::Arc;
 use super::asker::Asker;
 use super::refusal::Refusal;
 use super::rules::Gate;
+use crate::auth_error::{AuthError, Wait};
 use crate::credentials::{Claims, Credentials};
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, Wait};
 use crate::record::KeyRecord;
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
 
 impl Gate {
     /// Whether a text can be a key that is looked up. No store is asked.
     pub(crate) fn may_be_key(&self, text: &str) -> bool {
-        self.case(&Claims::new(), Endpoint::READ, Facts::new).open(text).is_ok()
+        self.case(&Claims::new(), Endpoint::READ, RequestContext::new).open(text).is_ok()
     }
 
     /// The key of a text, ended or not; `None` if there is none.
@@ -27,7 +27,7 @@ impl Gate {
         credentials: &Credentials<'_>,
         client: Option<IpAddr>,
     ) -> Result<Option<Arc<KeyRecord>>, AuthError> {
-        let case = self.case(credentials.claims(), Endpoint::READ, Facts::new);
+        let case = self.case(credentials.claims(), Endpoint::READ, RequestContext::new);
         let Ok(lookup) = case.open(credentials.expose_secret()) else { return Ok(None) };
         let refuse = |refusal: Refusal| refusal.said(case.claims);
         if let (Some(throttle), Some(client)) = (&self.throttle, client)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::refusal::Refusal;
 use super::rules::Rules;
-use crate::key::{DigestRing, Digester, Environment, KeyDigest};
+use crate::key::{Digester, Digests, Environment, KeyDigest};
 use crate::record::KeyRecord;
 use crate::store::StoreError;
 
@@ -138,7 +138,7 @@ impl Lookup {
 
     /// Goes on with the ring's older digest of this index, or with what comes after the last of them.
     #[cold]
-    fn other(self, ring: &DigestRing, text: &str, index: usize) -> Next {
+    fn other(self, ring: &Digests, text: &str, index: usize) -> Next {
         if let Some(digester) = ring.oldest_first().nth(index) {
             return self.ask(Way::Older(index), digester.digest(text));
         }

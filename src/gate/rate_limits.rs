@@ -8,12 +8,12 @@ use tokio::time::{Instant, timeout};
 use super::asker::Asker;
 use super::refusal::Refusal;
 use super::rules::Gate;
+use crate::auth_error::{AuthErrorKind, Wait};
 use crate::bulkhead::{Full, Permit};
-use crate::error::{AuthErrorKind, Wait};
 use crate::key::{KeyDigest, KeyId};
-use crate::limit::{Limits, Tally};
+use crate::limit::{Limits, RateLimitStatus};
 use crate::record::KeyRecord;
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
 use crate::store::{StoreError, in_time};
 
 impl Gate {
@@ -21,7 +21,7 @@ impl Gate {
     pub(super) fn throttled<'f>(
         &self,
         key: &KeyDigest,
-        facts: impl Fn() -> Facts<'f>,
+        facts: impl Fn() -> RequestContext<'f>,
     ) -> Result<bool, Refusal> {
         let Some(throttle) = &self.throttle else { return Ok(false) };
         let Some(client) = facts().client() else { return Ok(false) };
@@ -29,7 +29,7 @@ impl Gate {
         if throttle.was_accepted(key, now) {
             return Ok(false);
         }
-        match throttle.braked(client, key, now) {
+        match throttle.throttled(client, key, now) {
             None => Ok(true),
             Some(braked) => Err(Wait::Failures(braked.wait()).into()),
         }
@@ -43,7 +43,7 @@ impl Gate {
         &self,
         refusal: Refusal,
         key: &KeyDigest,
-        facts: impl Fn() -> Facts<'f>,
+        facts: impl Fn() -> RequestContext<'f>,
         asked: bool,
     ) -> Refusal {
         if let (AuthErrorKind::RevokedKey | AuthErrorKind::ExpiredKey, Some(key)) =
@@ -55,7 +55,7 @@ impl Gate {
         let Some(client) = facts().client() else { return refusal };
         let now = self.rules.clock.now();
         throttle.is_wrong(key);
-        if !asked && let Some(braked) = throttle.braked(client, key, now) {
+        if !asked && let Some(braked) = throttle.throttled(client, key, now) {
             let instead = Refusal::from(Wait::Failures(braked.wait()));
             return Refusal { key: refusal.key, ..instead };
         }
@@ -101,7 +101,7 @@ impl Gate {
     }
 
     /// Check 9: counts the request, if it is within the limits.
-    pub(super) fn count(&self, family: &KeyId, limits: &Limits) -> Arc<Tally> {
+    pub(super) fn count(&self, family: &KeyId, limits: &Limits) -> Arc<RateLimitStatus> {
         Arc::new(self.limiter.take(family, limits, self.rules.clock.now()).of_family(family))
     }
 }

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use crate::auth_error::{AuthError, AuthErrorKind, Wait};
 use crate::credentials::Claims;
-use crate::error::{AuthError, AuthErrorKind, Wait};
 use crate::record::KeyRecord;
 use crate::restriction::Verdict;
 use crate::store::StoreError;

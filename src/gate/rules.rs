@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::asker::{self, Asker};
 use crate::bulkhead::Bulkhead;
 use crate::clock::{Clock, SystemClock};
-use crate::description::SchemeInfo;
-use crate::key::{DigestRing, Environment, KeyFormat, KeyId};
+use crate::key::{Digests, Environment, KeyFormat, KeyId};
 use crate::limit::{KeyThrottle, Limiter};
+use crate::scheme_info::SchemeInfo;
 use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore};
 
 /// How many keys with limits are remembered, unless told otherwise.
@@ -18,7 +18,7 @@ const LIMITED_KEYS: usize = 65_536;
 #[derive(Clone)]
 pub(crate) struct Rules {
     pub(crate) format: KeyFormat,
-    pub(crate) digests: DigestRing,
+    pub(crate) digests: Digests,
     pub(crate) accept_foreign_keys: bool,
     pub(crate) environment: Option<Environment>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -48,7 +48,7 @@ impl Gate {
         let store = Arc::new(store);
         let rules = Rules {
             format: KeyFormat::default(),
-            digests: DigestRing::default(),
+            digests: Digests::default(),
             accept_foreign_keys: false,
             environment: None,
             clock: Arc::new(SystemClock),

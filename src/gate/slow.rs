@@ -11,7 +11,7 @@ use super::case::FirstRefusal;
 use super::lookup::{Found, Lookup};
 use super::refusal::Refusal;
 use super::rules::Gate;
-use crate::error::AuthErrorKind;
+use crate::auth_error::AuthErrorKind;
 use crate::key::{DigestMethod, KeyDigest, SlowHash};
 use crate::record::KeyRecord;
 use crate::store::StoreError;

@@ -11,11 +11,11 @@
 
 mod base62;
 mod digest;
+mod digests;
 mod format;
 mod id;
 mod method;
 mod pepper;
-mod ring;
 #[cfg(feature = "slow-hashes")]
 mod slow;
 
@@ -24,18 +24,18 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 pub use self::digest::KeyDigest;
+pub use self::digests::Digests;
 pub use self::format::{KeyFormat, MAX_KEY_LEN, RandomSourceError};
 pub use self::id::{IdError, KeyId, ProjectId, UserId};
 pub use self::method::{DigestMethod, DigestMethodError, PepperId, SlowHash};
 pub use self::pepper::Pepper;
-pub use self::ring::DigestRing;
 #[cfg(feature = "slow-hashes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
 pub use self::slow::SlowHashes;
 
+pub(crate) use self::digests::{Digester, of_sanctum, of_sha512};
 pub(crate) use self::format::can_be_key;
 pub use self::id::is_id;
-pub(crate) use self::ring::{Digester, of_sanctum, of_sha512};
 #[cfg(feature = "slow-hashes")]
 pub(crate) use self::slow::of_start;
 

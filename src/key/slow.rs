@@ -35,9 +35,9 @@ const MAX_ARGON2_KIB_IN_ALL: u64 = 1 << 22;
 /// [renew](crate::Verifier::renew_digests) it, and is as fast as any other from then on. Without that, every use is slow.
 ///
 /// ```
-/// use tower_api_key::{DigestRing, SlowHashes};
+/// use tower_api_key::{Digests, SlowHashes};
 ///
-/// let ring = DigestRing::sha256().accept_slow(SlowHashes::until('.')); // AbCdEfGh.the-secret
+/// let ring = Digests::sha256().accept_slow(SlowHashes::until('.')); // AbCdEfGh.the-secret
 /// ```
 #[derive(Clone)]
 pub struct SlowHashes {

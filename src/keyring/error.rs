@@ -2,7 +2,7 @@
 
 use crate::authority::Denied;
 use crate::key::RandomSourceError;
-use crate::store::{LedgerError, StoreError};
+use crate::store::{RegistryError, StoreError};
 
 /// Why a keyring did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -67,21 +67,21 @@ pub enum KeyringError {
     Store(#[from] StoreError),
 }
 
-impl From<LedgerError> for KeyringError {
-    fn from(error: LedgerError) -> Self {
+impl From<RegistryError> for KeyringError {
+    fn from(error: RegistryError) -> Self {
         match error {
-            LedgerError::NotFound => Self::NotFound,
-            LedgerError::Ended => Self::Ended,
-            LedgerError::TooManyKeys => Self::TooManyKeys,
-            // Of metadata, what is new was looked at before the ledger was asked, and what is old is never changed.
-            LedgerError::TooLong(_) => Self::Restrictions,
-            LedgerError::NoGrace => Self::NoGrace,
-            LedgerError::TooManyChanges => Self::TooManyChanges,
-            LedgerError::Denied(denied) => Self::denied(denied),
-            LedgerError::Store(error) => Self::Store(error),
+            RegistryError::NotFound => Self::NotFound,
+            RegistryError::Ended => Self::Ended,
+            RegistryError::TooManyKeys => Self::TooManyKeys,
+            // Of metadata, what is new was looked at before the registry was asked, and what is old is never changed.
+            RegistryError::TooLong(_) => Self::Restrictions,
+            RegistryError::NoGrace => Self::NoGrace,
+            RegistryError::TooManyChanges => Self::TooManyChanges,
+            RegistryError::Denied(denied) => Self::denied(denied),
+            RegistryError::Store(error) => Self::Store(error),
             // Ids of 131 bits and digests of 256 do not meet by chance, and what is made here makes sense: the
-            // ledger is broken.
-            broken @ (LedgerError::Conflict | LedgerError::Invalid(_)) => {
+            // registry is broken.
+            broken @ (RegistryError::Conflict | RegistryError::Invalid(_)) => {
                 Self::Store(StoreError::failed(broken))
             }
         }

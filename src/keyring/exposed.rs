@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{Keyring, KeyringError};
 use crate::audit::Revocation;
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::authority::Authority;
 use crate::credentials::Credentials;
 use crate::delivery::{Delivery, Notice, NoticeKind};
-use crate::error::{AuthError, AuthErrorKind};
 use crate::record::KeyRecord;
 use crate::verifier::Verifier;
 

@@ -12,9 +12,9 @@ use crate::audit::KeyEvent;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
-use crate::store::{KeyPolicy, LedgerError, StoreError, Terms, in_time};
+use crate::store::{KeyPolicy, RegistryError, StoreError, Terms, in_time};
 
-/// How many keys are one transaction, where the ledger can do that.
+/// How many keys are one transaction, where the registry can do that.
 const CHUNK: usize = 200;
 /// How many keys are asked for at once.
 const AT_ONCE: usize = 32;
@@ -118,7 +118,7 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Store`] if the ledger or the directory could not tell. What was added until then stays; repeat it.
+    /// [`KeyringError::Store`] if the registry or the directory could not tell. What was added until then stays; repeat it.
     pub async fn import<I>(&self, keys: I) -> Result<ImportReport, KeyringError>
     where
         I: IntoIterator<Item = ImportedKey>,
@@ -164,14 +164,14 @@ impl Keyring {
         report.refused.extend(refused.into_iter().map(|key| key.refused(ImportRefusal::Owner)));
         let records = ready.iter().map(|key| key.record.clone()).collect();
         let terms = Terms::by(self.authority.clone()).policy(NO_POLICY);
-        let done = self.ledger.insert_all(records, &terms);
+        let done = self.registry.insert_all(records, &terms);
         let done = in_time(self.store_deadline, done).await?;
         let (mut added, mut conflicting) = (Vec::with_capacity(ready.len()), Vec::new());
         for (key, done) in ready.into_iter().zip(done) {
             match done {
                 Ok(()) => added.push(key),
-                Err(LedgerError::Conflict) => conflicting.push(key),
-                Err(LedgerError::Invalid(reason) | LedgerError::TooLong(reason)) => {
+                Err(RegistryError::Conflict) => conflicting.push(key),
+                Err(RegistryError::Invalid(reason) | RegistryError::TooLong(reason)) => {
                     report.refused.push(key.refused(ImportRefusal::Invalid(reason)));
                 }
                 Err(error) => return Err(error.into()),
@@ -202,13 +202,13 @@ impl Keyring {
         Ok(())
     }
 
-    /// The keys that are there under these ids. A ledger is asked for several at once: an import that is repeated asks for all.
+    /// The keys that are there under these ids. A registry is asked for several at once: an import that is repeated asks for all.
     async fn records_of(&self, keys: &[Ready]) -> Result<HashMap<KeyId, KeyRecord>, KeyringError> {
         let mut asked = JoinSet::new();
         for key in keys {
-            let (ledger, id, deadline) =
-                (Arc::clone(&self.ledger), key.record.id.clone(), self.store_deadline);
-            asked.spawn(async move { in_time(deadline, ledger.get(&id)).await });
+            let (registry, id, deadline) =
+                (Arc::clone(&self.registry), key.record.id.clone(), self.store_deadline);
+            asked.spawn(async move { in_time(deadline, registry.get(&id)).await });
         }
         let mut there = HashMap::with_capacity(keys.len());
         while let Some(answer) = asked.join_next().await {
@@ -233,7 +233,7 @@ impl Keyring {
             return Ok(there.digest.matches(digest));
         }
         // Of two kinds of digests nobody can say whether they are of one text. They are if one became the other here.
-        match in_time(self.store_deadline, self.ledger.history(&there.id, TRAIL)).await {
+        match in_time(self.store_deadline, self.registry.history(&there.id, TRAIL)).await {
             Ok(trail) => Ok(trail.iter().any(|entry| matches!(entry.event, KeyEvent::Rehashed(_)))),
             // Renewals lead to the newest.
             Err(StoreError::NotKept) => Ok(kind == self.digests.newest().method().kind()),

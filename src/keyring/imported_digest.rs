@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::KeyringError;
 use crate::key::{
-    DigestMethod, DigestRing, Environment, KeyDigest, KeyFormat, can_be_key, of_sanctum, of_sha512,
+    DigestMethod, Digests, Environment, KeyDigest, KeyFormat, can_be_key, of_sanctum, of_sha512,
 };
 
 /// What another service knows of the text of a key: a digest, a hash, or the text itself. `Debug` shows nothing of it.
@@ -54,7 +54,7 @@ pub enum ImportRefusal {
     Digest,
     /// The keyring's ring could not find it.
     #[error(
-        "the keyring's `DigestRing` does not accept keys of the kind {0:?}, so that none would ever be found"
+        "the keyring's `Digests` does not accept keys of the kind {0:?}, so that none would ever be found"
     )]
     Method(String),
     /// The slow hash is of no kind that can be checked, or would cost too much.
@@ -83,7 +83,7 @@ pub enum ImportRefusal {
     Owner,
     /// Its name, scopes or metadata are none, in the words of [`KeyringError`].
     #[error("{0}")]
-    Words(String),
+    Messages(String),
     /// It contradicts itself.
     #[error("the key makes no sense: {0}")]
     Invalid(&'static str),
@@ -91,7 +91,7 @@ pub enum ImportRefusal {
 
 impl ImportRefusal {
     pub(super) fn of_words(error: KeyringError) -> Self {
-        Self::Words(error.to_string())
+        Self::Messages(error.to_string())
     }
 }
 
@@ -138,7 +138,7 @@ impl ImportedDigest {
 
     pub(super) fn resolve(
         self,
-        ring: &DigestRing,
+        ring: &Digests,
         format: &KeyFormat,
         environment: Environment,
     ) -> Result<Resolved, ImportRefusal> {

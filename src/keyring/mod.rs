@@ -5,9 +5,9 @@
 //! ```
 //! use tower_api_key::keyring::{Grace, Keyring, NewKey};
 //! use tower_api_key::{KeyQuery, UserId};
-//! # use tower_api_key::store::{KeyLedger, Directory};
+//! # use tower_api_key::store::{KeyRegistry, Directory};
 //!
-//! # async fn f(store: impl KeyLedger + Directory) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn f(store: impl KeyRegistry + Directory) -> Result<(), Box<dyn std::error::Error>> {
 //! let keyring = Keyring::new(store);
 //! let alice = UserId::new("alice")?;
 //!
@@ -42,20 +42,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::Standing;
+use crate::access::AccountStatus;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config_error::ConfigError;
 use crate::delivery::{Delivery, KeyDelivery, Notice, NoticeKind};
 use crate::gate::Principal;
-use crate::key::{ApiKey, DigestRing, Environment, KeyFormat, KeyId, UserId};
-use crate::key_update::Amendment;
+use crate::key::{ApiKey, Digests, Environment, KeyFormat, KeyId, UserId};
+use crate::key_update::KeyUpdate;
 use crate::observer::{Change, Observer, Observers};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::store::{
-    Directory, KeyCount, KeyLedger, KeyPage, KeyPolicy, KeyQuery, LedgerError, Project, StoreError, Terms,
+    Directory, KeyCount, KeyPage, KeyPolicy, KeyQuery, KeyRegistry, Project, RegistryError, StoreError, Terms,
 };
 
 use self::shares::Shares;
@@ -67,7 +67,7 @@ pub use self::imported_digest::{ImportRefusal, ImportedDigest};
 pub use self::issued::{Grace, InvalidGrace, IssuedKey};
 pub use self::new_key::NewKey;
 pub use self::new_key_request::{NewKeyError, NewKeyErrors, NewKeyRequest};
-pub use self::report::{Ending, KeyUse, Report};
+pub use self::report::{KeyUse, Report, RetirementStatus};
 
 /// How long a change may take, where nothing else is said.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
@@ -77,10 +77,10 @@ const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
 /// Must be used in a tokio runtime with its timer on.
 #[derive(Clone)]
 pub struct Keyring {
-    ledger: Arc<dyn KeyLedger>,
+    registry: Arc<dyn KeyRegistry>,
     directory: Arc<dyn Directory>,
     format: KeyFormat,
-    digests: DigestRing,
+    digests: Digests,
     policy: KeyPolicy,
     clock: Arc<dyn Clock>,
     store_deadline: Duration,
@@ -93,15 +93,15 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Keeps keys in `store`. `(ledger, directory)` joins two; `NoProjects(ledger)` says that there are no projects.
+    /// Keeps keys in `store`. `(registry, directory)` joins two; `NoProjects(registry)` says that there are no projects.
     #[must_use]
-    pub fn new<S: KeyLedger + Directory>(store: S) -> Self {
+    pub fn new<S: KeyRegistry + Directory>(store: S) -> Self {
         let store = Arc::new(store);
         Self {
-            ledger: Arc::clone(&store) as Arc<dyn KeyLedger>,
+            registry: Arc::clone(&store) as Arc<dyn KeyRegistry>,
             directory: store,
             format: KeyFormat::default(),
-            digests: DigestRing::default(),
+            digests: Digests::default(),
             policy: KeyPolicy::default(),
             clock: Arc::new(SystemClock),
             store_deadline: CHANGE_DEADLINE,
@@ -122,7 +122,7 @@ impl Keyring {
 
     /// The digests that keys are kept under; give the [verifier](crate::Verifier::digests) the same ring. The default is SHA-256.
     #[must_use]
-    pub fn digests(mut self, ring: DigestRing) -> Self {
+    pub fn digests(mut self, ring: Digests) -> Self {
         self.digests = ring;
         self
     }
@@ -174,7 +174,7 @@ impl Keyring {
         self
     }
 
-    /// The same keyring in somebody's hands: the ledger makes no change that they [may not make](crate::authority), and
+    /// The same keyring in somebody's hands: the registry makes no change that they [may not make](crate::authority), and
     /// its trail names them. The default is [`Authority::System`], who may make every change.
     #[must_use]
     pub fn acting_as(&self, authority: Authority) -> Self {
@@ -202,8 +202,8 @@ impl Keyring {
 
     /// Makes a key and stores its digest. This is the only time its secret can be had.
     ///
-    /// A ledger that is the directory of its owners looks at the owner's standing in the transaction that adds the key.
-    /// Where the directory stands beside the ledger, it is asked before and after, and a key whose owner has lost access
+    /// A registry that is the directory of its owners looks at the owner's standing in the transaction that adds the key.
+    /// Where the directory stands beside the registry, it is asked before and after, and a key whose owner has lost access
     /// in between is revoked again: for that moment it works, though nobody has seen its secret.
     ///
     /// # Errors
@@ -218,7 +218,7 @@ impl Keyring {
         self.owner_may_have(&new.owner, &new.level).await?;
         let (key, fresh) = self.make(new.environment, now)?;
         let record = new.into_record(fresh);
-        self.change(self.ledger.insert(record.clone(), &self.terms())).await?;
+        self.change(self.registry.insert(record.clone(), &self.terms())).await?;
         self.changed(now, &record.id, KeyEvent::Issued);
         self.owner_may_still_have(&record).await?;
         Ok(self.delivered(key, record, NoticeKind::Issued).await)
@@ -240,13 +240,13 @@ impl Keyring {
     pub async fn rotate(&self, id: &KeyId, grace: Grace) -> Result<IssuedKey, KeyringError> {
         let old = self.get(id).await?.ok_or(KeyringError::NotFound)?;
         let now = self.clock.now();
-        // A key of somebody else is refused by the ledger, and nothing is told of its owner before.
+        // A key of somebody else is refused by the registry, and nothing is told of its owner before.
         let own = self.behalf.as_ref().is_none_or(|owner| *owner == old.owner);
-        if own && !self.ledger.is_directory() {
+        if own && !self.registry.is_directory() {
             self.owner_may_have(&old.owner, &old.level).await?;
         }
         let (key, fresh) = self.make(old.environment, now)?;
-        let record = self.change(self.ledger.replace(id, fresh, grace.end(now), &self.terms())).await?;
+        let record = self.change(self.registry.replace(id, fresh, grace.end(now), &self.terms())).await?;
         self.changed(now, id, KeyEvent::ReplacedBy(record.id.clone()));
         self.changed(now, &record.id, KeyEvent::Replaces(id.clone()));
         self.owner_may_still_have(&record).await?;
@@ -256,7 +256,7 @@ impl Keyring {
     /// Ends a key for good. Revoking it again changes nothing and is no error (R39).
     ///
     /// No request that is checked after this has returned is accepted with the key (R42). This is one transaction of the
-    /// ledger, and waits for nothing else.
+    /// registry, and waits for nothing else.
     ///
     /// # Errors
     ///
@@ -268,7 +268,7 @@ impl Keyring {
     /// Whether this ended it.
     async fn end(&self, id: &KeyId, why: Revocation) -> Result<bool, KeyringError> {
         let now = self.clock.now();
-        let ended = self.take_away(self.ledger.end(id, why, now, &self.terms())).await?;
+        let ended = self.take_away(self.registry.end(id, why, now, &self.terms())).await?;
         if ended.changed {
             let event = KeyEvent::Revoked(why);
             let change = Change::new(now, id, &self.authority, &event);
@@ -282,36 +282,36 @@ impl Keyring {
     ///
     /// No request that is checked after this has returned is accepted against the new ones.
     ///
-    /// Where the directory stands beside the ledger, what the owner of the key that makes the change may do is asked just
+    /// Where the directory stands beside the registry, what the owner of the key that makes the change may do is asked just
     /// before: a change of that moment may still be made.
     ///
     /// # Errors
     ///
     /// [`KeyringError::Name`], [`KeyringError::Restrictions`], [`KeyringError::NotFound`], [`KeyringError::Ended`],
     /// [`KeyringError::Denied`], [`KeyringError::TooManyChanges`], or the store failed: repeat it then.
-    pub async fn amend(&self, id: &KeyId, amendment: Amendment) -> Result<KeyRecord, KeyringError> {
+    pub async fn update(&self, id: &KeyId, update: KeyUpdate) -> Result<KeyRecord, KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
-        let amendment = amendment.check_name(checked)?;
-        if let Some(owner) = self.behalf.as_ref().filter(|_| !self.ledger.is_directory()) {
+        let update = update.check_name(checked)?;
+        if let Some(owner) = self.behalf.as_ref().filter(|_| !self.registry.is_directory()) {
             self.maker_may_still_manage(owner).await?;
         }
         let now = self.clock.now();
         let (terms, share) =
-            (self.terms(), if amendment.may_narrow() { &self.shares.ends } else { &self.shares.changes });
-        let amended = self.change_within(share, self.ledger.amend(id, &amendment, now, &terms)).await?;
-        if amended.changed {
-            self.changed(now, id, KeyEvent::Amended(amendment.parts()));
+            (self.terms(), if update.may_narrow() { &self.shares.ends } else { &self.shares.changes });
+        let updated = self.change_within(share, self.registry.update(id, &update, now, &terms)).await?;
+        if updated.changed {
+            self.changed(now, id, KeyEvent::Updated(update.parts()));
         }
-        Ok(amended.key)
+        Ok(updated.key)
     }
 
-    /// Puts other restrictions in the place of a key's: [`amend`](Self::amend) with nothing else.
+    /// Puts other restrictions in the place of a key's: [`update`](Self::update) with nothing else.
     ///
     /// # Errors
     ///
-    /// As [`amend`](Self::amend).
+    /// As [`update`](Self::update).
     pub async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<KeyRecord, KeyringError> {
-        self.amend(id, Amendment::new().restrictions(restrictions.clone())).await
+        self.update(id, KeyUpdate::new().restrictions(restrictions.clone())).await
     }
 
     /// The record of a key, ended or not.
@@ -320,7 +320,7 @@ impl Keyring {
     ///
     /// [`KeyringError::Store`].
     pub async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, KeyringError> {
-        Ok(self.read(self.ledger.get(id)).await?)
+        Ok(self.read(self.registry.get(id)).await?)
     }
 
     /// The keys of a user that a query selects: all of them, oldest first, if it says nothing else. Pass the last id as
@@ -330,7 +330,7 @@ impl Keyring {
     ///
     /// [`KeyringError::NotFound`] if the cursor is not a key of this user, [`KeyringError::Store`].
     pub async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, KeyringError> {
-        Ok(self.read(self.ledger.list(owner, query)).await?)
+        Ok(self.read(self.registry.list(owner, query)).await?)
     }
 
     /// The same, in pages that end early before they are [large](crate::store::MAX_PAGE_LEN), and say whether there is more.
@@ -339,30 +339,30 @@ impl Keyring {
     ///
     /// As [`list`](Self::list).
     pub async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, KeyringError> {
-        Ok(self.read(self.ledger.page(owner, query)).await?)
+        Ok(self.read(self.registry.page(owner, query)).await?)
     }
 
     /// How many keys of a user a query selects, its cursor and limit aside, as far as
-    /// [they are counted](KeyLedger::count).
+    /// [they are counted](KeyRegistry::count).
     ///
     /// # Errors
     ///
     /// [`KeyringError::Store`].
     pub async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, KeyringError> {
-        Ok(self.read(self.ledger.count(owner, query, most)).await?)
+        Ok(self.read(self.registry.count(owner, query, most)).await?)
     }
 
     /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Store`], with [`StoreError::NotKept`] if the ledger keeps no
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`] if the registry keeps no
     /// trail.
     pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
-        Ok(self.read(self.ledger.history(id, limit)).await?)
+        Ok(self.read(self.registry.history(id, limit)).await?)
     }
 
-    /// Shows a change that the ledger has made.
+    /// Shows a change that the registry has made.
     fn changed(&self, at: Timestamp, key: &KeyId, event: KeyEvent) {
         self.observers.changed(&Change::new(at, key, &self.authority, &event));
     }
@@ -373,7 +373,7 @@ impl Keyring {
     ///
     /// [`KeyringError::Store`].
     pub async fn count_by_digest(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
-        Ok(self.read(self.ledger.count_by_digest_method()).await?)
+        Ok(self.read(self.registry.count_by_digest_method()).await?)
     }
 
     /// Those among them that no layer with this keyring's ring finds: a pepper is missing, or was taken away too early
@@ -393,16 +393,16 @@ impl Keyring {
     async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
         match (self.standing_at(owner, level.project()).await?, level) {
             // Whoever is in good standing may hold a key for what they may do, be it nothing at the moment.
-            (Standing::Active { .. }, KeyLevel::User) => Ok(()),
-            (Standing::Active { role: Some(_) }, KeyLevel::Project(_)) => Ok(()),
+            (AccountStatus::Active { .. }, KeyLevel::User) => Ok(()),
+            (AccountStatus::Active { role: Some(_) }, KeyLevel::Project(_)) => Ok(()),
             _ => Err(KeyringError::Forbidden),
         }
     }
 
-    /// The same again, of a key that was made by a ledger that is not the directory of its owners. Whoever took the owner's
+    /// The same again, of a key that was made by a registry that is not the directory of its owners. Whoever took the owner's
     /// access away in between has revoked the keys that were there, and not this one.
     async fn owner_may_still_have(&self, made: &KeyRecord) -> Result<(), KeyringError> {
-        if self.ledger.is_directory() {
+        if self.registry.is_directory() {
             return Ok(());
         }
         let may = match self.owner_may_have(&made.owner, &made.level).await {
@@ -426,14 +426,14 @@ impl Keyring {
         }
         let standing = self.standing_at(owner, None).await?;
         match self.terms().allow_owner(standing, None) {
-            Err(LedgerError::Denied(denied)) => Err(KeyringError::denied(denied)),
+            Err(RegistryError::Denied(denied)) => Err(KeyringError::denied(denied)),
             _ => Ok(()),
         }
     }
 
-    /// On which terms this keyring has its ledger change something.
+    /// On which terms this keyring has its registry change something.
     fn terms(&self) -> Terms {
-        Terms::by(self.authority.clone()).policy(self.policy).ask_owner(self.ledger.is_directory())
+        Terms::by(self.authority.clone()).policy(self.policy).ask_owner(self.registry.is_directory())
     }
 
     /// The key is made and stored: whatever becomes of its delivery, it is returned.
@@ -484,7 +484,7 @@ impl Keyring {
     /// # Errors
     ///
     /// [`StoreError`], if the directory could not tell.
-    pub async fn standing(&self, user: &UserId, level: &KeyLevel) -> Result<Standing, StoreError> {
+    pub async fn account_status(&self, user: &UserId, level: &KeyLevel) -> Result<AccountStatus, StoreError> {
         self.standing_at(user, level.project()).await
     }
 

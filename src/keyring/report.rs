@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
 use crate::store::KeyQuery;
-use crate::usage::{Through, Usage};
+use crate::usage::{Usage, UsageChannel};
 
 /// How late usage is written down, if the store takes it: a recorder writes once a minute.
 const LAG: Duration = Duration::from_secs(60);
@@ -23,10 +23,10 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the ledger keeps no
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the registry keeps no
     /// usage.
     pub async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
-        self.usage_where(keys, Through::is_use).await
+        self.usage_where(keys, UsageChannel::is_use).await
     }
 
     /// Which of their restrictions that are set to observe would have refused them, when last and how often: whoever
@@ -42,9 +42,9 @@ impl Keyring {
     async fn usage_where(
         &self,
         keys: &[KeyId],
-        wanted: impl Fn(&Through) -> bool,
+        wanted: impl Fn(&UsageChannel) -> bool,
     ) -> Result<Vec<Usage>, KeyringError> {
-        let mut usage = self.read(self.ledger.usage(keys)).await?;
+        let mut usage = self.read(self.registry.usage(keys)).await?;
         usage.retain(|usage| wanted(&usage.through));
         Ok(usage)
     }
@@ -140,7 +140,7 @@ pub struct KeyUse {
 /// Whether a key in a rotation's grace can be ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ending {
+pub enum RetirementStatus {
     /// Nobody has called with it for long enough: nobody is cut off by
     /// [`end_grace`](crate::Keyring::end_grace).
     Safe,
@@ -169,7 +169,8 @@ impl Report {
 
     /// Those that have come in by a scheme, with the last time and how often: whom to write to before it ends.
     pub fn through<'r>(&'r self, scheme: &'r str) -> impl Iterator<Item = (&'r KeyRecord, &'r Usage)> {
-        let by_it = move |usage: &&Usage| matches!(&usage.through, Through::Scheme(name) if *name == scheme);
+        let by_it =
+            move |usage: &&Usage| matches!(&usage.through, UsageChannel::Scheme(name) if *name == scheme);
         self.keys.iter().filter_map(move |key| Some((&key.record, key.usage.iter().find(by_it)?)))
     }
 
@@ -188,16 +189,16 @@ impl Report {
     /// Choose `quiet` longer than the rarest of its callers rests: a job that runs on Sundays needs a week and more. That
     /// usage is recorded at all is believed if some key of the report was seen in that time.
     #[must_use]
-    pub fn ending(&self, id: &KeyId, quiet: Duration) -> Option<Ending> {
+    pub fn ending(&self, id: &KeyId, quiet: Duration) -> Option<RetirementStatus> {
         let key = self.keys.get(*self.places.get(id)?).filter(|key| self.is_in_grace(key))?;
         let last = key.last().map(|usage| usage.last);
         let quiet_since = last.max(key.record.replaced_at)?;
         let safe_at = quiet_since.saturating_add(quiet).saturating_add(LAG);
         if self.at < safe_at {
-            return Some(Ending::Wait(safe_at));
+            return Some(RetirementStatus::Wait(safe_at));
         }
         let lately = |seen: Timestamp| seen > quiet_since && seen.saturating_add(quiet + LAG) >= self.at;
-        Some(if self.seen.is_some_and(lately) { Ending::Safe } else { Ending::Unknown })
+        Some(if self.seen.is_some_and(lately) { RetirementStatus::Safe } else { RetirementStatus::Unknown })
     }
 }
 

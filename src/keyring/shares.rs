@@ -1,9 +1,9 @@
 //! Work for the store is shared out by the one on whose behalf it is done, before it is shared by all.
 
-use crate::access::Standing;
+use crate::access::AccountStatus;
 use crate::bulkhead::{Bulkhead, Capacity, Permit};
 use crate::key::{ProjectId, UserId};
-use crate::store::{LedgerError, StoreError, in_time};
+use crate::store::{RegistryError, StoreError, in_time};
 
 use super::{Keyring, KeyringError};
 
@@ -27,8 +27,8 @@ impl Keyring {
         &self,
         user: &UserId,
         project: Option<&ProjectId>,
-    ) -> Result<Standing, StoreError> {
-        self.read(self.directory.standing(user, project)).await
+    ) -> Result<AccountStatus, StoreError> {
+        self.read(self.directory.account_status(user, project)).await
     }
 
     /// A question, within the share of the one on whose behalf it is asked.
@@ -43,7 +43,7 @@ impl Keyring {
     /// A change that takes nothing away, or may wait.
     pub(super) async fn change<T>(
         &self,
-        change: impl Future<Output = Result<T, LedgerError>>,
+        change: impl Future<Output = Result<T, RegistryError>>,
     ) -> Result<T, KeyringError> {
         self.change_within(&self.shares.changes, change).await
     }
@@ -51,7 +51,7 @@ impl Keyring {
     /// A change that takes access away: it waits for no other kind of work.
     pub(super) async fn take_away<T>(
         &self,
-        change: impl Future<Output = Result<T, LedgerError>>,
+        change: impl Future<Output = Result<T, RegistryError>>,
     ) -> Result<T, KeyringError> {
         self.change_within(&self.shares.ends, change).await
     }
@@ -60,11 +60,13 @@ impl Keyring {
     pub(super) async fn change_within<T>(
         &self,
         share: &Bulkhead<UserId>,
-        change: impl Future<Output = Result<T, LedgerError>>,
+        change: impl Future<Output = Result<T, RegistryError>>,
     ) -> Result<T, KeyringError> {
         let _turn = self.turn(share).await?;
         match in_time(self.store_deadline, change).await {
-            Err(LedgerError::Store(error @ StoreError::Timeout)) => Err(KeyringError::OutcomeUnknown(error)),
+            Err(RegistryError::Store(error @ StoreError::Timeout)) => {
+                Err(KeyringError::OutcomeUnknown(error))
+            }
             answer => Ok(answer?),
         }
     }

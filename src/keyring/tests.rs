@@ -3,19 +3,19 @@
 use async_trait::async_trait;
 
 use super::{Grace, Keyring, KeyringError, NewKey};
-use crate::access::{Role, Standing};
+use crate::access::{AccountStatus, Role};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
-use crate::key_update::Amendment;
+use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
-use crate::store::{Directory, KeyLedger, KeyQuery, LedgerError, Project, StoreError};
+use crate::store::{Directory, KeyQuery, KeyRegistry, Project, RegistryError, StoreError};
 
 /// Holds one key, and fails the test if anything would be written.
 struct ReadOnly;
 
 #[async_trait]
-impl KeyLedger for ReadOnly {
-    async fn insert(&self, _: KeyRecord, _: &crate::store::Terms) -> Result<(), LedgerError> {
+impl KeyRegistry for ReadOnly {
+    async fn insert(&self, _: KeyRecord, _: &crate::store::Terms) -> Result<(), RegistryError> {
         panic!("a key without randomness was written");
     }
 
@@ -25,7 +25,7 @@ impl KeyLedger for ReadOnly {
         _: FreshKey,
         _: Timestamp,
         _: &crate::store::Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         panic!("a key was replaced by one without randomness");
     }
 
@@ -35,17 +35,17 @@ impl KeyLedger for ReadOnly {
         _: crate::audit::Revocation,
         _: Timestamp,
         _: &crate::store::Terms,
-    ) -> Result<crate::store::Ended, LedgerError> {
+    ) -> Result<crate::store::Ended, RegistryError> {
         panic!("a key was revoked for one without randomness");
     }
 
-    async fn amend(
+    async fn update(
         &self,
         _: &KeyId,
-        _: &Amendment,
+        _: &KeyUpdate,
         _: Timestamp,
         _: &crate::store::Terms,
-    ) -> Result<crate::store::Amended, LedgerError> {
+    ) -> Result<crate::store::Updated, RegistryError> {
         Err(StoreError::Overloaded.into())
     }
 
@@ -56,7 +56,7 @@ impl KeyLedger for ReadOnly {
         _: &KeyDigest,
         _: &DigestMethod,
         _: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         Err(StoreError::Overloaded.into())
     }
 
@@ -68,15 +68,15 @@ impl KeyLedger for ReadOnly {
         Ok(Some(KeyRecord::new(id.clone(), KeyDigest::of("x"), alice(), Timestamp::from_secs(0))))
     }
 
-    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         Ok(Vec::new())
     }
 }
 
 #[async_trait]
 impl Directory for ReadOnly {
-    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        Ok(Standing::Active { role: Some(Role::Owner) })
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
+        Ok(AccountStatus::Active { role: Some(Role::Owner) })
     }
 
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {

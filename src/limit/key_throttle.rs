@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::bucket::{FullAt, Ticks};
 use super::client::Client;
+use super::gcra::{FullAt, Ticks};
 use super::shards::{Shards, Spent};
 use super::{Limit, Throttle};
 use crate::clock::Timestamp;
@@ -96,14 +96,14 @@ impl Spent for Dead {
 
 /// Why a key is not looked up, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Braked {
+pub(crate) enum Throttled {
     /// It was wrong too often.
     Key(Duration),
     /// Too many other wrong keys came from the same client.
     Client(Duration),
 }
 
-impl Braked {
+impl Throttled {
     pub(crate) fn wait(self) -> Duration {
         match self {
             Self::Key(wait) | Self::Client(wait) => wait,
@@ -145,14 +145,14 @@ impl KeyThrottle {
     }
 
     /// Why the store is not asked about a key; `None` if it may be.
-    pub(crate) fn braked(&self, client: IpAddr, key: &KeyDigest, now: Timestamp) -> Option<Braked> {
+    pub(crate) fn throttled(&self, client: IpAddr, key: &KeyDigest, now: Timestamp) -> Option<Throttled> {
         let known = |dead: &Dead| {
             dead.is_same(Ticks::at(now))
-                .then(|| self.repeats.0.rate.wait(dead.repeats, now, OWED).map(Braked::Key))
+                .then(|| self.repeats.0.rate.wait(dead.repeats, now, OWED).map(Throttled::Key))
         };
         match self.dead.read(&(client.into(), *key.as_bytes()), known).flatten() {
             Some(of_key) => of_key,
-            None => self.lookups.retry_after(client, now).map(Braked::Client),
+            None => self.lookups.retry_after(client, now).map(Throttled::Client),
         }
     }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::bucket::{FullAt, Missing, Rate, Taken, Ticks};
+use super::gcra::{FullAt, Missing, Rate, Taken, Ticks};
 use super::shards::{Shards, Spent};
-use super::{Limit, Limits, Tally};
+use super::{Limit, Limits, RateLimitStatus};
 use crate::clock::Timestamp;
 
 /// Of one family. There are more only where its limits were changed very often.
@@ -92,7 +92,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 
     /// Counts one request by all limits, or by none if one of them refuses.
-    pub fn take(&self, key: &K, limits: &Limits, now: Timestamp) -> Tally {
+    pub fn take(&self, key: &K, limits: &Limits, now: Timestamp) -> RateLimitStatus {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
@@ -100,7 +100,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 
     /// What [`take`](Self::take) would say, without counting.
-    pub fn peek(&self, key: &K, limits: &Limits, now: Timestamp) -> Tally {
+    pub fn peek(&self, key: &K, limits: &Limits, now: Timestamp) -> RateLimitStatus {
         let kept = self.accounts.read(key, |account| account.tally(limits, now));
         kept.unwrap_or_else(|| Account::default().tally(limits, now))
     }
@@ -130,7 +130,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 }
 
 impl Account {
-    fn take(&mut self, limits: &Limits, now: Timestamp) -> Tally {
+    fn take(&mut self, limits: &Limits, now: Timestamp) -> RateLimitStatus {
         self.ended = false;
         let strictest = self.tally(limits, now);
         if strictest.is_allowed() {
@@ -149,10 +149,11 @@ impl Account {
         strictest
     }
 
-    fn tally(&self, limits: &Limits, now: Timestamp) -> Tally {
-        let tally = |limit: &Limit| Tally::of(limit, limit.0.rate.take(self.bucket(limit), now));
-        let stricter =
-            |one: Tally, other: Tally| if one.strictness() < other.strictness() { other } else { one };
+    fn tally(&self, limits: &Limits, now: Timestamp) -> RateLimitStatus {
+        let tally = |limit: &Limit| RateLimitStatus::of(limit, limit.0.rate.take(self.bucket(limit), now));
+        let stricter = |one: RateLimitStatus, other: RateLimitStatus| {
+            if one.strictness() < other.strictness() { other } else { one }
+        };
         limits.rest.iter().map(tally).fold(tally(&limits.first), stricter)
     }
 

@@ -34,12 +34,12 @@
 //!
 //! Time is passed in, and no clock is read. A clock that jumps back makes nobody wait longer than an empty bucket does.
 
-mod bucket;
 mod client;
+mod gcra;
 mod key_throttle;
 mod limiter;
+mod rate_limit_status;
 mod shards;
-mod tally;
 mod throttle;
 
 use std::fmt;
@@ -49,16 +49,16 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use self::bucket::Rate;
+use self::gcra::Rate;
 use crate::config_error::ConfigError;
 
 pub use self::key_throttle::KeyThrottle;
 pub use self::limiter::Limiter;
-pub use self::tally::{Tally, retry_after};
+pub use self::rate_limit_status::{RateLimitStatus, retry_after};
 pub use self::throttle::Throttle;
 
 pub(crate) use self::client::Client;
-pub(crate) use self::key_throttle::Braked;
+pub(crate) use self::key_throttle::Throttled;
 
 /// How many limits a key may have.
 const MAX_LIMITS: usize = 8;

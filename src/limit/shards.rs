@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::bucket::{FullAt, Ticks};
+use super::gcra::{FullAt, Ticks};
 use crate::clock::Timestamp;
 
 /// At least, where there is more room than this; and of a large map no part is larger.

@@ -211,7 +211,7 @@ fn changed_limits_keep_what_was_spent() {
 #[test]
 fn the_headers() {
     let (limiter, limits) = (Limiter::new(10), limits("burst=2/min,200/30d"));
-    let stamped = |tally: Tally| {
+    let stamped = |tally: RateLimitStatus| {
         let mut headers = HeaderMap::new();
         tally.stamp(&mut headers);
         headers
@@ -551,17 +551,17 @@ fn c17_a5_a_key_that_comes_again_spends_the_budget_of_look_ups_once() {
         let mut looked_up = 0;
         for attempt in 0..5_000 {
             let now = Timestamp::from_micros(attempt * pause * 1_000);
-            if throttle.braked(HERE, &wrong(1), now).is_none() {
+            if throttle.throttled(HERE, &wrong(1), now).is_none() {
                 throttle.refused(HERE, &wrong(1), now);
                 looked_up += 1;
             }
-            assert_eq!(throttle.braked(HERE, &wrong(2), now), None, "{repeats}, {pause}, {attempt}");
+            assert_eq!(throttle.throttled(HERE, &wrong(2), now), None, "{repeats}, {pause}, {attempt}");
         }
         assert!(looked_up > 0, "{repeats}");
         // One of the two is left, and was.
         let now = Timestamp::from_micros(5_000 * pause * 1_000);
         throttle.refused(HERE, &wrong(2), now);
-        assert!(matches!(throttle.braked(HERE, &wrong(3), now), Some(Braked::Client(_))), "{repeats}");
+        assert!(matches!(throttle.throttled(HERE, &wrong(3), now), Some(Throttled::Client(_))), "{repeats}");
     }
 }
 
@@ -586,7 +586,7 @@ fn c17_a5_what_is_remembered_of_wrong_and_accepted_keys_is_bounded() {
     );
     assert!(dead > DEAD_KEYS / 2 && accepted > DEAD_KEYS / 2, "{:?}", throttle.remembered());
     let now = at(23);
-    assert!(matches!(throttle.braked(HERE, &wrong(0), now), Some(Braked::Key(_))), "it repeats most");
+    assert!(matches!(throttle.throttled(HERE, &wrong(0), now), Some(Throttled::Key(_))), "it repeats most");
     // The latest were accepted last.
     assert!(throttle.was_accepted(&wrong(199_999), now) && !throttle.was_accepted(&wrong(1), now));
     // Tables have a power of two of places, of which seven of eight are used.
@@ -608,6 +608,6 @@ fn c17_a5_a_clock_that_jumps_back_prolongs_nothing() {
         throttle.refused(HERE, &wrong(2), at(1_000_000));
     }
     // An empty bucket that owes another, and no emptier.
-    let wait = throttle.braked(HERE, &wrong(2), at(0)).unwrap().wait();
+    let wait = throttle.throttled(HERE, &wrong(2), at(0)).unwrap().wait();
     assert!(wait <= secs(126), "{wait:?}");
 }

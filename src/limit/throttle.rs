@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Limit;
-use super::bucket::{FullAt, Ticks};
 use super::client::Client;
+use super::gcra::{FullAt, Ticks};
 use super::shards::{Shards, Spent};
 use crate::clock::Timestamp;
 

@@ -3,7 +3,7 @@
 use ::metrics::{counter, histogram};
 
 use super::{Change, Decision, Observer, Outcome, Warning};
-use crate::error::AuthErrorKind;
+use crate::auth_error::AuthErrorKind;
 
 /// Counts decisions, changes and warnings by the crate `metrics`; the table in [the module's documentation](super) names
 /// the series. No label is of a client's making, so that there are only so many.

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::audit::KeyEvent;
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
-use crate::error::{AuthError, AuthErrorKind};
 use crate::key::{Environment, KeyId};
 use crate::restriction::{RestrictionKind, Verdict};
 use crate::store::StoreError;
@@ -57,7 +57,7 @@ pub trait Observer: Send + Sync + 'static {
         let _ = decision;
     }
 
-    /// A keyring has changed a key: its ledger has returned.
+    /// A keyring has changed a key: its registry has returned.
     fn changed(&self, change: &Change<'_>) {
         let _ = change;
     }
@@ -189,7 +189,7 @@ impl Outcome {
 }
 
 /// A change that a [`Keyring`](crate::Keyring) has made. What happens to further keys by it (a policy that ends those
-/// before) stands in the trail that the ledger keeps.
+/// before) stands in the trail that the registry keeps.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Change<'c> {
@@ -202,7 +202,7 @@ pub struct Change<'c> {
     /// What happened.
     pub event: &'c KeyEvent,
     /// The [family](crate::KeyRecord::family) of a key that was revoked, if it has limits, and no key of the family works any
-    /// more. `None` where the ledger [cannot tell](crate::store::Ended::family).
+    /// more. `None` where the registry [cannot tell](crate::store::Ended::family).
     pub ended_family: Option<&'c KeyId>,
 }
 

@@ -12,19 +12,19 @@ use super::{Decision, Observer, Observers, Outcome, Warning};
 use crate::clock::Timestamp;
 use crate::config_error::ConfigError;
 use crate::key::KeyId;
-use crate::store::{KeyLedger, StoreError, in_time};
-use crate::usage::{Through, Usage};
+use crate::store::{KeyRegistry, StoreError, in_time};
+use crate::usage::{Usage, UsageChannel};
 
 /// How long a note waits at most, and how often a key is written at most.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// How many keys may wait.
 const CAPACITY: usize = 65_536;
-/// How many entries the ledger gets at once: some milliseconds of a disk, so that nothing else waits long behind them.
+/// How many entries the registry gets at once: some milliseconds of a disk, so that nothing else waits long behind them.
 const BATCH: usize = 512;
 /// How long one of these may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Notes when, how often and through what keys are used, and has a ledger keep it (R38, R43).
+/// Notes when, how often and through what keys are used, and has a registry keep it (R38, R43).
 ///
 /// A request leaves a note in memory, and waits for nothing. Notes are written by [`run`](Self::run), which your
 /// application spawns: of each key at most one a minute, however often it is used. What could not be written is kept and
@@ -56,7 +56,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// [`flush`](Self::flush), after the last request.
 #[derive(Clone)]
 pub struct UsageRecorder {
-    ledger: Arc<dyn KeyLedger>,
+    registry: Arc<dyn KeyRegistry>,
     write_every: Duration,
     capacity: usize,
     observers: Observers,
@@ -79,22 +79,22 @@ struct Notes {
     of_key: HashMap<KeyId, Vec<Noted>>,
     /// Each key that was noted, the longest first.
     waiting: VecDeque<KeyId>,
-    /// The ledger keeps no usage, and there is no use in notes.
+    /// The registry keeps no usage, and there is no use in notes.
     in_vain: bool,
 }
 
 struct Noted {
-    through: Through,
+    through: UsageChannel,
     last: Timestamp,
     count: u64,
 }
 
 impl UsageRecorder {
-    /// Writes to `ledger`, once a minute.
+    /// Writes to `registry`, once a minute.
     #[must_use]
-    pub fn new(ledger: impl KeyLedger) -> Self {
+    pub fn new(registry: impl KeyRegistry) -> Self {
         Self {
-            ledger: Arc::new(ledger),
+            registry: Arc::new(registry),
             write_every: WRITE_EVERY,
             capacity: CAPACITY,
             observers: Observers::default(),
@@ -153,7 +153,7 @@ impl UsageRecorder {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the ledger failed; what it has not written waits for the next time.
+    /// [`StoreError`] if the registry failed; what it has not written waits for the next time.
     /// [`StoreError::NotKept`] if it keeps no usage; then nothing is noted any more.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let _writing = self.shared.writing.lock().await;
@@ -180,8 +180,8 @@ impl UsageRecorder {
 impl Observer for UsageRecorder {
     fn decided(&self, decision: &Decision<'_>) {
         let (Outcome::Accepted, Some(key)) = (decision.outcome, decision.key_id) else { return };
-        let through = decision.scheme.map_or(Through::Direct, |name| Through::Scheme(name.into()));
-        let observed = decision.observed().map(|kind| Through::Observed(kind.as_str().into()));
+        let through = decision.scheme.map_or(UsageChannel::Direct, |name| UsageChannel::Scheme(name.into()));
+        let observed = decision.observed().map(|kind| UsageChannel::Observed(kind.as_str().into()));
         let mut notes = self.notes();
         for through in std::iter::once(through).chain(observed) {
             let forgot = notes.add(key, through, decision.at, 1, self.capacity);
@@ -215,7 +215,7 @@ impl UsageRecorder {
 
 impl Notes {
     /// How many keys had to be forgotten for it.
-    fn add(&mut self, key: &KeyId, through: Through, at: Timestamp, count: u64, capacity: usize) -> u64 {
+    fn add(&mut self, key: &KeyId, through: UsageChannel, at: Timestamp, count: u64, capacity: usize) -> u64 {
         if self.in_vain {
             return 0;
         }
@@ -251,7 +251,7 @@ struct Batch<'i> {
 
 impl Batch<'_> {
     async fn write(mut self) -> Result<(), StoreError> {
-        let written = in_time(DEADLINE, self.of.ledger.record_usage(&self.usage)).await;
+        let written = in_time(DEADLINE, self.of.registry.record_usage(&self.usage)).await;
         match &written {
             Ok(()) => self.usage.clear(),
             Err(StoreError::NotKept) => {

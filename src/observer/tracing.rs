@@ -6,7 +6,7 @@ use std::fmt;
 use ::tracing::{Level, event};
 
 use super::{Change, Decision, Observer, Warning};
-use crate::error::AuthErrorKind;
+use crate::auth_error::AuthErrorKind;
 use crate::store::StoreError;
 
 /// Writes decisions, changes and warnings as `tracing` events of the target `tower_api_key`; the table in

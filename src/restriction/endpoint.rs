@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 use http::Method;
 
-use super::{AllowList, Facts, RestrictionError};
+use super::{AllowList, RequestContext, RestrictionError};
 use crate::endpoint::Target;
 use crate::route_pattern::{check_pattern, same_route};
 
@@ -26,7 +26,7 @@ use crate::route_pattern::{check_pattern, same_route};
 pub type EndpointRestriction = AllowList<EndpointRule>;
 
 impl AllowList<EndpointRule> {
-    pub(super) fn allows(&self, facts: &Facts<'_>) -> bool {
+    pub(super) fn allows(&self, facts: &RequestContext<'_>) -> bool {
         let Some((method, target)) = facts.endpoint else { return false };
         self.rules.iter().any(|rule| rule.allows(method, target))
     }
@@ -205,7 +205,7 @@ mod tests {
 
     fn at(restriction: &EndpointRestriction, method: &str, path: &str) -> bool {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        restriction.allows(&Facts::new().endpoint(&method, path))
+        restriction.allows(&RequestContext::new().endpoint(&method, path))
     }
 
     #[test]
@@ -246,7 +246,10 @@ mod tests {
     #[test]
     fn c4_10_a_route_is_compared_but_for_the_names_of_its_parameters() {
         let allows = |pattern| {
-            users().allows(&Facts { endpoint: Some((&Method::GET, Target::Route(pattern))), ..Facts::new() })
+            users().allows(&RequestContext {
+                endpoint: Some((&Method::GET, Target::Route(pattern))),
+                ..RequestContext::new()
+            })
         };
         assert!(allows("/v1/users/{id}"));
         assert!(allows("/v1/users/{name}"));
@@ -261,9 +264,9 @@ mod tests {
     fn c4_05_what_axum_did_not_match_is_not_compared() {
         use crate::credentials::Head;
         let mut request = http::Request::get("/v1/users/x").body(()).unwrap();
-        assert!(users().allows(&Facts::of(&Head::of(&request))));
+        assert!(users().allows(&RequestContext::of(&Head::of(&request))));
         request.extensions_mut().insert(axum::extract::OriginalUri("/admin/v1/users/x".parse().unwrap()));
-        assert!(!users().allows(&Facts::of(&Head::of(&request))));
+        assert!(!users().allows(&RequestContext::of(&Head::of(&request))));
     }
 
     #[test]
@@ -384,7 +387,7 @@ mod tests {
     #[test]
     fn nothing_listed_and_nothing_known() {
         assert!(!at(&EndpointRestriction::allow([""; 0]).unwrap(), "GET", "/"));
-        assert!(!users().allows(&Facts::new()));
+        assert!(!users().allows(&RequestContext::new()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::list::SEVERAL;
-use super::{AllowList, Facts, RestrictionError};
+use super::{AllowList, RequestContext, RestrictionError};
 
 /// From which addresses a key may be used.
 ///
@@ -27,7 +27,7 @@ use super::{AllowList, Facts, RestrictionError};
 pub type IpRestriction = AllowList<Network>;
 
 impl AllowList<Network> {
-    pub(super) fn allows(&self, facts: &Facts<'_>) -> bool {
+    pub(super) fn allows(&self, facts: &RequestContext<'_>) -> bool {
         facts.address.is_some_and(|address| self.rules.iter().any(|network| network.contains(address)))
     }
 }
@@ -243,11 +243,11 @@ mod tests {
 
     #[test]
     fn c5_11_an_empty_list_is_nobody_and_unknown_is_refused() {
-        let facts = Facts::new().address([192, 0, 2, 7]);
+        let facts = RequestContext::new().address([192, 0, 2, 7]);
         assert!(!IpRestriction::allow([""; 0]).unwrap().allows(&facts));
         let all = IpRestriction::allow(["0.0.0.0/0", "::/0"]).unwrap();
         assert!(all.allows(&facts));
-        assert!(!all.allows(&Facts::new()));
+        assert!(!all.allows(&RequestContext::new()));
     }
 
     #[test]

@@ -24,32 +24,32 @@
 //! a key in use can be tightened without an outage.
 
 pub mod endpoint;
-mod facts;
 pub mod ip;
 mod list;
 pub mod referrer;
+mod request_context;
 pub mod scheme;
 mod text;
 mod verdict;
 
 pub use self::endpoint::{EndpointRestriction, EndpointRule};
-pub use self::facts::Facts;
 pub use self::ip::{IpRestriction, Network};
 pub use self::list::{AllowList, RestrictionError};
 pub use self::referrer::{ReferrerRestriction, ReferrerRule};
+pub use self::request_context::RequestContext;
 pub use self::scheme::{SchemeRestriction, SchemeRule};
 pub use self::verdict::{Mode, RestrictionKind, Verdict};
 
 /// The restrictions of one key; by default none, which costs a request one comparison.
 ///
 /// ```
-/// use tower_api_key::restriction::{EndpointRestriction, Facts, IpRestriction, Restrictions};
+/// use tower_api_key::restriction::{EndpointRestriction, RequestContext, IpRestriction, Restrictions};
 ///
 /// let restrictions = Restrictions::none()
 ///     .ip(IpRestriction::allow(["192.0.2.0/24"])?)
 ///     .endpoints(EndpointRestriction::allow(["GET /v1/users/{id}"])?.observe());
 ///
-/// let verdict = restrictions.judge(&Facts::new().address([192, 0, 2, 7]));
+/// let verdict = restrictions.judge(&RequestContext::new().address([192, 0, 2, 7]));
 /// assert!(verdict.is_allowed());
 /// // No endpoint is known, so that the second one would have refused.
 /// assert_eq!(verdict.observed().count(), 1);
@@ -177,7 +177,7 @@ impl Restrictions {
     }
 
     /// Judges a request by every restriction, in the order of [`RestrictionKind::ALL`].
-    pub fn judge(&self, facts: &Facts<'_>) -> Verdict {
+    pub fn judge(&self, facts: &RequestContext<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         for kind in RestrictionKind::ALL {
             if let Some((mode, false)) = self.check(kind, facts) {
@@ -189,7 +189,7 @@ impl Restrictions {
 
     /// What one restriction says of a request: its mode, and whether it allows the request. `None` if there is none.
     #[must_use]
-    pub fn check(&self, kind: RestrictionKind, facts: &Facts<'_>) -> Option<(Mode, bool)> {
+    pub fn check(&self, kind: RestrictionKind, facts: &RequestContext<'_>) -> Option<(Mode, bool)> {
         let parts = self.0.as_deref()?;
         match kind {
             RestrictionKind::Ip => parts.ip.as_ref().map(|list| (list.mode, list.allows(facts))),

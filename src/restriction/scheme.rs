@@ -15,15 +15,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::list::SEVERAL;
-use super::{AllowList, Facts, RestrictionError};
-use crate::description::is_token;
+use super::{AllowList, RequestContext, RestrictionError};
+use crate::scheme_info::is_token;
 
 /// Through which schemes a key may come. A key that did not come through one is refused like an
 /// unknown one, with 401: it is no key there.
 pub type SchemeRestriction = AllowList<SchemeRule>;
 
 impl AllowList<SchemeRule> {
-    pub(super) fn allows(&self, facts: &Facts<'_>) -> bool {
+    pub(super) fn allows(&self, facts: &RequestContext<'_>) -> bool {
         facts.scheme.is_some_and(|scheme| self.rules.iter().any(|rule| *rule.0 == *scheme))
     }
 }
@@ -67,11 +67,11 @@ mod tests {
     #[test]
     fn names_are_compared_exactly_and_nothing_known_is_nothing_allowed() {
         let both = SchemeRestriction::allow(["bearer", "device-token"]).unwrap();
-        let at = |name| both.allows(&Facts::new().scheme(name));
+        let at = |name| both.allows(&RequestContext::new().scheme(name));
         assert!(at("bearer") && at("device-token"));
         assert!(!at("Bearer") && !at("bearer ") && !at("bear") && !at(""));
-        assert!(!both.allows(&Facts::new()));
-        assert!(!SchemeRestriction::allow([""; 0]).unwrap().allows(&Facts::new().scheme("bearer")));
+        assert!(!both.allows(&RequestContext::new()));
+        assert!(!SchemeRestriction::allow([""; 0]).unwrap().allows(&RequestContext::new().scheme("bearer")));
         for text in ["", " bearer", "bearer,json-body", "a b", "bearer/", "ü", "\"bearer\"", &"x".repeat(65)]
         {
             assert!(text.parse::<SchemeRule>().is_err(), "{text:?}");

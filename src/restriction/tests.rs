@@ -9,8 +9,8 @@ fn all() -> Restrictions {
         .endpoints(EndpointRestriction::allow(["GET /v1/users/{id}"]).unwrap())
 }
 
-fn facts(ip: bool, referrer: bool, endpoint: bool) -> Facts<'static> {
-    Facts::new()
+fn facts(ip: bool, referrer: bool, endpoint: bool) -> RequestContext<'static> {
+    RequestContext::new()
         .address(if ip { [192, 0, 2, 7] } else { [198, 51, 100, 1] })
         .referrer(if referrer { "https://good.example/x" } else { "https://evil.com/" })
         .endpoint(&Method::GET, if endpoint { "/v1/users/x" } else { "/v1/keys" })
@@ -45,8 +45,8 @@ fn observed_restrictions_refuse_nothing_and_say_what_they_would_have() {
 
 #[test]
 fn what_is_not_known_is_refused_and_no_restriction_asks_nothing() {
-    assert_eq!(all().judge(&Facts::new()).refused().count(), 3);
-    assert!(Restrictions::none().judge(&Facts::new()).is_allowed());
+    assert_eq!(all().judge(&RequestContext::new()).refused().count(), 3);
+    assert!(Restrictions::none().judge(&RequestContext::new()).is_allowed());
     assert!(Restrictions::none().is_none());
     assert!(!all().is_none());
     assert_eq!(size_of::<Restrictions>(), size_of::<usize>());

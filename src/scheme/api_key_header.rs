@@ -14,11 +14,11 @@ use std::borrow::Cow;
 
 use http::HeaderName;
 
-use super::{HeaderScheme, Unusable, header_name, project, single, visible};
+use super::{HeaderScheme, MalformedCredential, header_name, project, single, visible};
 use crate::config_error::ConfigError;
 use crate::credentials::{Credentials, Head};
 use crate::deprecation::Deprecation;
-use crate::description::{Challenge, SchemeInfo, Words};
+use crate::scheme_info::{Challenge, Messages, SchemeInfo};
 
 const KEY: HeaderName = HeaderName::from_static("x-api-key");
 const PROJECT: HeaderName = HeaderName::from_static("x-project-id");
@@ -40,17 +40,17 @@ impl Default for ApiKeyHeader {
     }
 }
 
-fn info(challenge: Challenge, words: Words, key: HeaderName, project: HeaderName) -> SchemeInfo {
+fn info(challenge: Challenge, words: Messages, key: HeaderName, project: HeaderName) -> SchemeInfo {
     let info = SchemeInfo::new("api-key-header", challenge).words(words);
     info.secret_header(key).header(project).requires_project(true)
 }
 
-fn words(project_required: Cow<'static, str>) -> Words {
-    Words {
+fn words(project_required: Cow<'static, str>) -> Messages {
+    Messages {
         unauthorized: "Invalid API key".into(),
         forbidden: "Insufficient permissions".into(),
         project_required,
-        ..Words::default()
+        ..Messages::default()
     }
 }
 
@@ -87,10 +87,10 @@ impl ApiKeyHeader {
 }
 
 impl HeaderScheme for ApiKeyHeader {
-    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, Unusable> {
+    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, MalformedCredential> {
         let Some(key) = single(head.headers, &self.key)? else { return Ok(None) };
         let project = project(head, &self.project)?;
-        let key = visible(key).ok_or(Unusable::Malformed)?;
+        let key = visible(key).ok_or(MalformedCredential::Malformed)?;
         Ok(Some(Credentials::new(key).select_project(project)))
     }
 

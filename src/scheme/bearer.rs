@@ -13,11 +13,11 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 
-use super::{HeaderScheme, Unusable, header_name, project};
+use super::{HeaderScheme, MalformedCredential, header_name, project};
 use crate::config_error::ConfigError;
 use crate::credentials::{Credentials, Head};
 use crate::deprecation::Deprecation;
-use crate::description::{Challenge, SchemeInfo, Words};
+use crate::scheme_info::{Challenge, Messages, SchemeInfo};
 
 /// Reads `Authorization: Bearer sk_live_...` (R52).
 ///
@@ -59,7 +59,7 @@ impl Bearer {
     pub fn project_header(self, name: &str) -> Result<Self, ConfigError> {
         let header = header_name(name)?;
         let project_required = format!("{name} header is required").into();
-        let words = Words { project_required, ..Words::default() };
+        let words = Messages { project_required, ..Messages::default() };
         Ok(Self { info: self.info.header(header.clone()).words(words), project: Some(header), ..self })
     }
 
@@ -79,7 +79,7 @@ impl Bearer {
 }
 
 impl HeaderScheme for Bearer {
-    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, Unusable> {
+    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, MalformedCredential> {
         let mut lines = head.headers.get_all(AUTHORIZATION).iter();
         let Some(first) = lines.next() else { return Ok(None) };
         let token = |line| token(line, self.pipes);
@@ -87,7 +87,7 @@ impl HeaderScheme for Bearer {
         // Repeated lines are refused if any is ours, so that no order of them can hide one.
         if let Some(second) = lines.next() {
             let ours = found.is_some() || token(second).is_some() || lines.any(|line| token(line).is_some());
-            return if ours { Err(Unusable::Repeated) } else { Ok(None) };
+            return if ours { Err(MalformedCredential::Repeated) } else { Ok(None) };
         }
         let Some(found) = found else { return Ok(None) };
         // Repeated lines come before what any of them says.
@@ -105,7 +105,7 @@ impl HeaderScheme for Bearer {
 }
 
 /// The token of a `Bearer` line; `None` if the line is of another authentication scheme.
-fn token(line: &HeaderValue, pipes: bool) -> Option<Result<&str, Unusable>> {
+fn token(line: &HeaderValue, pipes: bool) -> Option<Result<&str, MalformedCredential>> {
     // HTTP/2 does not trim: whoever does so before us reads a credential here, and it must not be hidden from us.
     let text = line.as_bytes().trim_ascii_start();
     let trimmed = text.len() < line.len();
@@ -121,7 +121,7 @@ fn token(line: &HeaderValue, pipes: bool) -> Option<Result<&str, Unusable>> {
     let token = without_leading_spaces(rest);
     let well_formed = !trimmed && token.len() < rest.len() && is_token68(token, pipes);
     let found = if well_formed { str::from_utf8(token).ok() } else { None };
-    Some(found.ok_or(Unusable::Malformed))
+    Some(found.ok_or(MalformedCredential::Malformed))
 }
 
 fn without_leading_spaces(mut text: &[u8]) -> &[u8] {

@@ -21,12 +21,12 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::json_fields::{self, Fields, Names};
 use super::replay::{Rebuild, Replay};
 use super::{BodyInterest, Describe, Draining, Scheme, Sender, single};
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::body_budget::{self, Budget};
 use crate::config_error::ConfigError;
 use crate::credentials::{Credentials, Head};
 use crate::deprecation::Deprecation;
-use crate::description::{Challenge, SchemeInfo, Words, is_token};
-use crate::error::{AuthError, AuthErrorKind};
+use crate::scheme_info::{Challenge, Messages, SchemeInfo, is_token};
 use crate::unread_body;
 
 /// Reads `apiKey`, `userId` and `projectId` from a JSON body (R2 to R7).
@@ -74,7 +74,7 @@ const METHODS: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
 
 fn info(challenge: Challenge, names: [&str; 3]) -> SchemeInfo {
     let [_, _, project] = names;
-    let words = Words {
+    let words = Messages {
         unauthorized: "Unauthorized: Invalid API Key".into(),
         invalid_user: "Invalid User".into(),
         forbidden: "Forbidden".into(),

@@ -31,9 +31,9 @@ use std::future::Future;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::{Credentials, Head};
-use crate::description::SchemeInfo;
-use crate::error::{AuthError, AuthErrorKind};
+use crate::scheme_info::SchemeInfo;
 
 pub use self::api_key_header::ApiKeyHeader;
 pub use self::bearer::Bearer;
@@ -47,7 +47,7 @@ pub use crate::unread_body::Draining;
 ///
 /// ```
 /// use http::HeaderName;
-/// use tower_api_key::scheme::{HeaderScheme, Unusable};
+/// use tower_api_key::scheme::{HeaderScheme, MalformedCredential};
 /// use tower_api_key::{Challenge, ConfigError, Credentials, Head, SchemeInfo};
 ///
 /// /// `X-Device-Token: ...`
@@ -64,13 +64,13 @@ pub use crate::unread_body::Draining;
 /// }
 ///
 /// impl HeaderScheme for DeviceToken {
-///     fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, Unusable> {
+///     fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, MalformedCredential> {
 ///         let mut lines = head.headers.get_all(NAME).iter();
 ///         match (lines.next(), lines.next()) {
 ///             (None, _) => Ok(None),
-///             (Some(_), Some(_)) => Err(Unusable::Repeated),
+///             (Some(_), Some(_)) => Err(MalformedCredential::Repeated),
 ///             (Some(line), None) => {
-///                 let token = line.to_str().map_err(|_| Unusable::Malformed)?;
+///                 let token = line.to_str().map_err(|_| MalformedCredential::Malformed)?;
 ///                 Ok(Some(Credentials::new(token)))
 ///             }
 ///         }
@@ -86,9 +86,9 @@ pub trait HeaderScheme: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Unusable`] if there is something of this scheme, and it is broken. The request is refused then, whatever other
+    /// [`MalformedCredential`] if there is something of this scheme, and it is broken. The request is refused then, whatever other
     /// schemes would say.
-    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, Unusable>;
+    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, MalformedCredential>;
 
     /// The scheme's name, challenge, headers and words: the same at every call.
     fn describe(&self) -> &SchemeInfo;
@@ -97,14 +97,14 @@ pub trait HeaderScheme: Send + Sync + 'static {
 /// A credential is there, and broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Unusable {
+pub enum MalformedCredential {
     /// It is no key: 401, in the ordinary words of the scheme.
     Malformed,
     /// It is there more than once: 400.
     Repeated,
 }
 
-impl Unusable {
+impl MalformedCredential {
     fn kind(self) -> AuthErrorKind {
         match self {
             Self::Malformed => AuthErrorKind::MalformedKey,
@@ -214,10 +214,13 @@ impl<S: HeaderScheme, B: Send> Scheme<B> for S {
 }
 
 /// The one line of a header that must not be repeated.
-fn single<'r>(headers: &'r HeaderMap, name: &HeaderName) -> Result<Option<&'r HeaderValue>, Unusable> {
+fn single<'r>(
+    headers: &'r HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'r HeaderValue>, MalformedCredential> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next();
-    if first.is_some() && lines.next().is_some() { Err(Unusable::Repeated) } else { Ok(first) }
+    if first.is_some() && lines.next().is_some() { Err(MalformedCredential::Repeated) } else { Ok(first) }
 }
 
 /// The text of a value of visible ASCII, not empty and not trimmed.
@@ -229,7 +232,7 @@ fn visible(value: &HeaderValue) -> Option<&str> {
 }
 
 /// What a header says about the project. A value that is no text is no id either: it is refused where ids are judged.
-fn project<'r>(head: Head<'r>, name: &HeaderName) -> Result<Option<&'r str>, Unusable> {
+fn project<'r>(head: Head<'r>, name: &HeaderName) -> Result<Option<&'r str>, MalformedCredential> {
     Ok(single(head.headers, name)?.map(|value| visible(value).unwrap_or_default()))
 }
 

@@ -1,9 +1,9 @@
 //! Two schemes joined.
 
 use super::{BodyInterest, Describe, Draining, Scheme, Sender};
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::{Credentials, Head};
-use crate::description::SchemeInfo;
-use crate::error::{AuthError, AuthErrorKind};
+use crate::scheme_info::SchemeInfo;
 
 /// Either scheme, but not both at once: made by [`ApiKeyAuth::or`](crate::ApiKeyAuth::or).
 ///

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::error::{LedgerError, StoreError};
+use super::error::{RegistryError, StoreError};
 use crate::access::Role;
 use crate::clock::Timestamp;
 use crate::key::{ProjectId, UserId};
@@ -23,59 +23,64 @@ pub trait Accounts: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Conflict`] if the account exists or the owner belongs to one, [`LedgerError::Invalid`] if
-    /// `account` is not an id (1 to 128 of `A-Z a-z 0-9 . _ : @ -`), [`LedgerError::Store`].
-    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError>;
+    /// [`RegistryError::Conflict`] if the account exists or the owner belongs to one, [`RegistryError::Invalid`] if
+    /// `account` is not an id (1 to 128 of `A-Z a-z 0-9 . _ : @ -`), [`RegistryError::Store`].
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), RegistryError>;
 
     /// Makes a project. Ids of deleted projects are not used again: their keys would come back.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`] without the account, [`LedgerError::Conflict`] if the id is or was taken,
-    /// [`LedgerError::Store`].
-    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError>;
+    /// [`RegistryError::NotFound`] without the account, [`RegistryError::Conflict`] if the id is or was taken,
+    /// [`RegistryError::Store`].
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), RegistryError>;
 
     /// Deletes a project. Its keys stay and are refused with 403 (R26).
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
-    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError>;
+    /// [`RegistryError::NotFound`], [`RegistryError::Store`].
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), RegistryError>;
 
     /// Adds a member to an account, or changes what a member may do: role and list of projects are replaced.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`] without the account or a project, [`LedgerError::Conflict`] if the user is an owner or
-    /// belongs to another account, [`LedgerError::Store`].
-    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError>;
+    /// [`RegistryError::NotFound`] without the account or a project, [`RegistryError::Conflict`] if the user is an owner or
+    /// belongs to another account, [`RegistryError::Store`].
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), RegistryError>;
 
     /// Removes a member from an account, and in the same step revokes the keys of theirs that this store holds: those do
     /// not come back with the person.
     ///
-    /// Keys in another store (`(ledger, accounts)`) are not touched. They are refused while the person is in no account,
+    /// Keys in another store (`(registry, accounts)`) are not touched. They are refused while the person is in no account,
     /// and would work again if they join one: revoke them by the [`Keyring`](crate::keyring::Keyring).
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Conflict`] for the owner (transfer the account first),
-    /// [`LedgerError::Store`].
-    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError>;
+    /// [`RegistryError::NotFound`], [`RegistryError::Conflict`] for the owner (transfer the account first),
+    /// [`RegistryError::Store`].
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), RegistryError>;
 
     /// Makes a member the owner; the owner before becomes a member with `access`.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`] if `to` is no member (the owner is none) or a project is not the account's,
-    /// [`LedgerError::Store`].
-    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError>;
+    /// [`RegistryError::NotFound`] if `to` is no member (the owner is none) or a project is not the account's,
+    /// [`RegistryError::Store`].
+    async fn transfer_account(
+        &self,
+        account: &str,
+        to: &UserId,
+        access: &Member,
+    ) -> Result<(), RegistryError>;
 
     /// Suspends an account, so that every key of its people is refused with 401, or lifts that.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Store`].
-    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError>;
+    /// [`RegistryError::NotFound`], [`RegistryError::Store`].
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), RegistryError>;
 
     /// A page of all accounts, suspended ones too.
     ///
@@ -91,14 +96,14 @@ pub trait Accounts: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`] without the account, [`LedgerError::Store`] with [`StoreError::NotKept`], or if the store
+    /// [`RegistryError::NotFound`] without the account, [`RegistryError::Store`] with [`StoreError::NotKept`], or if the store
     /// could not tell.
     async fn list_projects(
         &self,
         account: &str,
         after: Option<&ProjectId>,
         limit: u32,
-    ) -> Result<Vec<Project>, LedgerError> {
+    ) -> Result<Vec<Project>, RegistryError> {
         let _ = (account, after, limit);
         Err(StoreError::NotKept.into())
     }
@@ -113,7 +118,7 @@ pub trait Accounts: Send + Sync + 'static {
         account: &str,
         after: Option<&UserId>,
         limit: u32,
-    ) -> Result<Vec<Person>, LedgerError> {
+    ) -> Result<Vec<Person>, RegistryError> {
         let _ = (account, after, limit);
         Err(StoreError::NotKept.into())
     }

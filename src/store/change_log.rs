@@ -29,7 +29,7 @@ const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 /// # Every change is in it
 ///
 /// Whatever makes an answer of [`KeyStore::find`](super::KeyStore::find) or
-/// [`Directory::standing`](super::Directory::standing) another one is in the log when it is committed, by the same
+/// [`Directory::account_status`](super::Directory::account_status) another one is in the log when it is committed, by the same
 /// transaction: keys that are added (a node may remember that there was none), changed and ended, people and projects
 /// likewise, and changes made by hand (by triggers). And whatever method of the store makes it calls [`settle`] before it
 /// returns, also when it found nothing left to do: the first attempt may have been committed and not confirmed (C9-12).

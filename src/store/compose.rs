@@ -6,14 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore, LedgerError, Project,
-    StoreError, Terms,
+    Directory, Ended, KeyCount, KeyPage, KeyQuery, KeyRegistry, KeyStore, Project, RegistryError, StoreError,
+    Terms, Updated,
 };
-use crate::access::{Role, Standing};
+use crate::access::{AccountStatus, Role};
 use crate::audit::{AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use crate::key_update::Amendment;
+use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
 use crate::usage::Usage;
 
@@ -47,7 +47,11 @@ impl<K: KeyStore> KeyStore for NoProjects<K> {
 
 #[async_trait]
 impl<K: Send + Sync + 'static> Directory for NoProjects<K> {
-    async fn standing(&self, _user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        _user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         Ok(without_projects(project))
     }
 
@@ -55,13 +59,13 @@ impl<K: Send + Sync + 'static> Directory for NoProjects<K> {
         Ok(Vec::new())
     }
 
-    fn warm(&self, _user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, _user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         Some(without_projects(project))
     }
 }
 
-fn without_projects(project: Option<&ProjectId>) -> Standing {
-    Standing::Active { role: project.is_none().then_some(Role::Owner) }
+fn without_projects(project: Option<&ProjectId>) -> AccountStatus {
+    AccountStatus::Active { role: project.is_none().then_some(Role::Owner) }
 }
 
 /// Keys from one place, people and projects from another.
@@ -86,15 +90,19 @@ impl<K: KeyStore, D: Directory> KeyStore for (K, D) {
 
 #[async_trait]
 impl<K: Send + Sync + 'static, D: Directory> Directory for (K, D) {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        self.1.standing(user, project).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.1.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         self.1.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         self.1.warm(user, project)
     }
 }
@@ -120,41 +128,45 @@ impl<K: KeyStore + ?Sized> KeyStore for Arc<K> {
 
 #[async_trait]
 impl<D: Directory + ?Sized> Directory for Arc<D> {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        (**self).standing(user, project).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        (**self).account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         (**self).projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         Directory::warm(&**self, user, project)
     }
 }
 
-/// Passes a ledger through: what is put together from parts is managed like what it holds.
-macro_rules! pass_ledger_through {
-    ($this:ident => $ledger:expr, directory: $directory:expr; impl[$($generics:tt)*] for $whole:ty) => {
+/// Passes a registry through: what is put together from parts is managed like what it holds.
+macro_rules! pass_registry_through {
+    ($this:ident => $registry:expr, directory: $directory:expr; impl[$($generics:tt)*] for $whole:ty) => {
         #[async_trait]
-        impl<$($generics)*> KeyLedger for $whole {
+        impl<$($generics)*> KeyRegistry for $whole {
             fn is_directory(&self) -> bool {
                 let $this = self;
-                $directory && $ledger.is_directory()
+                $directory && $registry.is_directory()
             }
 
-            async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+            async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
                 let $this = self;
-                $ledger.insert(key, terms).await
+                $registry.insert(key, terms).await
             }
 
             async fn insert_all(
                 &self,
                 keys: Vec<KeyRecord>,
                 terms: &Terms,
-            ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+            ) -> Result<Vec<Result<(), RegistryError>>, StoreError> {
                 let $this = self;
-                $ledger.insert_all(keys, terms).await
+                $registry.insert_all(keys, terms).await
             }
 
             async fn replace(
@@ -163,9 +175,9 @@ macro_rules! pass_ledger_through {
                 fresh: FreshKey,
                 old_ends: Timestamp,
                 terms: &Terms,
-            ) -> Result<KeyRecord, LedgerError> {
+            ) -> Result<KeyRecord, RegistryError> {
                 let $this = self;
-                $ledger.replace(old, fresh, old_ends, terms).await
+                $registry.replace(old, fresh, old_ends, terms).await
             }
 
             async fn end(
@@ -174,20 +186,20 @@ macro_rules! pass_ledger_through {
                 why: Revocation,
                 now: Timestamp,
                 terms: &Terms,
-            ) -> Result<Ended, LedgerError> {
+            ) -> Result<Ended, RegistryError> {
                 let $this = self;
-                $ledger.end(id, why, now, terms).await
+                $registry.end(id, why, now, terms).await
             }
 
-            async fn amend(
+            async fn update(
                 &self,
                 id: &KeyId,
-                amendment: &Amendment,
+                update: &KeyUpdate,
                 now: Timestamp,
                 terms: &Terms,
-            ) -> Result<Amended, LedgerError> {
+            ) -> Result<Updated, RegistryError> {
                 let $this = self;
-                $ledger.amend(id, amendment, now, terms).await
+                $registry.update(id, update, now, terms).await
             }
 
             async fn rehash(
@@ -197,61 +209,61 @@ macro_rules! pass_ledger_through {
                 to: &KeyDigest,
                 method: &DigestMethod,
                 now: Timestamp,
-            ) -> Result<(), LedgerError> {
+            ) -> Result<(), RegistryError> {
                 let $this = self;
-                $ledger.rehash(id, from, to, method, now).await
+                $registry.rehash(id, from, to, method, now).await
             }
 
             async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
                 let $this = self;
-                $ledger.get(id).await
+                $registry.get(id).await
             }
 
-            async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+            async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
                 let $this = self;
-                $ledger.list(owner, query).await
+                $registry.list(owner, query).await
             }
 
-            async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+            async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, RegistryError> {
                 let $this = self;
-                $ledger.page(owner, query).await
+                $registry.page(owner, query).await
             }
 
-            async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+            async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, RegistryError> {
                 let $this = self;
-                $ledger.count(owner, query, most).await
+                $registry.count(owner, query, most).await
             }
 
             async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
                 let $this = self;
-                $ledger.count_by_digest_method().await
+                $registry.count_by_digest_method().await
             }
 
             async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
                 let $this = self;
-                $ledger.history(id, limit).await
+                $registry.history(id, limit).await
             }
 
             async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
                 let $this = self;
-                $ledger.record_usage(batch).await
+                $registry.record_usage(batch).await
             }
 
             async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
                 let $this = self;
-                $ledger.usage(keys).await
+                $registry.usage(keys).await
             }
 
             async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
                 let $this = self;
-                $ledger.owners(after, limit).await
+                $registry.owners(after, limit).await
             }
         }
     };
 }
 
-pass_ledger_through!(whole => whole.0, directory: false; impl[K: KeyLedger] for NoProjects<K>);
-pass_ledger_through!(whole => whole.0, directory: false; impl[K: KeyLedger, D: Send + Sync + 'static] for (K, D));
-pass_ledger_through!(whole => (**whole), directory: true; impl[K: KeyLedger + ?Sized] for Arc<K>);
+pass_registry_through!(whole => whole.0, directory: false; impl[K: KeyRegistry] for NoProjects<K>);
+pass_registry_through!(whole => whole.0, directory: false; impl[K: KeyRegistry, D: Send + Sync + 'static] for (K, D));
+pass_registry_through!(whole => (**whole), directory: true; impl[K: KeyRegistry + ?Sized] for Arc<K>);
 #[cfg(feature = "cache")]
-pass_ledger_through!(whole => whole.store(), directory: true; impl[S: KeyLedger] for super::Cached<S>);
+pass_registry_through!(whole => whole.store(), directory: true; impl[S: KeyRegistry] for super::Cached<S>);

@@ -22,8 +22,8 @@ pub enum StoreError {
     /// The store did not answer in time.
     #[error("the store did not answer in time")]
     Timeout,
-    /// The ledger keeps no such thing: no trail, or no usage. It will not tomorrow either.
-    #[error("the ledger does not keep this")]
+    /// The registry keeps no such thing: no trail, or no usage. It will not tomorrow either.
+    #[error("the store does not keep this")]
     NotKept,
 }
 
@@ -58,10 +58,10 @@ impl StoreError {
     }
 }
 
-/// Why a ledger did not change anything.
+/// Why a registry did not change anything.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LedgerError {
+pub enum RegistryError {
     /// There is no such key, account, project or member.
     #[error("there is no such entry")]
     NotFound,
@@ -94,7 +94,7 @@ pub enum LedgerError {
     Store(#[from] StoreError),
 }
 
-impl LedgerError {
+impl RegistryError {
     /// For methods that only read and share code with those that write: there, every error is the store's.
     #[must_use]
     pub fn into_store_error(self) -> StoreError {

@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::key::{Environment, KeyId, ProjectId};
 use crate::record::KeyRecord;
 
-/// After so many bytes of text of its keys, a [page](super::KeyLedger::page) ends: 256 KiB.
+/// After so many bytes of text of its keys, a [page](super::KeyRegistry::page) ends: 256 KiB.
 pub const MAX_PAGE_LEN: usize = 256 * 1024;
 
 /// How many keys one page of a [search](KeyQuery::is_search) looks at, at most.

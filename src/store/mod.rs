@@ -3,8 +3,8 @@
 //! | trait | who calls it | methods |
 //! |---|---|---|
 //! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
-//! | [`Directory`] | every request | [`standing`](Directory::standing), [`projects`](Directory::projects) |
-//! | [`KeyLedger`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, amend, rehash, get, list, count, owners; history and usage |
+//! | [`Directory`] | every request | [`standing`](Directory::account_status), [`projects`](Directory::projects) |
+//! | [`KeyRegistry`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, update, rehash, get, list, count, owners; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
 //! [`MemoryStore`], `SqliteStore` (in `tower-api-key-sqlite`) and `PostgresStore` (in `tower-api-key-postgres`) are all four. A
@@ -36,10 +36,10 @@ pub use self::cached::{CacheOptions, Cached};
 pub use self::change_log::{Change, ChangeLog, Changes, Followers, NodeId, Position, outlived, settle};
 pub use self::compose::NoProjects;
 pub use self::corrupt::CorruptRow;
-pub use self::error::{LedgerError, StoreError};
+pub use self::error::{RegistryError, StoreError};
 pub use self::key_query::{KeyCount, KeyPage, KeyQuery, MAX_PAGE_LEN, MAX_SEARCHED};
 pub use self::memory::MemoryStore;
-pub use self::terms::{Amended, Ended, KeyPolicy, MakeRoom, Terms, an_hour_before};
-pub use self::traits::{Directory, KeyLedger, KeyStore};
+pub use self::terms::{Ended, KeyPolicy, MakeRoom, Terms, Updated, an_hour_before};
+pub use self::traits::{Directory, KeyRegistry, KeyStore};
 
 pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};

@@ -1,24 +1,24 @@
-//! On which terms a ledger makes a change: by whom, under which policy, and what it must ask of itself.
+//! On which terms a registry makes a change: by whom, under which policy, and what it must ask of itself.
 
-use super::LedgerError;
-use crate::access::{AccessClass, Standing};
+use super::RegistryError;
+use crate::access::{AccessClass, AccountStatus};
 use crate::authority::{Authority, Denied, covers};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
-use crate::key_update::Amendment;
+use crate::key_update::KeyUpdate;
 use crate::record::KeyRecord;
 
-/// What became of an amendment.
+/// What became of an update.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Amended {
+pub struct Updated {
     /// The record as it is now.
     pub key: KeyRecord,
     /// Whether anything was changed.
     pub changed: bool,
 }
 
-impl Amended {
+impl Updated {
     /// The record as it is after a change.
     #[must_use]
     pub fn now(key: KeyRecord) -> Self {
@@ -39,7 +39,7 @@ pub struct Ended {
     /// Whether this ended it, and nothing before.
     pub changed: bool,
     /// Its [family](KeyRecord::family), if this ended it, it has limits and was not replaced, and no other key of the family
-    /// works: what the family has spent of its limits is of no use any more. A ledger that cannot tell says `None`.
+    /// works: what the family has spent of its limits is of no use any more. A registry that cannot tell says `None`.
     pub family: Option<KeyId>,
 }
 
@@ -57,7 +57,7 @@ impl Ended {
     }
 }
 
-/// How often a key may be amended within an hour by those who hold or own it: each change is a row in its trail.
+/// How often a key may be updated within an hour by those who hold or own it: each change is a row in its trail.
 const MOST_CHANGES: u64 = 60;
 
 /// The time from which changes of a key count, at this one.
@@ -89,7 +89,7 @@ impl Default for KeyPolicy {
     }
 }
 
-/// What a ledger does before it adds a key: see [`Terms::make_room`]. A ledger must know every kind, so this enum never grows
+/// What a registry does before it adds a key: see [`Terms::make_room`]. A registry must know every kind, so this enum never grows
 /// in a compatible release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -99,7 +99,7 @@ pub enum MakeRoom {
     /// Every other key of the same owner and environment ends, as [superseded](crate::audit::Revocation::Superseded); the one
     /// that is replaced is spared, and ends as its rotation says. Each must be [allowed](Terms::allow_change) to end.
     EndOthers,
-    /// If so many keys of the same owner and environment are active, it is [`LedgerError::TooManyKeys`].
+    /// If so many keys of the same owner and environment are active, it is [`RegistryError::TooManyKeys`].
     Count {
         /// The most that may be active.
         max: u32,
@@ -108,8 +108,8 @@ pub enum MakeRoom {
 
 /// The terms of a change: who makes it, and under which [`KeyPolicy`].
 ///
-/// A ledger of your own reads the record of [`maker`](Self::maker) inside its transaction, locked, and passes it to
-/// [`allow_new`](Self::allow_new) or [`allow_change`](Self::allow_change). What wraps a ledger passes its terms on as
+/// A registry of your own reads the record of [`maker`](Self::maker) inside its transaction, locked, and passes it to
+/// [`allow_new`](Self::allow_new) or [`allow_change`](Self::allow_change). What wraps a registry passes its terms on as
 /// they are.
 ///
 /// ```
@@ -140,8 +140,8 @@ impl Terms {
         self
     }
 
-    /// The ledger looks at the standing of the key's owner in the same transaction. Only for ledgers that are the
-    /// directory of their keys' owners ([`KeyLedger::is_directory`](super::KeyLedger::is_directory)).
+    /// The registry looks at the standing of the key's owner in the same transaction. Only for registries that are the
+    /// directory of their keys' owners ([`KeyRegistry::is_directory`](super::KeyRegistry::is_directory)).
     #[must_use]
     pub fn ask_owner(mut self, asks: bool) -> Self {
         self.asks_owner = asks;
@@ -160,15 +160,15 @@ impl Terms {
         self.policy
     }
 
-    /// What the [policy](Self::key_policy) asks of a ledger, in the same transaction, before it adds a key. `replaces` says
+    /// What the [policy](Self::key_policy) asks of a registry, in the same transaction, before it adds a key. `replaces` says
     /// whether the key takes another one's place, and `grace` whether that one goes on for a while.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NoGrace`].
-    pub fn make_room(&self, replaces: bool, grace: bool) -> Result<MakeRoom, LedgerError> {
+    /// [`RegistryError::NoGrace`].
+    pub fn make_room(&self, replaces: bool, grace: bool) -> Result<MakeRoom, RegistryError> {
         match self.policy {
-            KeyPolicy::Single { grace: false } if grace => Err(LedgerError::NoGrace),
+            KeyPolicy::Single { grace: false } if grace => Err(RegistryError::NoGrace),
             KeyPolicy::Single { .. } => Ok(MakeRoom::EndOthers),
             KeyPolicy::Multiple { .. } if replaces && !grace => Ok(MakeRoom::Nothing),
             // Nothing is counted where every number will do: an import of many keys of one owner would count them all each
@@ -178,7 +178,7 @@ impl Terms {
         }
     }
 
-    /// Whether the ledger must pass the owner's standing to [`allow_owner`](Self::allow_owner).
+    /// Whether the registry must pass the owner's standing to [`allow_owner`](Self::allow_owner).
     #[must_use]
     pub fn asks_owner(&self) -> bool {
         self.asks_owner
@@ -204,38 +204,38 @@ impl Terms {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Denied`], and [`LedgerError::TooLong`] if it is [out of bounds](KeyRecord::check_bounds).
+    /// [`RegistryError::Denied`], and [`RegistryError::TooLong`] if it is [out of bounds](KeyRecord::check_bounds).
     pub fn allow_new(
         &self,
         maker: Option<&KeyRecord>,
         key: &KeyRecord,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
-        self.covers(maker, key, now).map_err(LedgerError::Denied)?;
-        key.check_bounds().map_err(LedgerError::TooLong)
+    ) -> Result<(), RegistryError> {
+        self.covers(maker, key, now).map_err(RegistryError::Denied)?;
+        key.check_bounds().map_err(RegistryError::TooLong)
     }
 
-    /// Whether this key, which is in the ledger, may be replaced, changed or ended. For a change, ask with the record
+    /// Whether this key, which is in the registry, may be replaced, changed or ended. For a change, ask with the record
     /// before and the one after it.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`] for a key of another owner or environment: who asks does not learn that it is there.
-    /// [`LedgerError::Denied`].
+    /// [`RegistryError::NotFound`] for a key of another owner or environment: who asks does not learn that it is there.
+    /// [`RegistryError::Denied`].
     pub fn allow_change(
         &self,
         maker: Option<&KeyRecord>,
         key: &KeyRecord,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         self.covers(maker, key, now).map_err(|denied| match denied {
-            Denied::Foreign => LedgerError::NotFound,
-            denied => LedgerError::Denied(denied),
+            Denied::Foreign => RegistryError::NotFound,
+            denied => RegistryError::Denied(denied),
         })
     }
 
-    /// The record that an amendment makes of a key, or nothing if it changes nothing. Ledgers call this inside the
-    /// transaction that amends a key; `changes` tells how often the key was amended within
+    /// The record that an update makes of a key, or nothing if it changes nothing. Registries call this inside the
+    /// transaction that updates a key; `changes` tells how often the key was updated within
     /// [the hour before](an_hour_before), and is asked only where that counts.
     ///
     /// What takes access away for certain is never refused for its number, and neither are changes by the application
@@ -243,28 +243,28 @@ impl Terms {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`] and [`LedgerError::Denied`] as [`allow_change`](Self::allow_change),
-    /// [`LedgerError::Ended`] if the key is revoked, [`LedgerError::TooLong`] by [`Amendment::check`],
-    /// [`LedgerError::TooManyChanges`], and what `changes` says.
-    pub fn amended(
+    /// [`RegistryError::NotFound`] and [`RegistryError::Denied`] as [`allow_change`](Self::allow_change),
+    /// [`RegistryError::Ended`] if the key is revoked, [`RegistryError::TooLong`] by [`KeyUpdate::check`],
+    /// [`RegistryError::TooManyChanges`], and what `changes` says.
+    pub fn updated(
         &self,
         maker: Option<&KeyRecord>,
         before: &KeyRecord,
-        amendment: &Amendment,
+        update: &KeyUpdate,
         now: Timestamp,
-        changes: impl FnOnce() -> Result<u64, LedgerError>,
-    ) -> Result<Option<KeyRecord>, LedgerError> {
+        changes: impl FnOnce() -> Result<u64, RegistryError>,
+    ) -> Result<Option<KeyRecord>, RegistryError> {
         self.allow_change(maker, before, now)?;
         if before.revoked_at.is_some() {
-            return Err(LedgerError::Ended);
+            return Err(RegistryError::Ended);
         }
-        let Some(after) = amendment.of(before) else { return Ok(None) };
-        amendment.check(before).map_err(LedgerError::TooLong)?;
+        let Some(after) = update.of(before) else { return Ok(None) };
+        update.check(before).map_err(RegistryError::TooLong)?;
         self.allow_change(maker, &after, now)?;
         let counts =
             matches!(self.by, Authority::User(_) | Authority::Key(_)) && !after.is_narrower_than(before);
         if counts && changes()? >= MOST_CHANGES {
-            return Err(LedgerError::TooManyChanges);
+            return Err(RegistryError::TooManyChanges);
         }
         Ok(Some(after))
     }
@@ -281,22 +281,28 @@ impl Terms {
     /// Whether the owner of a key may have it made or changed: is in good standing in their account, and where the key
     /// is for a project has access to that. A key makes changes only for an owner who may write in their account (R40).
     ///
-    /// `in_account` is what [`Directory::standing`](super::Directory::standing) says of the owner without a project, and
+    /// `in_account` is what [`Directory::account_status`](super::Directory::account_status) says of the owner without a project, and
     /// `on_project` what it says with the project of a project-level key.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Denied`].
-    pub fn allow_owner(&self, in_account: Standing, on_project: Option<Standing>) -> Result<(), LedgerError> {
-        let Standing::Active { role } = in_account else { return Err(LedgerError::Denied(Denied::Owner)) };
+    /// [`RegistryError::Denied`].
+    pub fn allow_owner(
+        &self,
+        in_account: AccountStatus,
+        on_project: Option<AccountStatus>,
+    ) -> Result<(), RegistryError> {
+        let AccountStatus::Active { role } = in_account else {
+            return Err(RegistryError::Denied(Denied::Owner));
+        };
         let denied = match (&self.by, role) {
             (Authority::Key(_), None) => Some(Denied::Owner),
             (Authority::Key(_), Some(role)) if !role.allows(AccessClass::Manage) => Some(Denied::ReadOnly),
             _ => match on_project {
-                None | Some(Standing::Active { role: Some(_) }) => None,
+                None | Some(AccountStatus::Active { role: Some(_) }) => None,
                 Some(_) => Some(Denied::Owner),
             },
         };
-        denied.map_or(Ok(()), |denied| Err(LedgerError::Denied(denied)))
+        denied.map_or(Ok(()), |denied| Err(RegistryError::Denied(denied)))
     }
 }

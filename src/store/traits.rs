@@ -6,16 +6,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::accounts::Project;
-use super::error::{LedgerError, StoreError};
+use super::error::{RegistryError, StoreError};
 use super::key_query::{KeyCount, KeyPage, KeyQuery, MAX_PAGE_LEN};
-use super::terms::{Amended, Ended, Terms};
+use super::terms::{Ended, Terms, Updated};
 #[cfg(doc)]
 use super::{Accounts, MAX_SEARCHED};
-use crate::access::Standing;
+use crate::access::AccountStatus;
 use crate::audit::{AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use crate::key_update::Amendment;
+use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
 use crate::usage::Usage;
 
@@ -76,7 +76,11 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError`] if the directory could not tell. The client gets 503, never 403.
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError>;
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError>;
 
     /// Every project that `user` may access, in a stable order (R51).
     ///
@@ -85,9 +89,9 @@ pub trait Directory: Send + Sync + 'static {
     /// [`StoreError`] if the directory could not tell.
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError>;
 
-    /// The answer of [`standing`](Self::standing), if it is at hand without waiting and is as true as `standing`'s;
+    /// The answer of [`standing`](Self::account_status), if it is at hand without waiting and is as true as `standing`'s;
     /// `None` means ask. Must not block.
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         let _ = (user, project);
         None
     }
@@ -97,18 +101,18 @@ pub trait Directory: Send + Sync + 'static {
 ///
 /// Methods that change keys are told on which [`Terms`]. The transaction that makes the change holds them: a change by a
 /// key ([`Authority::Key`](crate::Authority::Key)) is refused unless that key is active at that moment and covers what is
-/// made or changed, so that no key is made by a key whose end has returned. Whether a ledger keeps a trail, and when keys
+/// made or changed, so that no key is made by a key whose end has returned. Whether a registry keeps a trail, and when keys
 /// were last used, is its own matter: by default it says [`StoreError::NotKept`].
 ///
 /// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
 #[async_trait]
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a `KeyLedger`",
-    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a ledger of your own implements the methods that have no default",
-    note = "to join a ledger and a directory, pass `(ledger, directory)`; if your API has no projects, `NoProjects(ledger)`"
+    message = "`{Self}` is not a `KeyRegistry`",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a registry of your own implements the methods that have no default",
+    note = "to join a registry and a directory, pass `(registry, directory)`; if your API has no projects, `NoProjects(registry)`"
 )]
-pub trait KeyLedger: Send + Sync + 'static {
-    /// Whether this ledger is also the directory of the owners of its keys, and looks at their standing in the transaction
+pub trait KeyRegistry: Send + Sync + 'static {
+    /// Whether this registry is also the directory of the owners of its keys, and looks at their standing in the transaction
     /// of a change where the terms [ask for it](Terms::asks_owner).
     ///
     /// By default it is not. [`Keyring`](crate::keyring::Keyring) then asks the directory after the change, and takes back
@@ -124,15 +128,15 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Denied`], [`LedgerError::TooManyKeys`], [`LedgerError::Conflict`] if the id or the digest is taken,
-    /// [`LedgerError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`LedgerError::TooLong`],
-    /// [`LedgerError::Store`]. Nothing has changed then.
-    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError>;
+    /// [`RegistryError::Denied`], [`RegistryError::TooManyKeys`], [`RegistryError::Conflict`] if the id or the digest is taken,
+    /// [`RegistryError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`RegistryError::TooLong`],
+    /// [`RegistryError::Store`]. Nothing has changed then.
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError>;
 
     /// Adds many keys from elsewhere, each as [`insert`](Self::insert) would; the answers are in their order. Their trail
     /// begins with [`KeyEvent::Imported`](crate::audit::KeyEvent::Imported), whatever their shape.
     ///
-    /// This is one by one, unless the ledger can do better: what one transaction costs, many keys share in the built-in ones.
+    /// This is one by one, unless the registry can do better: what one transaction costs, many keys share in the built-in ones.
     /// One that keeps a trail must do better, since `insert` tells keys from elsewhere by their looks.
     ///
     /// # Errors
@@ -142,11 +146,11 @@ pub trait KeyLedger: Send + Sync + 'static {
         &self,
         keys: Vec<KeyRecord>,
         terms: &Terms,
-    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+    ) -> Result<Vec<Result<(), RegistryError>>, StoreError> {
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
             answers.push(match self.insert(key, terms).await {
-                Err(LedgerError::Store(error)) => return Err(error),
+                Err(RegistryError::Store(error)) => return Err(error),
                 answer => answer,
             });
         }
@@ -162,10 +166,10 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if `old` is revoked, expired or replaced,
-    /// [`LedgerError::Denied`], [`LedgerError::NoGrace`] if the policy allows none, [`LedgerError::TooManyKeys`],
-    /// [`LedgerError::Conflict`] if the fresh id or digest is taken, [`LedgerError::Invalid`] if the fresh prefix is
-    /// not of the old key's environment, [`LedgerError::Store`]. Nothing has changed then, and the old key works as
+    /// [`RegistryError::NotFound`], [`RegistryError::Ended`] if `old` is revoked, expired or replaced,
+    /// [`RegistryError::Denied`], [`RegistryError::NoGrace`] if the policy allows none, [`RegistryError::TooManyKeys`],
+    /// [`RegistryError::Conflict`] if the fresh id or digest is taken, [`RegistryError::Invalid`] if the fresh prefix is
+    /// not of the old key's environment, [`RegistryError::Store`]. Nothing has changed then, and the old key works as
     /// before.
     async fn replace(
         &self,
@@ -173,7 +177,7 @@ pub trait KeyLedger: Send + Sync + 'static {
         fresh: FreshKey,
         old_ends: Timestamp,
         terms: &Terms,
-    ) -> Result<KeyRecord, LedgerError>;
+    ) -> Result<KeyRecord, RegistryError>;
 
     /// Ends a key for good, and the trail says why. Returns whether it did, and whether its family ended with it: ending it
     /// again changes nothing and is no error (R39).
@@ -183,46 +187,46 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Denied`], [`LedgerError::Store`].
+    /// [`RegistryError::NotFound`], [`RegistryError::Denied`], [`RegistryError::Store`].
     async fn end(
         &self,
         id: &KeyId,
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Ended, LedgerError>;
+    ) -> Result<Ended, RegistryError>;
 
     /// [Ends](Self::end) a key because somebody [asked for it](Revocation::ByHand). Returns whether it did.
     ///
     /// # Errors
     ///
     /// As [`end`](Self::end).
-    async fn revoke(&self, id: &KeyId, now: Timestamp, terms: &Terms) -> Result<bool, LedgerError> {
+    async fn revoke(&self, id: &KeyId, now: Timestamp, terms: &Terms) -> Result<bool, RegistryError> {
         Ok(self.end(id, Revocation::ByHand, now, terms).await?.changed)
     }
 
-    /// Changes what may be changed of a key, by [`Terms::amended`]. A change that changes nothing writes
+    /// Changes what may be changed of a key, by [`Terms::updated`]. A change that changes nothing writes
     /// nothing.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Denied`],
-    /// [`LedgerError::TooManyChanges`], [`LedgerError::TooLong`], [`LedgerError::Store`].
-    async fn amend(
+    /// [`RegistryError::NotFound`], [`RegistryError::Ended`] if the key is revoked, [`RegistryError::Denied`],
+    /// [`RegistryError::TooManyChanges`], [`RegistryError::TooLong`], [`RegistryError::Store`].
+    async fn update(
         &self,
         id: &KeyId,
-        amendment: &Amendment,
+        update: &KeyUpdate,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Amended, LedgerError>;
+    ) -> Result<Updated, RegistryError>;
 
     /// Has the same key found by another digest from now on, if `from` is the one that it is found by: of two that
     /// race, one wins. The key itself does not change.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`], [`LedgerError::Ended`] if the key is revoked, [`LedgerError::Conflict`] if it is not
-    /// found by `from` or the new digest is taken, [`LedgerError::Store`].
+    /// [`RegistryError::NotFound`], [`RegistryError::Ended`] if the key is revoked, [`RegistryError::Conflict`] if it is not
+    /// found by `from` or the new digest is taken, [`RegistryError::Store`].
     async fn rehash(
         &self,
         id: &KeyId,
@@ -230,13 +234,13 @@ pub trait KeyLedger: Send + Sync + 'static {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError>;
+    ) -> Result<(), RegistryError>;
 
     /// The record of a key, ended or not.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the ledger could not tell.
+    /// [`StoreError`] if the registry could not tell.
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
 
     /// The keys of one owner that a query selects, oldest first (then by id) or newest first (then by id, backwards), from
@@ -246,20 +250,20 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::NotFound`] if the cursor is not a key of this owner, [`LedgerError::Store`].
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError>;
+    /// [`RegistryError::NotFound`] if the cursor is not a key of this owner, [`RegistryError::Store`].
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError>;
 
     /// The same as [`list`](Self::list), but a page ends early before it is [longer](MAX_PAGE_LEN) than one key beyond that
     /// many bytes of what is stored of them, and says whether there are more keys. It holds at least one key if there is
     /// one; but a [search](KeyQuery::is_search) looks at [`MAX_SEARCHED`] keys at most, and its page may hold none of them.
     ///
-    /// The default asks for a list, and one key more, and leaves out what is too much. A ledger that may hold large or many
+    /// The default asks for a list, and one key more, and leaves out what is too much. A registry that may hold large or many
     /// keys does better, and does not read them.
     ///
     /// # Errors
     ///
     /// As [`list`](Self::list).
-    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, RegistryError> {
         let with_next = KeyQuery { limit: query.limit.saturating_add(1), ..query.clone() };
         let mut keys = self.list(owner, &with_next).await?;
         if query.before.is_some() {
@@ -280,12 +284,12 @@ pub trait KeyLedger: Send + Sync + 'static {
     /// How many keys of one owner a query selects, its cursor and limit aside. Counting ends at `most`; and of a
     /// [search](KeyQuery::is_search), when [`MAX_SEARCHED`] keys were looked at.
     ///
-    /// The default reads pages. A ledger that can count without reading keys does better.
+    /// The default reads pages. A registry that can count without reading keys does better.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Store`].
-    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+    /// [`RegistryError::Store`].
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, RegistryError> {
         let limit = most.saturating_add(1);
         let mut query = KeyQuery { after: None, before: None, limit, ..query.clone() };
         let mut counted = 0_usize;
@@ -305,17 +309,17 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the ledger could not tell.
+    /// [`StoreError`] if the registry could not tell.
     async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError>;
 
     /// What became of a key, newest first, up to so many entries; none of a key that is not there.
     ///
-    /// A ledger that keeps a trail writes each entry in the transaction that makes the change. Whatever changes a key
+    /// A registry that keeps a trail writes each entry in the transaction that makes the change. Whatever changes a key
     /// is in it: also [`Accounts::remove_member`], as [`Authority::System`](crate::Authority::System).
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the ledger could not tell.
+    /// [`StoreError::NotKept`], or the registry could not tell.
     async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         let _ = (id, limit);
         Err(StoreError::NotKept)
@@ -326,7 +330,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the ledger failed: nothing was written then, or with [`StoreError::Timeout`] perhaps.
+    /// [`StoreError::NotKept`], or the registry failed: nothing was written then, or with [`StoreError::Timeout`] perhaps.
     async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
         let _ = batch;
         Err(StoreError::NotKept)
@@ -337,7 +341,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the ledger could not tell.
+    /// [`StoreError::NotKept`], or the registry could not tell.
     async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
         let _ = keys;
         Err(StoreError::NotKept)
@@ -348,7 +352,7 @@ pub trait KeyLedger: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the ledger could not tell.
+    /// [`StoreError::NotKept`], or the registry could not tell.
     async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
         let _ = (after, limit);
         Err(StoreError::NotKept)

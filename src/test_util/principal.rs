@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::access::Role;
 use crate::clock::Timestamp;
-use crate::description::SchemeInfo;
 use crate::gate::Principal;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
+use crate::scheme_info::SchemeInfo;
 
 /// Starts a principal: `owner` with a user-level live key, who owns their account and names no project.
 ///

@@ -11,15 +11,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tower_api_key::audit::Revocation;
-use tower_api_key::key_update::Amendment;
+use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
 use tower_api_key::store::{
-    Accounts as _, Amended, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, Member, MemberRole,
-    MemoryStore, Project, StoreError, Terms,
+    Accounts as _, Directory, KeyQuery, KeyRegistry, KeyStore, Member, MemberRole, MemoryStore, Project,
+    RegistryError, StoreError, Terms, Updated,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    Authority, DigestMethod, FreshKey, KeyDigest, KeyId, KeyRecord, ProjectId, Standing, Timestamp, UserId,
+    AccountStatus, Authority, DigestMethod, FreshKey, KeyDigest, KeyId, KeyRecord, ProjectId, Timestamp,
+    UserId,
 };
 
 /// What happens.
@@ -120,8 +121,8 @@ impl Meddling {
             Event::Expire => self.0.clock.advance(Duration::from_secs(3600)),
             Event::Narrow => {
                 let office = Restrictions::none().ip(IpRestriction::allow(["192.0.2.0/24"]).unwrap());
-                let narrow = Amendment::new().restrictions(office);
-                store.amend(&self.0.key, &narrow, now, &operator).await.unwrap();
+                let narrow = KeyUpdate::new().restrictions(office);
+                store.update(&self.0.key, &narrow, now, &operator).await.unwrap();
             }
             Event::Remove => store.remove_member("A", &self.0.owner, now).await.unwrap(),
             Event::Demote => self.member(MemberRole::ReadOnly).await,
@@ -149,8 +150,12 @@ impl KeyStore for Meddling {
 
 #[async_trait]
 impl Directory for Meddling {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        self.around(self.0.store.standing(user, project)).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.around(self.0.store.account_status(user, project)).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -159,12 +164,12 @@ impl Directory for Meddling {
 }
 
 #[async_trait]
-impl KeyLedger for Meddling {
+impl KeyRegistry for Meddling {
     fn is_directory(&self) -> bool {
         self.0.directory
     }
 
-    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
         self.around(self.0.store.insert(key, terms)).await
     }
 
@@ -174,7 +179,7 @@ impl KeyLedger for Meddling {
         fresh: FreshKey,
         old_ends: Timestamp,
         terms: &Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         self.around(self.0.store.replace(old, fresh, old_ends, terms)).await
     }
 
@@ -184,18 +189,18 @@ impl KeyLedger for Meddling {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<tower_api_key::store::Ended, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, RegistryError> {
         self.around(self.0.store.end(id, why, now, terms)).await
     }
 
-    async fn amend(
+    async fn update(
         &self,
         id: &KeyId,
-        amendment: &Amendment,
+        update: &KeyUpdate,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Amended, LedgerError> {
-        self.around(self.0.store.amend(id, amendment, now, terms)).await
+    ) -> Result<Updated, RegistryError> {
+        self.around(self.0.store.update(id, update, now, terms)).await
     }
 
     async fn rehash(
@@ -205,7 +210,7 @@ impl KeyLedger for Meddling {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         self.around(self.0.store.rehash(id, from, to, method, now)).await
     }
 
@@ -213,7 +218,7 @@ impl KeyLedger for Meddling {
         self.around(self.0.store.get(id)).await
     }
 
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.around(self.0.store.list(owner, query)).await
     }
 

@@ -16,12 +16,12 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyLedger as _, KeyPolicy, KeyStore, Member, MemberRole, MemoryStore, Project,
-    StoreError, Terms,
+    Accounts as _, Directory, KeyPolicy, KeyRegistry as _, KeyStore, Member, MemberRole, MemoryStore,
+    Project, StoreError, Terms,
 };
 use tower_api_key::{
-    ApiKey, Environment, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, Principal, ProjectId, Standing,
-    Timestamp, UserId,
+    AccountStatus, ApiKey, Environment, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, Principal,
+    ProjectId, Timestamp, UserId,
 };
 
 /// Account A: owner `u_own`, `u_full` FULL on p1 and p2, `u_ro` READONLY on p1, projects p1, p2, p3.
@@ -136,9 +136,13 @@ impl KeyStore for Counted {
 
 #[async_trait]
 impl Directory for Counted {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        self.store.standing(user, project).await
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

@@ -13,7 +13,7 @@ use smtp::{Reply, Server, within};
 use tokio::sync::{Semaphore, mpsc};
 use tower_api_key::authority::Authority;
 use tower_api_key::delivery::{Delivery, KeyDelivery, Notice, NoticeKind};
-use tower_api_key::store::{KeyLedger as _, KeyPolicy, Terms};
+use tower_api_key::store::{KeyPolicy, KeyRegistry as _, Terms};
 use tower_api_key::{
     ApiKey, Grace, KeyDigest, KeyId, KeyRecord, Keyring, KeyringError, NewKey, Timestamp, UserId,
 };

@@ -10,12 +10,12 @@ use tower_api_key::credentials::Claims;
 use tower_api_key::deprecation::Deprecation;
 use tower_api_key::explain::{Check, Explanation, Outcome};
 use tower_api_key::limit::KeyThrottle;
-use tower_api_key::restriction::{Facts, Restrictions};
+use tower_api_key::restriction::{RequestContext, Restrictions};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    AccessClass, AuthError, AuthErrorKind, Challenge, Credentials, Endpoint, Environment, KeyDigest,
-    KeyFormat, KeyId, KeyLevel, KeyRecord, Principal, ProjectId, Role, SchemeInfo, Standing, Timestamp,
+    AccessClass, AccountStatus, AuthError, AuthErrorKind, Challenge, Credentials, Endpoint, Environment,
+    KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, Principal, ProjectId, Role, SchemeInfo, Timestamp,
     UserId, Verifier,
 };
 
@@ -47,7 +47,7 @@ impl Dice {
 /// One key and one person, or a failure; at hand or not.
 struct Stub {
     key: Answer<Arc<KeyRecord>>,
-    standing: Answer<Standing>,
+    standing: Answer<AccountStatus>,
     warm_key: bool,
     warm_standing: bool,
 }
@@ -82,10 +82,10 @@ impl KeyStore for Stub {
 
 #[async_trait]
 impl Directory for Stub {
-    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         match self.standing {
             Answer::Is(standing) => Ok(standing),
-            Answer::None => Ok(Standing::Disabled),
+            Answer::None => Ok(AccountStatus::Disabled),
             Answer::Fails => Err(StoreError::Timeout),
         }
     }
@@ -94,7 +94,7 @@ impl Directory for Stub {
         Ok(Vec::new())
     }
 
-    fn warm(&self, _: &UserId, _: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, _: &UserId, _: Option<&ProjectId>) -> Option<AccountStatus> {
         match self.standing {
             Answer::Is(standing) if self.warm_standing => Some(standing),
             _ => None,
@@ -157,7 +157,7 @@ fn case(dice: &mut Dice) -> Case {
     record.limits = limits.map(|limits| limits.parse().unwrap());
 
     let roles = [None, Some(Role::ReadOnly), Some(Role::Full), Some(Role::Owner), Some(Role::Owner)];
-    let active = Answer::Is(Standing::Active { role: dice.one_of(&roles) });
+    let active = Answer::Is(AccountStatus::Active { role: dice.one_of(&roles) });
     let is = Answer::Is(Arc::new(record.clone()));
     let keys = [is.clone(), is.clone(), is.clone(), is.clone(), is.clone(), is, Answer::None, Answer::Fails];
     let standings = [active.clone(), active.clone(), active.clone(), active, Answer::None, Answer::Fails];
@@ -220,7 +220,7 @@ async fn both(dice: &mut Dice, case: &Case) -> (Explanation, Result<Principal, A
     }
     let classes = [AccessClass::Read, AccessClass::Read, AccessClass::Write, AccessClass::Manage];
     let endpoint = Endpoint { class: dice.one_of(&classes), project_optional: dice.once_in(3) };
-    let mut facts = Facts::new();
+    let mut facts = RequestContext::new();
     let addresses: [Option<IpAddr>; 4] = [
         None,
         Some("192.0.2.7".parse().unwrap()),
@@ -247,7 +247,7 @@ async fn both(dice: &mut Dice, case: &Case) -> (Explanation, Result<Principal, A
     // A wrong key from an address that may be the same one.
     if dice.once_in(3) {
         let wrong = KeyFormat::default().generate(Environment::Live).unwrap();
-        let from = Facts::new().address([192, 0, 2, 7]);
+        let from = RequestContext::new().address([192, 0, 2, 7]);
         let wrong = Credentials::new(wrong.expose_secret());
         case.verifier.verify_with(&wrong, Endpoint::READ, &from).await.unwrap_err();
     }

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::json;
 use tower_api_key::explain::Question;
 use tower_api_key::limit::{KeyThrottle, Limits};
-use tower_api_key::restriction::Facts;
+use tower_api_key::restriction::RequestContext;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyStore as _;
 use tower_api_key::test_util::ManualClock;
@@ -43,7 +43,7 @@ async fn what_people_and_programs_read() {
   ok    https        the layer does not demand it
   ok    sunset       bearer is in use
   ok    shape        it starts with sk_live_, as keys do here
-  ok    throttle     there is no brake
+  ok    throttle     no throttle is set
   ok    known        the store finds the key by its digest
   ok    revocation   it is not revoked
   ok    expiry       it expires at 2027-01-01T00:00:00Z
@@ -89,7 +89,7 @@ async fn c5_c6_what_is_wrong_with_a_key_is_said_with_its_time_and_its_successor(
         let explanation = auth.explainer().explain(&record, &Question::new(Method::GET)).await.unwrap();
         assert!(explanation.to_string().contains(line), "{explanation}");
     }
-    // A key that the ledger knows and the store of the requests does not.
+    // A key that the registry knows and the store of the requests does not.
     let record = world.store.find(&world.own.digest()).await.unwrap().unwrap();
     let elsewhere = ApiKeyAuth::new(World::new().await.store, Bearer::default());
     let explanation = elsewhere.explainer().explain(&record, &Question::new(Method::GET)).await.unwrap();
@@ -107,7 +107,8 @@ async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
     let once = || "1/min".parse().unwrap();
     let throttle = KeyThrottle::default().repeats(once()).lookups(once());
     let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).throttle(throttle);
-    let (credentials, facts) = (Credentials::new(key.expose_secret()), Facts::new().address([192, 0, 2, 7]));
+    let (credentials, facts) =
+        (Credentials::new(key.expose_secret()), RequestContext::new().address([192, 0, 2, 7]));
     let explain = |record| {
         let (verifier, credentials) = (&verifier, &credentials);
         async move { verifier.explain(record, credentials.claims(), Endpoint::READ, &facts).await }
@@ -168,7 +169,7 @@ async fn c17_g_what_is_left_is_said_of_the_whole_family() {
         for key in family {
             let record = keyring.get(key.id()).await.unwrap().unwrap();
             let credentials = Credentials::new(key.key().expose_secret());
-            let facts = Facts::new();
+            let facts = RequestContext::new();
             let said = verifier.explain(&record, credentials.claims(), Endpoint::READ, &facts).await;
             assert!(said.is_accepted() && said.to_string().contains(left), "{said}");
         }
@@ -178,7 +179,8 @@ async fn c17_g_what_is_left_is_said_of_the_whole_family() {
     for key in family {
         let record = keyring.get(key.id()).await.unwrap().unwrap();
         let credentials = Credentials::new(key.key().expose_secret());
-        let said = verifier.explain(&record, credentials.claims(), Endpoint::READ, &Facts::new()).await;
+        let said =
+            verifier.explain(&record, credentials.claims(), Endpoint::READ, &RequestContext::new()).await;
         let refused = verifier.verify(&credentials, Endpoint::READ).await.unwrap_err();
         assert_eq!(said.error().map(AuthError::kind), Some(refused.kind()), "{said}");
         assert_eq!(refused.kind(), AuthErrorKind::RateLimited);
@@ -195,7 +197,7 @@ async fn c17_g_the_brake_is_said_of_wrong_keys_only() {
     let spent = world.key("u_own", |key| key.limits = Some("1/d".parse().unwrap())).await;
     let throttle = KeyThrottle::default().lookups("1/d".parse().unwrap());
     let verifier = Verifier::new(world.store.clone()).clock(ManualClock::new(START)).throttle(throttle);
-    let facts = Facts::new().address([192, 0, 2, 7]);
+    let facts = RequestContext::new().address([192, 0, 2, 7]);
     let ask = async |key: &tower_api_key::ApiKey, endpoint| {
         let credentials = Credentials::new(key.expose_secret());
         verifier.verify_with(&credentials, endpoint, &facts).await.map_err(|error| error.kind()).err()

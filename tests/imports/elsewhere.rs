@@ -1,7 +1,7 @@
 //! Keys that other packages made, and what they store of them: fixtures.json, made by generate.sh.
 
 use serde::Deserialize;
-use tower_api_key::store::{KeyLedger, KeyStore};
+use tower_api_key::store::{KeyRegistry, KeyStore};
 use tower_api_key_sqlite::SqliteStore;
 
 use super::*;
@@ -38,10 +38,10 @@ impl Fixture {
 }
 
 /// Everything that the fixtures need, behind SHA-256.
-pub(super) fn ring() -> DigestRing {
+pub(super) fn ring() -> Digests {
     let secret = fixtures().into_iter().find_map(|fixture| fixture.secret).unwrap();
     let secret = Pepper::from_elsewhere("elsewhere", secret).unwrap();
-    let ring = DigestRing::sha256().accept_sha512().accept_sanctum().accept_pepper(secret).unwrap();
+    let ring = Digests::sha256().accept_sha512().accept_sanctum().accept_pepper(secret).unwrap();
     #[cfg(feature = "slow-hashes")]
     let ring = ring.accept_slow(tower_api_key::SlowHashes::until('.'));
     ring
@@ -67,7 +67,7 @@ async fn r52_keys_of_other_packages_work_through_every_scheme_from_sqlite() {
     work_through_every_scheme(store).await;
 }
 
-async fn work_through_every_scheme<S: KeyStore + KeyLedger + Directory + Clone>(store: S) {
+async fn work_through_every_scheme<S: KeyStore + KeyRegistry + Directory + Clone>(store: S) {
     let fixtures = fixtures();
     assert!(fixtures.len() >= 10);
     let keyring = Keyring::new(store.clone()).digests(ring());
@@ -107,7 +107,7 @@ async fn imported_keys_get_the_newest_digest_at_their_first_use() {
     let store = Counted::new(people().await);
     let newest = || {
         let secret = Pepper::from_elsewhere("elsewhere", fixtures()[4].secret.as_ref().unwrap()).unwrap();
-        let ring = DigestRing::peppered(pepper("new")).unwrap();
+        let ring = Digests::peppered(pepper("new")).unwrap();
         let ring = ring.accept_sha256().accept_sha512().accept_sanctum().accept_pepper(secret).unwrap();
         #[cfg(feature = "slow-hashes")]
         let ring = ring.accept_slow(tower_api_key::SlowHashes::until('.'));
@@ -130,7 +130,7 @@ async fn imported_keys_get_the_newest_digest_at_their_first_use() {
     let counts = keyring.count_by_digest().await.unwrap();
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("hmac:new".to_owned(), fixtures().len() as u64)]);
     // Only now the doors can be closed.
-    let closed = Keyring::new(store.clone()).digests(DigestRing::peppered(pepper("new")).unwrap());
+    let closed = Keyring::new(store.clone()).digests(Digests::peppered(pepper("new")).unwrap());
     assert!(closed.missing_digests().await.unwrap().is_empty());
 }
 
@@ -156,7 +156,7 @@ async fn sanctum_tokens_are_found_by_their_whole_text() {
 #[tokio::test]
 async fn texts_are_hashed_on_the_way_in() {
     let store = people().await;
-    let ring = || DigestRing::peppered(pepper("p")).unwrap();
+    let ring = || Digests::peppered(pepper("p")).unwrap();
     let keyring = Keyring::new(store.clone()).digests(ring());
     let ours = tower_api_key::KeyFormat::default().generate(tower_api_key::Environment::Live).unwrap();
     let keys = [
@@ -207,10 +207,10 @@ async fn a_key_that_moves_while_it_is_looked_up_is_found() {
     }
 
     let ring = || {
-        let ring = DigestRing::peppered(pepper("new")).unwrap();
+        let ring = Digests::peppered(pepper("new")).unwrap();
         ring.accept_pepper(pepper("old")).unwrap().accept_sha512().accept_sha256()
     };
-    let old = || DigestRing::peppered(pepper("old")).unwrap();
+    let old = || Digests::peppered(pepper("old")).unwrap();
     for at in 0..5 {
         let store = people().await;
         let text = ImportedDigest::plaintext("a-key");

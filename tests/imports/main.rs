@@ -23,11 +23,12 @@ use tower_api_key::clock::Timestamp;
 use tower_api_key::keyring::{ImportReport, ImportedDigest, ImportedKey, NewKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyLedger, KeyQuery, KeyStore, LedgerError, MemoryStore, Project, StoreError,
+    Accounts as _, Directory, KeyQuery, KeyRegistry, KeyStore, MemoryStore, Project, RegistryError,
+    StoreError,
 };
 use tower_api_key::{
-    Amendment, ApiKeyAuth, DigestMethod, DigestRing, FreshKey, KeyDigest, KeyId, KeyRecord, Keyring, Pepper,
-    Principal, ProjectId, Standing, UserId, Verifier,
+    AccountStatus, ApiKeyAuth, DigestMethod, Digests, FreshKey, KeyDigest, KeyId, KeyRecord, KeyUpdate,
+    Keyring, Pepper, Principal, ProjectId, UserId, Verifier,
 };
 
 fn user(id: &str) -> UserId {
@@ -97,8 +98,12 @@ impl<S: KeyStore> KeyStore for Counted<S> {
 
 #[async_trait]
 impl<S: Directory> Directory for Counted<S> {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        self.store.standing(user, project).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -107,8 +112,8 @@ impl<S: Directory> Directory for Counted<S> {
 }
 
 #[async_trait]
-impl<S: KeyLedger> KeyLedger for Counted<S> {
-    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
+impl<S: KeyRegistry> KeyRegistry for Counted<S> {
+    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         self.store.insert(key, terms).await
     }
 
@@ -118,7 +123,7 @@ impl<S: KeyLedger> KeyLedger for Counted<S> {
         fresh: FreshKey,
         old_ends: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         self.store.replace(old, fresh, old_ends, terms).await
     }
 
@@ -128,18 +133,18 @@ impl<S: KeyLedger> KeyLedger for Counted<S> {
         why: tower_api_key::audit::Revocation,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, RegistryError> {
         self.store.end(id, why, now, terms).await
     }
 
-    async fn amend(
+    async fn update(
         &self,
         id: &KeyId,
-        to: &Amendment,
+        to: &KeyUpdate,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Amended, LedgerError> {
-        self.store.amend(id, to, now, terms).await
+    ) -> Result<tower_api_key::store::Updated, RegistryError> {
+        self.store.update(id, to, now, terms).await
     }
 
     async fn rehash(
@@ -149,7 +154,7 @@ impl<S: KeyLedger> KeyLedger for Counted<S> {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         let done = self.store.rehash(id, from, to, method, now).await;
         self.rehashes[usize::from(done.is_err())].fetch_add(1, Ordering::SeqCst);
         done
@@ -159,7 +164,7 @@ impl<S: KeyLedger> KeyLedger for Counted<S> {
         self.store.get(id).await
     }
 
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.store.list(owner, query).await
     }
 

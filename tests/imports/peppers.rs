@@ -1,15 +1,15 @@
 //! C7-06 to C7-08 of docs/threats.md.
 
 use tower_api_key::KeyPolicy;
-use tower_api_key::store::{Amended, Terms};
+use tower_api_key::store::{Terms, Updated};
 use tower_api_key::{ConfigError, Credentials, Endpoint};
 
 use super::*;
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
-fn ring(newest: &str, older: &[&str]) -> DigestRing {
-    let ring = DigestRing::peppered(pepper(newest)).unwrap();
+fn ring(newest: &str, older: &[&str]) -> Digests {
+    let ring = Digests::peppered(pepper(newest)).unwrap();
     older.iter().fold(ring, |ring, older| ring.accept_pepper(pepper(older)).unwrap())
 }
 
@@ -78,7 +78,7 @@ async fn c7_07_the_newest_pepper_issues_and_all_verify() {
         assert_eq!(status(&without, v2.key().expose_secret()).await, 200, "C7-07");
         // A pepper of the same id and another secret is another pepper.
         let other = Pepper::new("v2", [7; 32]).unwrap();
-        let other = site(DigestRing::peppered(other).unwrap());
+        let other = site(Digests::peppered(other).unwrap());
         assert_eq!(status(&other, v2.key().expose_secret()).await, 401, "C7-07");
     }
     // And said at start, with how many keys need it.
@@ -89,7 +89,7 @@ async fn c7_07_the_newest_pepper_issues_and_all_verify() {
     let one = |kind: &str| (kind.to_owned(), 1);
     assert_eq!(missing(ring("v2", &["v1"]).accept_sha256()).await, [], "C7-07");
     assert_eq!(missing(ring("v2", &[]).accept_sha256()).await, [one("hmac:v1")], "C7-07");
-    assert_eq!(missing(DigestRing::sha256()).await, [one("hmac:v1"), one("hmac:v2")], "C7-07");
+    assert_eq!(missing(Digests::sha256()).await, [one("hmac:v1"), one("hmac:v2")], "C7-07");
     // What is revoked needs nothing any more.
     keyring(ring("v2", &[])).revoke(v1.id()).await.unwrap();
     assert_eq!(missing(ring("v2", &[]).accept_sha256()).await, [], "C7-07");
@@ -132,15 +132,15 @@ async fn c7_07_a_used_key_gets_the_newest_pepper() {
     }
 }
 
-/// A ledger that fails, or never answers, is nothing to those who use their keys.
+/// A registry that fails, or never answers, is nothing to those who use their keys.
 #[tokio::test]
 async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
     #[derive(Clone)]
     struct Broken(Arc<AtomicUsize>, bool);
 
     #[async_trait]
-    impl KeyLedger for Broken {
-        async fn insert(&self, _: KeyRecord, _: &Terms) -> Result<(), LedgerError> {
+    impl KeyRegistry for Broken {
+        async fn insert(&self, _: KeyRecord, _: &Terms) -> Result<(), RegistryError> {
             Err(StoreError::Overloaded.into())
         }
 
@@ -150,7 +150,7 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             _: FreshKey,
             _: Timestamp,
             _: &Terms,
-        ) -> Result<KeyRecord, LedgerError> {
+        ) -> Result<KeyRecord, RegistryError> {
             Err(StoreError::Overloaded.into())
         }
 
@@ -160,17 +160,17 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             _: tower_api_key::audit::Revocation,
             _: Timestamp,
             _: &Terms,
-        ) -> Result<tower_api_key::store::Ended, LedgerError> {
+        ) -> Result<tower_api_key::store::Ended, RegistryError> {
             Err(StoreError::Overloaded.into())
         }
 
-        async fn amend(
+        async fn update(
             &self,
             _: &KeyId,
-            _: &Amendment,
+            _: &KeyUpdate,
             _: Timestamp,
             _: &Terms,
-        ) -> Result<Amended, LedgerError> {
+        ) -> Result<Updated, RegistryError> {
             Err(StoreError::Overloaded.into())
         }
 
@@ -181,7 +181,7 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             _: &KeyDigest,
             _: &DigestMethod,
             _: Timestamp,
-        ) -> Result<(), LedgerError> {
+        ) -> Result<(), RegistryError> {
             self.0.fetch_add(1, Ordering::SeqCst);
             if self.1 {
                 std::future::pending::<()>().await;
@@ -193,7 +193,7 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             Err(StoreError::Overloaded)
         }
 
-        async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
             Err(StoreError::Overloaded.into())
         }
 
@@ -207,15 +207,15 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
     for hangs in [false, true] {
         let store = people().await;
         let old = Keyring::new(store.clone()).digests(ring("v1", &[])).issue(alices("old")).await.unwrap();
-        let ledger = Broken(Arc::default(), hangs);
-        let verifier = Verifier::new(store).digests(ring("v2", &["v1"])).renew_digests(ledger.clone());
+        let registry = Broken(Arc::default(), hangs);
+        let verifier = Verifier::new(store).digests(ring("v2", &["v1"])).renew_digests(registry.clone());
         let credentials = || Credentials::new(old.key().expose_secret());
         for _ in 0..200 {
             verifier.verify(&credentials(), Endpoint::READ).await.unwrap();
             tokio::task::yield_now().await;
         }
         // Of those that hang, only so many do.
-        let asked = ledger.0.load(Ordering::SeqCst);
+        let asked = registry.0.load(Ordering::SeqCst);
         assert!(if hangs { (1..=32).contains(&asked) } else { asked == 200 }, "{asked} were asked");
         // Outside of a runtime there is no background, and nothing fails either.
         let outside = std::thread::spawn({
@@ -246,14 +246,14 @@ fn c7_08_a_pepper_that_is_none_refuses_to_start() {
         assert!(matches!(Pepper::new(id, [7; 32]), Err(ConfigError::Pepper(_))), "C7-08: {id}");
     }
     let weak = Pepper::from_elsewhere("weak", "short").unwrap();
-    assert!(matches!(DigestRing::peppered(weak), Err(ConfigError::Pepper(_))), "C7-08");
+    assert!(matches!(Digests::peppered(weak), Err(ConfigError::Pepper(_))), "C7-08");
     assert!(matches!(ring("p", &[]).accept_pepper(pepper("p")), Err(ConfigError::Pepper(_))), "C7-08");
 }
 
 #[test]
 fn c7_08_a_pepper_shows_nothing() {
     let secret = "this secret has at least 32 bytes";
-    let ring = DigestRing::peppered(Pepper::new("2027", secret).unwrap()).unwrap();
+    let ring = Digests::peppered(Pepper::new("2027", secret).unwrap()).unwrap();
     let verifier = Verifier::new(MemoryStore::new()).digests(ring.clone());
     let shown = format!("{ring:?} {verifier:?}");
     assert!(shown.contains("2027") && shown.contains("***") && !shown.contains("this secret"), "{shown}");

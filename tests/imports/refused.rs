@@ -112,7 +112,7 @@ async fn the_report_says_which_and_why_and_the_others_come_in() {
     let digest_taken = "another key has the same digest, or, with a slow hash, the same start";
     let unfound = |kind: &str| {
         format!(
-            "the keyring's `DigestRing` does not accept keys of the kind {kind:?}, so that none would ever be found"
+            "the keyring's `Digests` does not accept keys of the kind {kind:?}, so that none would ever be found"
         )
     };
     let owner = "the owner is not in good standing or has no access to the key's project";
@@ -227,7 +227,7 @@ async fn c17_d2_another_key_under_an_id_that_is_there_is_refused() {
 /// A digest changes when a key is renewed, and a ring may change between two attempts.
 #[tokio::test]
 async fn c17_d2_a_key_that_was_renewed_since_is_the_same_key() {
-    let rings = || DigestRing::peppered(pepper("new")).unwrap().accept_sha256();
+    let rings = || Digests::peppered(pepper("new")).unwrap().accept_sha256();
     let text = |text: &str| ImportedDigest::plaintext(text);
     for trail in [true, false] {
         let store = people().await;
@@ -325,11 +325,11 @@ async fn c17_d2_a_word_before_a_digest_must_be_its_own() {
 }
 
 /// A directory in which an owner has something when they are asked for first, and something else from then on.
-struct Changing(Standing, Standing, AtomicUsize);
+struct Changing(AccountStatus, AccountStatus, AtomicUsize);
 
 #[async_trait]
 impl Directory for Changing {
-    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         Ok(if self.2.fetch_add(1, Ordering::SeqCst) == 0 { self.0 } else { self.1 })
     }
 
@@ -341,22 +341,22 @@ impl Directory for Changing {
 /// Who takes the owner's access away between the look and the change has revoked the keys that were there, and not these.
 #[tokio::test]
 async fn c17_g_an_owner_who_loses_access_while_keys_are_imported_has_none_of_them() {
-    let owner = || Standing::Active { role: Some(tower_api_key::Role::Owner) };
+    let owner = || AccountStatus::Active { role: Some(tower_api_key::Role::Owner) };
     let on_p1 = || NewKey::project_level(user("alice"), "x", ProjectId::new("p1").unwrap());
     let cases = [
-        (Standing::Disabled, alices("x"), true),
-        (Standing::Disabled, on_p1(), true),
-        (Standing::Active { role: None }, on_p1(), true),
-        (Standing::Active { role: None }, alices("x"), false),
+        (AccountStatus::Disabled, alices("x"), true),
+        (AccountStatus::Disabled, on_p1(), true),
+        (AccountStatus::Active { role: None }, on_p1(), true),
+        (AccountStatus::Active { role: None }, alices("x"), false),
         (owner(), on_p1(), false),
     ];
     for (then, new, refuses) in cases {
         let case = format!("{then:?}, {new:?}");
-        let (ledger, people) = (MemoryStore::new(), Changing(owner(), then, AtomicUsize::new(0)));
-        let keyring = Keyring::new((ledger.clone(), people));
+        let (registry, people) = (MemoryStore::new(), Changing(owner(), then, AtomicUsize::new(0)));
+        let keyring = Keyring::new((registry.clone(), people));
         let key = ImportedKey::new(id("k"), new, ImportedDigest::plaintext("legacy"));
         let report = keyring.import([key]).await.unwrap();
-        let record = ledger.get(&id("k")).await.unwrap().unwrap();
+        let record = registry.get(&id("k")).await.unwrap().unwrap();
         assert_eq!(record.revoked_at.is_some(), refuses, "{case}");
         assert_eq!(report.imported, usize::from(!refuses), "{case}");
         let told: Vec<_> = report.refused.iter().map(|key| key.reason.clone()).collect();

@@ -15,8 +15,8 @@ fn hashed(start: &str) -> (String, ImportedDigest) {
     (text, ImportedDigest::slow(start, hash))
 }
 
-fn slow(hashes: SlowHashes) -> DigestRing {
-    DigestRing::sha256().accept_slow(hashes)
+fn slow(hashes: SlowHashes) -> Digests {
+    Digests::sha256().accept_slow(hashes)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower_api_key::clock::Timestamp;
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyLedger, LedgerError, MemberRole, Project, StoreError,
+    Accounts as _, Directory, KeyRegistry, MemberRole, Project, RegistryError, StoreError,
 };
 use tower_api_key::{
-    ApiKey, AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyQuery, KeyRecord, Keyring, ProjectId,
-    Standing, UserId,
+    AccountStatus, ApiKey, AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyQuery, KeyRecord, Keyring,
+    ProjectId, UserId,
 };
 
 use crate::common::{World, bearer, get, member, request, send, user};
@@ -296,8 +296,8 @@ async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
                 keyring.restrict(&id, &restrictions).await.unwrap();
             }
             "limits" => {
-                let limits = tower_api_key::Amendment::new().limits(Some("9/h".parse().unwrap()));
-                keyring.amend(&id, limits).await.unwrap();
+                let limits = tower_api_key::KeyUpdate::new().limits(Some("9/h".parse().unwrap()));
+                keyring.update(&id, limits).await.unwrap();
             }
             _ => drop(keyring.rotate(&id, Grace::For(Duration::from_secs(600))).await.unwrap()),
         }
@@ -385,8 +385,8 @@ impl Trouble {
 }
 
 #[async_trait]
-impl KeyLedger for Trouble {
-    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
+impl KeyRegistry for Trouble {
+    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         self.ask().await
     }
 
@@ -396,7 +396,7 @@ impl KeyLedger for Trouble {
         _: FreshKey,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         self.ask().await
     }
 
@@ -406,17 +406,17 @@ impl KeyLedger for Trouble {
         _: tower_api_key::audit::Revocation,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, RegistryError> {
         self.ask().await
     }
 
-    async fn amend(
+    async fn update(
         &self,
         _: &KeyId,
-        _: &tower_api_key::Amendment,
+        _: &tower_api_key::KeyUpdate,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Amended, LedgerError> {
+    ) -> Result<tower_api_key::store::Updated, RegistryError> {
         self.ask().await
     }
 
@@ -427,7 +427,7 @@ impl KeyLedger for Trouble {
         _: &tower_api_key::KeyDigest,
         _: &tower_api_key::DigestMethod,
         _: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         self.ask().await
     }
 
@@ -439,14 +439,14 @@ impl KeyLedger for Trouble {
         self.ask().await
     }
 
-    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.ask().await
     }
 }
 
 #[async_trait]
 impl Directory for Trouble {
-    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         self.ask().await
     }
 
@@ -528,7 +528,7 @@ async fn c11_06_what_is_no_id_is_an_unknown_one() {
     let (world, app) = world().await;
     let unknown = call(&app, "DELETE", &format!("{AT}/key_unknown"), &world.own).await;
     assert_eq!(unknown.verdict(), "404/key_not_found");
-    // A ledger that fails every question shows that none is asked for what is no id.
+    // A registry that fails every question shows that none is asked for what is no id.
     let broken = app_with_broken_ledger(&world);
     let long = "k".repeat(10_000);
     let ids = [

@@ -12,8 +12,8 @@ use tower_api_key::store::{
     Accounts as _, Directory, KeyStore as _, MemberRole, MemoryStore, Project, StoreError,
 };
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, Environment, Grace, KeyDigest, KeyLevel, KeyPolicy, KeyRecord, Keyring, ProjectId,
-    Role, Standing, UserId,
+    AccountStatus, ApiKey, ApiKeyAuth, Environment, Grace, KeyDigest, KeyLevel, KeyPolicy, KeyRecord,
+    Keyring, ProjectId, Role, UserId,
 };
 use tower_api_key_manage as manage;
 
@@ -312,9 +312,13 @@ struct Uneven(MemoryStore);
 
 #[async_trait]
 impl Directory for Uneven {
-    async fn standing(&self, _: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        _: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         let role = if project.is_some() { Role::Full } else { Role::ReadOnly };
-        Ok(Standing::Active { role: Some(role) })
+        Ok(AccountStatus::Active { role: Some(role) })
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

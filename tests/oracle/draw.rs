@@ -104,8 +104,8 @@ pub fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
         40..42 => Change::EndGrace { key },
         42..50 => Change::Revoke { key },
         50..59 => {
-            let amended = [(true, false), (false, true), (true, true)];
-            let (with_rules, with_limits) = dice.of(&amended);
+            let updated = [(true, false), (false, true), (true, true)];
+            let (with_rules, with_limits) = dice.of(&updated);
             let rules = with_rules.then(|| rules(dice));
             Change::Amend { key, rules, limits: with_limits.then(|| limits(dice)) }
         }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
 use tower_api_key::store::{
-    Accounts, Change, ChangeLog, Changes, Directory, Followers, KeyLedger, KeyPolicy, KeyQuery, KeyStore,
-    LedgerError, Member, MemoryStore, NodeId, Position, Project, StoreError, settle,
+    Accounts, Change, ChangeLog, Changes, Directory, Followers, KeyPolicy, KeyQuery, KeyRegistry, KeyStore,
+    Member, MemoryStore, NodeId, Position, Project, RegistryError, StoreError, settle,
 };
 use tower_api_key::{
-    Amendment, DigestMethod, FreshKey, KeyDigest, KeyId, KeyRecord, ProjectId, Standing, Timestamp, UserId,
+    AccountStatus, DigestMethod, FreshKey, KeyDigest, KeyId, KeyRecord, KeyUpdate, ProjectId, Timestamp,
+    UserId,
 };
 
 #[derive(Clone)]
@@ -113,9 +114,13 @@ impl KeyStore for Logged {
 
 #[async_trait]
 impl Directory for Logged {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         way().await;
-        let standing = self.store.standing(user, project).await;
+        let standing = self.store.account_status(user, project).await;
         way_back().await;
         standing
     }
@@ -182,8 +187,8 @@ impl Followers for Logged {
 }
 
 #[async_trait]
-impl KeyLedger for Logged {
-    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
+impl KeyRegistry for Logged {
+    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         self.change(async |store, _| {
             let (owner, digest) = (key.owner.clone(), key.digest);
             let result = store.insert(key, terms).await;
@@ -202,7 +207,7 @@ impl KeyLedger for Logged {
         fresh: FreshKey,
         old_ends: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         self.change(async |store, _| {
             let id = fresh.id.clone();
             let result = store.replace(old, fresh, old_ends, terms).await;
@@ -217,18 +222,18 @@ impl KeyLedger for Logged {
         why: tower_api_key::audit::Revocation,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, RegistryError> {
         self.change(async |store, _| (store.end(id, why, now, terms).await, self.keys(&[id]).await)).await?
     }
 
-    async fn amend(
+    async fn update(
         &self,
         id: &KeyId,
-        amendment: &Amendment,
+        update: &KeyUpdate,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Amended, LedgerError> {
-        self.change(async |store, _| (store.amend(id, amendment, now, terms).await, self.keys(&[id]).await))
+    ) -> Result<tower_api_key::store::Updated, RegistryError> {
+        self.change(async |store, _| (store.update(id, update, now, terms).await, self.keys(&[id]).await))
             .await?
     }
 
@@ -239,7 +244,7 @@ impl KeyLedger for Logged {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         self.change(async |store, _| {
             let result = store.rehash(id, from, to, method, now).await;
             (result, vec![Change::Key(*from), Change::Key(*to)])
@@ -251,7 +256,7 @@ impl KeyLedger for Logged {
         self.store.get(id).await
     }
 
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.store.list(owner, query).await
     }
 
@@ -262,7 +267,7 @@ impl KeyLedger for Logged {
 
 #[async_trait]
 impl Accounts for Logged {
-    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), RegistryError> {
         self.change(async |store, log| {
             log.people.insert(owner.clone());
             (store.create_account(account, owner).await, vec![Change::Owner(owner.clone())])
@@ -270,17 +275,17 @@ impl Accounts for Logged {
         .await?
     }
 
-    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError> {
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), RegistryError> {
         self.change(async |store, log| (store.create_project(account, project).await, log.everybody()))
             .await?
     }
 
-    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), RegistryError> {
         self.change(async |store, log| (store.delete_project(account, project).await, log.everybody()))
             .await?
     }
 
-    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), RegistryError> {
         self.change(async |store, log| {
             log.people.insert(user.clone());
             (store.set_member(account, user, access).await, vec![Change::Owner(user.clone())])
@@ -288,7 +293,7 @@ impl Accounts for Logged {
         .await?
     }
 
-    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), RegistryError> {
         self.change(async |store, _| {
             let result = store.remove_member(account, user, now).await;
             let mut changes = self.keys_of(user).await;
@@ -298,12 +303,17 @@ impl Accounts for Logged {
         .await?
     }
 
-    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
+    async fn transfer_account(
+        &self,
+        account: &str,
+        to: &UserId,
+        access: &Member,
+    ) -> Result<(), RegistryError> {
         self.change(async |store, log| (store.transfer_account(account, to, access).await, log.everybody()))
             .await?
     }
 
-    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), RegistryError> {
         self.change(async |store, log| (store.suspend_account(account, suspended).await, log.everybody()))
             .await?
     }

@@ -291,7 +291,7 @@ pub struct Model {
     full_at: BTreeMap<(usize, usize, i64), i64>,
 }
 
-enum Standing {
+enum AccountStatus {
     Disabled,
     NoAccess,
     Has(Role),
@@ -348,8 +348,8 @@ impl Model {
             (Named::Project(named), _) => Some(named),
             (_, own) => own,
         };
-        let standing = self.standing(key.wish.owner, wanted);
-        if matches!(standing, Standing::Disabled) {
+        let standing = self.account_status(key.wish.owner, wanted);
+        if matches!(standing, AccountStatus::Disabled) {
             return no(401, "invalid_api_key");
         }
         // 10 still: the schemes that it is bound to.
@@ -381,7 +381,7 @@ impl Model {
         if key.wish.project.is_some() && wanted != key.wish.project {
             return no(403, "project_mismatch");
         }
-        let Standing::Has(role) = standing else { return no(403, "forbidden") };
+        let AccountStatus::Has(role) = standing else { return no(403, "forbidden") };
         // 14: who only reads; and keys that only a person's may do.
         let reads = is_get || probe.place == Place::ReadByPost;
         if role == Role::ReadOnly && !reads {
@@ -432,32 +432,36 @@ impl Model {
     }
 
     /// What a user may do now, on a project or in the account.
-    fn standing(&self, user: User, project: Option<Project>) -> Standing {
+    fn account_status(&self, user: User, project: Option<Project>) -> AccountStatus {
         let Some(house) =
             self.houses.values().find(|house| house.owner == user || house.members.contains_key(user))
         else {
-            return Standing::Disabled;
+            return AccountStatus::Disabled;
         };
         if house.suspended {
-            return Standing::Disabled;
+            return AccountStatus::Disabled;
         }
         let there = |project| house.projects.get(project) == Some(&true);
         if house.owner == user {
-            return if project.is_none_or(there) { Standing::Has(Role::Owner) } else { Standing::NoAccess };
+            return if project.is_none_or(there) {
+                AccountStatus::Has(Role::Owner)
+            } else {
+                AccountStatus::NoAccess
+            };
         }
         let member = &house.members[user];
         if project.is_some_and(|project| !there(project) || !member.projects.contains(project)) {
-            return Standing::NoAccess;
+            return AccountStatus::NoAccess;
         }
-        Standing::Has(if member.writes { Role::Full } else { Role::ReadOnly })
+        AccountStatus::Has(if member.writes { Role::Full } else { Role::ReadOnly })
     }
 
     /// Whether somebody may be given a key of that level now.
     fn may_have(&self, user: User, project: Option<Project>) -> bool {
-        match self.standing(user, project) {
-            Standing::Disabled => false,
-            Standing::NoAccess => project.is_none(),
-            Standing::Has(_) => true,
+        match self.account_status(user, project) {
+            AccountStatus::Disabled => false,
+            AccountStatus::NoAccess => project.is_none(),
+            AccountStatus::Has(_) => true,
         }
     }
 

@@ -13,9 +13,9 @@ use tower::ServiceExt as _;
 use tower_api_key::client_addr::PeerAddr;
 use tower_api_key::keyring::{ImportRefusal, ImportedDigest, ImportedKey};
 use tower_api_key::restriction::{AllowList, RestrictionError, Restrictions};
-use tower_api_key::store::{LedgerError, NoProjects, Project};
+use tower_api_key::store::{NoProjects, Project, RegistryError};
 use tower_api_key::{
-    Amendment, DigestRing, Environment, Grace, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, Keyring,
+    Digests, Environment, Grace, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, KeyUpdate, Keyring,
     KeyringError, MemoryStore, NewKey, Pepper, Principal, ProjectId, Role, Timestamp, UserId,
 };
 
@@ -52,7 +52,7 @@ fn generate(prefix: &str, test: bool) -> String {
 }
 
 /// What a keyring with that ring would store of a text.
-async fn stored(ring: DigestRing, text: &str, test: bool) -> KeyRecord {
+async fn stored(ring: Digests, text: &str, test: bool) -> KeyRecord {
     let keyring = Keyring::new(NoProjects(MemoryStore::new())).digests(ring);
     let id = KeyId::new("key_1").unwrap();
     let new = NewKey::user_level(user("ann"), "key").environment(environment(test));
@@ -125,23 +125,23 @@ impl Real {
             Change::EndGrace { key } => return done(keyring.end_grace(&self.ids[*key]).await),
             Change::Revoke { key } => return done(keyring.revoke(&self.ids[*key]).await),
             Change::Amend { key, rules, limits } => {
-                let mut amendment = Amendment::new();
+                let mut update = KeyUpdate::new();
                 if let Some(rules) = rules {
-                    amendment = amendment.restrictions(restrictions(rules));
+                    update = update.restrictions(restrictions(rules));
                 }
                 if let Some(limits) = limits {
-                    amendment = amendment.limits(limits_of(limits));
+                    update = update.limits(limits_of(limits));
                 }
-                return done(keyring.amend(&self.ids[*key], amendment).await.map(drop));
+                return done(keyring.update(&self.ids[*key], update).await.map(drop));
             }
             Change::Rehash { key, from_another } => {
-                let before = self.stack.ledger.get(&self.ids[*key]).await.unwrap().unwrap();
+                let before = self.stack.registry.get(&self.ids[*key]).await.unwrap().unwrap();
                 let test = before.environment == Environment::Test;
                 let newest = stored(self.common.ring.clone(), &self.texts[*key], test).await;
                 let from = if *from_another { KeyDigest::from_bytes([7; 32]) } else { before.digest };
                 let (id, method) = (&before.id, &newest.digested_by);
-                match self.stack.ledger.rehash(id, &from, &newest.digest, method, now).await {
-                    Err(LedgerError::Ended | LedgerError::Conflict) => return Ok(Outcome::NotRenewed),
+                match self.stack.registry.rehash(id, &from, &newest.digest, method, now).await {
+                    Err(RegistryError::Ended | RegistryError::Conflict) => return Ok(Outcome::NotRenewed),
                     result => result,
                 }
             }
@@ -185,7 +185,7 @@ impl Real {
             Origin::Sha256 => ImportedDigest::sha256(HEXLOWER.encode(&Sha256::digest(text))),
             Origin::Sha512 => ImportedDigest::sha512(HEXLOWER.encode(&Sha512::digest(text))),
             Origin::Hmac => {
-                let ring = DigestRing::peppered(Pepper::new("old", OLD_PEPPER).unwrap()).unwrap();
+                let ring = Digests::peppered(Pepper::new("old", OLD_PEPPER).unwrap()).unwrap();
                 let digest = stored(ring, text, wish.test).await.digest;
                 ImportedDigest::hmac("old", HEXLOWER.encode(digest.as_bytes()))
             }
@@ -407,11 +407,11 @@ fn of_keyring(error: KeyringError) -> Result<Outcome, String> {
     }
 }
 
-fn of_ledger(result: Result<(), LedgerError>) -> Result<Outcome, String> {
+fn of_ledger(result: Result<(), RegistryError>) -> Result<Outcome, String> {
     match result {
         Ok(()) => Ok(Outcome::Done),
-        Err(LedgerError::NotFound) => Ok(Outcome::NotFound),
-        Err(LedgerError::Conflict) => Ok(Outcome::Conflict),
+        Err(RegistryError::NotFound) => Ok(Outcome::NotFound),
+        Err(RegistryError::Conflict) => Ok(Outcome::Conflict),
         Err(error) => Err(format!("{error:?}")),
     }
 }

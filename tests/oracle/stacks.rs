@@ -15,13 +15,13 @@ use tower_api_key::deprecation::Deprecation;
 use tower_api_key::observer::{Decision, Observer};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{
-    Accounts, CacheOptions, Cached, ChangeLog, Directory, KeyLedger, KeyPolicy, KeyStore, MemoryStore,
+    Accounts, CacheOptions, Cached, ChangeLog, Directory, KeyPolicy, KeyRegistry, KeyStore, MemoryStore,
     Project, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKeyAuth, DigestRing, Endpoints, Environment, KeyDigest, KeyFormat, KeyRecord, Keyring, Pepper,
-    Principal, ProjectId, Standing, Timestamp, UserId, Verifier,
+    AccountStatus, ApiKeyAuth, Digests, Endpoints, Environment, KeyDigest, KeyFormat, KeyRecord, Keyring,
+    Pepper, Principal, ProjectId, Timestamp, UserId, Verifier,
 };
 use tower_api_key_postgres::PostgresOptions;
 use tower_api_key_sqlite::SqliteStore;
@@ -47,7 +47,7 @@ pub enum Kind {
 #[derive(Clone)]
 pub struct Common {
     pub clock: ManualClock,
-    pub ring: DigestRing,
+    pub ring: Digests,
     pub decided: Decided,
 }
 
@@ -64,7 +64,7 @@ impl Observer for Decided {
 impl Common {
     pub fn new() -> Self {
         let secret = || KeyFormat::default().generate(Environment::Live).unwrap();
-        let ring = DigestRing::peppered(Pepper::new("new", secret().expose_secret()).unwrap()).unwrap();
+        let ring = Digests::peppered(Pepper::new("new", secret().expose_secret()).unwrap()).unwrap();
         let old = Pepper::new("old", OLD_PEPPER).unwrap();
         let ring = ring.accept_pepper(old).unwrap().accept_sha256().accept_sha512().accept_sanctum();
         let clock = ManualClock::new(Timestamp::from_micros(model::BEGIN));
@@ -87,7 +87,7 @@ pub struct Stack {
     pub keyring: Keyring,
     /// One for each.
     pub single: Keyring,
-    pub ledger: Arc<dyn KeyLedger>,
+    pub registry: Arc<dyn KeyRegistry>,
     pub accounts: Arc<dyn Accounts>,
     pub nodes: Vec<Node>,
     /// Starts the node anew of that number.
@@ -163,7 +163,7 @@ impl Stack {
         connect: impl Fn() -> Pin<Box<dyn Future<Output = S> + Send>> + Send + Sync + 'static,
     ) -> Self
     where
-        S: KeyStore + Directory + ChangeLog + KeyLedger + Accounts + Clone,
+        S: KeyStore + Directory + ChangeLog + KeyRegistry + Accounts + Clone,
     {
         Self::of(store, common, 3, kept, move |number, common| {
             let connected = connect();
@@ -183,7 +183,7 @@ impl Stack {
         .await
     }
 
-    async fn of<S: KeyLedger + Directory + Accounts + Clone>(
+    async fn of<S: KeyRegistry + Directory + Accounts + Clone>(
         store: S,
         common: &Common,
         nodes: usize,
@@ -197,9 +197,9 @@ impl Stack {
         let keyring = keyring.policy(KeyPolicy::Multiple { max: most }).unwrap();
         let common = common.clone();
         let start = Box::new(move |number| start(number, common.clone()));
-        let (ledger, accounts) = (Arc::new(store.clone()), Arc::new(store));
+        let (registry, accounts) = (Arc::new(store.clone()), Arc::new(store));
         let mut stack =
-            Self { keyring, single, ledger, accounts, nodes: Vec::new(), start, _kept: Box::new(kept) };
+            Self { keyring, single, registry, accounts, nodes: Vec::new(), start, _kept: Box::new(kept) };
         for number in 0..nodes {
             let node = (stack.start)(number).await;
             stack.nodes.push(node);
@@ -257,8 +257,12 @@ impl<S: KeyStore> KeyStore for Cold<S> {
 
 #[async_trait]
 impl<S: Directory> Directory for Cold<S> {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        self.0.standing(user, project).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.0.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -283,8 +287,12 @@ impl KeyStore for Lying {
 
 #[async_trait]
 impl Directory for Lying {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        self.store.standing(user, project).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

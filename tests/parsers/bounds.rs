@@ -4,7 +4,7 @@ use serde_json::json;
 use tower_api_key::KeyStore as _;
 use tower_api_key::keyring::{Grace, KeyringError};
 use tower_api_key::record::{MAX_METADATA_LEN, MAX_RESTRICTIONS_LEN};
-use tower_api_key::restriction::{EndpointRestriction, Facts, Restrictions};
+use tower_api_key::restriction::{EndpointRestriction, RequestContext, Restrictions};
 use tower_api_key_sqlite::SqliteStore;
 
 use super::*;
@@ -134,7 +134,7 @@ async fn c17_b2_longer_restrictions_of_before_are_kept_and_only_become_shorter()
     let found = store.find(&made.key().digest()).await.unwrap().unwrap();
     assert_eq!(found.restrictions, before);
     let allowed = Method::GET;
-    let allows = |path: &str| before.judge(&Facts::new().endpoint(&allowed, path)).is_allowed();
+    let allows = |path: &str| before.judge(&RequestContext::new().endpoint(&allowed, path)).is_allowed();
     let entry = before.get_endpoints().unwrap().rules()[99].to_string();
     assert!(allows(entry.strip_prefix("GET ").unwrap()) && !allows("/elsewhere"));
     let refused =

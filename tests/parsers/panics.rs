@@ -8,7 +8,9 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tower_api_key::keyring::ImportedDigest;
 use tower_api_key::limit::{Limit, Limits};
-use tower_api_key::restriction::{EndpointRule, Facts, Network, ReferrerRule, Restrictions, SchemeRule};
+use tower_api_key::restriction::{
+    EndpointRule, Network, ReferrerRule, RequestContext, Restrictions, SchemeRule,
+};
 use tower_api_key::{ConfigError, DigestMethod, KeyFormat, ProjectId, Timestamp};
 use tower_api_key_manage::PublicKeyList;
 
@@ -219,7 +221,7 @@ proptest! {
         read_twice::<ProjectId>(&text);
         read_twice::<KeyId>(&text);
         read_twice::<tower_api_key::audit::KeyEvent>(&text);
-        read_twice::<tower_api_key::usage::Through>(&text);
+        read_twice::<tower_api_key::usage::UsageChannel>(&text);
         let _ = text.parse::<DigestMethod>();
         let _ = text.parse::<Timestamp>();
         let _ = PublicKeyList::from_json(&text);
@@ -235,7 +237,7 @@ proptest! {
         for restrictions in restrictions {
             let Ok(restrictions) = restrictions.to_string().parse::<Restrictions>() else { continue };
             let (method, path) = (Method::GET, format!("/{path}"));
-            let facts = Facts::new().referrer(&page).origin(&page).endpoint(&method, &path);
+            let facts = RequestContext::new().referrer(&page).origin(&page).endpoint(&method, &path);
             let _ = restrictions.judge(&facts);
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tower_api_key::restriction::Restrictions;
-use tower_api_key::store::{KeyLedger, Terms};
+use tower_api_key::store::{KeyRegistry, Terms};
 use tower_api_key::{KeyDigest, KeyId, KeyPolicy};
 use tower_api_key_sqlite::SqliteStore;
 
@@ -29,10 +29,10 @@ fn revoked(key: &mut KeyRecord) {
     key.revoked_at = Some(Timestamp::from_secs(NOW - 1));
 }
 
-async fn import(ledger: &impl KeyLedger, keys: Vec<KeyRecord>) {
+async fn import(registry: &impl KeyRegistry, keys: Vec<KeyRecord>) {
     let any = KeyPolicy::Multiple { max: u32::MAX };
     let system = Terms::by(tower_api_key::Authority::System).policy(any);
-    for imported in ledger.insert_all(keys, &system).await.unwrap() {
+    for imported in registry.insert_all(keys, &system).await.unwrap() {
         imported.unwrap();
     }
 }

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::StatusCode;
 use tower_api_key::authority::Authority;
 use tower_api_key::key::DigestMethod;
-use tower_api_key::key_update::Amendment;
-use tower_api_key::store::{KeyLedger, LedgerError};
+use tower_api_key::key_update::KeyUpdate;
+use tower_api_key::store::{KeyRegistry, RegistryError};
 use tower_api_key::usage::Usage;
 use tower_api_key::{FreshKey, KeyDigest, KeyId};
 
 use super::*;
 
-/// A ledger that keeps neither trail nor usage, and fails when told to.
+/// A registry that keeps neither trail nor usage, and fails when told to.
 #[derive(Clone)]
 struct Plain(MemoryStore, Arc<AtomicBool>);
 
@@ -24,8 +24,8 @@ impl Plain {
 }
 
 #[async_trait]
-impl KeyLedger for Plain {
-    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
+impl KeyRegistry for Plain {
+    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         self.ask()?.insert(key, terms).await
     }
 
@@ -35,7 +35,7 @@ impl KeyLedger for Plain {
         fresh: FreshKey,
         old_ends: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         self.ask()?.replace(old, fresh, old_ends, terms).await
     }
 
@@ -45,18 +45,18 @@ impl KeyLedger for Plain {
         why: tower_api_key::audit::Revocation,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, RegistryError> {
         self.ask()?.end(id, why, now, terms).await
     }
 
-    async fn amend(
+    async fn update(
         &self,
         id: &KeyId,
-        amendment: &Amendment,
+        update: &KeyUpdate,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Amended, LedgerError> {
-        self.ask()?.amend(id, amendment, now, terms).await
+    ) -> Result<tower_api_key::store::Updated, RegistryError> {
+        self.ask()?.update(id, update, now, terms).await
     }
 
     async fn rehash(
@@ -66,7 +66,7 @@ impl KeyLedger for Plain {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         self.ask()?.rehash(id, from, to, method, now).await
     }
 
@@ -74,7 +74,7 @@ impl KeyLedger for Plain {
         self.ask()?.get(id).await
     }
 
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.ask()?.list(owner, query).await
     }
 
@@ -83,13 +83,13 @@ impl KeyLedger for Plain {
     }
 }
 
-/// A site on such a ledger, and what makes it fail.
+/// A site on such a registry, and what makes it fail.
 async fn plain() -> (Site, Arc<AtomicBool>) {
     let world = World::new().await;
     let clock = ManualClock::new(Timestamp::from_secs(NOW));
     let fails = Arc::new(AtomicBool::new(false));
-    let ledger = Plain(world.store.clone(), Arc::clone(&fails));
-    let keyring = Keyring::new((ledger, world.store.clone())).clock(clock.clone());
+    let registry = Plain(world.store.clone(), Arc::clone(&fails));
+    let keyring = Keyring::new((registry, world.store.clone())).clock(clock.clone());
     let app = Router::new().nest(AT, portal(keyring).router());
     (Site { world, clock, app }, fails)
 }

@@ -116,7 +116,7 @@ async fn a_key_without_a_name_need_not_get_one() {
     let id = tower_api_key::KeyId::new("nameless").unwrap();
     (key.id, key.family) = (id.clone(), id.clone());
     (key.digest, key.name) = (tower_api_key::KeyDigest::of("nameless"), String::new());
-    use tower_api_key::store::{KeyLedger as _, KeyPolicy};
+    use tower_api_key::store::{KeyPolicy, KeyRegistry as _};
     store(&site)
         .insert(key.clone(), &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: 99 }))
         .await

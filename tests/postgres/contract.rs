@@ -9,7 +9,7 @@ use super::Schema;
 async fn postgres_keeps_the_contract_of_keys() {
     let schema = Schema::new();
     let store = schema.open().await;
-    contract::key_store_and_ledger(async || store.clone()).await;
+    contract::key_store_and_registry(async || store.clone()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,10 +1,10 @@
 //! c10_06: rows that cannot be. Whatever stands in a column, it is never read as a right.
 
 use tokio_postgres::Client;
-use tower_api_key::store::{KeyQuery, LedgerError, Member, MemberRole, Project, StoreError, Terms};
+use tower_api_key::store::{KeyQuery, Member, MemberRole, Project, RegistryError, StoreError, Terms};
 use tower_api_key::{
-    Accounts as _, Authority, Directory as _, KeyId, KeyLedger as _, KeyLevel, KeyRecord, KeyStore as _,
-    Standing,
+    AccountStatus, Accounts as _, Authority, Directory as _, KeyId, KeyLevel, KeyRecord, KeyRegistry as _,
+    KeyStore as _,
 };
 use tower_api_key_postgres::PostgresStore;
 
@@ -133,7 +133,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
                 let listed = store.list(&key.owner, &KeyQuery::default()).await;
                 let missed = ["owner", "created_at"].contains(&&*column)
                     && matches!(&listed, Ok(keys) if keys.is_empty());
-                let corrupt = matches!(listed, Err(LedgerError::Store(StoreError::Corrupt(_))));
+                let corrupt = matches!(listed, Err(RegistryError::Store(StoreError::Corrupt(_))));
                 assert!(corrupt || missed, "{context}: {listed:?}");
             }
             vandal.batch_execute("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").await.unwrap();
@@ -171,7 +171,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
 async fn c10_06_a_damaged_standing_is_an_error() {
     let schema = Schema::new();
     let (store, _, vandal) = store_and_vandal(&schema).await;
-    let on_p1 = async |id| store.standing(&user(id), Some(&project("p1"))).await;
+    let on_p1 = async |id| store.account_status(&user(id), Some(&project("p1"))).await;
     for text in TEXTS.iter().map(|text| format!("'{text}'")).chain(["NULL".to_owned()]) {
         for (id, role) in [("alice", "OWNER"), ("bob", "READONLY")] {
             vandal
@@ -197,7 +197,7 @@ async fn c10_06_a_damaged_standing_is_an_error() {
     assert!(store.projects(&user("alice")).await.unwrap().is_empty());
     vandal.batch_execute("DELETE FROM accounts").await.unwrap();
     assert!(is_corrupt(&on_p1("alice").await));
-    assert_eq!(on_p1("nobody").await.unwrap(), Standing::Disabled);
+    assert_eq!(on_p1("nobody").await.unwrap(), AccountStatus::Disabled);
 }
 
 #[tokio::test]
@@ -221,6 +221,6 @@ async fn c17_f4_what_does_not_parse_is_named_with_the_id_of_its_key() {
         vandal.batch_execute("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").await.unwrap();
     }
     vandal.batch_execute("UPDATE people SET role = 'c17-canary' WHERE user_id = 'bob'").await.unwrap();
-    let standing = store.standing(&user("bob"), None).await.unwrap_err().to_string();
+    let standing = store.account_status(&user("bob"), None).await.unwrap_err().to_string();
     assert!(standing.ends_with("user bob: the role is none of OWNER, FULL and READONLY"), "{standing}");
 }

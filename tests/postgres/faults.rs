@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tower_api_key::store::{ChangeLog as _, LedgerError, Position, StoreError, Terms};
-use tower_api_key::{Accounts as _, Amendment, Authority, Directory as _, KeyLedger as _, KeyStore as _};
+use tower_api_key::store::{ChangeLog as _, Position, RegistryError, StoreError, Terms};
+use tower_api_key::{Accounts as _, Authority, Directory as _, KeyRegistry as _, KeyStore as _, KeyUpdate};
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 
 use super::proxy::{Fate, Proxy};
@@ -31,7 +31,7 @@ async fn ask(store: &PostgresStore, times: usize) -> (usize, usize) {
                 let asked = [digest("good"), digest("ended"), digest("none")];
                 let (good, ended, none) =
                     tokio::join!(store.find(&asked[0]), store.find(&asked[1]), store.find(&asked[2]));
-                let standing = store.standing(&user("u"), None).await;
+                let standing = store.account_status(&user("u"), None).await;
                 let right = [
                     good.map(|key| assert!(key.is_some_and(|key| key.is_active(NOW)))),
                     ended.map(|key| assert!(key.is_some_and(|key| !key.is_active(NOW)))),
@@ -86,12 +86,12 @@ async fn c10_02_a_pool_of_dead_connections_recovers() {
         operator.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
         let (good, by) = (key("good", "u"), Terms::by(Authority::System).policy(super::MANY));
         let limits = Some("9/min".parse().unwrap());
-        let (changes, amendment) = (Position::new("0/1:1:"), Amendment::new().limits(limits));
+        let (changes, update) = (Position::new("0/1:1:"), KeyUpdate::new().limits(limits));
         let _ = tokio::join!(
             store.find(&good.digest),
             store.get(&good.id),
             store.insert(key("more", "u"), &by),
-            store.amend(&good.id, &amendment, NOW, &by),
+            store.update(&good.id, &update, NOW, &by),
             store.changes(&changes),
         );
         operator.batch_execute("ROLLBACK").await.unwrap();
@@ -120,7 +120,7 @@ async fn c10_01_a_server_out_of_reach_is_an_error_in_time() {
             let answer = store.find(&key("good", "u").digest).await;
             assert!(answer.is_err(), "{fate:?}: {answer:?}");
             let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
-            assert!(matches!(revoked, Err(LedgerError::Store(_))), "{fate:?}: {revoked:?}");
+            assert!(matches!(revoked, Err(RegistryError::Store(_))), "{fate:?}: {revoked:?}");
             // Four times the deadline and the grace of each: generous, and yet no waiting without end.
             assert!(began.elapsed() < Duration::from_secs(15), "{fate:?}: {:?}", began.elapsed());
         }
@@ -171,9 +171,9 @@ async fn c10_01_a_missing_table_and_a_lock_are_errors_until_they_are_gone() {
     for _ in 0..3 {
         assert!(matches!(store.find(&key("good", "u").digest).await, Err(StoreError::Failed(_))));
         assert!(matches!(store.find(&key("none", "u").digest).await, Err(StoreError::Failed(_))));
-        assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
+        assert!(matches!(store.account_status(&user("u"), None).await, Err(StoreError::Failed(_))));
         let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
-        assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Failed(_)))), "{revoked:?}");
+        assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Failed(_)))), "{revoked:?}");
     }
     operator
         .batch_execute("ALTER TABLE gone RENAME TO keys; ALTER TABLE lost RENAME TO people")
@@ -184,9 +184,9 @@ async fn c10_01_a_missing_table_and_a_lock_are_errors_until_they_are_gone() {
     operator.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
     assert!(matches!(store.find(&key("good", "u").digest).await, Err(StoreError::Timeout)));
     let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
-    assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Timeout))), "{revoked:?}");
+    assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Timeout))), "{revoked:?}");
     // What has nothing to do with keys is not held up.
-    assert_eq!(store.standing(&user("u"), None).await.unwrap(), OWNER);
+    assert_eq!(store.account_status(&user("u"), None).await.unwrap(), OWNER);
     operator.batch_execute("ROLLBACK").await.unwrap();
     soon("an answer", async || (ask(&store, 2).await == (8, 0)).then_some(())).await;
     assert!(is_active(&store, &key("good", "u")).await, "what failed has changed nothing");
@@ -228,7 +228,7 @@ async fn c10_03_a_flood_of_new_keys_keeps_nobody_from_revoking_or_asking() {
     for one in flood {
         match one.await.unwrap() {
             Ok(()) => {}
-            Err(LedgerError::Store(StoreError::Overloaded | StoreError::Timeout)) => refused += 1,
+            Err(RegistryError::Store(StoreError::Overloaded | StoreError::Timeout)) => refused += 1,
             Err(other) => panic!("{other:?}"),
         }
     }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tower_api_key::store::{
-    Change, ChangeLog as _, Changes, LedgerError, Member, MemberRole, NodeId, Position, Project, Terms,
+    Change, ChangeLog as _, Changes, Member, MemberRole, NodeId, Position, Project, RegistryError, Terms,
     outlived,
 };
-use tower_api_key::{Accounts as _, Authority, KeyLedger as _, KeyRecord, KeyStore as _};
+use tower_api_key::{Accounts as _, Authority, KeyRecord, KeyRegistry as _, KeyStore as _};
 use tower_api_key_postgres::PostgresStore;
 
 use super::proxy::{Fate, Proxy};
@@ -60,7 +60,7 @@ pub(super) fn words(changes: &[Change]) -> Vec<String> {
     words
 }
 
-pub(super) fn revoking(store: &PostgresStore, key: &KeyRecord) -> JoinHandle<Result<bool, LedgerError>> {
+pub(super) fn revoking(store: &PostgresStore, key: &KeyRecord) -> JoinHandle<Result<bool, RegistryError>> {
     let (store, id) = (store.clone(), key.id.clone());
     tokio::spawn(async move {
         within("a revocation", store.revoke(&id, NOW, &Terms::by(Authority::System))).await
@@ -188,7 +188,7 @@ async fn c9_12_a_revocation_that_is_repeated_waits_for_the_first() {
     })
     .await;
     again.await.unwrap().unwrap();
-    assert!(matches!(gone.await.unwrap(), Err(LedgerError::NotFound)));
+    assert!(matches!(gone.await.unwrap(), Err(RegistryError::NotFound)));
 
     // The database goes away between the commit and the acknowledgement: an error that says so.
     let (server, _) = server_behind(0);
@@ -203,7 +203,7 @@ async fn c9_12_a_revocation_that_is_repeated_waits_for_the_first() {
     proxy.all_of_now(Fate::Drop);
     let failed = call.await.unwrap();
     let text = format!("{failed:?}");
-    assert!(matches!(failed, Err(LedgerError::Store(_))) && text.contains("Unacknowledged"), "{text}");
+    assert!(matches!(failed, Err(RegistryError::Store(_))) && text.contains("Unacknowledged"), "{text}");
 }
 
 /// Plain SQL is in the log, whoever writes it and whatever of (C9-17).

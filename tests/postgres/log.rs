@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 use tower_api_key::observer::{Observer, Warning};
 use tower_api_key::store::{CacheOptions, Cached, ChangeLog as _, Position, Terms};
-use tower_api_key::{Authority, KeyLedger as _, KeyStore};
+use tower_api_key::{Authority, KeyRegistry as _, KeyStore};
 use tower_api_key_postgres::PostgresStore;
 
 use super::lease::{Node, a_while, committed, revoking, words};

@@ -27,14 +27,15 @@ use tokio_postgres::{Client, Config, NoTls};
 use tower_api_key::clock::Timestamp;
 use tower_api_key::store::{KeyPolicy, Terms};
 use tower_api_key::{
-    Authority, KeyDigest, KeyId, KeyLedger as _, KeyRecord, KeyStore as _, ProjectId, Role, Standing, UserId,
+    AccountStatus, Authority, KeyDigest, KeyId, KeyRecord, KeyRegistry as _, KeyStore as _, ProjectId, Role,
+    UserId,
 };
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 1000 };
-const NO_ACCESS: Standing = Standing::Active { role: None };
-const OWNER: Standing = Standing::Active { role: Some(Role::Owner) };
+const NO_ACCESS: AccountStatus = AccountStatus::Active { role: None };
+const OWNER: AccountStatus = AccountStatus::Active { role: Some(Role::Owner) };
 
 fn server() -> String {
     let server = std::env::var("TOWER_API_KEY_POSTGRES");

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower_api_key::store::StoreError;
 use tower_api_key::store::Terms;
-use tower_api_key::{Authority, KeyLedger as _, KeyStore as _};
+use tower_api_key::{Authority, KeyRegistry as _, KeyStore as _};
 
 use super::{MANY, NOW, Schema, insert, is_active, key, revoke, server_behind};
 

@@ -53,7 +53,7 @@ impl Service {
 async fn c17_f1_the_rights_that_the_documents_name_are_enough() {
     let service = Service::new().await;
     let store = service.open().await;
-    contract::key_store_and_ledger(async || store.clone()).await;
+    contract::key_store_and_registry(async || store.clone()).await;
     contract::accounts(async || store.clone()).await;
 
     // What goes on behind: nodes, and the cleaning up of the log, which is folded here because somebody stays open.

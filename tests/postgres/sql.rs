@@ -7,11 +7,11 @@ use deadpool_postgres::{Manager, Pool};
 use tokio_postgres::NoTls;
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::store::{
-    CacheOptions, ChangeLog as _, KeyPolicy, LedgerError, Member, MemberRole, NodeId, Project, StoreError,
+    CacheOptions, ChangeLog as _, KeyPolicy, Member, MemberRole, NodeId, Project, RegistryError, StoreError,
     Terms,
 };
 use tower_api_key::{
-    Accounts as _, Authority, Directory as _, KeyLedger as _, KeyStore as _, Keyring, NewKey, Standing,
+    AccountStatus, Accounts as _, Authority, Directory as _, KeyRegistry as _, KeyStore as _, Keyring, NewKey,
 };
 use tower_api_key_postgres::PostgresOptions;
 
@@ -92,7 +92,7 @@ async fn c17_d7_a_database_of_before_takes_ids_of_identity_providers() {
         store.create_account(&id.replace(['|', '+', '='], "."), &user(id)).await.unwrap();
         let key = insert(&store, &format!("key_{}", id.len()), id).await;
         assert!(is_active(&store, &key).await);
-        assert_eq!(store.standing(&user(id), None).await.unwrap(), OWNER);
+        assert_eq!(store.account_status(&user(id), None).await.unwrap(), OWNER);
         assert_eq!(before.query_one(&prepared, &[&id]).await.unwrap().get::<_, i64>(0), 1);
         revoke(&store, &key).await;
         assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 2);
@@ -171,10 +171,10 @@ async fn c17_g_a_store_that_was_closed_ends_also_on_a_pool_of_the_applications_o
     store.clone().close().await.unwrap();
     let (node, terms) = (NodeId::random().unwrap(), Terms::by(Authority::System));
     assert!(matches!(store.find(&known.digest).await, Err(StoreError::Failed(_))));
-    assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
+    assert!(matches!(store.account_status(&user("u"), None).await, Err(StoreError::Failed(_))));
     assert!(matches!(store.get(&known.id).await, Err(StoreError::Failed(_))));
     let revoked = store.revoke(&known.id, NOW, &terms).await;
-    assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Failed(_)))), "{revoked:?}");
+    assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Failed(_)))), "{revoked:?}");
     assert!(store.join(&node, Duration::from_secs(60)).await.is_err());
     // The pool, and who else has it.
     assert!(is_active(&other, &known).await && !pool.is_closed());
@@ -209,7 +209,7 @@ async fn c9_04_a_copy_that_lags_is_not_asked() {
         let refused = store.find(&digest).await.unwrap_err();
         assert!(format!("{refused:?}").contains("Standby"), "{refused:?}");
     }
-    assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
+    assert!(matches!(store.account_status(&user("u"), None).await, Err(StoreError::Failed(_))));
     assert!(matches!(store.projects(&user("u")).await, Err(StoreError::Failed(_))));
     let refused = options().connect().await.unwrap_err();
     assert!(format!("{refused:?}").contains("Standby"), "{refused:?}");
@@ -335,8 +335,8 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
     ] {
         assert!(operator.batch_execute(sql).await.is_err(), "{sql}");
     }
-    assert_eq!(store.standing(&user("alice"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
-    assert_eq!(store.standing(&user("alice"), Some(&project("p2"))).await.unwrap(), OWNER);
+    assert_eq!(store.account_status(&user("alice"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
+    assert_eq!(store.account_status(&user("alice"), Some(&project("p2"))).await.unwrap(), OWNER);
 }
 
 #[tokio::test]
@@ -388,9 +388,9 @@ async fn c12_07_no_list_names_another_accounts_project() {
     let access = Member::new(MemberRole::Full, [project("p1")]);
     store.set_member("a", &user("bob"), &access).await.unwrap();
     store.delete_project("a", &project("p1")).await.unwrap();
-    assert_eq!(store.standing(&user("bob"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
-    assert_eq!(store.standing(&user("dave"), Some(&project("p1"))).await.unwrap(), OWNER);
-    assert_eq!(store.standing(&user("nobody"), None).await.unwrap(), Standing::Disabled);
+    assert_eq!(store.account_status(&user("bob"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
+    assert_eq!(store.account_status(&user("dave"), Some(&project("p1"))).await.unwrap(), OWNER);
+    assert_eq!(store.account_status(&user("nobody"), None).await.unwrap(), AccountStatus::Disabled);
 }
 
 /// Two accounts take the same person at the same moment: one has them, and the other is told.
@@ -407,7 +407,7 @@ async fn of_accounts_that_race_for_a_person_one_wins() {
         let (first, second) =
             tokio::join!(one.set_member("a", &person, &access), other.set_member("b", &person, &access));
         match (first, second) {
-            (Ok(()), Err(LedgerError::Conflict)) | (Err(LedgerError::Conflict), Ok(())) => {}
+            (Ok(()), Err(RegistryError::Conflict)) | (Err(RegistryError::Conflict), Ok(())) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -426,7 +426,7 @@ async fn a_look_up_is_one_round_trip() {
         let began = std::time::Instant::now();
         store.find(&known.digest).await.unwrap();
         finds.push(began.elapsed());
-        store.standing(&user("u"), None).await.unwrap();
+        store.account_status(&user("u"), None).await.unwrap();
         both.push(began.elapsed());
     }
     let p50 = |times: &mut Vec<Duration>| {

@@ -1,7 +1,7 @@
 //! How restrictions work together, and where they stand among the other questions.
 
 use http::Method;
-use tower_api_key::restriction::{Facts, RestrictionKind};
+use tower_api_key::restriction::{RequestContext, RestrictionKind};
 use tower_api_key::{AuthErrorKind, Credentials, Endpoint, Verifier};
 
 use crate::common::World;
@@ -160,12 +160,12 @@ async fn without_facts_a_restricted_key_is_refused() {
     let credentials = Credentials::new(key.expose_secret());
     let error = verifier.verify(&credentials, Endpoint::READ).await.unwrap_err();
     assert_eq!(error.kind(), AuthErrorKind::SchemeNotAllowed);
-    let facts = Facts::new().scheme("json-body");
+    let facts = RequestContext::new().scheme("json-body");
     let error = verifier.verify_with(&credentials, Endpoint::READ, &facts).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(source, "refused by the key's restrictions: ip referrer endpoint");
     let method = Method::POST;
-    let facts = Facts::new()
+    let facts = RequestContext::new()
         .address([192, 0, 2, 7])
         .referrer("https://good.example/")
         .endpoint(&method, "/v1/charges")

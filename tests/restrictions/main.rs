@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use tower::util::{BoxCloneService, service_fn};
 use tower::{Layer as _, ServiceExt as _};
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
-use tower_api_key::extract::{Live, Test};
+use tower_api_key::extract::{LivePrincipal, TestPrincipal};
 use tower_api_key::restriction::Restrictions;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::{
@@ -190,8 +190,8 @@ fn routes() -> Router {
         .route("/v1/users/{id}", any(seen))
         .route("/v1/users/{id}/keys", any(seen))
         .route("/v1/charges", any(seen))
-        .route("/live", any(async |Live(_): Live| Json(json!({"handler": true}))))
-        .route("/test", any(async |Test(_): Test| Json(json!({"handler": true}))))
+        .route("/live", any(async |LivePrincipal(_): LivePrincipal| Json(json!({"handler": true}))))
+        .route("/test", any(async |TestPrincipal(_): TestPrincipal| Json(json!({"handler": true}))))
         .route("/health", get(seen))
         .fallback(seen)
 }

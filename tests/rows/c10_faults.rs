@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, MemoryStore, NoProjects, Project, StoreError};
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Environment, KeyDigest, KeyId, KeyRecord, ProjectId,
-    Role, Standing, Timestamp, UserId, Verifier,
+    AccountStatus, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Environment, KeyDigest, KeyId,
+    KeyRecord, ProjectId, Role, Timestamp, UserId, Verifier,
 };
 
 use crate::common::{Answer, World, echo, send, user};
@@ -122,18 +122,22 @@ impl KeyStore for Faulty {
 
 #[async_trait]
 impl Directory for Faulty {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         let _open = Open::new(&self.open);
         let fault = *self.standing.lock().unwrap();
         fault.strike().await?;
-        self.store.standing(user, project).await
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         self.store.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         self.warm.and_then(|_| Directory::warm(&self.store, user, project))
     }
 }
@@ -463,11 +467,15 @@ async fn c10_10_expiry_is_judged_at_every_request() {
 /// A key and its standing are asked for at every request, so that what has changed is seen by the next one.
 #[tokio::test]
 async fn c10_00_a_directory_of_ones_own_is_believed() {
-    struct Rights(Standing);
+    struct Rights(AccountStatus);
 
     #[async_trait]
     impl Directory for Rights {
-        async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+        async fn account_status(
+            &self,
+            _: &UserId,
+            _: Option<&ProjectId>,
+        ) -> Result<AccountStatus, StoreError> {
             Ok(self.0)
         }
 
@@ -478,11 +486,11 @@ async fn c10_00_a_directory_of_ones_own_is_believed() {
 
     let world = World::new().await;
     let cases = [
-        (Standing::Disabled, "401/invalid_api_key", "401/invalid_api_key"),
-        (Standing::Active { role: None }, "403/forbidden", "403/forbidden"),
-        (Standing::Active { role: Some(Role::ReadOnly) }, "200:h", "403/read_only"),
-        (Standing::Active { role: Some(Role::Full) }, "200:h", "200:h"),
-        (Standing::Active { role: Some(Role::Owner) }, "200:h", "200:h"),
+        (AccountStatus::Disabled, "401/invalid_api_key", "401/invalid_api_key"),
+        (AccountStatus::Active { role: None }, "403/forbidden", "403/forbidden"),
+        (AccountStatus::Active { role: Some(Role::ReadOnly) }, "200:h", "403/read_only"),
+        (AccountStatus::Active { role: Some(Role::Full) }, "200:h", "200:h"),
+        (AccountStatus::Active { role: Some(Role::Owner) }, "200:h", "200:h"),
     ];
     for (standing, get, post) in cases {
         let app = app(Verifier::new((world.store.clone(), Rights(standing))));

@@ -7,7 +7,7 @@ use axum::Router;
 use serde_json::json;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Accounts as _, Directory, KeyStore, MemoryStore, Project, StoreError};
-use tower_api_key::{ApiKeyAuth, KeyDigest, KeyLevel, KeyRecord, ProjectId, Standing, UserId, Verifier};
+use tower_api_key::{AccountStatus, ApiKeyAuth, KeyDigest, KeyLevel, KeyRecord, ProjectId, UserId, Verifier};
 
 use crate::common::{World, echo, project, send, user};
 use crate::kit::{Ask, Site, endpoints};
@@ -28,10 +28,14 @@ impl KeyStore for Asked {
 
 #[async_trait]
 impl Directory for Asked {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         let texts = [Some(user.as_str()), project.map(ProjectId::as_str)];
         self.about.lock().unwrap().extend(texts.into_iter().flatten().map(str::to_owned));
-        self.store.standing(user, project).await
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

@@ -15,11 +15,13 @@ use http_body::Frame;
 use http_body_util::Full;
 use serde_json::json;
 use tower::{Layer as _, Service, ServiceExt as _};
-use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme as _, JsonBody, Rebuild, Replay, Unusable};
-use tower_api_key::store::{KeyLedger as _, LedgerError, NoProjects, StoreError};
+use tower_api_key::scheme::{
+    ApiKeyHeader, Bearer, HeaderScheme as _, JsonBody, MalformedCredential, Rebuild, Replay,
+};
+use tower_api_key::store::{KeyRegistry as _, NoProjects, RegistryError, StoreError};
 use tower_api_key::{
     ApiKey, ApiKeyAuth, AuthError, ConfigError, Credentials, EmptyOrGrpc, Endpoint, Head, KeyDigest,
-    KeyFormat, KeyId, KeyRecord, Principal, Problem, Timestamp, Verifier,
+    KeyFormat, KeyId, KeyRecord, Principal, ProblemDetails, Timestamp, Verifier,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer};
@@ -92,9 +94,12 @@ async fn c13_01_debug_of_every_type() {
         look(&response.headers(), &secrets);
     }
     look(&(Bearer::default(), ApiKeyHeader::default(), JsonBody::default()), &secrets);
-    look(&(Bearer::default().describe(), Unusable::Malformed, Unusable::Repeated), &secrets);
-    look(&(Problem::default(), EmptyOrGrpc, endpoints(), Endpoint::READ), &secrets);
-    look(&(StoreError::Overloaded, LedgerError::Conflict, ConfigError::KeyPrefix), &secrets);
+    look(
+        &(Bearer::default().describe(), MalformedCredential::Malformed, MalformedCredential::Repeated),
+        &secrets,
+    );
+    look(&(ProblemDetails::default(), EmptyOrGrpc, endpoints(), Endpoint::READ), &secrets);
+    look(&(StoreError::Overloaded, RegistryError::Conflict, ConfigError::KeyPrefix), &secrets);
 }
 
 /// A head that no layer has marked yet shows nothing either.

@@ -28,8 +28,8 @@ use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Or, Scheme};
 use tower_api_key::service::ApiKeyService;
 use tower_api_key::store::{Directory, KeyStore, MemoryStore, Project, StoreError};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, Clock, EmptyOrGrpc, KeyDigest, KeyRecord, Principal, Problem, ProjectId, Standing,
-    Timestamp, UserId, Verifier,
+    AccountStatus, ApiKeyAuth, AuthError, Clock, EmptyOrGrpc, KeyDigest, KeyRecord, Principal,
+    ProblemDetails, ProjectId, Timestamp, UserId, Verifier,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
@@ -253,16 +253,16 @@ fn c14_03_what_crosses_threads_may() {
     layer::<ApiKeyAuth<Bearer>>();
     layer::<ApiKeyAuth<All>>();
     layer::<ApiKeyAuth<All, EmptyOrGrpc>>();
-    layer::<ApiKeyService<Router, All, Problem>>();
-    layer::<ApiKeyService<Probe, Bearer, Problem>>();
+    layer::<ApiKeyService<Router, All, ProblemDetails>>();
+    layer::<ApiKeyService<Probe, Bearer, ProblemDetails>>();
     layer::<Principal>();
     layer::<AuthError>();
     layer::<Verifier>();
     layer::<MemoryStore>();
     fn sent<F: Send>() {}
-    sent::<ResponseFuture<Router, All, Problem, Body>>();
-    sent::<ResponseFuture<Probe<()>, Bearer, Problem, ()>>();
-    sent::<ResponseFuture<Probe<Full<Bytes>>, Bearer, Problem, Full<Bytes>>>();
+    sent::<ResponseFuture<Router, All, ProblemDetails, Body>>();
+    sent::<ResponseFuture<Probe<()>, Bearer, ProblemDetails, ()>>();
+    sent::<ResponseFuture<Probe<Full<Bytes>>, Bearer, ProblemDetails, Full<Bytes>>>();
     let mut service = all(MemoryStore::new()).layer(Router::new());
     future(&service.call(Request::new(Body::empty())));
     future(
@@ -344,7 +344,7 @@ async fn c14_04_every_body_type() {
 enum Bomb {
     Find,
     WarmKey,
-    Standing,
+    AccountStatus,
     WarmStanding,
     Clock,
     Scheme,
@@ -379,16 +379,20 @@ impl KeyStore for Bombed {
 
 #[async_trait]
 impl Directory for Bombed {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        self.at(Bomb::Standing);
-        self.0.standing(user, project).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.at(Bomb::AccountStatus);
+        self.0.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         self.0.projects(user).await
     }
 
-    fn warm(&self, _: &UserId, _: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, _: &UserId, _: Option<&ProjectId>) -> Option<AccountStatus> {
         self.at(Bomb::WarmStanding);
         None
     }
@@ -410,7 +414,7 @@ impl tower_api_key::scheme::HeaderScheme for BombedScheme {
     fn read<'r>(
         &self,
         head: tower_api_key::Head<'r>,
-    ) -> Result<Option<tower_api_key::Credentials<'r>>, tower_api_key::scheme::Unusable> {
+    ) -> Result<Option<tower_api_key::Credentials<'r>>, tower_api_key::scheme::MalformedCredential> {
         assert_ne!(self.0, Bomb::Scheme, "boom");
         self.1.read(head)
     }
@@ -427,7 +431,7 @@ async fn c14_05_a_panic_never_reaches_the_handler() {
     let bombs = [
         Bomb::Find,
         Bomb::WarmKey,
-        Bomb::Standing,
+        Bomb::AccountStatus,
         Bomb::WarmStanding,
         Bomb::Clock,
         Bomb::Scheme,
@@ -517,9 +521,13 @@ impl KeyStore for Hesitant {
 
 #[async_trait]
 impl Directory for Hesitant {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         let _under = self.hesitate().await;
-        self.store.standing(user, project).await
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

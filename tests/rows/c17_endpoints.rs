@@ -23,8 +23,8 @@ use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, MemoryStore, Project, StoreError};
 use tower_api_key::test_util::{self, ManualClock};
 use tower_api_key::{
-    AccessClass, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, ConfigError, Endpoints, Environment,
-    KeyDigest, KeyId, KeyRecord, Principal, ProjectId, Standing, Timestamp, UserId, Verifier,
+    AccessClass, AccountStatus, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, ConfigError, Endpoints,
+    Environment, KeyDigest, KeyId, KeyRecord, Principal, ProjectId, Timestamp, UserId, Verifier,
 };
 use tower_api_key_manage as manage;
 use tower_http::normalize_path::NormalizePathLayer;
@@ -514,16 +514,20 @@ impl KeyStore for Slow {
 
 #[async_trait]
 impl Directory for Slow {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         self.up()?;
-        self.store.standing(user, project).await
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         self.store.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         if self.warm && self.up().is_ok() { Directory::warm(&self.store, user, project) } else { None }
     }
 }
@@ -891,7 +895,7 @@ async fn c17_a3_what_needs_a_principal_says_401_in_the_layers_words() {
         let user = async |who: Principal| who.user_id().to_string();
         Router::new()
             .route("/principal", any(user))
-            .route("/live", any(async |_: tower_api_key::extract::Live| "live"))
+            .route("/live", any(async |_: tower_api_key::extract::LivePrincipal| "live"))
             .route("/guarded", any(echo).layer(RequireClass(AccessClass::Read)))
             .route("/environment", any(echo).layer(RequireEnvironment(Environment::Live)))
             .route("/maybe", any(async |who: Option<Principal>| who.map_or("nobody", |_| "somebody")))

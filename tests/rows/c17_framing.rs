@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
-use tower_api_key::extract::Test;
+use tower_api_key::extract::TestPrincipal;
 use tower_api_key::guard::RequireScope;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody, Scheme};
 use tower_api_key::{ApiKeyAuth, AuthError, Endpoints, Principal};
@@ -61,7 +61,7 @@ where
         let auth = ApiKeyAuth::new(Watched::new(world, warm), scheme()).endpoints(endpoints).unwrap();
         Router::new()
             .route("/scope", post(echo).layer(RequireScope("nobody:has")))
-            .route("/test", post(async |_: Test| "test"))
+            .route("/test", post(async |_: TestPrincipal| "test"))
             .route("/public", post(async |_: Principal| "nobody"))
             .route("/optional", post(async |_: Principal| "nobody"))
             .fallback(echo)
@@ -430,7 +430,7 @@ async fn c17_c1_the_next_request_of_a_pooled_client_is_answered() {
         .or(JsonBody::default());
     let app = Router::new()
         .route("/scope", any(echo).layer(RequireScope("nobody:has")))
-        .route("/test", any(async |_: Test| "test"))
+        .route("/test", any(async |_: TestPrincipal| "test"))
         .fallback(echo)
         .layer(pause)
         .layer(auth);

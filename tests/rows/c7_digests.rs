@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tower_api_key::scheme::ApiKeyHeader;
-use tower_api_key::store::{KeyLedger as _, KeyPolicy, MemoryStore, Terms};
+use tower_api_key::store::{KeyPolicy, KeyRegistry as _, MemoryStore, Terms};
 use tower_api_key::{ApiKey, ApiKeyAuth, Credentials, KeyDigest, KeyId, KeyRecord, Timestamp, Verifier};
 
 use crate::common::{World, user};

@@ -15,7 +15,8 @@ use http::{HeaderName, HeaderValue, Method, Request};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, MemoryStore, Project, StoreError};
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, AuthError, Endpoints, KeyDigest, KeyRecord, Principal, ProjectId, Standing, UserId,
+    AccountStatus, ApiKey, ApiKeyAuth, AuthError, Endpoints, KeyDigest, KeyRecord, Principal, ProjectId,
+    UserId,
 };
 
 use crate::common::{Answer, World, echo, send};
@@ -52,9 +53,13 @@ impl KeyStore for Watched {
 
 #[async_trait]
 impl Directory for Watched {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         self.calls.fetch_add(1, SeqCst);
-        self.store.standing(user, project).await
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -62,7 +67,7 @@ impl Directory for Watched {
         self.store.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         if !self.warm {
             return None;
         }

@@ -16,8 +16,8 @@ use tower::{Layer as _, ServiceExt as _};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Or};
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::{
-    ApiKeyAuth, Endpoints, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, Principal, ProjectId, Role,
-    Standing, Timestamp, UserId, Verifier,
+    AccountStatus, ApiKeyAuth, Endpoints, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, Principal,
+    ProjectId, Role, Timestamp, UserId, Verifier,
 };
 
 /// Knows every key, all of one owner, who may do everything. Remembers the last key it was asked about.
@@ -39,8 +39,8 @@ impl KeyStore for Everything {
 
 #[async_trait]
 impl Directory for Everything {
-    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        Ok(Standing::Active { role: Some(Role::Owner) })
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
+        Ok(AccountStatus::Active { role: Some(Role::Owner) })
     }
 
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {

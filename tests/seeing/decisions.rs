@@ -11,8 +11,8 @@ use tower_api_key::scheme::Bearer;
 use tower_api_key::store::NoProjects;
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    Amendment, ApiKey, ApiKeyAuth, Credentials, Endpoint, Environment, Grace, KeyDigest, KeyFormat,
-    KeyRecord, KeyStore, Keyring, NewKey, Timestamp, Verifier,
+    ApiKey, ApiKeyAuth, Credentials, Endpoint, Environment, Grace, KeyDigest, KeyFormat, KeyRecord, KeyStore,
+    KeyUpdate, Keyring, NewKey, Timestamp, Verifier,
 };
 
 use crate::common::{World, bearer, echo, request, send, user};
@@ -215,7 +215,7 @@ async fn every_change_of_a_key_is_seen() {
             format!("{} replaces:{} by operator", next.id(), first.id()),
         ]
     );
-    keyring.amend(next.id(), Amendment::new().name("x level=ERROR")).await.unwrap();
+    keyring.update(next.id(), KeyUpdate::new().name("x level=ERROR")).await.unwrap();
     keyring.revoke(next.id()).await.unwrap();
     assert_eq!(
         spy.told(),
@@ -223,7 +223,7 @@ async fn every_change_of_a_key_is_seen() {
     );
     // What fails is no change.
     keyring.rotate(next.id(), Grace::None).await.unwrap_err();
-    keyring.amend(next.id(), Amendment::new().name("")).await.unwrap_err();
+    keyring.update(next.id(), KeyUpdate::new().name("")).await.unwrap_err();
     assert_eq!(spy.told(), [""; 0]);
     let events: Vec<_> = keyring
         .history(next.id(), 9)

@@ -9,7 +9,7 @@ use tower_api_key::observer::Tracing;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{CorruptRow, NoProjects, StoreError};
 use tower_api_key::{
-    Amendment, ApiKeyAuth, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyStore, Keyring, NewKey,
+    ApiKeyAuth, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyStore, KeyUpdate, Keyring, NewKey,
     Verifier,
 };
 use tracing::field::{Field, Visit};
@@ -100,7 +100,7 @@ async fn c13_02_events_have_their_fields_and_no_more() {
 
     let keyring = Keyring::new(world.store.clone()).observer(Tracing);
     let issued = keyring.issue(NewKey::user_level(user("u_own"), "x")).await.unwrap();
-    keyring.amend(issued.id(), Amendment::new().name("x level=ERROR")).await.unwrap();
+    keyring.update(issued.id(), KeyUpdate::new().name("x level=ERROR")).await.unwrap();
     let id = issued.id();
     assert_eq!(
         heard.lines(),

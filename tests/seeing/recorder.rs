@@ -9,17 +9,17 @@ use tokio::sync::Mutex;
 use tower_api_key::keyring::KeyringError;
 use tower_api_key::observer::UsageRecorder;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{KeyQuery, LedgerError, MemoryStore, StoreError};
+use tower_api_key::store::{KeyQuery, MemoryStore, RegistryError, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    Amendment, ConfigError, Credentials, DigestMethod, Endpoint, FreshKey, KeyDigest, KeyId, KeyLedger,
-    KeyRecord, Keyring, Timestamp, Usage, UserId, Verifier,
+    ConfigError, Credentials, DigestMethod, Endpoint, FreshKey, KeyDigest, KeyId, KeyRecord, KeyRegistry,
+    KeyUpdate, Keyring, Timestamp, Usage, UserId, Verifier,
 };
 
 use crate::common::{World, send};
 use crate::{Spy, app, id_of, with_bearer, with_body};
 
-/// A ledger that answers writes of usage as it is told to, and counts them.
+/// A registry that answers writes of usage as it is told to, and counts them.
 #[derive(Clone)]
 struct Ledger {
     store: MemoryStore,
@@ -64,8 +64,8 @@ impl Ledger {
 }
 
 #[async_trait]
-impl KeyLedger for Ledger {
-    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), LedgerError> {
+impl KeyRegistry for Ledger {
+    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         unreachable!()
     }
 
@@ -75,7 +75,7 @@ impl KeyLedger for Ledger {
         _: FreshKey,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         unreachable!()
     }
 
@@ -85,17 +85,17 @@ impl KeyLedger for Ledger {
         _: tower_api_key::audit::Revocation,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, LedgerError> {
+    ) -> Result<tower_api_key::store::Ended, RegistryError> {
         unreachable!()
     }
 
-    async fn amend(
+    async fn update(
         &self,
         _: &KeyId,
-        _: &Amendment,
+        _: &KeyUpdate,
         _: Timestamp,
         _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Amended, LedgerError> {
+    ) -> Result<tower_api_key::store::Updated, RegistryError> {
         unreachable!()
     }
 
@@ -106,7 +106,7 @@ impl KeyLedger for Ledger {
         _: &KeyDigest,
         _: &DigestMethod,
         _: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         unreachable!()
     }
 
@@ -114,7 +114,7 @@ impl KeyLedger for Ledger {
         unreachable!()
     }
 
-    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         unreachable!()
     }
 
@@ -142,7 +142,7 @@ impl KeyLedger for Ledger {
 struct Setting {
     world: World,
     clock: ManualClock,
-    ledger: Ledger,
+    registry: Ledger,
     recorder: UsageRecorder,
     app: axum::Router,
     own: String,
@@ -152,11 +152,11 @@ impl Setting {
     async fn new(change: impl FnOnce(UsageRecorder) -> UsageRecorder) -> Self {
         let world = World::new().await;
         let clock = ManualClock::new(Timestamp::from_secs(100));
-        let ledger = Ledger::new(&world.store);
-        let recorder = change(UsageRecorder::new(ledger.clone()));
+        let registry = Ledger::new(&world.store);
+        let recorder = change(UsageRecorder::new(registry.clone()));
         let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).observer(recorder.clone());
         let own = id_of(&world, &world.own).await;
-        Self { app: app(verifier), world, clock, ledger, recorder, own }
+        Self { app: app(verifier), world, clock, registry, recorder, own }
     }
 
     async fn use_own(&self) {
@@ -182,19 +182,22 @@ async fn what_was_accepted_is_noted_by_its_way_in() {
         send(&setting.app, with_bearer("/x", key)).await;
     }
     send(&setting.app, with_bearer("/scoped", &setting.world.b)).await;
-    assert_eq!(setting.ledger.written(), (0, 0), "a request waits for no ledger");
+    assert_eq!(setting.registry.written(), (0, 0), "a request waits for no ledger");
 
     setting.recorder.flush().await.unwrap();
-    assert_eq!(setting.ledger.used(&setting.own).await, ["scheme:bearer 300 x3", "scheme:json-body 200 x1"]);
+    assert_eq!(
+        setting.registry.used(&setting.own).await,
+        ["scheme:bearer 300 x3", "scheme:json-body 200 x1"]
+    );
     let watched = id_of(&setting.world, &watched).await;
-    assert_eq!(setting.ledger.used(&watched).await, ["observed:ip 200 x1", "scheme:bearer 200 x1"]);
+    assert_eq!(setting.registry.used(&watched).await, ["observed:ip 200 x1", "scheme:bearer 200 x1"]);
     let b = id_of(&setting.world, &setting.world.b).await;
-    assert_eq!(setting.ledger.used(&b).await, ["scheme:bearer 200 x1"]);
+    assert_eq!(setting.registry.used(&b).await, ["scheme:bearer 200 x1"]);
     let revoked = id_of(&setting.world, &setting.world.revoked).await;
-    assert!(setting.ledger.used(&revoked).await.is_empty());
-    assert_eq!(setting.ledger.written().0, 1, "one write for all");
+    assert!(setting.registry.used(&revoked).await.is_empty());
+    assert_eq!(setting.registry.written().0, 1, "one write for all");
     setting.recorder.flush().await.unwrap();
-    assert_eq!(setting.ledger.written(), (0, 0), "nothing new is nothing to write");
+    assert_eq!(setting.registry.written(), (0, 0), "nothing new is nothing to write");
 
     let keyring = Keyring::new(setting.world.store.clone());
     let id = KeyId::new(&watched).unwrap();
@@ -216,37 +219,37 @@ async fn c14_12_a_key_is_written_once_a_minute() {
             verifier.verify(&credentials, Endpoint::READ).await.unwrap();
         }
         tokio::time::sleep(Duration::from_secs(59)).await;
-        assert_eq!(setting.ledger.written(), (0, 0), "in minute {minute}");
+        assert_eq!(setting.registry.written(), (0, 0), "in minute {minute}");
         tokio::time::sleep(Duration::from_secs(1)).await;
         tokio::task::yield_now().await;
-        assert_eq!(setting.ledger.written(), (1, 1), "after minute {minute}");
+        assert_eq!(setting.registry.written(), (1, 1), "after minute {minute}");
     }
-    let used = setting.ledger.used(&setting.own).await;
+    let used = setting.registry.used(&setting.own).await;
     assert!(used[0].ends_with(" x60000"), "{used:?}");
     running.abort();
 }
 
-/// C10-07, C14-12: a ledger that is down costs no request anything, and nothing is lost when it is back.
+/// C10-07, C14-12: a registry that is down costs no request anything, and nothing is lost when it is back.
 #[tokio::test(start_paused = true)]
 async fn c10_07_a_ledger_that_fails_is_tried_again() {
     let spy = Spy::default();
     let setting = Setting::new(|recorder| recorder.observer(spy.clone())).await;
     let running = tokio::spawn(setting.recorder.clone().run());
     for mood in [Mood::Fails, Mood::Hangs] {
-        setting.ledger.is(mood).await;
+        setting.registry.is(mood).await;
         setting.use_own().await;
-        // A ledger that hangs is given up after some seconds.
+        // A registry that hangs is given up after some seconds.
         tokio::time::sleep(Duration::from_secs(70)).await;
         setting.use_own().await;
         assert_eq!(spy.told(), ["warned usage_not_written"]);
     }
     assert!(matches!(setting.recorder.flush().await, Err(StoreError::Timeout)));
-    setting.ledger.is(Mood::Fails).await;
+    setting.registry.is(Mood::Fails).await;
     assert!(matches!(setting.recorder.flush().await, Err(StoreError::Failed(_))));
-    setting.ledger.is(Mood::Writes).await;
+    setting.registry.is(Mood::Writes).await;
     running.abort();
     setting.recorder.flush().await.unwrap();
-    assert_eq!(setting.ledger.used(&setting.own).await, ["scheme:bearer 100 x4"]);
+    assert_eq!(setting.registry.used(&setting.own).await, ["scheme:bearer 100 x4"]);
     assert_eq!(setting.recorder.forgotten(), 0);
 }
 
@@ -255,40 +258,40 @@ async fn c10_07_a_ledger_that_fails_is_tried_again() {
 async fn a_write_that_is_cut_off_is_made_by_the_next() {
     let setting = Setting::new(|recorder| recorder).await;
     setting.use_own().await;
-    setting.ledger.is(Mood::Hangs).await;
+    setting.registry.is(Mood::Hangs).await;
     let cut_off = tokio::spawn({
         let recorder = setting.recorder.clone();
         async move { recorder.flush().await }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(setting.ledger.written(), (1, 1), "it has begun");
+    assert_eq!(setting.registry.written(), (1, 1), "it has begun");
     cut_off.abort();
     assert!(cut_off.await.unwrap_err().is_cancelled());
     setting.use_own().await;
-    setting.ledger.is(Mood::Writes).await;
+    setting.registry.is(Mood::Writes).await;
     setting.recorder.flush().await.unwrap();
-    assert_eq!(setting.ledger.used(&setting.own).await, ["scheme:bearer 100 x2"]);
+    assert_eq!(setting.registry.used(&setting.own).await, ["scheme:bearer 100 x2"]);
 }
 
 #[tokio::test]
 async fn who_waits_longest_is_forgotten_when_there_is_no_room() {
     let setting = Setting::new(|recorder| recorder.capacity(2).unwrap()).await;
-    setting.ledger.is(Mood::Fails).await;
+    setting.registry.is(Mood::Fails).await;
     let keys = [&setting.world.own, &setting.world.full, &setting.world.b];
     for key in keys {
         assert_eq!(send(&setting.app, with_bearer("/projects", key)).await.status, 200);
         setting.recorder.flush().await.unwrap_err();
     }
     assert_eq!(setting.recorder.forgotten(), 1);
-    setting.ledger.is(Mood::Writes).await;
+    setting.registry.is(Mood::Writes).await;
     setting.recorder.flush().await.unwrap();
     let mut known = 0;
     for key in keys {
-        known += setting.ledger.used(&id_of(&setting.world, key).await).await.len();
+        known += setting.registry.used(&id_of(&setting.world, key).await).await.len();
     }
     assert_eq!(known, 2);
     let b = id_of(&setting.world, &setting.world.b).await;
-    assert_eq!(setting.ledger.used(&b).await.len(), 1, "the newest is not the one that is forgotten");
+    assert_eq!(setting.registry.used(&b).await.len(), 1, "the newest is not the one that is forgotten");
 }
 
 #[tokio::test]
@@ -302,21 +305,21 @@ async fn many_keys_are_written_in_parts() {
         send(&setting.app, with_bearer("/projects", key)).await;
     }
     setting.recorder.flush().await.unwrap();
-    assert_eq!(setting.ledger.written(), (2, 600));
+    assert_eq!(setting.registry.written(), (2, 600));
 }
 
 #[tokio::test]
 async fn a_ledger_that_keeps_none_is_not_asked_again() {
     let setting = Setting::new(|recorder| recorder).await;
-    setting.ledger.is(Mood::KeepsNone).await;
+    setting.registry.is(Mood::KeepsNone).await;
     setting.use_own().await;
     assert!(matches!(setting.recorder.flush().await, Err(StoreError::NotKept)));
-    assert_eq!(setting.ledger.written(), (1, 1));
+    assert_eq!(setting.registry.written(), (1, 1));
     setting.use_own().await;
     setting.recorder.flush().await.unwrap();
-    assert_eq!(setting.ledger.written(), (0, 0));
-    // The ledger of this test keeps no trail either, and says so.
-    let keyring = Keyring::new((setting.ledger.clone(), setting.world.store.clone()));
+    assert_eq!(setting.registry.written(), (0, 0));
+    // The registry of this test keeps no trail either, and says so.
+    let keyring = Keyring::new((setting.registry.clone(), setting.world.store.clone()));
     let history = keyring.history(&KeyId::new(&setting.own).unwrap(), 1).await;
     assert!(matches!(history, Err(KeyringError::Store(StoreError::NotKept))));
 }

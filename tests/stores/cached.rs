@@ -11,7 +11,7 @@ use tower_api_key::store::{
     CacheOptions, Cached, Change, ChangeLog, Changes, Directory, Followers, NodeId, Position, Project,
     StoreError, outlived, settle,
 };
-use tower_api_key::{KeyDigest, KeyRecord, KeyStore, ProjectId, Role, Standing, UserId};
+use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, KeyStore, ProjectId, Role, UserId};
 
 use super::{NOW, key, user};
 
@@ -58,9 +58,9 @@ impl KeyStore for Told {
 
 #[async_trait]
 impl Directory for Told {
-    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         let ended = self.ended.load(Ordering::SeqCst);
-        self.said(if ended { Standing::Disabled } else { OWNER }).await
+        self.said(if ended { AccountStatus::Disabled } else { OWNER }).await
     }
 
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -94,7 +94,7 @@ impl ChangeLog for Told {
     }
 }
 
-const OWNER: Standing = Standing::Active { role: Some(Role::Owner) };
+const OWNER: AccountStatus = AccountStatus::Active { role: Some(Role::Owner) };
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let looks = async {
@@ -122,7 +122,7 @@ async fn c17_g_what_was_read_before_the_news_is_forgotten_with_it() {
         store.holds.store(true, Ordering::SeqCst);
         let (for_key, for_owner) = (cached.clone(), (cached.clone(), owner.clone()));
         let found = tokio::spawn(async move { for_key.find(&digest).await });
-        let stands = tokio::spawn(async move { for_owner.0.standing(&for_owner.1, None).await });
+        let stands = tokio::spawn(async move { for_owner.0.account_status(&for_owner.1, None).await });
         until("both questions", || store.asked.load(Ordering::SeqCst) == 2).await;
         store.end(news);
         until("the acknowledgement", || store.acknowledged.load(Ordering::SeqCst) == 1).await;
@@ -138,7 +138,7 @@ async fn c17_g_what_was_read_before_the_news_is_forgotten_with_it() {
         }
         if of_owner {
             assert!(Directory::warm(&cached, &owner, None).is_none(), "{what}: the owner is remembered");
-            assert_eq!(cached.standing(&owner, None).await.unwrap(), Standing::Disabled, "{what}");
+            assert_eq!(cached.account_status(&owner, None).await.unwrap(), AccountStatus::Disabled, "{what}");
         }
         cached.shutdown().await;
     }

@@ -15,7 +15,7 @@ async fn fresh(directory: &Path) -> SqliteStore {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_keys() {
-    contract::key_store_and_ledger(async || MemoryStore::new()).await;
+    contract::key_store_and_registry(async || MemoryStore::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +26,7 @@ async fn memory_accounts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_keys() {
     let directory = tempfile::tempdir().unwrap();
-    contract::key_store_and_ledger(async || fresh(directory.path()).await).await;
+    contract::key_store_and_registry(async || fresh(directory.path()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +41,7 @@ async fn one_file_for_all_checks() {
     let directory = tempfile::tempdir().unwrap();
     let store = fresh(directory.path()).await;
     for _ in 0..2 {
-        contract::key_store_and_ledger(async || store.clone()).await;
+        contract::key_store_and_registry(async || store.clone()).await;
         contract::accounts(async || store.clone()).await;
     }
 }

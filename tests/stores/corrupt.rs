@@ -2,10 +2,10 @@
 
 use rusqlite::Connection;
 use tower_api_key::key::IdError;
-use tower_api_key::store::{KeyQuery, LedgerError, Member, MemberRole, Project, StoreError, Terms};
+use tower_api_key::store::{KeyQuery, Member, MemberRole, Project, RegistryError, StoreError, Terms};
 use tower_api_key::{
-    Accounts as _, Directory as _, KeyId, KeyLedger as _, KeyLevel, KeyRecord, KeyStore as _, Standing,
-    Timestamp,
+    AccountStatus, Accounts as _, Directory as _, KeyId, KeyLevel, KeyRecord, KeyRegistry as _,
+    KeyStore as _, Timestamp,
 };
 use tower_api_key_sqlite::SqliteStore;
 
@@ -173,7 +173,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
                 let unlisted =
                     ["owner", "environment"].contains(&&**column) || context == "created_at = NULL";
                 let missed = unlisted && matches!(&listed, Ok(keys) if keys.is_empty());
-                let corrupt = matches!(listed, Err(LedgerError::Store(StoreError::Corrupt(_))));
+                let corrupt = matches!(listed, Err(RegistryError::Store(StoreError::Corrupt(_))));
                 assert!(corrupt || missed, "{context}: {listed:?}");
             }
             vandal.execute_batch("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").unwrap();
@@ -301,19 +301,19 @@ async fn c10_06_a_damaged_standing_is_an_error() {
                 .unwrap();
             vandal.execute(&format!("UPDATE {table} SET {column} = {value} WHERE {row}"), []).unwrap();
             vandal.execute_batch("COMMIT").unwrap();
-            let standing = store.standing(&user(asked), Some(&project("p1"))).await;
+            let standing = store.account_status(&user(asked), Some(&project("p1"))).await;
             match (column, *value) {
-                ("suspended", "1") => assert_eq!(standing.unwrap(), Standing::Disabled, "{context}"),
+                ("suspended", "1") => assert_eq!(standing.unwrap(), AccountStatus::Disabled, "{context}"),
                 ("deleted", "1") => {
-                    assert_eq!(standing.unwrap(), Standing::Active { role: None }, "{context}");
+                    assert_eq!(standing.unwrap(), AccountStatus::Active { role: None }, "{context}");
                 }
                 ("suspended" | "deleted", "0") => {
-                    assert!(matches!(standing, Ok(Standing::Active { role: Some(_) })), "{context}");
+                    assert!(matches!(standing, Ok(AccountStatus::Active { role: Some(_) })), "{context}");
                 }
                 // A project that is neither there nor deleted is not there.
                 ("deleted", "NULL") => {
                     assert!(
-                        is_corrupt(&standing) || matches!(standing, Ok(Standing::Active { role: None })),
+                        is_corrupt(&standing) || matches!(standing, Ok(AccountStatus::Active { role: None })),
                         "{context}"
                     );
                 }
@@ -329,7 +329,7 @@ async fn c10_06_a_damaged_standing_is_an_error() {
         }
     }
     vandal.execute("UPDATE people SET account = 'nowhere' WHERE user = 'bob'", []).unwrap();
-    assert!(is_corrupt(&store.standing(&user("bob"), None).await));
+    assert!(is_corrupt(&store.account_status(&user("bob"), None).await));
     vandal.execute("UPDATE projects SET id = 'a b'", []).unwrap();
     assert!(is_corrupt(&store.projects(&user("alice")).await));
 }
@@ -387,9 +387,9 @@ async fn c17_f4_what_does_not_parse_is_named_with_the_id_of_its_key() {
     let usage = said(store.usage(std::slice::from_ref(&key.id)).await.unwrap_err());
     assert_eq!(usage, "key key: the way that it was used does not parse");
     vandal.execute_batch("UPDATE accounts SET suspended = 2").unwrap();
-    let standing = said(store.standing(&user("bob"), None).await.unwrap_err());
+    let standing = said(store.account_status(&user("bob"), None).await.unwrap_err());
     assert_eq!(standing, "user bob: column suspended: what is true or false is neither");
     vandal.execute_batch("UPDATE accounts SET suspended = 0; UPDATE people SET role = 'c17-canary'").unwrap();
-    let standing = said(store.standing(&user("bob"), None).await.unwrap_err());
+    let standing = said(store.account_status(&user("bob"), None).await.unwrap_err());
     assert_eq!(standing, "user bob: the role is none of OWNER, FULL and READONLY");
 }

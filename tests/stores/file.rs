@@ -3,9 +3,9 @@
 use std::fs;
 
 use rusqlite::params;
-use tower_api_key::store::{LedgerError, StoreError};
+use tower_api_key::store::{RegistryError, StoreError};
 use tower_api_key::{
-    Accounts as _, Directory as _, KeyDigest, KeyLedger as _, KeyStore as _, Role, Standing,
+    AccountStatus, Accounts as _, Directory as _, KeyDigest, KeyRegistry as _, KeyStore as _, Role,
 };
 use tower_api_key_sqlite::SqliteStore;
 
@@ -75,8 +75,8 @@ async fn c17_d7_a_file_of_before_takes_ids_of_identity_providers() {
         store.create_account(&id.replace(['|', '+', '='], "."), &user(id)).await.unwrap();
         let key = insert(&store, &format!("key_{}", id.len()), id).await;
         assert!(is_active(&store, &key).await);
-        let standing = store.standing(&user(id), None).await.unwrap();
-        assert_eq!(standing, Standing::Active { role: Some(Role::Owner) });
+        let standing = store.account_status(&user(id), None).await.unwrap();
+        assert_eq!(standing, AccountStatus::Active { role: Some(Role::Owner) });
         assert_eq!(prepared.query_row([id], |row| row.get::<_, i64>(0)).unwrap(), 1);
         assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 1);
     }
@@ -98,7 +98,7 @@ async fn c17_d7_a_file_of_before_takes_ids_of_identity_providers() {
     let sound: String = file.operator().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok");
     drop((prepared, store));
-    assert!(file.open().await.standing(&user("auth0|5f7c"), None).await.is_ok());
+    assert!(file.open().await.account_status(&user("auth0|5f7c"), None).await.is_ok());
 }
 
 #[cfg(unix)]
@@ -284,7 +284,7 @@ async fn c17_f3_a_store_is_read_while_another_program_holds_the_lock_for_writers
     assert_eq!(store.get(&inserted.id).await.unwrap().unwrap().name, inserted.name);
     let terms = tower_api_key::store::Terms::by(tower_api_key::Authority::System);
     let revoked = store.revoke(&inserted.id, inserted.created_at, &terms).await;
-    assert!(matches!(revoked, Err(LedgerError::Store(StoreError::Failed(_)))), "{revoked:?}");
+    assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Failed(_)))), "{revoked:?}");
     writer.execute_batch("COMMIT").unwrap();
     assert_eq!(store.get(&inserted.id).await.unwrap().unwrap().name, "not yet");
     assert!(is_active(&store, &inserted).await);

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use tower_api_key::clock::Timestamp;
 use tower_api_key::store::{KeyPolicy, Terms};
-use tower_api_key::{KeyDigest, KeyId, KeyLedger as _, KeyRecord, KeyStore as _, ProjectId, UserId};
+use tower_api_key::{KeyDigest, KeyId, KeyRecord, KeyRegistry as _, KeyStore as _, ProjectId, UserId};
 use tower_api_key_sqlite::SqliteStore;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);

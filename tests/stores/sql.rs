@@ -4,16 +4,16 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tower_api_key::store::{
-    KeyPolicy, KeyQuery, LedgerError, Member, MemberRole, Project, StoreError, Terms,
+    KeyPolicy, KeyQuery, Member, MemberRole, Project, RegistryError, StoreError, Terms,
 };
 use tower_api_key::{
-    Accounts as _, Amendment, Directory as _, KeyLedger as _, KeyStore as _, Role, Standing,
+    AccountStatus, Accounts as _, Directory as _, KeyRegistry as _, KeyStore as _, KeyUpdate, Role,
 };
 use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, MANY, NOW, insert, is_active, key, project, user};
 
-const NO_ACCESS: Standing = Standing::Active { role: None };
+const NO_ACCESS: AccountStatus = AccountStatus::Active { role: None };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c9_18_a_revocation_is_seen_through_another_store_at_once() {
@@ -146,7 +146,7 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
     ] {
         assert!(operator.execute(sql, []).is_err(), "{sql}");
     }
-    assert_eq!(store.standing(&user("alice"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
+    assert_eq!(store.account_status(&user("alice"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
 }
 
 #[tokio::test]
@@ -181,11 +181,15 @@ async fn c12_04_05_06_ids_are_texts_and_nothing_else() {
 
     // c12_04: numbers. c12_05: case. c12_06: words that somebody may take for more than an id.
     for id in ["01", "1.0", "1e0", "p", "all", "null", "undefined", "me", "self", "0", "-1"] {
-        assert_eq!(store.standing(&user("alice"), Some(&project(id))).await.unwrap(), NO_ACCESS, "{id}");
-        assert_eq!(store.standing(&user(id), None).await.unwrap(), Standing::Disabled, "{id}");
+        assert_eq!(
+            store.account_status(&user("alice"), Some(&project(id))).await.unwrap(),
+            NO_ACCESS,
+            "{id}"
+        );
+        assert_eq!(store.account_status(&user(id), None).await.unwrap(), AccountStatus::Disabled, "{id}");
     }
-    let of_member = async |id| store.standing(&user("1"), Some(&project(id))).await.unwrap();
-    assert_eq!(of_member("1").await, Standing::Active { role: Some(Role::Full) });
+    let of_member = async |id| store.account_status(&user("1"), Some(&project(id))).await.unwrap();
+    assert_eq!(of_member("1").await, AccountStatus::Active { role: Some(Role::Full) });
     assert_eq!((of_member("p1").await, of_member("P1").await), (NO_ACCESS, NO_ACCESS));
 
     // Nor does the file take what is no id, whoever writes it.
@@ -209,9 +213,9 @@ async fn c12_07_no_list_names_another_accounts_project() {
     let access = Member::new(MemberRole::Full, [project("p1")]);
     store.set_member("a", &user("bob"), &access).await.unwrap();
     store.delete_project("a", &project("p1")).await.unwrap();
-    assert_eq!(store.standing(&user("bob"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
-    let dave = store.standing(&user("dave"), Some(&project("p1"))).await.unwrap();
-    assert_eq!(dave, Standing::Active { role: Some(Role::Owner) });
+    assert_eq!(store.account_status(&user("bob"), Some(&project("p1"))).await.unwrap(), NO_ACCESS);
+    let dave = store.account_status(&user("dave"), Some(&project("p1"))).await.unwrap();
+    assert_eq!(dave, AccountStatus::Active { role: Some(Role::Owner) });
 
     operator.execute_batch("PRAGMA foreign_keys = ON").unwrap();
     for sql in
@@ -222,7 +226,11 @@ async fn c12_07_no_list_names_another_accounts_project() {
         operator.execute_batch("PRAGMA foreign_keys = OFF; BEGIN").unwrap();
         operator.execute(sql, []).unwrap();
         operator.execute_batch("COMMIT; PRAGMA foreign_keys = ON").unwrap();
-        assert_eq!(store.standing(&user("bob"), Some(&project("p2"))).await.unwrap(), NO_ACCESS, "{sql}");
+        assert_eq!(
+            store.account_status(&user("bob"), Some(&project("p2"))).await.unwrap(),
+            NO_ACCESS,
+            "{sql}"
+        );
         assert!(store.projects(&user("bob")).await.unwrap().is_empty());
         operator.execute_batch("DELETE FROM access WHERE project = 'p2'").unwrap();
     }
@@ -253,7 +261,7 @@ async fn a_users_ended_keys_stop_nobody() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     let asked = Instant::now();
     assert!(is_active(&store, &other).await);
-    assert_eq!(store.standing(&user("v"), None).await.unwrap(), Standing::Disabled);
+    assert_eq!(store.account_status(&user("v"), None).await.unwrap(), AccountStatus::Disabled);
     let answered = asked.elapsed();
     for list in lists {
         assert_eq!(list.await.unwrap(), 100_000);
@@ -291,7 +299,7 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     });
     assert!(is_active(&store, &key).await, "readers do not wait for writers");
     let locked = revoking.await.unwrap();
-    assert!(matches!(locked, Err(LedgerError::Store(StoreError::Timeout))), "{locked:?}");
+    assert!(matches!(locked, Err(RegistryError::Store(StoreError::Timeout))), "{locked:?}");
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     assert!(is_active(&store, &key).await, "what failed has changed nothing");
 
@@ -350,12 +358,12 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
         done.unwrap();
     }
     assert!(!is_active(&store, &leaked).await);
-    assert_eq!(store.standing(&alice, None).await.unwrap(), Standing::Disabled);
+    assert_eq!(store.account_status(&alice, None).await.unwrap(), AccountStatus::Disabled);
     let mut refused = 0;
     for one in flood {
         match one.await.unwrap() {
             Ok(()) => {}
-            Err(LedgerError::Store(_)) => refused += 1,
+            Err(RegistryError::Store(_)) => refused += 1,
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -386,14 +394,14 @@ async fn c17_g_a_flood_of_new_keys_keeps_nobody_from_narrowing_a_key() {
     }
     let nowhere = r#"{"ip":{"allow":[]}}"#.parse().unwrap();
     let (narrow, limit) = (
-        Amendment::new().restrictions(nowhere),
-        Amendment::new().limits(Some("1/d".parse().unwrap())).name("renamed, too"),
+        KeyUpdate::new().restrictions(nowhere),
+        KeyUpdate::new().limits(Some("1/d".parse().unwrap())).name("renamed, too"),
     );
     let (bob, less) = (user("bob"), Member::new(MemberRole::ReadOnly, []));
     let narrowing = async {
         tokio::join!(
-            store.amend(&leaked.id, &narrow, NOW, &terms),
-            store.amend(&scarce.id, &limit, NOW, &terms),
+            store.update(&leaked.id, &narrow, NOW, &terms),
+            store.update(&scarce.id, &limit, NOW, &terms),
             store.transfer_account("a", &bob, &less),
             async {
                 // All of them stand in the queue.
@@ -421,10 +429,10 @@ async fn c10_01_a_missing_table_is_an_error_until_it_is_back() {
     operator.execute_batch("ALTER TABLE keys RENAME TO gone; ALTER TABLE people RENAME TO lost").unwrap();
     for _ in 0..3 {
         assert!(matches!(store.find(&key.digest).await, Err(StoreError::Failed(_))));
-        assert!(matches!(store.standing(&user("u"), None).await, Err(StoreError::Failed(_))));
+        assert!(matches!(store.account_status(&user("u"), None).await, Err(StoreError::Failed(_))));
         assert!(matches!(
             store.revoke(&key.id, NOW, &Terms::by(tower_api_key::Authority::System)).await,
-            Err(LedgerError::Store(StoreError::Failed(_)))
+            Err(RegistryError::Store(StoreError::Failed(_)))
         ));
     }
     operator.execute_batch("ALTER TABLE gone RENAME TO keys; ALTER TABLE lost RENAME TO people").unwrap();

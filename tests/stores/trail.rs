@@ -1,7 +1,7 @@
 //! What an SQLite file keeps of the past: written with the change, and not rewritten by anybody's SQL.
 
-use tower_api_key::store::{KeyPolicy, LedgerError, StoreError, Terms};
-use tower_api_key::{Authority, KeyLedger as _, Through, Timestamp, Usage};
+use tower_api_key::store::{KeyPolicy, RegistryError, StoreError, Terms};
+use tower_api_key::{Authority, KeyRegistry as _, Timestamp, Usage, UsageChannel};
 
 use super::{File, NOW, insert, is_active, key};
 
@@ -39,8 +39,8 @@ async fn there_is_no_change_without_its_entry() {
             "CREATE TRIGGER full BEFORE INSERT ON history BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
         )
         .unwrap();
-    let failed = |result: Result<(), LedgerError>| {
-        assert!(matches!(result, Err(LedgerError::Store(StoreError::Failed(_)))), "{result:?}");
+    let failed = |result: Result<(), RegistryError>| {
+        assert!(matches!(result, Err(RegistryError::Store(StoreError::Failed(_)))), "{result:?}");
     };
     failed(
         store
@@ -53,7 +53,7 @@ async fn there_is_no_change_without_its_entry() {
     failed(store.revoke(&old.id, NOW, &Terms::by(Authority::System)).await.map(drop));
     failed(
         store
-            .amend(&old.id, &tower_api_key::Amendment::new().name("x"), NOW, &Terms::by(Authority::System))
+            .update(&old.id, &tower_api_key::KeyUpdate::new().name("x"), NOW, &Terms::by(Authority::System))
             .await
             .map(drop),
     );
@@ -83,7 +83,7 @@ async fn c9_16_no_late_usage_revives_a_key() {
     let (one, other) = (file.open().await, file.open().await);
     for round in 0..10 {
         let key = insert(&one, &format!("key{round}"), "u").await;
-        let used = Usage::new(key.id.clone(), Through::Direct, Timestamp::from_secs(round), 1);
+        let used = Usage::new(key.id.clone(), UsageChannel::Direct, Timestamp::from_secs(round), 1);
         let late = other.clone();
         let flushing = tokio::spawn(async move {
             for _ in 0..5 {

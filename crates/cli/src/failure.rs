@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use tower_api_key::keyring::KeyringError;
-use tower_api_key::store::{LedgerError, StoreError};
+use tower_api_key::store::{RegistryError, StoreError};
 
 /// Why nothing, or not all, was done. Nothing secret is in it.
 pub(crate) enum Failure {
@@ -50,10 +50,10 @@ impl From<KeyringError> for Failure {
     }
 }
 
-impl From<LedgerError> for Failure {
-    fn from(error: LedgerError) -> Self {
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
         match error {
-            LedgerError::Store(error) => error.into(),
+            RegistryError::Store(error) => error.into(),
             error => Self::refused(error),
         }
     }

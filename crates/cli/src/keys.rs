@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tower_api_key::keyring::{Grace, KeyringError, NewKey};
 use tower_api_key::limit::Limits;
 use tower_api_key::restriction::Restrictions;
-use tower_api_key::{Amendment, Environment, KeyId, KeyQuery, KeyRecord, ProjectId, Timestamp, UserId};
+use tower_api_key::{Environment, KeyId, KeyQuery, KeyRecord, KeyUpdate, ProjectId, Timestamp, UserId};
 
 use crate::args;
 use crate::failure::Failure;
@@ -69,7 +69,7 @@ pub(crate) async fn list(at: &Store, out: &Out, which: args::List) -> Result<(),
             None => {
                 let mut after = None;
                 loop {
-                    let page = store.ledger.owners(after.as_ref(), PAGE).await?;
+                    let page = store.registry.owners(after.as_ref(), PAGE).await?;
                     let Some(last) = page.last() else { break };
                     after = Some(last.clone());
                     for owner in &page {
@@ -131,7 +131,7 @@ pub(crate) async fn show(at: &Store, out: &Out, id: &str) -> Result<(), Failure>
 async fn shown(store: &Opened, out: &Out, id: &KeyId) -> Result<(), Failure> {
     let key = found(store, id).await?;
     let usage = store.keyring.usage(std::slice::from_ref(&key.id)).await?;
-    let history = store.ledger.history(&key.id, HISTORY).await?;
+    let history = store.registry.history(&key.id, HISTORY).await?;
     let mut json = show::record(&key, now());
     if let Value::Object(members) = &mut json {
         let usage = usage.iter().map(|usage| {
@@ -223,9 +223,9 @@ async fn revoked(store: &Opened, out: &Out, ids: &[KeyId]) -> Result<(), Failure
     )))
 }
 
-pub(crate) async fn amend(at: &Store, out: &Out, change: args::Amend) -> Result<(), Failure> {
+pub(crate) async fn update(at: &Store, out: &Out, change: args::Amend) -> Result<(), Failure> {
     let id = at.id(&change.id)?;
-    let mut amendment = Amendment::new();
+    let mut update = KeyUpdate::new();
     if change.name.is_none() && change.restrictions.is_none() && change.limits.is_none() && !change.no_limits
     {
         return Err(Failure::usage("say what to change: --name, --restrictions, --limits or --no-limits"));
@@ -233,19 +233,19 @@ pub(crate) async fn amend(at: &Store, out: &Out, change: args::Amend) -> Result<
     if let Some(name) = change.name {
         // The same rule as for the name of a new key, whosever it is.
         NewKey::user_level(user("anybody")?, &*name).validate(now()).map_err(Failure::usage)?;
-        amendment = amendment.name(name);
+        update = update.name(name);
     }
     if let Some(restrictions) = &change.restrictions {
-        amendment = amendment.restrictions(restricted(restrictions)?);
+        update = update.restrictions(restricted(restrictions)?);
     }
     if let Some(limits) = &change.limits {
-        amendment = amendment.limits(Some(limited(limits)?));
+        update = update.limits(Some(limited(limits)?));
     }
     if change.no_limits {
-        amendment = amendment.limits(None);
+        update = update.limits(None);
     }
     at.with(Purpose::Change, async |store| {
-        store.keyring.amend(&id, amendment).await?;
+        store.keyring.update(&id, update).await?;
         let key = found(store, &id).await?;
         out.done(format_args!("changed {id}"));
         out.answer(&show::record(&key, now()), String::new)

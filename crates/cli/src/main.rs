@@ -59,7 +59,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Show { id } => keys::show(&store, &out, &id).await,
         Command::Rotate { id, grace } => keys::rotate(&store, &out, &id, grace.as_deref()).await,
         Command::Revoke { ids } => keys::revoke(&store, &out, &ids).await,
-        Command::Amend(change) => keys::amend(&store, &out, change).await,
+        Command::Amend(change) => keys::update(&store, &out, change).await,
         Command::Import(import) => import::import(&store, &out, &import).await,
         Command::Explain(request) => explain::explain(&store, &out, &request).await,
         Command::Account(what) => people::account(&store, &out, what).await,

@@ -1,7 +1,7 @@
 //! Accounts, their projects and their members: as much as keys need.
 
 use serde_json::{Value, json};
-use tower_api_key::store::{Account, LedgerError, Member, MemberRole, Person, Project};
+use tower_api_key::store::{Account, Member, MemberRole, Person, Project, RegistryError};
 use tower_api_key::{ProjectId, UserId};
 
 use crate::args::{self, Role};
@@ -20,7 +20,7 @@ pub(crate) async fn account(at: &Store, out: &Out, what: args::Account) -> Resul
             let (account, owner) = (account_id(account)?, user(&owner)?);
             at.with(Purpose::Begin, async |store| {
                 match store.accounts.create_account(&account, &owner).await {
-                    Err(LedgerError::Conflict) => return Err(in_the_way(store, &account, &owner).await?),
+                    Err(RegistryError::Conflict) => return Err(in_the_way(store, &account, &owner).await?),
                     made => made?,
                 }
                 done(out, "made", &account)
@@ -37,7 +37,7 @@ async fn suspend(at: &Store, out: &Out, account: String, suspended: bool) -> Res
     let account = account_id(account)?;
     at.with(Purpose::Change, async |store| {
         match store.accounts.suspend_account(&account, suspended).await {
-            Err(LedgerError::NotFound) => return Err(no_account(&account)),
+            Err(RegistryError::NotFound) => return Err(no_account(&account)),
             set => set?,
         }
         done(out, if suspended { "suspended" } else { "resumed" }, &account)
@@ -62,8 +62,8 @@ pub(crate) async fn project(at: &Store, out: &Out, what: args::Project) -> Resul
             let project = Project::new(id.clone(), name.unwrap_or(project));
             at.with(Purpose::Change, async |store| {
                 match store.accounts.create_project(&account, &project).await {
-                    Err(LedgerError::NotFound) => return Err(no_account(&account)),
-                    Err(LedgerError::Conflict) => {
+                    Err(RegistryError::NotFound) => return Err(no_account(&account)),
+                    Err(RegistryError::Conflict) => {
                         return Err(Failure::refused(format!(
                             "account {account} has or had a project {id}: ids of projects are not used again"
                         )));
@@ -78,7 +78,7 @@ pub(crate) async fn project(at: &Store, out: &Out, what: args::Project) -> Resul
             let (account, id) = (account_id(account)?, project_id(&project)?);
             at.with(Purpose::Change, async |store| {
                 match store.accounts.delete_project(&account, &id).await {
-                    Err(LedgerError::NotFound) => return Err(no_project(store, &account, &[&id]).await?),
+                    Err(RegistryError::NotFound) => return Err(no_project(store, &account, &[&id]).await?),
                     deleted => deleted?,
                 }
                 done(&account, &id, "deleted")
@@ -121,11 +121,11 @@ pub(crate) async fn member(at: &Store, out: &Out, what: args::Member) -> Result<
             let member = Member::new(role, projects);
             at.with(Purpose::Change, async |store| {
                 match store.accounts.set_member(&account, &who, &member).await {
-                    Err(LedgerError::NotFound) => {
+                    Err(RegistryError::NotFound) => {
                         let named: Vec<_> = member.projects.iter().collect();
                         return Err(no_project(store, &account, &named).await?);
                     }
-                    Err(LedgerError::Conflict) => return Err(belongs(store, &account, &who).await?),
+                    Err(RegistryError::Conflict) => return Err(belongs(store, &account, &who).await?),
                     set => set?,
                 }
                 done(&account, &who, "set")
@@ -136,7 +136,7 @@ pub(crate) async fn member(at: &Store, out: &Out, what: args::Member) -> Result<
             let (account, who) = (account_id(account)?, user(&who)?);
             at.with(Purpose::Change, async |store| {
                 match store.accounts.remove_member(&account, &who, now()).await {
-                    Err(LedgerError::NotFound) => {
+                    Err(RegistryError::NotFound) => {
                         let there = exists(store, &account).await?;
                         return Err(if there {
                             Failure::refused(format!("{who} is no member of account {account}"))
@@ -144,7 +144,7 @@ pub(crate) async fn member(at: &Store, out: &Out, what: args::Member) -> Result<
                             no_account(&account)
                         });
                     }
-                    Err(LedgerError::Conflict) => return Err(belongs(store, &account, &who).await?),
+                    Err(RegistryError::Conflict) => return Err(belongs(store, &account, &who).await?),
                     removed => removed?,
                 }
                 done(&account, &who, "removed")
@@ -187,7 +187,7 @@ async fn list_members(store: &Opened, out: &Out, account: &str) -> Result<(), Fa
         match store.accounts.list_people(account, after, PAGE).await {
             Ok(page) if page.is_empty() => break,
             Ok(page) => people.extend(page),
-            Err(LedgerError::NotFound) => return Err(no_account(account)),
+            Err(RegistryError::NotFound) => return Err(no_account(account)),
             Err(error) => return Err(error.into()),
         }
     }
@@ -218,7 +218,7 @@ async fn projects_of(store: &Opened, account: &str) -> Result<Vec<Project>, Fail
         match store.accounts.list_projects(account, after, PAGE).await {
             Ok(page) if page.is_empty() => return Ok(projects),
             Ok(page) => projects.extend(page),
-            Err(LedgerError::NotFound) => return Err(no_account(account)),
+            Err(RegistryError::NotFound) => return Err(no_account(account)),
             Err(error) => return Err(error.into()),
         }
     }
@@ -227,7 +227,7 @@ async fn projects_of(store: &Opened, account: &str) -> Result<Vec<Project>, Fail
 async fn exists(store: &Opened, account: &str) -> Result<bool, Failure> {
     match store.accounts.list_people(account, None, 0).await {
         Ok(_) => Ok(true),
-        Err(LedgerError::NotFound) => Ok(false),
+        Err(RegistryError::NotFound) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

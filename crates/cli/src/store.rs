@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tower_api_key::SlowHashes;
-use tower_api_key::store::{Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, Project, StoreError};
+use tower_api_key::store::{Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, Project, StoreError};
 use tower_api_key::{
-    Authority, ConfigError, DigestRing, KeyFormat, KeyId, Keyring, Pepper, ProjectId, Role, Standing, UserId,
-    Verifier,
+    AccountStatus, Authority, ConfigError, Digests, KeyFormat, KeyId, Keyring, Pepper, ProjectId, Role,
+    UserId, Verifier,
 };
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 use tower_api_key_sqlite::SqliteStore;
@@ -22,7 +22,7 @@ use crate::show::say;
 pub(crate) struct Store {
     database: Database,
     format: KeyFormat,
-    ring: DigestRing,
+    ring: Digests,
     policy: Option<KeyPolicy>,
     has_directory: bool,
 }
@@ -46,7 +46,7 @@ pub(crate) enum Purpose {
 /// A store in the hands of an operator.
 pub(crate) struct Opened {
     pub(crate) keyring: Keyring,
-    pub(crate) ledger: Arc<dyn KeyLedger>,
+    pub(crate) registry: Arc<dyn KeyRegistry>,
     pub(crate) accounts: Arc<dyn Accounts>,
     /// The store's own, whatever the service has.
     pub(crate) directory: Arc<dyn Directory>,
@@ -114,7 +114,7 @@ impl Store {
 
     fn opened<S>(&self, store: S) -> Result<Opened, Failure>
     where
-        S: KeyStore + Directory + KeyLedger + Accounts + Clone,
+        S: KeyStore + Directory + KeyRegistry + Accounts + Clone,
     {
         let (keyring, verifier) = if self.has_directory {
             (Keyring::new(store.clone()), Verifier::new(store.clone()))
@@ -135,7 +135,7 @@ impl Store {
                 .key_format(self.format.clone())
                 .digests(self.ring.clone())
                 .accept_foreign_keys(),
-            ledger: Arc::new(store.clone()),
+            registry: Arc::new(store.clone()),
             accounts: Arc::new(store.clone()),
             directory: Arc::new(store),
             has_directory: self.has_directory,
@@ -153,7 +153,7 @@ impl Opened {
         let Some(account) = self.accounts.account_of(owner).await? else {
             return Ok(Failure::refused(self.unknown(owner)));
         };
-        let suspended = self.directory.standing(owner, None).await? == Standing::Disabled;
+        let suspended = self.directory.account_status(owner, None).await? == AccountStatus::Disabled;
         Ok(Failure::refused(match project {
             _ if suspended => {
                 format!("account {account} of {owner} is suspended: `tower-api-key account resume {account}`")
@@ -180,8 +180,8 @@ struct Elsewhere;
 
 #[async_trait]
 impl Directory for Elsewhere {
-    async fn standing(&self, _: &UserId, _: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        Ok(Standing::Active { role: Some(Role::Owner) })
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
+        Ok(AccountStatus::Active { role: Some(Role::Owner) })
     }
 
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -253,7 +253,7 @@ async fn postgres(options: &PostgresOptions, purpose: Purpose) -> Result<Postgre
 }
 
 /// The digests as the service has them: else it would not find what is issued here.
-fn ring(args: &args::Store) -> Result<DigestRing, Failure> {
+fn ring(args: &args::Store) -> Result<Digests, Failure> {
     let mut ring = None;
     for pepper in &args.peppers {
         let (id, file) = pepper.split_once('=').ok_or_else(|| {
@@ -264,8 +264,8 @@ fn ring(args: &args::Store) -> Result<DigestRing, Failure> {
         let pepper = Pepper::new(id, secret.trim_ascii()).map_err(Failure::usage)?;
         ring = Some(
             match ring {
-                None => DigestRing::peppered(pepper),
-                Some(ring) => DigestRing::accept_pepper(ring, pepper),
+                None => Digests::peppered(pepper),
+                Some(ring) => Digests::accept_pepper(ring, pepper),
             }
             .map_err(Failure::usage)?,
         );
@@ -279,7 +279,7 @@ fn ring(args: &args::Store) -> Result<DigestRing, Failure> {
     with_slow(ring, args)
 }
 
-fn with_slow(ring: DigestRing, args: &args::Store) -> Result<DigestRing, Failure> {
+fn with_slow(ring: Digests, args: &args::Store) -> Result<Digests, Failure> {
     let Some(start) = &args.accept_slow else { return Ok(ring) };
     let mut characters = start.chars();
     let slow = match (start.parse(), characters.next(), characters.next()) {

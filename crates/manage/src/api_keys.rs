@@ -13,10 +13,10 @@ use http::header::{CACHE_CONTROL, PRAGMA};
 use serde_json::{Value, json};
 use tower_api_key::delivery::Delivery;
 use tower_api_key::key::KeyId;
-use tower_api_key::keyring::{Ending, IssuedKey, Keyring, KeyringError, Report};
+use tower_api_key::keyring::{IssuedKey, Keyring, KeyringError, Report, RetirementStatus};
 use tower_api_key::record::KeyRecord;
 use tower_api_key::store::{KeyPage, KeyQuery, StoreError};
-use tower_api_key::usage::{Through, Usage};
+use tower_api_key::usage::{Usage, UsageChannel};
 
 use super::caller::Caller;
 use super::path_key::{Params, known, named};
@@ -116,9 +116,9 @@ async fn change(
     request: Request,
 ) -> Result<Json<Value>, Refusal> {
     caller.may_manage(&keyring).await?;
-    let amendment = changes::read(&caller, request).await?;
-    let amended = caller.with(&keyring).amend(&named(params)?, amendment).await;
-    let key = amended.map_err(|error| caller.explain(error))?;
+    let update = changes::read(&caller, request).await?;
+    let updated = caller.with(&keyring).update(&named(params)?, update).await;
+    let key = updated.map_err(|error| caller.explain(error))?;
     // The change is made: what cannot be found out now is left out.
     let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await.ok().flatten().unwrap_or_default();
     Ok(Json(json!({"success": true, "data": shown(&key, &used)})))
@@ -176,8 +176,8 @@ async fn show_usage(
         _ => None,
     };
     let (safe, safe_at) = match ending {
-        Some(Ending::Safe) => (Some(true), None),
-        Some(Ending::Wait(until)) => (Some(false), Some(time::format(until))),
+        Some(RetirementStatus::Safe) => (Some(true), None),
+        Some(RetirementStatus::Wait(until)) => (Some(false), Some(time::format(until))),
         _ => (None, None),
     };
     Ok(Json(json!({"success": true, "data": {
@@ -200,9 +200,9 @@ async fn usage(caller: &Caller, keyring: &Keyring, ids: &[KeyId]) -> Result<Opti
     }
 }
 
-fn way(through: &Through) -> &str {
+fn way(through: &UsageChannel) -> &str {
     match through {
-        Through::Scheme(name) => name,
+        UsageChannel::Scheme(name) => name,
         _ => "direct",
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use tower_api_key::Principal;
-use tower_api_key::access::{AccessClass, Role, Standing};
+use tower_api_key::access::{AccessClass, AccountStatus, Role};
+use tower_api_key::auth_error::{AuthError, AuthErrorKind};
 use tower_api_key::authority::{Denied, covers};
 use tower_api_key::credentials::Head;
-use tower_api_key::error::{AuthError, AuthErrorKind};
 use tower_api_key::extract::MissingPrincipal;
 use tower_api_key::keyring::{Keyring, KeyringError};
 use tower_api_key::record::{KeyLevel, KeyRecord};
@@ -68,15 +68,15 @@ impl Caller {
     }
 
     async fn account_role(&self, keyring: &Keyring) -> Result<Option<Role>, Refusal> {
-        match self.with(keyring).standing(self.who.user_id(), &KeyLevel::User).await {
-            Ok(Standing::Active { role }) => Ok(role),
-            Ok(Standing::Disabled) => Ok(None),
+        match self.with(keyring).account_status(self.who.user_id(), &KeyLevel::User).await {
+            Ok(AccountStatus::Active { role }) => Ok(role),
+            Ok(AccountStatus::Disabled) => Ok(None),
             Err(error) => Err(self.store_failed(error)),
         }
     }
 
     /// Whether the caller's key may know everything of another key, by what the store says of both now: bodies may come
-    /// slowly. A key may know everything of itself. (Whether it may change one, the ledger judges.)
+    /// slowly. A key may know everything of itself. (Whether it may change one, the registry judges.)
     pub(super) async fn still_covers(&self, keyring: &Keyring, key: &KeyRecord) -> Result<(), Refusal> {
         let own = self.with(keyring).get(self.who.key_id()).await.map_err(|error| self.explain(error))?;
         let covered = match own {

@@ -9,27 +9,27 @@
 //! What is left out stays as it is (RFC 7396). Restrictions and limits are replaced as a whole, and `null` takes them away.
 
 use axum::extract::Request;
-use tower_api_key::key_update::Amendment;
+use tower_api_key::key_update::KeyUpdate;
 
 use super::body::Members;
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
 
-/// What the caller asks for. Whether it may ask for that, the ledger judges when it makes the change.
-pub(super) async fn read(caller: &Caller, request: Request) -> Result<Amendment, Refusal> {
+/// What the caller asks for. Whether it may ask for that, the registry judges when it makes the change.
+pub(super) async fn read(caller: &Caller, request: Request) -> Result<KeyUpdate, Refusal> {
     let mut members = Members::read(caller, request).await?;
     let name = members.text("name", &refusal::INVALID_NAME)?;
     let (restrictions, limits) = (members.restrictions(), members.limits());
     members.end(&refusal::UNCHANGEABLE_FIELD)?;
-    let mut amendment = Amendment::new();
+    let mut update = KeyUpdate::new();
     if let Some(name) = name {
-        amendment = amendment.name(name.ok_or(&refusal::INVALID_NAME)?);
+        update = update.name(name.ok_or(&refusal::INVALID_NAME)?);
     }
     if let Some(restrictions) = restrictions? {
-        amendment = amendment.restrictions(restrictions.unwrap_or_default());
+        update = update.restrictions(restrictions.unwrap_or_default());
     }
     if let Some(limits) = limits? {
-        amendment = amendment.limits(limits);
+        update = update.limits(limits);
     }
-    Ok(amendment)
+    Ok(update)
 }

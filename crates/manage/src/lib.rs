@@ -49,7 +49,7 @@
 //! # Problems
 //!
 //! Refusals are those of the layer ([`problems`](tower_api_key::problems)), in the words of the caller's scheme. These routes add
-//! problems of their own, in the shape of [`Problem`](tower_api_key::Problem)'s default:
+//! problems of their own, in the shape of [`ProblemDetails`](tower_api_key::ProblemDetails)'s default:
 //!
 //! | `error` | status | |
 //! |---|---|---|

@@ -19,7 +19,7 @@ use super::caller::Caller;
 use super::refusal::{self, Refusal};
 
 /// What the caller asks for: a key of the caller's, which has what the caller's has where nothing else is asked for. Whether
-/// that is within what the caller may pass on (C11-02), the ledger judges when it adds the key.
+/// that is within what the caller may pass on (C11-02), the registry judges when it adds the key.
 pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Refusal> {
     let who = &caller.who;
     let mut members = Members::read(caller, request).await?;

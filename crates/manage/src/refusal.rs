@@ -5,8 +5,8 @@ use std::fmt;
 use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
-use tower_api_key::error::AuthError;
-use tower_api_key::render::Problem;
+use tower_api_key::auth_error::AuthError;
+use tower_api_key::render::ProblemDetails;
 
 /// Why something was not done.
 pub(super) enum Refusal {
@@ -131,7 +131,7 @@ pub(super) async fn method_not_allowed() -> Refusal {
 }
 
 fn own(status: StatusCode, error: &str, message: &str) -> Response {
-    let mut response: Response = Problem::default().response(status, error, message);
+    let mut response: Response = ProblemDetails::default().response(status, error, message);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

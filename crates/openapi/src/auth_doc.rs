@@ -25,7 +25,7 @@ impl AuthDoc {
     /// [`refusals`](Self::refusals).
     pub fn of(layer: &LayerDescription) -> Self {
         let body = match layer.refusal_body() {
-            RefusalBody::Problem { content_type } => {
+            RefusalBody::ProblemDetails { content_type } => {
                 Some((content_type.to_str().unwrap_or_default().to_owned(), answers::problem()))
             }
             _ => None,
@@ -35,7 +35,7 @@ impl AuthDoc {
 
     /// The type and schema of refusals' bodies, where
     /// [`render_errors`](tower_api_key::ApiKeyAuth::render_errors) makes others than
-    /// [`Problem`](tower_api_key::Problem). The layer cannot know them: without this, the document says that there are
+    /// [`ProblemDetails`](tower_api_key::ProblemDetails). The layer cannot know them: without this, the document says that there are
     /// refusals, and nothing of their bodies.
     pub fn refusals(mut self, content_type: &str, schema: Schema) -> Self {
         self.answers = Answers::of(self.layer.schemes(), Some((content_type.to_owned(), schema)));
@@ -49,7 +49,7 @@ impl AuthDoc {
         self
     }
 
-    /// The schema of [`Problem`](tower_api_key::Problem), the default body of refusals.
+    /// The schema of [`ProblemDetails`](tower_api_key::ProblemDetails), the default body of refusals.
     #[must_use]
     pub fn problem() -> Schema {
         answers::problem()

@@ -105,12 +105,12 @@ pub(super) async fn change(CsrfForm { visitor, mut fields, mut typed, .. }: Csrf
     if let Some(now) = form.outdated(&key) {
         return settings_page(StatusCode::CONFLICT, &visitor, &key, &now).await;
     }
-    let Some(amendment) = form.understand(&key) else {
+    let Some(update) = form.understand(&key) else {
         return settings_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
     };
     // What stays as it is leaves no trace.
-    if !amendment.parts().is_empty() {
-        let done = visitor.keyring.amend(&key.id, amendment).await;
+    if !update.parts().is_empty() {
+        let done = visitor.keyring.update(&key.id, update).await;
         done.map_err(|error| visitor.explain(&error))?;
     }
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))

@@ -10,7 +10,7 @@ use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
 use tower_api_key::AuthErrorKind;
-use tower_api_key::access::{Role, Standing};
+use tower_api_key::access::{AccountStatus, Role};
 use tower_api_key::authority::Authority;
 use tower_api_key::body_budget::{Charge, Collected, Room, Sender};
 use tower_api_key::key::KeyId;
@@ -106,9 +106,9 @@ impl Visitor {
     /// What the visitor may do in the account; none for who has no place there at the moment. Whoever has one makes and
     /// changes keys of their own (R24): a key does what its owner may, so that of somebody who reads only reads, too.
     pub(super) async fn role(&self) -> Result<Option<Role>, Instead> {
-        match self.keyring.standing(self.user.id(), &KeyLevel::User).await {
-            Ok(Standing::Active { role }) => Ok(role),
-            Ok(Standing::Disabled) => Ok(None),
+        match self.keyring.account_status(self.user.id(), &KeyLevel::User).await {
+            Ok(AccountStatus::Active { role }) => Ok(role),
+            Ok(AccountStatus::Disabled) => Ok(None),
             Err(_) => Err(self.say(response::UNAVAILABLE)),
         }
     }

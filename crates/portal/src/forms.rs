@@ -7,7 +7,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tower_api_key::clock::Timestamp;
 use tower_api_key::key::UserId;
-use tower_api_key::key_update::Amendment;
+use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::keyring::{Grace, NewKey, NewKeyError, NewKeyRequest};
 use tower_api_key::limit::Limits;
 use tower_api_key::record::{KeyRecord, MAX_RESTRICTIONS_LEN};
@@ -217,7 +217,7 @@ impl SettingsForm {
     }
 
     /// What is to be changed of a key, which may be nothing; none if something is wrong, and its field says what.
-    pub(super) fn understand(&mut self, key: &KeyRecord) -> Option<Amendment> {
+    pub(super) fn understand(&mut self, key: &KeyRecord) -> Option<KeyUpdate> {
         // A key from elsewhere may have no name, and need not get one.
         let name = NewKey::valid_name(&self.name).or((self.name == key.name).then_some(&*self.name));
         if name.is_none() {
@@ -231,14 +231,14 @@ impl SettingsForm {
             self.limits_error = Some(error.to_string());
         }
         let (name, limits) = (name?, limits.ok()?);
-        let mut amendment = Amendment::new();
+        let mut update = KeyUpdate::new();
         if *name != key.name {
-            amendment = amendment.name(name);
+            update = update.name(name);
         }
         if limits != key.limits {
-            amendment = amendment.limits(limits);
+            update = update.limits(limits);
         }
-        Some(amendment)
+        Some(update)
     }
 
     pub(super) fn is_wrong(&self) -> bool {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use tower_api_key::audit::{AuditEntry, KeyEvent, Revocation};
 use tower_api_key::clock::Timestamp;
 use tower_api_key::key::{KeyId, UserId};
-use tower_api_key::keyring::{Ending, Report};
-use tower_api_key::usage::{Through, Usage};
+use tower_api_key::keyring::{Report, RetirementStatus};
+use tower_api_key::usage::{Usage, UsageChannel};
 
 use super::time::Time;
 
@@ -59,11 +59,11 @@ impl WayView {
     }
 }
 
-fn way(through: &Through) -> String {
+fn way(through: &UsageChannel) -> String {
     match through {
-        Through::Direct => "Directly".to_owned(),
-        Through::Scheme(name) => name.to_string(),
-        Through::Observed(name) => match &**name {
+        UsageChannel::Direct => "Directly".to_owned(),
+        UsageChannel::Scheme(name) => name.to_string(),
+        UsageChannel::Observed(name) => match &**name {
             "ip" => "Addresses".to_owned(),
             "referrer" => "Pages".to_owned(),
             "endpoint" => "Endpoints".to_owned(),
@@ -92,11 +92,11 @@ impl Parting {
         let ending = report.ending(id, Report::QUIET)?;
         Some(Self {
             used: key.last().filter(|usage| usage.last >= since).map(WayView::of),
-            safe: ending == Ending::Safe,
+            safe: ending == RetirementStatus::Safe,
             safe_at: match (ending, key.record().expires_at) {
                 // It ends by itself before that.
-                (Ending::Wait(until), Some(end)) if end <= until => None,
-                (Ending::Wait(until), _) => Some(until.into()),
+                (RetirementStatus::Wait(until), Some(end)) if end <= until => None,
+                (RetirementStatus::Wait(until), _) => Some(until.into()),
                 _ => None,
             },
         })
@@ -133,8 +133,8 @@ fn what(event: &KeyEvent) -> String {
         KeyEvent::Revoked(Revocation::Replaced) => "Ended by the rotation".to_owned(),
         KeyEvent::Revoked(Revocation::Superseded) => "Ended: another was created".to_owned(),
         KeyEvent::Revoked(Revocation::MemberRemoved) => "Ended: its owner left the account".to_owned(),
-        KeyEvent::Amended(parts) if parts.is_empty() => "Changed: nothing".to_owned(),
-        KeyEvent::Amended(parts) => {
+        KeyEvent::Updated(parts) if parts.is_empty() => "Changed: nothing".to_owned(),
+        KeyEvent::Updated(parts) => {
             let parts: Vec<&str> = parts.iter().map(|part| part.as_str()).collect();
             format!("Changed: {}", parts.join(", "))
         }

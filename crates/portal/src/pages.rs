@@ -45,7 +45,7 @@ impl Visitor {
         Ok(Seal { ticket, draft })
     }
 
-    /// What the ledger says, if it keeps such a thing.
+    /// What the registry says, if it keeps such a thing.
     fn kept<T>(&self, answer: Result<T, KeyringError>) -> Result<Option<T>, Instead> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
@@ -334,7 +334,7 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
     let record = visitor.own_key().await?;
     let keyring = &visitor.keyring;
     let key = visitor.view(&record).await?;
-    let standing = keyring.standing(&record.owner, &record.level).await;
+    let standing = keyring.account_status(&record.owner, &record.level).await;
     let standing = standing.map_err(|_| visitor.say(response::UNAVAILABLE))?;
     let trail = visitor.kept(keyring.history(&record.id, MAX_ENTRIES).await)?;
     let before = predecessor(&visitor, &record, trail.as_deref()).await?;

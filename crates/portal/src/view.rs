@@ -1,6 +1,6 @@
 //! What the pages show of a key: the one place where records become words.
 
-use tower_api_key::access::Standing;
+use tower_api_key::access::AccountStatus;
 use tower_api_key::clock::Timestamp;
 use tower_api_key::key::Environment;
 use tower_api_key::record::{KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
@@ -45,7 +45,7 @@ pub(super) struct ProjectView {
 pub(super) enum State {
     Active,
     /// Replaced, and still working for a while.
-    Ending,
+    RetirementStatus,
     Replaced,
     Expired,
     Revoked,
@@ -55,7 +55,7 @@ impl State {
     fn of(key: &KeyRecord, now: Timestamp) -> Self {
         match (key.is_active(now), key.replaced_by.is_some(), key.revoked_at.is_some()) {
             (true, false, _) => Self::Active,
-            (true, true, _) => Self::Ending,
+            (true, true, _) => Self::RetirementStatus,
             (false, true, _) => Self::Replaced,
             (false, false, true) => Self::Revoked,
             (false, false, false) => Self::Expired,
@@ -65,7 +65,7 @@ impl State {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Active => "Active",
-            Self::Ending => "Ending",
+            Self::RetirementStatus => "Ending",
             Self::Replaced => "Replaced",
             Self::Expired => "Expired",
             Self::Revoked => "Revoked",
@@ -76,14 +76,14 @@ impl State {
     pub(super) fn class(self) -> &'static str {
         match self {
             Self::Active => "good",
-            Self::Ending => "soon",
+            Self::RetirementStatus => "soon",
             Self::Replaced | Self::Expired | Self::Revoked => "over",
         }
     }
 
     /// Whether it still works.
     pub(super) fn works(self) -> bool {
-        matches!(self, Self::Active | Self::Ending)
+        matches!(self, Self::Active | Self::RetirementStatus)
     }
 
     pub(super) fn is_active(self) -> bool {
@@ -145,20 +145,20 @@ fn advice(key: &KeyRecord, state: State, now: Timestamp) -> Option<String> {
 }
 
 /// What a key may do at this moment, as one sentence.
-pub(super) fn rights(key: &KeyRecord, standing: Standing, state: State) -> String {
+pub(super) fn rights(key: &KeyRecord, standing: AccountStatus, state: State) -> String {
     let place = match &key.level {
         KeyLevel::User => "in your account".to_owned(),
         KeyLevel::Project(project) => format!("on project {project}"),
     };
     match standing {
         _ if !state.works() => "None: the key has ended, and is refused with 401.".to_owned(),
-        Standing::Disabled => {
+        AccountStatus::Disabled => {
             "None at the moment: your account is not active, and the key is refused with 401.".to_owned()
         }
-        Standing::Active { role: None } => {
+        AccountStatus::Active { role: None } => {
             format!("None at the moment: you have no access {place}, and the key is refused with 403.")
         }
-        Standing::Active { role: Some(role) } => {
+        AccountStatus::Active { role: Some(role) } => {
             let what = if role.allows(tower_api_key::access::AccessClass::Write) {
                 "reads and writes"
             } else {

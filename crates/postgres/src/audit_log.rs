@@ -101,7 +101,7 @@ pub(crate) async fn member_removed(session: &Session, owner: &UserId, at: Timest
     Ok(())
 }
 
-/// How often a key was amended since then, as far as its newest entries tell.
+/// How often a key was updated since then, as far as its newest entries tell.
 pub(crate) async fn changes_since(session: &Session, key: &KeyId, since: Timestamp) -> Result<u64, Failure> {
     let row = session.one(CHANGES_SINCE, &[&key.as_str(), &since.as_micros()]).await?;
     Ok(value::<i64>(&row, 0)?.unsigned_abs())

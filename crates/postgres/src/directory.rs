@@ -3,11 +3,11 @@
 use crate::failure::Failure;
 use crate::row::{of_primary, optional, value};
 use crate::session::{Param, Session};
-use tower_api_key::access::{Role, Standing};
+use tower_api_key::access::{AccountStatus, Role};
 use tower_api_key::key::{ProjectId, UserId, is_id};
 use tower_api_key::store::codec::row_limit as page;
 use tower_api_key::store::codec::{self, KeyRow as _, json, project_id, role_name, role_of, user_id};
-use tower_api_key::store::{Account, LedgerError, Member, Person, Project};
+use tower_api_key::store::{Account, Member, Person, Project, RegistryError};
 
 /// One row always: of somebody who belongs to no account, NULLs. The last column says whether the primary answers.
 const STANDING: &str = "
@@ -85,11 +85,11 @@ const FORGET_ACCESS: &str = "DELETE FROM tower_api_key.access WHERE user_id = $1
 const ADD_ACCESS: &str =
     "INSERT INTO tower_api_key.access (user_id, account, project) VALUES ($1::text, $2::text, $3::text)";
 
-pub(crate) async fn standing(
+pub(crate) async fn account_status(
     session: &Session,
     user: &UserId,
     project: Option<&ProjectId>,
-) -> Result<Standing, Failure> {
+) -> Result<AccountStatus, Failure> {
     standing_of(session, user, project).await.map_err(|failure| failure.of_user(user))
 }
 
@@ -97,15 +97,15 @@ async fn standing_of(
     session: &Session,
     user: &UserId,
     project: Option<&ProjectId>,
-) -> Result<Standing, Failure> {
+) -> Result<AccountStatus, Failure> {
     let project = project.map(ProjectId::as_str);
     let row = session.one(STANDING, &[&user.as_str(), &project]).await?;
     of_primary(&row, 5)?;
     if row.optional_text(0)?.is_none() {
-        return Ok(Standing::Disabled);
+        return Ok(AccountStatus::Disabled);
     }
     let (suspended, deleted, on_list) = (optional(&row, 2)?, optional(&row, 3)?, optional(&row, 4)?);
-    Ok(codec::standing(row.text(1)?, suspended, project.is_some(), deleted, on_list)?)
+    Ok(codec::account_status(row.text(1)?, suspended, project.is_some(), deleted, on_list)?)
 }
 
 /// Keeps what a user may do as it is until the transaction ends: whoever changes an account waits.
@@ -179,17 +179,17 @@ pub(crate) async fn account_of(session: &Session, user: &UserId) -> Result<Optio
 async fn check_account(session: &Session, account: &str) -> Result<(), Failure> {
     // What is no id is no account, and may not even be a text to PostgreSQL.
     if !is_id(account) || !session.ask(ACCOUNT_EXISTS, &[&account]).await? {
-        return Err(LedgerError::NotFound.into());
+        return Err(RegistryError::NotFound.into());
     }
     Ok(())
 }
 
 pub(crate) async fn create_account(session: &Session, account: &str, owner: &UserId) -> Result<(), Failure> {
     if !is_id(account) {
-        return Err(LedgerError::Invalid("the name of an account is not an id").into());
+        return Err(RegistryError::Invalid("the name of an account is not an id").into());
     }
     if session.ask(ACCOUNT_EXISTS, &[&account]).await? || person(session, owner).await?.is_some() {
-        return Err(LedgerError::Conflict.into());
+        return Err(RegistryError::Conflict.into());
     }
     session.execute(ADD_ACCOUNT, &[&account]).await?;
     add_person(session, account, owner.as_str(), Role::Owner).await
@@ -203,7 +203,7 @@ pub(crate) async fn create_project(
     lock_account(session, account).await?;
     let id = project.id.as_str();
     if session.ask(PROJECT_EVER_WAS, &[&account, &id]).await? {
-        return Err(LedgerError::Conflict.into());
+        return Err(RegistryError::Conflict.into());
     }
     session.execute(ADD_PROJECT, &[&account, &id, &json(&project.name)?]).await?;
     Ok(())
@@ -217,7 +217,7 @@ pub(crate) async fn delete_project(
     lock_account(session, account).await?;
     let project: &[Param<'_>] = &[&account, &project.as_str()];
     if session.execute(DELETE_PROJECT, project).await? == 0 {
-        return Err(LedgerError::NotFound.into());
+        return Err(RegistryError::NotFound.into());
     }
     session.execute(FORGET_PROJECT, project).await?;
     Ok(())
@@ -238,13 +238,13 @@ pub(crate) async fn set_member(
 pub(crate) async fn remove_member(session: &Session, account: &str, user: &UserId) -> Result<(), Failure> {
     lock_account(session, account).await?;
     match person(session, user).await? {
-        Some((of, Role::Owner)) if of == account => Err(LedgerError::Conflict.into()),
+        Some((of, Role::Owner)) if of == account => Err(RegistryError::Conflict.into()),
         Some((of, _)) if of == account => {
             // The list goes with the person.
             session.execute(REMOVE_PERSON, &[&user.as_str()]).await?;
             Ok(())
         }
-        _ => Err(LedgerError::NotFound.into()),
+        _ => Err(RegistryError::NotFound.into()),
     }
 }
 
@@ -257,7 +257,7 @@ pub(crate) async fn transfer(
     lock_account(session, account).await?;
     let member = person(session, to).await?.is_some_and(|(of, role)| of == account && role != Role::Owner);
     if !member {
-        return Err(LedgerError::NotFound.into());
+        return Err(RegistryError::NotFound.into());
     }
     check_projects(session, account, access).await?;
     // In this order: there is never more than one owner.
@@ -276,7 +276,7 @@ pub(crate) async fn suspend(session: &Session, account: &str, suspended: bool) -
 
 async fn add_person(session: &Session, account: &str, user: &str, role: Role) -> Result<(), Failure> {
     if session.execute(ADD_PERSON, &[&user, &account, &role_name(role)]).await? == 0 {
-        return Err(LedgerError::Conflict.into());
+        return Err(RegistryError::Conflict.into());
     }
     Ok(())
 }
@@ -293,7 +293,7 @@ async fn grant(session: &Session, account: &str, user: &str, access: &Member) ->
 async fn lock_account(session: &Session, account: &str) -> Result<(), Failure> {
     // What is no id is no account, and may not even be a text to PostgreSQL, which takes no NUL.
     if !is_id(account) || session.query(LOCK_ACCOUNT, &[&account]).await?.is_empty() {
-        return Err(LedgerError::NotFound.into());
+        return Err(RegistryError::NotFound.into());
     }
     Ok(())
 }
@@ -301,7 +301,7 @@ async fn lock_account(session: &Session, account: &str) -> Result<(), Failure> {
 async fn check_projects(session: &Session, account: &str, access: &Member) -> Result<(), Failure> {
     for project in &access.projects {
         if !session.ask(PROJECT_EXISTS, &[&account, &project.as_str()]).await? {
-            return Err(LedgerError::NotFound.into());
+            return Err(RegistryError::NotFound.into());
         }
     }
     Ok(())

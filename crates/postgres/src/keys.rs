@@ -11,13 +11,13 @@ use tower_api_key::audit::{KeyEvent, Revocation};
 use tower_api_key::authority::Authority;
 use tower_api_key::clock::Timestamp;
 use tower_api_key::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
-use tower_api_key::key_update::Amendment;
+use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::record::{FreshKey, KeyLevel, KeyRecord};
 use tower_api_key::store::codec::row_limit as page;
 use tower_api_key::store::codec::{KeyRow as _, json, limits_text, user_id};
 use tower_api_key::store::codec::{PageBounds, PageReader, PageStep, SearchedKey};
 use tower_api_key::store::{
-    Amended, Ended, KeyCount, KeyPage, KeyQuery, LedgerError, MakeRoom, StoreError, Terms, an_hour_before,
+    Ended, KeyCount, KeyPage, KeyQuery, MakeRoom, RegistryError, StoreError, Terms, Updated, an_hour_before,
 };
 
 /// One row always: of no key, NULLs. It says too whether it is the primary that answers.
@@ -319,7 +319,7 @@ async fn place(session: &Session, owner: &UserId, query: &KeyQuery) -> Result<(i
         None => (i64::MIN, String::new()),
         Some(id) => {
             let found = session.query(CREATED, &[&id.as_str(), &owner.as_str()]).await?;
-            (value(found.first().ok_or(LedgerError::NotFound)?, 0)?, id.as_str().to_owned())
+            (value(found.first().ok_or(RegistryError::NotFound)?, 0)?, id.as_str().to_owned())
         }
     })
 }
@@ -438,7 +438,7 @@ pub(crate) async fn insert_all(
     session: &Session,
     keys: &[KeyRecord],
     terms: &Terms,
-) -> Result<Vec<Result<(), LedgerError>>, Failure> {
+) -> Result<Vec<Result<(), RegistryError>>, Failure> {
     // In an order that is everybody's: two who wait for each other would wait without end.
     let owners: BTreeSet<_> = keys.iter().map(|key| &key.owner).collect();
     for owner in &owners {
@@ -451,8 +451,8 @@ pub(crate) async fn insert_all(
     for key in keys {
         session.batch(ONE_OF_MANY).await?;
         let inserted = insert_alone(session, key, terms, KeyEvent::Imported).await;
-        answers.push(match inserted.map_err(Failure::into_ledger_error) {
-            Err(LedgerError::Store(error)) => return Err(error.into()),
+        answers.push(match inserted.map_err(Failure::into_registry_error) {
+            Err(RegistryError::Store(error)) => return Err(error.into()),
             Err(refused) => {
                 session.batch(WITHOUT_ONE).await?;
                 Err(refused)
@@ -500,7 +500,7 @@ pub(crate) async fn replace(
     let (mut before, maker) = with_maker(session, old, terms).await?;
     terms.allow_change(maker.as_ref(), &before, now)?;
     if !before.is_active(now) || before.replaced_by.is_some() {
-        return Err(LedgerError::Ended.into());
+        return Err(RegistryError::Ended.into());
     }
     let successor = before.successor(fresh);
     check_new(session, &successor).await?;
@@ -538,7 +538,7 @@ pub(crate) async fn end(
 ) -> Result<Ended, Failure> {
     match terms.authority() {
         Authority::User(user) if !session.ask(BELONGS, &[&id.as_str(), &user.as_str()]).await? => {
-            return Err(LedgerError::NotFound.into());
+            return Err(RegistryError::NotFound.into());
         }
         Authority::Key(maker) if maker != id => {
             let (key, maker) = with_maker(session, id, terms).await?;
@@ -555,17 +555,17 @@ pub(crate) async fn end(
     if session.ask(EXISTS, &[&id.as_str()]).await? {
         Ok(Ended::before())
     } else {
-        Err(LedgerError::NotFound.into())
+        Err(RegistryError::NotFound.into())
     }
 }
 
-pub(crate) async fn amend(
+pub(crate) async fn update(
     session: &Session,
     id: &KeyId,
-    amendment: &Amendment,
+    update: &KeyUpdate,
     now: Timestamp,
     terms: &Terms,
-) -> Result<Amended, Failure> {
+) -> Result<Updated, Failure> {
     if terms.asks_owner_to_amend() {
         hold_owner(session, &owner_of(session, id).await?, terms).await?;
     }
@@ -575,13 +575,13 @@ pub(crate) async fn amend(
         ask_owner(session, &before.owner, &KeyLevel::User, terms).await?;
     }
     let changes = audit_log::changes_since(session, id, an_hour_before(now)).await?;
-    let amended = terms.amended(maker.as_ref(), &before, amendment, now, || Ok(changes))?;
-    let Some(key) = amended else { return Ok(Amended::as_before(before)) };
+    let updated = terms.updated(maker.as_ref(), &before, update, now, || Ok(changes))?;
+    let Some(key) = updated else { return Ok(Updated::as_before(before)) };
     let (name, restrictions) = (json(&key.name)?, key.restrictions.to_string());
     let limits = limits_text(key.limits.as_ref());
     session.execute(AMEND, &[&id.as_str(), &name, &restrictions, &limits]).await?;
-    audit_log::write(session, now, &key, terms.authority(), KeyEvent::Amended(amendment.parts())).await?;
-    Ok(Amended::now(key))
+    audit_log::write(session, now, &key, terms.authority(), KeyEvent::Updated(update.parts())).await?;
+    Ok(Updated::now(key))
 }
 
 /// Where the terms ask for the owner: keeps what the owner may do as it is until the transaction ends. Whoever takes the
@@ -594,7 +594,7 @@ async fn hold_owner(session: &Session, owner: &UserId, terms: &Terms) -> Result<
 
 async fn owner_of(session: &Session, id: &KeyId) -> Result<UserId, Failure> {
     let found = session.query(OWNER, &[&id.as_str()]).await?;
-    let owner: &str = value(found.first().ok_or(LedgerError::NotFound)?, 0)?;
+    let owner: &str = value(found.first().ok_or(RegistryError::NotFound)?, 0)?;
     Ok(UserId::new(owner)
         .map_err(|_| StoreError::corrupt("the id of its owner does not parse").of_key(id))?)
 }
@@ -610,10 +610,10 @@ async fn ask_owner(
         return Ok(());
     }
     let on_project = match level.project() {
-        Some(project) => Some(directory::standing(session, owner, Some(project)).await?),
+        Some(project) => Some(directory::account_status(session, owner, Some(project)).await?),
         None => None,
     };
-    Ok(terms.allow_owner(directory::standing(session, owner, None).await?, on_project)?)
+    Ok(terms.allow_owner(directory::account_status(session, owner, None).await?, on_project)?)
 }
 
 /// Makes room for a new key, or finds that there is none. `replaced` is the key in whose place it comes, and when that one
@@ -652,7 +652,7 @@ async fn keep_policy(
         MakeRoom::Count { max } => {
             let row = session.one(COUNT_ACTIVE, &[&owner, &environment, &at]).await?;
             if value::<i64>(&row, 0)? >= i64::from(max) {
-                return Err(LedgerError::TooManyKeys.into());
+                return Err(RegistryError::TooManyKeys.into());
             }
             Ok(())
         }
@@ -673,7 +673,7 @@ pub(crate) async fn rehash(
     if session.ask(TAKEN, &[&"", &to]).await?
         || session.execute(REHASH, &[&id.as_str(), &from, &to, &method.to_string()]).await? == 0
     {
-        return Err(LedgerError::Conflict.into());
+        return Err(RegistryError::Conflict.into());
     }
     audit_log::write(session, now, &key, &Authority::System, KeyEvent::Rehashed(method.kind().to_owned()))
         .await
@@ -713,18 +713,18 @@ async fn with_maker(
 ) -> Result<(KeyRecord, Option<KeyRecord>), Failure> {
     let locked = locked(session, id, terms.maker().unwrap_or(id)).await?;
     let find = |id: &KeyId| locked.iter().find(|key| key.id == *id).cloned();
-    Ok((find(id).ok_or(LedgerError::NotFound)?, terms.maker().and_then(find)))
+    Ok((find(id).ok_or(RegistryError::NotFound)?, terms.maker().and_then(find)))
 }
 
 async fn unrevoked(session: &Session, id: &KeyId) -> Result<KeyRecord, Failure> {
-    let key = locked(session, id, id).await?.pop().ok_or(LedgerError::NotFound)?;
-    if key.revoked_at.is_some() { Err(LedgerError::Ended.into()) } else { Ok(key) }
+    let key = locked(session, id, id).await?.pop().ok_or(RegistryError::NotFound)?;
+    if key.revoked_at.is_some() { Err(RegistryError::Ended.into()) } else { Ok(key) }
 }
 
 async fn check_new(session: &Session, key: &KeyRecord) -> Result<(), Failure> {
-    key.check().map_err(LedgerError::Invalid)?;
+    key.check().map_err(RegistryError::Invalid)?;
     let taken = session.ask(TAKEN, &[&key.id.as_str(), &key.digest.as_bytes().as_slice()]).await?;
-    if taken { Err(LedgerError::Conflict.into()) } else { Ok(()) }
+    if taken { Err(RegistryError::Conflict.into()) } else { Ok(()) }
 }
 
 async fn add(session: &Session, key: &KeyRecord) -> Result<(), Failure> {

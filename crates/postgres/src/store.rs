@@ -13,17 +13,17 @@ use crate::housekeeping::Housekeeping;
 use crate::listener::Listener;
 use crate::session::{Answer, Database, Session};
 use crate::{audit_log, directory, keys};
-use tower_api_key::access::Standing;
+use tower_api_key::access::AccountStatus;
 use tower_api_key::audit::{AuditEntry, Revocation};
 use tower_api_key::clock::Timestamp;
 use tower_api_key::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use tower_api_key::key_update::Amendment;
+use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::record::{FreshKey, KeyRecord};
 use tower_api_key::store::codec::PageBounds;
 use tower_api_key::store::settle;
 use tower_api_key::store::{
-    Account, Accounts, Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore,
-    LedgerError, Member, Person, Project, StoreError, Terms,
+    Account, Accounts, Directory, Ended, KeyCount, KeyPage, KeyQuery, KeyRegistry, KeyStore, Member, Person,
+    Project, RegistryError, StoreError, Terms, Updated,
 };
 use tower_api_key::usage::Usage;
 
@@ -123,9 +123,9 @@ impl PostgresStore {
     async fn read<T: Send + 'static>(
         &self,
         work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
-    ) -> Result<T, LedgerError> {
+    ) -> Result<T, RegistryError> {
         let answer = self.database.read(&self.database.bulkheads.lists, work);
-        answer.await.map_err(Failure::into_ledger_error)
+        answer.await.map_err(Failure::into_registry_error)
     }
 
     async fn selected(
@@ -133,7 +133,7 @@ impl PostgresStore {
         owner: &UserId,
         query: &KeyQuery,
         bounds: PageBounds,
-    ) -> Result<KeyPage, LedgerError> {
+    ) -> Result<KeyPage, RegistryError> {
         let (owner, query) = (owner.clone(), query.clone());
         let page = self
             .read(move |session| Box::pin(async move { keys::list(session, &owner, &query, bounds).await }));
@@ -152,7 +152,7 @@ impl PostgresStore {
     async fn write<T: Send + 'static>(
         &self,
         work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
-    ) -> Result<T, LedgerError> {
+    ) -> Result<T, RegistryError> {
         self.change(&self.database.bulkheads.changes, work).await
     }
 
@@ -160,7 +160,7 @@ impl PostgresStore {
     async fn take_away<T: Send + 'static>(
         &self,
         work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
-    ) -> Result<T, LedgerError> {
+    ) -> Result<T, RegistryError> {
         self.change(&self.database.bulkheads.ends, work).await
     }
 
@@ -169,17 +169,17 @@ impl PostgresStore {
         &self,
         bulkhead: &Bulkhead,
         work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        let changed = self.database.transact(bulkhead, work).await.map_err(Failure::into_ledger_error);
+    ) -> Result<T, RegistryError> {
+        let changed = self.database.transact(bulkhead, work).await.map_err(Failure::into_registry_error);
         let (done, commit) = match changed {
             Ok((done, commit)) => (Ok(done), commit),
             // Perhaps because an attempt before this one was made, and its answer was lost (C9-12): it is waited for.
-            Err(over @ (LedgerError::NotFound | LedgerError::Ended)) => {
+            Err(over @ (RegistryError::NotFound | RegistryError::Ended)) => {
                 let (_, commit) = self
                     .database
                     .transact(bulkhead, |_| Box::pin(async { Ok(()) }))
                     .await
-                    .map_err(Failure::into_ledger_error)?;
+                    .map_err(Failure::into_registry_error)?;
                 (Err(over), commit)
             }
             Err(failed) => return Err(failed),
@@ -225,10 +225,14 @@ impl KeyStore for PostgresStore {
 
 #[async_trait]
 impl Directory for PostgresStore {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         let (user, project) = (user.clone(), project.cloned());
         let standing = self.look_up(move |session| {
-            Box::pin(async move { directory::standing(session, &user, project.as_ref()).await })
+            Box::pin(async move { directory::account_status(session, &user, project.as_ref()).await })
         });
         standing.await
     }
@@ -243,12 +247,12 @@ impl Directory for PostgresStore {
 }
 
 #[async_trait]
-impl KeyLedger for PostgresStore {
+impl KeyRegistry for PostgresStore {
     fn is_directory(&self) -> bool {
         true
     }
 
-    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
         let terms = terms.clone();
         let inserted =
             self.write(move |session| Box::pin(async move { keys::insert(session, &key, &terms).await }));
@@ -259,7 +263,7 @@ impl KeyLedger for PostgresStore {
         &self,
         keys: Vec<KeyRecord>,
         terms: &Terms,
-    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+    ) -> Result<Vec<Result<(), RegistryError>>, StoreError> {
         let mut answers = Vec::with_capacity(keys.len());
         for some in keys.chunks(AT_ONCE) {
             let (some, terms) = (some.to_vec(), terms.clone());
@@ -277,7 +281,7 @@ impl KeyLedger for PostgresStore {
         fresh: FreshKey,
         old_ends: Timestamp,
         terms: &Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         let (old, terms) = (old.clone(), terms.clone());
         let replaced = self.write(move |session| {
             Box::pin(async move { keys::replace(session, &old, &fresh, old_ends, &terms).await })
@@ -291,7 +295,7 @@ impl KeyLedger for PostgresStore {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Ended, LedgerError> {
+    ) -> Result<Ended, RegistryError> {
         let (id, terms) = (id.clone(), terms.clone());
         let ended = self.take_away(move |session| {
             Box::pin(async move { keys::end(session, &id, why, now, &terms).await })
@@ -299,21 +303,21 @@ impl KeyLedger for PostgresStore {
         ended.await
     }
 
-    async fn amend(
+    async fn update(
         &self,
         id: &KeyId,
-        amendment: &Amendment,
+        update: &KeyUpdate,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Amended, LedgerError> {
+    ) -> Result<Updated, RegistryError> {
         let bulkheads = &self.database.bulkheads;
         // What only renames or widens waits with the rest.
-        let bulkhead = if amendment.may_narrow() { &bulkheads.ends } else { &bulkheads.changes };
-        let (id, amendment, terms) = (id.clone(), amendment.clone(), terms.clone());
-        let amended = self.change(bulkhead, move |session| {
-            Box::pin(async move { keys::amend(session, &id, &amendment, now, &terms).await })
+        let bulkhead = if update.may_narrow() { &bulkheads.ends } else { &bulkheads.changes };
+        let (id, update, terms) = (id.clone(), update.clone(), terms.clone());
+        let updated = self.change(bulkhead, move |session| {
+            Box::pin(async move { keys::update(session, &id, &update, now, &terms).await })
         });
-        amended.await
+        updated.await
     }
 
     async fn rehash(
@@ -323,7 +327,7 @@ impl KeyLedger for PostgresStore {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         let (id, from, to, method) = (id.clone(), *from, *to, method.clone());
         let rehashed = self.write(move |session| {
             Box::pin(async move { keys::rehash(session, &id, &from, &to, &method, now).await })
@@ -339,15 +343,15 @@ impl KeyLedger for PostgresStore {
         got.await.map_err(Failure::into_store_error)
     }
 
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.selected(owner, query, PageBounds::LIST).await.map(|page| page.keys)
     }
 
-    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, RegistryError> {
         self.selected(owner, query, PageBounds::PAGE).await
     }
 
-    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, RegistryError> {
         let (owner, query) = (owner.clone(), query.clone());
         let counted = self
             .read(move |session| Box::pin(async move { keys::count(session, &owner, &query, most).await }));
@@ -397,7 +401,7 @@ impl KeyLedger for PostgresStore {
 
 #[async_trait]
 impl Accounts for PostgresStore {
-    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), RegistryError> {
         let (account, owner) = (account.to_owned(), owner.clone());
         let created = self.write(move |session| {
             Box::pin(async move { directory::create_account(session, &account, &owner).await })
@@ -405,7 +409,7 @@ impl Accounts for PostgresStore {
         created.await
     }
 
-    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError> {
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), RegistryError> {
         let (account, project) = (account.to_owned(), project.clone());
         let created = self.write(move |session| {
             Box::pin(async move { directory::create_project(session, &account, &project).await })
@@ -413,7 +417,7 @@ impl Accounts for PostgresStore {
         created.await
     }
 
-    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), RegistryError> {
         let (account, project) = (account.to_owned(), project.clone());
         let deleted = self.take_away(move |session| {
             Box::pin(async move { directory::delete_project(session, &account, &project).await })
@@ -421,7 +425,7 @@ impl Accounts for PostgresStore {
         deleted.await
     }
 
-    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), RegistryError> {
         let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
         let set = self.take_away(move |session| {
             Box::pin(async move { directory::set_member(session, &account, &user, &access).await })
@@ -429,7 +433,7 @@ impl Accounts for PostgresStore {
         set.await
     }
 
-    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), RegistryError> {
         let (account, user) = (account.to_owned(), user.clone());
         let removed = self.take_away(move |session| {
             Box::pin(async move {
@@ -440,7 +444,12 @@ impl Accounts for PostgresStore {
         removed.await
     }
 
-    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
+    async fn transfer_account(
+        &self,
+        account: &str,
+        to: &UserId,
+        access: &Member,
+    ) -> Result<(), RegistryError> {
         let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
         let transferred = self.take_away(move |session| {
             Box::pin(async move { directory::transfer(session, &account, &to, &access).await })
@@ -448,7 +457,7 @@ impl Accounts for PostgresStore {
         transferred.await
     }
 
-    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), RegistryError> {
         let account = account.to_owned();
         let set = self.take_away(move |session| {
             Box::pin(async move { directory::suspend(session, &account, suspended).await })
@@ -469,7 +478,7 @@ impl Accounts for PostgresStore {
         account: &str,
         after: Option<&ProjectId>,
         limit: u32,
-    ) -> Result<Vec<Project>, LedgerError> {
+    ) -> Result<Vec<Project>, RegistryError> {
         let (account, after) = (account.to_owned(), after.cloned());
         let listed = self.read(move |session| {
             Box::pin(async move { directory::list_projects(session, &account, after.as_ref(), limit).await })
@@ -482,7 +491,7 @@ impl Accounts for PostgresStore {
         account: &str,
         after: Option<&UserId>,
         limit: u32,
-    ) -> Result<Vec<Person>, LedgerError> {
+    ) -> Result<Vec<Person>, RegistryError> {
         let (account, after) = (account.to_owned(), after.cloned());
         let listed = self.read(move |session| {
             Box::pin(async move { directory::list_people(session, &account, after.as_ref(), limit).await })

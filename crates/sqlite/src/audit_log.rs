@@ -104,7 +104,7 @@ pub(crate) fn member_removed(
     Ok(())
 }
 
-/// How often a key was amended since then, as far as its newest entries tell.
+/// How often a key was updated since then, as far as its newest entries tell.
 pub(crate) fn changes_since(connection: &Connection, key: &KeyId, since: Timestamp) -> Result<u64, Failure> {
     let params = params![key.as_str(), since.as_micros()];
     let changes: i64 = connection.prepare_cached(CHANGES_SINCE)?.query_row(params, |row| row.get(0))?;

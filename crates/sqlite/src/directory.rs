@@ -4,11 +4,11 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::failure::Failure;
 use crate::row::{Held, truth};
-use tower_api_key::access::{Role, Standing};
+use tower_api_key::access::{AccountStatus, Role};
 use tower_api_key::key::{ProjectId, UserId, is_id};
 use tower_api_key::store::codec::row_limit as page;
 use tower_api_key::store::codec::{self, KeyRow as _, project_id, role_name, role_of, user_id};
-use tower_api_key::store::{Account, LedgerError, Member, Person, Project};
+use tower_api_key::store::{Account, Member, Person, Project, RegistryError};
 
 /// One row for a user who belongs to an account. The last two columns are about the project asked for: whether it is
 /// deleted (NULL if it never was), and whether the user's list has it.
@@ -67,11 +67,11 @@ const REMOVE_PERSON: &str = "DELETE FROM people WHERE user = ?1";
 const FORGET_ACCESS: &str = "DELETE FROM access WHERE user = ?1";
 const ADD_ACCESS: &str = "INSERT INTO access (user, account, project) VALUES (?1, ?2, ?3)";
 
-pub(crate) fn standing(
+pub(crate) fn account_status(
     connection: &Connection,
     user: &UserId,
     project: Option<&ProjectId>,
-) -> Result<Standing, Failure> {
+) -> Result<AccountStatus, Failure> {
     standing_of(connection, user, project).map_err(|failure| failure.of_user(user))
 }
 
@@ -79,12 +79,12 @@ fn standing_of(
     connection: &Connection,
     user: &UserId,
     project: Option<&ProjectId>,
-) -> Result<Standing, Failure> {
+) -> Result<AccountStatus, Failure> {
     let mut statement = connection.prepare_cached(STANDING)?;
     let mut found = statement.query(params![user.as_str(), project.map(ProjectId::as_str)])?;
-    let Some(row) = found.next()?.map(Held) else { return Ok(Standing::Disabled) };
+    let Some(row) = found.next()?.map(Held) else { return Ok(AccountStatus::Disabled) };
     let (suspended, deleted, on_list) = (truth(&row, 1)?, truth(&row, 2)?, truth(&row, 3)?);
-    Ok(codec::standing(row.text(0)?, suspended, project.is_some(), deleted, on_list)?)
+    Ok(codec::account_status(row.text(0)?, suspended, project.is_some(), deleted, on_list)?)
 }
 
 pub(crate) fn projects(connection: &Connection, user: &UserId) -> Result<Vec<Project>, Failure> {
@@ -159,10 +159,10 @@ pub(crate) fn create_account(
     owner: &UserId,
 ) -> Result<(), Failure> {
     if !is_id(account) {
-        return Err(LedgerError::Invalid("the name of an account is not an id").into());
+        return Err(RegistryError::Invalid("the name of an account is not an id").into());
     }
     if exists(transaction, ACCOUNT_EXISTS, params![account])? || person(transaction, owner)?.is_some() {
-        return Err(LedgerError::Conflict.into());
+        return Err(RegistryError::Conflict.into());
     }
     execute(transaction, ADD_ACCOUNT, params![account])?;
     execute(transaction, ADD_PERSON, params![owner.as_str(), account, role_name(Role::Owner)])?;
@@ -176,7 +176,7 @@ pub(crate) fn create_project(
 ) -> Result<(), Failure> {
     check_account(transaction, account)?;
     if exists(transaction, PROJECT_EVER_WAS, params![account, project.id.as_str()])? {
-        return Err(LedgerError::Conflict.into());
+        return Err(RegistryError::Conflict.into());
     }
     execute(transaction, ADD_PROJECT, params![account, project.id.as_str(), project.name])?;
     Ok(())
@@ -188,7 +188,7 @@ pub(crate) fn delete_project(
     project: &ProjectId,
 ) -> Result<(), Failure> {
     if execute(transaction, DELETE_PROJECT, params![account, project.as_str()])? == 0 {
-        return Err(LedgerError::NotFound.into());
+        return Err(RegistryError::NotFound.into());
     }
     execute(transaction, FORGET_PROJECT, params![account, project.as_str()])?;
     Ok(())
@@ -203,7 +203,7 @@ pub(crate) fn set_member(
     check_account(transaction, account)?;
     check_projects(transaction, account, access)?;
     if person(transaction, user)?.is_some_and(|(of, role)| of != account || role == Role::Owner) {
-        return Err(LedgerError::Conflict.into());
+        return Err(RegistryError::Conflict.into());
     }
     execute(transaction, ADD_PERSON, params![user.as_str(), account, role_name(access.role.into())])?;
     grant(transaction, account, user.as_str(), access)
@@ -215,13 +215,13 @@ pub(crate) fn remove_member(
     user: &UserId,
 ) -> Result<(), Failure> {
     match person(transaction, user)? {
-        Some((of, Role::Owner)) if of == account => Err(LedgerError::Conflict.into()),
+        Some((of, Role::Owner)) if of == account => Err(RegistryError::Conflict.into()),
         Some((of, _)) if of == account => {
             // The list goes with the person.
             execute(transaction, REMOVE_PERSON, params![user.as_str()])?;
             Ok(())
         }
-        _ => Err(LedgerError::NotFound.into()),
+        _ => Err(RegistryError::NotFound.into()),
     }
 }
 
@@ -233,7 +233,7 @@ pub(crate) fn transfer(
 ) -> Result<(), Failure> {
     let member = person(transaction, to)?.is_some_and(|(of, role)| of == account && role != Role::Owner);
     if !member {
-        return Err(LedgerError::NotFound.into());
+        return Err(RegistryError::NotFound.into());
     }
     check_projects(transaction, account, access)?;
     // In this order: there is never more than one owner.
@@ -248,7 +248,7 @@ pub(crate) fn transfer(
 
 pub(crate) fn suspend(transaction: &Transaction<'_>, account: &str, suspended: bool) -> Result<(), Failure> {
     if execute(transaction, SUSPEND, params![account, suspended])? == 0 {
-        return Err(LedgerError::NotFound.into());
+        return Err(RegistryError::NotFound.into());
     }
     Ok(())
 }
@@ -266,14 +266,14 @@ fn check_account(connection: &Connection, account: &str) -> Result<(), Failure> 
     if exists(connection, ACCOUNT_EXISTS, params![account])? {
         Ok(())
     } else {
-        Err(LedgerError::NotFound.into())
+        Err(RegistryError::NotFound.into())
     }
 }
 
 fn check_projects(transaction: &Transaction<'_>, account: &str, access: &Member) -> Result<(), Failure> {
     for project in &access.projects {
         if !exists(transaction, PROJECT_EXISTS, params![account, project.as_str()])? {
-            return Err(LedgerError::NotFound.into());
+            return Err(RegistryError::NotFound.into());
         }
     }
     Ok(())

@@ -1,11 +1,11 @@
 //! What SQLite's errors mean.
 
 use tower_api_key::UserId;
-use tower_api_key::store::{LedgerError, StoreError};
+use tower_api_key::store::{RegistryError, StoreError};
 
-/// A [`LedgerError`] that `?` makes of whatever goes wrong; the errors of the driver stay out of the public API.
+/// A [`RegistryError`] that `?` makes of whatever goes wrong; the errors of the driver stay out of the public API.
 #[derive(Debug)]
-pub(crate) struct Failure(LedgerError);
+pub(crate) struct Failure(RegistryError);
 
 impl Failure {
     /// For what only reads: there, every failure is the store's.
@@ -16,18 +16,18 @@ impl Failure {
     /// The same; where rows made no sense, it names the user whose rows were read.
     pub(crate) fn of_user(self, user: &UserId) -> Self {
         match self.0 {
-            LedgerError::Store(error) => error.of_user(user).into(),
+            RegistryError::Store(error) => error.of_user(user).into(),
             other => Self(other),
         }
     }
 
-    pub(crate) fn into_ledger_error(self) -> LedgerError {
+    pub(crate) fn into_registry_error(self) -> RegistryError {
         self.0
     }
 }
 
-impl From<LedgerError> for Failure {
-    fn from(error: LedgerError) -> Self {
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
         Self(error)
     }
 }

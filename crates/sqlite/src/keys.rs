@@ -12,13 +12,13 @@ use tower_api_key::audit::{KeyEvent, Revocation};
 use tower_api_key::authority::Authority;
 use tower_api_key::clock::Timestamp;
 use tower_api_key::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
-use tower_api_key::key_update::Amendment;
+use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::record::{FreshKey, KeyLevel, KeyRecord};
 use tower_api_key::store::codec::row_limit as page_of;
 use tower_api_key::store::codec::{KeyRow as _, json, limits_text, user_id};
 use tower_api_key::store::codec::{PageBounds, PageReader, PageStep, SearchedKey};
 use tower_api_key::store::{
-    Amended, Ended, KeyCount, KeyPage, KeyQuery, LedgerError, MakeRoom, Terms, an_hour_before,
+    Ended, KeyCount, KeyPage, KeyQuery, MakeRoom, RegistryError, Terms, Updated, an_hour_before,
 };
 
 const FIND: &str = concat!("SELECT ", tower_api_key::key_columns!(), " FROM keys WHERE digest = ?1");
@@ -300,7 +300,7 @@ fn each(
         Some(id) => {
             let mut statement = connection.prepare_cached(CREATED)?;
             let mut found = statement.query(params![id.as_str(), owner.as_str()])?;
-            (found.next()?.ok_or(LedgerError::NotFound)?.get(0)?, id.as_str())
+            (found.next()?.ok_or(RegistryError::NotFound)?.get(0)?, id.as_str())
         }
     };
     let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
@@ -377,11 +377,11 @@ pub(crate) fn insert_all(
     transaction: &Transaction<'_>,
     keys: &[KeyRecord],
     terms: &Terms,
-) -> Result<Vec<Result<(), LedgerError>>, Failure> {
+) -> Result<Vec<Result<(), RegistryError>>, Failure> {
     let one = |key| {
         let inserted = insert(transaction, key, terms, KeyEvent::Imported);
-        match inserted.map_err(Failure::into_ledger_error) {
-            Err(LedgerError::Store(error)) => Err(error.into()),
+        match inserted.map_err(Failure::into_registry_error) {
+            Err(RegistryError::Store(error)) => Err(error.into()),
             answer => Ok(answer),
         }
     };
@@ -396,11 +396,11 @@ pub(crate) fn replace(
     terms: &Terms,
 ) -> Result<KeyRecord, Failure> {
     let (now, by) = (fresh.created_at, terms.authority());
-    let mut before = known(transaction, old)?.ok_or(LedgerError::NotFound)?;
+    let mut before = known(transaction, old)?.ok_or(RegistryError::NotFound)?;
     let maker = maker(transaction, terms)?;
     terms.allow_change(maker.as_ref(), &before, now)?;
     if !before.is_active(now) || before.replaced_by.is_some() {
-        return Err(LedgerError::Ended.into());
+        return Err(RegistryError::Ended.into());
     }
     let successor = before.successor(fresh);
     check_new(transaction, &successor)?;
@@ -433,10 +433,10 @@ pub(crate) fn end(
 ) -> Result<Ended, Failure> {
     match terms.authority() {
         Authority::User(user) if !ask(transaction, BELONGS, params![id.as_str(), user.as_str()])? => {
-            return Err(LedgerError::NotFound.into());
+            return Err(RegistryError::NotFound.into());
         }
         Authority::Key(maker_id) if maker_id != id => {
-            let key = known(transaction, id)?.ok_or(LedgerError::NotFound)?;
+            let key = known(transaction, id)?.ok_or(RegistryError::NotFound)?;
             terms.allow_change(maker(transaction, terms)?.as_ref(), &key, now)?;
         }
         _ => {}
@@ -449,7 +449,7 @@ pub(crate) fn end(
     if ask(transaction, EXISTS, params![id.as_str()])? {
         Ok(Ended::before())
     } else {
-        Err(LedgerError::NotFound.into())
+        Err(RegistryError::NotFound.into())
     }
 }
 
@@ -465,23 +465,24 @@ fn family_ended_with(
     Ok(found.next()?.and_then(text))
 }
 
-pub(crate) fn amend(
+pub(crate) fn update(
     transaction: &Transaction<'_>,
     id: &KeyId,
-    amendment: &Amendment,
+    update: &KeyUpdate,
     now: Timestamp,
     terms: &Terms,
-) -> Result<Amended, Failure> {
-    let before = known(transaction, id)?.ok_or(LedgerError::NotFound)?;
+) -> Result<Updated, Failure> {
+    let before = known(transaction, id)?.ok_or(RegistryError::NotFound)?;
     let maker = maker(transaction, terms)?;
     terms.allow_change(maker.as_ref(), &before, now)?;
     if terms.asks_owner_to_amend() {
         ask_owner(transaction, &before.owner, &KeyLevel::User, terms)?;
     }
-    let changes =
-        || audit_log::changes_since(transaction, id, an_hour_before(now)).map_err(Failure::into_ledger_error);
-    let Some(key) = terms.amended(maker.as_ref(), &before, amendment, now, changes)? else {
-        return Ok(Amended::as_before(before));
+    let changes = || {
+        audit_log::changes_since(transaction, id, an_hour_before(now)).map_err(Failure::into_registry_error)
+    };
+    let Some(key) = terms.updated(maker.as_ref(), &before, update, now, changes)? else {
+        return Ok(Updated::as_before(before));
     };
     transaction.prepare_cached(AMEND)?.execute(params![
         id.as_str(),
@@ -489,8 +490,8 @@ pub(crate) fn amend(
         key.restrictions.to_string(),
         limits_text(key.limits.as_ref()),
     ])?;
-    audit_log::write(transaction, now, &key, terms.authority(), KeyEvent::Amended(amendment.parts()))?;
-    Ok(Amended::now(key))
+    audit_log::write(transaction, now, &key, terms.authority(), KeyEvent::Updated(update.parts()))?;
+    Ok(Updated::now(key))
 }
 
 /// The record of the key that makes a change.
@@ -508,7 +509,7 @@ fn ask_owner(
     if !terms.asks_owner() {
         return Ok(());
     }
-    let standing = |project| directory::standing(transaction, owner, project);
+    let standing = |project| directory::account_status(transaction, owner, project);
     let on_project = level.project().map(|project| standing(Some(project))).transpose()?;
     Ok(terms.allow_owner(standing(None)?, on_project)?)
 }
@@ -543,7 +544,7 @@ fn keep_policy(
         MakeRoom::Nothing => Ok(()),
         MakeRoom::Count { max } => {
             if count_active(transaction, new, now)? >= u64::from(max) {
-                return Err(LedgerError::TooManyKeys.into());
+                return Err(RegistryError::TooManyKeys.into());
             }
             Ok(())
         }
@@ -560,19 +561,19 @@ pub(crate) fn rehash(
 ) -> Result<(), Failure> {
     let key = unrevoked(transaction, id)?;
     if find(transaction, to)?.is_some() {
-        return Err(LedgerError::Conflict.into());
+        return Err(RegistryError::Conflict.into());
     }
     let params = params![id.as_str(), from.as_bytes(), to.as_bytes(), method.to_string()];
     let changed = transaction.prepare_cached(REHASH)?.execute(params)?;
     if changed == 0 {
-        return Err(LedgerError::Conflict.into());
+        return Err(RegistryError::Conflict.into());
     }
     audit_log::write(transaction, now, &key, &Authority::System, KeyEvent::Rehashed(method.kind().to_owned()))
 }
 
 fn unrevoked(transaction: &Transaction<'_>, id: &KeyId) -> Result<KeyRecord, Failure> {
-    let key = known(transaction, id)?.ok_or(LedgerError::NotFound)?;
-    if key.revoked_at.is_some() { Err(LedgerError::Ended.into()) } else { Ok(key) }
+    let key = known(transaction, id)?.ok_or(RegistryError::NotFound)?;
+    if key.revoked_at.is_some() { Err(RegistryError::Ended.into()) } else { Ok(key) }
 }
 
 pub(crate) fn count_by_digest_method(connection: &Connection) -> Result<BTreeMap<String, u64>, Failure> {
@@ -592,9 +593,9 @@ pub(crate) fn revoke_all_of(
 }
 
 fn check_new(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
-    key.check().map_err(LedgerError::Invalid)?;
+    key.check().map_err(RegistryError::Invalid)?;
     let taken = ask(transaction, TAKEN, params![key.id.as_str(), key.digest.as_bytes()])?;
-    if taken { Err(LedgerError::Conflict.into()) } else { Ok(()) }
+    if taken { Err(RegistryError::Conflict.into()) } else { Ok(()) }
 }
 
 /// How many keys of the same owner and environment are active.

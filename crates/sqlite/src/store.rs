@@ -14,17 +14,17 @@ use crate::failure::Failure;
 use crate::open::Purpose;
 use crate::worker::{Places, Queue};
 use crate::{audit_log, directory, keys, open};
-use tower_api_key::access::Standing;
+use tower_api_key::access::AccountStatus;
 use tower_api_key::audit::{AuditEntry, KeyEvent, Revocation};
 use tower_api_key::clock::Timestamp;
 use tower_api_key::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use tower_api_key::key_update::Amendment;
+use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::record::{FreshKey, KeyRecord};
 use tower_api_key::store::codec::KeyRow as _;
 use tower_api_key::store::codec::PageBounds;
 use tower_api_key::store::{
-    Account, Accounts, Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore,
-    LedgerError, Member, Person, Project, StoreError, Terms,
+    Account, Accounts, Directory, Ended, KeyCount, KeyPage, KeyQuery, KeyRegistry, KeyStore, Member, Person,
+    Project, RegistryError, StoreError, Terms, Updated,
 };
 use tower_api_key::usage::Usage;
 
@@ -174,7 +174,7 @@ impl SqliteStore {
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, LedgerError> {
+    ) -> Result<T, RegistryError> {
         self.transact(Places::Common, work).await
     }
 
@@ -182,7 +182,7 @@ impl SqliteStore {
     async fn take_away<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, LedgerError> {
+    ) -> Result<T, RegistryError> {
         self.transact(Places::Kept, work).await
     }
 
@@ -191,14 +191,14 @@ impl SqliteStore {
         &self,
         places: Places,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, LedgerError> {
+    ) -> Result<T, RegistryError> {
         let done = self.writer.ask(places, |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let answer = work(&transaction)?;
             transaction.commit()?;
             Ok(answer)
         });
-        done.await.map_err(Failure::into_ledger_error)
+        done.await.map_err(Failure::into_registry_error)
     }
 }
 
@@ -233,9 +233,13 @@ impl KeyStore for SqliteStore {
 
 #[async_trait]
 impl Directory for SqliteStore {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         let (user, project) = (user.clone(), project.cloned());
-        self.look_up(move |connection| directory::standing(connection, &user, project.as_ref())).await
+        self.look_up(move |connection| directory::account_status(connection, &user, project.as_ref())).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
@@ -246,12 +250,12 @@ impl Directory for SqliteStore {
 }
 
 #[async_trait]
-impl KeyLedger for SqliteStore {
+impl KeyRegistry for SqliteStore {
     fn is_directory(&self) -> bool {
         true
     }
 
-    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
         let (terms, event) = (terms.clone(), KeyEvent::of_new(&key));
         self.write(move |transaction| keys::insert(transaction, &key, &terms, event)).await
     }
@@ -260,7 +264,7 @@ impl KeyLedger for SqliteStore {
         &self,
         new: Vec<KeyRecord>,
         terms: &Terms,
-    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+    ) -> Result<Vec<Result<(), RegistryError>>, StoreError> {
         let terms = terms.clone();
         let inserted = self.write(move |transaction| keys::insert_all(transaction, &new, &terms));
         inserted.await.map_err(|error| Failure::from(error).into_store_error())
@@ -272,7 +276,7 @@ impl KeyLedger for SqliteStore {
         fresh: FreshKey,
         old_ends: Timestamp,
         terms: &Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         let (old, terms) = (old.clone(), terms.clone());
         self.write(move |transaction| keys::replace(transaction, &old, &fresh, old_ends, &terms)).await
     }
@@ -283,23 +287,23 @@ impl KeyLedger for SqliteStore {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Ended, LedgerError> {
+    ) -> Result<Ended, RegistryError> {
         let (id, terms) = (id.clone(), terms.clone());
         self.take_away(move |transaction| keys::end(transaction, &id, why, now, &terms)).await
     }
 
-    async fn amend(
+    async fn update(
         &self,
         id: &KeyId,
-        amendment: &Amendment,
+        update: &KeyUpdate,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Amended, LedgerError> {
+    ) -> Result<Updated, RegistryError> {
         let (id, terms) = (id.clone(), terms.clone());
         // What only renames or widens waits with the rest.
-        let places = if amendment.may_narrow() { Places::Kept } else { Places::Common };
-        let amendment = amendment.clone();
-        self.transact(places, move |transaction| keys::amend(transaction, &id, &amendment, now, &terms)).await
+        let places = if update.may_narrow() { Places::Kept } else { Places::Common };
+        let update = update.clone();
+        self.transact(places, move |transaction| keys::update(transaction, &id, &update, now, &terms)).await
     }
 
     async fn rehash(
@@ -309,7 +313,7 @@ impl KeyLedger for SqliteStore {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         let (id, from, to, method) = (id.clone(), *from, *to, method.clone());
         self.write(move |transaction| keys::rehash(transaction, &id, &from, &to, &method, now)).await
     }
@@ -320,19 +324,19 @@ impl KeyLedger for SqliteStore {
         got.await.map_err(Failure::into_store_error)?.map(|row| row.key()).transpose()
     }
 
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         let page = self.selected(owner, query, PageBounds::LIST).await;
-        page.map(|page| page.keys).map_err(Failure::into_ledger_error)
+        page.map(|page| page.keys).map_err(Failure::into_registry_error)
     }
 
-    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
-        self.selected(owner, query, PageBounds::PAGE).await.map_err(Failure::into_ledger_error)
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, RegistryError> {
+        self.selected(owner, query, PageBounds::PAGE).await.map_err(Failure::into_registry_error)
     }
 
-    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, RegistryError> {
         let (owner, query) = (owner.clone(), query.clone());
         let counted = self.read(move |connection| keys::count(connection, &owner, &query, most));
-        counted.await.map_err(Failure::into_ledger_error)
+        counted.await.map_err(Failure::into_registry_error)
     }
 
     async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
@@ -349,7 +353,7 @@ impl KeyLedger for SqliteStore {
         let batch = batch.to_vec();
         match self.write(move |transaction| audit_log::add_usage(transaction, &batch)).await {
             Ok(()) => Ok(()),
-            Err(LedgerError::Store(error)) => Err(error),
+            Err(RegistryError::Store(error)) => Err(error),
             Err(other) => Err(StoreError::failed(other)),
         }
     }
@@ -370,27 +374,27 @@ impl KeyLedger for SqliteStore {
 
 #[async_trait]
 impl Accounts for SqliteStore {
-    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), RegistryError> {
         let (account, owner) = (account.to_owned(), owner.clone());
         self.write(move |transaction| directory::create_account(transaction, &account, &owner)).await
     }
 
-    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError> {
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), RegistryError> {
         let (account, project) = (account.to_owned(), project.clone());
         self.write(move |transaction| directory::create_project(transaction, &account, &project)).await
     }
 
-    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), RegistryError> {
         let (account, project) = (account.to_owned(), project.clone());
         self.take_away(move |transaction| directory::delete_project(transaction, &account, &project)).await
     }
 
-    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), RegistryError> {
         let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
         self.take_away(move |transaction| directory::set_member(transaction, &account, &user, &access)).await
     }
 
-    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), RegistryError> {
         let (account, user) = (account.to_owned(), user.clone());
         let removed = self.take_away(move |transaction| {
             directory::remove_member(transaction, &account, &user)?;
@@ -399,12 +403,17 @@ impl Accounts for SqliteStore {
         removed.await
     }
 
-    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
+    async fn transfer_account(
+        &self,
+        account: &str,
+        to: &UserId,
+        access: &Member,
+    ) -> Result<(), RegistryError> {
         let (account, to, access) = (account.to_owned(), to.clone(), access.clone());
         self.take_away(move |transaction| directory::transfer(transaction, &account, &to, &access)).await
     }
 
-    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), RegistryError> {
         let account = account.to_owned();
         self.take_away(move |transaction| directory::suspend(transaction, &account, suspended)).await
     }
@@ -421,11 +430,11 @@ impl Accounts for SqliteStore {
         account: &str,
         after: Option<&ProjectId>,
         limit: u32,
-    ) -> Result<Vec<Project>, LedgerError> {
+    ) -> Result<Vec<Project>, RegistryError> {
         let (account, after) = (account.to_owned(), after.cloned());
         let listed = self
             .read(move |connection| directory::list_projects(connection, &account, after.as_ref(), limit));
-        listed.await.map_err(Failure::into_ledger_error)
+        listed.await.map_err(Failure::into_registry_error)
     }
 
     async fn list_people(
@@ -433,11 +442,11 @@ impl Accounts for SqliteStore {
         account: &str,
         after: Option<&UserId>,
         limit: u32,
-    ) -> Result<Vec<Person>, LedgerError> {
+    ) -> Result<Vec<Person>, RegistryError> {
         let (account, after) = (account.to_owned(), after.cloned());
         let listed =
             self.read(move |connection| directory::list_people(connection, &account, after.as_ref(), limit));
-        listed.await.map_err(Failure::into_ledger_error)
+        listed.await.map_err(Failure::into_registry_error)
     }
 
     async fn account_of(&self, user: &UserId) -> Result<Option<String>, StoreError> {

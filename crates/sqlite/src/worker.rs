@@ -165,7 +165,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use tower_api_key::store::LedgerError;
+    use tower_api_key::store::RegistryError;
 
     fn queue(common: usize, kept: usize) -> Queue {
         let connection = Connection::open_in_memory().unwrap();
@@ -200,10 +200,10 @@ mod tests {
         let left: Result<(), _> = queue
             .ask(Places::Common, |connection| {
                 connection.execute_batch("BEGIN; INSERT INTO done VALUES ('left')")?;
-                Err(LedgerError::Conflict.into())
+                Err(RegistryError::Conflict.into())
             })
             .await;
-        assert!(matches!(left.unwrap_err().into_ledger_error(), LedgerError::Conflict));
+        assert!(matches!(left.unwrap_err().into_registry_error(), RegistryError::Conflict));
         assert_eq!(count(&queue).await, 0);
     }
 

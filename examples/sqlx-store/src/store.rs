@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::SqlitePool;
 use tower_api_key::store::{Project, StoreError};
 use tower_api_key::{
-    Directory, Environment, KeyDigest, KeyId, KeyLevel, KeyRecord, KeyStore, ProjectId, Role, Standing,
+    Directory, Environment, KeyDigest, KeyId, KeyLevel, KeyRecord, KeyStore, ProjectId, Role, AccountStatus,
     Timestamp, UserId,
 };
 
@@ -81,21 +81,21 @@ fn record(token: Token, digest: KeyDigest) -> Result<KeyRecord, StoreError> {
 
 #[async_trait]
 impl Directory for AppStore {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(&self, user: &UserId, project: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         // An id that the tables cannot hold is the id of nobody.
-        let Ok(customer) = user.as_str().parse::<i64>() else { return Ok(Standing::Disabled) };
+        let Ok(customer) = user.as_str().parse::<i64>() else { return Ok(AccountStatus::Disabled) };
         let active: Option<bool> = sqlx::query_scalar(CUSTOMER)
             .bind(customer)
             .fetch_optional(&self.0)
             .await
             .map_err(StoreError::failed)?;
         if active != Some(true) {
-            return Ok(Standing::Disabled);
+            return Ok(AccountStatus::Disabled);
         }
-        let Some(project) = project else { return Ok(Standing::Active { role: Some(Role::Full) }) };
+        let Some(project) = project else { return Ok(AccountStatus::Active { role: Some(Role::Full) }) };
         // `01` is not shop 1: ids are compared as they are spelled.
         let shop = project.as_str().parse::<i64>().ok().filter(|shop| shop.to_string() == project.as_str());
-        let Some(shop) = shop else { return Ok(Standing::Active { role: None }) };
+        let Some(shop) = shop else { return Ok(AccountStatus::Active { role: None }) };
         let may_write: Option<bool> = sqlx::query_scalar(STAFF)
             .bind(customer)
             .bind(shop)
@@ -103,7 +103,7 @@ impl Directory for AppStore {
             .await
             .map_err(StoreError::failed)?;
         let role = may_write.map(|may_write| if may_write { Role::Full } else { Role::ReadOnly });
-        Ok(Standing::Active { role })
+        Ok(AccountStatus::Active { role })
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

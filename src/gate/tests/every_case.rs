@@ -6,20 +6,20 @@ use std::sync::atomic::Ordering;
 use tokio::runtime::Runtime;
 
 use super::world::{Answers, CLIENT, Hand, NOW, World, gate, record, runtime, text};
-use crate::access::{AccessClass, Role, Standing};
+use crate::access::{AccessClass, AccountStatus, Role};
+use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::deprecation::Deprecation;
-use crate::description::{Challenge, SchemeInfo};
 use crate::endpoint::Endpoint;
-use crate::error::AuthErrorKind;
 use crate::gate::{Check, Gate, Listener, Principal, Refusal};
 use crate::key::{Environment, ProjectId};
 use crate::limit::Limiter;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{
-    EndpointRestriction, Facts, IpRestriction, ReferrerRestriction, RestrictionKind, Restrictions,
+    EndpointRestriction, IpRestriction, ReferrerRestriction, RequestContext, RestrictionKind, Restrictions,
     SchemeRestriction,
 };
+use crate::scheme_info::{Challenge, SchemeInfo};
 
 /// What is sent as the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +72,12 @@ const HELD: [Held; 6] =
     [Held::Nothing, Held::Active, Held::Revoked, Held::Expired, Held::OtherEnvironment, Held::Torn];
 const USERS: [User; 4] = [User::NotAsked, User::Missing, User::Owner, User::Other];
 const NAMED: [Named; 5] = [Named::NotAsked, Named::Missing, Named::Own, Named::Other, Named::Invalid];
-const STANDINGS: [Standing; 5] = [
-    Standing::Disabled,
-    Standing::Active { role: None },
-    Standing::Active { role: Some(Role::ReadOnly) },
-    Standing::Active { role: Some(Role::Full) },
-    Standing::Active { role: Some(Role::Owner) },
+const STANDINGS: [AccountStatus; 5] = [
+    AccountStatus::Disabled,
+    AccountStatus::Active { role: None },
+    AccountStatus::Active { role: Some(Role::ReadOnly) },
+    AccountStatus::Active { role: Some(Role::Full) },
+    AccountStatus::Active { role: Some(Role::Owner) },
 ];
 const CLASSES: [AccessClass; 3] = [AccessClass::Read, AccessClass::Write, AccessClass::Manage];
 const LIMITED: [Limited; 3] = [Limited::Not, Limited::Within, Limited::Spent];
@@ -102,7 +102,7 @@ struct Combination {
     level_of_project: bool,
     outside: Option<(RestrictionKind, bool)>,
     limited: Limited,
-    standing: Standing,
+    standing: AccountStatus,
     user: User,
     named: Named,
     class: AccessClass,
@@ -167,7 +167,7 @@ impl Combination {
         if self.directory == Answers::Never {
             return Err(AuthErrorKind::StoreFailed);
         }
-        let Standing::Active { role } = self.standing else { return Err(AuthErrorKind::OwnerDisabled) };
+        let AccountStatus::Active { role } = self.standing else { return Err(AuthErrorKind::OwnerDisabled) };
         if self.enforced() == Some(RestrictionKind::Scheme) {
             return Err(AuthErrorKind::SchemeNotAllowed);
         }
@@ -333,8 +333,8 @@ fn restrictions(outside: Option<(RestrictionKind, bool)>) -> Restrictions {
         .endpoints(list!(EndpointRestriction, Endpoint, "GET /v1/things", "GET /v1/others"))
 }
 
-fn facts() -> Facts<'static> {
-    Facts::new()
+fn facts() -> RequestContext<'static> {
+    RequestContext::new()
         .address(CLIENT)
         .referrer("https://app.example/page")
         .endpoint(&http::Method::GET, "/v1/things")

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use super::world::{Answers, Hand, NOW, World, block_on, decide, gate, record, refused, text};
+use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::AuthErrorKind;
 use crate::gate::Gate;
-use crate::key::{DigestMethod, DigestRing, Environment, KeyDigest, Pepper};
-use crate::restriction::Facts;
+use crate::key::{DigestMethod, Digests, Environment, KeyDigest, Pepper};
+use crate::restriction::RequestContext;
 
 fn pepper(id: &str) -> Pepper {
     Pepper::new(id, [id.as_bytes(), &[7; 32]].concat()).unwrap()
 }
 
 /// A pepper, another of before, and none of before that.
-fn ring() -> DigestRing {
-    DigestRing::peppered(pepper("2027")).unwrap().accept_pepper(pepper("2026")).unwrap().accept_sha256()
+fn ring() -> Digests {
+    Digests::peppered(pepper("2027")).unwrap().accept_pepper(pepper("2026")).unwrap().accept_sha256()
 }
 
 fn peppered(answers: Answers) -> (Arc<World>, Gate, String) {
@@ -46,7 +46,9 @@ fn r60_every_digest_of_the_ring_is_asked_for_once_the_oldest_first() {
             let (world, gate, text) = peppered(answers);
             let held = hold(&world, &gate, &text, way);
             let admission =
-                block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new)).ok().unwrap();
+                block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, RequestContext::new))
+                    .ok()
+                    .unwrap();
             let outdated = admission.outdated.map(|outdated| outdated.newest);
             let newest = gate.rules.digests.newest().digest(&text);
             assert_eq!(outdated.is_some(), way > 0, "{answers:?} {way}");
@@ -63,7 +65,7 @@ fn r60_every_digest_of_the_ring_is_asked_for_once_the_oldest_first() {
 fn r60_an_unknown_key_costs_a_look_up_for_each_way_and_one_more() {
     for answers in [Answers::AtHand, Answers::WhenAsked] {
         let (world, gate, text) = peppered(answers);
-        let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new));
+        let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, RequestContext::new));
         assert_eq!(refused(result), Some(AuthErrorKind::UnknownKey));
         let asked = world.found.lock().unwrap().len();
         assert_eq!(asked, if answers == Answers::AtHand { 0 } else { 4 });
@@ -72,7 +74,7 @@ fn r60_an_unknown_key_costs_a_look_up_for_each_way_and_one_more() {
     let world = World::new();
     let gate = gate(&world, &Hand::new());
     let text = text(Environment::Live);
-    let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new));
+    let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, RequestContext::new));
     assert_eq!(refused(result), Some(AuthErrorKind::UnknownKey));
     assert_eq!(world.found.lock().unwrap().len(), 1);
 }
@@ -87,7 +89,7 @@ fn c10_06_a_record_that_was_digested_in_another_way_than_it_says_is_an_error() {
         key.digest = digester.digest(&text);
         key.digested_by = says;
         world.holds(Arc::new(key));
-        let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new));
+        let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, RequestContext::new));
         assert_eq!(refused(result), Some(AuthErrorKind::StoreFailed), "{way}");
     }
 }
@@ -110,7 +112,7 @@ fn c10_06_a_record_of_another_digest_is_no_answer() {
     let other = record(&text(Environment::Live), Environment::Live);
     let gate = Gate::new(crate::store::NoProjects(Vague(Arc::new(other))));
     let text = text(Environment::Live);
-    let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, Facts::new));
+    let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, RequestContext::new));
     assert_eq!(refused(result), Some(AuthErrorKind::UnknownKey));
 }
 
@@ -120,10 +122,11 @@ fn r60_what_moves_to_the_newest_digest_meanwhile_is_found() {
     // Nothing is there when the newest digest is asked for at first; it is, when it is asked for again.
     let paused = {
         *world.keys.lock().unwrap() = Answers::WhenAsked;
-        gate.now(&Credentials::new(&*text), Endpoint::READ, Facts::new).ok().unwrap().err().unwrap()
+        gate.now(&Credentials::new(&*text), Endpoint::READ, RequestContext::new).ok().unwrap().err().unwrap()
     };
     hold(&world, &gate, &text, 0);
-    let admission = block_on(gate.asking(paused, &Credentials::new(&*text), Facts::new)).ok().unwrap();
+    let admission =
+        block_on(gate.asking(paused, &Credentials::new(&*text), RequestContext::new)).ok().unwrap();
     assert!(admission.outdated.is_none());
 }
 

@@ -9,12 +9,12 @@ use http::Request;
 use tower::Service;
 
 use super::world::{Answers, Hand, World, block_on, decide, gate, record, text};
+use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::endpoint::{Declared, Endpoint};
-use crate::error::AuthErrorKind;
 use crate::gate::{Access, Entry, Guarded, Nobody, Pass, Principal};
 use crate::key::Environment;
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
 
 fn principal() -> Principal {
     let world = World::new();
@@ -23,7 +23,7 @@ fn principal() -> Principal {
     world.holds(Arc::new(record(&text, Environment::Live)));
     let gate = gate(&world, &Hand::new());
     let credentials = Credentials::new(&*text);
-    let decided = block_on(decide(&gate, &credentials, Endpoint::READ, Facts::new));
+    let decided = block_on(decide(&gate, &credentials, Endpoint::READ, RequestContext::new));
     decided.ok().unwrap().principal
 }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::{Answers, CLIENT, Hand, NOW, World, block_on, decide, gate, record, refused, text};
-use crate::access::Standing;
+use crate::access::AccountStatus;
+use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::AuthErrorKind;
 use crate::gate::{Gate, counts};
 use crate::key::Environment;
 use crate::limit::KeyThrottle;
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
 
 fn throttled() -> (Arc<World>, Arc<Hand>, Gate) {
     let (world, clock) = (World::new(), Hand::new());
@@ -21,16 +21,16 @@ fn throttled() -> (Arc<World>, Arc<Hand>, Gate) {
     (world, clock, gate)
 }
 
-fn try_from(gate: &Gate, text: &str, facts: fn() -> Facts<'static>) -> Option<AuthErrorKind> {
+fn try_from(gate: &Gate, text: &str, facts: fn() -> RequestContext<'static>) -> Option<AuthErrorKind> {
     refused(block_on(decide(gate, &Credentials::new(text), Endpoint::READ, facts)))
 }
 
-fn client() -> Facts<'static> {
-    Facts::new().address(CLIENT)
+fn client() -> RequestContext<'static> {
+    RequestContext::new().address(CLIENT)
 }
 
-fn neighbour() -> Facts<'static> {
-    Facts::new().address([198, 51, 100, 1])
+fn neighbour() -> RequestContext<'static> {
+    RequestContext::new().address([198, 51, 100, 1])
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn c7_09_a_wrong_key_that_comes_again_is_refused_before_the_store_is_asked() {
     assert_eq!(world.found.lock().unwrap().len(), 3);
     // Others, and those whose address is not known, are not slowed down by that.
     assert_eq!(try_from(&gate, &wrong, neighbour), Some(AuthErrorKind::UnknownKey));
-    assert_eq!(try_from(&gate, &wrong, Facts::new), Some(AuthErrorKind::UnknownKey));
+    assert_eq!(try_from(&gate, &wrong, RequestContext::new), Some(AuthErrorKind::UnknownKey));
     clock.advance(21);
     assert_eq!(try_from(&gate, &wrong, client), Some(AuthErrorKind::UnknownKey));
 }
@@ -105,7 +105,7 @@ fn c7_09_every_refusal_that_looks_alike_counts_and_no_other() {
         assert!(!counts(other));
     }
     let (world, _, gate) = throttled();
-    *world.standing.lock().unwrap() = Standing::Disabled;
+    *world.standing.lock().unwrap() = AccountStatus::Disabled;
     let key = text(Environment::Live);
     world.holds(Arc::new(record(&key, Environment::Live)));
     for _ in 0..3 {
@@ -124,12 +124,12 @@ fn c17_b8_a_key_that_has_ended_is_the_first_whose_limits_are_forgotten() {
     world.holds(Arc::new(held));
     let mut gate = gate;
     gate.limiter = Arc::new(crate::limit::Limiter::new(1));
-    assert_eq!(try_from(&gate, &key, Facts::new), None);
+    assert_eq!(try_from(&gate, &key, RequestContext::new), None);
     assert_eq!(gate.limiter.peek(&family, &limits, NOW).remaining(), 3);
     let mut records = world.records.lock().unwrap();
     Arc::get_mut(&mut records[0]).unwrap().revoked_at = Some(NOW);
     drop(records);
-    assert_eq!(try_from(&gate, &key, Facts::new), Some(AuthErrorKind::RevokedKey));
+    assert_eq!(try_from(&gate, &key, RequestContext::new), Some(AuthErrorKind::RevokedKey));
     // Another takes its place, though it has spent less.
     let other = crate::key::KeyId::new("key_9").unwrap();
     let _ = gate.limiter.take(&other, &"9/365d".parse().unwrap(), NOW);

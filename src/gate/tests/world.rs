@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::access::Standing;
+use crate::access::AccountStatus;
+use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::clock::{Clock, Timestamp};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::{AuthError, AuthErrorKind};
 use crate::gate::{Admission, Gate};
 use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
-use crate::restriction::Facts;
+use crate::restriction::RequestContext;
 use crate::store::{Directory, KeyStore, Project, StoreError};
 
 const NOW_SECS: i64 = 1_700_000_000;
@@ -34,7 +34,7 @@ pub(super) enum Answers {
 pub(super) struct World {
     pub(super) records: Mutex<Vec<Arc<KeyRecord>>>,
     pub(super) keys: Mutex<Answers>,
-    pub(super) standing: Mutex<Standing>,
+    pub(super) standing: Mutex<AccountStatus>,
     pub(super) directory: Mutex<Answers>,
     pub(super) warm_keys: AtomicUsize,
     pub(super) found: Mutex<Vec<KeyDigest>>,
@@ -48,7 +48,7 @@ impl World {
         Arc::new(Self {
             records: Mutex::default(),
             keys: Mutex::new(Answers::WhenAsked),
-            standing: Mutex::new(Standing::Active { role: Some(crate::access::Role::Full) }),
+            standing: Mutex::new(AccountStatus::Active { role: Some(crate::access::Role::Full) }),
             directory: Mutex::new(Answers::AtHand),
             warm_keys: AtomicUsize::default(),
             found: Mutex::default(),
@@ -95,7 +95,11 @@ impl KeyStore for Shared {
 
 #[async_trait]
 impl Directory for Shared {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         self.0.standings.fetch_add(1, Ordering::Relaxed);
         *self.0.asked_about.lock().unwrap() = Some((user.clone(), project.cloned()));
         match *self.0.directory.lock().unwrap() {
@@ -108,7 +112,7 @@ impl Directory for Shared {
         Ok(Vec::new())
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         self.0.warm_standings.fetch_add(1, Ordering::Relaxed);
         if *self.0.directory.lock().unwrap() != Answers::AtHand {
             return None;
@@ -176,7 +180,7 @@ pub(super) async fn decide<'f>(
     gate: &Gate,
     credentials: &Credentials<'_>,
     endpoint: Endpoint,
-    facts: impl Fn() -> Facts<'f>,
+    facts: impl Fn() -> RequestContext<'f>,
 ) -> Result<Admission, AuthError> {
     match gate.now(credentials, endpoint, &facts)? {
         Ok(admission) => Ok(admission),

@@ -23,8 +23,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::facts::Line;
-use super::{AllowList, Facts, RestrictionError};
+use super::request_context::Line;
+use super::{AllowList, RequestContext, RestrictionError};
 
 /// From which pages a key may be used.
 ///
@@ -48,7 +48,7 @@ impl AllowList<ReferrerRule> {
         self.origin
     }
 
-    pub(super) fn allows(&self, facts: &Facts<'_>) -> bool {
+    pub(super) fn allows(&self, facts: &RequestContext<'_>) -> bool {
         match page(facts, self.origin) {
             Some(page) => self.rules.iter().any(|rule| rule.allows(&page)),
             None => false,
@@ -57,7 +57,7 @@ impl AllowList<ReferrerRule> {
 }
 
 /// The page that sends the request, if its headers say so without contradiction.
-fn page<'r>(facts: &Facts<'r>, accept_origin: bool) -> Option<Page<'r>> {
+fn page<'r>(facts: &RequestContext<'r>, accept_origin: bool) -> Option<Page<'r>> {
     let origin = match facts.origin {
         Line::Absent => None,
         Line::Repeated => return None,

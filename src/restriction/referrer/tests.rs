@@ -13,7 +13,7 @@ fn good() -> ReferrerRestriction {
 }
 
 fn from(restriction: &ReferrerRestriction, referrer: &str) -> bool {
-    restriction.allows(&Facts::new().referrer(referrer))
+    restriction.allows(&RequestContext::new().referrer(referrer))
 }
 
 /// Through real headers, which may be repeated and hold any bytes.
@@ -24,7 +24,7 @@ fn with_headers(restriction: &ReferrerRestriction, referers: &[&[u8]], origins: 
             request.headers_mut().append(name.clone(), HeaderValue::from_bytes(line).unwrap());
         }
     }
-    restriction.allows(&Facts::of(&Head::of(&request)))
+    restriction.allows(&RequestContext::of(&Head::of(&request)))
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn c6_07_missing_or_no_page() {
     ] {
         assert!(!from(&good(), referrer), "{referrer}");
     }
-    assert!(!good().allows(&Facts::new()));
+    assert!(!good().allows(&RequestContext::new()));
     let one = b"https://good.example/".as_slice();
     assert!(!with_headers(&good(), &[], &[]));
     assert!(!with_headers(&good(), &[one, one], &[]));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::faults::Faults;
 use super::lease::Lease;
 use super::versioned::VersionedMap;
-use crate::access::Standing;
+use crate::access::AccountStatus;
 use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::change_log::Change;
@@ -14,7 +14,7 @@ use crate::store::change_log::Change;
 /// What is remembered, and until when it may be said.
 pub(super) struct Memory {
     pub(super) keys: VersionedMap<[u8; 32], Option<Arc<KeyRecord>>>,
-    pub(super) standings: VersionedMap<(UserId, Option<ProjectId>), Standing>,
+    pub(super) standings: VersionedMap<(UserId, Option<ProjectId>), AccountStatus>,
     pub(super) lease: Lease,
     pub(super) lease_for: Duration,
     pub(super) faults: Faults,

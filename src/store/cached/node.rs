@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::memory::Memory;
-use crate::access::Standing;
+use crate::access::AccountStatus;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::accounts::Project;
@@ -142,8 +142,12 @@ impl<S: KeyStore> KeyStore for Cached<S> {
 
 #[async_trait]
 impl<S: Directory> Directory for Cached<S> {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        let ask = async || self.store.standing(user, project).await;
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        let ask = async || self.store.account_status(user, project).await;
         self.memory.standings.get(&self.memory.lease, (user, project), ask).await
     }
 
@@ -151,7 +155,7 @@ impl<S: Directory> Directory for Cached<S> {
         self.store.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         let remembered = || self.memory.standings.warm(&self.memory.lease, (user, project));
         Directory::warm(&*self.store, user, project).or_else(remembered)
     }

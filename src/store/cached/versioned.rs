@@ -9,7 +9,7 @@ use super::clock_map::ClockMap;
 use super::faults::{Fault, Faults};
 use super::lease::{Lease, Moment, Term};
 use super::single_flight::{Outcome, SingleFlight, shared};
-use crate::access::Standing;
+use crate::access::AccountStatus;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::StoreError;
@@ -111,7 +111,7 @@ impl Answer for Option<Arc<KeyRecord>> {
     }
 }
 
-impl Answer for Standing {
+impl Answer for AccountStatus {
     fn opens(&self) -> bool {
         matches!(self, Self::Active { role: Some(_) })
     }

@@ -12,6 +12,7 @@ mod row;
 
 pub use self::page::{MAX_ROWS, PageBounds, PageReader, PageStep, row_limit};
 pub use self::row::{
-    KeyRow, add_person, entry, json, limits_text, project_id, role_name, role_of, standing, used, user_id,
+    KeyRow, account_status, add_person, entry, json, limits_text, project_id, role_name, role_of, used,
+    user_id,
 };
 pub use super::key_query::SearchedKey;

@@ -19,9 +19,9 @@ pub struct PageBounds {
 }
 
 impl PageBounds {
-    /// For [`KeyLedger::list`](crate::store::KeyLedger::list): it ends where the query's limit says.
+    /// For [`KeyRegistry::list`](crate::store::KeyRegistry::list): it ends where the query's limit says.
     pub const LIST: Self = Self { bytes: usize::MAX, rows: usize::MAX };
-    /// For [`KeyLedger::page`](crate::store::KeyLedger::page): it ends after [`MAX_PAGE_LEN`] bytes of text, and of a
+    /// For [`KeyRegistry::page`](crate::store::KeyRegistry::page): it ends after [`MAX_PAGE_LEN`] bytes of text, and of a
     /// search after [`MAX_SEARCHED`] keys that were looked at.
     pub const PAGE: Self = Self { bytes: MAX_PAGE_LEN, rows: MAX_SEARCHED };
 

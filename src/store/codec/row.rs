@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use crate::access::{Role, Standing};
+use crate::access::{AccountStatus, Role};
 use crate::audit::AuditEntry;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId};
@@ -266,22 +266,22 @@ fn key_id(row: &impl KeyRow) -> Result<KeyId, StoreError> {
 /// # Errors
 ///
 /// [`StoreError::Corrupt`].
-pub fn standing(
+pub fn account_status(
     role: &str,
     suspended: Option<bool>,
     asked: bool,
     deleted: Option<bool>,
     on_list: Option<bool>,
-) -> Result<Standing, StoreError> {
+) -> Result<AccountStatus, StoreError> {
     let role = role_of(role)?;
     let suspended =
         suspended.ok_or_else(|| StoreError::corrupt("the account that they belong to is not there"))?;
     if suspended {
-        return Ok(Standing::Disabled);
+        return Ok(AccountStatus::Disabled);
     }
     let listed = role == Role::Owner || on_list == Some(true);
     let may = !asked || (deleted == Some(false) && listed);
-    Ok(Standing::Active { role: may.then_some(role) })
+    Ok(AccountStatus::Active { role: may.then_some(role) })
 }
 
 /// Adds a row of `user, role, project` to the people that stand before it, where each has a row for each project.

@@ -7,7 +7,7 @@ use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::record::KeyRecord;
-use crate::usage::{Through, Usage};
+use crate::usage::{Usage, UsageChannel};
 
 /// Of each key only the newest entries: whoever renames a key for ever must not fill the memory.
 const KEPT_PER_KEY: usize = 100;
@@ -25,10 +25,10 @@ impl Trail {
         entries.push_back(AuditEntry::new(at, key, by, event));
     }
 
-    /// How often a key was amended since then, as far as its newest entries tell.
+    /// How often a key was updated since then, as far as its newest entries tell.
     pub(super) fn changes_since(&self, key: &KeyId, since: Timestamp) -> u64 {
         let entries = self.0.get(key).into_iter().flatten();
-        let changes = entries.filter(|entry| entry.at > since && matches!(entry.event, KeyEvent::Amended(_)));
+        let changes = entries.filter(|entry| entry.at > since && matches!(entry.event, KeyEvent::Updated(_)));
         changes.count().try_into().unwrap_or(u64::MAX)
     }
 
@@ -40,7 +40,7 @@ impl Trail {
 
 /// When keys were last used, and how often. As many entries as there are keys and ways to use them.
 #[derive(Default)]
-pub(super) struct Used(BTreeMap<KeyId, BTreeMap<Through, (Timestamp, u64)>>);
+pub(super) struct Used(BTreeMap<KeyId, BTreeMap<UsageChannel, (Timestamp, u64)>>);
 
 impl Used {
     pub(super) fn add(&mut self, batch: &[Usage]) {
@@ -57,9 +57,9 @@ impl Used {
         keys.sort_unstable();
         keys.dedup();
         let ways = keys.into_iter().filter_map(|key| self.0.get_key_value(key));
-        let usage = |(key, ways): (&KeyId, &BTreeMap<Through, (Timestamp, u64)>)| {
+        let usage = |(key, ways): (&KeyId, &BTreeMap<UsageChannel, (Timestamp, u64)>)| {
             let key = key.clone();
-            let of_way = move |(through, (last, count)): (&Through, &(Timestamp, u64))| {
+            let of_way = move |(through, (last, count)): (&UsageChannel, &(Timestamp, u64))| {
                 Usage::new(key.clone(), through.clone(), *last, *count)
             };
             ways.iter().map(of_way).collect::<Vec<_>>()

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use super::super::codec::row_limit as page;
-use super::super::{Account as ListedAccount, LedgerError, Member, Person as ListedPerson, Project};
-use crate::access::{Role, Standing};
+use super::super::{Account as ListedAccount, Member, Person as ListedPerson, Project, RegistryError};
+use crate::access::{AccountStatus, Role};
 use crate::key::{ProjectId, UserId, is_id};
 
 /// Accounts, and who belongs to which.
@@ -38,8 +38,8 @@ enum Access {
 
 impl People {
     /// One hash, for the user.
-    pub(super) fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Standing {
-        let Some((person, account)) = self.active(user) else { return Standing::Disabled };
+    pub(super) fn account_status(&self, user: &UserId, project: Option<&ProjectId>) -> AccountStatus {
+        let Some((person, account)) = self.active(user) else { return AccountStatus::Disabled };
         let role = match (&person.access, project) {
             (Access::Owner, None) => Some(Role::Owner),
             (Access::Owner, Some(project)) => account.has(project).then_some(Role::Owner),
@@ -48,7 +48,7 @@ impl People {
                 member.projects.contains(project).then(|| member.role.into())
             }
         };
-        Standing::Active { role }
+        AccountStatus::Active { role }
     }
 
     pub(super) fn projects(&self, user: &UserId) -> Vec<Project> {
@@ -61,12 +61,12 @@ impl People {
         all.filter_map(named).collect()
     }
 
-    pub(super) fn create_account(&mut self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+    pub(super) fn create_account(&mut self, account: &str, owner: &UserId) -> Result<(), RegistryError> {
         if !is_id(account) {
-            return Err(LedgerError::Invalid("the name of an account is not an id"));
+            return Err(RegistryError::Invalid("the name of an account is not an id"));
         }
         if self.by_name.contains_key(account) || self.by_user.contains_key(owner) {
-            return Err(LedgerError::Conflict);
+            return Err(RegistryError::Conflict);
         }
         let index = self.accounts.len();
         self.accounts.push(Account { people: BTreeSet::from([owner.clone()]), ..Account::default() });
@@ -75,20 +75,20 @@ impl People {
         Ok(())
     }
 
-    pub(super) fn create_project(&mut self, account: &str, project: &Project) -> Result<(), LedgerError> {
+    pub(super) fn create_project(&mut self, account: &str, project: &Project) -> Result<(), RegistryError> {
         let account = self.account_mut(self.index(account)?)?;
         if account.projects.contains_key(&project.id) {
-            return Err(LedgerError::Conflict);
+            return Err(RegistryError::Conflict);
         }
         account.projects.insert(project.id.clone(), Some(project.name.clone()));
         Ok(())
     }
 
-    pub(super) fn delete_project(&mut self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+    pub(super) fn delete_project(&mut self, account: &str, project: &ProjectId) -> Result<(), RegistryError> {
         let index = self.index(account)?;
-        let account = self.accounts.get_mut(index).ok_or(LedgerError::NotFound)?;
+        let account = self.accounts.get_mut(index).ok_or(RegistryError::NotFound)?;
         let name = account.projects.get_mut(project).filter(|name| name.is_some());
-        *name.ok_or(LedgerError::NotFound)? = None;
+        *name.ok_or(RegistryError::NotFound)? = None;
         for user in &account.people {
             if let Some(Person { access: Access::Member(member), .. }) = self.by_user.get_mut(user) {
                 member.projects.remove(project);
@@ -102,22 +102,22 @@ impl People {
         account: &str,
         user: &UserId,
         access: &Member,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         let index = self.index(account)?;
         self.check_access(index, access)?;
         let may = self.by_user.get(user).is_none_or(|person| person.account == index && !person.is_owner());
         if !may {
-            return Err(LedgerError::Conflict);
+            return Err(RegistryError::Conflict);
         }
         self.account_mut(index)?.people.insert(user.clone());
         self.by_user.insert(user.clone(), Person { account: index, access: Access::Member(access.clone()) });
         Ok(())
     }
 
-    pub(super) fn remove_member(&mut self, account: &str, user: &UserId) -> Result<(), LedgerError> {
+    pub(super) fn remove_member(&mut self, account: &str, user: &UserId) -> Result<(), RegistryError> {
         let index = self.index(account)?;
         if self.person_in(index, user)?.is_owner() {
-            return Err(LedgerError::Conflict);
+            return Err(RegistryError::Conflict);
         }
         self.account_mut(index)?.people.remove(user);
         self.by_user.remove(user);
@@ -129,13 +129,13 @@ impl People {
         account: &str,
         to: &UserId,
         access: &Member,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         let index = self.index(account)?;
         self.check_access(index, access)?;
         if self.person_in(index, to)?.is_owner() {
-            return Err(LedgerError::NotFound);
+            return Err(RegistryError::NotFound);
         }
-        let account = self.accounts.get(index).ok_or(LedgerError::NotFound)?;
+        let account = self.accounts.get(index).ok_or(RegistryError::NotFound)?;
         for user in &account.people {
             let Some(person) = self.by_user.get_mut(user) else { continue };
             if user == to {
@@ -147,7 +147,7 @@ impl People {
         Ok(())
     }
 
-    pub(super) fn suspend(&mut self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+    pub(super) fn suspend(&mut self, account: &str, suspended: bool) -> Result<(), RegistryError> {
         self.account_mut(self.index(account)?)?.suspended = suspended;
         Ok(())
     }
@@ -168,8 +168,8 @@ impl People {
         account: &str,
         after: Option<&ProjectId>,
         limit: u32,
-    ) -> Result<Vec<Project>, LedgerError> {
-        let account = self.accounts.get(self.index(account)?).ok_or(LedgerError::NotFound)?;
+    ) -> Result<Vec<Project>, RegistryError> {
+        let account = self.accounts.get(self.index(account)?).ok_or(RegistryError::NotFound)?;
         let listed =
             account.projects.range::<ProjectId, _>((after_that(after), Bound::Unbounded)).filter_map(named);
         Ok(listed.take(page(limit) as usize).collect())
@@ -180,8 +180,8 @@ impl People {
         account: &str,
         after: Option<&UserId>,
         limit: u32,
-    ) -> Result<Vec<ListedPerson>, LedgerError> {
-        let account = self.accounts.get(self.index(account)?).ok_or(LedgerError::NotFound)?;
+    ) -> Result<Vec<ListedPerson>, RegistryError> {
+        let account = self.accounts.get(self.index(account)?).ok_or(RegistryError::NotFound)?;
         let people = account.people.range::<UserId, _>((after_that(after), Bound::Unbounded));
         let listed = people.filter_map(|user| {
             Some(match &self.by_user.get(user)?.access {
@@ -206,22 +206,22 @@ impl People {
         (!account.suspended).then_some((person, account))
     }
 
-    fn index(&self, account: &str) -> Result<usize, LedgerError> {
-        self.by_name.get(account).copied().ok_or(LedgerError::NotFound)
+    fn index(&self, account: &str) -> Result<usize, RegistryError> {
+        self.by_name.get(account).copied().ok_or(RegistryError::NotFound)
     }
 
-    fn account_mut(&mut self, index: usize) -> Result<&mut Account, LedgerError> {
-        self.accounts.get_mut(index).ok_or(LedgerError::NotFound)
+    fn account_mut(&mut self, index: usize) -> Result<&mut Account, RegistryError> {
+        self.accounts.get_mut(index).ok_or(RegistryError::NotFound)
     }
 
-    fn person_in(&self, account: usize, user: &UserId) -> Result<&Person, LedgerError> {
-        self.by_user.get(user).filter(|person| person.account == account).ok_or(LedgerError::NotFound)
+    fn person_in(&self, account: usize, user: &UserId) -> Result<&Person, RegistryError> {
+        self.by_user.get(user).filter(|person| person.account == account).ok_or(RegistryError::NotFound)
     }
 
-    fn check_access(&self, account: usize, access: &Member) -> Result<(), LedgerError> {
-        let account = self.accounts.get(account).ok_or(LedgerError::NotFound)?;
+    fn check_access(&self, account: usize, access: &Member) -> Result<(), RegistryError> {
+        let account = self.accounts.get(account).ok_or(RegistryError::NotFound)?;
         let all = access.projects.iter().all(|project| account.has(project));
-        if all { Ok(()) } else { Err(LedgerError::NotFound) }
+        if all { Ok(()) } else { Err(RegistryError::NotFound) }
     }
 }
 

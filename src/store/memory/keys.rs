@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use super::super::codec::row_limit as page;
 use super::super::codec::{PageBounds, PageReader, PageStep, SearchedKey};
-use super::super::{Amended, Ended, KeyCount, KeyPage, KeyQuery, LedgerError, MakeRoom, Terms, terms};
+use super::super::{Ended, KeyCount, KeyPage, KeyQuery, MakeRoom, RegistryError, Terms, Updated, terms};
 use super::audit_log::Trail;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
-use crate::key_update::Amendment;
+use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
 
 type Digest = [u8; 32];
@@ -59,7 +59,7 @@ impl Keys {
         key: KeyRecord,
         terms: &Terms,
         event: KeyEvent,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         let now = key.created_at;
         terms.allow_new(self.maker(terms), &key, now)?;
         self.check_new(&key)?;
@@ -77,11 +77,11 @@ impl Keys {
         fresh: &FreshKey,
         old_ends: Timestamp,
         terms: &Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         let now = fresh.created_at;
         let before = self.allow_change(old, now, terms)?;
         if !before.is_active(now) || before.replaced_by.is_some() {
-            return Err(LedgerError::Ended);
+            return Err(RegistryError::Ended);
         }
         let successor = before.successor(fresh);
         self.check_new(&successor)?;
@@ -101,10 +101,10 @@ impl Keys {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Ended, LedgerError> {
+    ) -> Result<Ended, RegistryError> {
         let key =
             if terms.maker() == Some(id) { self.get(id) } else { Some(self.allow_change(id, now, terms)?) };
-        if key.ok_or(LedgerError::NotFound)?.revoked_at.is_some() {
+        if key.ok_or(RegistryError::NotFound)?.revoked_at.is_some() {
             return Ok(Ended::before());
         }
         self.edit(id, now, terms.authority(), |key| {
@@ -124,24 +124,24 @@ impl Keys {
         (counts && is_last()).then_some(&key.family)
     }
 
-    pub(super) fn amend(
+    pub(super) fn update(
         &mut self,
         id: &KeyId,
-        amendment: &Amendment,
+        update: &KeyUpdate,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Amended, LedgerError> {
-        let before = self.get(id).ok_or(LedgerError::NotFound)?;
+    ) -> Result<Updated, RegistryError> {
+        let before = self.get(id).ok_or(RegistryError::NotFound)?;
         let changed = || self.trail.changes_since(id, terms::an_hour_before(now));
-        let Some(after) = terms.amended(self.maker(terms), before, amendment, now, || Ok(changed()))? else {
-            return Ok(Amended::as_before(before.clone()));
+        let Some(after) = terms.updated(self.maker(terms), before, update, now, || Ok(changed()))? else {
+            return Ok(Updated::as_before(before.clone()));
         };
-        let parts = amendment.parts();
+        let parts = update.parts();
         self.edit(id, now, terms.authority(), |key| {
             key.clone_from(&after);
-            vec![KeyEvent::Amended(parts)]
+            vec![KeyEvent::Updated(parts)]
         });
-        Ok(Amended::now(after))
+        Ok(Updated::now(after))
     }
 
     /// A key, if whoever makes a change may change it.
@@ -150,8 +150,8 @@ impl Keys {
         id: &KeyId,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<&KeyRecord, LedgerError> {
-        let key = self.get(id).ok_or(LedgerError::NotFound)?;
+    ) -> Result<&KeyRecord, RegistryError> {
+        let key = self.get(id).ok_or(RegistryError::NotFound)?;
         terms.allow_change(self.maker(terms), key, now)?;
         Ok(key)
     }
@@ -169,7 +169,7 @@ impl Keys {
         replaced: Option<(&KeyId, Timestamp)>,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         let grace = replaced.is_some_and(|(_, ends)| ends > now);
         match terms.make_room(replaced.is_some(), grace)? {
             MakeRoom::EndOthers => {
@@ -192,7 +192,7 @@ impl Keys {
             MakeRoom::Count { max } => {
                 let active = self.active(&new.owner, new.environment, now).count();
                 if active >= usize::try_from(max).unwrap_or(usize::MAX) {
-                    return Err(LedgerError::TooManyKeys);
+                    return Err(RegistryError::TooManyKeys);
                 }
                 Ok(())
             }
@@ -219,12 +219,12 @@ impl Keys {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         let taken = self.by_digest.contains_key(to.as_bytes());
         if taken || !self.unrevoked(id)?.digest.matches(from) {
-            return Err(LedgerError::Conflict);
+            return Err(RegistryError::Conflict);
         }
-        let Some(key) = self.by_digest.remove(from.as_bytes()) else { return Err(LedgerError::Conflict) };
+        let Some(key) = self.by_digest.remove(from.as_bytes()) else { return Err(RegistryError::Conflict) };
         if let Some(of_owner) = self.by_owner.get_mut(&key.owner) {
             of_owner.forget(&key);
         }
@@ -236,9 +236,9 @@ impl Keys {
         Ok(())
     }
 
-    fn unrevoked(&self, id: &KeyId) -> Result<&KeyRecord, LedgerError> {
-        let key = self.get(id).ok_or(LedgerError::NotFound)?;
-        if key.revoked_at.is_some() { Err(LedgerError::Ended) } else { Ok(key) }
+    fn unrevoked(&self, id: &KeyId) -> Result<&KeyRecord, RegistryError> {
+        let key = self.get(id).ok_or(RegistryError::NotFound)?;
+        if key.revoked_at.is_some() { Err(RegistryError::Ended) } else { Ok(key) }
     }
 
     pub(super) fn count_by_digest_method(&self) -> BTreeMap<String, u64> {
@@ -265,7 +265,7 @@ impl Keys {
         owner: &UserId,
         query: &KeyQuery,
         bounds: PageBounds,
-    ) -> Result<KeyPage, LedgerError> {
+    ) -> Result<KeyPage, RegistryError> {
         let mut page = KeyPage::new(Vec::new(), false);
         let (mut reading, keys) = (PageReader::new(query, bounds), self.in_order(owner, query)?);
         for key in keys {
@@ -288,7 +288,12 @@ impl Keys {
         Ok(page.turned(query))
     }
 
-    pub(super) fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+    pub(super) fn count(
+        &self,
+        owner: &UserId,
+        query: &KeyQuery,
+        most: u32,
+    ) -> Result<KeyCount, RegistryError> {
         let query = KeyQuery { after: None, before: None, limit: most, ..query.clone() };
         let mut reading = PageReader::new(&query, PageBounds::PAGE);
         for key in self.in_order(owner, &query)? {
@@ -304,12 +309,12 @@ impl Keys {
         &'s self,
         owner: &UserId,
         query: &'s KeyQuery,
-    ) -> Result<Box<dyn Iterator<Item = &'s KeyRecord> + 's>, LedgerError> {
+    ) -> Result<Box<dyn Iterator<Item = &'s KeyRecord> + 's>, RegistryError> {
         let descending = query.is_read_descending();
         let page = match query.cursor() {
             None => (Bound::Unbounded, Bound::Unbounded),
             Some(id) => {
-                let key = self.get(id).filter(|key| key.owner == *owner).ok_or(LedgerError::NotFound)?;
+                let key = self.get(id).filter(|key| key.owner == *owner).ok_or(RegistryError::NotFound)?;
                 let place = Bound::Excluded((key.created_at, id.clone()));
                 if descending { (Bound::Unbounded, place) } else { (place, Bound::Unbounded) }
             }
@@ -338,10 +343,10 @@ impl Keys {
         Ok(Box::new(keys.filter(asked)))
     }
 
-    fn check_new(&self, key: &KeyRecord) -> Result<(), LedgerError> {
-        key.check().map_err(LedgerError::Invalid)?;
+    fn check_new(&self, key: &KeyRecord) -> Result<(), RegistryError> {
+        key.check().map_err(RegistryError::Invalid)?;
         let taken = self.by_id.contains_key(&key.id) || self.by_digest.contains_key(key.digest.as_bytes());
-        if taken { Err(LedgerError::Conflict) } else { Ok(()) }
+        if taken { Err(RegistryError::Conflict) } else { Ok(()) }
     }
 
     fn add(&mut self, key: KeyRecord) {

@@ -15,14 +15,14 @@ use self::directory::People;
 use self::keys::Keys;
 use super::codec::PageBounds;
 use super::{
-    Account, Accounts, Amended, Directory, Ended, KeyCount, KeyLedger, KeyPage, KeyQuery, KeyStore,
-    LedgerError, Member, Person, Project, StoreError, Terms,
+    Account, Accounts, Directory, Ended, KeyCount, KeyPage, KeyQuery, KeyRegistry, KeyStore, Member, Person,
+    Project, RegistryError, StoreError, Terms, Updated,
 };
-use crate::access::Standing;
+use crate::access::AccountStatus;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use crate::key_update::Amendment;
+use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::usage::Usage;
 
@@ -51,11 +51,11 @@ struct State {
 
 impl State {
     /// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
-    fn ask_owner(&self, owner: &UserId, level: &KeyLevel, terms: &Terms) -> Result<(), LedgerError> {
+    fn ask_owner(&self, owner: &UserId, level: &KeyLevel, terms: &Terms) -> Result<(), RegistryError> {
         if !terms.asks_owner() {
             return Ok(());
         }
-        let standing = |project| self.people.standing(owner, project);
+        let standing = |project| self.people.account_status(owner, project);
         terms.allow_owner(standing(None), level.project().map(|project| standing(Some(project))))
     }
 }
@@ -102,26 +102,30 @@ impl KeyStore for MemoryStore {
 
 #[async_trait]
 impl Directory for MemoryStore {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        Ok(self.read().people.standing(user, project))
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        Ok(self.read().people.account_status(user, project))
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         Ok(self.read().people.projects(user))
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<Standing> {
-        Some(self.read().people.standing(user, project))
+    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+        Some(self.read().people.account_status(user, project))
     }
 }
 
 #[async_trait]
-impl KeyLedger for MemoryStore {
+impl KeyRegistry for MemoryStore {
     fn is_directory(&self) -> bool {
         true
     }
 
-    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), LedgerError> {
+    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
         let event = KeyEvent::of_new(&key);
         let mut state = self.write();
         state.ask_owner(&key.owner, &key.level, terms)?;
@@ -132,7 +136,7 @@ impl KeyLedger for MemoryStore {
         &self,
         keys: Vec<KeyRecord>,
         terms: &Terms,
-    ) -> Result<Vec<Result<(), LedgerError>>, StoreError> {
+    ) -> Result<Vec<Result<(), RegistryError>>, StoreError> {
         let mut state = self.write();
         let mut one = |key: KeyRecord| {
             if key.is_active(key.created_at) {
@@ -149,7 +153,7 @@ impl KeyLedger for MemoryStore {
         fresh: FreshKey,
         old_ends: Timestamp,
         terms: &Terms,
-    ) -> Result<KeyRecord, LedgerError> {
+    ) -> Result<KeyRecord, RegistryError> {
         let mut state = self.write();
         let key = state.keys.allow_change(old, fresh.created_at, terms)?;
         state.ask_owner(&key.owner, &key.level, terms)?;
@@ -162,23 +166,23 @@ impl KeyLedger for MemoryStore {
         why: Revocation,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Ended, LedgerError> {
+    ) -> Result<Ended, RegistryError> {
         self.write().keys.end(id, why, now, terms)
     }
 
-    async fn amend(
+    async fn update(
         &self,
         id: &KeyId,
-        amendment: &Amendment,
+        update: &KeyUpdate,
         now: Timestamp,
         terms: &Terms,
-    ) -> Result<Amended, LedgerError> {
+    ) -> Result<Updated, RegistryError> {
         let mut state = self.write();
         let key = state.keys.allow_change(id, now, terms)?;
         if terms.asks_owner_to_amend() {
             state.ask_owner(&key.owner, &KeyLevel::User, terms)?;
         }
-        state.keys.amend(id, amendment, now, terms)
+        state.keys.update(id, update, now, terms)
     }
 
     async fn rehash(
@@ -188,7 +192,7 @@ impl KeyLedger for MemoryStore {
         to: &KeyDigest,
         method: &DigestMethod,
         now: Timestamp,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), RegistryError> {
         self.write().keys.rehash(id, from, to, method, now)
     }
 
@@ -196,15 +200,15 @@ impl KeyLedger for MemoryStore {
         Ok(self.read().keys.get(id).cloned())
     }
 
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.read().keys.page(owner, query, PageBounds::LIST).map(|page| page.keys)
     }
 
-    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, LedgerError> {
+    async fn page(&self, owner: &UserId, query: &KeyQuery) -> Result<KeyPage, RegistryError> {
         self.read().keys.page(owner, query, PageBounds::PAGE)
     }
 
-    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, LedgerError> {
+    async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, RegistryError> {
         self.read().keys.count(owner, query, most)
     }
 
@@ -232,34 +236,39 @@ impl KeyLedger for MemoryStore {
 
 #[async_trait]
 impl Accounts for MemoryStore {
-    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), LedgerError> {
+    async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), RegistryError> {
         self.write().people.create_account(account, owner)
     }
 
-    async fn create_project(&self, account: &str, project: &Project) -> Result<(), LedgerError> {
+    async fn create_project(&self, account: &str, project: &Project) -> Result<(), RegistryError> {
         self.write().people.create_project(account, project)
     }
 
-    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), LedgerError> {
+    async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), RegistryError> {
         self.write().people.delete_project(account, project)
     }
 
-    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), LedgerError> {
+    async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), RegistryError> {
         self.write().people.set_member(account, user, access)
     }
 
-    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), LedgerError> {
+    async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), RegistryError> {
         let mut state = self.write();
         state.people.remove_member(account, user)?;
         state.keys.revoke_all_of(user, now);
         Ok(())
     }
 
-    async fn transfer_account(&self, account: &str, to: &UserId, access: &Member) -> Result<(), LedgerError> {
+    async fn transfer_account(
+        &self,
+        account: &str,
+        to: &UserId,
+        access: &Member,
+    ) -> Result<(), RegistryError> {
         self.write().people.transfer(account, to, access)
     }
 
-    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), LedgerError> {
+    async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), RegistryError> {
         self.write().people.suspend(account, suspended)
     }
 
@@ -272,7 +281,7 @@ impl Accounts for MemoryStore {
         account: &str,
         after: Option<&ProjectId>,
         limit: u32,
-    ) -> Result<Vec<Project>, LedgerError> {
+    ) -> Result<Vec<Project>, RegistryError> {
         self.read().people.list_projects(account, after, limit)
     }
 
@@ -281,7 +290,7 @@ impl Accounts for MemoryStore {
         account: &str,
         after: Option<&UserId>,
         limit: u32,
-    ) -> Result<Vec<Person>, LedgerError> {
+    ) -> Result<Vec<Person>, RegistryError> {
         self.read().people.list_people(account, after, limit)
     }
 

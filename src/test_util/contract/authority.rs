@@ -8,10 +8,10 @@ use super::kit::{
 };
 use crate::authority::{Authority, Denied};
 use crate::key::Environment;
-use crate::key_update::Amendment;
+use crate::key_update::KeyUpdate;
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{IpRestriction, Restrictions};
-use crate::store::{Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, Terms};
+use crate::store::{Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, MemberRole, RegistryError, Terms};
 
 fn by(key: &KeyRecord) -> Terms {
     Terms::by(Authority::Key(key.id.clone()))
@@ -22,7 +22,7 @@ fn office() -> Restrictions {
 }
 
 /// Fails unless `terms` are refused for that reason by every change of `target`, and nothing has changed.
-async fn changes_nothing<S: KeyStore + KeyLedger>(
+async fn changes_nothing<S: KeyStore + KeyRegistry>(
     store: &S,
     names: &Names,
     terms: &Terms,
@@ -30,8 +30,8 @@ async fn changes_nothing<S: KeyStore + KeyLedger>(
     reason: Denied,
 ) {
     let before = known(store, target).await;
-    let is_refused = |refused: Result<(), LedgerError>, what: &str| match refused {
-        Err(LedgerError::Denied(denied)) if denied == reason => {}
+    let is_refused = |refused: Result<(), RegistryError>, what: &str| match refused {
+        Err(RegistryError::Denied(denied)) if denied == reason => {}
         other => panic!("{what} is refused as {reason:?}, and here was {other:?}"),
     };
     let new = KeyRecord {
@@ -43,8 +43,8 @@ async fn changes_nothing<S: KeyStore + KeyLedger>(
     is_refused(store.insert(new, terms).await, "a new key");
     let fresh = names.fresh("made-in-spite", later(5));
     is_refused(store.replace(&target.id, fresh, later(5), terms).await.map(drop), "a replacement");
-    let amendment = Amendment::new().name("renamed");
-    is_refused(store.amend(&target.id, &amendment, later(5), terms).await.map(drop), "a change");
+    let update = KeyUpdate::new().name("renamed");
+    is_refused(store.update(&target.id, &update, later(5), terms).await.map(drop), "a change");
     // Whether the owner may write is not asked where access is taken away.
     if reason != Denied::ReadOnly {
         is_refused(store.revoke(&target.id, later(5), terms).await.map(drop), "an end");
@@ -54,7 +54,7 @@ async fn changes_nothing<S: KeyStore + KeyLedger>(
 }
 
 /// A1: a revoked, expired or unknown key makes, replaces, changes and ends nothing.
-pub(super) async fn no_key_changes_anything_after_its_end<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn no_key_changes_anything_after_its_end<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     let maker = names.key("maker", "u");
     let ending = KeyRecord { expires_at: Some(later(5)), ..names.key("ending", "u") };
@@ -75,7 +75,7 @@ pub(super) async fn no_key_changes_anything_after_its_end<S: KeyStore + KeyLedge
 }
 
 /// A key gives nothing that it does not have, as it is at that moment.
-pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     let plain = names.key("plain", "u");
     let wider = KeyRecord { scopes: BTreeSet::from(["more".into()]), ..names.key("wider", "u") };
@@ -87,8 +87,8 @@ pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyLedger>(s
         ok(store.insert(key.clone(), &by_system()).await);
     }
     // What it was when somebody looked before counts for nothing.
-    let narrower = Amendment::new().restrictions(office());
-    ok(store.amend(&narrowed.id, &narrower, later(1), &by_system()).await);
+    let narrower = KeyUpdate::new().restrictions(office());
+    ok(store.update(&narrowed.id, &narrower, later(1), &by_system()).await);
     for (maker, target) in [
         (&plain, &wider),
         (&ending, &plain),
@@ -99,26 +99,26 @@ pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyLedger>(s
         if maker.id == target.id {
             let fresh = names.fresh("of-project", later(2));
             let answer = store.replace(&target.id, fresh, later(2), &by(maker)).await;
-            refused!(answer, LedgerError::Denied(Denied::Exceeds), "a key for a project manages nothing");
+            refused!(answer, RegistryError::Denied(Denied::Exceeds), "a key for a project manages nothing");
             continue;
         }
         changes_nothing(store, &names, &by(maker), target, Denied::Exceeds).await;
     }
     // A change must be covered as the key is after it, too.
-    let wide = Amendment::new().restrictions(Restrictions::none());
-    let answer = store.amend(&narrowed.id, &wide, later(2), &by(&narrowed)).await;
-    refused!(answer, LedgerError::Denied(Denied::Exceeds), "a key does not widen itself");
-    let unlimited = Amendment::new().limits(None);
-    let answer = store.amend(&limited.id, &unlimited, later(2), &by(&limited)).await;
-    refused!(answer, LedgerError::Denied(Denied::Exceeds), "a key does not take off its limits");
+    let wide = KeyUpdate::new().restrictions(Restrictions::none());
+    let answer = store.update(&narrowed.id, &wide, later(2), &by(&narrowed)).await;
+    refused!(answer, RegistryError::Denied(Denied::Exceeds), "a key does not widen itself");
+    let unlimited = KeyUpdate::new().limits(None);
+    let answer = store.update(&limited.id, &unlimited, later(2), &by(&limited)).await;
+    refused!(answer, RegistryError::Denied(Denied::Exceeds), "a key does not take off its limits");
     // And what is covered, it may do.
     let next = ok(store.replace(&ending.id, names.fresh("next", later(2)), later(9), &by(&plain)).await);
-    assert!(ok(store.amend(&next.id, &Amendment::new().name("n"), later(2), &by(&plain)).await).changed);
+    assert!(ok(store.update(&next.id, &KeyUpdate::new().name("n"), later(2), &by(&plain)).await).changed);
     assert!(ok(store.revoke(&next.id, later(2), &by(&plain)).await));
 }
 
 /// Keys of others are not there; those of the other environment neither.
-pub(super) async fn keys_of_others_are_unknown<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn keys_of_others_are_unknown<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     let own = names.key("own", "u");
     let other = names.key("other", "v");
@@ -132,15 +132,15 @@ pub(super) async fn keys_of_others_are_unknown<S: KeyStore + KeyLedger>(store: &
         let before = known(store, target).await;
         let unknown = "a key of another owner or environment is not there";
         let answer = store.replace(&target.id, names.fresh("new", NOW), NOW, terms).await;
-        assert!(matches!(answer, Err(LedgerError::NotFound)), "{unknown}: {answer:?}");
-        let answer = store.amend(&target.id, &Amendment::new().name("n"), NOW, terms).await;
-        assert!(matches!(answer, Err(LedgerError::NotFound)), "{unknown}: {answer:?}");
+        assert!(matches!(answer, Err(RegistryError::NotFound)), "{unknown}: {answer:?}");
+        let answer = store.update(&target.id, &KeyUpdate::new().name("n"), NOW, terms).await;
+        assert!(matches!(answer, Err(RegistryError::NotFound)), "{unknown}: {answer:?}");
         let answer = store.revoke(&target.id, NOW, terms).await;
-        assert!(matches!(answer, Err(LedgerError::NotFound)), "{unknown}: {answer:?}");
+        assert!(matches!(answer, Err(RegistryError::NotFound)), "{unknown}: {answer:?}");
         let new = KeyRecord { id: names.id("new"), digest: names.digest("new"), ..target.clone() };
         let new = KeyRecord { family: new.id.clone(), ..new };
         let answer = store.insert(new, terms).await;
-        refused!(answer, LedgerError::Denied(Denied::Foreign), "nobody makes keys of others");
+        refused!(answer, RegistryError::Denied(Denied::Foreign), "nobody makes keys of others");
         assert_same(&known(store, target).await, &before);
     }
     // Both environments are a person's own.
@@ -148,7 +148,7 @@ pub(super) async fn keys_of_others_are_unknown<S: KeyStore + KeyLedger>(store: &
 }
 
 /// Whatever a policy ends, the one who makes a key by it ends.
-pub(super) async fn a_policy_ends_only_what_the_maker_covers<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn a_policy_ends_only_what_the_maker_covers<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     let maker = names.key("maker", "u");
     let wider = KeyRecord { scopes: BTreeSet::from(["more".into()]), ..names.key("wider", "u") };
@@ -158,9 +158,9 @@ pub(super) async fn a_policy_ends_only_what_the_maker_covers<S: KeyStore + KeyLe
     let single = by(&maker).policy(KeyPolicy::Single { grace: true });
     let new = KeyRecord { created_at: later(1), ..names.key("new", "u") };
     let answer = store.insert(new.clone(), &single).await;
-    refused!(answer, LedgerError::Denied(Denied::Exceeds), "a key that is not covered is not superseded");
+    refused!(answer, RegistryError::Denied(Denied::Exceeds), "a key that is not covered is not superseded");
     let answer = store.replace(&maker.id, names.fresh("next", later(1)), later(9), &single).await;
-    refused!(answer, LedgerError::Denied(Denied::Exceeds), "nor by a replacement");
+    refused!(answer, RegistryError::Denied(Denied::Exceeds), "nor by a replacement");
     for key in [&maker, &wider] {
         assert_same(&known(store, key).await, key);
     }
@@ -171,7 +171,7 @@ pub(super) async fn a_policy_ends_only_what_the_maker_covers<S: KeyStore + KeyLe
 }
 
 /// Of a key that is revoked while it makes others, each of these was made before it was revoked, or not at all.
-pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     for round in 0..8 {
         let names = Arc::new(Names::new());
         let maker = names.key("maker", "u");
@@ -186,13 +186,13 @@ pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + 
                 if ok(store.get(&maker.id).await).is_some_and(|maker| maker.revoked_at.is_some()) {
                     // Its end has returned, or is about to: nothing more comes of it.
                     let late = store.insert(names.key(&format!("late{number}"), "u"), &by(&maker)).await;
-                    refused!(late, LedgerError::Denied(Denied::RevokedKey), "a revoked key makes no key");
+                    refused!(late, RegistryError::Denied(Denied::RevokedKey), "a revoked key makes no key");
                 }
                 made
             }
         });
         for result in results.await {
-            assert!(matches!(result, Ok(()) | Err(LedgerError::Denied(Denied::RevokedKey))), "{result:?}");
+            assert!(matches!(result, Ok(()) | Err(RegistryError::Denied(Denied::RevokedKey))), "{result:?}");
         }
         for number in 0..8 {
             let late = find(&**store, &names.digest(&format!("late{number}"))).await;
@@ -202,7 +202,7 @@ pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + 
 }
 
 /// A4: a replacement keeps to the policy as an insertion does.
-pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     let keys = ["one", "two"].map(|name| names.key(name, "u"));
     for key in &keys {
@@ -211,7 +211,7 @@ pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyLedger>(store
     let [one, two] = &keys;
     let full = by_system().policy(KeyPolicy::Multiple { max: 2 });
     let answer = store.replace(&one.id, names.fresh("more", NOW), later(60), &full).await;
-    refused!(answer, LedgerError::TooManyKeys, "a key in its grace counts beside the one that replaced it");
+    refused!(answer, RegistryError::TooManyKeys, "a key in its grace counts beside the one that replaced it");
     assert_same(&known(store, one).await, one);
     let one = ok(store.replace(&one.id, names.fresh("in-place", NOW), NOW, &full).await);
     // Whoever has more than the policy allows now may still rotate them, since that makes no more.
@@ -220,7 +220,7 @@ pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyLedger>(store
 
     let strict = by_system().policy(KeyPolicy::Single { grace: false });
     let answer = store.replace(&one.id, names.fresh("graced", NOW), later(60), &strict).await;
-    refused!(answer, LedgerError::NoGrace, "one key is one key");
+    refused!(answer, RegistryError::NoGrace, "one key is one key");
     assert!(is_active(store, &two.digest, NOW).await, "a refused replacement ended another key");
     let lenient = by_system().policy(KeyPolicy::Single { grace: true });
     let next = ok(store.replace(&one.id, names.fresh("graced", NOW), later(60), &lenient).await);
@@ -236,7 +236,7 @@ pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyLedger>(store
 }
 
 /// B11: those who own or hold a key write only so much into its trail; taking access away always works.
-pub(super) async fn changes_are_counted_save_those_that_narrow<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn changes_are_counted_save_those_that_narrow<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     if ok_or_not_kept(store.history(&names.id("none"), 1).await) {
         return;
@@ -244,24 +244,24 @@ pub(super) async fn changes_are_counted_save_those_that_narrow<S: KeyStore + Key
     let key = names.key("key", "u");
     ok(store.insert(key.clone(), &by_system()).await);
     let user = Terms::by(Authority::User(names.user("u")));
-    let name = |number: u32| Amendment::new().name(format!("{number}"));
+    let name = |number: u32| KeyUpdate::new().name(format!("{number}"));
     for number in 0..60 {
-        assert!(ok(store.amend(&key.id, &name(number), later(1), &user).await).changed, "{number}");
+        assert!(ok(store.update(&key.id, &name(number), later(1), &user).await).changed, "{number}");
     }
-    let answer = store.amend(&key.id, &name(60), later(3600), &user).await;
-    refused!(answer, LedgerError::TooManyChanges, "60 changes within an hour are many");
-    let widen = Amendment::new().restrictions(Restrictions::none());
+    let answer = store.update(&key.id, &name(60), later(3600), &user).await;
+    refused!(answer, RegistryError::TooManyChanges, "60 changes within an hour are many");
+    let widen = KeyUpdate::new().restrictions(Restrictions::none());
     assert!(
-        !ok(store.amend(&key.id, &widen, later(3600), &user).await).changed,
+        !ok(store.update(&key.id, &widen, later(3600), &user).await).changed,
         "what changes nothing is free"
     );
-    let narrow = Amendment::new().restrictions(office());
-    assert!(ok(store.amend(&key.id, &narrow, later(3600), &user).await).changed, "narrowing always works");
-    let answer = store.amend(&key.id, &widen, later(3600), &user).await;
-    refused!(answer, LedgerError::TooManyChanges, "and widening does not");
-    assert!(ok(store.amend(&key.id, &name(61), later(3600), &by_system()).await).changed);
+    let narrow = KeyUpdate::new().restrictions(office());
+    assert!(ok(store.update(&key.id, &narrow, later(3600), &user).await).changed, "narrowing always works");
+    let answer = store.update(&key.id, &widen, later(3600), &user).await;
+    refused!(answer, RegistryError::TooManyChanges, "and widening does not");
+    assert!(ok(store.update(&key.id, &name(61), later(3600), &by_system()).await).changed);
     assert!(
-        ok(store.amend(&key.id, &name(62), later(3700), &user).await).changed,
+        ok(store.update(&key.id, &name(62), later(3700), &user).await).changed,
         "an hour later it may again"
     );
     assert!(ok(store.revoke(&key.id, later(3600), &user).await), "ending always works");
@@ -271,8 +271,8 @@ fn ok_or_not_kept<T>(answer: Result<T, crate::store::StoreError>) -> bool {
     matches!(answer, Err(crate::store::StoreError::NotKept))
 }
 
-/// The standing of an owner is looked at in the transaction, where the ledger is the directory.
-pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + KeyLedger>(store: &Arc<S>) {
+/// The standing of an owner is looked at in the transaction, where the registry is the directory.
+pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     if !store.is_directory() {
         return;
@@ -294,7 +294,7 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
         .map(|terms| terms.ask_owner(true));
     for (number, terms) in asking.iter().enumerate() {
         let answer = store.insert(on("p2", "elsewhere"), terms).await;
-        refused!(answer, LedgerError::Denied(Denied::Owner), "a project out of reach is no key's");
+        refused!(answer, RegistryError::Denied(Denied::Owner), "a project out of reach is no key's");
         ok(store.insert(on("p1", &format!("mine{number}")), terms).await);
     }
     // A member who only reads holds keys, and keys of theirs make none (R24, R40).
@@ -307,13 +307,13 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
     ok(store.suspend_account(&account, true).await);
     for terms in &asking {
         let answer = store.insert(names.key("suspended", "u"), terms).await;
-        refused!(answer, LedgerError::Denied(Denied::Owner), "a suspended owner gets no key");
+        refused!(answer, RegistryError::Denied(Denied::Owner), "a suspended owner gets no key");
         let answer = store.replace(&target.id, names.fresh("suspended", NOW), NOW, terms).await;
-        refused!(answer, LedgerError::Denied(Denied::Owner), "nor one in the place of another");
+        refused!(answer, RegistryError::Denied(Denied::Owner), "nor one in the place of another");
     }
     assert!(find(store, &names.digest("suspended")).await.is_none());
-    let narrow = Amendment::new().restrictions(office());
-    assert!(ok(store.amend(&target.id, &narrow, NOW, &by_system().ask_owner(true)).await).changed);
+    let narrow = KeyUpdate::new().restrictions(office());
+    assert!(ok(store.update(&target.id, &narrow, NOW, &by_system().ask_owner(true)).await).changed);
     assert!(ok(store
         .revoke(&target.id, NOW, &Terms::by(Authority::User(user.clone())).ask_owner(true))
         .await));
@@ -322,7 +322,9 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
 }
 
 /// Members who are removed while keys are made for them keep none of these.
-pub(super) async fn who_is_removed_meanwhile_keeps_no_key<S: Accounts + Directory + KeyStore + KeyLedger>(
+pub(super) async fn who_is_removed_meanwhile_keeps_no_key<
+    S: Accounts + Directory + KeyStore + KeyRegistry,
+>(
     store: &Arc<S>,
 ) {
     if !store.is_directory() {
@@ -351,7 +353,7 @@ pub(super) async fn who_is_removed_meanwhile_keeps_no_key<S: Accounts + Director
         });
         for result in results.await {
             let fine =
-                matches!(result, Ok(()) | Err(LedgerError::Ended | LedgerError::Denied(Denied::Owner)));
+                matches!(result, Ok(()) | Err(RegistryError::Ended | RegistryError::Denied(Denied::Owner)));
             assert!(fine, "{result:?}");
         }
         for name in (0..6).map(|number| format!("made{number}")).chain(["old".to_owned()]) {

@@ -8,7 +8,7 @@ use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
-use crate::store::{KeyLedger, KeyPolicy, KeyStore, Member, MemberRole, Project, Terms};
+use crate::store::{KeyPolicy, KeyRegistry, KeyStore, Member, MemberRole, Project, Terms};
 
 /// The terms of a change by the application itself.
 pub(super) fn by_system() -> Terms {
@@ -101,7 +101,7 @@ pub(super) async fn find<S: KeyStore>(store: &S, digest: &KeyDigest) -> Option<K
 }
 
 /// The record of a key that is there, which look-up by digest and by id must agree on.
-pub(super) async fn known<S: KeyStore + KeyLedger>(store: &S, key: &KeyRecord) -> KeyRecord {
+pub(super) async fn known<S: KeyStore + KeyRegistry>(store: &S, key: &KeyRecord) -> KeyRecord {
     let found = find(store, &key.digest).await.expect("a key is found by its digest");
     let got = store.get(&key.id).await.unwrap().expect("a key is found by its id");
     assert_same(&found, &got);

@@ -11,12 +11,12 @@ use crate::audit::Revocation;
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyDigest, KeyId};
 use crate::record::{KeyLevel, KeyRecord};
-use crate::restriction::{Facts, Mode, RestrictionKind};
-use crate::store::{Ended, KeyLedger, KeyPolicy, KeyStore, LedgerError};
+use crate::restriction::{Mode, RequestContext, RestrictionKind};
+use crate::store::{Ended, KeyPolicy, KeyRegistry, KeyStore, RegistryError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
-pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let plain = KeyRecord::new(names.id("plain"), names.digest("plain"), names.user("u"), NOW);
     let ended = KeyRecord {
@@ -33,7 +33,7 @@ pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyLedger>(s
 }
 
 /// What is left out of a key that has ended opens nothing, whoever takes it for another.
-pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     assert!(ok(store.find_at(&names.digest("unknown"), NOW).await).is_none(), "an unknown key is found");
     let plain = KeyRecord::new(names.id("plain"), names.digest("plain"), names.user("u"), NOW);
@@ -71,7 +71,7 @@ pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + Key
         let line = |key: &KeyRecord| (key.family.clone(), key.replaced_by.clone(), key.replaced_at);
         assert_eq!(line(&found), line(key), "whose limits it shares, and what took its place");
         if found.restrictions != key.restrictions {
-            let anywhere = Facts::new().address([192, 0, 2, 7]).referrer("https://example.com");
+            let anywhere = RequestContext::new().address([192, 0, 2, 7]).referrer("https://example.com");
             let refused = found.restrictions.check(RestrictionKind::Ip, &anywhere);
             assert_eq!(refused, Some((Mode::Enforce, false)), "what is left of it opens something");
             assert!(found.scopes.is_empty(), "what is left of it opens something");
@@ -80,7 +80,7 @@ pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + Key
 }
 
 /// Where the end of a key is the end of its family, it is said; and nowhere else.
-pub(super) async fn an_end_says_whether_its_family_ended<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn an_end_says_whether_its_family_ended<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let limited = |name: &str| KeyRecord { limits: "2/d".parse().ok(), ..names.key(name, "u") };
     let end =
@@ -108,7 +108,7 @@ pub(super) async fn an_end_says_whether_its_family_ended<S: KeyStore + KeyLedger
     assert_eq!(end(&names.id("newer"), 60).await, Ended::now(Some(older)), "the grace is over");
 }
 
-pub(super) async fn look_up_is_exact<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn look_up_is_exact<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let (lower, upper) = (names.key("sk_live_abc", "u"), names.key("sk_live_ABC", "U"));
     assert!(find(&**store, &lower.digest).await.is_none(), "a key that was never inserted is found");
@@ -128,7 +128,7 @@ pub(super) async fn look_up_is_exact<S: KeyStore + KeyLedger>(store: &Arc<S>) {
     }
 }
 
-pub(super) async fn ids_and_digests_are_taken_once<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn ids_and_digests_are_taken_once<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let first = names.key("first", "u");
     ok(store.insert(first.clone(), &under(MANY)).await);
@@ -137,7 +137,7 @@ pub(super) async fn ids_and_digests_are_taken_once<S: KeyStore + KeyLedger>(stor
     for key in [same_id.clone(), same_digest.clone()] {
         // Under this policy, an insert that fails too late would have ended the first key.
         let taken = store.insert(key, &under(KeyPolicy::Single { grace: false })).await;
-        refused!(taken, LedgerError::Conflict, "an id or digest that is taken is a conflict");
+        refused!(taken, RegistryError::Conflict, "an id or digest that is taken is a conflict");
     }
     assert_same(&known(&**store, &first).await, &first);
     assert!(find(&**store, &same_id.digest).await.is_none(), "a refused insert left a key behind");
@@ -145,11 +145,11 @@ pub(super) async fn ids_and_digests_are_taken_once<S: KeyStore + KeyLedger>(stor
 
     ok(store.revoke(&first.id, later(1), &by_system()).await);
     let again = store.insert(names.key("first", "u"), &under(MANY)).await;
-    refused!(again, LedgerError::Conflict, "a revoked key is not inserted again");
+    refused!(again, RegistryError::Conflict, "a revoked key is not inserted again");
     assert!(!is_active(&**store, &first.digest, later(1)).await);
 }
 
-pub(super) async fn contradictions_are_refused<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn contradictions_are_refused<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let before = names.key("before", "u");
     ok(store.insert(before.clone(), &under(MANY)).await);
@@ -170,16 +170,16 @@ pub(super) async fn contradictions_are_refused<S: KeyStore + KeyLedger>(store: &
     ];
     for wrong in wrong {
         let answer = store.insert(wrong.clone(), &under(KeyPolicy::Single { grace: false })).await;
-        refused!(answer, LedgerError::Invalid(_), "a record that contradicts itself is refused");
+        refused!(answer, RegistryError::Invalid(_), "a record that contradicts itself is refused");
         assert!(find(&**store, &wrong.digest).await.is_none());
     }
     assert_same(&known(&**store, &before).await, &before);
 }
 
-pub(super) async fn revocation_is_final<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn revocation_is_final<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let unknown = store.revoke(&names.id("unknown"), NOW, &by_system()).await;
-    refused!(unknown, LedgerError::NotFound, "a key that is not there is not revoked");
+    refused!(unknown, RegistryError::NotFound, "a key that is not there is not revoked");
 
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     let expired = KeyRecord { expires_at: Some(later(1)), ..names.key("expired", "u") };
@@ -201,7 +201,7 @@ pub(super) async fn revocation_is_final<S: KeyStore + KeyLedger>(store: &Arc<S>)
     assert!(!is_active(&**store, &other.digest, NOW).await);
 }
 
-pub(super) async fn a_replaced_key_is_dead_when_the_call_returns<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn a_replaced_key_is_dead_when_the_call_returns<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let old = full(names.key("old", "u"));
     let bystander = names.key("bystander", "u");
@@ -224,7 +224,7 @@ pub(super) async fn a_replaced_key_is_dead_when_the_call_returns<S: KeyStore + K
     assert_same(&known(&**store, &bystander).await, &bystander);
 }
 
-pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     for (name, own, grace, end) in
         [("endless", None, 60, 60), ("shorter", Some(30), 60, 30), ("longer", Some(90), 60, 60)]
@@ -241,7 +241,7 @@ pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyLedger>(st
         assert!(old.is_active(later(end - 1)) && new.is_active(later(end - 1)), "both work during the grace");
 
         let again = store.replace(&old.id, names.fresh("again", NOW), later(900), &by_system()).await;
-        refused!(again, LedgerError::Ended, "a key in its grace is not replaced again");
+        refused!(again, RegistryError::Ended, "a key in its grace is not replaced again");
         assert_same(&known(&**store, &old).await, &old);
         // The grace can be cut short.
         ok(store.revoke(&old.id, later(1), &by_system()).await);
@@ -250,10 +250,10 @@ pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyLedger>(st
     }
 }
 
-pub(super) async fn what_has_ended_is_not_replaced<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn what_has_ended_is_not_replaced<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let unknown = store.replace(&names.id("unknown"), names.fresh("new", NOW), later(9), &by_system()).await;
-    refused!(unknown, LedgerError::NotFound, "a key that is not there is not replaced");
+    refused!(unknown, RegistryError::NotFound, "a key that is not there is not replaced");
 
     let revoked = names.key("revoked", "u");
     let expired = KeyRecord { expires_at: Some(later(1)), ..names.key("expired", "u") };
@@ -264,13 +264,13 @@ pub(super) async fn what_has_ended_is_not_replaced<S: KeyStore + KeyLedger>(stor
         let before = known(&**store, old).await;
         // At the very moment of its expiry a key is expired.
         let ended = store.replace(&old.id, names.fresh("new", later(1)), later(9), &by_system()).await;
-        refused!(ended, LedgerError::Ended, "a key that has ended is not replaced");
+        refused!(ended, RegistryError::Ended, "a key that has ended is not replaced");
         assert_same(&known(&**store, old).await, &before);
         assert!(find(&**store, &names.digest("new")).await.is_none(), "a refused replacement left a key");
     }
 }
 
-pub(super) async fn a_failed_replacement_changes_nothing<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn a_failed_replacement_changes_nothing<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let (old, other) = (names.key("old", "u"), names.key("other", "v"));
     ok(store.insert(old.clone(), &under(MANY)).await);
@@ -282,12 +282,12 @@ pub(super) async fn a_failed_replacement_changes_nothing<S: KeyStore + KeyLedger
     same_digest.digest = other.digest;
     for fresh in [same_id, same_digest, names.fresh("old", NOW)] {
         let taken = store.replace(&old.id, fresh, NOW, &by_system()).await;
-        refused!(taken, LedgerError::Conflict, "an id or digest that is taken is a conflict");
+        refused!(taken, RegistryError::Conflict, "an id or digest that is taken is a conflict");
     }
     let mut of_test = names.fresh("new", NOW);
     of_test.prefix = "sk_test_".into();
     let wrong = store.replace(&old.id, of_test, NOW, &by_system()).await;
-    refused!(wrong, LedgerError::Invalid(_), "a live key is not replaced by a test key");
+    refused!(wrong, RegistryError::Invalid(_), "a live key is not replaced by a test key");
 
     assert_same(&known(&**store, &old).await, &old);
     assert_same(&known(&**store, &other).await, &other);
@@ -295,7 +295,7 @@ pub(super) async fn a_failed_replacement_changes_nothing<S: KeyStore + KeyLedger
     assert!(ok(store.get(&names.id("new")).await).is_none());
 }
 
-pub(super) async fn of_racing_replacements_one_wins<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn of_racing_replacements_one_wins<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     for round in 0..8_u64 {
         let names = Arc::new(Names::new());
         let old = names.key("old", "u");
@@ -310,7 +310,7 @@ pub(super) async fn of_racing_replacements_one_wins<S: KeyStore + KeyLedger>(sto
         for result in results.await {
             match result {
                 Ok(new) => winners.push(new),
-                Err(LedgerError::Ended) => {}
+                Err(RegistryError::Ended) => {}
                 Err(other) => panic!("who loses a race is told that the key has ended, not {other:?}"),
             }
         }
@@ -324,7 +324,7 @@ pub(super) async fn of_racing_replacements_one_wins<S: KeyStore + KeyLedger>(sto
     }
 }
 
-pub(super) async fn revocation_and_replacement_may_race<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn revocation_and_replacement_may_race<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     for _ in 0..8 {
         let names = Names::new();
         let old = names.key("old", "u");
@@ -340,7 +340,7 @@ pub(super) async fn revocation_and_replacement_may_race<S: KeyStore + KeyLedger>
         });
         let replaced = match &*results.await {
             [Ok(None), Ok(Some(_))] => true,
-            [Ok(None), Err(LedgerError::Ended)] => false,
+            [Ok(None), Err(RegistryError::Ended)] => false,
             other => panic!("a revocation beside a replacement ended in {other:?}"),
         };
         assert!(!is_active(&**store, &old.digest, NOW).await, "a revoked key was revived by its grace");

@@ -6,16 +6,16 @@ use super::kit::{NOW, Names, assert_same, by_system, later, ok, refused, under};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{EndpointRestriction, Restrictions};
-use crate::store::{KeyLedger, KeyPolicy, KeyQuery, LedgerError, MAX_PAGE_LEN, MAX_SEARCHED, StoreError};
+use crate::store::{KeyPolicy, KeyQuery, KeyRegistry, MAX_PAGE_LEN, MAX_SEARCHED, RegistryError, StoreError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
-async fn ids<S: KeyLedger>(store: &S, names: &Names, owner: &str, query: &KeyQuery) -> Vec<KeyId> {
+async fn ids<S: KeyRegistry>(store: &S, names: &Names, owner: &str, query: &KeyQuery) -> Vec<KeyId> {
     let keys = ok(store.list(&names.user(owner), query).await);
     keys.into_iter().map(|key| key.id).collect()
 }
 
-pub(super) async fn lists_are_ordered_and_paged<S: KeyLedger>(store: &Arc<S>) {
+pub(super) async fn lists_are_ordered_and_paged<S: KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     assert!(ids(&**store, &names, "u", &KeyQuery::default()).await.is_empty());
     // Neither in the order of time nor of ids; of equal times, capital letters come before small ones.
@@ -48,11 +48,11 @@ pub(super) async fn lists_are_ordered_and_paged<S: KeyLedger>(store: &Arc<S>) {
     for after in ["other", "unknown"] {
         let query = KeyQuery { after: Some(names.id(after)), ..KeyQuery::default() };
         let foreign = store.list(&names.user("u"), &query).await;
-        refused!(foreign, LedgerError::NotFound, "lists go on after keys of the same owner only");
+        refused!(foreign, RegistryError::NotFound, "lists go on after keys of the same owner only");
     }
 }
 
-pub(super) async fn pages_end_early_and_say_whether_there_is_more<S: KeyLedger>(store: &Arc<S>) {
+pub(super) async fn pages_end_early_and_say_whether_there_is_more<S: KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     // Together twice as much as a page holds.
     let entries: Vec<String> = (0..70).map(|number| format!("GET /{number}/{}", "x".repeat(90))).collect();
@@ -125,7 +125,7 @@ pub(super) async fn pages_end_early_and_say_whether_there_is_more<S: KeyLedger>(
     assert!(page.keys.is_empty() && !page.more, "after the last key comes none");
 }
 
-pub(super) async fn lists_are_filtered<S: KeyLedger>(store: &Arc<S>) {
+pub(super) async fn lists_are_filtered<S: KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let live = names.key("1-live", "u");
     let test = KeyRecord {
@@ -168,7 +168,7 @@ pub(super) async fn lists_are_filtered<S: KeyLedger>(store: &Arc<S>) {
 }
 
 /// However a store finds active keys, they are those of all keys that are active, in the same order.
-pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyLedger>(store: &Arc<S>) {
+pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     for n in 0..24 {
         let test = n % 3 == 0;
@@ -218,14 +218,14 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyLedger>
                     ..names.key("more", "u")
                 };
                 let full = store.insert(more, &under(KeyPolicy::Multiple { max })).await;
-                refused!(full, LedgerError::TooManyKeys, "a policy counts every active key");
+                refused!(full, RegistryError::TooManyKeys, "a policy counts every active key");
             }
         }
     }
 }
 
 /// Every kind of query, in both orders, from every place in both directions.
-pub(super) async fn lists_go_both_ways<S: KeyLedger>(store: &Arc<S>) {
+pub(super) async fn lists_go_both_ways<S: KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let project = |name: &str| ProjectId::new(name).unwrap_or_else(|_| unreachable!("{name}"));
     let mut all = Vec::new();
@@ -328,13 +328,13 @@ pub(super) async fn lists_go_both_ways<S: KeyLedger>(store: &Arc<S>) {
     }
     for foreign in ["other", "unknown"] {
         let before = store.page(&user, &KeyQuery::new().before(names.id(foreign))).await;
-        refused!(before, LedgerError::NotFound, "pages are before keys of the same owner only");
+        refused!(before, RegistryError::NotFound, "pages are before keys of the same owner only");
     }
 }
 
-/// What a ledger finds only by looking at keys, it does not look for in all of them. A ledger that goes on to the end is
+/// What a registry finds only by looking at keys, it does not look for in all of them. A registry that goes on to the end is
 /// right too, as long as it goes on from where it was.
-pub(super) async fn searches_look_at_so_many_keys<S: KeyLedger>(store: &Arc<S>) {
+pub(super) async fn searches_look_at_so_many_keys<S: KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let count = MAX_SEARCHED + 5;
     let keys: Vec<_> = (0..count)
@@ -371,7 +371,7 @@ pub(super) async fn searches_look_at_so_many_keys<S: KeyLedger>(store: &Arc<S>) 
     assert_eq!((ended.keys, ended.more), (1000, true));
 }
 
-pub(super) async fn owners_are_listed_once_and_in_pages<S: KeyLedger>(store: &Arc<S>) {
+pub(super) async fn owners_are_listed_once_and_in_pages<S: KeyRegistry>(store: &Arc<S>) {
     if matches!(store.owners(None, 1).await, Err(StoreError::NotKept)) {
         return;
     }

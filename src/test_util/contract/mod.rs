@@ -8,7 +8,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() {
-//!     contract::key_store_and_ledger(async || MemoryStore::new()).await;
+//!     contract::key_store_and_registry(async || MemoryStore::new()).await;
 //!     contract::accounts(async || MemoryStore::new()).await;
 //! }
 //! ```
@@ -38,4 +38,4 @@ mod restrict;
 mod suites;
 mod trail;
 
-pub use self::suites::{accounts, key_store_and_ledger};
+pub use self::suites::{accounts, key_store_and_registry};

@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use super::access::{projects, standing};
+use super::access::{account_status, projects};
 use super::kit::{
     NOW, Names, assert_same, by_system, is_active, known, later, member, ok, project, race, refused, under,
 };
-use crate::access::{Role, Standing};
+use crate::access::{AccountStatus, Role};
 use crate::key::Environment;
 use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::{
-    Account, Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, Person, StoreError,
+    Account, Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, MemberRole, Person, RegistryError,
+    StoreError,
 };
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
-const fn active(role: Role) -> Standing {
-    Standing::Active { role: Some(role) }
+const fn active(role: Role) -> AccountStatus {
+    AccountStatus::Active { role: Some(role) }
 }
 
 pub(super) async fn accounts_are_made_once<S: Accounts + Directory>(store: &Arc<S>) {
@@ -25,19 +26,23 @@ pub(super) async fn accounts_are_made_once<S: Accounts + Directory>(store: &Arc<
     let (account, alice, other) = (names.text("a"), names.user("alice"), names.user("other"));
     ok(store.create_account(&account, &alice).await);
     let taken = store.create_account(&account, &other).await;
-    refused!(taken, LedgerError::Conflict, "an account is made once");
-    assert_eq!(standing(&**store, &other, None).await, Standing::Disabled, "a failed call added a user");
+    refused!(taken, RegistryError::Conflict, "an account is made once");
+    assert_eq!(
+        account_status(&**store, &other, None).await,
+        AccountStatus::Disabled,
+        "a failed call added a user"
+    );
     let second = store.create_account(&names.text("b"), &alice).await;
-    refused!(second, LedgerError::Conflict, "an owner belongs to one account");
+    refused!(second, RegistryError::Conflict, "an owner belongs to one account");
     // The failed call has left no account behind.
     ok(store.create_account(&names.text("b"), &other).await);
 
     let long = "a".repeat(129);
     for wrong in ["", " ", "a b", "a/b", "\u{e9}", "a\0", "*", &*long] {
         let answer = store.create_account(wrong, &names.user("nobody")).await;
-        refused!(answer, LedgerError::Invalid(_), "accounts are named by ids");
+        refused!(answer, RegistryError::Invalid(_), "accounts are named by ids");
     }
-    assert_eq!(standing(&**store, &names.user("nobody"), None).await, Standing::Disabled);
+    assert_eq!(account_status(&**store, &names.user("nobody"), None).await, AccountStatus::Disabled);
 
     let results = race(store, 8, |store, number| {
         let (account, owner) = (names.text(&format!("race{number}")), names.user("racer"));
@@ -56,20 +61,20 @@ pub(super) async fn everybody_belongs_to_one_account<S: Accounts + Directory>(st
     ok(store.set_member(&first, &bob, &member(MemberRole::Full, [])).await);
     for (account, user) in [(&second, &bob), (&second, &alice), (&first, &alice)] {
         let answer = store.set_member(account, user, &member(MemberRole::ReadOnly, [])).await;
-        refused!(answer, LedgerError::Conflict, "owners and other accounts' people become no members");
+        refused!(answer, RegistryError::Conflict, "owners and other accounts' people become no members");
     }
     let owner = store.create_account(&names.text("c"), &bob).await;
-    refused!(owner, LedgerError::Conflict, "a member makes no account");
-    assert_eq!(standing(store, &bob, None).await, active(Role::Full));
-    assert_eq!(standing(store, &alice, None).await, active(Role::Owner));
+    refused!(owner, RegistryError::Conflict, "a member makes no account");
+    assert_eq!(account_status(store, &bob, None).await, active(Role::Full));
+    assert_eq!(account_status(store, &alice, None).await, active(Role::Owner));
 
     // Free again, once removed.
     ok(store.remove_member(&first, &bob, NOW).await);
     ok(store.set_member(&second, &bob, &member(MemberRole::ReadOnly, [])).await);
-    assert_eq!(standing(store, &bob, None).await, active(Role::ReadOnly));
+    assert_eq!(account_status(store, &bob, None).await, active(Role::ReadOnly));
 }
 
-pub(super) async fn members_take_no_keys_back<S: Accounts + Directory + KeyStore + KeyLedger>(
+pub(super) async fn members_take_no_keys_back<S: Accounts + Directory + KeyStore + KeyRegistry>(
     store: &Arc<S>,
 ) {
     let (names, store) = (Names::new(), &**store);
@@ -95,36 +100,36 @@ pub(super) async fn members_take_no_keys_back<S: Accounts + Directory + KeyStore
 
     refused!(
         store.remove_member(&account, &alice, later(1)).await,
-        LedgerError::Conflict,
+        RegistryError::Conflict,
         "an owner is not removed"
     );
     for (account, user) in [(names.text("z"), &bob), (account.clone(), &names.user("unknown"))] {
         let answer = store.remove_member(&account, user, later(1)).await;
-        refused!(answer, LedgerError::NotFound, "who is no member is not removed");
+        refused!(answer, RegistryError::NotFound, "who is no member is not removed");
     }
     ok(store.create_account(&names.text("b"), &names.user("dave")).await);
     refused!(
         store.remove_member(&names.text("b"), &bob, later(1)).await,
-        LedgerError::NotFound,
+        RegistryError::NotFound,
         "another account's member is not removed"
     );
-    assert_eq!(standing(store, &bob, Some("p1")).await, active(Role::Full));
+    assert_eq!(account_status(store, &bob, Some("p1")).await, active(Role::Full));
     assert!(is_active(store, &live.digest, NOW).await, "a removal that failed ended a key");
 
     ok(store.remove_member(&account, &bob, later(1)).await);
     for asked in [None, Some("p1")] {
-        assert_eq!(standing(store, &bob, asked).await, Standing::Disabled);
+        assert_eq!(account_status(store, &bob, asked).await, AccountStatus::Disabled);
     }
     assert!(projects(store, &bob).await.is_empty());
     refused!(
         store.remove_member(&account, &bob, later(2)).await,
-        LedgerError::NotFound,
+        RegistryError::NotFound,
         "who was removed is no member"
     );
     ok(store.set_member(&account, &bob, &member(MemberRole::ReadOnly, [])).await);
     assert_eq!(
-        standing(store, &bob, Some("p1")).await,
-        Standing::Active { role: None },
+        account_status(store, &bob, Some("p1")).await,
+        AccountStatus::Active { role: None },
         "an old list came back"
     );
     for (key, revoked_at) in [(live, later(1)), (test, later(1)), (gone, NOW)] {
@@ -136,7 +141,7 @@ pub(super) async fn members_take_no_keys_back<S: Accounts + Directory + KeyStore
     }
 }
 
-pub(super) async fn accounts_are_transferred_whole<S: Accounts + Directory + KeyStore + KeyLedger>(
+pub(super) async fn accounts_are_transferred_whole<S: Accounts + Directory + KeyStore + KeyRegistry>(
     store: &Arc<S>,
 ) {
     let (names, store) = (Names::new(), &**store);
@@ -159,20 +164,20 @@ pub(super) async fn accounts_are_transferred_whole<S: Accounts + Directory + Key
         let answer = store.transfer_account(&account, &names.user(to), access).await;
         refused!(
             answer,
-            LedgerError::NotFound,
+            RegistryError::NotFound,
             "accounts go to their members, and lists name their projects"
         );
     }
     let nowhere = store.transfer_account(&names.text("z"), &bob, &access).await;
-    refused!(nowhere, LedgerError::NotFound, "an account that is not there goes to nobody");
-    assert_eq!(standing(store, &alice, Some("p1")).await, active(Role::Owner));
-    assert_eq!(standing(store, &bob, Some("p1")).await, active(Role::ReadOnly));
+    refused!(nowhere, RegistryError::NotFound, "an account that is not there goes to nobody");
+    assert_eq!(account_status(store, &alice, Some("p1")).await, active(Role::Owner));
+    assert_eq!(account_status(store, &bob, Some("p1")).await, active(Role::ReadOnly));
 
     ok(store.transfer_account(&account, &bob, &access).await);
     for asked in [None, Some("p1"), Some("p2")] {
-        assert_eq!(standing(store, &bob, asked).await, active(Role::Owner));
+        assert_eq!(account_status(store, &bob, asked).await, active(Role::Owner));
     }
-    assert_eq!(standing(store, &alice, None).await, active(Role::ReadOnly));
+    assert_eq!(account_status(store, &alice, None).await, active(Role::ReadOnly));
     assert_eq!(projects(store, &alice).await, ["p2"]);
     assert_eq!(projects(store, &carol).await, ["p1"], "other members stay what they are");
     assert_same(&known(store, &key).await, &key);
@@ -180,14 +185,14 @@ pub(super) async fn accounts_are_transferred_whole<S: Accounts + Directory + Key
     // Each is now what the other was.
     refused!(
         store.remove_member(&account, &bob, NOW).await,
-        LedgerError::Conflict,
+        RegistryError::Conflict,
         "the new owner is not removed"
     );
     ok(store.transfer_account(&account, &alice, &member(MemberRole::Full, [])).await);
     assert_eq!(projects(store, &alice).await, ["p1", "p2"]);
     assert!(projects(store, &bob).await.is_empty(), "a list from before the transfer came back");
     ok(store.remove_member(&account, &bob, NOW).await);
-    assert_eq!(standing(store, &bob, None).await, Standing::Disabled);
+    assert_eq!(account_status(store, &bob, None).await, AccountStatus::Disabled);
 }
 
 pub(super) async fn what_is_not_there_is_not_changed<S: Accounts + Directory>(store: &Arc<S>) {
@@ -203,13 +208,13 @@ pub(super) async fn what_is_not_there_is_not_changed<S: Accounts + Directory>(st
             store.suspend_account(&unknown, true).await,
         ];
         for answer in answers {
-            refused!(answer, LedgerError::NotFound, "an account that is not there is not changed");
+            refused!(answer, RegistryError::NotFound, "an account that is not there is not changed");
         }
     }
     let unknown = store.delete_project(&account, &project("p1").id).await;
-    refused!(unknown, LedgerError::NotFound, "a project that is not there is not deleted");
-    assert_eq!(standing(store, &alice, None).await, active(Role::Owner));
-    assert_eq!(standing(store, &names.user("bob"), None).await, Standing::Disabled);
+    refused!(unknown, RegistryError::NotFound, "a project that is not there is not deleted");
+    assert_eq!(account_status(store, &alice, None).await, active(Role::Owner));
+    assert_eq!(account_status(store, &names.user("bob"), None).await, AccountStatus::Disabled);
 }
 
 pub(super) async fn people_and_projects_are_listed_in_pages<S: Accounts>(store: &Arc<S>) {
@@ -294,9 +299,9 @@ pub(super) async fn people_and_projects_are_listed_in_pages<S: Accounts>(store: 
 
     for unknown in [names.text("z"), String::new(), "%".into(), "a\0".into()] {
         let projects = store.list_projects(&unknown, None, 9).await;
-        refused!(projects, LedgerError::NotFound, "an account that is not there has no list of projects");
+        refused!(projects, RegistryError::NotFound, "an account that is not there has no list of projects");
         let people = store.list_people(&unknown, None, 9).await;
-        refused!(people, LedgerError::NotFound, "an account that is not there has no list of people");
+        refused!(people, RegistryError::NotFound, "an account that is not there has no list of people");
     }
     for (user, account) in [("m1", Some(&a)), ("owner-b", Some(&b)), ("nobody", None)] {
         assert_eq!(ok(store.account_of(&names.user(user)).await).as_ref(), account, "{user}");

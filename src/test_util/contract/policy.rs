@@ -7,7 +7,7 @@ use super::kit::{
 };
 use crate::key::Environment;
 use crate::record::{KeyLevel, KeyRecord};
-use crate::store::{KeyLedger, KeyPolicy, KeyStore, LedgerError};
+use crate::store::{KeyPolicy, KeyRegistry, KeyStore, RegistryError};
 
 const fn up_to(max: u32) -> KeyPolicy {
     KeyPolicy::Multiple { max }
@@ -17,7 +17,7 @@ fn of_test(key: KeyRecord) -> KeyRecord {
     KeyRecord { environment: Environment::Test, prefix: "sk_test_".into(), ..key }
 }
 
-pub(super) async fn single_leaves_one_key<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn single_leaves_one_key<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let (test, other) = (of_test(names.key("test", "u")), names.key("other", "U"));
     let project =
@@ -45,10 +45,10 @@ pub(super) async fn single_leaves_one_key<S: KeyStore + KeyLedger>(store: &Arc<S
     assert_same(&known(&**store, &other).await, &other);
 }
 
-pub(super) async fn multiple_stops_at_the_most<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn multiple_stops_at_the_most<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let none = store.insert(names.key("none", "u"), &under(up_to(0))).await;
-    refused!(none, LedgerError::TooManyKeys, "up to no key is none");
+    refused!(none, RegistryError::TooManyKeys, "up to no key is none");
 
     let expired = KeyRecord { expires_at: Some(NOW), ..names.key("expired", "u") };
     let revoked = names.key("revoked", "u");
@@ -65,19 +65,19 @@ pub(super) async fn multiple_stops_at_the_most<S: KeyStore + KeyLedger>(store: &
     ok(store.insert(names.key("two", "u"), &under(up_to(2))).await);
     let third = names.key("three", "u");
     let full = store.insert(third.clone(), &under(up_to(2))).await;
-    refused!(full, LedgerError::TooManyKeys, "two keys are two");
+    refused!(full, RegistryError::TooManyKeys, "two keys are two");
     assert!(find(&**store, &third.digest).await.is_none(), "a refused insert left a key behind");
     assert!(is_active(&**store, &old.digest, NOW).await, "a refused insert ended a key");
 
     // Replacing takes no place; a key in its grace still has one.
     ok(store.replace(&old.id, names.fresh("one-new", NOW), later(60), &by_system()).await);
     let full = store.insert(third.clone(), &under(up_to(3))).await;
-    refused!(full, LedgerError::TooManyKeys, "a key in its grace counts");
+    refused!(full, RegistryError::TooManyKeys, "a key in its grace counts");
     let after_grace = KeyRecord { created_at: later(60), ..third.clone() };
     ok(store.insert(after_grace, &under(up_to(3))).await);
 }
 
-pub(super) async fn ended_keys_are_imported_as_they_are<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn ended_keys_are_imported_as_they_are<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let current = names.key("current", "u");
     ok(store.insert(current.clone(), &under(KeyPolicy::Single { grace: false })).await);
@@ -90,7 +90,7 @@ pub(super) async fn ended_keys_are_imported_as_they_are<S: KeyStore + KeyLedger>
     assert_same(&known(&**store, &current).await, &current);
 }
 
-pub(super) async fn racing_inserts_keep_to_the_policy<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn racing_inserts_keep_to_the_policy<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     const RACERS: usize = 12;
     for _ in 0..4 {
         let names = Names::new();
@@ -102,7 +102,7 @@ pub(super) async fn racing_inserts_keep_to_the_policy<S: KeyStore + KeyLedger>(s
         for result in results.await {
             match result {
                 Ok(()) => inserted += 1,
-                Err(LedgerError::TooManyKeys) => {}
+                Err(RegistryError::TooManyKeys) => {}
                 Err(other) => panic!("an insert that came too late is one too many, not {other:?}"),
             }
         }
@@ -139,7 +139,7 @@ async fn count_active<S: KeyStore>(store: &S, names: &Names, name: &str, count: 
     active
 }
 
-pub(super) async fn many_keys_are_added_like_one_by_one<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn many_keys_are_added_like_one_by_one<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let there = names.key("there", "u");
     ok(store.insert(there.clone(), &under(up_to(3))).await);
@@ -151,13 +151,13 @@ pub(super) async fn many_keys_are_added_like_one_by_one<S: KeyStore + KeyLedger>
     let mut answers = answers.into_iter();
     let mut next = || answers.next().expect("there is an answer for each key");
     ok(next());
-    refused!(next(), LedgerError::Conflict, "an id that is taken is a conflict");
+    refused!(next(), RegistryError::Conflict, "an id that is taken is a conflict");
     refused!(
         next(),
-        LedgerError::Conflict,
+        RegistryError::Conflict,
         "a digest that is taken is a conflict, if only by the key before"
     );
-    refused!(next(), LedgerError::Invalid(_), "a key that makes no sense is refused");
+    refused!(next(), RegistryError::Invalid(_), "a key that makes no sense is refused");
     ok(next());
     for key in [&there, &first, &last] {
         assert_same(&known(&**store, key).await, key);
@@ -168,6 +168,6 @@ pub(super) async fn many_keys_are_added_like_one_by_one<S: KeyStore + KeyLedger>
     let more = vec![names.key("more", "u")];
     let answers = store.insert_all(more, &under(up_to(3))).await.expect("a store in order answers");
     for answer in answers {
-        refused!(answer, LedgerError::TooManyKeys, "the policy counts each of many keys");
+        refused!(answer, RegistryError::TooManyKeys, "the policy counts each of many keys");
     }
 }

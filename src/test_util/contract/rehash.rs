@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::kit::{NOW, Names, assert_same, by_system, find, known, later, ok, race, refused, under};
 use crate::key::{DigestMethod, KeyDigest};
 use crate::record::KeyRecord;
-use crate::store::{KeyLedger, KeyPolicy, KeyStore, LedgerError};
+use crate::store::{KeyPolicy, KeyRegistry, KeyStore, RegistryError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 /// Another than that of the keys here.
 const METHOD: DigestMethod = DigestMethod::Sha512;
 
-pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     for key in [&key, &other] {
@@ -45,29 +45,29 @@ pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyLedg
     assert!(known(&**store, &rehashed).await.revoked_at.is_some(), "a key that was rehashed can be revoked");
 }
 
-pub(super) async fn what_is_not_as_it_was_is_not_rehashed<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn what_is_not_as_it_was_is_not_rehashed<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     let to = KeyDigest::of(&names.text("to"));
     let unknown = store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await;
-    refused!(unknown, LedgerError::NotFound, "an unknown key is not rehashed");
+    refused!(unknown, RegistryError::NotFound, "an unknown key is not rehashed");
     for key in [&key, &other] {
         ok(store.insert(key.clone(), &under(MANY)).await);
     }
     let moved = store.rehash(&key.id, &to, &to, &METHOD, NOW).await;
-    refused!(moved, LedgerError::Conflict, "a key with another digest is not rehashed");
+    refused!(moved, RegistryError::Conflict, "a key with another digest is not rehashed");
     let taken = store.rehash(&key.id, &key.digest, &other.digest, &METHOD, NOW).await;
-    refused!(taken, LedgerError::Conflict, "a digest is taken once");
+    refused!(taken, RegistryError::Conflict, "a digest is taken once");
     for key in [&key, &other] {
         assert_same(&known(&**store, key).await, key);
     }
     ok(store.revoke(&key.id, NOW, &by_system()).await);
     let ended = store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await;
-    refused!(ended, LedgerError::Ended, "a revoked key is not rehashed");
+    refused!(ended, RegistryError::Ended, "a revoked key is not rehashed");
     assert!(find(&**store, &to).await.is_none(), "a refusal changes nothing");
 }
 
-pub(super) async fn of_racing_rehashes_one_wins<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn of_racing_rehashes_one_wins<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let key = names.key("key", "u");
     ok(store.insert(key.clone(), &under(MANY)).await);
@@ -81,7 +81,7 @@ pub(super) async fn of_racing_rehashes_one_wins<S: KeyStore + KeyLedger>(store: 
     for result in results.await {
         match result {
             Ok(winner) => won.push(winner),
-            lost => refused!(lost, LedgerError::Conflict, "who comes second is refused"),
+            lost => refused!(lost, RegistryError::Conflict, "who comes second is refused"),
         }
     }
     assert_eq!(won.len(), 1, "of eight that rehash one key, one wins");

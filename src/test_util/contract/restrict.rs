@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::kit::{NOW, Names, assert_same, by_system, find, known, later, ok, refused, under};
 use crate::key::KeyId;
-use crate::key_update::Amendment;
+use crate::key_update::KeyUpdate;
 use crate::record::{KeyRecord, MAX_METADATA_LEN, MAX_RESTRICTIONS_LEN};
 use crate::restriction::{
     EndpointRestriction, IpRestriction, ReferrerRestriction, Restrictions, SchemeRestriction,
 };
-use crate::store::{KeyLedger, KeyPolicy, KeyQuery, KeyStore, LedgerError};
+use crate::store::{KeyPolicy, KeyQuery, KeyRegistry, KeyStore, RegistryError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
@@ -43,16 +43,16 @@ fn kinds() -> [Restrictions; 4] {
 }
 
 async fn restrict(
-    store: &impl KeyLedger,
+    store: &impl KeyRegistry,
     id: &KeyId,
     restrictions: &Restrictions,
-) -> Result<(), LedgerError> {
-    let amendment = Amendment::new().restrictions(restrictions.clone());
-    store.amend(id, &amendment, later(1), &by_system()).await.map(drop)
+) -> Result<(), RegistryError> {
+    let update = KeyUpdate::new().restrictions(restrictions.clone());
+    store.update(id, &update, later(1), &by_system()).await.map(drop)
 }
 
 /// Fails unless every way to a key shows these.
-async fn has<S: KeyStore + KeyLedger>(store: &S, key: &KeyRecord, restrictions: &Restrictions) {
+async fn has<S: KeyStore + KeyRegistry>(store: &S, key: &KeyRecord, restrictions: &Restrictions) {
     assert_eq!(known(store, key).await.restrictions, *restrictions, "the restrictions of a key changed");
     let query = KeyQuery { limit: 1000, ..KeyQuery::default() };
     let listed = ok(store.list(&key.owner, &query).await);
@@ -60,7 +60,7 @@ async fn has<S: KeyStore + KeyLedger>(store: &S, key: &KeyRecord, restrictions: 
     assert_eq!(listed.restrictions, *restrictions, "lists show other restrictions");
 }
 
-pub(super) async fn restrictions_come_back_as_they_went_in<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn restrictions_come_back_as_they_went_in<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     for (number, restrictions) in kinds().into_iter().enumerate() {
         let key = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("key{number}"), "u") };
@@ -69,7 +69,7 @@ pub(super) async fn restrictions_come_back_as_they_went_in<S: KeyStore + KeyLedg
     }
 }
 
-pub(super) async fn restrictions_are_carried_over<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn restrictions_are_carried_over<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     for (number, restrictions) in kinds().into_iter().enumerate() {
         let old = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("old{number}"), "u") };
@@ -83,7 +83,7 @@ pub(super) async fn restrictions_are_carried_over<S: KeyStore + KeyLedger>(store
     }
 }
 
-pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     let other = KeyRecord { restrictions: nobody(), ..other };
@@ -104,17 +104,17 @@ pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyLedger>(sto
     has(&**store, &successor, &Restrictions::none()).await;
 }
 
-pub(super) async fn what_has_ended_is_not_restricted<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn what_has_ended_is_not_restricted<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     let key = KeyRecord { restrictions: all(), ..names.key("key", "u") };
     let unknown = restrict(&**store, &key.id, &all()).await;
-    refused!(unknown, LedgerError::NotFound, "an unknown key is not restricted");
+    refused!(unknown, RegistryError::NotFound, "an unknown key is not restricted");
     ok(store.insert(key.clone(), &under(MANY)).await);
     ok(store.revoke(&key.id, NOW, &by_system()).await);
     let ended = known(&**store, &key).await;
     for restrictions in kinds() {
         let again = restrict(&**store, &key.id, &restrictions).await;
-        refused!(again, LedgerError::Ended, "a revoked key is not restricted any more");
+        refused!(again, RegistryError::Ended, "a revoked key is not restricted any more");
     }
     assert_same(&find(&**store, &key.digest).await.expect("it is still there"), &ended);
 }
@@ -126,7 +126,7 @@ fn long(len: usize) -> Restrictions {
     Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap())
 }
 
-pub(super) async fn what_is_too_long_is_not_added_and_does_not_become_so<S: KeyStore + KeyLedger>(
+pub(super) async fn what_is_too_long_is_not_added_and_does_not_become_so<S: KeyStore + KeyRegistry>(
     store: &Arc<S>,
 ) {
     let names = Names::new();
@@ -135,14 +135,14 @@ pub(super) async fn what_is_too_long_is_not_added_and_does_not_become_so<S: KeyS
     let mut key = KeyRecord { restrictions: too_long.clone(), ..names.key("restricted", "u") };
     refused!(
         store.insert(key.clone(), &under(MANY)).await,
-        LedgerError::TooLong(_),
+        RegistryError::TooLong(_),
         "restrictions are at most 8 KiB"
     );
     key.restrictions = fits.clone();
     key.metadata.insert("x".into(), "\u{1}".repeat(MAX_METADATA_LEN / 6));
     refused!(
         store.insert(key.clone(), &under(MANY)).await,
-        LedgerError::TooLong(_),
+        RegistryError::TooLong(_),
         "metadata is at most 8 KiB, as it is written"
     );
     assert!(find(&**store, &key.digest).await.is_none(), "what is refused is not there");
@@ -150,7 +150,7 @@ pub(super) async fn what_is_too_long_is_not_added_and_does_not_become_so<S: KeyS
     ok(store.insert(key.clone(), &under(MANY)).await);
     has(&**store, &key, &fits).await;
     let longer = restrict(&**store, &key.id, &too_long).await;
-    refused!(longer, LedgerError::TooLong(_), "restrictions do not become longer than 8 KiB");
+    refused!(longer, RegistryError::TooLong(_), "restrictions do not become longer than 8 KiB");
     has(&**store, &key, &fits).await;
     ok(restrict(&**store, &key.id, &all()).await);
     has(&**store, &key, &all()).await;

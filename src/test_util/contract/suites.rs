@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::{access, authority, life, list, people, policy, rehash, restrict, trail};
-use crate::store::{Accounts, Directory, KeyLedger, KeyStore};
+use crate::store::{Accounts, Directory, KeyRegistry, KeyStore};
 
-/// Checks [`KeyStore`] and [`KeyLedger`]: exact look-up, policies, rotation, revocation, who may change what,
-/// restrictions, lists, and races of each; where a ledger keeps them, the trail of each key and its usage.
+/// Checks [`KeyStore`] and [`KeyRegistry`]: exact look-up, policies, rotation, revocation, who may change what,
+/// restrictions, lists, and races of each; where a registry keeps them, the trail of each key and its usage.
 ///
 /// # Panics
 ///
 /// If the store breaks a promise of these traits.
-pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() -> S) {
+pub async fn key_store_and_registry<S: KeyStore + KeyRegistry>(make: impl AsyncFn() -> S) {
     let store = async || Arc::new(make().await);
     life::records_come_back_as_they_went_in(&store().await).await;
     life::a_request_is_told_enough_of_what_has_ended(&store().await).await;
@@ -67,7 +67,7 @@ pub async fn key_store_and_ledger<S: KeyStore + KeyLedger>(make: impl AsyncFn() 
 /// # Panics
 ///
 /// If the store breaks a promise of these traits.
-pub async fn accounts<S: Accounts + Directory + KeyStore + KeyLedger>(make: impl AsyncFn() -> S) {
+pub async fn accounts<S: Accounts + Directory + KeyStore + KeyRegistry>(make: impl AsyncFn() -> S) {
     let store = async || Arc::new(make().await);
     access::owners_may_do_everything_in_their_account(&store().await).await;
     access::members_may_do_what_they_were_given(&store().await).await;

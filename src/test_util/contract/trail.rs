@@ -9,17 +9,17 @@ use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
-use crate::key_update::Amendment;
+use crate::key_update::KeyUpdate;
 use crate::record::KeyRecord;
 use crate::store::{
-    Accounts, Directory, KeyLedger, KeyPolicy, KeyStore, LedgerError, MemberRole, StoreError, Terms,
+    Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, MemberRole, RegistryError, StoreError, Terms,
 };
-use crate::usage::{Through, Usage};
+use crate::usage::{Usage, UsageChannel};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
 /// Newest first; what one call wrote of one key stands in the order of [`KeyEvent::of_replaced`].
-pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
@@ -29,8 +29,8 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyLedger>(store
     for key in [&key, &other] {
         ok(store.insert(key.clone(), &Terms::by(alice.clone())).await);
     }
-    let amendment = Amendment::new().name("another").limits(None);
-    ok(store.amend(&key.id, &amendment, later(1), &Terms::by(Authority::Operator)).await);
+    let update = KeyUpdate::new().name("another").limits(None);
+    ok(store.update(&key.id, &update, later(1), &Terms::by(Authority::Operator)).await);
     let to = KeyDigest::of(&names.text("to"));
     ok(store.rehash(&key.id, &key.digest, &to, &DigestMethod::Sha512, later(2)).await);
     let by_key = Authority::Key(other.id.clone());
@@ -61,10 +61,10 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyLedger>(store
     assert_told(store, &next, &told).await;
     assert_told(store, &last, &[(6, &*by[1], format!("replaces:{}", next.id))]).await;
     // What changes nothing leaves none either.
-    for nothing in [Amendment::new(), Amendment::new().name(&*other.name).limits(other.limits.clone())] {
-        let amended = ok(store.amend(&other.id, &nothing, later(7), &by_system()).await);
-        assert!(!amended.changed, "a change that changes nothing says that it changed something");
-        assert_same(&amended.key, &other);
+    for nothing in [KeyUpdate::new(), KeyUpdate::new().name(&*other.name).limits(other.limits.clone())] {
+        let updated = ok(store.update(&other.id, &nothing, later(7), &by_system()).await);
+        assert!(!updated.changed, "a change that changes nothing says that it changed something");
+        assert_same(&updated.key, &other);
     }
     assert_told(store, &other, &[(0, &*by[0], "issued".to_owned())]).await;
 
@@ -77,7 +77,7 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyLedger>(store
     assert!(ok(store.history(&key.id, 0).await).is_empty());
 }
 
-pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
@@ -116,7 +116,7 @@ pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyLedger>(store
 }
 
 /// The trail tells why a key was revoked, and only the first time.
-pub(super) async fn why_a_key_was_revoked_is_told<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn why_a_key_was_revoked_is_told<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
@@ -132,11 +132,11 @@ pub(super) async fn why_a_key_was_revoked_is_told<S: KeyStore + KeyLedger>(store
         assert_told(store, &key, &[revoked, (0, "system", "issued".to_owned())]).await;
     }
     let unknown = store.end(&names.id("unknown"), Revocation::Leaked, NOW, &by_system()).await;
-    refused!(unknown, LedgerError::NotFound, "a key that is not there is not revoked");
+    refused!(unknown, RegistryError::NotFound, "a key that is not there is not revoked");
 }
 
-/// Keys that come by [`KeyLedger::insert_all`] are from elsewhere, even if they look like our own.
-pub(super) async fn many_keys_are_told_as_imported<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+/// Keys that come by [`KeyRegistry::insert_all`] are from elsewhere, even if they look like our own.
+pub(super) async fn many_keys_are_told_as_imported<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
@@ -152,7 +152,7 @@ pub(super) async fn many_keys_are_told_as_imported<S: KeyStore + KeyLedger>(stor
     }
 }
 
-pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
@@ -161,17 +161,17 @@ pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyLedger>(store: &
     ok(store.insert(key.clone(), by).await);
     let full = KeyPolicy::Multiple { max: 1 };
     let refused = store.insert(names.key("more", "u"), &under(full)).await;
-    refused!(refused, LedgerError::TooManyKeys, "one is the most");
+    refused!(refused, RegistryError::TooManyKeys, "one is the most");
     refused!(
         store.insert(key.clone(), &under(KeyPolicy::Single { grace: false })).await,
-        LedgerError::Conflict,
+        RegistryError::Conflict,
         "an id is taken once"
     );
     let same = names.fresh("key", NOW);
-    refused!(store.replace(&key.id, same, NOW, by).await, LedgerError::Conflict, "an id is taken once");
+    refused!(store.replace(&key.id, same, NOW, by).await, RegistryError::Conflict, "an id is taken once");
     let (from, method) = (KeyDigest::of("another"), DigestMethod::Sha512);
     let moved = store.rehash(&key.id, &from, &from, &method, NOW).await;
-    refused!(moved, LedgerError::Conflict, "a key with another digest is not rehashed");
+    refused!(moved, RegistryError::Conflict, "a key with another digest is not rehashed");
     assert_told(store, &key, &[(0, "system", "issued".to_owned())]).await;
     assert!(
         ok(store.history(&names.id("more"), 9).await).is_empty(),
@@ -180,7 +180,7 @@ pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyLedger>(store: &
 }
 
 /// What removing a member does stands in the trail of each of their keys.
-pub(super) async fn who_is_removed_leaves_a_trail<S: Accounts + Directory + KeyStore + KeyLedger>(
+pub(super) async fn who_is_removed_leaves_a_trail<S: Accounts + Directory + KeyStore + KeyRegistry>(
     store: &Arc<S>,
 ) {
     let (names, store) = (Names::new(), &**store);
@@ -204,7 +204,7 @@ pub(super) async fn who_is_removed_leaves_a_trail<S: Accounts + Directory + KeyS
     assert_told(store, &alices, &[issued]).await;
 }
 
-pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
     if !keeps_usage(store, &names).await {
         return;
@@ -213,23 +213,25 @@ pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyLedger>(s
     for key in [&key, &other, &unused] {
         ok(store.insert(key.clone(), &under(MANY)).await);
     }
-    let scheme = |name: &'static str| Through::Scheme(name.into());
+    let scheme = |name: &'static str| UsageChannel::Scheme(name.into());
     let used = |key: &KeyRecord, through, at, count| Usage::new(key.id.clone(), through, later(at), count);
     ok(store.record_usage(&[]).await);
-    ok(store.record_usage(&[used(&key, scheme("bearer"), 5, 3), used(&other, Through::Direct, 5, 1)]).await);
+    ok(store
+        .record_usage(&[used(&key, scheme("bearer"), 5, 3), used(&other, UsageChannel::Direct, 5, 1)])
+        .await);
     // A late flush, and one key twice in a batch.
     let late = [
         used(&key, scheme("bearer"), 2, 10),
         used(&key, scheme("body"), 1, 1),
         used(&key, scheme("body"), 9, 1),
-        used(&key, Through::Observed("ip".into()), 4, 2),
+        used(&key, UsageChannel::Observed("ip".into()), 4, 2),
         used(&key, scheme("body"), 3, 1),
-        used(&other, Through::Direct, i64::MAX.unsigned_abs(), u64::MAX),
+        used(&other, UsageChannel::Direct, i64::MAX.unsigned_abs(), u64::MAX),
     ];
     ok(store.record_usage(&late).await);
 
     let of_key = [
-        used(&key, Through::Observed("ip".into()), 4, 2),
+        used(&key, UsageChannel::Observed("ip".into()), 4, 2),
         used(&key, scheme("bearer"), 5, 13),
         used(&key, scheme("body"), 9, 3),
     ];
@@ -245,7 +247,7 @@ pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyLedger>(s
 
 /// C9-16: usage is written beside a revocation, and after it; what was revoked stays revoked, and nothing else of the
 /// key changes.
-pub(super) async fn usage_touches_no_key<S: KeyStore + KeyLedger>(store: &Arc<S>) {
+pub(super) async fn usage_touches_no_key<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = Names::new();
     if !keeps_usage(&**store, &names).await {
         return;
@@ -259,26 +261,26 @@ pub(super) async fn usage_touches_no_key<S: KeyStore + KeyLedger>(store: &Arc<S>
             if number == 8 {
                 return store.revoke(&id, later(1), &by_system()).await;
             }
-            let used = Usage::new(id, Through::Direct, later(number as u64), 1);
+            let used = Usage::new(id, UsageChannel::Direct, later(number as u64), 1);
             store.record_usage(&[used]).await?;
             Ok(false)
         }
     });
     attempts.await.into_iter().map(ok).for_each(drop);
-    ok(store.record_usage(&[Usage::new(key.id.clone(), Through::Direct, later(99), 1)]).await);
+    ok(store.record_usage(&[Usage::new(key.id.clone(), UsageChannel::Direct, later(99), 1)]).await);
     assert!(!is_active(&**store, &key.digest, later(1)).await, "a write of usage revived a key");
     assert_same(&known(&**store, &key).await, &KeyRecord { revoked_at: Some(later(1)), ..key.clone() });
     let [used] = &*ok(store.usage(&[key.id]).await) else { panic!("one key was used one way") };
     assert_eq!((used.last, used.count), (later(99), 16), "racing writes are added up");
 }
 
-async fn keeps_a_trail<S: KeyLedger>(store: &S, names: &Names) -> bool {
+async fn keeps_a_trail<S: KeyRegistry>(store: &S, names: &Names) -> bool {
     kept(store.history(&names.id("unknown"), 1).await)
 }
 
-async fn keeps_usage<S: KeyLedger>(store: &S, names: &Names) -> bool {
+async fn keeps_usage<S: KeyRegistry>(store: &S, names: &Names) -> bool {
     let unknown = names.id("unknown");
-    let writes = store.record_usage(&[Usage::new(unknown.clone(), Through::Direct, NOW, 1)]).await;
+    let writes = store.record_usage(&[Usage::new(unknown.clone(), UsageChannel::Direct, NOW, 1)]).await;
     let reads = store.usage(&[unknown]).await;
     assert_eq!(
         matches!(writes, Err(StoreError::NotKept)),
@@ -316,6 +318,6 @@ fn assert_trail(trail: &[AuditEntry], key: &KeyId, owner: &UserId, told: &[(u64,
     assert_eq!(trail, told);
 }
 
-async fn assert_told<S: KeyLedger>(store: &S, key: &KeyRecord, told: &[(u64, &str, String)]) {
+async fn assert_told<S: KeyRegistry>(store: &S, key: &KeyRecord, told: &[(u64, &str, String)]) {
     assert_trail(&ok(store.history(&key.id, 99).await), &key.id, &key.owner, told);
 }

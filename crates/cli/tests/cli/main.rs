@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tower_api_key::restriction::Facts;
-use tower_api_key::store::{Cached, KeyLedger as _};
-use tower_api_key::{Credentials, DigestRing, Endpoint, KeyId, Pepper, Principal, SlowHashes, Verifier};
+use tower_api_key::restriction::RequestContext;
+use tower_api_key::store::{Cached, KeyRegistry as _};
+use tower_api_key::{Credentials, Digests, Endpoint, KeyId, Pepper, Principal, SlowHashes, Verifier};
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 use tower_api_key_sqlite::SqliteStore;
 
@@ -111,13 +111,13 @@ impl Shell {
 
     /// What a service on the same file says of a key.
     async fn verify(&self, secret: &str) -> Option<Principal> {
-        self.verify_by(secret, DigestRing::default()).await
+        self.verify_by(secret, Digests::default()).await
     }
 
-    async fn verify_by(&self, secret: &str, ring: DigestRing) -> Option<Principal> {
+    async fn verify_by(&self, secret: &str, ring: Digests) -> Option<Principal> {
         let store = SqliteStore::open(self.database()).await.unwrap();
         let verifier = Verifier::new(store).digests(ring).accept_foreign_keys();
-        let facts = Facts::new().address([192, 0, 2, 7]);
+        let facts = RequestContext::new().address([192, 0, 2, 7]);
         verifier.verify_with(&Credentials::new(secret), Endpoint::READ, &facts).await.ok()
     }
 
@@ -300,8 +300,8 @@ async fn a_key_is_amended_and_explained() {
     let id = shell.ids("bob").remove(0);
     let network = r#"{"ip":{"allow":["10.0.0.0/8"]}}"#;
     let args = ["amend", &id, "--name", "Office", "--restrictions", network, "--no-limits", "--json"];
-    let amended = shell.run(&args).ok().json();
-    assert_eq!((&amended["name"], &amended["limits"]), (&json!("Office"), &Value::Null));
+    let updated = shell.run(&args).ok().json();
+    assert_eq!((&updated["name"], &updated["limits"]), (&json!("Office"), &Value::Null));
     assert!(shell.verify(made.secret()).await.is_none(), "192.0.2.7 is outside");
 
     let explained = shell.run(&["explain", &id, "--address", "192.0.2.7", "--method", "POST"]).ok();
@@ -407,7 +407,7 @@ async fn c7_07_with_the_services_pepper_its_keys_are_made() {
     let secret = "0123456789abcdef0123456789abcdef";
     std::fs::write(shell.path("pepper"), format!("{secret}\n")).unwrap();
     let made = shell.run(&["--pepper", "2027=pepper", "create", "--owner", "alice", "--name", "CI"]).ok();
-    let ring = DigestRing::peppered(Pepper::new("2027", secret).unwrap()).unwrap();
+    let ring = Digests::peppered(Pepper::new("2027", secret).unwrap()).unwrap();
     assert!(shell.verify_by(made.secret(), ring).await.is_some());
     assert!(shell.verify(made.secret()).await.is_none());
     assert_eq!(shell.run(&["show", &shell.ids("alice")[0], "--json"]).ok().json()["digest"], "hmac:2027");
@@ -423,7 +423,7 @@ async fn keys_with_a_slow_hash_are_found_by_their_start() {
     let import = ["import", "-", "--accept-slow", "."];
     let told = shell.run_with(&import, &line("old_1", "abc")).ok().stdout;
     assert_eq!(told, "imported 1, already there 0, refused 0\n");
-    let ring = DigestRing::sha256().accept_slow(SlowHashes::until('.'));
+    let ring = Digests::sha256().accept_slow(SlowHashes::until('.'));
     assert!(shell.verify_by("abc.legacy", ring.clone()).await.is_some());
     assert!(shell.verify_by("abc.other", ring).await.is_none());
     // Not without the option, and not with a start that it would not find.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Dice;
 use super::world::{Connection, StoreFault, World, Write};
-use crate::access::Standing;
+use crate::access::AccountStatus;
 use crate::clock::Timestamp;
 use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
@@ -39,8 +39,12 @@ impl KeyStore for Watched {
 
 #[async_trait]
 impl Directory for Watched {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
-        self.store.standing(user, project).await
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.store.account_status(user, project).await
     }
 
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Dice;
-use crate::access::{Role, Standing};
+use crate::access::{AccountStatus, Role};
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::change_log::{Change, ChangeLog, Changes, Followers, NodeId, Position, settle};
@@ -388,9 +388,13 @@ impl KeyStore for Connection {
 
 #[async_trait]
 impl Directory for Connection {
-    async fn standing(&self, user: &UserId, project: Option<&ProjectId>) -> Result<Standing, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         let member = (user.clone(), project.unwrap().clone());
-        self.ask(move |state, _| Standing::Active { role: state.members.get(&member).copied() }).await
+        self.ask(move |state, _| AccountStatus::Active { role: state.members.get(&member).copied() }).await
     }
 
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {

@@ -13,7 +13,7 @@ use crate::endpoint::Target;
 ///
 /// What is not known is not allowed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Facts<'r> {
+pub struct RequestContext<'r> {
     pub(super) address: Option<IpAddr>,
     pub(super) referer: Line<'r>,
     pub(super) origin: Line<'r>,
@@ -51,7 +51,7 @@ impl Line<'_> {
     }
 }
 
-impl<'r> Facts<'r> {
+impl<'r> RequestContext<'r> {
     /// Nothing is known.
     #[must_use]
     pub fn new() -> Self {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::description::SchemeInfo;
 use crate::key::{Environment, KeyId};
-use crate::limit::Tally;
+use crate::limit::RateLimitStatus;
+use crate::scheme_info::SchemeInfo;
 
 /// Why a request was refused.
 ///
@@ -51,7 +51,7 @@ pub(crate) enum Wait {
     /// Too many wrong keys: it is told how long, and nothing of what is counted.
     Failures(Duration),
     /// A limit of its key, which it may know.
-    Limit(Arc<Tally>),
+    Limit(Arc<RateLimitStatus>),
 }
 
 /// What went wrong, for those who run the service. Not for clients: it tells revoked from unknown.
@@ -320,8 +320,8 @@ impl AuthError {
     /// The message for the client, in the exact words of the scheme that was used; see [`problems`](crate::problems).
     #[must_use]
     pub fn message(&self) -> Cow<'_, str> {
-        let default = crate::description::Words::default;
-        let words = |pick: fn(&crate::description::Words) -> &Cow<'static, str>| match &self.0.scheme {
+        let default = crate::scheme_info::Messages::default;
+        let words = |pick: fn(&crate::scheme_info::Messages) -> &Cow<'static, str>| match &self.0.scheme {
             Some(scheme) => Cow::Borrowed(&**pick(scheme.get_words())),
             None => Cow::Owned(pick(&default()).clone().into_owned()),
         };

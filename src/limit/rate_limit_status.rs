@@ -9,7 +9,7 @@ use data_encoding::BASE64;
 use sha2::{Digest as _, Sha256};
 
 use super::Limit;
-use super::bucket::Taken;
+use super::gcra::Taken;
 use crate::key::KeyId;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -20,7 +20,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// That is the one that refuses for longest, or if none does, the one that leaves least.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Tally {
+pub struct RateLimitStatus {
     limit: Limit,
     remaining: u32,
     reset: Duration,
@@ -28,7 +28,7 @@ pub struct Tally {
     partition: Option<[u8; 12]>,
 }
 
-impl Tally {
+impl RateLimitStatus {
     pub(super) fn of(limit: &Limit, taken: Taken) -> Self {
         let limit = limit.clone();
         match taken {

@@ -34,7 +34,7 @@ struct Inner {
     headers: Vec<HeaderName>,
     body: Body,
     requires_project: bool,
-    words: Words,
+    words: Messages,
     deprecation: Option<Deprecation>,
 }
 
@@ -52,7 +52,7 @@ impl SchemeInfo {
     #[must_use]
     pub fn new(name: &'static str, challenge: Challenge) -> Self {
         let (secret_headers, headers) = (Vec::new(), Vec::new());
-        let words = Words::default();
+        let words = Messages::default();
         let (requires_project, deprecation) = (false, None);
         Self(Arc::new(Inner {
             name,
@@ -106,7 +106,7 @@ impl SchemeInfo {
 
     /// The exact words of this scheme's refusals.
     #[must_use]
-    pub fn words(self, words: Words) -> Self {
+    pub fn words(self, words: Messages) -> Self {
         self.with(|inner| inner.words = words)
     }
 
@@ -177,7 +177,7 @@ impl SchemeInfo {
         self.0.secret_headers.iter().chain(&self.0.headers)
     }
 
-    pub(crate) fn get_words(&self) -> &Words {
+    pub(crate) fn get_words(&self) -> &Messages {
         &self.0.words
     }
 }
@@ -191,7 +191,7 @@ impl fmt::Debug for SchemeInfo {
 /// The messages of a scheme; see [`problems`](crate::problems). The defaults are the bearer document's.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Words {
+pub struct Messages {
     /// 401: missing, malformed, unknown, revoked, expired, of another environment.
     pub unauthorized: Cow<'static, str>,
     /// 401: the claimed user is not the key's owner.
@@ -202,7 +202,7 @@ pub struct Words {
     pub project_required: Cow<'static, str>,
 }
 
-impl Default for Words {
+impl Default for Messages {
     fn default() -> Self {
         Self {
             unauthorized: Cow::Borrowed("Missing or invalid API key"),

@@ -3,16 +3,16 @@
 use http::header::{CACHE_CONTROL, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::auth_error::{AuthError, AuthErrorKind, Wait};
 use crate::deprecation::{self, Deprecation, Link};
-use crate::description::SchemeInfo;
-use crate::error::{AuthError, AuthErrorKind, Wait};
 use crate::limit::retry_after;
 use crate::response_notes::ResponseNotes;
 use crate::scheme::Describe;
+use crate::scheme_info::SchemeInfo;
 
 /// What the layer adds to answers, worked out once from what its schemes say of themselves.
 #[derive(Clone, Debug)]
-pub(crate) struct Stamps {
+pub(crate) struct ResponseHeaders {
     schemes: Vec<SchemeInfo>,
     secret_headers: Vec<HeaderName>,
     vary: HeaderValue,
@@ -20,7 +20,7 @@ pub(crate) struct Stamps {
     guide: Option<Link>,
 }
 
-impl Stamps {
+impl ResponseHeaders {
     pub(crate) fn of(scheme: &impl Describe) -> Self {
         let mut schemes = Vec::new();
         scheme.describe_each(&mut |info| schemes.push(info.clone()));

@@ -18,10 +18,10 @@ use crate::config_error::ConfigError;
 /// [`Keyring`](crate::Keyring::digests) the same ring.
 ///
 /// ```
-/// use tower_api_key::{DigestRing, MemoryStore, Pepper, Verifier};
+/// use tower_api_key::{Digests, MemoryStore, Pepper, Verifier};
 /// # fn secret(name: &str) -> Vec<u8> { vec![7; 32] }
 ///
-/// let ring = DigestRing::peppered(Pepper::new("2027", secret("2027"))?)? // issues
+/// let ring = Digests::peppered(Pepper::new("2027", secret("2027"))?)? // issues
 ///     .accept_pepper(Pepper::new("2026", secret("2026"))?)? // keys from last year
 ///     .accept_sha256(); // keys from before there were peppers
 /// let store = MemoryStore::new();
@@ -37,7 +37,7 @@ use crate::config_error::ConfigError;
 /// As long as a ring [accepts SHA-256](Self::accept_sha256), whoever can write to the store can put a key of their own into it,
 /// pepper or not. Take it out when [`Keyring::count_by_digest`](crate::Keyring::count_by_digest) counts no such key any more.
 #[derive(Clone, Debug)]
-pub struct DigestRing {
+pub struct Digests {
     newest: Digester,
     older: Option<Arc<Older>>,
 }
@@ -60,13 +60,13 @@ pub(crate) enum Digester {
     Hmac(Arc<Pepper>),
 }
 
-impl Default for DigestRing {
+impl Default for Digests {
     fn default() -> Self {
         Self { newest: Digester::Sha256, older: None }
     }
 }
 
-impl DigestRing {
+impl Digests {
     /// SHA-256 alone: the default.
     #[must_use]
     pub fn sha256() -> Self {
