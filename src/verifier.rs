@@ -193,7 +193,7 @@ impl Verifier {
     /// the [throttle](Self::throttle). For those there is
     /// [`verify_with`](Self::verify_with).
     ///
-    /// Must run in a tokio runtime with its timer on, unless the stores answer [`warm`](KeyStore::warm).
+    /// Must run in a tokio runtime with its timer on, unless the stores answer [`find_cached`](KeyStore::find_cached).
     ///
     /// # Errors
     ///

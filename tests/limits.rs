@@ -33,6 +33,7 @@ use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
 
 use common::{Answer, Counted, World, echo, project, send, user};
+use tower_api_key::store::CachedKey;
 
 const START: Timestamp = Timestamp::from_secs(1_000_000);
 const HOME: &str = "192.0.2.7";
@@ -473,9 +474,9 @@ impl KeyStore for Stalled {
         self.store.find(digest).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
         let at_hand = self.warm && *digest.as_bytes() == self.not_this;
-        at_hand.then(|| KeyStore::warm(&self.store, digest)).flatten()
+        if at_hand { KeyStore::find_cached(&self.store, digest) } else { CachedKey::Miss }
     }
 }
 

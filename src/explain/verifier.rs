@@ -22,7 +22,7 @@ impl Verifier {
     /// Taken for granted is that the client sends the whole and right text of the key. Behind a layer, ask
     /// [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer), which knows what the endpoint asks for.
     ///
-    /// Must run in a tokio runtime with its timer on, unless the stores answer [`warm`](crate::KeyStore::warm).
+    /// Must run in a tokio runtime with its timer on, unless the stores answer [`find_cached`](crate::KeyStore::find_cached).
     pub async fn explain(
         &self,
         key: &KeyRecord,

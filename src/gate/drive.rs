@@ -20,6 +20,7 @@ use crate::key::KeyDigest;
 use crate::limit::RateLimitStatus;
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
+use crate::store::CachedKey;
 
 /// Where a decision stopped, for want of an answer that is not at hand.
 pub(crate) struct Paused {
@@ -75,7 +76,7 @@ impl Gate {
         };
         let known = case.known(&mut FirstRefusal, found, said).map_err(refuse)?;
         let (owner, project) = known.owner();
-        let Some(standing) = self.directory.warm(owner, project) else {
+        let Some(standing) = self.directory.account_status_cached(owner, project) else {
             return Ok(Err(Paused::at(Stage::Owner { known, newest }, endpoint)));
         };
         let entitled = case.entitled(known, standing).map_err(refuse)?;
@@ -86,15 +87,17 @@ impl Gate {
     #[inline(always)]
     fn at_hand(&self, mut lookup: Lookup, text: &str) -> Result<Result<Option<Found>, Lookup>, Refusal> {
         loop {
-            match self.keys.warm(lookup.digest()) {
+            let found = match self.keys.find_cached(lookup.digest()) {
+                CachedKey::Miss => return Ok(Err(lookup)),
                 // Whether it is the key takes long to tell.
-                None => return Ok(Err(lookup)),
-                Some(Some(_)) if lookup.is_slow() => return Ok(Err(lookup)),
-                Some(found) => match lookup.answer(&self.rules, text, found)? {
-                    Next::Found(found) => return Ok(Ok(Some(found))),
-                    Next::Nobody => return Ok(Ok(None)),
-                    Next::Ask(next) => lookup = next,
-                },
+                CachedKey::Found(_) if lookup.is_slow() => return Ok(Err(lookup)),
+                CachedKey::Found(key) => Some(key),
+                CachedKey::NotFound => None,
+            };
+            match lookup.answer(&self.rules, text, found)? {
+                Next::Found(found) => return Ok(Ok(Some(found))),
+                Next::Nobody => return Ok(Ok(None)),
+                Next::Ask(next) => lookup = next,
             }
         }
     }
@@ -127,7 +130,7 @@ impl Gate {
                 let found = self.in_turn(&mut turn, asker, found).await.map_err(refuse)?;
                 let known = case.known(&mut FirstRefusal, found, said).map_err(refuse)?;
                 let (owner, project) = known.owner();
-                let standing = self.directory.warm(owner, project);
+                let standing = self.directory.account_status_cached(owner, project);
                 (known, standing)
             }
         };
@@ -214,7 +217,7 @@ impl Gate {
         let said = ours.then_some(key.environment);
         case.offline(listener, said, self.rules.accept_foreign_keys)?;
         // The text would lead to this one of its digests, if the ring has it at all.
-        let found = match self.keys.warm(&key.digest) {
+        let found = match self.keys.find_cached(&key.digest).known() {
             Some(found) => {
                 listener.hear::<Refusal>(Check::Throttle, Ok(()))?;
                 Ok(found)
@@ -236,7 +239,7 @@ impl Gate {
         let known = case.known(listener, found, said)?;
         explained.key = Some(Arc::clone(&known.key));
         let (owner, project) = known.owner();
-        let standing = match self.directory.warm(owner, project) {
+        let standing = match self.directory.account_status_cached(owner, project) {
             Some(standing) => Ok(standing),
             None => self.in_time(self.directory.account_status(owner, project)).await,
         };

@@ -43,7 +43,7 @@ const OWED: u32 = 1;
 ///
 /// The keys that this process has accepted within the last hour (65,536 of them) are looked up whatever was counted; they
 /// are refused like any other if they are wrong by now, and that is counted then. So is a good key that the store has
-/// [at hand](crate::KeyStore::warm). All wrong keys are counted alike, so a 429 does not tell which of them exist.
+/// [at hand](crate::KeyStore::find_cached). All wrong keys are counted alike, so a 429 does not tell which of them exist.
 ///
 /// # What remains
 ///

@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
+use crate::store::traits::CachedKey;
 use crate::usage::Usage;
 
 /// A key store for an API that has no projects, said out loud: every owner of a key is in good standing and owns
@@ -40,8 +41,8 @@ impl<K: KeyStore> KeyStore for NoProjects<K> {
         self.0.find_at(digest, now).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
-        self.0.warm(digest)
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
+        self.0.find_cached(digest)
     }
 }
 
@@ -59,7 +60,7 @@ impl<K: Send + Sync + 'static> Directory for NoProjects<K> {
         Ok(Vec::new())
     }
 
-    fn warm(&self, _user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+    fn account_status_cached(&self, _user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         Some(without_projects(project))
     }
 }
@@ -83,8 +84,8 @@ impl<K: KeyStore, D: Directory> KeyStore for (K, D) {
         self.0.find_at(digest, now).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
-        self.0.warm(digest)
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
+        self.0.find_cached(digest)
     }
 }
 
@@ -102,8 +103,8 @@ impl<K: Send + Sync + 'static, D: Directory> Directory for (K, D) {
         self.1.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
-        self.1.warm(user, project)
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+        self.1.account_status_cached(user, project)
     }
 }
 
@@ -121,8 +122,8 @@ impl<K: KeyStore + ?Sized> KeyStore for Arc<K> {
         (**self).find_at(digest, now).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
-        KeyStore::warm(&**self, digest)
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
+        KeyStore::find_cached(&**self, digest)
     }
 }
 
@@ -140,8 +141,8 @@ impl<D: Directory + ?Sized> Directory for Arc<D> {
         (**self).projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
-        Directory::warm(&**self, user, project)
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+        Directory::account_status_cached(&**self, user, project)
     }
 }
 

@@ -40,6 +40,6 @@ pub use self::error::{RegistryError, StoreError};
 pub use self::key_query::{KeyCount, KeyPage, KeyQuery, MAX_PAGE_LEN, MAX_SEARCHED};
 pub use self::memory::MemoryStore;
 pub use self::terms::{Ended, KeyPolicy, MakeRoom, Terms, Updated, an_hour_before};
-pub use self::traits::{Directory, KeyRegistry, KeyStore};
+pub use self::traits::{CachedKey, Directory, KeyRegistry, KeyStore};
 
 pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};

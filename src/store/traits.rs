@@ -19,6 +19,42 @@ use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
 use crate::usage::Usage;
 
+/// What a store knows of a key without asking anybody: see [`KeyStore::find_cached`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum CachedKey {
+    /// The record.
+    Found(Arc<KeyRecord>),
+    /// There certainly is no such key.
+    NotFound,
+    /// It must be [looked up](KeyStore::find).
+    Miss,
+}
+
+impl CachedKey {
+    /// What [`KeyStore::find`] would answer, or `None` if that is to be asked.
+    pub fn known(self) -> Option<Option<Arc<KeyRecord>>> {
+        match self {
+            Self::Found(key) => Some(Some(key)),
+            Self::NotFound => Some(None),
+            Self::Miss => None,
+        }
+    }
+
+    /// Whether [`KeyStore::find`] need not be asked.
+    #[must_use]
+    pub fn is_hit(&self) -> bool {
+        !matches!(self, Self::Miss)
+    }
+}
+
+/// An answer of [`KeyStore::find`] that is at hand.
+impl From<Option<Arc<KeyRecord>>> for CachedKey {
+    fn from(found: Option<Arc<KeyRecord>>) -> Self {
+        found.map_or(Self::NotFound, Self::Found)
+    }
+}
+
 /// Finds keys: the one question that every request asks.
 ///
 /// The answer must be what the store holds *now*. A store that answers from a copy keeps revoked keys alive.
@@ -53,11 +89,10 @@ pub trait KeyStore: Send + Sync + 'static {
         self.find(digest).await
     }
 
-    /// The answer of [`find`](Self::find), if it is at hand without waiting and is as true as `find`'s; `None` means
-    /// ask. Must not block.
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
+    /// The answer of [`find`](Self::find), if it is at hand without waiting and is as true as `find`'s. Must not block.
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
         let _ = digest;
-        None
+        CachedKey::Miss
     }
 }
 
@@ -91,7 +126,7 @@ pub trait Directory: Send + Sync + 'static {
 
     /// The answer of [`standing`](Self::account_status), if it is at hand without waiting and is as true as `standing`'s;
     /// `None` means ask. Must not block.
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         let _ = (user, project);
         None
     }

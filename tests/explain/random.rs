@@ -20,6 +20,7 @@ use tower_api_key::{
 };
 
 use crate::common::{project, user};
+use tower_api_key::store::CachedKey;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
@@ -69,13 +70,13 @@ impl KeyStore for Stub {
         }
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
         match &self.key {
             Answer::Is(key) if self.warm_key => {
-                Some(Some(Arc::clone(key)).filter(|key| key.digest.matches(digest)))
+                Some(Arc::clone(key)).filter(|key| key.digest.matches(digest)).into()
             }
-            Answer::None if self.warm_key => Some(None),
-            _ => None,
+            Answer::None if self.warm_key => CachedKey::NotFound,
+            _ => CachedKey::Miss,
         }
     }
 }
@@ -94,7 +95,7 @@ impl Directory for Stub {
         Ok(Vec::new())
     }
 
-    fn warm(&self, _: &UserId, _: Option<&ProjectId>) -> Option<AccountStatus> {
+    fn account_status_cached(&self, _: &UserId, _: Option<&ProjectId>) -> Option<AccountStatus> {
         match self.standing {
             Answer::Is(standing) if self.warm_standing => Some(standing),
             _ => None,

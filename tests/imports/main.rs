@@ -22,6 +22,7 @@ use tower_api_key::authority::Authority;
 use tower_api_key::clock::Timestamp;
 use tower_api_key::keyring::{ImportReport, ImportedDigest, ImportedKey, NewKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::store::CachedKey;
 use tower_api_key::store::{
     Accounts as _, Directory, KeyQuery, KeyRegistry, KeyStore, MemoryStore, Project, RegistryError,
     StoreError,
@@ -91,8 +92,8 @@ impl<S: KeyStore> KeyStore for Counted<S> {
         self.store.find(digest).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
-        if self.warm { self.store.warm(digest) } else { None }
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
+        if self.warm { self.store.find_cached(digest) } else { CachedKey::Miss }
     }
 }
 

@@ -381,7 +381,7 @@ async fn c9_01_three_nodes_with_caches_never_serve_what_was_revoked() {
         store.revoke(&known.id, NOW, &Terms::by(Authority::System)).await.unwrap();
         took.push(began.elapsed());
         for node in &nodes {
-            if let Some(warm) = tower_api_key::KeyStore::warm(node, &known.digest) {
+            if let Some(warm) = tower_api_key::KeyStore::find_cached(node, &known.digest).known() {
                 assert!(warm.is_some_and(|key| !key.is_active(NOW)), "{name}");
             }
             let found = node.find(&known.digest).await.unwrap();

@@ -326,13 +326,13 @@ async fn c17_g_a_node_that_was_shut_down_asks_the_database_and_is_waited_for_by_
     assert!(cached.find(&known.digest).await.unwrap().is_some());
     timeout(LONG / 4, cached.shutdown()).await.expect("it ends");
     assert!(!cached.has_lease());
-    assert!(KeyStore::warm(&cached, &known.digest).is_none());
+    assert!(!KeyStore::find_cached(&cached, &known.digest).is_hit());
     let nodes = operator.query_one("SELECT count(*) FROM nodes", &[]).await.unwrap();
     assert_eq!(nodes.get::<_, i64>(0), 0);
     let terms = Terms::by(Authority::System);
     let revoked = store.revoke(&known.id, NOW, &terms);
     timeout(LONG / 4, revoked).await.expect("nobody is waited for").unwrap();
-    assert!(KeyStore::warm(&cached, &known.digest).is_none());
+    assert!(!KeyStore::find_cached(&cached, &known.digest).is_hit());
     assert!(cached.find(&known.digest).await.unwrap().is_some_and(|key| !key.is_active(NOW)));
     assert!(cached.find(&key("none", "u").digest).await.unwrap().is_none());
 }

@@ -18,6 +18,7 @@ use tower_api_key::{
 
 use crate::common::{Answer, World, echo, send, user};
 use crate::kit::{Ask, canaries};
+use tower_api_key::store::CachedKey;
 
 const UNAVAILABLE: &str = "503/auth_unavailable";
 /// What a driver could say about itself, and no client may read.
@@ -115,8 +116,12 @@ impl KeyStore for Faulty {
         self.store.find(digest).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
-        (self.warm.as_ref() == Some(digest.as_bytes())).then(|| KeyStore::warm(&self.store, digest)).flatten()
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
+        if self.warm.as_ref() == Some(digest.as_bytes()) {
+            KeyStore::find_cached(&self.store, digest)
+        } else {
+            CachedKey::Miss
+        }
     }
 }
 
@@ -137,8 +142,8 @@ impl Directory for Faulty {
         self.store.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
-        self.warm.and_then(|_| Directory::warm(&self.store, user, project))
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+        self.warm.and_then(|_| Directory::account_status_cached(&self.store, user, project))
     }
 }
 

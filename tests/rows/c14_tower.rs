@@ -40,6 +40,7 @@ use tower_http::trace::TraceLayer;
 
 use crate::common::{World, answer, bearer, echo, send};
 use crate::kit::{Ask, Watched, endpoints};
+use tower_api_key::store::CachedKey;
 
 type All = Or<Or<Bearer, ApiKeyHeader>, JsonBody>;
 
@@ -371,9 +372,9 @@ impl KeyStore for Bombed {
         self.0.find(digest).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
         self.at(Bomb::WarmKey);
-        self.is_warm().then(|| KeyStore::warm(&self.0, digest)).flatten()
+        if self.is_warm() { KeyStore::find_cached(&self.0, digest) } else { CachedKey::Miss }
     }
 }
 
@@ -392,7 +393,7 @@ impl Directory for Bombed {
         self.0.projects(user).await
     }
 
-    fn warm(&self, _: &UserId, _: Option<&ProjectId>) -> Option<AccountStatus> {
+    fn account_status_cached(&self, _: &UserId, _: Option<&ProjectId>) -> Option<AccountStatus> {
         self.at(Bomb::WarmStanding);
         None
     }

@@ -31,6 +31,7 @@ use tower_http::normalize_path::NormalizePathLayer;
 
 use crate::common::{Answer, World, answer, bearer, echo, send, user};
 use crate::kit::Ask;
+use tower_api_key::store::CachedKey;
 
 const READ_ONLY: &str = "403/read_only";
 const MISSING: &str = "401/missing_api_key";
@@ -507,8 +508,12 @@ impl KeyStore for Slow {
         self.store.find(digest).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
-        if self.warm && self.up().is_ok() { KeyStore::warm(&self.store, digest) } else { None }
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
+        if self.warm && self.up().is_ok() {
+            KeyStore::find_cached(&self.store, digest)
+        } else {
+            CachedKey::Miss
+        }
     }
 }
 
@@ -527,8 +532,12 @@ impl Directory for Slow {
         self.store.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
-        if self.warm && self.up().is_ok() { Directory::warm(&self.store, user, project) } else { None }
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+        if self.warm && self.up().is_ok() {
+            Directory::account_status_cached(&self.store, user, project)
+        } else {
+            None
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use tower_api_key::{
 };
 
 use crate::common::{Answer, World, echo, send};
+use tower_api_key::store::CachedKey;
 
 /// The store of a [`World`], counting the questions that it is asked.
 #[derive(Clone)]
@@ -42,12 +43,12 @@ impl KeyStore for Watched {
         self.store.find(digest).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
         if !self.warm {
-            return None;
+            return CachedKey::Miss;
         }
         self.calls.fetch_add(1, SeqCst);
-        KeyStore::warm(&self.store, digest)
+        KeyStore::find_cached(&self.store, digest)
     }
 }
 
@@ -67,12 +68,12 @@ impl Directory for Watched {
         self.store.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         if !self.warm {
             return None;
         }
         self.calls.fetch_add(1, SeqCst);
-        Directory::warm(&self.store, user, project)
+        Directory::account_status_cached(&self.store, user, project)
     }
 }
 

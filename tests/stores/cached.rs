@@ -133,11 +133,14 @@ async fn c17_g_what_was_read_before_the_news_is_forgotten_with_it() {
         assert_eq!(stands.await.unwrap().unwrap(), OWNER, "{what}");
         until("a lease again", || cached.has_lease()).await;
         if of_key {
-            assert!(KeyStore::warm(&cached, &digest).is_none(), "{what}: the key is remembered");
+            assert!(!KeyStore::find_cached(&cached, &digest).is_hit(), "{what}: the key is remembered");
             assert!(!cached.find(&digest).await.unwrap().unwrap().is_active(NOW), "{what}");
         }
         if of_owner {
-            assert!(Directory::warm(&cached, &owner, None).is_none(), "{what}: the owner is remembered");
+            assert!(
+                Directory::account_status_cached(&cached, &owner, None).is_none(),
+                "{what}: the owner is remembered"
+            );
             assert_eq!(cached.account_status(&owner, None).await.unwrap(), AccountStatus::Disabled, "{what}");
         }
         cached.shutdown().await;

@@ -18,6 +18,7 @@ use crate::gate::{Admission, Gate};
 use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
+use crate::store::CachedKey;
 use crate::store::{Directory, KeyStore, Project, StoreError};
 
 const NOW_SECS: i64 = 1_700_000_000;
@@ -87,9 +88,13 @@ impl KeyStore for Shared {
         }
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
         self.0.warm_keys.fetch_add(1, Ordering::Relaxed);
-        (*self.0.keys.lock().unwrap() == Answers::AtHand).then(|| self.0.find(digest))
+        if *self.0.keys.lock().unwrap() == Answers::AtHand {
+            self.0.find(digest).into()
+        } else {
+            CachedKey::Miss
+        }
     }
 }
 
@@ -112,7 +117,7 @@ impl Directory for Shared {
         Ok(Vec::new())
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         self.0.warm_standings.fetch_add(1, Ordering::Relaxed);
         if *self.0.directory.lock().unwrap() != Answers::AtHand {
             return None;

@@ -11,6 +11,7 @@ use super::memory::Memory;
 use crate::access::AccountStatus;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::store::traits::CachedKey;
 use crate::store::accounts::Project;
 use crate::store::error::StoreError;
 use crate::store::traits::{Directory, KeyStore};
@@ -135,8 +136,13 @@ impl<S: KeyStore> KeyStore for Cached<S> {
         self.memory.keys.get(&self.memory.lease, digest, async || self.store.find(digest).await).await
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
-        self.store.warm(digest).or_else(|| self.memory.keys.warm(&self.memory.lease, digest))
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
+        match self.store.find_cached(digest) {
+            CachedKey::Miss => {
+                self.memory.keys.warm(&self.memory.lease, digest).map_or(CachedKey::Miss, CachedKey::from)
+            }
+            hit => hit,
+        }
     }
 }
 
@@ -155,8 +161,8 @@ impl<S: Directory> Directory for Cached<S> {
         self.store.projects(user).await
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         let remembered = || self.memory.standings.warm(&self.memory.lease, (user, project));
-        Directory::warm(&*self.store, user, project).or_else(remembered)
+        Directory::account_status_cached(&*self.store, user, project).or_else(remembered)
     }
 }

@@ -24,12 +24,13 @@ use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::store::traits::CachedKey;
 use crate::usage::Usage;
 
 /// Keys, people and projects in this process's memory.
 ///
 /// Everything is gone when the last clone is dropped; clones share one store. It answers
-/// [`warm`](KeyStore::warm): what it holds is the truth, so requests are decided without waiting, and what a change
+/// [`find_cached`](KeyStore::find_cached): what it holds is the truth, so requests are decided without waiting, and what a change
 /// ended is refused from the moment the change has returned. Of what became of a key, the newest hundred entries are kept.
 ///
 /// # Deployment caveat
@@ -95,8 +96,8 @@ impl KeyStore for MemoryStore {
         Ok(self.read().keys.find(digest))
     }
 
-    fn warm(&self, digest: &KeyDigest) -> Option<Option<Arc<KeyRecord>>> {
-        Some(self.read().keys.find(digest))
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
+        self.read().keys.find(digest).into()
     }
 }
 
@@ -114,7 +115,7 @@ impl Directory for MemoryStore {
         Ok(self.read().people.projects(user))
     }
 
-    fn warm(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         Some(self.read().people.account_status(user, project))
     }
 }

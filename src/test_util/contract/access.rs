@@ -30,7 +30,7 @@ pub(super) async fn account_status<S: Directory>(
 ) -> AccountStatus {
     let project = project.map(|id| ProjectId::new(id).unwrap());
     let answer = ok(store.account_status(user, project.as_ref()).await);
-    if let Some(warm) = store.warm(user, project.as_ref()) {
+    if let Some(warm) = store.account_status_cached(user, project.as_ref()) {
         assert_eq!(warm, answer, "`warm` and `standing` say different things");
     }
     answer

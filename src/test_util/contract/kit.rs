@@ -94,7 +94,7 @@ pub(super) fn assert_same(one: &KeyRecord, other: &KeyRecord) {
 /// What a request finds; an answer that is at hand must be the same.
 pub(super) async fn find<S: KeyStore>(store: &S, digest: &KeyDigest) -> Option<KeyRecord> {
     let found = store.find(digest).await.expect("look-ups do not fail");
-    if let Some(warm) = store.warm(digest) {
+    if let Some(warm) = store.find_cached(digest).known() {
         assert_eq!(format!("{warm:?}"), format!("{found:?}"), "`warm` and `find` say different things");
     }
     found.map(Arc::unwrap_or_clone)

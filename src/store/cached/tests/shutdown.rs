@@ -106,7 +106,7 @@ async fn node(world: &Arc<World>) -> (Cached<Watched>, Watched) {
 
 impl Cached<Watched> {
     fn warm_key(&self) -> Option<Option<Arc<KeyRecord>>> {
-        KeyStore::warm(self, &KeyDigest::of("key"))
+        KeyStore::find_cached(self, &KeyDigest::of("key")).known()
     }
 }
 
@@ -196,6 +196,6 @@ async fn c17_g_a_cache_has_the_room_that_it_was_given() {
         assert!(cached.len() <= 100 + 16, "{} after {number}", cached.len());
     }
     assert_eq!(cached.len(), 100 + 16);
-    assert!((0..100).all(|number| KeyStore::warm(&cached, &digest(number)).is_some()));
+    assert!((0..100).all(|number| KeyStore::find_cached(&cached, &digest(number)).is_hit()));
     timeout(LEASE, cached.shutdown()).await.expect("it ends");
 }
