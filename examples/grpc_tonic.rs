@@ -1,7 +1,7 @@
 //! How do I guard a gRPC service?
 //!
 //! ```text
-//! cargo run --example grpc_tonic
+//! cargo run -p conformance --example grpc_tonic
 //! ```
 //!
 //! It makes a key and prints requests to try, each under the `grpc-status` that it gets. `ADDR` sets the address.

@@ -2,8 +2,8 @@
 //! that ended it has returned.
 //!
 //! ```text
-//! cargo run --release --example cluster                             # ten quiet seconds
-//! cargo run --release --example cluster -- --chaos --seconds 600    # nodes are stopped, killed and cut off meanwhile
+//! cargo run --release -p conformance --example cluster                             # ten quiet seconds
+//! cargo run --release -p conformance --example cluster -- --chaos --seconds 600    # nodes are stopped, killed and cut off meanwhile
 //! ```
 //!
 //! Each node is a process of its own, with [`Cached`](tower_api_key::store::Cached) in front of

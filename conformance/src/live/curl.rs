@@ -114,6 +114,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     [&head[..], &block, &tail].concat()
 }
 
+#[cfg(test)]
 /// What there is to read of shells and of curl, in the way in which documents and examples write it.
 const LINES: [&str; 5] = [
     "curl -X PUT 'http://h:1/a?b' -H \"A: b \\\"c\\\"\" \\\n  -H 'X-D:e'  -d '{\"f\":\n \"g\"}'",
@@ -154,7 +155,7 @@ fn command_lines_are_read_as_the_shell_reads_them() {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(test, unix))]
 fn gunzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write as _;
     use std::process::{Command, Stdio};

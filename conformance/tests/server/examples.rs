@@ -1,11 +1,9 @@
 //! Every small example runs, and the requests that it prints get the answers it says they get.
 
-mod live;
-
 use bytes::Bytes;
+use conformance::live::{Announced, Answer, Program};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use live::{Announced, Answer, Program};
 
 /// Runs an example, sends everything it prints, and returns the answers.
 fn run(name: &str) -> Vec<Answer> {

@@ -1,7 +1,5 @@
 //! Programs that run as children, and plain HTTP to them: over a socket, and nothing in between.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
-
 pub mod curl;
 pub mod demo;
 
@@ -30,14 +28,21 @@ pub fn example(name: &str) -> PathBuf {
     path.push("examples");
     path.push(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     let shown = path.display();
-    assert!(path.exists(), "{shown} is not built: run `cargo build --examples`, or plain `cargo test`");
-    // `cargo test --test server` builds this test, and not what it tests.
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources =
-        [root.join("src"), root.join("examples").join(name), root.join(format!("examples/{name}.rs"))];
+    const BUILD: &str = "run `cargo build --workspace --examples`, or `cargo test --workspace`";
+    assert!(path.exists(), "{shown} is not built: {BUILD}");
+    // `cargo test -p conformance --test server` builds this test, and not what it tests.
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let packages: &[&str] = match name {
+        "server" => &["email", "manage", "openapi", "portal", "postgres", "sqlite"],
+        "cluster" => &["postgres"],
+        _ => &[],
+    };
+    let mut sources =
+        vec![root.join("src"), root.join("examples").join(name), root.join(format!("examples/{name}.rs"))];
+    sources.extend(packages.iter().map(|package| root.join("crates").join(package).join("src")));
     let changed = sources.iter().filter_map(|path| last_change(path)).max().unwrap();
     let built = std::fs::metadata(&path).unwrap().modified().unwrap();
-    assert!(built >= changed, "{shown} is out of date: run `cargo build --examples`, or plain `cargo test`");
+    assert!(built >= changed, "{shown} is out of date: {BUILD}");
     path
 }
 

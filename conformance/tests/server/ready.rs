@@ -1,10 +1,8 @@
 //! The example server's beginning and end, as who deploys it sees them: whether it is ready, and what it leaves behind.
 
-mod live;
-
 use std::time::{Duration, Instant};
 
-use live::demo::Demo;
+use conformance::live::demo::Demo;
 use tokio_postgres::{Client, NoTls};
 
 fn server() -> String {

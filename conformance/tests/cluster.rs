@@ -1,14 +1,12 @@
 //! Three processes, a real PostgreSQL, and what breaks between them: `examples/cluster`, for a short time.
 
-mod live;
-
 use std::process::Command;
 
 /// Runs the cluster; whether it found the guarantee kept, and what it said.
 fn cluster(arguments: &[&str]) -> (bool, String) {
     let url = std::env::var("TOWER_API_KEY_POSTGRES");
     let url = url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned());
-    let output = Command::new(live::example("cluster"))
+    let output = Command::new(conformance::live::example("cluster"))
         .args(["--database-url", &url])
         .args(arguments)
         .output()

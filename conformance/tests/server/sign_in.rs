@@ -1,9 +1,7 @@
 //! The example server's sign-in and its key portal, driven over HTTP as a browser would.
 
-mod live;
-
-use live::demo::Demo;
-use live::{Answer, Request};
+use conformance::live::demo::Demo;
+use conformance::live::{Answer, Request};
 
 fn password<'d>(demo: &'d Demo, user: &str) -> &'d str {
     demo.fixture["passwords"][user].as_str().unwrap()

@@ -4,14 +4,12 @@
 //! SIGKILL takes the process and leaves the operating system: it shows that no step of ours is half done. A loss of
 //! power would be a matter of SQLite's and of the disk.
 
-mod live;
-
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use live::Program;
-use live::demo::Demo;
+use conformance::live::Program;
+use conformance::live::demo::Demo;
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
@@ -137,7 +135,7 @@ async fn c9_02_one_key_per_user_killed_while_it_is_replaced() {
     for round in 0..100 {
         let mut child = Program::spawn(
             std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "replaces_one_key_until_it_is_killed", "--ignored", "--nocapture"])
+                .args(["--exact", "crash::replaces_one_key_until_it_is_killed", "--ignored", "--nocapture"])
                 .env("CRASH_FILE", &file),
         );
         let mut printed = child.lines_to("key ");

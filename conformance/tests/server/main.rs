@@ -1,0 +1,8 @@
+//! The programs that show the layer at work, run as children and driven over HTTP: the example server and the small
+//! examples.
+
+mod areas;
+mod crash;
+mod examples;
+mod ready;
+mod sign_in;
