@@ -1,21 +1,23 @@
 //! What stands outside: the mail server, and secret scanners.
 
+#[cfg(any(feature = "leaks", feature = "smtp"))]
 use std::env;
-use std::fs;
 
-use axum::routing::MethodRouter;
-use tower_api_key::client_addr::ClientAddr;
-use tower_api_key::{Keyring, UserId, Verifier};
-use tower_api_key_email::EmailDelivery;
-use tower_api_key_manage::{Leaks, PublicKeyList};
+#[cfg(any(feature = "leaks", feature = "smtp"))]
+use tower_api_key::Keyring;
 
+#[cfg(any(feature = "leaks", feature = "smtp"))]
 use crate::Failure;
 
 /// Where secret scanners say what they found.
 pub(crate) const LEAKS: &str = "/leaks";
 
 /// Owners are told of new keys by mail, without the key, if `SMTP_URL` names a server.
+#[cfg(feature = "smtp")]
 pub(crate) fn told_by_mail(keyring: Keyring) -> Result<Keyring, Failure> {
+    use tower_api_key::UserId;
+    use tower_api_key_email::EmailDelivery;
+
     let Ok(url) = env::var("SMTP_URL") else { return Ok(keyring) };
     let from = env::var("SMTP_FROM").unwrap_or_else(|_| "Example API <keys@example.com>".to_owned());
     let domain = env::var("SMTP_TO").unwrap_or_else(|_| "example.com".to_owned());
@@ -27,15 +29,18 @@ pub(crate) fn told_by_mail(keyring: Keyring) -> Result<Keyring, Failure> {
 }
 
 /// What stands at [`LEAKS`], if `LEAK_KEYS` names a file with a scanner's public keys. It is read once: a service fetches it.
+#[cfg(feature = "leaks")]
 pub(crate) fn leaks(
     keyring: &Keyring,
-    verifier: &Verifier,
-    clients: &ClientAddr,
-) -> Result<Option<MethodRouter>, Failure> {
+    verifier: &tower_api_key::Verifier,
+    clients: &tower_api_key::client_addr::ClientAddr,
+) -> Result<Option<axum::routing::MethodRouter>, Failure> {
+    use tower_api_key_manage::{Leaks, PublicKeyList};
+
     let Some(file) = env::var_os("LEAK_KEYS") else { return Ok(None) };
     let file = std::path::PathBuf::from(file);
     let said = |error: &dyn std::fmt::Display| format!("LEAK_KEYS: {}: {error}", file.display());
-    let text = fs::read_to_string(&file).map_err(|error| said(&error))?;
+    let text = std::fs::read_to_string(&file).map_err(|error| said(&error))?;
     let keys = PublicKeyList::from_json(&text).map_err(|error| said(&error))?;
     let leaks = Leaks::new(keyring.clone(), verifier.clone(), keys)
         .client_addr(clients.clone())
