@@ -1,7 +1,7 @@
 //! Where does the layer stand among others: panics, traces, timeouts, CORS, compression, limits?
 //!
 //! ```text
-//! cargo run --example layer_order
+//! cargo run -p conformance --example layer_order
 //! ```
 //!
 //! It makes a key and prints requests to try, each under the status that it gets. `ADDR` sets the address.

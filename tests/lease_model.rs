@@ -9,7 +9,7 @@
 //! A few nodes and changes are searched in each run of the tests, more with `--ignored`:
 //!
 //! ```text
-//! cargo test --test lease_model -- --include-ignored --nocapture
+//! cargo test -p conformance --test lease_model -- --include-ignored --nocapture
 //! ```
 //!
 //! Each of the faults below is one line of the protocol left out, and is found.

@@ -136,7 +136,7 @@ fn document(auth: &AuthDoc) -> Value {
     document.merge(openapi::projects("/projects"));
     auth.modify(&mut document);
     let document = serde_json::to_value(&document).unwrap();
-    // For validators by others, which know OpenAPI's own schema: `OPENAPI_OUT=file cargo test --test openapi`.
+    // For validators by others, which know OpenAPI's own schema: `OPENAPI_OUT=file cargo test -p conformance --test openapi`.
     if let Some(file) = std::env::var_os("OPENAPI_OUT") {
         std::fs::write(file, document.to_string()).unwrap();
     }

@@ -2,7 +2,7 @@
 // at by axe. Screenshots of each page, light and dark, at a desk and on a phone, are left in out/;
 // keys-all-desk-light.png and new-phone-dark.png are README's two.
 //
-//     cargo build --example server && cargo build --features cli --bin tower-api-key
+//     cargo build --example server && cargo build -p tower-api-key-cli
 //     cd tests/browser && npm ci && npm test
 //
 // CHROMIUM names another browser than the system's, SERVER another program than target/debug/examples/server, and CLI
@@ -44,7 +44,7 @@ function browserPath() {
 const directory = mkdtempSync(join(tmpdir(), "portal-"));
 const fixturePath = join(directory, "fixture.json");
 const database = join(directory, "keys.db");
-const cli = program(process.env.CLI, "tower-api-key", "--features cli --bin tower-api-key");
+const cli = program(process.env.CLI, "tower-api-key", "-p tower-api-key-cli");
 const server = spawn(program(process.env.SERVER, "examples/server", "--example server"), {
   env: { ...process.env, ADDR: "127.0.0.1:0", DB: database, FIXTURE: fixturePath },
   stdio: ["ignore", "pipe", "inherit"],

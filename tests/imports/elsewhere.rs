@@ -18,9 +18,7 @@ pub(super) struct Fixture {
 }
 
 pub(super) fn fixtures() -> Vec<Fixture> {
-    let all: Vec<Fixture> = serde_json::from_str(include_str!("fixtures.json")).unwrap();
-    let slow = cfg!(feature = "slow-hashes");
-    all.into_iter().filter(|fixture| slow || fixture.method != "slow").collect()
+    serde_json::from_str(include_str!("fixtures.json")).unwrap()
 }
 
 impl Fixture {
@@ -30,7 +28,6 @@ impl Fixture {
             "sha512" => ImportedDigest::sha512(&self.hash),
             "sanctum" => ImportedDigest::sanctum(self.id.as_ref().unwrap(), &self.hash),
             "hmac:elsewhere" => ImportedDigest::hmac("elsewhere", &self.hash),
-            #[cfg(feature = "slow-hashes")]
             "slow" => ImportedDigest::slow(self.start.as_ref().unwrap(), &self.hash),
             other => panic!("{other}"),
         }
@@ -42,9 +39,7 @@ pub(super) fn ring() -> Digests {
     let secret = fixtures().into_iter().find_map(|fixture| fixture.secret).unwrap();
     let secret = Pepper::from_elsewhere("elsewhere", secret).unwrap();
     let ring = Digests::sha256().accept_sha512().accept_sanctum().accept_pepper(secret).unwrap();
-    #[cfg(feature = "slow-hashes")]
-    let ring = ring.accept_slow(tower_api_key::SlowHashes::until('.'));
-    ring
+    ring.accept_slow(tower_api_key::SlowHashes::until('.'))
 }
 
 /// The same text with another last character.
@@ -109,9 +104,7 @@ async fn imported_keys_get_the_newest_digest_at_their_first_use() {
         let secret = Pepper::from_elsewhere("elsewhere", fixtures()[4].secret.as_ref().unwrap()).unwrap();
         let ring = Digests::peppered(pepper("new")).unwrap();
         let ring = ring.accept_sha256().accept_sha512().accept_sanctum().accept_pepper(secret).unwrap();
-        #[cfg(feature = "slow-hashes")]
-        let ring = ring.accept_slow(tower_api_key::SlowHashes::until('.'));
-        ring
+        ring.accept_slow(tower_api_key::SlowHashes::until('.'))
     };
     let keyring = Keyring::new(store.clone()).digests(newest());
     let keys = fixtures().into_iter().enumerate();
@@ -228,7 +221,7 @@ async fn a_key_that_moves_while_it_is_looked_up_is_found() {
     }
 }
 
-/// `MANY=100000 cargo test --release --test imports many_keys -- --nocapture` says how long it takes.
+/// `MANY=100000 cargo test --release -p conformance --test imports many_keys -- --nocapture` says how long it takes.
 #[tokio::test]
 async fn many_keys_share_what_a_transaction_costs() {
     let directory = tempfile::tempdir().unwrap();

@@ -50,7 +50,6 @@ async fn r42_whoever_holds_an_imported_key_of_any_kind_can_end_it() {
 }
 
 /// Revoked and expired keys, and such as share a start with them.
-#[cfg(feature = "slow-hashes")]
 async fn ended() -> (MemoryStore, Keyring, [String; 2]) {
     let store = people().await;
     let keyring = Keyring::new(store.clone()).digests(ring());
@@ -67,7 +66,6 @@ async fn ended() -> (MemoryStore, Keyring, [String; 2]) {
     (store, keyring, texts)
 }
 
-#[cfg(feature = "slow-hashes")]
 #[tokio::test]
 async fn r42_nobody_learns_by_self_revoke_that_a_slow_key_has_ended() {
     let (store, keyring, [revoked, expired]) = ended().await;
@@ -83,7 +81,6 @@ async fn r42_nobody_learns_by_self_revoke_that_a_slow_key_has_ended() {
     }
 }
 
-#[cfg(feature = "slow-hashes")]
 #[tokio::test]
 async fn r42_a_slow_key_that_has_ended_does_not_hold_up_a_scanners_report() {
     let (store, keyring, [revoked, expired]) = ended().await;

@@ -6,7 +6,6 @@ mod elsewhere;
 mod exposed;
 mod peppers;
 mod refused;
-#[cfg(feature = "slow-hashes")]
 mod slow;
 
 use std::sync::Arc;

@@ -5,8 +5,8 @@
 //! Small here, and as long as one likes by hand; `ORACLE_SEED` is the first seed:
 //!
 //! ```text
-//! ORACLE_SEQUENCES=500 ORACLE_CHANGES=200 cargo test --release --test oracle -- --nocapture
-//! ORACLE_SEQUENCES=20 cargo test --test oracle -- --ignored --nocapture       (needs PostgreSQL)
+//! ORACLE_SEQUENCES=500 ORACLE_CHANGES=200 cargo test --release -p conformance --test oracle -- --nocapture
+//! ORACLE_SEQUENCES=20 cargo test -p conformance --test oracle -- --ignored --nocapture       (needs PostgreSQL)
 //! ```
 //!
 //! A disagreement is made as short as it can be, and printed with what repeats it: `ORACLE_STEPS`.

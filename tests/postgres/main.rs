@@ -2,7 +2,7 @@
 //! the user `postgres` needs no password.
 //!
 //! ```text
-//! cargo test --test postgres -- --ignored
+//! cargo test -p conformance --test postgres -- --ignored
 //! ```
 //!
 //! Each test has a schema of its own, which goes with it.

@@ -59,7 +59,7 @@ const WAITING_ENDS: usize = 64;
 /// or SQLite's own backup, not by copying it.
 ///
 /// SQLite 3.37 with JSON functions is needed. Before 3.51.3 SQLite had a rare bug that could damage a file which two
-/// processes write at the same moment; the feature `sqlite-bundled` brings a newer one.
+/// processes write at the same moment; the feature `bundled` brings a newer one.
 #[derive(Clone)]
 pub struct SqliteStore {
     writer: Queue,
