@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tower_api_key::clock::{Clock as _, Timestamp};
+use tower_api_key::store::AuditLog;
+use tower_api_key::store::KeyInventory;
+use tower_api_key::store::UsageLog;
 use tower_api_key::store::{
     Accounts as _, Directory, KeyRegistry, KeyStore as _, Member, MemberRole, MemoryStore, NoProjects,
     Project, RegistryError, StoreError,
@@ -448,6 +451,22 @@ struct Silent {
 
 #[async_trait]
 impl KeyRegistry for Silent {
+    fn is_directory(&self) -> bool {
+        false
+    }
+
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        None
+    }
+
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        None
+    }
+
+    fn inventory(&self) -> Option<&dyn KeyInventory> {
+        None
+    }
+
     async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         nobody_gives_up().await
     }
@@ -491,10 +510,6 @@ impl KeyRegistry for Silent {
         _: &tower_api_key::DigestMethod,
         _: Timestamp,
     ) -> Result<(), RegistryError> {
-        nobody_gives_up().await
-    }
-
-    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
         nobody_gives_up().await
     }
 

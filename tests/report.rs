@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,18 +11,19 @@ use async_trait::async_trait;
 use axum::Router;
 use common::{World, bearer, get, send, user};
 use serde_json::{Value, json};
-use tower_api_key::audit::Revocation;
 use tower_api_key::keyring::{Grace, IssuedKey, Keyring, NewKey, RetirementStatus};
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
+use tower_api_key::store::RegistryProxy;
+use tower_api_key::store::UsageLog;
 use tower_api_key::store::{
-    Accounts as _, KeyRegistry, KeyStore, MemoryStore, NoProjects, RegistryError, StoreError, Terms, Updated,
+    Accounts as _, KeyRegistry, KeyStore, MemoryStore, NoProjects, RegistryError, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::usage::{Usage, UsageChannel};
 use tower_api_key::{
-    ApiKeyAuth, Clock as _, DigestMethod, Endpoints, FreshKey, KeyDigest, KeyId, KeyPolicy, KeyQuery,
-    KeyRecord, KeyUpdate, KeyringError, Timestamp, UserId, Verifier,
+    ApiKeyAuth, Clock as _, Endpoints, KeyId, KeyPolicy, KeyQuery, KeyRecord, KeyringError, Timestamp,
+    UserId, Verifier,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
@@ -55,7 +56,7 @@ impl<S: KeyRegistry + KeyStore> Desk<S> {
 
     async fn came(&self, key: &IssuedKey, through: UsageChannel, times: u64) {
         let usage = Usage::new(key.id().clone(), through, self.clock.now(), times);
-        self.store.record_usage(&[usage]).await.unwrap();
+        KeyRegistry::usage_log(&self.store).unwrap().record_usage(&[usage]).await.unwrap();
     }
 }
 
@@ -274,50 +275,19 @@ impl Counting {
 }
 
 #[async_trait]
-impl KeyRegistry for Counting {
-    async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
-        self.store.insert(key, terms).await
+impl RegistryProxy for Counting {
+    type Inner = MemoryStore;
+
+    fn inner(&self) -> &MemoryStore {
+        &self.store
     }
 
-    async fn replace(
-        &self,
-        old: &KeyId,
-        fresh: FreshKey,
-        old_ends: Timestamp,
-        terms: &Terms,
-    ) -> Result<KeyRecord, RegistryError> {
-        self.store.replace(old, fresh, old_ends, terms).await
+    fn is_directory(&self) -> bool {
+        false
     }
 
-    async fn end(
-        &self,
-        id: &KeyId,
-        why: Revocation,
-        now: Timestamp,
-        terms: &Terms,
-    ) -> Result<tower_api_key::store::Ended, RegistryError> {
-        self.store.end(id, why, now, terms).await
-    }
-
-    async fn update(
-        &self,
-        id: &KeyId,
-        to: &KeyUpdate,
-        now: Timestamp,
-        terms: &Terms,
-    ) -> Result<Updated, RegistryError> {
-        self.store.update(id, to, now, terms).await
-    }
-
-    async fn rehash(
-        &self,
-        id: &KeyId,
-        from: &KeyDigest,
-        to: &KeyDigest,
-        method: &DigestMethod,
-        now: Timestamp,
-    ) -> Result<(), RegistryError> {
-        self.store.rehash(id, from, to, method, now).await
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        Some(self)
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -339,19 +309,18 @@ impl KeyRegistry for Counting {
         self.note(page.len() + sorted);
         Ok(page)
     }
+}
+
+#[async_trait]
+impl UsageLog for Counting {
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
+        self.store.record_usage(batch).await
+    }
 
     async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
         let usage = self.store.usage(keys).await?;
         self.note(usage.len());
         Ok(usage)
-    }
-
-    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
-        self.store.record_usage(batch).await
-    }
-
-    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        self.store.count_by_digest_method().await
     }
 }
 

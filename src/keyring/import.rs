@@ -233,7 +233,9 @@ impl Keyring {
             return Ok(there.digest.matches(digest));
         }
         // Of two kinds of digests nobody can say whether they are of one text. They are if one became the other here.
-        match in_time(self.store_deadline, self.registry.history(&there.id, TRAIL)).await {
+        let history =
+            async { self.registry.audit_log().ok_or(StoreError::NotKept)?.history(&there.id, TRAIL).await };
+        match in_time(self.store_deadline, history).await {
             Ok(trail) => Ok(trail.iter().any(|entry| matches!(entry.event, KeyEvent::Rehashed(_)))),
             // Renewals lead to the newest.
             Err(StoreError::NotKept) => Ok(kind == self.digests.newest().method().kind()),

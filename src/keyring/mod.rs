@@ -359,7 +359,9 @@ impl Keyring {
     /// [`KeyringError::Store`], with [`StoreError::NotKept`] if the registry keeps no
     /// trail.
     pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
-        Ok(self.read(self.registry.history(id, limit)).await?)
+        let history =
+            async { self.registry.audit_log().ok_or(StoreError::NotKept)?.history(id, limit).await };
+        Ok(self.read(history).await?)
     }
 
     /// Shows a change that the registry has made.
@@ -373,7 +375,9 @@ impl Keyring {
     ///
     /// [`KeyringError::Store`].
     pub async fn count_by_digest(&self) -> Result<BTreeMap<String, u64>, KeyringError> {
-        Ok(self.read(self.registry.count_by_digest_method()).await?)
+        let count =
+            async { self.registry.inventory().ok_or(StoreError::NotKept)?.count_by_digest_method().await };
+        Ok(self.read(count).await?)
     }
 
     /// Those among them that no layer with this keyring's ring finds: a pepper is missing, or was taken away too early

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
 use crate::store::KeyQuery;
+use crate::store::StoreError;
 use crate::usage::{Usage, UsageChannel};
 
 /// How late usage is written down, if the store takes it: a recorder writes once a minute.
@@ -44,7 +45,8 @@ impl Keyring {
         keys: &[KeyId],
         wanted: impl Fn(&UsageChannel) -> bool,
     ) -> Result<Vec<Usage>, KeyringError> {
-        let mut usage = self.read(self.registry.usage(keys)).await?;
+        let usage = async { self.registry.usage_log().ok_or(StoreError::NotKept)?.usage(keys).await };
+        let mut usage = self.read(usage).await?;
         usage.retain(|usage| wanted(&usage.through));
         Ok(usage)
     }

@@ -8,6 +8,9 @@ use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
 use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
+use crate::store::AuditLog;
+use crate::store::KeyInventory;
+use crate::store::UsageLog;
 use crate::store::{Directory, KeyQuery, KeyRegistry, Project, RegistryError, StoreError};
 
 /// Holds one key, and fails the test if anything would be written.
@@ -15,6 +18,22 @@ struct ReadOnly;
 
 #[async_trait]
 impl KeyRegistry for ReadOnly {
+    fn is_directory(&self) -> bool {
+        false
+    }
+
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        None
+    }
+
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        None
+    }
+
+    fn inventory(&self) -> Option<&dyn KeyInventory> {
+        None
+    }
+
     async fn insert(&self, _: KeyRecord, _: &crate::store::Terms) -> Result<(), RegistryError> {
         panic!("a key without randomness was written");
     }
@@ -58,10 +77,6 @@ impl KeyRegistry for ReadOnly {
         _: Timestamp,
     ) -> Result<(), RegistryError> {
         Err(StoreError::Overloaded.into())
-    }
-
-    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
-        Err(StoreError::Overloaded)
     }
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {

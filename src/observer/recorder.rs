@@ -251,7 +251,10 @@ struct Batch<'i> {
 
 impl Batch<'_> {
     async fn write(mut self) -> Result<(), StoreError> {
-        let written = in_time(DEADLINE, self.of.registry.record_usage(&self.usage)).await;
+        let written = match self.of.registry.usage_log() {
+            Some(log) => in_time(DEADLINE, log.record_usage(&self.usage)).await,
+            None => Err(StoreError::NotKept),
+        };
         match &written {
             Ok(()) => self.usage.clear(),
             Err(StoreError::NotKept) => {

@@ -26,6 +26,7 @@ mod deadline;
 mod error;
 mod key_query;
 mod memory;
+mod proxy;
 mod terms;
 mod traits;
 
@@ -39,7 +40,8 @@ pub use self::corrupt::CorruptRow;
 pub use self::error::{RegistryError, StoreError};
 pub use self::key_query::{KeyCount, KeyPage, KeyQuery, MAX_PAGE_LEN, MAX_SEARCHED};
 pub use self::memory::MemoryStore;
+pub use self::proxy::RegistryProxy;
 pub use self::terms::{Ended, KeyPolicy, MakeRoom, Terms, Updated, an_hour_before};
-pub use self::traits::{CachedKey, Directory, KeyRegistry, KeyStore};
+pub use self::traits::{AuditLog, CachedKey, Directory, KeyInventory, KeyRegistry, KeyStore, UsageLog};
 
 pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};

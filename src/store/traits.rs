@@ -136,8 +136,9 @@ pub trait Directory: Send + Sync + 'static {
 ///
 /// Methods that change keys are told on which [`Terms`]. The transaction that makes the change holds them: a change by a
 /// key ([`Authority::Key`](crate::Authority::Key)) is refused unless that key is active at that moment and covers what is
-/// made or changed, so that no key is made by a key whose end has returned. Whether a registry keeps a trail, and when keys
-/// were last used, is its own matter: by default it says [`StoreError::NotKept`].
+/// made or changed, so that no key is made by a key whose end has returned. Whether a registry keeps an audit
+/// log, and when keys were last used, is its own matter: it says so by name, so that what wraps a registry cannot lose it in
+/// silence. What wraps one implements [`RegistryProxy`](super::RegistryProxy), which forwards all that it does not change.
 ///
 /// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
 #[async_trait]
@@ -150,11 +151,18 @@ pub trait KeyRegistry: Send + Sync + 'static {
     /// Whether this registry is also the directory of the owners of its keys, and looks at their standing in the transaction
     /// of a change where the terms [ask for it](Terms::asks_owner).
     ///
-    /// By default it is not. [`Keyring`](crate::keyring::Keyring) then asks the directory after the change, and takes back
+    /// Where it is not, [`Keyring`](crate::keyring::Keyring) asks the directory after the change, and takes back
     /// what an owner may no longer have: between the two, such a key works.
-    fn is_directory(&self) -> bool {
-        false
-    }
+    fn is_directory(&self) -> bool;
+
+    /// The log of what became of keys, or `None` if none is kept.
+    fn audit_log(&self) -> Option<&dyn AuditLog>;
+
+    /// What is known of how keys were used, or `None` if that is not kept.
+    fn usage_log(&self) -> Option<&dyn UsageLog>;
+
+    /// Whose keys there are, and how they were digested, or `None` if that cannot be told.
+    fn inventory(&self) -> Option<&dyn KeyInventory>;
 
     /// Adds a key under the policy of the terms, which is kept by the same transaction (R30, R33). The present is
     /// `key.created_at`. Where the policy ends other keys, a maker must [cover](crate::authority::covers) those too.
@@ -339,14 +347,11 @@ pub trait KeyRegistry: Send + Sync + 'static {
             query.after = page.last;
         }
     }
+}
 
-    /// How many keys that are not revoked were digested in which way, by [`DigestMethod::kind`].
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the registry could not tell.
-    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError>;
-
+/// Tells what became of keys.
+#[async_trait]
+pub trait AuditLog: Send + Sync {
     /// What became of a key, newest first, up to so many entries; none of a key that is not there.
     ///
     /// A registry that keeps a trail writes each entry in the transaction that makes the change. Whatever changes a key
@@ -354,42 +359,45 @@ pub trait KeyRegistry: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the registry could not tell.
-    async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
-        let _ = (id, limit);
-        Err(StoreError::NotKept)
-    }
+    /// [`StoreError`] if the registry could not tell.
+    async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
+}
 
+/// Keeps how keys were used.
+#[async_trait]
+pub trait UsageLog: Send + Sync {
     /// Adds to what is known of how keys were used: per key and way, counts are added up and the latest time stays,
     /// whatever comes first. Touches no key: a revoked one stays revoked, and one that is not there is no error.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the registry failed: nothing was written then, or with [`StoreError::Timeout`] perhaps.
-    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
-        let _ = batch;
-        Err(StoreError::NotKept)
-    }
+    /// [`StoreError`] if the registry failed: nothing was written then, or with [`StoreError::Timeout`] perhaps.
+    async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError>;
 
     /// How these keys were used, in the order of their ids and then of the ways' texts. One question for a whole page
     /// of a list.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the registry could not tell.
-    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
-        let _ = keys;
-        Err(StoreError::NotKept)
-    }
+    /// [`StoreError`] if the registry could not tell.
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError>;
+}
+
+/// Tells whose keys a registry holds, and how they were digested.
+#[async_trait]
+pub trait KeyInventory: Send + Sync {
+    /// How many keys that are not revoked were digested in which way, by [`DigestMethod::kind`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the registry could not tell.
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError>;
 
     /// Whose keys there are, ended ones too: by id, byte by byte, from after `after`, and at most `limit` of them, and at most
     /// a thousand.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the registry could not tell.
-    async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
-        let _ = (after, limit);
-        Err(StoreError::NotKept)
-    }
+    /// [`StoreError`] if the registry could not tell.
+    async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError>;
 }

@@ -13,6 +13,9 @@ use tokio::sync::Mutex;
 use tower_api_key::audit::Revocation;
 use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
+use tower_api_key::store::AuditLog;
+use tower_api_key::store::KeyInventory;
+use tower_api_key::store::UsageLog;
 use tower_api_key::store::{
     Accounts as _, Directory, KeyQuery, KeyRegistry, KeyStore, Member, MemberRole, MemoryStore, Project,
     RegistryError, StoreError, Terms, Updated,
@@ -169,6 +172,18 @@ impl KeyRegistry for Meddling {
         self.0.directory
     }
 
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        None
+    }
+
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        None
+    }
+
+    fn inventory(&self) -> Option<&dyn KeyInventory> {
+        None
+    }
+
     async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
         self.around(self.0.store.insert(key, terms)).await
     }
@@ -220,9 +235,5 @@ impl KeyRegistry for Meddling {
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.around(self.0.store.list(owner, query)).await
-    }
-
-    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        self.around(self.0.store.count_by_digest_method()).await
     }
 }

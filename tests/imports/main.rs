@@ -22,6 +22,7 @@ use tower_api_key::clock::Timestamp;
 use tower_api_key::keyring::{ImportReport, ImportedDigest, ImportedKey, NewKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::CachedKey;
+use tower_api_key::store::RegistryProxy;
 use tower_api_key::store::{
     Accounts as _, Directory, KeyQuery, KeyRegistry, KeyStore, MemoryStore, Project, RegistryError,
     StoreError,
@@ -112,39 +113,15 @@ impl<S: Directory> Directory for Counted<S> {
 }
 
 #[async_trait]
-impl<S: KeyRegistry> KeyRegistry for Counted<S> {
-    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
-        self.store.insert(key, terms).await
+impl<S: KeyRegistry> RegistryProxy for Counted<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.store
     }
 
-    async fn replace(
-        &self,
-        old: &KeyId,
-        fresh: FreshKey,
-        old_ends: Timestamp,
-        terms: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, RegistryError> {
-        self.store.replace(old, fresh, old_ends, terms).await
-    }
-
-    async fn end(
-        &self,
-        id: &KeyId,
-        why: tower_api_key::audit::Revocation,
-        now: Timestamp,
-        terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, RegistryError> {
-        self.store.end(id, why, now, terms).await
-    }
-
-    async fn update(
-        &self,
-        id: &KeyId,
-        to: &KeyUpdate,
-        now: Timestamp,
-        terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Updated, RegistryError> {
-        self.store.update(id, to, now, terms).await
+    fn is_directory(&self) -> bool {
+        false
     }
 
     async fn rehash(
@@ -158,18 +135,6 @@ impl<S: KeyRegistry> KeyRegistry for Counted<S> {
         let done = self.store.rehash(id, from, to, method, now).await;
         self.rehashes[usize::from(done.is_err())].fetch_add(1, Ordering::SeqCst);
         done
-    }
-
-    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.store.get(id).await
-    }
-
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
-        self.store.list(owner, query).await
-    }
-
-    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
-        self.store.count_by_digest_method().await
     }
 }
 

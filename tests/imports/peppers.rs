@@ -5,6 +5,9 @@ use tower_api_key::store::{Terms, Updated};
 use tower_api_key::{ConfigError, Credentials, Endpoint};
 
 use super::*;
+use tower_api_key::store::AuditLog;
+use tower_api_key::store::KeyInventory;
+use tower_api_key::store::UsageLog;
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
@@ -140,6 +143,22 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
 
     #[async_trait]
     impl KeyRegistry for Broken {
+        fn is_directory(&self) -> bool {
+            false
+        }
+
+        fn audit_log(&self) -> Option<&dyn AuditLog> {
+            None
+        }
+
+        fn usage_log(&self) -> Option<&dyn UsageLog> {
+            None
+        }
+
+        fn inventory(&self) -> Option<&dyn KeyInventory> {
+            None
+        }
+
         async fn insert(&self, _: KeyRecord, _: &Terms) -> Result<(), RegistryError> {
             Err(StoreError::Overloaded.into())
         }
@@ -195,12 +214,6 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
 
         async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
             Err(StoreError::Overloaded.into())
-        }
-
-        async fn count_by_digest_method(
-            &self,
-        ) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
-            Err(StoreError::Overloaded)
         }
     }
 

@@ -21,6 +21,9 @@ use tower_api_key::{
 
 use crate::common::{World, bearer, get, member, request, send, user};
 use crate::{AT, app, call, create, path_of, record, rows, world};
+use tower_api_key::store::AuditLog;
+use tower_api_key::store::KeyInventory;
+use tower_api_key::store::UsageLog;
 
 #[tokio::test]
 async fn c11_01_who_owns_a_key_and_what_it_may_do_is_not_the_clients_to_say() {
@@ -386,6 +389,22 @@ impl Trouble {
 
 #[async_trait]
 impl KeyRegistry for Trouble {
+    fn is_directory(&self) -> bool {
+        false
+    }
+
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        None
+    }
+
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        None
+    }
+
+    fn inventory(&self) -> Option<&dyn KeyInventory> {
+        None
+    }
+
     async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         self.ask().await
     }
@@ -429,10 +448,6 @@ impl KeyRegistry for Trouble {
         _: Timestamp,
     ) -> Result<(), RegistryError> {
         self.ask().await
-    }
-
-    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
-        unreachable!()
     }
 
     async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
+use tower_api_key::store::AuditLog;
+use tower_api_key::store::KeyInventory;
+use tower_api_key::store::UsageLog;
 use tower_api_key::store::{
     Accounts, Change, ChangeLog, Changes, Directory, Followers, KeyPolicy, KeyQuery, KeyRegistry, KeyStore,
     Member, MemoryStore, NodeId, Position, Project, RegistryError, StoreError, settle,
@@ -188,6 +191,22 @@ impl Followers for Logged {
 
 #[async_trait]
 impl KeyRegistry for Logged {
+    fn is_directory(&self) -> bool {
+        false
+    }
+
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        None
+    }
+
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        None
+    }
+
+    fn inventory(&self) -> Option<&dyn KeyInventory> {
+        None
+    }
+
     async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         self.change(async |store, _| {
             let (owner, digest) = (key.owner.clone(), key.digest);
@@ -258,10 +277,6 @@ impl KeyRegistry for Logged {
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.store.list(owner, query).await
-    }
-
-    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        self.store.count_by_digest_method().await
     }
 }
 

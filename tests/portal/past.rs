@@ -12,6 +12,9 @@ use tower_api_key::usage::Usage;
 use tower_api_key::{FreshKey, KeyDigest, KeyId};
 
 use super::*;
+use tower_api_key::store::AuditLog;
+use tower_api_key::store::KeyInventory;
+use tower_api_key::store::UsageLog;
 
 /// A registry that keeps neither trail nor usage, and fails when told to.
 #[derive(Clone)]
@@ -25,6 +28,22 @@ impl Plain {
 
 #[async_trait]
 impl KeyRegistry for Plain {
+    fn is_directory(&self) -> bool {
+        false
+    }
+
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        None
+    }
+
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        None
+    }
+
+    fn inventory(&self) -> Option<&dyn KeyInventory> {
+        None
+    }
+
     async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
         self.ask()?.insert(key, terms).await
     }
@@ -76,10 +95,6 @@ impl KeyRegistry for Plain {
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.ask()?.list(owner, query).await
-    }
-
-    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
-        self.ask()?.count_by_digest_method().await
     }
 }
 

@@ -9,15 +9,16 @@ use tokio::sync::Mutex;
 use tower_api_key::keyring::KeyringError;
 use tower_api_key::observer::UsageRecorder;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{KeyQuery, MemoryStore, RegistryError, StoreError};
+use tower_api_key::store::RegistryProxy;
+use tower_api_key::store::{MemoryStore, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ConfigError, Credentials, DigestMethod, Endpoint, FreshKey, KeyDigest, KeyId, KeyRecord, KeyRegistry,
-    KeyUpdate, Keyring, Timestamp, Usage, UserId, Verifier,
+    ConfigError, Credentials, Endpoint, KeyId, Keyring, Timestamp, Usage, Verifier,
 };
 
 use crate::common::{World, send};
 use crate::{Spy, app, id_of, with_bearer, with_body};
+use tower_api_key::store::UsageLog;
 
 /// A registry that answers writes of usage as it is told to, and counts them.
 #[derive(Clone)]
@@ -64,64 +65,24 @@ impl Ledger {
 }
 
 #[async_trait]
-impl KeyRegistry for Ledger {
-    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
-        unreachable!()
+impl RegistryProxy for Ledger {
+    type Inner = MemoryStore;
+
+    fn inner(&self) -> &MemoryStore {
+        &self.store
     }
 
-    async fn replace(
-        &self,
-        _: &KeyId,
-        _: FreshKey,
-        _: Timestamp,
-        _: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, RegistryError> {
-        unreachable!()
+    fn is_directory(&self) -> bool {
+        false
     }
 
-    async fn end(
-        &self,
-        _: &KeyId,
-        _: tower_api_key::audit::Revocation,
-        _: Timestamp,
-        _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, RegistryError> {
-        unreachable!()
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        Some(self)
     }
+}
 
-    async fn update(
-        &self,
-        _: &KeyId,
-        _: &KeyUpdate,
-        _: Timestamp,
-        _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Updated, RegistryError> {
-        unreachable!()
-    }
-
-    async fn rehash(
-        &self,
-        _: &KeyId,
-        _: &KeyDigest,
-        _: &KeyDigest,
-        _: &DigestMethod,
-        _: Timestamp,
-    ) -> Result<(), RegistryError> {
-        unreachable!()
-    }
-
-    async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        unreachable!()
-    }
-
-    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
-        unreachable!()
-    }
-
-    async fn count_by_digest_method(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
-        unreachable!()
-    }
-
+#[async_trait]
+impl UsageLog for Ledger {
     async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         self.entries.fetch_add(batch.len(), Ordering::SeqCst);
@@ -136,6 +97,10 @@ impl KeyRegistry for Ledger {
             }
             Mood::KeepsNone => Err(StoreError::NotKept),
         }
+    }
+
+    async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+        UsageLog::usage(&self.store, keys).await
     }
 }
 

@@ -10,6 +10,8 @@ use tower_api_key::{
 use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, MANY, key, project, user};
+use tower_api_key::store::AuditLog as _;
+use tower_api_key::store::UsageLog as _;
 
 /// SQL expressions, most of them wrong in most columns.
 const VALUES: &[&str] = &[

@@ -10,6 +10,7 @@ use tower_api_key::{
 use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, connect, insert, is_active, key, user};
+use tower_api_key::store::AuditLog as _;
 
 fn number(file: &File, sql: &str) -> i64 {
     file.operator().query_row(sql, [], |row| row.get(0)).unwrap()

@@ -4,6 +4,8 @@ use tower_api_key::store::{KeyPolicy, RegistryError, StoreError, Terms};
 use tower_api_key::{Authority, KeyRegistry as _, Timestamp, Usage, UsageChannel};
 
 use super::{File, NOW, insert, is_active, key};
+use tower_api_key::store::AuditLog as _;
+use tower_api_key::store::UsageLog as _;
 
 #[tokio::test]
 async fn no_sql_rewrites_what_has_happened() {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tower_api_key::keyring::{Grace, KeyringError, NewKey};
 use tower_api_key::limit::Limits;
 use tower_api_key::restriction::Restrictions;
+use tower_api_key::store::StoreError;
 use tower_api_key::{Environment, KeyId, KeyQuery, KeyRecord, KeyUpdate, ProjectId, Timestamp, UserId};
 
 use crate::args;
@@ -67,9 +68,10 @@ pub(crate) async fn list(at: &Store, out: &Out, which: args::List) -> Result<(),
         match &owner {
             Some(owner) => keys_of(store, owner, &query, &mut keys).await?,
             None => {
+                let inventory = store.registry.inventory().ok_or(StoreError::NotKept)?;
                 let mut after = None;
                 loop {
-                    let page = store.registry.owners(after.as_ref(), PAGE).await?;
+                    let page = inventory.owners(after.as_ref(), PAGE).await?;
                     let Some(last) = page.last() else { break };
                     after = Some(last.clone());
                     for owner in &page {
@@ -131,7 +133,7 @@ pub(crate) async fn show(at: &Store, out: &Out, id: &str) -> Result<(), Failure>
 async fn shown(store: &Opened, out: &Out, id: &KeyId) -> Result<(), Failure> {
     let key = found(store, id).await?;
     let usage = store.keyring.usage(std::slice::from_ref(&key.id)).await?;
-    let history = store.registry.history(&key.id, HISTORY).await?;
+    let history = store.keyring.history(&key.id, HISTORY).await?;
     let mut json = show::record(&key, now());
     if let Value::Object(members) = &mut json {
         let usage = usage.iter().map(|usage| {

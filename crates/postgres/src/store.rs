@@ -19,6 +19,9 @@ use tower_api_key::clock::Timestamp;
 use tower_api_key::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::record::{FreshKey, KeyRecord};
+use tower_api_key::store::AuditLog;
+use tower_api_key::store::KeyInventory;
+use tower_api_key::store::UsageLog;
 use tower_api_key::store::codec::PageBounds;
 use tower_api_key::store::settle;
 use tower_api_key::store::{
@@ -252,6 +255,18 @@ impl KeyRegistry for PostgresStore {
         true
     }
 
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        Some(self)
+    }
+
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        Some(self)
+    }
+
+    fn inventory(&self) -> Option<&dyn KeyInventory> {
+        Some(self)
+    }
+
     async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
         let terms = terms.clone();
         let inserted =
@@ -357,14 +372,10 @@ impl KeyRegistry for PostgresStore {
             .read(move |session| Box::pin(async move { keys::count(session, &owner, &query, most).await }));
         counted.await
     }
+}
 
-    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        let counted = self
-            .database
-            .read(&self.database.bulkheads.lists, |session| Box::pin(keys::count_by_digest_method(session)));
-        counted.await.map_err(Failure::into_store_error)
-    }
-
+#[async_trait]
+impl AuditLog for PostgresStore {
     async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         let id = id.clone();
         let history = self.database.read(&self.database.bulkheads.lists, move |session| {
@@ -372,7 +383,10 @@ impl KeyRegistry for PostgresStore {
         });
         history.await.map_err(Failure::into_store_error)
     }
+}
 
+#[async_trait]
+impl UsageLog for PostgresStore {
     async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
         let batch = batch.to_vec();
         // One statement, and nothing that a node keeps a copy of.
@@ -389,13 +403,23 @@ impl KeyRegistry for PostgresStore {
         });
         usage.await.map_err(Failure::into_store_error)
     }
+}
 
+#[async_trait]
+impl KeyInventory for PostgresStore {
     async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
         let after = after.cloned();
         let owners = self.database.read(&self.database.bulkheads.lists, move |session| {
             Box::pin(async move { keys::owners(session, after.as_ref(), limit).await })
         });
         owners.await.map_err(Failure::into_store_error)
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let counted = self
+            .database
+            .read(&self.database.bulkheads.lists, |session| Box::pin(keys::count_by_digest_method(session)));
+        counted.await.map_err(Failure::into_store_error)
     }
 }
 

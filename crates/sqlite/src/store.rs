@@ -20,6 +20,9 @@ use tower_api_key::clock::Timestamp;
 use tower_api_key::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::record::{FreshKey, KeyRecord};
+use tower_api_key::store::AuditLog;
+use tower_api_key::store::KeyInventory;
+use tower_api_key::store::UsageLog;
 use tower_api_key::store::codec::KeyRow as _;
 use tower_api_key::store::codec::PageBounds;
 use tower_api_key::store::{
@@ -255,6 +258,18 @@ impl KeyRegistry for SqliteStore {
         true
     }
 
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        Some(self)
+    }
+
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        Some(self)
+    }
+
+    fn inventory(&self) -> Option<&dyn KeyInventory> {
+        Some(self)
+    }
+
     async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
         let (terms, event) = (terms.clone(), KeyEvent::of_new(&key));
         self.write(move |transaction| keys::insert(transaction, &key, &terms, event)).await
@@ -338,17 +353,19 @@ impl KeyRegistry for SqliteStore {
         let counted = self.read(move |connection| keys::count(connection, &owner, &query, most));
         counted.await.map_err(Failure::into_registry_error)
     }
+}
 
-    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        self.read(keys::count_by_digest_method).await.map_err(Failure::into_store_error)
-    }
-
+#[async_trait]
+impl AuditLog for SqliteStore {
     async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         let id = id.clone();
         let history = self.read(move |connection| audit_log::of(connection, &id, limit));
         history.await.map_err(Failure::into_store_error)
     }
+}
 
+#[async_trait]
+impl UsageLog for SqliteStore {
     async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
         let batch = batch.to_vec();
         match self.write(move |transaction| audit_log::add_usage(transaction, &batch)).await {
@@ -364,11 +381,18 @@ impl KeyRegistry for SqliteStore {
             .await
             .map_err(Failure::into_store_error)
     }
+}
 
+#[async_trait]
+impl KeyInventory for SqliteStore {
     async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
         let after = after.cloned();
         let owners = self.read(move |connection| keys::owners(connection, after.as_ref(), limit));
         owners.await.map_err(Failure::into_store_error)
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        self.read(keys::count_by_digest_method).await.map_err(Failure::into_store_error)
     }
 }
 

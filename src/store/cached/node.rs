@@ -11,10 +11,11 @@ use super::memory::Memory;
 use crate::access::AccountStatus;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
-use crate::store::traits::CachedKey;
 use crate::store::accounts::Project;
 use crate::store::error::StoreError;
-use crate::store::traits::{Directory, KeyStore};
+use crate::store::proxy::RegistryProxy;
+use crate::store::traits::CachedKey;
+use crate::store::traits::{Directory, KeyRegistry, KeyStore};
 
 /// Remembers what a store answered, and never says what is not true any more.
 ///
@@ -164,5 +165,13 @@ impl<S: Directory> Directory for Cached<S> {
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         let remembered = || self.memory.standings.warm(&self.memory.lease, (user, project));
         Directory::account_status_cached(&*self.store, user, project).or_else(remembered)
+    }
+}
+
+impl<S: KeyRegistry> RegistryProxy for Cached<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.store
     }
 }

@@ -24,6 +24,9 @@ use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::store::AuditLog;
+use crate::store::KeyInventory;
+use crate::store::UsageLog;
 use crate::store::traits::CachedKey;
 use crate::usage::Usage;
 
@@ -126,6 +129,18 @@ impl KeyRegistry for MemoryStore {
         true
     }
 
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        Some(self)
+    }
+
+    fn usage_log(&self) -> Option<&dyn UsageLog> {
+        Some(self)
+    }
+
+    fn inventory(&self) -> Option<&dyn KeyInventory> {
+        Some(self)
+    }
+
     async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError> {
         let event = KeyEvent::of_new(&key);
         let mut state = self.write();
@@ -212,15 +227,17 @@ impl KeyRegistry for MemoryStore {
     async fn count(&self, owner: &UserId, query: &KeyQuery, most: u32) -> Result<KeyCount, RegistryError> {
         self.read().keys.count(owner, query, most)
     }
+}
 
-    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        Ok(self.read().keys.count_by_digest_method())
-    }
-
+#[async_trait]
+impl AuditLog for MemoryStore {
     async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         Ok(self.read().keys.trail.of(id, limit))
     }
+}
 
+#[async_trait]
+impl UsageLog for MemoryStore {
     async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
         self.used().add(batch);
         Ok(())
@@ -229,9 +246,16 @@ impl KeyRegistry for MemoryStore {
     async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
         Ok(self.used().of(keys))
     }
+}
 
+#[async_trait]
+impl KeyInventory for MemoryStore {
     async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
         Ok(self.read().keys.owners(after, limit))
+    }
+
+    async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        Ok(self.read().keys.count_by_digest_method())
     }
 }
 

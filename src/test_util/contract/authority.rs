@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::kit::{
-    NOW, Names, assert_same, by_system, find, is_active, known, later, member, ok, project, race, refused,
+    NOW, Names, assert_same, by_system, find, history, is_active, known, later, member, ok, project, race,
+    refused,
 };
 use crate::authority::{Authority, Denied};
 use crate::key::Environment;
@@ -238,7 +239,7 @@ pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(sto
 /// B11: those who own or hold a key write only so much into its trail; taking access away always works.
 pub(super) async fn changes_are_counted_save_those_that_narrow<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (Names::new(), &**store);
-    if ok_or_not_kept(store.history(&names.id("none"), 1).await) {
+    if ok_or_not_kept(history(store, &names.id("none"), 1).await) {
         return;
     }
     let key = names.key("key", "u");

@@ -4,11 +4,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audit::AuditEntry;
 use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{FreshKey, KeyRecord};
-use crate::store::{KeyPolicy, KeyRegistry, KeyStore, Member, MemberRole, Project, Terms};
+use crate::store::{KeyPolicy, KeyRegistry, KeyStore, Member, MemberRole, Project, StoreError, Terms};
+use crate::usage::Usage;
 
 /// The terms of a change by the application itself.
 pub(super) fn by_system() -> Terms {
@@ -146,4 +148,29 @@ pub(super) use refused;
 #[track_caller]
 pub(super) fn ok<T, E: Debug>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("a call that must succeed failed: {error:?}"))
+}
+
+/// What the audit log of a registry tells of a key, if it keeps one.
+pub(super) async fn history<S: KeyRegistry>(
+    store: &S,
+    id: &KeyId,
+    limit: u32,
+) -> Result<Vec<AuditEntry>, StoreError> {
+    store.audit_log().ok_or(StoreError::NotKept)?.history(id, limit).await
+}
+
+pub(super) async fn record_usage<S: KeyRegistry>(store: &S, batch: &[Usage]) -> Result<(), StoreError> {
+    store.usage_log().ok_or(StoreError::NotKept)?.record_usage(batch).await
+}
+
+pub(super) async fn usage<S: KeyRegistry>(store: &S, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError> {
+    store.usage_log().ok_or(StoreError::NotKept)?.usage(keys).await
+}
+
+pub(super) async fn owners<S: KeyRegistry>(
+    store: &S,
+    after: Option<&UserId>,
+    limit: u32,
+) -> Result<Vec<UserId>, StoreError> {
+    store.inventory().ok_or(StoreError::NotKept)?.owners(after, limit).await
 }

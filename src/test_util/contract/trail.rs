@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::kit::{
-    NOW, Names, assert_same, by_system, is_active, known, later, member, ok, project, race, refused, under,
+    NOW, Names, assert_same, by_system, history, is_active, known, later, member, ok, project, race,
+    record_usage, refused, under, usage,
 };
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::authority::Authority;
@@ -68,13 +69,13 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyRegistry>(sto
     }
     assert_told(store, &other, &[(0, &*by[0], "issued".to_owned())]).await;
 
-    let newest: Vec<_> = ok(store.history(&key.id, 2).await).into_iter().map(|entry| entry.event).collect();
+    let newest: Vec<_> = ok(history(store, &key.id, 2).await).into_iter().map(|entry| entry.event).collect();
     assert_eq!(
         newest,
         [told_event("revoked:by_hand"), KeyEvent::ReplacedBy(next.id)],
         "two are the newest two"
     );
-    assert!(ok(store.history(&key.id, 0).await).is_empty());
+    assert!(ok(history(store, &key.id, 0).await).is_empty());
 }
 
 pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
@@ -174,7 +175,7 @@ pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyRegistry>(store:
     refused!(moved, RegistryError::Conflict, "a key with another digest is not rehashed");
     assert_told(store, &key, &[(0, "system", "issued".to_owned())]).await;
     assert!(
-        ok(store.history(&names.id("more"), 9).await).is_empty(),
+        ok(history(store, &names.id("more"), 9).await).is_empty(),
         "of a key that is not there is no entry"
     );
 }
@@ -215,9 +216,8 @@ pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyRegistry>
     }
     let scheme = |name: &'static str| UsageChannel::Scheme(name.into());
     let used = |key: &KeyRecord, through, at, count| Usage::new(key.id.clone(), through, later(at), count);
-    ok(store.record_usage(&[]).await);
-    ok(store
-        .record_usage(&[used(&key, scheme("bearer"), 5, 3), used(&other, UsageChannel::Direct, 5, 1)])
+    ok(record_usage(store, &[]).await);
+    ok(record_usage(store, &[used(&key, scheme("bearer"), 5, 3), used(&other, UsageChannel::Direct, 5, 1)])
         .await);
     // A late flush, and one key twice in a batch.
     let late = [
@@ -228,21 +228,21 @@ pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyRegistry>
         used(&key, scheme("body"), 3, 1),
         used(&other, UsageChannel::Direct, i64::MAX.unsigned_abs(), u64::MAX),
     ];
-    ok(store.record_usage(&late).await);
+    ok(record_usage(store, &late).await);
 
     let of_key = [
         used(&key, UsageChannel::Observed("ip".into()), 4, 2),
         used(&key, scheme("bearer"), 5, 13),
         used(&key, scheme("body"), 9, 3),
     ];
-    assert_eq!(ok(store.usage(std::slice::from_ref(&key.id)).await), of_key);
+    assert_eq!(ok(usage(store, std::slice::from_ref(&key.id)).await), of_key);
     let page = [&other.id, &names.id("nobody"), &key.id, &unused.id, &other.id].map(Clone::clone);
-    let of_page = ok(store.usage(&page).await);
+    let of_page = ok(usage(store, &page).await);
     let (first, last) = of_page.split_at(of_key.len());
     assert_eq!(first, of_key, "a page is in the order of the ids");
     let [of_other] = last else { panic!("of a key that was used one way there are {} entries", last.len()) };
     assert!(of_other.count > 1 && of_other.last == Timestamp::from_micros(i64::MAX), "{of_other:?}");
-    assert!(ok(store.usage(&[]).await).is_empty());
+    assert!(ok(usage(store, &[]).await).is_empty());
 }
 
 /// C9-16: usage is written beside a revocation, and after it; what was revoked stays revoked, and nothing else of the
@@ -262,26 +262,26 @@ pub(super) async fn usage_touches_no_key<S: KeyStore + KeyRegistry>(store: &Arc<
                 return store.revoke(&id, later(1), &by_system()).await;
             }
             let used = Usage::new(id, UsageChannel::Direct, later(number as u64), 1);
-            store.record_usage(&[used]).await?;
+            record_usage(&store, &[used]).await?;
             Ok(false)
         }
     });
     attempts.await.into_iter().map(ok).for_each(drop);
-    ok(store.record_usage(&[Usage::new(key.id.clone(), UsageChannel::Direct, later(99), 1)]).await);
+    ok(record_usage(store, &[Usage::new(key.id.clone(), UsageChannel::Direct, later(99), 1)]).await);
     assert!(!is_active(&**store, &key.digest, later(1)).await, "a write of usage revived a key");
     assert_same(&known(&**store, &key).await, &KeyRecord { revoked_at: Some(later(1)), ..key.clone() });
-    let [used] = &*ok(store.usage(&[key.id]).await) else { panic!("one key was used one way") };
+    let [used] = &*ok(usage(store, &[key.id]).await) else { panic!("one key was used one way") };
     assert_eq!((used.last, used.count), (later(99), 16), "racing writes are added up");
 }
 
 async fn keeps_a_trail<S: KeyRegistry>(store: &S, names: &Names) -> bool {
-    kept(store.history(&names.id("unknown"), 1).await)
+    kept(history(store, &names.id("unknown"), 1).await)
 }
 
 async fn keeps_usage<S: KeyRegistry>(store: &S, names: &Names) -> bool {
     let unknown = names.id("unknown");
-    let writes = store.record_usage(&[Usage::new(unknown.clone(), UsageChannel::Direct, NOW, 1)]).await;
-    let reads = store.usage(&[unknown]).await;
+    let writes = record_usage(store, &[Usage::new(unknown.clone(), UsageChannel::Direct, NOW, 1)]).await;
+    let reads = usage(store, &[unknown]).await;
     assert_eq!(
         matches!(writes, Err(StoreError::NotKept)),
         matches!(reads, Err(StoreError::NotKept)),
@@ -319,5 +319,5 @@ fn assert_trail(trail: &[AuditEntry], key: &KeyId, owner: &UserId, told: &[(u64,
 }
 
 async fn assert_told<S: KeyRegistry>(store: &S, key: &KeyRecord, told: &[(u64, &str, String)]) {
-    assert_trail(&ok(store.history(&key.id, 99).await), &key.id, &key.owner, told);
+    assert_trail(&ok(history(store, &key.id, 99).await), &key.id, &key.owner, told);
 }

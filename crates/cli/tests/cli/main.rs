@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tower_api_key::restriction::RequestContext;
-use tower_api_key::store::{Cached, KeyRegistry as _};
+use tower_api_key::store::AuditLog as _;
+use tower_api_key::store::Cached;
 use tower_api_key::{Credentials, Digests, Endpoint, KeyId, Pepper, Principal, SlowHashes, Verifier};
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 use tower_api_key_sqlite::SqliteStore;
