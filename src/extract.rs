@@ -114,7 +114,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
 /// ```
 /// use tower_api_key::extract::LivePrincipal;
 ///
-/// async fn charge(Live(who): Live) -> String {
+/// async fn charge(LivePrincipal(who): LivePrincipal) -> String {
 ///     format!("{} pays", who.user_id())
 /// }
 /// # let _: axum::routing::MethodRouter = axum::routing::post(charge);

@@ -59,6 +59,9 @@
 // Only the library must not panic; tests and examples may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+// -- said once
+mod api_keys;
+mod settings;
 // -- a request arrives
 mod authenticate;
 pub mod future;
@@ -135,6 +138,7 @@ pub mod migration {}
 pub mod importing {}
 
 pub use crate::access::{AccessClass, AccountStatus, Role};
+pub use crate::api_keys::ApiKeys;
 pub use crate::audit::{AuditEntry, KeyEvent};
 pub use crate::auth_error::{AuthError, AuthErrorKind};
 pub use crate::authority::Authority;

@@ -2,21 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::auth_error::AuthError;
 use crate::body_budget::Sender;
-use crate::clock::Clock;
 use crate::config_error::ConfigError;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::gate::{Admission, Gate, Outdated, Paused, Principal, Rules};
-use crate::key::{Digests, Environment, KeyDigest, KeyFormat};
+use crate::key::{Environment, KeyDigest};
 use crate::limit::{KeyThrottle, Limiter};
 use crate::observer::Observers;
 use crate::record::KeyRecord;
 use crate::rehash::Rehasher;
 use crate::restriction::RequestContext;
+use crate::settings::Settings;
 use crate::store::{Directory, KeyRegistry, KeyStore, StoreError, in_time};
 
 /// Decides whether credentials are true.
@@ -65,17 +64,16 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Asks `store` for keys and standings. See [`ApiKeyAuth::new`](crate::ApiKeyAuth::new) for how to join two.
+    /// Asks `store` for keys and account statuses. See [`ApiKeyAuth::new`](crate::ApiKeyAuth::new) for how to join two stores,
+    /// and [`ApiKeys::verifier`](crate::ApiKeys::verifier) for another key format, other digests, clock or deadline.
     #[must_use]
     pub fn new<S: KeyStore + Directory>(store: S) -> Self {
-        Self { gate: Gate::new(store), rehasher: None, observers: Observers::default() }
+        Self::with_settings(Arc::new(store), &Settings::default())
     }
 
-    /// The shape of the keys that are let through to the store; the default is `sk_live_...`, `sk_test_...`.
-    #[must_use]
-    pub fn key_format(mut self, format: KeyFormat) -> Self {
-        self.gate.rules.format = format;
-        self
+    pub(crate) fn with_settings<S: KeyStore + Directory>(store: Arc<S>, settings: &Settings) -> Self {
+        let observers = settings.observers.clone();
+        Self { gate: Gate::new(store, settings), rehasher: None, observers }
     }
 
     /// Looks up keys of any shape, for keys that were imported from elsewhere (R52).
@@ -89,15 +87,7 @@ impl Verifier {
         self
     }
 
-    /// The digests that keys are looked up by; the default is SHA-256. More are for [peppers](crate::Pepper), and for keys that
-    /// were [imported](crate::importing).
-    #[must_use]
-    pub fn digests(mut self, ring: Digests) -> Self {
-        self.gate.rules.digests = ring;
-        self
-    }
-
-    /// Gives keys that are found by an older digest of the [ring](Self::digests) the newest one, when a request with them was
+    /// Gives keys that are found by an older digest of the [digests](crate::ApiKeys::digests) the newest one, when a request with them was
     /// accepted. The default is that they keep what they have.
     ///
     /// It is done in the background, in the tokio runtime that the request is in, for a few keys at a time: no request waits
@@ -115,26 +105,6 @@ impl Verifier {
     pub fn environment(mut self, environment: Environment) -> Self {
         self.gate.rules.environment = Some(environment);
         self
-    }
-
-    /// The clock that expiry and limits are judged by; the default is the system's.
-    #[must_use]
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.gate.rules.clock = Arc::new(clock);
-        self
-    }
-
-    /// How long a store may take for one answer before it is a 503; the default is one second.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`].
-    pub fn store_deadline(mut self, deadline: Duration) -> Result<Self, ConfigError> {
-        if deadline.is_zero() {
-            return Err(ConfigError::Zero("the store's deadline"));
-        }
-        self.gate.store_deadline = deadline;
-        Ok(self)
     }
 
     /// Slows down clients that send wrong keys: a [`KeyThrottle`], which says what it counts and what remains. A

@@ -17,6 +17,7 @@ use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body::{Frame, SizeHint};
 use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt as _};
+use tower_api_key::ApiKeys;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme, JsonBody, MalformedCredential};
 use tower_api_key::store::{Accounts as _, KeyStore as _, MemberRole, MemoryStore};
 use tower_api_key::{
@@ -494,7 +495,7 @@ async fn times_at_the_ends_overflow_nothing() {
     for now in [0, 1, i64::MAX - 1, i64::MAX] {
         let world = World::new().await;
         let clock = ManualClock::new(Timestamp::from_micros(now));
-        let keyring = Keyring::new(world.store.clone()).clock(clock.clone());
+        let keyring = ApiKeys::new(world.store.clone()).clock(clock.clone()).keyring();
         let issued = keyring.issue(NewKey::user_level(user("u_own"), "n")).await.unwrap();
         for grace in [Grace::For(Duration::MAX), Grace::For(Duration::ZERO), Grace::None] {
             let one = keyring.issue(NewKey::user_level(user("u_full"), "n")).await.unwrap();
@@ -502,7 +503,7 @@ async fn times_at_the_ends_overflow_nothing() {
             assert_ne!(one.id(), two.id());
         }
         let app = Router::new().route("/", any(echo)).layer(ApiKeyAuth::with_verifier(
-            Verifier::new(world.store.clone()).clock(clock),
+            ApiKeys::new(world.store.clone()).clock(clock).verifier(),
             Bearer::default(),
         ));
         let answer = send(&app, get("/", &[("authorization", &bearer(issued.key()))])).await;
@@ -510,7 +511,7 @@ async fn times_at_the_ends_overflow_nothing() {
     }
     let world = World::new().await;
     let before_time =
-        Keyring::new(world.store.clone()).clock(ManualClock::new(Timestamp::from_micros(i64::MIN)));
+        ApiKeys::new(world.store.clone()).clock(ManualClock::new(Timestamp::from_micros(i64::MIN))).keyring();
     assert!(before_time.issue(NewKey::user_level(user("u_own"), "n")).await.is_err());
 }
 

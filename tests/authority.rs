@@ -10,14 +10,13 @@ use axum::Router;
 use common::{World, bearer, request, send};
 use meddling::{EVENTS, Event, Meddling};
 use serde_json::json;
+use tower_api_key::ApiKeys;
 use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::keyring::{Grace, NewKey};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyStore as _;
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{
-    ApiKey, ApiKeyAuth, Clock as _, Endpoints, KeyId, KeyRecord, Keyring, Timestamp, Verifier,
-};
+use tower_api_key::{ApiKey, ApiKeyAuth, Clock as _, Endpoints, KeyId, KeyRecord, Keyring, Timestamp};
 use tower_api_key_manage as manage;
 
 const AT: &str = "/v1/api-keys";
@@ -54,16 +53,16 @@ impl Case {
     }
 
     fn keyring(&self, store: &Meddling, directory: bool) -> Keyring {
-        let keyring = if directory {
-            Keyring::new(store.clone())
+        let clock = self.clock.clone();
+        if directory {
+            ApiKeys::new(store.clone()).clock(clock).keyring()
         } else {
-            Keyring::new((store.clone(), store.clone()))
-        };
-        keyring.clock(self.clock.clone())
+            ApiKeys::new((store.clone(), store.clone())).clock(clock).keyring()
+        }
     }
 
     fn routes(&self, store: &Meddling, directory: bool) -> Router {
-        let verifier = Verifier::new(store.clone()).clock(self.clock.clone());
+        let verifier = ApiKeys::new(store.clone()).clock(self.clock.clone()).verifier();
         let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default());
         let auth = auth.endpoints(manage::declare(Endpoints::new(), AT)).unwrap();
         Router::new().nest(AT, manage::api_keys(self.keyring(store, directory))).layer(auth)

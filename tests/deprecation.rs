@@ -10,10 +10,11 @@ use axum::routing::get as get_route;
 use common::{World, bearer, echo, get, post_json, send, user};
 use http::Request;
 use serde_json::json;
+use tower_api_key::ApiKeys;
 use tower_api_key::Clock as _;
 use tower_api_key::deprecation::Deprecation;
 use tower_api_key::guard::RequireScope;
-use tower_api_key::keyring::{Grace, Keyring, NewKey};
+use tower_api_key::keyring::{Grace, NewKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::Accounts as _;
 use tower_api_key::test_util::ManualClock;
@@ -31,13 +32,15 @@ fn deprecation() -> Deprecation {
 /// Body and header keys are on their way out, bearer keys stay; warm, and cold.
 async fn apps(world: &World, now: Timestamp) -> [Router; 2] {
     let auth = |verifier: Verifier| {
-        ApiKeyAuth::with_verifier(verifier.clock(ManualClock::new(now)), Bearer::default())
+        ApiKeyAuth::with_verifier(verifier, Bearer::default())
             .or(ApiKeyHeader::default().deprecated(deprecation()))
             .or(JsonBody::default().deprecated(deprecation()))
     };
     let routes = || Router::new().fallback(echo);
-    let cold = Verifier::new(world.counted().0);
-    [routes().layer(auth(Verifier::new(world.store.clone()))), routes().layer(auth(cold))]
+    let clock = ManualClock::new(now);
+    let cold = ApiKeys::new(world.counted().0).clock(clock.clone()).verifier();
+    let warm = ApiKeys::new(world.store.clone()).clock(clock).verifier();
+    [routes().layer(auth(warm)), routes().layer(auth(cold))]
 }
 
 #[tokio::test]
@@ -104,7 +107,7 @@ async fn c15_14_after_its_sunset_a_scheme_refuses_and_the_others_are_named() {
 #[tokio::test]
 async fn a_401_always_has_a_challenge() {
     let world = World::new().await;
-    let verifier = Verifier::new(world.store.clone()).clock(ManualClock::new(SUNSET));
+    let verifier = ApiKeys::new(world.store.clone()).clock(ManualClock::new(SUNSET)).verifier();
     let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default().deprecated(deprecation()));
     let app = Router::new().fallback(echo).layer(auth);
     let answer = send(&app, get("/", &[("authorization", &bearer(&world.own))])).await;
@@ -123,7 +126,7 @@ fn moving(verifier: Verifier, clock: &ManualClock) -> Router {
     let ends = clock.now().saturating_add(days(30));
     let old =
         Deprecation::new(SINCE).unwrap().sunset(ends).unwrap().link("https://example.com/scheme").unwrap();
-    let auth = ApiKeyAuth::with_verifier(verifier.clock(clock.clone()), Bearer::default())
+    let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default())
         .rotation_guide("https://example.com/rotated")
         .unwrap()
         .or(ApiKeyHeader::default().requires_project(false).deprecated(old))
@@ -153,11 +156,13 @@ async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
     for cold in [false, true] {
         let clock = ManualClock::new(SUNSET);
         let (keyring, verifier) = if cold {
-            (Keyring::new(sqlite.clone()), Verifier::new(sqlite.clone()))
+            let keys = ApiKeys::new(sqlite.clone()).clock(clock.clone());
+            (keys.keyring(), keys.verifier())
         } else {
-            (Keyring::new(world.store.clone()), Verifier::new(world.store.clone()))
+            let keys = ApiKeys::new(world.store.clone()).clock(clock.clone());
+            (keys.keyring(), keys.verifier())
         };
-        let (keyring, app) = (keyring.clock(clock.clone()), moving(verifier, &clock));
+        let app = moving(verifier, &clock);
         let old = keyring.issue(NewKey::user_level(user("u_own"), "old")).await.unwrap();
         clock.advance(days(1));
         let next = keyring.rotate(old.id(), Grace::For(days(7))).await.unwrap();
@@ -215,8 +220,8 @@ async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
 async fn c15_14_of_two_sunsets_the_earlier_one_is_told() {
     let world = World::new().await;
     let clock = ManualClock::new(SUNSET);
-    let keyring = Keyring::new(world.store.clone()).clock(clock.clone());
-    let app = moving(Verifier::new(world.store.clone()), &clock);
+    let keyring = ApiKeys::new(world.store.clone()).clock(clock.clone()).keyring();
+    let app = moving(ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier(), &clock);
     let old = keyring.issue(NewKey::user_level(user("u_own"), "old")).await.unwrap();
     drop(keyring.rotate(old.id(), Grace::For(days(300))).await.unwrap());
     let answer = send(&app, get("/", &[("x-api-key", old.key().expose_secret())])).await;

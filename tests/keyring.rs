@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tower_api_key::ApiKeys;
 use tower_api_key::clock::{Clock as _, Timestamp};
 use tower_api_key::store::AuditLog;
 use tower_api_key::store::KeyInventory;
@@ -48,7 +49,7 @@ async fn people() -> MemoryStore {
 
 async fn at_noon() -> (MemoryStore, ManualClock, Keyring) {
     let (store, clock) = (people().await, ManualClock::new(Timestamp::from_secs(NOW)));
-    let keyring = Keyring::new(store.clone()).clock(clock.clone());
+    let keyring = ApiKeys::new(store.clone()).clock(clock.clone()).keyring();
     (store, clock, keyring)
 }
 
@@ -433,7 +434,7 @@ async fn lists_one_owner_oldest_first_and_page_by_page() {
 #[tokio::test]
 async fn a_policy_of_none_and_a_deadline_of_zero_are_refused_at_start() {
     assert!(Keyring::new(MemoryStore::new()).policy(KeyPolicy::Multiple { max: 0 }).is_err());
-    assert!(Keyring::new(MemoryStore::new()).store_deadline(Duration::ZERO).is_err());
+    assert!(ApiKeys::new(MemoryStore::new()).change_deadline(Duration::ZERO).is_err());
 }
 
 /// No answer. Whoever waits for it without end is found when the simulated hour is over, and does not hang.
@@ -560,7 +561,7 @@ async fn c10_nobody_waits_for_a_store_without_end() {
         assert!(timed_out(keyring.get(&id).await.unwrap_err()));
         assert!(timed_out(keyring.list(&alice, &KeyQuery::default()).await.unwrap_err()));
     }
-    let quick = Keyring::new(Silent::default()).store_deadline(Duration::from_millis(5)).unwrap();
+    let quick = ApiKeys::new(Silent::default()).change_deadline(Duration::from_millis(5)).unwrap().keyring();
     let start = tokio::time::Instant::now();
     assert!(timed_out(quick.revoke(&id).await.unwrap_err()));
     assert!(start.elapsed() < Duration::from_millis(50));

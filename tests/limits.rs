@@ -33,6 +33,7 @@ use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
 
 use common::{Answer, Counted, World, echo, project, send, user};
+use tower_api_key::ApiKeys;
 use tower_api_key::store::CachedKey;
 
 const START: Timestamp = Timestamp::from_secs(1_000_000);
@@ -77,19 +78,19 @@ impl Site {
     fn all(world: &World, set_up: impl Fn(Verifier) -> Verifier) -> [Self; 2] {
         let (counted, calls) = world.counted();
         [
-            Self::of("warm", Verifier::new(world.store.clone()), Arc::default(), &set_up),
-            Self::of("cold", Verifier::new::<Counted>(counted), calls, &set_up),
+            Self::of("warm", world.store.clone(), Arc::default(), &set_up),
+            Self::of::<Counted>("cold", counted, calls, &set_up),
         ]
     }
 
-    fn of(
+    fn of<S: KeyStore + Directory>(
         name: &'static str,
-        verifier: Verifier,
+        store: S,
         calls: Arc<AtomicUsize>,
         set_up: impl Fn(Verifier) -> Verifier,
     ) -> Self {
         let clock = ManualClock::new(START);
-        let verifier = set_up(verifier.clock(clock.clone()));
+        let verifier = set_up(ApiKeys::new(store).clock(clock.clone()).verifier());
         let auth =
             ApiKeyAuth::with_verifier(verifier, Bearer::default().project_header("X-Project-ID").unwrap())
                 .or(ApiKeyHeader::default())
@@ -183,7 +184,7 @@ async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
 /// Guesses at `/validate` from one address, while somebody else works: how often the store was asked.
 async fn guess(world: &World, clock: impl Clock, guesses: u32, pace: impl Fn()) -> usize {
     let (counted, calls) = world.counted();
-    let verifier = throttled("10/s")(Verifier::new::<Counted>(counted).clock(clock));
+    let verifier = throttled("10/s")(ApiKeys::new(counted).clock(clock).verifier());
     let app = Router::new()
         .route("/validate", manage::validate())
         .layer(ApiKeyAuth::with_verifier(verifier, Bearer::default()));
@@ -507,7 +508,7 @@ async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
         let not_this = *world.own.digest().as_bytes();
         let places = Arc::new(Semaphore::new(1024));
         let store = Stalled { store: world.store.clone(), not_this, warm: false, places, go_on };
-        let site = Site::of("stalled", Verifier::new(store), Arc::default(), as_it_is);
+        let site = Site::of("stalled", store, Arc::default(), as_it_is);
         let mut flood = tokio::task::JoinSet::new();
         for _ in 0..FLOOD {
             let (app, request) = (site.app.clone(), ask(Place::Bearer, &fresh(), "", from));
@@ -581,7 +582,7 @@ async fn c17_b1_a_429_comes_before_a_503() {
     let wrong = fresh();
     let (not_this, places) = (*wrong.digest().as_bytes(), Arc::new(Semaphore::new(1024)));
     let store = Stalled { store: world.store.clone(), not_this, warm: true, places, go_on };
-    let site = Site::of("stalled", Verifier::new(store), Arc::default(), throttled("1/d"));
+    let site = Site::of("stalled", store, Arc::default(), throttled("1/d"));
     let mut flood = tokio::task::JoinSet::new();
     for _ in 0..16_384 + 1 {
         let (app, request) = (site.app.clone(), ask(Place::Bearer, &fresh(), "", Some(HOME)));
@@ -786,10 +787,11 @@ async fn a_rotated_key_and_its_successors_are_counted_together() {
     let world = World::new().await;
 
     for place in PLACES {
-        let memory = Site::of("memory", Verifier::new(world.store.clone()), Arc::default(), as_it_is);
-        shares(place, &memory, &Keyring::new(world.store.clone()).clock(memory.clock.clone())).await;
-        let file = Site::of("sqlite", Verifier::new(sqlite.clone()), Arc::default(), as_it_is);
-        shares(place, &file, &Keyring::new(sqlite.clone()).clock(file.clock.clone())).await;
+        let memory = Site::of("memory", world.store.clone(), Arc::default(), as_it_is);
+        shares(place, &memory, &ApiKeys::new(world.store.clone()).clock(memory.clock.clone()).keyring())
+            .await;
+        let file = Site::of("sqlite", sqlite.clone(), Arc::default(), as_it_is);
+        shares(place, &file, &ApiKeys::new(sqlite.clone()).clock(file.clock.clone()).keyring()).await;
     }
 }
 
@@ -839,8 +841,9 @@ async fn c17_b8_what_revoked_keys_have_spent_is_forgotten_first() {
         for _ in 0..4 {
             others.push(world.key("u_own", |key| key.limits = Some("2/h".parse().unwrap())).await);
         }
-        let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).limited_keys(8).unwrap();
-        let keyring = Keyring::new(world.store.clone()).clock(clock);
+        let verifier =
+            ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier().limited_keys(8).unwrap();
+        let keyring = ApiKeys::new(world.store.clone()).clock(clock).keyring();
         let keyring = if observes { keyring.observer(verifier.clone()) } else { keyring };
         let ask = async |key: &ApiKey| {
             let answer = verifier.verify(&Credentials::new(key.expose_secret()), Endpoint::READ).await;
@@ -883,18 +886,21 @@ impl Families {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let sqlite = SqliteStore::open(folder.path().join("keys.sqlite")).await.unwrap();
         sqlite.create_account("A", &user("u_own")).await.unwrap();
-        let memory = || Keyring::new(world.store.clone());
+        let clocks = [(); 3].map(|()| ManualClock::new(START));
+        let [warm, cold, file] = clocks.clone();
+        let memory = |clock: ManualClock| ApiKeys::new(world.store.clone()).clock(clock);
+        let sqlite = ApiKeys::new(sqlite).clock(file);
+        let asked = ApiKeys::new(world.counted().0).clock(cold.clone());
         let kinds = [
-            ("warm", memory(), Verifier::new(world.store.clone())),
-            ("cold", memory(), Verifier::new(world.counted().0)),
-            ("sqlite", Keyring::new(sqlite.clone()), Verifier::new(sqlite)),
+            ("warm", memory(warm.clone()).keyring(), memory(warm).verifier()),
+            ("cold", memory(cold).keyring(), asked.verifier()),
+            ("sqlite", sqlite.keyring(), sqlite.verifier()),
         ];
         kinds
             .into_iter()
-            .map(|(store, keyring, verifier)| {
-                let clock = ManualClock::new(START);
-                let verifier = verifier.clock(clock.clone()).limited_keys(8).unwrap();
-                let keyring = keyring.clock(clock.clone());
+            .zip(clocks)
+            .map(|((store, keyring, verifier), clock)| {
+                let verifier = verifier.limited_keys(8).unwrap();
                 let keyring = keyring.policy(KeyPolicy::Multiple { max: 1000 }).unwrap();
                 let keyring = if observes { keyring.observer(verifier.clone()) } else { keyring };
                 Self { store, keyring, verifier, clock, _folder: Arc::clone(&folder) }
@@ -1031,7 +1037,7 @@ async fn without_a_layer_a_refusal_says_how_long() {
     let world = World::new().await;
     let limited = world.key("u_own", |key| key.limits = Some("2/min".parse().unwrap())).await;
     let clock = ManualClock::new(START);
-    let verifier = Verifier::new(world.store.clone()).clock(clock.clone());
+    let verifier = ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier();
     let ask = async || {
         let credentials = Credentials::new(limited.expose_secret());
         verifier.verify(&credentials, Endpoint::READ).await

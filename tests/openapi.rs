@@ -18,6 +18,7 @@ use p256::ecdsa::{DerSignature, SigningKey};
 use p256::elliptic_curve::Generate as _;
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
+use tower_api_key::ApiKeys;
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::deprecation::Deprecation;
 use tower_api_key::limit::{KeyThrottle, Limit};
@@ -266,7 +267,7 @@ impl Driven {
 fn self_revoke(world: &World, store: &Store) -> MethodRouter {
     let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
     let throttle = KeyThrottle::default().self_revokes("1/min".parse().unwrap());
-    let verifier = Verifier::new(store.clone()).clock(clock).throttle(throttle);
+    let verifier = ApiKeys::new(store.clone()).clock(clock).verifier().throttle(throttle);
     manage::self_revoke(Keyring::new(world.store.clone()), verifier, ClientAddr::peer())
 }
 

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use axum::Router;
 use common::{World, bearer, get, send, user};
 use serde_json::{Value, json};
+use tower_api_key::ApiKeys;
 use tower_api_key::keyring::{Grace, IssuedKey, Keyring, NewKey, RetirementStatus};
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
@@ -22,8 +23,7 @@ use tower_api_key::store::{
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::usage::{Usage, UsageChannel};
 use tower_api_key::{
-    ApiKeyAuth, Clock as _, Endpoints, KeyId, KeyPolicy, KeyQuery, KeyRecord, KeyringError, Timestamp,
-    UserId, Verifier,
+    ApiKeyAuth, Clock as _, Endpoints, KeyId, KeyPolicy, KeyQuery, KeyRecord, KeyringError, Timestamp, UserId,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
@@ -46,7 +46,7 @@ struct Desk<S> {
 impl<S: KeyRegistry + KeyStore> Desk<S> {
     fn of(store: S) -> Self {
         let (store, clock) = (Arc::new(store), ManualClock::new(START));
-        let keyring = Keyring::new(NoProjects(Arc::clone(&store))).clock(clock.clone());
+        let keyring = ApiKeys::new(NoProjects(Arc::clone(&store))).clock(clock.clone()).keyring();
         Self { store, keyring, clock }
     }
 
@@ -176,11 +176,13 @@ async fn r38_the_routes_show_when_and_how_keys_were_used() {
     let store = MemoryStore::new();
     store.create_account("A", &user("u_own")).await.unwrap();
     let clock = ManualClock::new(START);
-    let keyring = Keyring::new(store.clone()).clock(clock.clone());
-    let auth =
-        ApiKeyAuth::with_verifier(Verifier::new(store.clone()).clock(clock.clone()), Bearer::default())
-            .endpoints(manage::declare(Endpoints::new(), "/keys"))
-            .unwrap();
+    let keyring = ApiKeys::new(store.clone()).clock(clock.clone()).keyring();
+    let auth = ApiKeyAuth::with_verifier(
+        ApiKeys::new(store.clone()).clock(clock.clone()).verifier(),
+        Bearer::default(),
+    )
+    .endpoints(manage::declare(Endpoints::new(), "/keys"))
+    .unwrap();
     let app = Router::new().nest("/keys", manage::api_keys(keyring.clone())).layer(auth);
     let old = keyring.issue(NewKey::user_level(user("u_own"), "old")).await.unwrap();
     let came = async |key: &IssuedKey, through, count| {
@@ -330,15 +332,18 @@ async fn c17_b4_the_usage_of_a_key_costs_the_same_however_many_keys_its_owner_ha
     let store = MemoryStore::new();
     let counting = Counting::new(store.clone());
     let clock = ManualClock::new(START);
-    let keyring = Keyring::new((counting.clone(), store.clone()))
+    let keyring = ApiKeys::new((counting.clone(), store.clone()))
         .clock(clock.clone())
+        .keyring()
         .policy(KeyPolicy::Multiple { max: 10_000 })
         .unwrap();
     store.create_account("A", &user("u_own")).await.unwrap();
-    let auth =
-        ApiKeyAuth::with_verifier(Verifier::new(store.clone()).clock(clock.clone()), Bearer::default())
-            .endpoints(manage::declare(Endpoints::new(), "/keys"))
-            .unwrap();
+    let auth = ApiKeyAuth::with_verifier(
+        ApiKeys::new(store.clone()).clock(clock.clone()).verifier(),
+        Bearer::default(),
+    )
+    .endpoints(manage::declare(Endpoints::new(), "/keys"))
+    .unwrap();
     let app = Router::new().nest("/keys", manage::api_keys(keyring.clone())).layer(auth);
     let old = keyring.issue(NewKey::user_level(user("u_own"), "old")).await.unwrap();
     let next = keyring.rotate(old.id(), Grace::For(30 * DAY)).await.unwrap();
@@ -375,7 +380,7 @@ async fn c17_b4_a_line_of_successors_is_followed_so_far() {
     let store = MemoryStore::new();
     let counting = Counting::new(store.clone());
     let clock = ManualClock::new(START);
-    let keyring = Keyring::new(NoProjects(counting.clone())).clock(clock.clone());
+    let keyring = ApiKeys::new(NoProjects(counting.clone())).clock(clock.clone()).keyring();
     let first = keyring.issue(NewKey::user_level(user("u_own"), "first")).await.unwrap();
     let mut line = vec![first.id().clone()];
     for _ in 0..40 {

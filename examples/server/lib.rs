@@ -23,12 +23,13 @@ use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::observer::{Tracing, UsageRecorder};
-use tower_api_key::{Accounts, ConfigError, Digests, Directory, KeyRegistry, KeyStore, Keyring, Verifier};
+use tower_api_key::{Accounts, ConfigError, Digests, Directory, KeyRegistry, KeyStore};
 use tower_api_key_sqlite::SqliteStore;
 
 use crate::auth::People;
 use crate::charges::Charges;
 use crate::routes::Guards;
+use tower_api_key::ApiKeys;
 
 /// What ends the server: it is printed with its causes.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -99,7 +100,7 @@ struct Start {
 
 /// `asked` answers requests, `store` is what it answers from; `has_lease` says whether it does so as fast as it should.
 async fn run_on(
-    asked: impl KeyStore + Directory + Clone,
+    asked: impl KeyStore + KeyRegistry + Directory + Clone,
     store: impl KeyRegistry + Accounts + Directory + Clone,
     start: Start,
     has_lease: impl Fn() -> bool + Send + Sync + 'static,
@@ -110,7 +111,9 @@ async fn run_on(
     // The store came first: it makes the file its own. The application's tables live beside the store's.
     let opened = open(&file);
     let (charges, people) = opened.map_err(|error| format!("cannot use {}: {error}", file.display()))?;
-    let keyring = Keyring::new(store.clone()).digests(ring.clone());
+    // Said once: the keyring makes no key that the layers do not know.
+    let keys = ApiKeys::new(asked.clone()).digests(ring);
+    let keyring = keys.keyring();
     let log = log()?;
     let keyring = if log { keyring.observer(Tracing) } else { keyring };
     peppers::warn(&keyring).await?;
@@ -132,11 +135,7 @@ async fn run_on(
     println!("\nStop with Ctrl-C.");
 
     let recorder = UsageRecorder::new(store.clone()).write_every(Duration::from_secs(1))?;
-    let verifier = Verifier::new(asked.clone())
-        .digests(ring)
-        .renew_digests(store.clone())
-        .throttle(throttle)
-        .observer(recorder.clone());
+    let verifier = keys.verifier().renew_digests(store.clone()).throttle(throttle).observer(recorder.clone());
     // Both stores quote no values in their errors.
     let verifier = if log { verifier.observer(Tracing::with_causes()) } else { verifier };
     let ready = ready::route(verifier.clone(), has_lease);

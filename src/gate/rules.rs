@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::asker::{self, Asker};
 use crate::bulkhead::Bulkhead;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::key::{Digests, Environment, KeyFormat, KeyId};
 use crate::limit::{KeyThrottle, Limiter};
 use crate::scheme_info::SchemeInfo;
-use crate::store::{DEFAULT_DEADLINE, Directory, KeyStore};
+use crate::settings::Settings;
+use crate::store::{Directory, KeyStore};
 
 /// How many keys with limits are remembered, unless told otherwise.
 const LIMITED_KEYS: usize = 65_536;
@@ -44,20 +45,19 @@ impl Rules {
 }
 
 impl Gate {
-    pub(crate) fn new<S: KeyStore + Directory>(store: S) -> Self {
-        let store = Arc::new(store);
+    pub(crate) fn new<S: KeyStore + Directory>(store: Arc<S>, settings: &Settings) -> Self {
         let rules = Rules {
-            format: KeyFormat::default(),
-            digests: Digests::default(),
+            format: settings.format.clone(),
+            digests: settings.digests.clone(),
             accept_foreign_keys: false,
             environment: None,
-            clock: Arc::new(SystemClock),
+            clock: Arc::clone(&settings.clock),
         };
         Self {
             rules,
             keys: Arc::clone(&store) as Arc<dyn KeyStore>,
             directory: store,
-            store_deadline: DEFAULT_DEADLINE,
+            store_deadline: settings.lookup_deadline,
             throttle: None,
             limiter: Arc::new(Limiter::new(LIMITED_KEYS)),
             lookups: Arc::new(asker::lookups()),

@@ -25,7 +25,7 @@ use crate::config_error::ConfigError;
 ///     .accept_pepper(Pepper::new("2026", secret("2026"))?)? // keys from last year
 ///     .accept_sha256(); // keys from before there were peppers
 /// let store = MemoryStore::new();
-/// let verifier = Verifier::new(store.clone()).digests(ring).renew_digests(store);
+/// let verifier = ApiKeys::new(store.clone()).digests(ring).verifier().renew_digests(store);
 /// # Ok::<(), tower_api_key::ConfigError>(())
 /// ```
 ///

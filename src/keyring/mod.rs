@@ -45,7 +45,7 @@ use std::time::Duration;
 use crate::access::AccountStatus;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::authority::Authority;
-use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::clock::{Clock, Timestamp};
 use crate::config_error::ConfigError;
 use crate::delivery::{Delivery, KeyDelivery, Notice, NoticeKind};
 use crate::gate::Principal;
@@ -54,6 +54,7 @@ use crate::key_update::KeyUpdate;
 use crate::observer::{Change, Observer, Observers};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
+use crate::settings::Settings;
 use crate::store::{
     Directory, KeyCount, KeyPage, KeyPolicy, KeyQuery, KeyRegistry, Project, RegistryError, StoreError, Terms,
 };
@@ -68,9 +69,6 @@ pub use self::issued::{Grace, InvalidGrace, IssuedKey};
 pub use self::new_key::NewKey;
 pub use self::new_key_request::{NewKeyError, NewKeyErrors, NewKeyRequest};
 pub use self::report::{KeyUse, Report, RetirementStatus};
-
-/// How long a change may take, where nothing else is said.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Issues, rotates, revokes and lists keys. Cloning is cheap.
 ///
@@ -93,38 +91,28 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Keeps keys in `store`. `(registry, directory)` joins two; `NoProjects(registry)` says that there are no projects.
+    /// Keeps keys in `store`. `(registry, directory)` joins two; `NoProjects(registry)` says that there are no projects. For
+    /// another key format, other digests, clock or deadline: [`ApiKeys::keyring`](crate::ApiKeys::keyring).
     #[must_use]
     pub fn new<S: KeyRegistry + Directory>(store: S) -> Self {
-        let store = Arc::new(store);
+        Self::with_settings(Arc::new(store), &Settings::default())
+    }
+
+    pub(crate) fn with_settings<S: KeyRegistry + Directory>(store: Arc<S>, settings: &Settings) -> Self {
         Self {
             registry: Arc::clone(&store) as Arc<dyn KeyRegistry>,
             directory: store,
-            format: KeyFormat::default(),
-            digests: Digests::default(),
+            format: settings.format.clone(),
+            digests: settings.digests.clone(),
             policy: KeyPolicy::default(),
-            clock: Arc::new(SystemClock),
-            store_deadline: CHANGE_DEADLINE,
+            clock: Arc::clone(&settings.clock),
+            store_deadline: settings.change_deadline,
             authority: Authority::System,
             behalf: None,
             shares: Arc::default(),
             delivery: None,
-            observers: Observers::default(),
+            observers: settings.observers.clone(),
         }
-    }
-
-    /// The shape of new keys; give the layer the same one. The default is `sk_live_...`, `sk_test_...`.
-    #[must_use]
-    pub fn key_format(mut self, format: KeyFormat) -> Self {
-        self.format = format;
-        self
-    }
-
-    /// The digests that keys are kept under; give the [verifier](crate::Verifier::digests) the same ring. The default is SHA-256.
-    #[must_use]
-    pub fn digests(mut self, ring: Digests) -> Self {
-        self.digests = ring;
-        self
     }
 
     /// How many keys a user may have. The default is many, up to 100 per environment (R33): that issuing a key ends
@@ -138,31 +126,6 @@ impl Keyring {
             return Err(ConfigError::Zero("the number of keys that a user may have"));
         }
         self.policy = policy;
-        Ok(self)
-    }
-
-    /// The clock that dates keys and judges their expiry; the default is the system's.
-    #[must_use]
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// How long the store may take for one answer; the default is five seconds: longer than the built-in stores wait for a lock
-    /// that somebody else holds.
-    ///
-    /// When it has passed, nobody knows: a change that still waits behind others is never begun, and one that was begun may be
-    /// finished. A store that says by itself that it took too long is believed no more:
-    /// [`KeyringError::OutcomeUnknown`] is both.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`].
-    pub fn store_deadline(mut self, deadline: Duration) -> Result<Self, ConfigError> {
-        if deadline.is_zero() {
-            return Err(ConfigError::Zero("the store's deadline"));
-        }
-        self.store_deadline = deadline;
         Ok(self)
     }
 

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::{Grace, Keyring, KeyringError, NewKey};
+use super::{Grace, KeyringError, NewKey};
+use crate::ApiKeys;
 use crate::access::{AccountStatus, Role};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
@@ -106,7 +107,7 @@ fn alice() -> UserId {
 #[tokio::test]
 async fn c7_10_without_randomness_there_is_no_key_and_no_row() {
     let broken = KeyFormat::default().with_random_source(|_| Err(getrandom::Error::UNSUPPORTED));
-    let keyring = Keyring::new(ReadOnly).key_format(broken);
+    let keyring = ApiKeys::new(ReadOnly).key_format(broken).keyring();
     let issued = keyring.issue(NewKey::user_level(alice(), "a")).await;
     assert!(matches!(issued, Err(KeyringError::RandomSource(_))), "{issued:?}");
     let rotated = keyring.rotate(&KeyId::new("key_1").unwrap(), Grace::None).await;

@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use super::StoreError;
 
-/// How long a store may take for one answer, where nothing else is said.
-pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
-
 /// The store's answer, or [`StoreError::Timeout`] if it does not come in time.
 pub(crate) async fn in_time<T, E: From<StoreError>>(
     deadline: Duration,

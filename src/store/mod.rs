@@ -44,4 +44,4 @@ pub use self::proxy::RegistryProxy;
 pub use self::terms::{Ended, KeyPolicy, MakeRoom, Terms, Updated, an_hour_before};
 pub use self::traits::{AuditLog, CachedKey, Directory, KeyInventory, KeyRegistry, KeyStore, UsageLog};
 
-pub(crate) use self::deadline::{DEFAULT_DEADLINE, in_time};
+pub(crate) use self::deadline::in_time;

@@ -20,6 +20,7 @@ use tower_api_key::{
 };
 
 use crate::common::{project, user};
+use tower_api_key::ApiKeys;
 use tower_api_key::store::CachedKey;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
@@ -168,7 +169,7 @@ fn case(dice: &mut Dice) -> Case {
         warm_key: dice.once_in(2),
         warm_standing: dice.once_in(2),
     };
-    let mut verifier = Verifier::new(stub).clock(ManualClock::new(NOW));
+    let mut verifier = ApiKeys::new(stub).clock(ManualClock::new(NOW)).verifier();
     if dice.once_in(2) {
         verifier = verifier.accept_foreign_keys();
     }

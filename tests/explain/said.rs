@@ -10,11 +10,10 @@ use tower_api_key::restriction::RequestContext;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyStore as _;
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{
-    ApiKeyAuth, AuthError, AuthErrorKind, Credentials, Endpoint, Grace, Keyring, NewKey, Timestamp, Verifier,
-};
+use tower_api_key::{ApiKeyAuth, AuthError, AuthErrorKind, Credentials, Endpoint, Grace, NewKey, Timestamp};
 
 use crate::common::{World, user};
+use tower_api_key::ApiKeys;
 
 const START: Timestamp = Timestamp::from_secs(1_767_225_600);
 
@@ -32,7 +31,7 @@ async fn what_people_and_programs_read() {
         })
         .await;
     let record = world.store.find(&key.digest()).await.unwrap().unwrap();
-    let verifier = Verifier::new(world.store.clone()).clock(ManualClock::new(START));
+    let verifier = ApiKeys::new(world.store.clone()).clock(ManualClock::new(START)).verifier();
     let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default());
     let question =
         Question::new(Method::POST).route("/users/{user}").address([198, 51, 100, 1]).project("p1");
@@ -106,7 +105,7 @@ async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
     let clock = ManualClock::new(START);
     let once = || "1/min".parse().unwrap();
     let throttle = KeyThrottle::default().repeats(once()).lookups(once());
-    let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).throttle(throttle);
+    let verifier = ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier().throttle(throttle);
     let (credentials, facts) =
         (Credentials::new(key.expose_secret()), RequestContext::new().address([192, 0, 2, 7]));
     let explain = |record| {
@@ -157,8 +156,8 @@ async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
 async fn c17_g_what_is_left_is_said_of_the_whole_family() {
     let world = World::new().await;
     let clock = ManualClock::new(START);
-    let keyring = Keyring::new(world.store.clone()).clock(clock.clone());
-    let verifier = Verifier::new(world.store.clone()).clock(clock);
+    let keyring = ApiKeys::new(world.store.clone()).clock(clock.clone()).keyring();
+    let verifier = ApiKeys::new(world.store.clone()).clock(clock).verifier();
     let limits: Limits = "3/min".parse().unwrap();
     let first = keyring.issue(NewKey::user_level(user("u_own"), "CI").limits(limits)).await.unwrap();
     let grace = Grace::For(Duration::from_secs(600));
@@ -196,7 +195,8 @@ async fn c17_g_the_brake_is_said_of_wrong_keys_only() {
         .await;
     let spent = world.key("u_own", |key| key.limits = Some("1/d".parse().unwrap())).await;
     let throttle = KeyThrottle::default().lookups("1/d".parse().unwrap());
-    let verifier = Verifier::new(world.store.clone()).clock(ManualClock::new(START)).throttle(throttle);
+    let verifier =
+        ApiKeys::new(world.store.clone()).clock(ManualClock::new(START)).verifier().throttle(throttle);
     let facts = RequestContext::new().address([192, 0, 2, 7]);
     let ask = async |key: &tower_api_key::ApiKey, endpoint| {
         let credentials = Credentials::new(key.expose_secret());

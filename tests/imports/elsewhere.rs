@@ -5,6 +5,7 @@ use tower_api_key::store::{KeyRegistry, KeyStore};
 use tower_api_key_sqlite::SqliteStore;
 
 use super::*;
+use tower_api_key::ApiKeys;
 
 #[derive(Deserialize)]
 pub(super) struct Fixture {
@@ -65,8 +66,8 @@ async fn r52_keys_of_other_packages_work_through_every_scheme_from_sqlite() {
 async fn work_through_every_scheme<S: KeyStore + KeyRegistry + Directory + Clone>(store: S) {
     let fixtures = fixtures();
     assert!(fixtures.len() >= 10);
-    let keyring = Keyring::new(store.clone()).digests(ring());
-    let site = site(Verifier::new(store.clone()).digests(ring()).accept_foreign_keys());
+    let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
+    let site = site(ApiKeys::new(store.clone()).digests(ring()).verifier().accept_foreign_keys());
     // C8-02: what was refused a moment ago is not remembered.
     for fixture in &fixtures {
         assert_eq!(status(&site, &fixture.key).await, 401, "{}", fixture.from);
@@ -106,11 +107,11 @@ async fn imported_keys_get_the_newest_digest_at_their_first_use() {
         let ring = ring.accept_sha256().accept_sha512().accept_sanctum().accept_pepper(secret).unwrap();
         ring.accept_slow(tower_api_key::SlowHashes::until('.'))
     };
-    let keyring = Keyring::new(store.clone()).digests(newest());
+    let keyring = ApiKeys::new(store.clone()).digests(newest()).keyring();
     let keys = fixtures().into_iter().enumerate();
     let keys = keys.map(|(at, fixture)| imported(&format!("k{at}"), fixture.digest()));
     keyring.import(keys.collect::<Vec<_>>()).await.unwrap();
-    let verifier = Verifier::new(store.clone()).digests(newest()).accept_foreign_keys();
+    let verifier = ApiKeys::new(store.clone()).digests(newest()).verifier().accept_foreign_keys();
     let site = site(verifier.renew_digests(store.clone()));
     for (at, fixture) in fixtures().iter().enumerate() {
         let key = id(&format!("k{at}"));
@@ -123,7 +124,7 @@ async fn imported_keys_get_the_newest_digest_at_their_first_use() {
     let counts = keyring.count_by_digest().await.unwrap();
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("hmac:new".to_owned(), fixtures().len() as u64)]);
     // Only now the doors can be closed.
-    let closed = Keyring::new(store.clone()).digests(Digests::peppered(pepper("new")).unwrap());
+    let closed = ApiKeys::new(store.clone()).digests(Digests::peppered(pepper("new")).unwrap()).keyring();
     assert!(closed.missing_digests().await.unwrap().is_empty());
 }
 
@@ -131,10 +132,10 @@ async fn imported_keys_get_the_newest_digest_at_their_first_use() {
 #[tokio::test]
 async fn sanctum_tokens_are_found_by_their_whole_text() {
     let store = people().await;
-    let keyring = Keyring::new(store.clone()).digests(ring());
+    let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
     let fixture = fixtures().into_iter().find(|fixture| fixture.method == "sanctum").unwrap();
     keyring.import([imported("k", fixture.digest())]).await.unwrap();
-    let verifier = Verifier::new(store).digests(ring()).accept_foreign_keys();
+    let verifier = ApiKeys::new(store).digests(ring()).verifier().accept_foreign_keys();
     let (number, secret) = fixture.key.split_once('|').unwrap();
     let site = site(verifier.clone());
     assert_eq!(status(&site, &fixture.key).await, 200);
@@ -150,14 +151,14 @@ async fn sanctum_tokens_are_found_by_their_whole_text() {
 async fn texts_are_hashed_on_the_way_in() {
     let store = people().await;
     let ring = || Digests::peppered(pepper("p")).unwrap();
-    let keyring = Keyring::new(store.clone()).digests(ring());
+    let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
     let ours = tower_api_key::KeyFormat::default().generate(tower_api_key::Environment::Live).unwrap();
     let keys = [
         imported("foreign", ImportedDigest::plaintext("legacy-0001")),
         imported("ours", ImportedDigest::plaintext(ours.expose_secret())),
     ];
     assert_eq!(keyring.import(keys).await.unwrap().imported, 2);
-    let site = site(Verifier::new(store.clone()).digests(ring()).accept_foreign_keys());
+    let site = site(ApiKeys::new(store.clone()).digests(ring()).verifier().accept_foreign_keys());
     assert_eq!(send(&site, "header", "legacy-0001").await, (StatusCode::OK, "foreign".to_owned()));
     assert_eq!(send(&site, "header", ours.expose_secret()).await, (StatusCode::OK, "ours".to_owned()));
     let [foreign, ours_there] = ["foreign", "ours"].map(id);
@@ -207,14 +208,14 @@ async fn a_key_that_moves_while_it_is_looked_up_is_found() {
     for at in 0..5 {
         let store = people().await;
         let text = ImportedDigest::plaintext("a-key");
-        Keyring::new(store.clone()).digests(old()).import([imported("k", text)]).await.unwrap();
+        ApiKeys::new(store.clone()).digests(old()).keyring().import([imported("k", text)]).await.unwrap();
         let from = store.get(&id("k")).await.unwrap().unwrap().digest;
         let scratch = people().await;
         let text = ImportedDigest::plaintext("a-key");
-        Keyring::new(scratch.clone()).digests(ring()).import([imported("k", text)]).await.unwrap();
+        ApiKeys::new(scratch.clone()).digests(ring()).keyring().import([imported("k", text)]).await.unwrap();
         let to = scratch.get(&id("k")).await.unwrap().unwrap().digest;
         let moving = Moving { store: store.clone(), asked: AtomicUsize::new(0), at, to, from };
-        let verifier = Verifier::new((moving, store)).digests(ring()).accept_foreign_keys();
+        let verifier = ApiKeys::new((moving, store)).digests(ring()).verifier().accept_foreign_keys();
         let credentials = tower_api_key::Credentials::new("a-key");
         let found = verifier.verify(&credentials, tower_api_key::Endpoint::READ).await;
         assert_eq!(found.unwrap().key_id(), &id("k"), "moved at {at}");
@@ -231,7 +232,8 @@ async fn many_keys_share_what_a_transaction_costs() {
     let keys = || {
         (0..many).map(|n| imported(&format!("k{n}"), ImportedDigest::plaintext(format!("key-number-{n}"))))
     };
-    let keyring = Keyring::new(store.clone()).store_deadline(std::time::Duration::from_secs(60)).unwrap();
+    let keyring =
+        ApiKeys::new(store.clone()).change_deadline(std::time::Duration::from_secs(60)).unwrap().keyring();
     let start = std::time::Instant::now();
     let report = keyring.import(keys()).await.unwrap();
     println!("{many} keys in {:?}", start.elapsed());

@@ -13,9 +13,10 @@ use tower_api_key_manage::{self as manage, Leaks, PublicKey};
 
 use super::elsewhere::{fixtures, ring};
 use super::*;
+use tower_api_key::ApiKeys;
 
 fn verifier(store: &MemoryStore) -> Verifier {
-    Verifier::new(store.clone()).digests(ring()).accept_foreign_keys()
+    ApiKeys::new(store.clone()).digests(ring()).verifier().accept_foreign_keys()
 }
 
 async fn is_revoked(keyring: &Keyring, name: &str) -> bool {
@@ -24,7 +25,7 @@ async fn is_revoked(keyring: &Keyring, name: &str) -> bool {
 
 /// What the route for whoever holds a key answers.
 async fn self_revoke(store: &MemoryStore, way: &str, key: &str) -> String {
-    let keyring = Keyring::new(store.clone()).digests(ring());
+    let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
     let route = manage::self_revoke(keyring, verifier(store), ClientAddr::peer());
     let (status, body) = send(&Router::new().route("/", route), way, key).await;
     format!("{status} {body}")
@@ -34,7 +35,7 @@ async fn self_revoke(store: &MemoryStore, way: &str, key: &str) -> String {
 async fn r42_whoever_holds_an_imported_key_of_any_kind_can_end_it() {
     for way in ["bearer", "json"] {
         let store = people().await;
-        let keyring = Keyring::new(store.clone()).digests(ring());
+        let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
         for (at, fixture) in fixtures().iter().enumerate() {
             let name = format!("k{at}");
             assert_eq!(keyring.import([imported(&name, fixture.digest())]).await.unwrap().imported, 1);
@@ -52,7 +53,7 @@ async fn r42_whoever_holds_an_imported_key_of_any_kind_can_end_it() {
 /// Revoked and expired keys, and such as share a start with them.
 async fn ended() -> (MemoryStore, Keyring, [String; 2]) {
     let store = people().await;
-    let keyring = Keyring::new(store.clone()).digests(ring());
+    let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
     let texts = ["revoked", "expired"].map(|start| format!("{start}.the-rest-of-it"));
     let digest = |start: &str, text: &String| ImportedDigest::slow(start, bcrypt::hash(text, 4).unwrap());
     let past = Timestamp::from(SystemTime::now() - Duration::from_secs(60));
@@ -113,7 +114,7 @@ async fn r42_a_slow_key_that_has_ended_does_not_hold_up_a_scanners_report() {
 #[tokio::test]
 async fn the_words_that_digests_are_told_apart_by_are_no_key() {
     let store = people().await;
-    let keyring = Keyring::new(store.clone()).digests(ring());
+    let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
     let keys = fixtures().into_iter().enumerate().map(|(at, key)| imported(&format!("k{at}"), key.digest()));
     keyring.import(keys).await.unwrap();
     let site = site(verifier(&store));

@@ -5,6 +5,7 @@ use tower_api_key::store::{Terms, Updated};
 use tower_api_key::{ConfigError, Credentials, Endpoint};
 
 use super::*;
+use tower_api_key::ApiKeys;
 use tower_api_key::store::AuditLog;
 use tower_api_key::store::KeyInventory;
 use tower_api_key::store::UsageLog;
@@ -30,12 +31,12 @@ async fn c7_06_a_row_that_knows_no_pepper_is_no_key() {
     attack(&store, "says_hmac", "two", "hmac:p").await;
     for warm in [true, false] {
         let store = Counted { warm, ..Counted::new(store.clone()) };
-        let closed = Verifier::new(store.clone()).accept_foreign_keys().digests(ring("p", &[]));
+        let closed = ApiKeys::new(store.clone()).digests(ring("p", &[])).verifier().accept_foreign_keys();
         let closed = site(closed);
         assert_eq!([status(&closed, "one").await, status(&closed, "two").await], [401, 401], "C7-06");
         // As long as keys from before are accepted, so is what looks like one; but no row that contradicts itself.
         let open = ring("p", &[]).accept_sha256();
-        let open = site(Verifier::new(store).accept_foreign_keys().digests(open));
+        let open = site(ApiKeys::new(store).digests(open).verifier().accept_foreign_keys());
         assert_eq!([status(&open, "one").await, status(&open, "two").await], [200, 503], "C7-06");
     }
 }
@@ -59,7 +60,7 @@ async fn c7_06_a_key_is_only_what_it_says_it_is() {
 #[tokio::test]
 async fn c7_07_the_newest_pepper_issues_and_all_verify() {
     let store = people().await;
-    let keyring = |ring| Keyring::new(store.clone()).digests(ring);
+    let keyring = |ring| ApiKeys::new(store.clone()).digests(ring).keyring();
     let plain = Keyring::new(store.clone()).issue(alices("plain")).await.unwrap();
     let v1 = keyring(ring("v1", &[])).issue(alices("v1")).await.unwrap();
     let v2 = keyring(ring("v2", &["v1"])).issue(alices("v2")).await.unwrap();
@@ -68,7 +69,7 @@ async fn c7_07_the_newest_pepper_issues_and_all_verify() {
 
     for warm in [true, false] {
         let store = Counted { warm, ..Counted::new(store.clone()) };
-        let site = |ring| site(Verifier::new(store.clone()).digests(ring));
+        let site = |ring| site(ApiKeys::new(store.clone()).digests(ring).verifier());
         let all = site(ring("v2", &["v1"]).accept_sha256());
         for key in [&plain, &v1, &v2] {
             for way in WAYS {
@@ -102,9 +103,14 @@ async fn c7_07_the_newest_pepper_issues_and_all_verify() {
 async fn c7_07_a_used_key_gets_the_newest_pepper() {
     for warm in [true, false] {
         let store = Counted { warm, ..Counted::new(people().await) };
-        let old = Keyring::new(store.clone()).digests(ring("v1", &[])).issue(alices("old")).await.unwrap();
-        let keyring = Keyring::new(store.clone()).digests(ring("v2", &["v1"]));
-        let verifier = Verifier::new(store.clone()).digests(ring("v2", &["v1"]));
+        let old = ApiKeys::new(store.clone())
+            .digests(ring("v1", &[]))
+            .keyring()
+            .issue(alices("old"))
+            .await
+            .unwrap();
+        let keyring = ApiKeys::new(store.clone()).digests(ring("v2", &["v1"])).keyring();
+        let verifier = ApiKeys::new(store.clone()).digests(ring("v2", &["v1"])).verifier();
         let renewing = site(verifier.clone().renew_digests(store.clone()));
         let text = old.key().expose_secret();
         // Not by requests that are refused, nor where it was not asked for.
@@ -122,7 +128,7 @@ async fn c7_07_a_used_key_gets_the_newest_pepper() {
         digested_by(&keyring, old.id(), "hmac:v2").await;
         assert_eq!(store.rehashes(), [1, 0], "C7-07");
         store.finds();
-        let newest_only = site(Verifier::new(store.clone()).digests(ring("v2", &[])));
+        let newest_only = site(ApiKeys::new(store.clone()).digests(ring("v2", &[])).verifier());
         assert_eq!(status(&newest_only, text).await, 200, "C7-07");
         assert_eq!(store.finds(), usize::from(!warm), "C7-07");
         assert_eq!(status(&renewing, text).await, 200);
@@ -219,9 +225,15 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
 
     for hangs in [false, true] {
         let store = people().await;
-        let old = Keyring::new(store.clone()).digests(ring("v1", &[])).issue(alices("old")).await.unwrap();
+        let old = ApiKeys::new(store.clone())
+            .digests(ring("v1", &[]))
+            .keyring()
+            .issue(alices("old"))
+            .await
+            .unwrap();
         let registry = Broken(Arc::default(), hangs);
-        let verifier = Verifier::new(store).digests(ring("v2", &["v1"])).renew_digests(registry.clone());
+        let verifier =
+            ApiKeys::new(store).digests(ring("v2", &["v1"])).verifier().renew_digests(registry.clone());
         let credentials = || Credentials::new(old.key().expose_secret());
         for _ in 0..200 {
             verifier.verify(&credentials(), Endpoint::READ).await.unwrap();
@@ -267,7 +279,7 @@ fn c7_08_a_pepper_that_is_none_refuses_to_start() {
 fn c7_08_a_pepper_shows_nothing() {
     let secret = "this secret has at least 32 bytes";
     let ring = Digests::peppered(Pepper::new("2027", secret).unwrap()).unwrap();
-    let verifier = Verifier::new(MemoryStore::new()).digests(ring.clone());
+    let verifier = ApiKeys::new(MemoryStore::new()).digests(ring.clone()).verifier();
     let shown = format!("{ring:?} {verifier:?}");
     assert!(shown.contains("2027") && shown.contains("***") && !shown.contains("this secret"), "{shown}");
 }

@@ -4,6 +4,7 @@ use tower_api_key::{Environment, KeyFormat, ProjectId};
 
 use super::elsewhere::ring;
 use super::*;
+use tower_api_key::ApiKeys;
 
 const HEX: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -11,7 +12,7 @@ const TEXT: &str = "a key is 1 to 512 visible ASCII characters without quotes, a
                     one otherwise, import its digest";
 
 async fn refused(keys: impl IntoIterator<Item = ImportedKey, IntoIter: Send>) -> Vec<String> {
-    let report = Keyring::new(people().await).digests(ring()).import(keys).await.unwrap();
+    let report = ApiKeys::new(people().await).digests(ring()).keyring().import(keys).await.unwrap();
     reasons(&report).into_iter().map(|(_, id, reason)| format!("{id}: {reason}")).collect()
 }
 
@@ -200,7 +201,7 @@ async fn c17_d2_another_key_under_an_id_that_is_there_is_refused() {
     let text = |text: &str| ImportedDigest::plaintext(text);
     let (first, second) = (HEX, &HEX.replace('9', "8"));
     let store = people().await;
-    let keyring = Keyring::new(store.clone()).digests(ring());
+    let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
     assert_eq!(import_one(&keyring, ImportedDigest::sha256(first)).await, (1, 0, Vec::new()));
     assert_eq!(import_one(&keyring, ImportedDigest::sha256(first)).await, there());
     assert_eq!(import_one(&keyring, text("test")).await, there(), "its text is the same");
@@ -220,7 +221,7 @@ async fn c17_d2_another_key_under_an_id_that_is_there_is_refused() {
     let report = keyring.import(twice).await.unwrap();
     assert_eq!((report.imported, report.already_there), (1, 1));
     assert_eq!(reasons(&report), [(1, "twice", "another key has that id".to_owned())]);
-    let site = site(Verifier::new(store).digests(ring()).accept_foreign_keys());
+    let site = site(ApiKeys::new(store).digests(ring()).verifier().accept_foreign_keys());
     assert_eq!([status(&site, "one").await, status(&site, "two").await], [200, 401]);
 }
 
@@ -232,15 +233,17 @@ async fn c17_d2_a_key_that_was_renewed_since_is_the_same_key() {
     for trail in [true, false] {
         let store = people().await;
         let keyring = || {
-            let keyring =
-                if trail { Keyring::new(store.clone()) } else { Keyring::new(Counted::new(store.clone())) };
-            keyring.digests(rings())
+            if trail {
+                ApiKeys::new(store.clone()).digests(rings()).keyring()
+            } else {
+                ApiKeys::new(Counted::new(store.clone())).digests(rings()).keyring()
+            }
         };
         assert_eq!(import_one(&keyring(), ImportedDigest::sha256(HEX)).await, (1, 0, Vec::new()));
         // Only the ring has changed yet: the text is digested in another way than the key that is there.
         assert_eq!(import_one(&keyring(), text("test")).await, there());
         assert_eq!(import_one(&keyring(), text("tests")).await, id_taken());
-        let verifier = Verifier::new(store.clone()).digests(rings()).accept_foreign_keys();
+        let verifier = ApiKeys::new(store.clone()).digests(rings()).verifier().accept_foreign_keys();
         let site = site(verifier.renew_digests(store.clone()));
         assert_eq!(status(&site, "test").await, 200);
         digested_by(&keyring(), &id("k"), "hmac:new").await;

@@ -7,6 +7,7 @@ use tower_api_key::store::Terms;
 
 use super::elsewhere::{fixtures, ring};
 use super::*;
+use tower_api_key::ApiKeys;
 
 /// A text whose start is `start`, and its hash; a few milliseconds' work.
 fn hashed(start: &str) -> (String, ImportedDigest) {
@@ -24,10 +25,10 @@ async fn of_64_first_uses_at_once_all_are_let_in_and_one_replaces_the_hash() {
     for at_once in [1, 4] {
         let store = Counted::new(people().await);
         let hashes = || SlowHashes::until('.').at_once(NonZeroUsize::new(at_once).unwrap());
-        let keyring = Keyring::new(store.clone()).digests(slow(hashes()));
+        let keyring = ApiKeys::new(store.clone()).digests(slow(hashes())).keyring();
         let (text, digest) = hashed("start");
         assert_eq!(keyring.import([imported("k", digest)]).await.unwrap().imported, 1);
-        let verifier = Verifier::new(store.clone()).digests(slow(hashes())).accept_foreign_keys();
+        let verifier = ApiKeys::new(store.clone()).digests(slow(hashes())).verifier().accept_foreign_keys();
         let site = site(verifier.renew_digests(store.clone()));
         let requests: Vec<_> = (0..64)
             .map(|n| {
@@ -57,7 +58,7 @@ async fn only_a_start_that_is_known_costs_a_check() {
     let store = people().await;
     // No check has a place: whatever would be checked gets 503 instead.
     let hashes = || SlowHashes::until('.').waiting(0);
-    let keyring = Keyring::new(store.clone()).digests(slow(hashes()));
+    let keyring = ApiKeys::new(store.clone()).digests(slow(hashes())).keyring();
     let (text, digest) = hashed("start");
     let (revoked, revoked_digest) = hashed("revoked");
     let keys = [
@@ -69,7 +70,7 @@ async fn only_a_start_that_is_known_costs_a_check() {
     let fast = keyring.issue(alices("new")).await.unwrap();
     for warm in [true, false] {
         let store = Counted { warm, ..Counted::new(store.clone()) };
-        let site = site(Verifier::new(store).digests(slow(hashes())).accept_foreign_keys());
+        let site = site(ApiKeys::new(store).digests(slow(hashes())).verifier().accept_foreign_keys());
         assert_eq!(status(&site, &text).await, 503, "it would be checked");
         assert_eq!(status(&site, "start.anything").await, 503);
         for unknown in ["other.anything", "start", "start.", ".start", "nothing"] {
@@ -102,11 +103,12 @@ async fn c9_a_key_that_is_revoked_while_it_is_checked_is_refused() {
 
     for at in 0..=4 {
         let store = people().await;
-        let keyring = Keyring::new(store.clone()).digests(slow(SlowHashes::until('.')));
+        let keyring = ApiKeys::new(store.clone()).digests(slow(SlowHashes::until('.'))).keyring();
         let (text, digest) = hashed("start");
         keyring.import([imported("k", digest)]).await.unwrap();
         let revoking = (Revoking(store.clone(), AtomicUsize::new(0), at), store);
-        let verifier = Verifier::new(revoking).digests(slow(SlowHashes::until('.'))).accept_foreign_keys();
+        let verifier =
+            ApiKeys::new(revoking).digests(slow(SlowHashes::until('.'))).verifier().accept_foreign_keys();
         // The newest digest; the start, again when it has its turn, and once more after the check.
         assert_eq!(status(&site(verifier), &text).await, if at < 4 { 401 } else { 200 }, "at {at}");
     }
@@ -136,11 +138,12 @@ async fn c17_g_a_key_that_gets_another_hash_while_it_is_checked_is_refused() {
     let other = bcrypt::hash("start.something-else", 4).unwrap();
     for at in 0..=4 {
         let store = people().await;
-        let keyring = Keyring::new(store.clone()).digests(slow(SlowHashes::until('.')));
+        let keyring = ApiKeys::new(store.clone()).digests(slow(SlowHashes::until('.'))).keyring();
         let (text, digest) = hashed("start");
         keyring.import([imported("k", digest)]).await.unwrap();
         let rehashing = (Rehashing(store.clone(), AtomicUsize::new(0), at, other.clone()), store);
-        let verifier = Verifier::new(rehashing).digests(slow(SlowHashes::until('.'))).accept_foreign_keys();
+        let verifier =
+            ApiKeys::new(rehashing).digests(slow(SlowHashes::until('.'))).verifier().accept_foreign_keys();
         assert_eq!(status(&site(verifier), &text).await, if at < 4 { 401 } else { 200 }, "at {at}");
     }
 }
@@ -149,13 +152,13 @@ async fn c17_g_a_key_that_gets_another_hash_while_it_is_checked_is_refused() {
 async fn a_start_may_be_of_a_fixed_length() {
     let store = people().await;
     let hashes = || SlowHashes::first(NonZeroUsize::new(4).unwrap());
-    let keyring = Keyring::new(store.clone()).digests(slow(hashes()));
+    let keyring = ApiKeys::new(store.clone()).digests(slow(hashes())).keyring();
     let hash = bcrypt::hash("abcdefgh", 4).unwrap();
     assert_eq!(
         keyring.import([imported("k", ImportedDigest::slow("abcd", hash))]).await.unwrap().imported,
         1
     );
-    let site = site(Verifier::new(store).digests(slow(hashes())).accept_foreign_keys());
+    let site = site(ApiKeys::new(store).digests(slow(hashes())).verifier().accept_foreign_keys());
     for (text, expected) in
         [("abcdefgh", 200), ("abcdefgx", 401), ("abcd", 401), ("abc", 401), ("abc\u{e4}", 401)]
     {
@@ -165,7 +168,7 @@ async fn a_start_may_be_of_a_fixed_length() {
 
 #[tokio::test]
 async fn slow_hashes_that_could_not_be_checked_or_found_are_refused() {
-    let keyring = Keyring::new(people().await).digests(ring());
+    let keyring = ApiKeys::new(people().await).digests(ring()).keyring();
     let (_, first) = hashed("start");
     let (_, second) = hashed("start");
     let good = bcrypt::hash("x.y", 4).unwrap();
@@ -222,7 +225,7 @@ async fn slow_hashes_that_could_not_be_checked_or_found_are_refused() {
 async fn c13_a_slow_hash_is_not_shown() {
     let store = people().await;
     let fixture = fixtures().into_iter().find(|fixture| fixture.method == "slow").unwrap();
-    let keyring = Keyring::new(store).digests(ring());
+    let keyring = ApiKeys::new(store).digests(ring()).keyring();
     keyring.import([imported("k", fixture.digest())]).await.unwrap();
     let shown = format!("{:?}", keyring.get(&id("k")).await.unwrap());
     assert!(!shown.contains(&fixture.hash) && !shown.contains(fixture.start.as_ref().unwrap()), "{shown}");
@@ -243,10 +246,10 @@ async fn c17_g_bytes_beyond_what_bcrypt_reads_are_not_a_key() {
         for renews in [false, true] {
             let store = people().await;
             let hashes = || slow(SlowHashes::until('.'));
-            let keyring = Keyring::new(store.clone()).digests(hashes());
+            let keyring = ApiKeys::new(store.clone()).digests(hashes()).keyring();
             let digest = ImportedDigest::slow("start", bcrypt::hash(&longest, 4).unwrap());
             assert_eq!(keyring.import([imported("k", digest)]).await.unwrap().imported, 1);
-            let verifier = Verifier::new(store.clone()).digests(hashes()).accept_foreign_keys();
+            let verifier = ApiKeys::new(store.clone()).digests(hashes()).verifier().accept_foreign_keys();
             let verifier = if renews { verifier.renew_digests(store.clone()) } else { verifier };
             let site = site(verifier);
             for way in WAYS {
@@ -261,7 +264,7 @@ async fn c17_g_bytes_beyond_what_bcrypt_reads_are_not_a_key() {
 /// Two keys may have one start, and one id by mistake.
 #[tokio::test]
 async fn c17_d2_another_slow_hash_under_an_id_that_is_there_is_refused() {
-    let keyring = Keyring::new(people().await).digests(ring());
+    let keyring = ApiKeys::new(people().await).digests(ring()).keyring();
     let hash = bcrypt::hash("start.one", 4).unwrap();
     let digest = |hash: &str| ImportedDigest::slow("start", hash);
     assert_eq!(keyring.import([imported("k", digest(&hash))]).await.unwrap().imported, 1);
@@ -285,12 +288,12 @@ async fn c17_g_a_start_of_another_length_is_not_imported() {
         (slow(SlowHashes::until('.')), "abcd.", false),
     ] {
         let store = people().await;
-        let keyring = Keyring::new(store.clone()).digests(ring.clone());
+        let keyring = ApiKeys::new(store.clone()).digests(ring.clone()).keyring();
         let text = format!("{start}.rest");
         let digest = ImportedDigest::slow(start, bcrypt::hash(&text, 4).unwrap());
         let report = keyring.import([imported("k", digest)]).await.unwrap();
         assert_eq!(report.imported == 1, finds, "{start}: {:?}", reasons(&report));
-        let site = site(Verifier::new(store).digests(ring).accept_foreign_keys());
+        let site = site(ApiKeys::new(store).digests(ring).verifier().accept_foreign_keys());
         assert_eq!(status(&site, &text).await, if finds { 200 } else { 401 }, "{start}");
     }
 }

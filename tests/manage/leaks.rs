@@ -30,6 +30,7 @@ use tower_api_key_manage::{FetchedKeys, Leak, Leaks, PublicKey, PublicKeyList, P
 
 use crate::common::{Pieces, World, send, user};
 use crate::{Down, Told, record};
+use tower_api_key::ApiKeys;
 
 const URL: &str = "https://github.com/a/b/blob/main/c";
 
@@ -350,7 +351,7 @@ fn webhook(
     change: impl FnOnce(Leaks) -> Leaks,
 ) -> (Router, ManualClock) {
     let clock = ManualClock::new(Timestamp::from_secs(1_000_000));
-    let keyring = Keyring::new(world.store.clone()).clock(clock.clone());
+    let keyring = ApiKeys::new(world.store.clone()).clock(clock.clone()).keyring();
     let leaks = change(Leaks::new(keyring, Verifier::new(world.store.clone()), keys));
     (Router::new().route("/leaks", leaks.route()), clock)
 }

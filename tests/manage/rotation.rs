@@ -6,19 +6,19 @@ use axum::Router;
 use axum::body::Body;
 use http::Request;
 use serde_json::json;
-use tower_api_key::store::MemoryStore;
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{ApiKey, KeyPolicy, Keyring, Timestamp};
 
 use crate::common::{Answer, World, bearer, get, request, send};
 use crate::{app, call, path_of, record, rows};
+use tower_api_key::ApiKeys;
 
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 
 /// The routes of a keyring that is told the time.
 async fn world() -> (World, Keyring, Router) {
     let world = World::new().await;
-    let keyring = Keyring::new::<MemoryStore>(world.store.clone()).clock(ManualClock::new(START));
+    let keyring = ApiKeys::new(world.store.clone()).clock(ManualClock::new(START)).keyring();
     let app = app(&world, keyring.clone());
     (world, keyring, app)
 }

@@ -19,6 +19,7 @@ use tower_api_key_manage as manage;
 
 use crate::common::{Answer, Counted, World, bearer, echo, post_json, request, send, user};
 use crate::{Down, Told, record};
+use tower_api_key::ApiKeys;
 
 const AT: &str = "/v1/api-keys/self-revoke";
 
@@ -156,7 +157,7 @@ async fn r42_every_attempt_counts_for_the_budget_of_self_revoke_whatever_it_find
     };
     let text = |key: &ApiKey| key.expose_secret().to_owned();
     let unknown = || text(&KeyFormat::default().generate(Environment::Live).unwrap());
-    let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).throttle(limit);
+    let verifier = ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier().throttle(limit);
     let app = app(&world, Keyring::new(world.store.clone()), verifier);
     // One client guesses, the other has three keys: they see the same.
     for (client, keys) in
@@ -187,7 +188,7 @@ async fn c17_a5_a_key_is_ended_by_itself_whatever_else_comes_from_its_address() 
     let once = || "1/d".parse().unwrap();
     let throttle = KeyThrottle::default().repeats(once()).lookups(once()).self_revokes(once());
     let (counted, _) = world.counted();
-    let verifier = Verifier::new::<Counted>(counted).clock(clock).throttle(throttle);
+    let verifier = ApiKeys::new(counted).clock(clock).verifier().throttle(throttle);
     let keyring = Keyring::new(world.store.clone());
     let self_revoke = manage::self_revoke(keyring, verifier.clone(), ClientAddr::peer());
     let endpoints = Endpoints::new().public(Method::POST, AT);

@@ -15,8 +15,8 @@ use tower_api_key::keyring::{ImportRefusal, ImportedDigest, ImportedKey};
 use tower_api_key::restriction::{AllowList, RestrictionError, Restrictions};
 use tower_api_key::store::{NoProjects, Project, RegistryError};
 use tower_api_key::{
-    Digests, Environment, Grace, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, KeyUpdate, Keyring,
-    KeyringError, MemoryStore, NewKey, Pepper, Principal, ProjectId, Role, Timestamp, UserId,
+    Digests, Environment, Grace, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, KeyUpdate, KeyringError,
+    MemoryStore, NewKey, Pepper, Principal, ProjectId, Role, Timestamp, UserId,
 };
 
 use crate::model::{
@@ -24,6 +24,7 @@ use crate::model::{
     Text, Verdict, Wish,
 };
 use crate::stacks::{Common, OLD_PEPPER, Stack};
+use tower_api_key::ApiKeys;
 
 pub struct Real {
     stack: Stack,
@@ -53,7 +54,7 @@ fn generate(prefix: &str, test: bool) -> String {
 
 /// What a keyring with that ring would store of a text.
 async fn stored(ring: Digests, text: &str, test: bool) -> KeyRecord {
-    let keyring = Keyring::new(NoProjects(MemoryStore::new())).digests(ring);
+    let keyring = ApiKeys::new(NoProjects(MemoryStore::new())).digests(ring).keyring();
     let id = KeyId::new("key_1").unwrap();
     let new = NewKey::user_level(user("ann"), "key").environment(environment(test));
     keyring.import([ImportedKey::new(id.clone(), new, ImportedDigest::plaintext(text))]).await.unwrap();

@@ -28,6 +28,7 @@ use tower_api_key_sqlite::SqliteStore;
 
 use crate::logged::Logged;
 use crate::model;
+use tower_api_key::ApiKeys;
 
 /// So long that no machine is too slow for it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -191,8 +192,8 @@ impl Stack {
         start: impl Fn(usize, Common) -> Starting + Send + Sync + 'static,
     ) -> Self {
         let most = u32::try_from(model::MOST_KEYS).unwrap();
-        let keyring = Keyring::new(store.clone()).clock(common.clock.clone()).digests(common.ring.clone());
-        let keyring = keyring.store_deadline(PATIENCE).unwrap();
+        let keyring = ApiKeys::new(store.clone()).clock(common.clock.clone()).digests(common.ring.clone());
+        let keyring = keyring.change_deadline(PATIENCE).unwrap().keyring();
         let single = keyring.clone().policy(KeyPolicy::Single { grace: false }).unwrap();
         let keyring = keyring.policy(KeyPolicy::Multiple { max: most }).unwrap();
         let common = common.clone();
@@ -209,8 +210,8 @@ impl Stack {
 }
 
 fn node(store: impl KeyStore + Directory, common: &Common) -> Node {
-    let verifier = Verifier::new(store).digests(common.ring.clone()).clock(common.clock.clone());
-    let verifier = verifier.store_deadline(PATIENCE).unwrap().observer(common.decided.clone());
+    let keys = ApiKeys::new(store).digests(common.ring.clone()).clock(common.clock.clone());
+    let verifier = keys.lookup_deadline(PATIENCE).unwrap().observer(common.decided.clone()).verifier();
     let live = verifier.clone().environment(Environment::Live);
     let sunset = Deprecation::new(Timestamp::from_micros(model::BEGIN)).unwrap();
     let sunset = sunset.sunset(Timestamp::from_micros(model::SUNSET)).unwrap();

@@ -8,6 +8,7 @@ use tower_api_key::{KeyDigest, KeyId, KeyPolicy};
 use tower_api_key_sqlite::SqliteStore;
 
 use super::*;
+use tower_api_key::ApiKeys;
 
 /// So many keys of one owner, the first of which is the oldest; a second between any two.
 fn keys(owner: &str, count: usize, of: impl Fn(usize, &mut KeyRecord)) -> Vec<KeyRecord> {
@@ -85,7 +86,7 @@ async fn many(count: usize, of: impl Fn(usize, &mut KeyRecord)) -> (tempfile::Te
         import(&store, part.to_vec()).await;
     }
     let clock = ManualClock::new(Timestamp::from_secs(NOW));
-    let keyring = Keyring::new(store).clock(clock.clone());
+    let keyring = ApiKeys::new(store).clock(clock.clone()).keyring();
     let app = Router::new().nest(AT, portal(keyring).router());
     (directory, Site { world: World::new().await, clock, app })
 }

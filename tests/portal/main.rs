@@ -25,6 +25,7 @@ use axum::body::Body;
 use common::{Answer, World, send};
 use http::request::Parts;
 use http::{Request, StatusCode};
+use tower_api_key::ApiKeys;
 use tower_api_key::store::{MemoryStore, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{KeyQuery, KeyRecord, Keyring, Timestamp, UserId};
@@ -81,7 +82,7 @@ impl Site {
     async fn with(keyring: impl FnOnce(Keyring) -> Keyring) -> Self {
         let world = World::new().await;
         let clock = ManualClock::new(Timestamp::from_secs(NOW));
-        let keyring = keyring(Keyring::new(world.store.clone()).clock(clock.clone()));
+        let keyring = keyring(ApiKeys::new(world.store.clone()).clock(clock.clone()).keyring());
         let app = Router::new().nest(AT, portal(keyring).router());
         Self { world, clock, app }
     }

@@ -25,11 +25,11 @@ async fn at_every_moment(
             let who = (&key.id, &common::user("u_full"));
             let store = Meddling::new(&site.world.store, &site.clock, directory, event, who, moment);
             let keyring = if directory {
-                Keyring::new(store.clone())
+                ApiKeys::new(store.clone()).clock(site.clock.clone()).keyring()
             } else {
-                Keyring::new((store.clone(), store.clone()))
+                ApiKeys::new((store.clone(), store.clone())).clock(site.clock.clone()).keyring()
             };
-            site.app = Router::new().nest(AT, portal(keyring.clock(site.clock.clone())).router());
+            site.app = Router::new().nest(AT, portal(keyring).router());
             let answer = site.post("u_full.1", &path, &form).await;
             if !store.has_happened().await {
                 assert!(moment >= 2, "{path}: only {moment} moments were tried");

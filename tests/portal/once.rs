@@ -5,12 +5,13 @@ use http::StatusCode;
 use tower_api_key::delivery::{Delivery, KeyDelivery, Notice};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyPolicy;
-use tower_api_key::{ApiKey, ApiKeyAuth, Verifier};
+use tower_api_key::{ApiKey, ApiKeyAuth};
 
 use super::*;
+use tower_api_key::ApiKeys;
 
 async fn works(site: &Site, key: &str) -> StatusCode {
-    let verifier = Verifier::new(store(site)).clock(site.clock.clone());
+    let verifier = ApiKeys::new(store(site)).clock(site.clock.clone()).verifier();
     let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default());
     let api = Router::new().route("/", axum::routing::any(common::echo)).layer(auth);
     send(&api, common::get("/", &[("authorization", &format!("Bearer {key}"))])).await.status

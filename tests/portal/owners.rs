@@ -2,12 +2,13 @@
 
 use axum::body::Body;
 use http::StatusCode;
+use tower_api_key::ApiKeyAuth;
 use tower_api_key::endpoint::Endpoints;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{Accounts as _, MemberRole};
-use tower_api_key::{ApiKeyAuth, Verifier};
 
 use super::*;
+use tower_api_key::ApiKeys;
 
 const PAGES: [&str; 5] = ["", "/settings", "/rotate", "/restrictions", "/revoke"];
 
@@ -103,8 +104,9 @@ async fn c11_06_what_is_no_id_is_not_looked_for() {
 
 /// What an API that reads and writes, and the management of keys, answer to a key.
 async fn answers(site: &Site, secret: &str) -> [u16; 3] {
-    let manage = tower_api_key_manage::api_keys(Keyring::new(store(site)).clock(site.clock.clone()));
-    let verifier = Verifier::new(store(site)).clock(site.clock.clone());
+    let manage =
+        tower_api_key_manage::api_keys(ApiKeys::new(store(site)).clock(site.clock.clone()).keyring());
+    let verifier = ApiKeys::new(store(site)).clock(site.clock.clone()).verifier();
     let endpoints = tower_api_key_manage::declare(Endpoints::new(), "/v1/api-keys");
     let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default()).endpoints(endpoints).unwrap();
     let api =

@@ -12,6 +12,7 @@ use tower_api_key::usage::Usage;
 use tower_api_key::{FreshKey, KeyDigest, KeyId};
 
 use super::*;
+use tower_api_key::ApiKeys;
 use tower_api_key::store::AuditLog;
 use tower_api_key::store::KeyInventory;
 use tower_api_key::store::UsageLog;
@@ -104,7 +105,7 @@ async fn plain() -> (Site, Arc<AtomicBool>) {
     let clock = ManualClock::new(Timestamp::from_secs(NOW));
     let fails = Arc::new(AtomicBool::new(false));
     let registry = Plain(world.store.clone(), Arc::clone(&fails));
-    let keyring = Keyring::new((registry, world.store.clone())).clock(clock.clone());
+    let keyring = ApiKeys::new((registry, world.store.clone())).clock(clock.clone()).keyring();
     let app = Router::new().nest(AT, portal(keyring).router());
     (Site { world, clock, app }, fails)
 }
@@ -236,7 +237,7 @@ async fn r43_the_trail_names_what_happened_and_who_did_it() {
             format!("{at} Created by you"),
         ]
     );
-    let keyring = Keyring::new(store(&site)).clock(site.clock.clone());
+    let keyring = ApiKeys::new(store(&site)).clock(site.clock.clone()).keyring();
     keyring.acting_as(Authority::Operator).revoke(&heir).await.unwrap();
     assert_eq!(
         entries(&heir).await,

@@ -18,6 +18,7 @@ use tower_api_key::{
 
 use crate::common::{Answer, World, echo, send, user};
 use crate::kit::{Ask, canaries};
+use tower_api_key::ApiKeys;
 use tower_api_key::store::CachedKey;
 
 const UNAVAILABLE: &str = "503/auth_unavailable";
@@ -210,11 +211,12 @@ async fn c10_02_a_slow_store_is_given_up_and_its_question_dropped() {
         for (deadline, verifier) in [(1, None), (3, Some(Duration::from_secs(3)))] {
             let faulty = Faulty::new(&world, find, standing);
             let open = Arc::clone(&faulty.open);
-            let plain = Verifier::new(faulty);
-            let app = app(match verifier {
-                Some(deadline) => plain.store_deadline(deadline).unwrap(),
-                None => plain,
-            });
+            let keys = ApiKeys::new(faulty);
+            let keys = match verifier {
+                Some(deadline) => keys.lookup_deadline(deadline).unwrap(),
+                None => keys,
+            };
+            let app = app(keys.verifier());
             for ask in asks(&world.own) {
                 let start = Instant::now();
                 let answer = send(&app, ask.request()).await;
@@ -244,7 +246,7 @@ async fn c10_02_a_slow_store_is_given_up_and_its_question_dropped() {
             assert_eq!(send(&app, ask.request()).await.verdict(), verdict, "C10-02: {find} {standing}");
         }
     }
-    assert!(Verifier::new(world.store.clone()).store_deadline(Duration::ZERO).is_err());
+    assert!(ApiKeys::new(world.store.clone()).lookup_deadline(Duration::ZERO).is_err());
 }
 
 /// The rest of the row (a limit on cold look-ups) comes with caches. What holds without: nobody waits longer than the
@@ -430,7 +432,7 @@ async fn c10_09_the_moment_of_expiry() {
         let mut record = record(&world.own);
         record.expires_at = end.map(Timestamp::from_micros);
         clock.0.store(now, SeqCst);
-        let app = app(Verifier::new(NoProjects(Says(record))).clock(clock.clone()));
+        let app = app(ApiKeys::new(NoProjects(Says(record))).clock(clock.clone()).verifier());
         let answer = send(&app, Ask::get("/x").bearer(&world.own).request()).await;
         let verdict = if lives { "200:h" } else { "401/invalid_api_key" };
         assert_eq!(answer.verdict(), verdict, "C10-09: now {now}, end {end:?}");
@@ -441,7 +443,7 @@ async fn c10_09_the_moment_of_expiry() {
     record.revoked_at = Some(Timestamp::from_secs(9));
     assert!(!record.is_active(Timestamp::from_secs(5)), "C10-09: revoked, whatever the time");
     // Back, and an expired key lives again, but never a revoked one.
-    let app = app(Verifier::new(world.store.clone()).clock(clock.clone()));
+    let app = app(ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier());
     for (now, expired) in [(1_999_999, "200:h"), (2_000_000, "401/invalid_api_key"), (1, "200:h")] {
         clock.0.store(now, SeqCst);
         let verdict = async |key| send(&app, Ask::get("/x").bearer(key).request()).await.verdict();
@@ -455,8 +457,9 @@ async fn c10_10_expiry_is_judged_at_every_request() {
     let world = World::new().await;
     let key = world.key("u_own", |key| key.expires_at = Some(Timestamp::from_secs(100))).await;
     let clock = Hand::default();
-    let warm = app(Verifier::new(world.store.clone()).clock(clock.clone()));
-    let cold = app(Verifier::new(Faulty::new(&world, Fault::None, Fault::None)).clock(clock.clone()));
+    let warm = app(ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier());
+    let cold =
+        app(ApiKeys::new(Faulty::new(&world, Fault::None, Fault::None)).clock(clock.clone()).verifier());
     for app in [warm, cold] {
         for (now, verdict) in
             [(98, "200:h"), (99, "200:h"), (100, "401/invalid_api_key"), (102, "401/invalid_api_key")]

@@ -40,6 +40,7 @@ use tower_http::trace::TraceLayer;
 
 use crate::common::{World, answer, bearer, echo, send};
 use crate::kit::{Ask, Watched, endpoints};
+use tower_api_key::ApiKeys;
 use tower_api_key::store::CachedKey;
 
 type All = Or<Or<Bearer, ApiKeyHeader>, JsonBody>;
@@ -439,7 +440,7 @@ async fn c14_05_a_panic_never_reaches_the_handler() {
         Bomb::Renderer,
     ];
     for bomb in bombs {
-        let verifier = Verifier::new(Bombed(world.store.clone(), bomb)).clock(BombedClock(bomb));
+        let verifier = ApiKeys::new(Bombed(world.store.clone(), bomb)).clock(BombedClock(bomb)).verifier();
         let render = move |error: &AuthError| {
             assert_ne!(bomb, Bomb::Renderer, "boom");
             Response::builder().status(error.status()).body(Full::<Bytes>::default()).unwrap()

@@ -31,6 +31,7 @@ use tower_http::normalize_path::NormalizePathLayer;
 
 use crate::common::{Answer, World, answer, bearer, echo, send, user};
 use crate::kit::Ask;
+use tower_api_key::ApiKeys;
 use tower_api_key::store::CachedKey;
 
 const READ_ONLY: &str = "403/read_only";
@@ -1133,7 +1134,8 @@ async fn c17_a3_an_explanation_says_that_a_key_is_optional() {
     }
     // A scheme that has ended is no way to come in as nobody.
     let over = Deprecation::new(Timestamp::from_secs(1)).unwrap().sunset(Timestamp::from_secs(2)).unwrap();
-    let verifier = Verifier::new(world.store.clone()).clock(ManualClock::new(Timestamp::from_secs(9)));
+    let verifier =
+        ApiKeys::new(world.store.clone()).clock(ManualClock::new(Timestamp::from_secs(9))).verifier();
     let ended = ApiKeyAuth::with_verifier(verifier, Bearer::default().deprecated(over));
     let app = routes().layer(ended.endpoints(optional()).unwrap());
     assert_eq!(verdict(&app, &Ask::get(OPTIONAL).bearer(&world.own)).await, INVALID);

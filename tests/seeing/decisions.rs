@@ -17,6 +17,7 @@ use tower_api_key::{
 
 use crate::common::{World, bearer, echo, request, send, user};
 use crate::{Spy, app, id_of, with_bearer, with_body};
+use tower_api_key::ApiKeys;
 
 fn unknown() -> ApiKey {
     KeyFormat::default().generate(Environment::Live).unwrap()
@@ -153,7 +154,7 @@ async fn a_decision_says_when_and_how_long_and_shows_nothing_secret() {
 
     let (world, look) = (World::new().await, Look::default());
     let clock = ManualClock::new(Timestamp::from_secs(1));
-    let app = app(Verifier::new(world.store.clone()).clock(clock.clone()).observer(look.clone()));
+    let app = app(ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier().observer(look.clone()));
     clock.set(Timestamp::from_secs(77));
     for key in [&world.own, &world.revoked, &world.b] {
         send(&app, with_bearer("/a-path-of-somebodys", key)).await;

@@ -9,15 +9,14 @@ use tokio::sync::Mutex;
 use tower_api_key::keyring::KeyringError;
 use tower_api_key::observer::UsageRecorder;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::RegistryProxy;
+use tower_api_key::store::{AuditLog, RegistryProxy};
 use tower_api_key::store::{MemoryStore, StoreError};
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{
-    ConfigError, Credentials, Endpoint, KeyId, Keyring, Timestamp, Usage, Verifier,
-};
+use tower_api_key::{ConfigError, Credentials, Endpoint, KeyId, Keyring, Timestamp, Usage, Verifier};
 
 use crate::common::{World, send};
 use crate::{Spy, app, id_of, with_bearer, with_body};
+use tower_api_key::ApiKeys;
 use tower_api_key::store::UsageLog;
 
 /// A registry that answers writes of usage as it is told to, and counts them.
@@ -76,6 +75,10 @@ impl RegistryProxy for Ledger {
         false
     }
 
+    fn audit_log(&self) -> Option<&dyn AuditLog> {
+        None
+    }
+
     fn usage_log(&self) -> Option<&dyn UsageLog> {
         Some(self)
     }
@@ -119,7 +122,8 @@ impl Setting {
         let clock = ManualClock::new(Timestamp::from_secs(100));
         let registry = Ledger::new(&world.store);
         let recorder = change(UsageRecorder::new(registry.clone()));
-        let verifier = Verifier::new(world.store.clone()).clock(clock.clone()).observer(recorder.clone());
+        let verifier =
+            ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier().observer(recorder.clone());
         let own = id_of(&world, &world.own).await;
         Self { app: app(verifier), world, clock, registry, recorder, own }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tower_api_key::ApiKeys;
 use tower_api_key::SlowHashes;
 use tower_api_key::store::{Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, Project, StoreError};
 use tower_api_key::{
@@ -65,6 +66,10 @@ impl Store {
         Ok(Self { database, format, ring, policy, has_directory: !args.no_directory })
     }
 
+    fn agreed<S>(&self, store: S) -> ApiKeys<S> {
+        ApiKeys::new(store).key_format(self.format.clone()).digests(self.ring.clone())
+    }
+
     /// The id of a key. What is none may be a secret that was pasted in its place: it is not repeated.
     pub(crate) fn id(&self, text: &str) -> Result<KeyId, Failure> {
         if self.format.environment_of(text).is_some() {
@@ -117,24 +122,20 @@ impl Store {
         S: KeyStore + Directory + KeyRegistry + Accounts + Clone,
     {
         let (keyring, verifier) = if self.has_directory {
-            (Keyring::new(store.clone()), Verifier::new(store.clone()))
+            let keys = self.agreed(store.clone());
+            (keys.keyring(), keys.verifier())
         } else {
-            (Keyring::new((store.clone(), Elsewhere)), Verifier::new((store.clone(), Elsewhere)))
+            let keys = self.agreed((store.clone(), Elsewhere));
+            (keys.keyring(), keys.verifier())
         };
         let keyring = match self.policy {
             None => keyring,
             Some(policy) => keyring.policy(policy).map_err(Failure::usage)?,
         };
         Ok(Opened {
-            keyring: keyring
-                .key_format(self.format.clone())
-                .digests(self.ring.clone())
-                .acting_as(Authority::Operator),
+            keyring: keyring.acting_as(Authority::Operator),
             // Imported keys are found whatever their shape; whether the service finds them is its own setting.
-            verifier: verifier
-                .key_format(self.format.clone())
-                .digests(self.ring.clone())
-                .accept_foreign_keys(),
+            verifier: verifier.accept_foreign_keys(),
             registry: Arc::new(store.clone()),
             accounts: Arc::new(store.clone()),
             directory: Arc::new(store),

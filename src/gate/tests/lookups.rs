@@ -110,7 +110,10 @@ fn c10_06_a_record_of_another_digest_is_no_answer() {
     }
 
     let other = record(&text(Environment::Live), Environment::Live);
-    let gate = Gate::new(crate::store::NoProjects(Vague(Arc::new(other))));
+    let gate = Gate::new(
+        Arc::new(crate::store::NoProjects(Vague(Arc::new(other)))),
+        &crate::settings::Settings::default(),
+    );
     let text = text(Environment::Live);
     let result = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, RequestContext::new));
     assert_eq!(refused(result), Some(AuthErrorKind::UnknownKey));

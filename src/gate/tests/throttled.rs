@@ -150,7 +150,8 @@ fn c10_01_a_store_that_does_not_answer_in_time_is_a_503() {
         }
     }
 
-    let mut gate = Gate::new(crate::store::NoProjects(Silent));
+    let mut gate =
+        Gate::new(Arc::new(crate::store::NoProjects(Silent)), &crate::settings::Settings::default());
     gate.store_deadline = Duration::from_millis(1);
     assert_eq!(try_from(&gate, &text(Environment::Live), client), Some(AuthErrorKind::StoreTimeout));
 }

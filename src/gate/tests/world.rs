@@ -149,7 +149,7 @@ impl Clock for Hands {
 }
 
 pub(super) fn gate(world: &Arc<World>, clock: &Arc<Hand>) -> Gate {
-    let mut gate = Gate::new(Shared(Arc::clone(world)));
+    let mut gate = Gate::new(Arc::new(Shared(Arc::clone(world))), &crate::settings::Settings::default());
     gate.rules.clock = Arc::new(Hands(Arc::clone(clock)));
     gate
 }

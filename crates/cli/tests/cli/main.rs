@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tower_api_key::ApiKeys;
 use tower_api_key::restriction::RequestContext;
 use tower_api_key::store::AuditLog as _;
 use tower_api_key::store::Cached;
@@ -117,7 +118,7 @@ impl Shell {
 
     async fn verify_by(&self, secret: &str, ring: Digests) -> Option<Principal> {
         let store = SqliteStore::open(self.database()).await.unwrap();
-        let verifier = Verifier::new(store).digests(ring).accept_foreign_keys();
+        let verifier = ApiKeys::new(store).digests(ring).verifier().accept_foreign_keys();
         let facts = RequestContext::new().address([192, 0, 2, 7]);
         verifier.verify_with(&Credentials::new(secret), Endpoint::READ, &facts).await.ok()
     }
