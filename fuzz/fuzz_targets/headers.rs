@@ -7,7 +7,7 @@
 #![no_main]
 #![allow(dead_code, reason = "the other target uses the rest of the oracle")]
 
-#[path = "../../tests/rows/oracle.rs"]
+#[path = "../../conformance/tests/across/threats/oracle.rs"]
 mod oracle;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};

@@ -4,9 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use conformance::live::Announced;
-use conformance::live::curl::Curl;
-use conformance::live::demo::Demo;
+use conformance::server_kit::Announced;
+use conformance::server_kit::curl::Curl;
+use conformance::server_kit::demo::Demo;
 use serde_json::{Value, json};
 
 /// The first character after the prefix is another one: the checksum is wrong.
@@ -475,7 +475,7 @@ fn c17_c3_migrate_echo_takes_8_mib_through_every_scheme() {
     let demo = Demo::start();
     let (alice, path, most) = (demo.key("alice"), "/migrate/echo", 8 << 20);
     let too_long = (413, "Request body too large".to_owned());
-    let problem = |answer: &conformance::live::Answer| {
+    let problem = |answer: &conformance::server_kit::Answer| {
         assert_eq!(answer.header("content-type"), ["application/problem+json"], "{}", answer.text());
         assert_eq!(answer.json()["error"], "body_too_large");
         answer.verdict()
@@ -558,7 +558,7 @@ fn c17_c3_a_browser_gets_a_page() {
 #[test]
 fn c17_a3_prices_are_for_everybody_and_a_bad_key_is_refused() {
     let demo = Demo::start();
-    let price = |answer: &conformance::live::Answer| answer.json()["data"]["per_build"].as_u64();
+    let price = |answer: &conformance::server_kit::Answer| answer.json()["data"]["per_build"].as_u64();
     let nobody = demo.request("GET", "/v1/prices").send();
     assert_eq!((nobody.status, price(&nobody)), (200, Some(10)));
     assert_eq!(nobody.header("cache-control"), Vec::<&str>::new());
@@ -643,7 +643,7 @@ fn c7_07_and_c7_08_peppers_come_from_the_environment() {
     let file = directory.path().join("keys.db");
     let start = |peppers: &str| {
         let environment = [("DB", file.to_str().unwrap()), ("TOWER_API_KEY_PEPPERS", peppers)];
-        conformance::live::Program::start("server", &environment)
+        conformance::server_kit::Program::start("server", &environment)
     };
     for wrong in ["", "2026", "2026:too short", "sha256", &format!("2026:{0},2026:{0}", "x".repeat(32))] {
         assert!(!start(wrong).ended_well(), "C7-08: {wrong}");
@@ -657,7 +657,7 @@ fn c7_07_and_c7_08_peppers_come_from_the_environment() {
 
     let call = |lines: &[String]| {
         let host = lines[0].strip_prefix("Listening on http://").unwrap().split(',').next().unwrap();
-        let request = conformance::live::Request::new("GET", host, "/v1/users/usr_123");
+        let request = conformance::server_kit::Request::new("GET", host, "/v1/users/usr_123");
         request.header("Authorization", &format!("Bearer {alice}")).send().status
     };
     let without = start(&new);
@@ -878,7 +878,7 @@ fn c17_f2_a_connection_string_that_demands_tls_is_understood_by_the_server() {
     let run = |file: &std::path::Path| {
         // Nobody listens there.
         let url = format!("postgres://127.0.0.1:1/x?sslmode=verify-full&sslrootcert={}", file.display());
-        let mut server = std::process::Command::new(conformance::live::example("server"));
+        let mut server = std::process::Command::new(conformance::server_kit::example("server"));
         server
             .env("ADDR", "127.0.0.1:0")
             .env("DB", directory.path().join("keys.db"))

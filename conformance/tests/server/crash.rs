@@ -8,8 +8,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use conformance::live::Program;
-use conformance::live::demo::Demo;
+use conformance::server_kit::Program;
+use conformance::server_kit::demo::Demo;
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! Every small example runs, and the requests that it prints get the answers it says they get.
 
 use bytes::Bytes;
-use conformance::live::{Announced, Answer, Program};
+use conformance::server_kit::{Announced, Answer, Program};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 

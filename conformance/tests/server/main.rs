@@ -2,6 +2,7 @@
 //! examples.
 
 mod areas;
+mod cluster;
 mod crash;
 mod examples;
 mod ready;

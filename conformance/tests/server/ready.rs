@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use conformance::live::demo::Demo;
+use conformance::server_kit::demo::Demo;
 use tokio_postgres::{Client, NoTls};
 
 fn server() -> String {

@@ -1,7 +1,7 @@
 //! The example server's sign-in and its key portal, driven over HTTP as a browser would.
 
-use conformance::live::demo::Demo;
-use conformance::live::{Answer, Request};
+use conformance::server_kit::demo::Demo;
+use conformance::server_kit::{Answer, Request};
 
 fn password<'d>(demo: &'d Demo, user: &str) -> &'d str {
     demo.fixture["passwords"][user].as_str().unwrap()

@@ -1,0 +1,13 @@
+//! What the tests of all packages share: a world with people and keys, stores that count or meddle, and requests. It needs
+//! no database.
+
+#![allow(missing_docs, missing_debug_implementations, reason = "its users are tests")]
+
+mod counted;
+mod exchange;
+pub mod meddling;
+mod world;
+
+pub use self::counted::Counted;
+pub use self::exchange::*;
+pub use self::world::*;

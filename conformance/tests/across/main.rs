@@ -1,0 +1,11 @@
+//! What several packages do together: the layer with its stores, routes and pages.
+
+mod attack;
+mod authority;
+mod imports;
+mod limits;
+mod openapi;
+mod oracle;
+mod parsers;
+mod report;
+mod threats;

@@ -1,0 +1,201 @@
+//! What was typed comes back after signing in again, and only to whoever typed it.
+
+use http::StatusCode;
+
+use super::pages::filled;
+use super::*;
+
+const BACK: &str = "This is what you had typed before you signed in";
+
+/// A form on each page that has one, and the fields to look for.
+fn forms(key: &str) -> [(String, Vec<(&'static str, &'static str)>); 4] {
+    [
+        (
+            "/new".to_owned(),
+            vec![
+                ("name", "Build <b>server"),
+                ("level", "PROJECT"),
+                ("project_id", "p2"),
+                ("environment", "test"),
+                ("expires", "on"),
+                ("expires_on", "2031-02-03"),
+                ("ip_mode", "enforce"),
+                ("ip", "192.0.2.0/24\n192.0.2.7"),
+                ("referrer_origin", "yes"),
+                ("endpoints_mode", "observe"),
+                ("endpoints", "GET /v1/{id}"),
+            ],
+        ),
+        (format!("{key}/rotate"), vec![("grace", "7d")]),
+        (format!("{key}/settings"), vec![("name", "Another"), ("limits", "7/min")]),
+        (format!("{key}/restrictions"), vec![("schemes_mode", "enforce"), ("schemes", "bearer")]),
+    ]
+}
+
+fn holds(page: &str, fields: &[(&str, &str)]) -> bool {
+    let kept = filled(page);
+    let clean = |text: &str| text.replace("\r\n", "\n");
+    fields.iter().all(|(name, value)| kept.iter().any(|(field, kept)| field == name && clean(kept) == *value))
+}
+
+/// How a form is sent that was opened in `u_own.1`, and what is answered.
+const TOO_LATE: [(&str, StatusCode); 3] = [
+    ("", StatusCode::UNAUTHORIZED),
+    ("u_own.1.stale", StatusCode::FORBIDDEN),
+    ("u_own.2", StatusCode::FORBIDDEN),
+];
+
+#[tokio::test]
+async fn c17_e3_after_signing_in_again_the_form_comes_back_filled() {
+    let site = Site::new().await;
+    for (late, status) in TOO_LATE {
+        for which in 0..4 {
+            let made = site.submit("u_own.1", "/new", &NEW).await;
+            let key = format!("/keys/{}", site.shown("u_own", &made).await.id);
+            let (path, fields) = forms(&key)[which].clone();
+            let before = site.rows().await;
+            let form = site.form("u_own.1", &path, &fields).await;
+            let sent = site.post(late, &path, &form).await;
+            assert_eq!(sent.status, status, "{late} {path}");
+            assert!(text(&sent).contains("What you typed is still there"), "{late} {path}");
+            assert_eq!(site.rows().await, before, "{late} {path}");
+            // Nobody else sees it, nor does it stand on another page, nor before the sign-in is fresh.
+            for other in ["u_b.1", "u_full.1"] {
+                let blank = site.page(other, "/new").await;
+                assert!(!blank.contains(BACK) && !holds(&blank, &fields), "{other}");
+            }
+            let another = if which == 0 { format!("{key}/settings") } else { "/new".to_owned() };
+            assert!(!site.page("u_own.3", &another).await.contains(BACK), "{late} {path}");
+            assert_eq!(site.get("u_own.3.stale", &path).await.status, StatusCode::SEE_OTHER);
+            let page = site.page("u_own.3", &path).await;
+            assert!(page.contains(BACK) && holds(&page, &fields), "{late} {path}: {page}");
+            // Once: whoever opens the form again wants a new one.
+            let blank = site.page("u_own.3", &path).await;
+            assert!(!blank.contains(BACK) && !holds(&blank, &fields), "{late} {path}");
+            // As it came back, it can be sent.
+            let form = [html::sealed(&page), filled(&page)].concat();
+            let done = site.post("u_own.3", &path, &form).await;
+            let expected = if which < 2 { StatusCode::CREATED } else { StatusCode::SEE_OTHER };
+            assert_eq!(done.status, expected, "{late} {path}: {}", text(&done));
+        }
+    }
+}
+
+#[tokio::test]
+async fn c17_e3_nothing_is_left_for_somebody_else() {
+    let site = Site::new().await;
+    let typed = [("name", "Not yours"), ("level", "USER"), ("environment", "live"), ("expires", "never")];
+    let victims = site.form("u_own.1", "/new", &typed).await;
+    let own = site.form("u_b.1", "/new", &typed).await;
+    let older = site.form("u_own.1", "/new", &typed).await;
+    let mixed = |ticket: &[(String, String)], mark: String| {
+        let mut form = ticket.to_vec();
+        form[2].1 = mark;
+        form
+    };
+    let mark = |form: &[(String, String)]| form[2].1.clone();
+    let name = mark(&victims)[..32].to_owned();
+    for (what, session, form) in [
+        ("somebody else's form, signed in as oneself", "u_b.3", victims.clone()),
+        ("another form's mark", "", mixed(&victims, mark(&older))),
+        ("the victim's name with a proof of one's own", "", mixed(&own, name + &mark(&own)[32..])),
+        ("no mark", "", mixed(&victims, String::new())),
+        ("no form", "", victims[3..].to_vec()),
+    ] {
+        let refused = site.post(session, "/new", &form).await;
+        assert!(refused.status.is_client_error(), "{what}");
+        assert!(!text(&refused).contains("still there"), "{what}");
+        for owner in ["u_own.2", "u_b.2"] {
+            assert!(!site.page(owner, "/new").await.contains(BACK), "{what}: {owner}");
+        }
+    }
+    // From another site, by a browser that says so.
+    let mut request = posted("", "/new", &victims);
+    request.headers_mut().insert("origin", "https://evil.example".parse().unwrap());
+    request.headers_mut().insert("sec-fetch-site", "cross-site".parse().unwrap());
+    assert_eq!(send(&site.app, request).await.status, StatusCode::UNAUTHORIZED);
+    assert!(!site.page("u_own.2", "/new").await.contains(BACK));
+    // That the form itself is good is seen by this; and that a question without an answer's text takes nothing.
+    assert_eq!(site.post("", "/new", &victims).await.status, StatusCode::UNAUTHORIZED);
+    let mut head = asked("u_own.2", "/new");
+    *head.method_mut() = http::Method::HEAD;
+    assert_eq!(send(&site.app, head).await.status, StatusCode::OK);
+    assert!(site.page("u_own.2", "/new").await.contains(BACK));
+}
+
+#[tokio::test]
+async fn c17_e3_what_is_long_or_old_is_not_kept_and_no_page_says_that_it_is() {
+    let site = Site::new().await;
+    let long = "x".repeat(17 * 1024);
+    let mut fields = NEW.to_vec();
+    fields.push(("ip", &long));
+    for (late, status) in TOO_LATE {
+        let form = site.form("u_own.1", "/new", &fields).await;
+        let refused = site.post(late, "/new", &form).await;
+        assert_eq!(refused.status, status, "{late}");
+        assert!(!text(&refused).contains("still there"), "{late}");
+        assert!(!site.page("u_own.3", "/new").await.contains(BACK), "{late}");
+    }
+    let form = site.form("u_own.1", "/new", &NEW).await;
+    site.clock.advance(Duration::from_secs(60 * 60 + 1));
+    assert!(!text(&site.post("", "/new", &form).await).contains("still there"));
+    assert!(!site.page("u_own.3", "/new").await.contains(BACK));
+    // What is kept in time is not kept for long.
+    let form = site.form("u_own.1", "/new", &NEW).await;
+    assert!(text(&site.post("", "/new", &form).await).contains("still there"));
+    site.clock.advance(Duration::from_secs(60 * 60));
+    assert!(!site.page("u_own.3", "/new").await.contains(BACK));
+}
+
+#[tokio::test]
+async fn c17_e3_what_somebody_has_lost_meanwhile_does_not_come_back_with_the_form() {
+    use tower_api_key::store::Accounts as _;
+    let site = Site::new().await;
+    let form = site.form("u_full.1", "/new", &NEW).await;
+    assert_eq!(site.post("", "/new", &form).await.status, StatusCode::UNAUTHORIZED);
+    store(&site).remove_member("A", &test_kit::user("u_full"), Timestamp::from_secs(NOW)).await.unwrap();
+    assert_eq!(site.get("u_full.2", "/new").await.status, StatusCode::FORBIDDEN);
+}
+
+/// A form that does not come to an end.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_e3_of_people_without_a_session_not_much_is_read() {
+    let site = Site::new().await;
+    let form = site.form("u_own.1", "/new", &NEW).await;
+    let half: Vec<_> = (0..64)
+        .map(|_| {
+            let (app, mut request) = (site.app.clone(), posted("", "/new", &[]));
+            *request.body_mut() = Body::new(Endless);
+            tokio::spawn(async move { send(&app, request).await.status })
+        })
+        .collect();
+    // Each of them has begun.
+    for _ in 0..half.len() {
+        tokio::task::yield_now().await;
+    }
+    // Answered at once, and nothing is promised.
+    let refused = site.post("", "/new", &form).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert!(!text(&refused).contains("still there"));
+    // Those who are signed in are not concerned.
+    assert_eq!(site.post("u_own.1", "/new", &form).await.status, StatusCode::CREATED);
+    // Nobody holds a place for long.
+    for half in half {
+        assert_eq!(half.await.unwrap(), StatusCode::UNAUTHORIZED);
+    }
+    assert!(text(&site.post("", "/new", &form).await).contains("still there"));
+}

@@ -1,0 +1,78 @@
+//! What happens between two answers of the store while a person's form is being worked on.
+
+use tower_api_key::Clock as _;
+
+use super::*;
+use test_kit::meddling::{Event, Meddling};
+
+/// For each moment after a form was opened: sends it, and looks at the answer and at what was made or changed after
+/// `event` happened and works.
+async fn at_every_moment(
+    event: Event,
+    path: &str,
+    fields: &[(&str, &str)],
+    look: impl Fn(&Answer, &[KeyRecord], &str),
+) {
+    for directory in [true, false] {
+        for moment in 0.. {
+            assert!(moment < 64, "more moments than are tried");
+            let mut site = Site::new().await;
+            let key = site.world.key("u_full", |_| ()).await;
+            let keys = site.keys("u_full").await;
+            let key = keys.iter().find(|record| record.digest.matches(&key.digest())).unwrap();
+            let path = path.replace("{id}", key.id.as_str());
+            let form = site.form("u_full.1", &path, fields).await;
+            let who = (&key.id, &test_kit::user("u_full"));
+            let store = Meddling::new(&site.world.store, &site.clock, directory, event, who, moment);
+            let keyring = if directory {
+                ApiKeys::new(store.clone()).clock(site.clock.clone()).keyring()
+            } else {
+                ApiKeys::new((store.clone(), store.clone())).clock(site.clock.clone()).keyring()
+            };
+            site.app = Router::new().nest(AT, portal(keyring).router());
+            let answer = site.post("u_full.1", &path, &form).await;
+            if !store.has_happened().await {
+                assert!(moment >= 2, "{path}: only {moment} moments were tried");
+                break;
+            }
+            let mut alive = store.made_since().await;
+            alive.retain(|key| key.is_active(site.clock.now()));
+            look(&answer, &alive, &format!("{path}, {event:?} at moment {moment}, directory {directory}"));
+        }
+    }
+}
+
+const FORMS: [(&str, &[(&str, &str)]); 4] = [
+    ("/new", &NEW),
+    ("/keys/{id}/rotate", &[("grace", "none")]),
+    ("/keys/{id}/rotate", &[("grace", "1d")]),
+    ("/keys/{id}/settings", &[("name", "renamed")]),
+];
+
+#[tokio::test]
+async fn c17_a1_no_form_makes_or_changes_a_key_of_somebody_whose_removal_has_returned() {
+    for (path, fields) in FORMS {
+        at_every_moment(Event::Remove, path, fields, |_, alive, what| {
+            assert!(alive.is_empty(), "{what}: {alive:#?}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn c17_a1_no_form_puts_a_key_in_the_place_of_one_whose_end_has_returned() {
+    for (path, fields) in &FORMS[1..] {
+        at_every_moment(Event::Revoke, path, fields, |_, alive, what| {
+            assert!(alive.is_empty(), "{what}: {alive:#?}");
+        })
+        .await;
+    }
+}
+/// Somebody who only reads from now on keeps keys that read (R24).
+#[tokio::test]
+async fn c17_a1_somebody_who_is_demoted_meanwhile_gets_their_key() {
+    at_every_moment(Event::Demote, "/new", &NEW, |answer, _, what| {
+        assert_eq!(answer.status, StatusCode::CREATED, "{what}");
+    })
+    .await;
+}

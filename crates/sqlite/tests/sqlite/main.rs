@@ -1,0 +1,63 @@
+//! What SQLite has to keep: the contract of every store, and what is only about files.
+
+mod contract;
+mod corrupt;
+mod file;
+mod sql;
+mod trail;
+
+use std::path::{Path, PathBuf};
+
+use test_kit::user;
+use tower_api_key::clock::Timestamp;
+use tower_api_key::store::{KeyPolicy, Terms};
+use tower_api_key::{KeyDigest, KeyId, KeyRecord, KeyRegistry as _, KeyStore as _};
+use tower_api_key_sqlite::SqliteStore;
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: 1000 };
+
+/// A file in a directory of its own, which goes with it.
+struct File {
+    directory: tempfile::TempDir,
+}
+
+impl File {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("keys.db")
+    }
+
+    async fn open(&self) -> SqliteStore {
+        SqliteStore::open(self.path()).await.unwrap()
+    }
+
+    /// A connection that knows nothing of this crate, as an operator's.
+    fn operator(&self) -> rusqlite::Connection {
+        connect(&self.path())
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(path).unwrap()
+}
+
+fn key(name: &str, owner: &str) -> KeyRecord {
+    let mut key = KeyRecord::new(KeyId::new(name).unwrap(), KeyDigest::of(name), user(owner), NOW);
+    key.prefix = "sk_live_".into();
+    key.last4 = "a1Z9".into();
+    key
+}
+
+async fn insert(store: &SqliteStore, name: &str, owner: &str) -> KeyRecord {
+    let key = key(name, owner);
+    store.insert(key.clone(), &Terms::by(tower_api_key::Authority::System).policy(MANY)).await.unwrap();
+    key
+}
+
+async fn is_active(store: &SqliteStore, key: &KeyRecord) -> bool {
+    store.find(&key.digest).await.unwrap().is_some_and(|key| key.is_active(NOW))
+}

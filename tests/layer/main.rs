@@ -1,0 +1,12 @@
+//! The layer from outside: requests, keys and decisions, over stores in memory.
+
+mod cached;
+mod contract;
+mod decision;
+mod deprecation;
+mod explain;
+mod guard;
+mod keyring;
+mod lease_model;
+mod observability;
+mod restrictions;
