@@ -1,4 +1,4 @@
-//! Whose address it is: the peer's, or the one that a trusted proxy names.
+//! Finds the client's IP address: the TCP peer's, or the one that a trusted proxy reports.
 //!
 //! # Format
 //!
@@ -8,13 +8,13 @@
 //! X-Forwarded-Proto: https
 //! ```
 //!
-//! Every proxy appends to these, and a client can send them too: only what trusted proxies wrote counts. So they are
-//! read from the right, over all lines, and the first address that is not a trusted proxy's is the client's. What
-//! stands to the left of it is the client's own text, and is not looked at.
+//! Every proxy appends to these headers, and a client can send them too, so only what trusted proxies wrote counts. The
+//! entries are read from the right, over all header lines. The first address that is not a trusted proxy's is the
+//! client's. Everything to the left of it is text from the client and is not read.
 //!
-//! An entry on that way that is no address (`unknown`, `_hidden`, nothing at all), more than 64 of them, or a header
-//! that a trusted proxy did not send make the client unknown: a key with an IP restriction is refused then. The
-//! proxy's own address never stands in for the client's.
+//! The client's address is unknown if one of the entries read is not an address (`unknown`, `_hidden`, empty), if
+//! there are more than 64 of them, or if a trusted proxy did not send the header. A key with an IP restriction is
+//! then refused. The proxy's own address is never used in place of the client's.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,14 +29,14 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED: HeaderName = http::header::FORWARDED;
 
-/// How many entries of a header are walked at most.
+/// The largest number of header entries that are read.
 const MAX_ENTRIES: usize = 64;
 
-/// Finds a client's address.
+/// Finds a client's IP address.
 ///
-/// By default it is the peer's: of the [`PeerAddr`] in the request's extensions, or of axum's
-/// `ConnectInfo<SocketAddr>`, which `Router::into_make_service_with_connect_info::<SocketAddr>()` puts there. Plain
-/// `axum::serve` puts nothing there, and then every client is unknown.
+/// By default this is the address of the TCP peer, from the [`PeerAddr`] in the request's extensions or from axum's
+/// `ConnectInfo<SocketAddr>`. `Router::into_make_service_with_connect_info::<SocketAddr>()` sets the latter. Plain
+/// `axum::serve` sets neither, so every client's address is unknown.
 ///
 /// ```
 /// use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
@@ -47,11 +47,11 @@ const MAX_ENTRIES: usize = 64;
 ///
 /// # Security
 ///
-/// Name your proxies: where all requests come from an unnamed one, all clients are one, and neither restrictions nor shares
-/// of the [room for bodies](crate::scheme::JsonBody::buffer_cap) tell them apart.
+/// List all of your proxies. Behind a proxy that is not listed, all clients share one address: IP restrictions and the
+/// clients' shares of the [buffer for bodies](crate::scheme::JsonBody::buffer_cap) cannot tell them apart.
 ///
-/// Only one header is read, the one that your proxies write: another that they pass on is the client's own text.
-/// `X-Real-IP`, `CF-Connecting-IP` and their like are never read.
+/// Only the header that your proxies write is read. Any other such header that they forward may come from the client.
+/// `X-Real-IP`, `CF-Connecting-IP` and similar headers are never read.
 #[derive(Clone, Debug, Default)]
 pub struct ClientAddr {
     trust: Trust,
@@ -69,15 +69,15 @@ enum Trust {
 /// The header that the trusted proxies write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyHeader {
-    /// `X-Forwarded-For`, and `X-Forwarded-Proto` beside it.
+    /// `X-Forwarded-For`, together with `X-Forwarded-Proto`.
     #[default]
     XForwardedFor,
-    /// `Forwarded`, of RFC 7239.
+    /// `Forwarded` (RFC 7239).
     Forwarded,
 }
 
-/// The address of the peer, for servers other than axum's: put it into the request's extensions, where nobody else
-/// than your server can. It comes before axum's `ConnectInfo`.
+/// The address of the TCP peer, for servers other than axum's. The server puts it into the request's extensions,
+/// which a client cannot reach. It takes precedence over axum's `ConnectInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub IpAddr);
 
@@ -90,25 +90,24 @@ impl From<SocketAddr> for PeerAddr {
 /// How a client reached the outermost trusted proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proto {
-    /// In clear.
+    /// Plain HTTP.
     Http,
     /// Over TLS.
     Https,
 }
 
 impl ClientAddr {
-    /// The peer's address; no header is read.
+    /// Uses the peer's address and reads no header.
     #[must_use]
     pub fn peer() -> Self {
         Self::default()
     }
 
-    /// Behind proxies with these addresses: a peer that is one of them is believed what it writes into `header`, and
-    /// any other peer is the client itself.
+    /// Trusts proxies with these addresses: if the peer is one of them, `header` is read. Any other peer is the client.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Network`] with the network and what to write instead.
+    /// [`ConfigError::Network`] with the text that is not a network and what to write instead.
     pub fn trusted_proxies<S: AsRef<str>>(
         networks: impl IntoIterator<Item = S>,
         header: ProxyHeader,
@@ -122,16 +121,16 @@ impl ClientAddr {
         Ok(Self { trust: Trust::Proxies(networks?), header })
     }
 
-    /// Behind exactly this many proxies, whatever their addresses: the client is the `hops`th entry from the right.
+    /// Trusts exactly this many proxies, whatever their addresses: the client is the `hops`th entry from the right.
     ///
     /// # Security
     ///
-    /// Every connection must come through all of them. A client that reaches the server past them can claim
-    /// any address.
+    /// Every connection must pass through all of these proxies. A client that reaches the server without them can
+    /// claim any address.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`].
+    /// [`ConfigError::Zero`] if `hops` is 0.
     pub fn trusted_hops(hops: usize, header: ProxyHeader) -> Result<Self, ConfigError> {
         if hops == 0 {
             return Err(ConfigError::Zero("the number of trusted proxies"));
@@ -139,18 +138,19 @@ impl ClientAddr {
         Ok(Self { trust: Trust::Hops(hops), header })
     }
 
-    /// The client's address; `None` if it is unknown. IPv4 addresses in IPv6 clothes are undressed.
+    /// Returns the client's address, or `None` if it is unknown. IPv4-mapped IPv6 addresses become IPv4 addresses.
     #[must_use]
     pub fn of(&self, head: &Head<'_>) -> Option<IpAddr> {
         let peer = peer(head);
         if self.believes(peer) { self.forwarded(head.headers).map(|hop| hop.address) } else { peer }
     }
 
-    /// Who sends the body of a request, for the room that bodies share. It is unknown where no address is, and where the
-    /// address is that of a proxy which the layer was not told of: then it stands for everybody.
+    /// Returns the client to whom the body of this request is charged, for the clients' shares of the buffer for
+    /// bodies. It is unknown if there is no address, or if the address seems to be that of an unlisted proxy, which
+    /// stands for many clients.
     ///
-    /// What looks like such a proxy is a peer of this machine or of a private network that says for whom it asks. Others
-    /// write what they like, and are clients of their own.
+    /// A peer on this machine or in a private network that sends a forwarding header counts as such a proxy. For other
+    /// peers the header proves nothing, so each is a client of its own.
     #[must_use]
     pub fn sender(&self, head: &Head<'_>) -> Sender {
         let speaks_for_others =
@@ -162,11 +162,11 @@ impl ClientAddr {
         }
     }
 
-    /// How the client reached the outermost trusted proxy, as that proxy says; `None` if no trusted proxy says it. Then
-    /// only the listener knows, and only if no trusted proxy is in between.
+    /// Returns how the client reached the outermost trusted proxy, as that proxy reports it, or `None` if no
+    /// trusted proxy reports it. In that case only the listener knows, and only if no trusted proxy is in between.
     ///
-    /// With `Forwarded`, what stands beside the client's address counts. `X-Forwarded-Proto` belongs to no address:
-    /// all its entries must agree, and proxies must overwrite it, not pass it on.
+    /// With `Forwarded`, the `proto` beside the client's address counts. `X-Forwarded-Proto` is not tied to an
+    /// address, so all its entries must agree, and proxies must overwrite it instead of passing it on.
     #[must_use]
     pub fn forwarded_proto(&self, head: &Head<'_>) -> Option<Proto> {
         if !self.believes(peer(head)) {
@@ -182,8 +182,8 @@ impl ClientAddr {
         }
     }
 
-    /// Whether a request came over TLS: as a trusted proxy says, or, where none is in between, as the listener says by a
-    /// [`Proto`] in the request's extensions. What nobody says is no.
+    /// Whether the request came over TLS. A trusted proxy reports it; without one, the listener does so by a
+    /// [`Proto`] in the request's extensions. If neither says so, the request counts as plain HTTP.
     #[must_use]
     pub fn is_secure(&self, head: &Head<'_>) -> bool {
         let proto = if self.is_behind_proxy(head) {
@@ -194,7 +194,7 @@ impl ClientAddr {
         proto == Some(Proto::Https)
     }
 
-    /// Whether the peer is believed what it writes into the header.
+    /// Whether the peer is a trusted proxy, so that the header is read.
     #[must_use]
     pub fn is_behind_proxy(&self, head: &Head<'_>) -> bool {
         self.believes(peer(head))
@@ -215,7 +215,7 @@ impl ClientAddr {
         }
     }
 
-    /// The entry of the client, from the right.
+    /// Returns the client's entry, counted from the right.
     fn forwarded(&self, headers: &HeaderMap) -> Option<Hop> {
         let (name, hop_of): (_, fn(&str) -> Option<Hop>) = match self.header {
             ProxyHeader::XForwardedFor => (X_FORWARDED_FOR, |entry| node(entry, true).map(Hop::from)),
@@ -245,11 +245,11 @@ fn peer(head: &Head<'_>) -> Option<IpAddr> {
     own.map(|peer| peer.to_canonical())
 }
 
-/// Whether an address is of this machine or of a private network: nobody's on the Internet.
+/// Whether an address belongs to this machine or a private network, and so to no client on the Internet.
 fn is_nearby(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
-            // 100.64.0.0/10 is shared by those behind one carrier, and used inside of clouds (RFC 6598).
+            // 100.64.0.0/10 is for carrier-grade NAT, and also used inside clouds (RFC 6598).
             let shared = matches!(v4.octets(), [100, 64..128, ..]);
             v4.is_loopback() || v4.is_private() || v4.is_link_local() || shared
         }
@@ -257,7 +257,7 @@ fn is_nearby(address: IpAddr) -> bool {
     }
 }
 
-/// What one proxy says of the one before it.
+/// What one proxy reports about the hop before it.
 #[derive(Clone, Copy)]
 struct Hop {
     address: IpAddr,
@@ -270,14 +270,14 @@ impl From<IpAddr> for Hop {
     }
 }
 
-/// The entries of all lines from the right, without the spaces around them; `None` for one that is no text.
+/// The trimmed entries of all header lines, from the right. An entry that is not visible ASCII is `None`.
 fn entries(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Option<&str>> {
     let lines = headers.get_all(name).iter().rev();
     lines.flat_map(|line| FromRight(Some(line.as_bytes()))).map(|entry| str::from_utf8(entry).ok())
 }
 
-/// Splits at commas outside of quotes, from the right: what a client wrote on the left cannot open a quote around what
-/// a proxy wrote on the right.
+/// Splits at commas outside of quotes, from the right, so that a quote opened by the client on the left cannot swallow
+/// what a proxy wrote on the right.
 struct FromRight<'r>(Option<&'r [u8]>);
 
 impl<'r> Iterator for FromRight<'r> {
@@ -299,10 +299,10 @@ impl<'r> Iterator for FromRight<'r> {
     }
 }
 
-/// One element of `Forwarded`.
+/// Parses one element of `Forwarded`.
 fn element(entry: &str) -> Option<Hop> {
     let (mut address, mut proto) = (None, None);
-    // What proxies write holds no semicolon in quotes, so that no quote must be followed here.
+    // Proxies write no semicolon inside quotes, so quotes need no handling here.
     for pair in entry.split(';') {
         let (name, value) = pair.trim_ascii().split_once('=')?;
         if name.eq_ignore_ascii_case("for") {
@@ -327,7 +327,7 @@ fn proto_of(text: Option<&str>) -> Option<Proto> {
     }
 }
 
-/// An address, perhaps quoted, perhaps with a port. IPv6 stands in brackets, or `bare` where the header allows it.
+/// Parses an address that may be quoted and may have a port. IPv6 is in brackets, or `bare` where the header allows it.
 fn node(text: &str, bare: bool) -> Option<IpAddr> {
     let text = unquoted(text)?;
     let (address, port) = if let Some(rest) = text.strip_prefix('[') {
@@ -347,7 +347,7 @@ fn node(text: &str, bare: bool) -> Option<IpAddr> {
     port.is_none_or(is_port).then(|| address.to_canonical())
 }
 
-/// The text of a token, or of a quoted string that needs no quoting.
+/// Returns the text of a token, or of a quoted string without escapes.
 fn unquoted(text: &str) -> Option<&str> {
     let inner = match text.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"')?,
