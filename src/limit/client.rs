@@ -1,13 +1,13 @@
-//! Whose requests are counted together.
+//! The unit in which clients are counted: an IPv4 address or an IPv6 /64 network.
 
 use std::net::IpAddr;
 
-/// A client, as far as its address tells: an IPv4 address, or an IPv6 network of 64 bits, since whoever has one address of
-/// it has all.
+/// A client, as identified by its address: an IPv4 address, or an IPv6 /64 network, because the holder of one
+/// address in a /64 usually holds all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
     V4(u32),
-    /// The upper half of an IPv6 address.
+    /// The upper 64 bits of an IPv6 address.
     V6(u64),
 }
 

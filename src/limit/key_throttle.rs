@@ -1,4 +1,4 @@
-//! A brake on wrong keys, by the client's address and the key.
+//! [`KeyThrottle`]: slows down clients that send wrong keys, by client address and key.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,17 +11,17 @@ use super::{Limit, Throttle};
 use crate::clock::Timestamp;
 use crate::key::KeyDigest;
 
-/// How many wrong keys are remembered, each with the client that sent it.
-const DEAD: usize = 65_536;
-/// For so long after a wrong key was last looked up, it is the same one that comes again, and not a new one.
-const DEAD_FOR: u32 = 60;
-/// How many keys are remembered as accepted, and for how long.
+/// How many wrong keys are remembered, each together with the client that sent it.
+const WRONG_KEYS: usize = 65_536;
+/// For this many seconds after its last look-up, a wrong key counts as a repeat and not as a new key.
+const REPEAT_SECS: u32 = 60;
+/// How many accepted keys are remembered, and for how many seconds.
 const ACCEPTED: usize = 65_536;
-const ACCEPTED_FOR: u32 = 3600;
-/// How many full buckets a wrong key may owe for attempts that were under way together.
+const ACCEPTED_SECS: u32 = 3600;
+/// How many full buckets a wrong key may owe for attempts that ran at the same time.
 const OWED: u32 = 1;
 
-/// Slows down those who send wrong keys, and nobody beside them (C7-09).
+/// Throttles clients that send wrong keys, without slowing down others (C7-09).
 ///
 /// ```
 /// use tower_api_key::limit::KeyThrottle;
@@ -32,36 +32,39 @@ const OWED: u32 = 1;
 /// # Ok::<(), tower_api_key::ConfigError>(())
 /// ```
 ///
-/// Wrong is a key of the right shape that is refused with 401: unknown, revoked, expired, of the other environment, of a
-/// disabled owner, or bound to other schemes. Counted is by the client's address, as
+/// A wrong key has the right shape but is refused with 401: it is unknown, revoked, expired, of the other
+/// environment, of a disabled owner, or bound to other schemes. Failures are counted by the client's address, as
 /// [`ApiKeyAuth::client_addr`](crate::ApiKeyAuth::client_addr) finds it; an IPv6 client is a /64.
 ///
-/// - A wrong key that comes again from the same client is counted by itself: beyond [`repeats`](Self::repeats) it gets 429,
-///   and no other key does. That is the program that somebody forgot to give the new key.
-/// - Different wrong keys of one client have a budget of [`lookups`](Self::lookups): beyond it, keys that this process has
-///   not accepted lately get 429 before the store is asked. That is the one who tries keys.
+/// - Repeats of one wrong key from one client are counted for that key alone: beyond [`repeats`](Self::repeats) it gets
+///   429, and no other key does. This is typically a program that still uses an old key.
+/// - Different wrong keys from one client share a budget of [`lookups`](Self::lookups): beyond it, keys that this
+///   process has not accepted recently get 429 before the store is asked. This is typically somebody who guesses
+///   keys.
 ///
-/// The keys that this process has accepted within the last hour (65,536 of them) are looked up whatever was counted; they
-/// are refused like any other if they are wrong by now, and that is counted then. So is a good key that the store has
-/// [at hand](crate::KeyStore::find_cached). All wrong keys are counted alike, so a 429 does not tell which of them exist.
+/// Keys that this process accepted within the last hour (up to 65,536) are always looked up. If such a key is wrong
+/// by now, it is refused and counted like any other. A good key that the store has
+/// [cached](crate::KeyStore::find_cached) is always looked up too. All wrong keys are counted alike, so a 429 does
+/// not tell which of them exist.
 ///
 /// # What remains
 ///
-/// A good key is refused because of what others do in one case: this process has not accepted it within the last hour, the
-/// store must be asked about it, and wrong keys that were not sent before come from the same address faster than the
-/// budget allows. After a start that is every key, until its first use. Where many clients share an address, or all do
-/// because the proxy before them is not [named](crate::client_addr), allow more look-ups.
+/// There is one case in which other clients' failures cause a good key to be refused: this process has not accepted
+/// the key within the last hour, the store must be asked about it, and new wrong keys come from the same address
+/// faster than the budget allows. After a start, this is true of every key until its first use. If many clients
+/// share an address, or all do because the proxy before them is not [listed](crate::client_addr), allow more
+/// look-ups.
 ///
-/// A client whose address is unknown is not slowed down, and slows down nobody.
+/// A client whose address is unknown is neither slowed down nor counted.
 ///
 /// # Bounds
 ///
-/// 65,536 wrong keys, as many clients, and as many accepted keys are remembered: some 25 MB when all of that is full, and
-/// little else. When there are more, those who failed least go first, and of the accepted keys those that were used
-/// longest ago.
+/// At most 65,536 wrong keys, 65,536 clients and 65,536 accepted keys are remembered, in about 25 MB. Beyond that,
+/// wrong keys and clients with the fewest failures are evicted first, and the accepted keys that were used longest
+/// ago.
 pub struct KeyThrottle {
     repeats: Limit,
-    dead: Shards<(Client, [u8; 32]), Dead>,
+    wrong: Shards<(Client, [u8; 32]), WrongKey>,
     lookups: Throttle,
     self_revokes: Throttle,
     accepted: Shards<[u8; 32], FullAt>,
@@ -69,23 +72,23 @@ pub struct KeyThrottle {
 
 /// A wrong key of one client.
 #[derive(Default)]
-struct Dead {
+struct WrongKey {
     repeats: FullAt,
-    /// Until when it is the same one that comes again, however fast the bucket fills.
+    /// Until when the next attempt counts as a repeat, however fast the bucket refills.
     until: FullAt,
 }
 
-impl Dead {
-    /// Whether it is remembered at `now`: then it is not a new one.
-    fn is_same(&self, now: Ticks) -> bool {
-        now < self.gone_at().0
+impl WrongKey {
+    /// Whether the entry is still valid at `now`, so that the key counts as a repeat.
+    fn is_repeat(&self, now: Ticks) -> bool {
+        now < self.expires_at().0
     }
 }
 
-impl Spent for Dead {
+impl Spent for WrongKey {
     type Rank = (FullAt, FullAt);
 
-    fn gone_at(&self) -> FullAt {
+    fn expires_at(&self) -> FullAt {
         self.repeats.max(self.until)
     }
 
@@ -94,12 +97,12 @@ impl Spent for Dead {
     }
 }
 
-/// Why a key is not looked up, and for how long.
+/// Why a key is not looked up, and how long the client must wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Throttled {
-    /// It was wrong too often.
+    /// This key was wrong too often.
     Key(Duration),
-    /// Too many other wrong keys came from the same client.
+    /// The same client sent too many other wrong keys.
     Client(Duration),
 }
 
@@ -112,62 +115,63 @@ impl Throttled {
 }
 
 impl KeyThrottle {
-    /// How often the same wrong key may come from one client; the default is `10/min`.
+    /// Sets how often one client may send the same wrong key; the default is `10/min`.
     #[must_use]
     pub fn repeats(mut self, limit: Limit) -> Self {
         self.repeats = limit;
         self
     }
 
-    /// How many different wrong keys may come from one client; the default is `50/5s`: ten a second, and fifty at once.
+    /// Sets how many different wrong keys one client may send; the default is `50/5s`: ten a second, and fifty at once.
     #[must_use]
     pub fn lookups(mut self, limit: Limit) -> Self {
         self.lookups = Throttle::new(limit);
         self
     }
 
-    /// How many keys one client may send to the route that ends them by themselves (`self_revoke` of
-    /// `tower-api-key-manage`, by [`Keyring::revoke_by_secret`](crate::Keyring::revoke_by_secret)), right or wrong; the default
-    /// is `50/5s`. Keys that were accepted lately are not counted: one that is in use can be ended whatever else comes from
-    /// its address.
+    /// Sets how many keys, right or wrong, one client may send to the route by which a key revokes itself
+    /// (`self_revoke` of `tower-api-key-manage`, by
+    /// [`Keyring::revoke_by_secret`](crate::Keyring::revoke_by_secret)); the default is `50/5s`. Recently accepted
+    /// keys are not counted, so a key in use can be revoked whatever else comes from its address.
     #[must_use]
     pub fn self_revokes(mut self, limit: Limit) -> Self {
         self.self_revokes = Throttle::new(limit);
         self
     }
 
-    /// Whether this process has accepted the key lately.
+    /// Whether this process has accepted the key recently.
     pub(crate) fn was_accepted(&self, key: &KeyDigest, now: Timestamp) -> bool {
         let now = Ticks::at(now);
-        // Not beyond what was said: the clock may have jumped back.
-        let latest = now.plus(Ticks::of_secs(ACCEPTED_FOR));
+        // The clock may have jumped back: an entry is never valid for longer than `ACCEPTED_SECS` from now.
+        let latest = now.plus(Ticks::of_secs(ACCEPTED_SECS));
         self.accepted.read(key.as_bytes(), |until| now < until.0 && until.0 <= latest).unwrap_or(false)
     }
 
-    /// Why the store is not asked about a key; `None` if it may be.
+    /// Why the store is not asked about this key; `None` if it may be asked.
     pub(crate) fn throttled(&self, client: IpAddr, key: &KeyDigest, now: Timestamp) -> Option<Throttled> {
-        let known = |dead: &Dead| {
-            dead.is_same(Ticks::at(now))
-                .then(|| self.repeats.0.rate.wait(dead.repeats, now, OWED).map(Throttled::Key))
+        let known = |wrong: &WrongKey| {
+            wrong
+                .is_repeat(Ticks::at(now))
+                .then(|| self.repeats.0.rate.wait(wrong.repeats, now, OWED).map(Throttled::Key))
         };
-        match self.dead.read(&(client.into(), *key.as_bytes()), known).flatten() {
+        match self.wrong.read(&(client.into(), *key.as_bytes()), known).flatten() {
             Some(of_key) => of_key,
             None => self.lookups.retry_after(client, now).map(Throttled::Client),
         }
     }
 
-    /// A key was wrong: that it was accepted lately counts for nothing any more.
+    /// Records that a key was wrong: it no longer counts as recently accepted.
     pub(crate) fn is_wrong(&self, key: &KeyDigest) {
         self.accepted.forget(key.as_bytes());
     }
 
-    /// A key of this client was wrong, and that is counted.
+    /// Counts a wrong key of this client.
     pub(crate) fn refused(&self, client: IpAddr, key: &KeyDigest, now: Timestamp) {
-        let is_new = self.dead.update(&(client.into(), *key.as_bytes()), now, |dead| {
+        let is_new = self.wrong.update(&(client.into(), *key.as_bytes()), now, |wrong| {
             let ticks = Ticks::at(now);
-            let is_new = !dead.is_same(ticks);
-            dead.repeats = self.repeats.0.rate.force(dead.repeats, now, OWED);
-            dead.until = FullAt(ticks.plus(Ticks::of_secs(DEAD_FOR)));
+            let is_new = !wrong.is_repeat(ticks);
+            wrong.repeats = self.repeats.0.rate.force(wrong.repeats, now, OWED);
+            wrong.until = FullAt(ticks.plus(Ticks::of_secs(REPEAT_SECS)));
             is_new
         });
         if is_new {
@@ -175,14 +179,15 @@ impl KeyThrottle {
         }
     }
 
-    /// A key was looked up, and its request let in.
+    /// Records that a key was looked up and its request accepted.
     pub(crate) fn accepted(&self, key: &KeyDigest, now: Timestamp) {
-        let until = FullAt(Ticks::at(now).plus(Ticks::of_secs(ACCEPTED_FOR)));
+        let until = FullAt(Ticks::at(now).plus(Ticks::of_secs(ACCEPTED_SECS)));
         self.accepted.update(key.as_bytes(), now, |kept| *kept = until);
     }
 
-    /// A key is to be ended by itself: how long its client must wait for that, if it must. If not, it was counted, whatever
-    /// will be found: if only failures were, the answers would tell known keys from unknown ones.
+    /// Checks whether a client may revoke this key by its secret, and counts it; returns how long the client must
+    /// wait if not. It counts right and wrong keys alike: if only failures counted, the answers would tell known
+    /// keys from unknown.
     pub(crate) fn self_revoke(&self, client: IpAddr, key: &KeyDigest, now: Timestamp) -> Option<Duration> {
         if self.was_accepted(key, now) {
             return None;
@@ -194,10 +199,10 @@ impl KeyThrottle {
         wait
     }
 
-    /// How many bytes an entry of each kind takes.
+    /// The size in bytes of an entry of each kind.
     #[cfg(test)]
     pub(super) const SIZES: [usize; 4] = [
-        size_of::<((Client, [u8; 32]), Dead)>(),
+        size_of::<((Client, [u8; 32]), WrongKey)>(),
         size_of::<(Client, FullAt)>(),
         size_of::<(Client, FullAt)>(),
         size_of::<([u8; 32], FullAt)>(),
@@ -206,7 +211,7 @@ impl KeyThrottle {
     /// How many wrong keys, clients and accepted keys are remembered.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> (usize, usize, usize) {
-        (self.dead.len(), self.lookups.len(), self.accepted.len())
+        (self.wrong.len(), self.lookups.len(), self.accepted.len())
     }
 }
 
@@ -214,7 +219,7 @@ impl Default for KeyThrottle {
     fn default() -> Self {
         Self {
             repeats: Limit::built_in("10/min", 10, 60, r#""10/min";q=10;w=60"#),
-            dead: Shards::new(DEAD),
+            wrong: Shards::new(WRONG_KEYS),
             lookups: Throttle::default(),
             self_revokes: Throttle::default(),
             accepted: Shards::new(ACCEPTED),
@@ -222,7 +227,7 @@ impl Default for KeyThrottle {
     }
 }
 
-/// With this limit for [repeats](KeyThrottle::repeats), and the default for all else.
+/// Uses this limit for [repeats](KeyThrottle::repeats), and the default for everything else.
 impl From<Limit> for KeyThrottle {
     fn from(repeats: Limit) -> Self {
         Self::default().repeats(repeats)

@@ -1,4 +1,4 @@
-//! Rate limits of many keys.
+//! [`Limiter`]: counts the requests of many keys against their rate limits.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -10,12 +10,12 @@ use super::shards::{Shards, Spent};
 use super::{Limit, Limits, RateLimitStatus};
 use crate::clock::Timestamp;
 
-/// Of one family. There are more only where its limits were changed very often.
+/// The largest number of buckets for one family. More would appear only if its limits were changed very often.
 const MOST_BUCKETS: usize = 32;
 
-/// Counts what keys spend. It is no cache: what is forgotten here is given back.
+/// Counts what keys spend of their rate limits. Evicting an entry is not neutral: the key gets a full budget back.
 ///
-/// `K` is whatever shares one account of limits: a key's id, or the id of a whole family of rotated keys. Never the
+/// `K` identifies the keys that are counted together: a key's id, or the id of a family of rotated keys. Never use the
 /// secret.
 ///
 /// ```
@@ -33,33 +33,33 @@ const MOST_BUCKETS: usize = 32;
 ///
 /// # Bounds
 ///
-/// It remembers as many as its capacity says, each until its buckets are full again. Beyond that, what is forgotten is given
-/// back, so it goes in this order: first those that have [ended](Self::end); then those that have spent less than half of
-/// each of their limits; then the others. Within each, those go first that have spent the fewest requests, and of these the
-/// ones that would be remembered longest. So whoever wants others forgotten must spend as much as they have, with as many
-/// keys as it holds: let it hold as many as there are active keys.
+/// It remembers up to `capacity` keys, each until its buckets are full again. Beyond that, entries are evicted in
+/// this order: first keys that have [ended](Self::end); then keys that have spent less than half of each of their
+/// limits; then the others. Within each group, keys that spent the fewest requests go first, and among equals those
+/// that would be remembered longest. So an attacker who wants another key's count evicted must spend as much as
+/// that key has, with as many keys as the limiter holds. Make the capacity at least the number of active keys.
 pub struct Limiter<K> {
     accounts: Shards<K, Account>,
-    /// Whether anything was ever counted: where no key has limits, nobody asks the accounts.
+    /// Whether anything was ever counted. If no key has limits, the lock is never taken.
     used: AtomicBool,
 }
 
-/// What one key has spent.
+/// What one key, or one family of keys, has spent.
 #[derive(Default)]
 struct Account {
     buckets: Vec<Bucket>,
     ended: bool,
 }
 
-/// By its period: a limit that is raised or lowered keeps what was spent.
+/// A bucket is identified by its period, so a limit that is raised or lowered keeps what was spent.
 struct Bucket {
     window: u32,
-    /// As many as it held when it was last used.
+    /// The size of the bucket when it was last used.
     count: u32,
     full_at: FullAt,
 }
 
-/// In which order accounts are forgotten: see [`Limiter`].
+/// The order in which entries are evicted: see [`Limiter`].
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     in_use: bool,
@@ -70,7 +70,7 @@ struct Rank {
 impl Spent for Account {
     type Rank = Rank;
 
-    fn gone_at(&self) -> FullAt {
+    fn expires_at(&self) -> FullAt {
         self.buckets.iter().map(|bucket| bucket.full_at).max().unwrap_or_default()
     }
 
@@ -79,19 +79,19 @@ impl Spent for Account {
         Rank {
             in_use: !self.ended,
             missing: self.buckets.iter().map(missing).max().unwrap_or_default(),
-            soonest: Reverse(self.gone_at()),
+            soonest: Reverse(self.expires_at()),
         }
     }
 }
 
 impl<K: Hash + Eq + Clone> Limiter<K> {
-    /// With room for this many keys.
+    /// Creates a limiter that remembers this many keys.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { accounts: Shards::new(capacity), used: AtomicBool::new(false) }
     }
 
-    /// Counts one request by all limits, or by none if one of them refuses.
+    /// Counts one request against all limits, or against none if one of them refuses.
     pub fn take(&self, key: &K, limits: &Limits, now: Timestamp) -> RateLimitStatus {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
@@ -99,7 +99,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         self.accounts.update(key, now, |account| account.take(limits, now))
     }
 
-    /// What [`take`](Self::take) would say, without counting.
+    /// Returns what [`take`](Self::take) would return, without counting.
     pub fn peek(&self, key: &K, limits: &Limits, now: Timestamp) -> RateLimitStatus {
         let kept = self.accounts.read(key, |account| account.tally(limits, now));
         kept.unwrap_or_else(|| Account::default().tally(limits, now))
@@ -110,8 +110,8 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// This key has ended, and all of its family: what was spent is forgotten before all else when there is no room. If one of
-    /// them is used again, that is taken back.
+    /// Marks this key and its family as ended, so that their entry is evicted first when there is no room. The next
+    /// use of one of them removes the mark.
     pub fn end(&self, key: &K) {
         self.accounts.change(key, |account| account.ended = true);
     }
@@ -139,7 +139,7 @@ impl Account {
                     self.put(limit, bucket);
                 }
             }
-            // Keys of one family may have different limits: each keeps what the others have spent.
+            // Keys of one family may have different limits; each keeps what the others have spent.
             let now = Ticks::at(now);
             self.buckets.retain(|bucket| bucket.full_at.0 > now);
             if self.buckets.len() > MOST_BUCKETS {

@@ -1,4 +1,4 @@
-//! How often: rate limits of keys, and brakes on what fails.
+//! Rate limits of keys, and throttles for failed attempts.
 //!
 //! # Format
 //!
@@ -15,24 +15,24 @@
 //! Retry-After: 5                               (refusals only)
 //! ```
 //!
-//! `pk` is the same for keys that count together: a key, and those that were rotated from it. It is made from an id, and not
-//! from a secret.
+//! `pk` is the same for keys that are counted together: a key and those that were rotated from it. It is derived
+//! from an id and not from a secret.
 //!
 //! # What a limit means
 //!
-//! A bucket that holds `12` and is refilled evenly, one every five seconds (GCRA). So twelve may come at once, and then
-//! one every five seconds: in any one minute at most twice twelve, in the long run twelve a minute. Several limits
-//! are all kept; a request that one of them refuses counts for none.
+//! Each limit is a bucket that holds `12` requests and refills evenly, one every five seconds (GCRA). So twelve
+//! requests may come at once, and then one every five seconds: at most 24 in any one minute, and twelve a minute in
+//! the long run. Several limits apply together; a request that one of them refuses counts against none.
 //!
-//! A key carries its limits ([`NewKey::limits`](crate::NewKey::limits)); the layer asks them last, once per request.
-//! [`Verifier::throttle`](crate::Verifier::throttle) sets the brake on wrong keys, a [`KeyThrottle`]; [`Throttle`] is one for
+//! A key carries its limits ([`NewKey::limits`](crate::NewKey::limits)); the layer checks them last, once per
+//! request. [`Verifier::throttle`](crate::Verifier::throttle) sets the throttle for wrong keys, a [`KeyThrottle`].
 //! your application's own attempts, such as at a sign-in.
 //!
 //! # Deployment caveat
 //!
-//! Counts are kept in this process: two processes count apart, and a restart forgets.
+//! Counts are kept in this process: two processes count separately, and a restart resets the counts.
 //!
-//! Time is passed in, and no clock is read. A clock that jumps back makes nobody wait longer than an empty bucket does.
+//! Time is passed in; no clock is read. If the clock jumps back, nobody waits longer than an empty bucket takes.
 
 mod client;
 mod gcra;
@@ -76,9 +76,9 @@ const MAX_WINDOW: u32 = 31_622_400;
 /// # Ok::<(), tower_api_key::ConfigError>(())
 /// ```
 #[derive(Clone)]
-pub struct Limit(Arc<Inner>);
+pub struct Limit(Arc<LimitParts>);
 
-struct Inner {
+struct LimitParts {
     text: Box<str>,
     name: Box<str>,
     count: u32,
@@ -88,33 +88,33 @@ struct Inner {
 }
 
 impl Limit {
-    /// What clients know it by.
+    /// The name that clients see.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// How many a full bucket holds.
+    /// How many requests a full bucket holds.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.0.count
     }
 
-    /// How long it takes to fill an empty bucket.
+    /// How long an empty bucket takes to refill.
     #[must_use]
     pub fn window(&self) -> Duration {
         Duration::from_secs(self.0.window.into())
     }
 
-    /// Ten failures a second, and fifty at once: where nobody has said otherwise.
+    /// The default for failed attempts: ten a second, and fifty at once.
     pub(crate) fn failures() -> Self {
         Self::built_in("50/5s", 50, 5, r#""50/5s";q=50;w=5"#)
     }
 
-    /// One that the crate itself names.
+    /// A limit with a fixed text, defined by this crate.
     fn built_in(text: &'static str, count: u32, window: u32, policy: &'static str) -> Self {
         let (rate, policy) = (Rate::new(count, window), HeaderValue::from_static(policy));
-        Self(Arc::new(Inner { text: text.into(), name: text.into(), count, window, rate, policy }))
+        Self(Arc::new(LimitParts { text: text.into(), name: text.into(), count, window, rate, policy }))
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
@@ -151,11 +151,11 @@ impl Limit {
         let name = name.unwrap_or(quota);
         let policy = format!("\"{name}\";q={count};w={window}");
         let policy = HeaderValue::from_str(&policy).map_err(|_| SHAPE)?;
-        Ok(Self(Arc::new(Inner { text: text.into(), name: name.into(), count, window, rate, policy })))
+        Ok(Self(Arc::new(LimitParts { text: text.into(), name: name.into(), count, window, rate, policy })))
     }
 }
 
-/// A time such as `7d` or `90min`, of at most 366 days.
+/// Parses a duration such as `7d` or `90min`, of at most 366 days.
 pub(crate) fn period(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (times, unit) = text.split_at_checked(digits)?;
@@ -173,7 +173,7 @@ fn seconds(unit: &str) -> Option<u32> {
     }
 }
 
-/// Plain decimals from 1 on, no sign, no leading zero.
+/// Parses a decimal number from 1 on, without a sign or a leading zero.
 fn number(digits: &str) -> Option<u32> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
     if plain { digits.parse().ok() } else { None }
@@ -212,10 +212,10 @@ impl fmt::Debug for Limit {
     }
 }
 
-/// One to eight limits that are all kept, of different names and periods. Cloning is cheap.
+/// One to eight limits that all apply, with different names and periods. Cloning is cheap.
 ///
-/// Its text, [`Display`](fmt::Display) and [`FromStr`], is for stores and people: spaces around a comma are read, and not
-/// written.
+/// Stores and people read and write it as text, by [`Display`](fmt::Display) and [`FromStr`]. Spaces around a comma are
+/// accepted when read, and never written.
 ///
 /// ```
 /// use tower_api_key::limit::Limits;
@@ -232,11 +232,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// All of these.
+    /// Combines these limits.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::RateLimit`] for none or more than eight, and for two of one name or one period.
+    /// [`ConfigError::RateLimit`] for no limits or more than eight, and for two with the same name or period.
     pub fn all(limits: impl IntoIterator<Item = Limit>) -> Result<Self, ConfigError> {
         let mut limits = limits.into_iter();
         let first = limits.next().ok_or_else(|| refused("", "name at least one limit, such as 12/min"))?;
@@ -257,7 +257,7 @@ impl Limits {
         Ok(Self { first, rest: rest.into() })
     }
 
-    /// The limits, in the order in which they were written.
+    /// Returns the limits in the order in which they were written.
     pub fn iter(&self) -> impl Iterator<Item = &Limit> {
         std::iter::once(&self.first).chain(&*self.rest)
     }

@@ -1,4 +1,4 @@
-//! What a request leaves of its limits, and how it is told.
+//! [`RateLimitStatus`]: how much of its rate limits a request leaves, and the response headers that say so.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::key::KeyId;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Whether a request is within its limits, and what to tell the client: about the most restrictive one.
+/// Whether a request is within its rate limits, and what to report to the client: the most restrictive limit.
 ///
-/// That is the one that refuses for longest, or if none does, the one that leaves least.
+/// This is the one with the longest wait if any refuses, and otherwise the one with the fewest requests left.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RateLimitStatus {
@@ -41,20 +41,20 @@ impl RateLimitStatus {
         }
     }
 
-    /// Tells clients by `pk` which of their keys count together: those of one rotation family. The hash of an id, which is no
-    /// secret, and yet is nothing that others need to see.
+    /// Sets `pk`, by which clients see that the keys of one rotation family are counted together. It is a hash of the
+    /// family's id: the id is not a secret, but clients do not need it.
     pub(crate) fn of_family(mut self, family: &KeyId) -> Self {
         let hash = Sha256::new().chain_update("rate limit\0").chain_update(family.as_str()).finalize();
         self.partition = hash.first_chunk().copied();
         self
     }
 
-    /// Refusals before all else, the longest first; then what leaves least, and lasts longest.
+    /// The order of strictness: refusals first, the longest wait first; then the fewest left, and the longest reset.
     pub(super) fn strictness(&self) -> impl Ord + use<> {
         (self.wait, std::cmp::Reverse(self.remaining), self.reset)
     }
 
-    /// Whether the request may go on. It was counted then, and not at all otherwise.
+    /// Whether the request is allowed. If so, it was counted; if not, it was counted against no limit.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         self.wait.is_none()
@@ -66,26 +66,26 @@ impl RateLimitStatus {
         &self.limit
     }
 
-    /// How many it would let through at once after this request.
+    /// How many more requests this limit allows at once.
     #[must_use]
     pub fn remaining(&self) -> u32 {
         self.remaining
     }
 
-    /// How long until its bucket is full again, if nothing else comes.
+    /// How long until the bucket is full again, without further requests.
     #[must_use]
     pub fn reset(&self) -> Duration {
         self.reset
     }
 
-    /// How long a refused request should wait; then it is allowed, if nothing else comes.
+    /// How long a refused client should wait. Without further requests, the next one is then allowed.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.wait
     }
 
-    /// Sets `RateLimit`, `RateLimit-Policy` and, on a refusal, `Retry-After`. Never for a 401: who holds no valid key
-    /// must not see how much one is used.
+    /// Sets `RateLimit`, `RateLimit-Policy` and, on a refusal, `Retry-After`. Do not use it on a 401: a client
+    /// without a valid key must not learn how much a key is used.
     pub fn stamp(&self, headers: &mut HeaderMap) {
         let rate_limit = format!("\"{}\";r={};t={}", self.limit.name(), self.remaining, seconds(self.reset));
         if let Ok(value) = HeaderValue::from_str(&rate_limit) {
@@ -108,7 +108,7 @@ impl RateLimitStatus {
     }
 }
 
-/// A `Retry-After` of at least one second, rounded up: who waits that long does not come too early.
+/// Formats a `Retry-After` of at least one second, rounded up so that a client that waits this long is not too early.
 #[must_use]
 pub fn retry_after(wait: Duration) -> HeaderValue {
     HeaderValue::from(seconds(wait).max(1))

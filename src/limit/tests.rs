@@ -580,22 +580,22 @@ fn c17_a5_what_is_remembered_of_wrong_and_accepted_keys_is_bounded() {
     }
     let (dead, clients, accepted) = throttle.remembered();
     assert!(
-        dead <= DEAD_KEYS && clients <= DEAD_KEYS && accepted <= DEAD_KEYS,
+        dead <= MOST_WRONG_KEYS && clients <= MOST_WRONG_KEYS && accepted <= MOST_WRONG_KEYS,
         "{:?}",
         throttle.remembered()
     );
-    assert!(dead > DEAD_KEYS / 2 && accepted > DEAD_KEYS / 2, "{:?}", throttle.remembered());
+    assert!(dead > MOST_WRONG_KEYS / 2 && accepted > MOST_WRONG_KEYS / 2, "{:?}", throttle.remembered());
     let now = at(23);
     assert!(matches!(throttle.throttled(HERE, &wrong(0), now), Some(Throttled::Key(_))), "it repeats most");
     // The latest were accepted last.
     assert!(throttle.was_accepted(&wrong(199_999), now) && !throttle.was_accepted(&wrong(1), now));
     // Tables have a power of two of places, of which seven of eight are used.
-    let places = DEAD_KEYS * 2;
+    let places = MOST_WRONG_KEYS * 2;
     let bytes = places * (KeyThrottle::SIZES.iter().sum::<usize>() + KeyThrottle::SIZES.len());
     assert!(bytes < 27_000_000, "{bytes}");
 }
 
-const DEAD_KEYS: usize = 65_536;
+const MOST_WRONG_KEYS: usize = 65_536;
 
 /// Whoever was accepted and the clock jumps back is not remembered for longer than said.
 #[test]

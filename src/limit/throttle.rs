@@ -1,4 +1,4 @@
-//! A brake on failed attempts, by the client's address.
+//! [`Throttle`]: slows down failed attempts, such as sign-ins, by client address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,20 +10,20 @@ use super::gcra::{FullAt, Ticks};
 use super::shards::{Shards, Spent};
 use crate::clock::Timestamp;
 
-/// How many clients are remembered, unless told otherwise.
+/// How many clients are remembered by default.
 const CAPACITY: usize = 65_536;
-/// How many full buckets a client may owe: those who fail many times at once pay for all of it.
+/// How many full buckets a client may owe, so that many failures at the same time all count.
 const OWED: u32 = 10;
 
-/// Slows down those whose attempts fail: by the client's address, never by account, so that nobody can lock an account
-/// out from elsewhere (C7-09). All behind one address are slowed down together: it is for guesses of what people choose,
-/// such as passwords. For keys there is [`KeyThrottle`](super::KeyThrottle).
+/// Slows down clients whose attempts fail. It counts by the client's address and never by account, so that nobody can
+/// lock an account from elsewhere (C7-09). All clients behind one address are slowed down together. Use it against
+/// guessing of passwords and other secrets that people choose; for keys there is [`KeyThrottle`](super::KeyThrottle).
 ///
-/// An IPv4 client is an address, an IPv6 client a /64: whoever has one address of it has all.
+/// A client is an IPv4 address or an IPv6 /64, because the holder of one address in a /64 usually holds all of them.
 ///
-/// Ask [`retry_after`](Self::retry_after) before an attempt is looked at, and tell [`failed`](Self::failed) of each that
-/// was refused. Successes cost nothing. Between question and answer a client may
-/// start as many attempts as fit; each failure counts, even beyond the limit, so that in the long run the limit holds.
+/// Call [`retry_after`](Self::retry_after) before each attempt, and [`failed`](Self::failed) after each failure.
+/// Successes cost nothing. Attempts that run at the same time may exceed the limit, but each failure counts, so the
+/// limit holds in the long run.
 ///
 /// ```
 /// use tower_api_key::Timestamp;
@@ -41,18 +41,18 @@ const OWED: u32 = 10;
 ///
 /// # Bounds
 ///
-/// 65536 clients are remembered, unless [told otherwise](Self::with_capacity). When more fail, those who failed least
-/// are forgotten first.
+/// 65,536 clients are remembered by default (see [`with_capacity`](Self::with_capacity)). Beyond that, the clients with
+/// the fewest failures are evicted first.
 pub struct Throttle {
     limit: Limit,
     clients: Shards<Client, FullAt>,
 }
 
-/// Where all have one limit, who has spent most of it is the last to have a full bucket again.
+/// With one limit for all, the client that spent most is the last to have a full bucket again.
 impl Spent for FullAt {
     type Rank = Self;
 
-    fn gone_at(&self) -> FullAt {
+    fn expires_at(&self) -> FullAt {
         *self
     }
 
@@ -62,13 +62,13 @@ impl Spent for FullAt {
 }
 
 impl Throttle {
-    /// Lets each client fail as often as `limit` says.
+    /// Allows each client as many failures as `limit` says.
     #[must_use]
     pub fn new(limit: Limit) -> Self {
         Self::with_capacity(limit, CAPACITY)
     }
 
-    /// The same, remembering this many clients.
+    /// Like [`new`](Self::new), with room for this many clients.
     #[must_use]
     pub fn with_capacity(limit: Limit, capacity: usize) -> Self {
         Self { limit, clients: Shards::new(capacity) }
@@ -81,7 +81,7 @@ impl Throttle {
         self.clients.read(&client.into(), wait).flatten()
     }
 
-    /// An attempt of this client has failed.
+    /// Counts a failed attempt of this client.
     pub fn failed(&self, client: IpAddr, now: Timestamp) {
         self.clients.update(&client.into(), now, |bucket| {
             *bucket = self.limit.0.rate.force(*bucket, now, OWED);
@@ -101,7 +101,7 @@ impl Throttle {
     }
 }
 
-/// Ten failures a second, and fifty at once: `50/5s`.
+/// Allows ten failures a second, and fifty at once: `50/5s`.
 impl Default for Throttle {
     fn default() -> Self {
         Self::new(Limit::failures())
