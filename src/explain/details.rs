@@ -165,7 +165,7 @@ impl Scene<'_> {
         match (allowed, restrictions.check(kind, self.facts)) {
             (Some(allowed), Some((mode, _))) => {
                 let observed = if mode == Mode::Observe { " (only observed)" } else { "" };
-                format!("it is {}, allowed{observed}: {allowed}", self.facts.seen(kind))
+                format!("it is {}, allowed{observed}: {allowed}", self.facts.describe(kind))
             }
             _ => "it is not restricted".into(),
         }

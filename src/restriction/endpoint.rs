@@ -1,4 +1,4 @@
-//! At which endpoints a key may be used.
+//! Endpoint restrictions: at which endpoints a key may be used.
 //!
 //! # Format
 //!
@@ -7,9 +7,10 @@
 //! POST /v1/files/{*path}
 //! ```
 //!
-//! A method, one space, and a route's pattern, written exactly as the route is: in axum, it is compared with the
-//! pattern that the whole router matched. See [`Endpoints`](crate::endpoint::Endpoints#which-path-is-compared), which
-//! compares in the same way. There are no wildcards but `{*name}`, and no regular expressions.
+//! A method, one space, and the pattern of a route, written exactly as the route is. In axum it is compared with
+//! the pattern that the whole router matched, in the same way as
+//! [`Endpoints`](crate::endpoint::Endpoints#which-path-is-compared) does. `{*name}` is the only wildcard, and there
+//! are no regular expressions.
 //!
 //! `GET` allows `HEAD` too.
 
@@ -22,7 +23,7 @@ use super::{AllowList, RequestContext, RestrictionError};
 use crate::endpoint::Target;
 use crate::route_pattern::{check_pattern, same_route};
 
-/// At which endpoints a key may be used. A request whose endpoint is not known is refused.
+/// At which endpoints a key may be used. A request whose endpoint is unknown is refused.
 pub type EndpointRestriction = AllowList<EndpointRule>;
 
 impl AllowList<EndpointRule> {
@@ -34,8 +35,7 @@ impl AllowList<EndpointRule> {
 
 /// One endpoint: see [the format](self#format).
 ///
-/// It is its text and nothing more: what the text means is read anew at each comparison, which costs less than a router
-/// for each rule would.
+/// It stores only its text, and parses it at each comparison. This costs less than a compiled router for each rule.
 #[derive(Clone)]
 pub struct EndpointRule {
     method: Method,
@@ -61,7 +61,8 @@ impl EndpointRule {
         }
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| "that is no method")?;
         check_pattern(pattern)?;
-        // All of these may stand in a path; here they are a regular expression or a wildcard that would match nothing.
+        // These characters may occur in a path, but here they indicate a regular expression or a wildcard that
+        // would never match.
         if pattern.replace("{*", "{").contains(|letter: char| r#"*+^$|()[]<>"`'"#.contains(letter)) {
             let reason = "it is a route, and no regular expression: parameters are written {name}, and {*name} for \
                           the rest of the path";
@@ -71,17 +72,17 @@ impl EndpointRule {
         Ok(Self { method, pattern: pattern.into() })
     }
 
-    /// How many bytes it points to.
+    /// How many bytes it allocates on the heap.
     #[cfg(feature = "cache")]
     pub(super) fn heap_len(&self) -> usize {
         self.pattern.len()
     }
 }
 
-/// One step of a pattern, as axum's router reads it.
+/// One part of a pattern, as axum's router reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Piece {
-    /// This byte.
+    /// Exactly this byte.
     Literal(u8),
     /// `{name}`: at least one byte, up to the next slash.
     Parameter,
@@ -89,7 +90,7 @@ enum Piece {
     Rest,
 }
 
-/// The steps of a pattern, or what is wrong with it. `{{` and `}}` stand for a brace.
+/// Iterates over the parts of a pattern, or returns what is wrong with it. `{{` and `}}` are escaped braces.
 struct Pieces<'p>(&'p [u8]);
 
 impl<'p> Pieces<'p> {
@@ -97,7 +98,7 @@ impl<'p> Pieces<'p> {
         Self(pattern.as_bytes())
     }
 
-    /// What follows the opening brace of a parameter.
+    /// Reads the rest of a parameter, after its opening brace.
     fn parameter(&mut self, from_name: &'p [u8]) -> Result<Piece, &'static str> {
         const NAME: &str = "a parameter is written {name} or {*name}, and the name holds no / and no *";
         let mut end = 0;
@@ -148,7 +149,7 @@ impl Iterator for Pieces<'_> {
     }
 }
 
-/// Whether a path is one that a pattern describes. Nothing is allocated, and each is read once.
+/// Whether a path matches a pattern. It does not allocate, and reads each once.
 fn fits(pattern: &str, path: &str) -> bool {
     let mut path = path.as_bytes();
     for piece in Pieces::of(pattern) {

@@ -1,4 +1,4 @@
-//! From which addresses a key may be used.
+//! IP restrictions: from which addresses a key may be used.
 //!
 //! # Format
 //!
@@ -8,11 +8,13 @@
 //! 192.0.2.7           one address: /32, or /128
 //! ```
 //!
-//! Four decimal numbers without leading zeros, or RFC 4291's text without a zone; then a prefix length in plain
-//! decimals. Bits beyond the prefix must be zero: `192.0.2.7/24` may mean the network or the address, and is refused.
+//! Four decimal numbers without leading zeros, or the text form of RFC 4291 without a zone; then a prefix length in
+//! decimal. Bits beyond the prefix must be zero: `192.0.2.7/24` could mean the network or the address, so it is
+//! refused.
 //!
-//! IPv4 addresses in IPv6 clothes (`::ffff:192.0.2.7`, as dual-stack listeners see them) are IPv4 addresses, in rules as
-//! in requests; so `::/0` is every IPv6 address and no IPv4 one. Other embeddings (NAT64, 6to4) stay IPv6.
+//! IPv4-mapped IPv6 addresses (`::ffff:192.0.2.7`, as dual-stack listeners see them) count as IPv4 addresses, in
+//! rules and in requests, so `::/0` contains every IPv6 address and no IPv4 address. Other embeddings (NAT64, 6to4)
+//! stay IPv6.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -23,7 +25,7 @@ use super::{AllowList, RequestContext, RestrictionError};
 
 /// From which addresses a key may be used.
 ///
-/// An unknown address is refused. Which address counts is for [`ClientAddr`](crate::client_addr::ClientAddr) to say.
+/// An unknown address is refused. [`ClientAddr`](crate::client_addr::ClientAddr) decides which address counts.
 pub type IpRestriction = AllowList<Network>;
 
 impl AllowList<Network> {
@@ -45,13 +47,13 @@ impl AllowList<Network> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
-    /// Canonical: never an IPv4 address in IPv6 clothes.
+    /// Canonical: never an IPv4-mapped IPv6 address.
     base: IpAddr,
     prefix: u8,
 }
 
 impl Network {
-    /// Whether the address belongs to it.
+    /// Whether the network contains the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.base, address.to_canonical()) {
@@ -65,7 +67,7 @@ impl Network {
         }
     }
 
-    /// What is wrong with a text, or the network.
+    /// Parses a network, or returns what is wrong with the text.
     fn parse(text: &str) -> Result<Self, String> {
         const ADDRESS: &str =
             "an address is written 192.0.2.7 or 2001:db8::7, without leading zeros or a zone";
@@ -89,7 +91,7 @@ impl Network {
         let (base, prefix) = match (mapped, prefix.checked_sub(96)) {
             (false, _) => (base, prefix),
             (true, Some(prefix)) => (base, prefix),
-            // Half of the mapping itself: bits beyond the prefix are set.
+            // The prefix covers only part of the IPv4-mapped range, so bits beyond the prefix are set.
             (true, None) => (written, prefix),
         };
         let network = Self { base: network_of(base, prefix), prefix };
@@ -102,7 +104,7 @@ impl Network {
     }
 }
 
-/// Plain decimals, no sign, no leading zero.
+/// Parses a decimal number without a sign or a leading zero.
 fn prefix_length(digits: &str) -> Option<u8> {
     let plain =
         digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));

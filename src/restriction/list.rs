@@ -1,30 +1,30 @@
-//! What all restrictions are: a list of what is allowed, and whether it is enforced.
+//! [`AllowList`], the type of every restriction: what is allowed, and whether that is enforced.
 
 use std::borrow::Cow;
 use std::str::FromStr;
 
 use super::Mode;
 
-/// How many entries a list may have, and how long one may be.
+/// The largest number of entries in a list, and the longest entry.
 const MAX_ENTRIES: usize = 100;
 const MAX_ENTRY_LEN: usize = 512;
 
-/// What is allowed, and whether that is enforced: one restriction of a key. Each kind has its own rules, and its own name
-/// for such a list, as [`IpRestriction`](super::IpRestriction) is one of networks.
+/// One restriction of a key: what is allowed, and whether that is enforced. Each kind has its own type of rule and its
+/// own alias: [`IpRestriction`](super::IpRestriction) is a list of networks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowList<R> {
     pub(super) mode: Mode,
     pub(super) rules: Vec<R>,
-    /// For [referrers](super::ReferrerRestriction) alone.
+    /// Used by [referrer restrictions](super::ReferrerRestriction) only.
     pub(super) origin: bool,
 }
 
 impl<R> AllowList<R> {
-    /// Allows what these entries say, and enforces that; without any, nothing.
+    /// Allows what these entries describe and nothing else, and enforces that. Without entries, nothing is allowed.
     ///
     /// # Errors
     ///
-    /// [`RestrictionError`] with the entry and what to write instead.
+    /// [`RestrictionError`] with the entry that was not understood and what to write instead.
     pub fn allow<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self, RestrictionError>
     where
         R: FromStr<Err = RestrictionError> + PartialEq,
@@ -47,41 +47,41 @@ impl<R> AllowList<R> {
             }
             rules.push(rule);
         }
-        // A key is kept for long, and changed seldom.
+        // A key is kept for a long time and rarely changed.
         rules.shrink_to_fit();
         Ok(Self { mode: Mode::Enforce, rules, origin: false })
     }
 
-    /// Refuses nothing, and says what it would have refused.
+    /// Turns enforcement off: the restriction only reports what it would have refused.
     #[must_use]
     pub fn observe(mut self) -> Self {
         self.mode = Mode::Observe;
         self
     }
 
-    /// Whether it refuses.
+    /// Whether the restriction is enforced.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// What it allows.
+    /// The rules: what it allows.
     #[must_use]
     pub fn rules(&self) -> &[R] {
         &self.rules
     }
 }
 
-/// Where a comma is no part of an entry.
+/// The error for several entries in one text, in lists whose entries contain no comma.
 pub(super) const SEVERAL: &str =
     "these are several with commas between them: write each as an entry of its own, without the comma";
 
-/// Whether a text that is no entry is a list of entries.
+/// Whether a text that is not an entry is a comma-separated list of entries.
 fn is_several<R: FromStr>(text: &str) -> bool {
     text.contains(',') && text.split(',').all(|one| one.trim().parse::<R>().is_ok())
 }
 
-/// A restriction that was not understood. Its text says what to write instead, and is for whoever makes the key.
+/// An error about the text of a restriction. It says what to write instead, for the person who makes the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{entry:?}: {reason}")]
 pub struct RestrictionError {
@@ -99,7 +99,7 @@ impl RestrictionError {
         Self { entry: shown, reason: reason.into() }
     }
 
-    /// What was not understood, cut off if it is long.
+    /// The entry that was not understood, truncated if it is long.
     #[must_use]
     pub fn entry(&self) -> &str {
         &self.entry

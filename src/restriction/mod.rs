@@ -1,5 +1,5 @@
-//! What narrows a key: from which addresses, from which pages, at which endpoints (R56) and through which schemes it may
-//! be used.
+//! Restrictions of a key: from which addresses, from which pages, at which endpoints (R56) and through which schemes it
+//! may be used.
 //!
 //! # Format
 //!
@@ -10,18 +10,18 @@
 //!  "schemes":{"allow":["bearer"]}}
 //! ```
 //!
-//! This is the text for stores and management alike. A member that is left out does not restrict; `mode` is `enforce`
-//! unless it says `observe`, and `origin` is false. Unknown and repeated members are errors.
+//! Stores and management routes use this same text. A missing member does not restrict; `mode` is `enforce` by default,
+//! and `origin` is false by default. Unknown and repeated members are errors.
 //!
-//! All of a key's restrictions are at most [8 KiB](crate::record::MAX_RESTRICTIONS_LEN) of text. Longer ones that a store
-//! holds from before are read and kept; a change may make them shorter, and no longer.
+//! All restrictions of a key together have at most [8 KiB](crate::record::MAX_RESTRICTIONS_LEN) of text. Longer
+//! ones that a store already holds are read and kept; an update may make them shorter but not longer.
 //!
-//! # How they judge
+//! # How a request is checked
 //!
-//! Each is a list of what is allowed; a key with several needs them all. An empty list allows nobody, and what is not
-//! known about a request is not allowed: without a peer address, a key with an IP restriction is refused. A
-//! restriction that is set to [`Mode::Observe`] lets the request through and says what it would have refused, so that
-//! a key in use can be tightened without an outage.
+//! Each restriction lists what is allowed, and all restrictions of a key must allow the request. An empty list allows
+//! nothing. What is unknown about a request is not allowed: without a client address, a key with an IP restriction is
+//! refused. A restriction in [`Mode::Observe`] lets the request through and reports what it would have refused, so that
+//! you can tighten a key in use without an outage.
 
 pub mod endpoint;
 pub mod ip;
@@ -40,7 +40,7 @@ pub use self::request_context::RequestContext;
 pub use self::scheme::{SchemeRestriction, SchemeRule};
 pub use self::verdict::{Mode, RestrictionKind, Verdict};
 
-/// The restrictions of one key; by default none, which costs a request one comparison.
+/// The restrictions of one key. By default there are none, which costs a request one comparison.
 ///
 /// ```
 /// use tower_api_key::restriction::{EndpointRestriction, RequestContext, IpRestriction, Restrictions};
@@ -51,7 +51,7 @@ pub use self::verdict::{Mode, RestrictionKind, Verdict};
 ///
 /// let verdict = restrictions.judge(&RequestContext::new().address([192, 0, 2, 7]));
 /// assert!(verdict.is_allowed());
-/// // No endpoint is known, so that the second one would have refused.
+/// // No endpoint is known, so the second restriction would have refused.
 /// assert_eq!(verdict.observed().count(), 1);
 /// # Ok::<(), tower_api_key::restriction::RestrictionError>(())
 /// ```
@@ -73,47 +73,47 @@ impl Restrictions {
         Self(None)
     }
 
-    /// Whether there is no restriction, so that nothing needs to be found out about a request.
+    /// Whether there is no restriction at all.
     #[must_use]
     pub const fn is_none(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Restricts the client's address; replaces an earlier restriction of it.
+    /// Restricts the client's address. Replaces an earlier restriction of this kind.
     #[must_use]
     pub fn ip(mut self, restriction: IpRestriction) -> Self {
         self.parts().ip = Some(restriction);
         self
     }
 
-    /// Restricts the page that sends the request; replaces an earlier restriction of it.
+    /// Restricts the page that sends the request. Replaces an earlier restriction of this kind.
     #[must_use]
     pub fn referrer(mut self, restriction: ReferrerRestriction) -> Self {
         self.parts().referrer = Some(restriction);
         self
     }
 
-    /// Restricts the endpoints; replaces an earlier restriction of them.
+    /// Restricts the endpoints. Replaces an earlier restriction of this kind.
     #[must_use]
     pub fn endpoints(mut self, restriction: EndpointRestriction) -> Self {
         self.parts().endpoints = Some(restriction);
         self
     }
 
-    /// Restricts the schemes through which the key may come; replaces an earlier restriction of them.
+    /// Restricts the schemes through which the key may be sent. Replaces an earlier restriction of this kind.
     #[must_use]
     pub fn schemes(mut self, restriction: SchemeRestriction) -> Self {
         self.parts().schemes = Some(restriction);
         self
     }
 
-    /// How many bytes of [text](self#format) they are: what a store keeps.
+    /// The length in bytes of the [text](self#format) that a store keeps.
     #[must_use]
     pub fn text_len(&self) -> usize {
         self.to_string().len()
     }
 
-    /// About how many bytes they take beside themselves.
+    /// About how many bytes they allocate on the heap.
     #[cfg(feature = "cache")]
     pub(crate) fn heap_len(&self) -> usize {
         fn list<R>(list: Option<&AllowList<R>>, text: impl Fn(&R) -> usize) -> usize {
@@ -149,14 +149,14 @@ impl Restrictions {
         self.0.as_ref()?.endpoints.as_ref()
     }
 
-    /// The restriction of the schemes through which the key may come.
+    /// The restriction of the schemes through which the key may be sent.
     #[must_use]
     pub fn get_schemes(&self) -> Option<&SchemeRestriction> {
         self.0.as_ref()?.schemes.as_ref()
     }
 
-    /// Whether these surely allow nothing that `others` do not: each list of `others` is still there, and enforced if it
-    /// was, with none but the same entries. What two different entries have in common is not worked out.
+    /// Whether these provably allow nothing that `others` do not: each list of `others` is still there, is enforced
+    /// if it was, and has a subset of the same entries. Overlaps of different entries are not computed.
     #[must_use]
     pub(crate) fn is_within(&self, others: &Self) -> bool {
         fn within<R: PartialEq>(these: Option<&AllowList<R>>, others: Option<&AllowList<R>>) -> bool {
@@ -176,7 +176,7 @@ impl Restrictions {
             && within(self.get_schemes(), others.get_schemes())
     }
 
-    /// Judges a request by every restriction, in the order of [`RestrictionKind::ALL`].
+    /// Checks a request against every restriction, in the order of [`RestrictionKind::ALL`].
     pub fn judge(&self, facts: &RequestContext<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         for kind in RestrictionKind::ALL {
@@ -187,7 +187,8 @@ impl Restrictions {
         verdict
     }
 
-    /// What one restriction says of a request: its mode, and whether it allows the request. `None` if there is none.
+    /// Checks a request against one restriction: returns its mode and whether it allows the request, or `None` if
+    /// there is no such restriction.
     #[must_use]
     pub fn check(&self, kind: RestrictionKind, facts: &RequestContext<'_>) -> Option<(Mode, bool)> {
         let parts = self.0.as_deref()?;

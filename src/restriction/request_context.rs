@@ -1,4 +1,4 @@
-//! What is known about a request, as far as restrictions look at it.
+//! [`RequestContext`]: the facts about a request that restrictions check.
 
 use std::net::IpAddr;
 
@@ -9,28 +9,28 @@ use super::RestrictionKind;
 use crate::credentials::Head;
 use crate::endpoint::Target;
 
-/// What is known about a request, as far as [`Restrictions`](super::Restrictions) look at it.
+/// The facts about a request that [`Restrictions`](super::Restrictions) check.
 ///
-/// What is not known is not allowed.
+/// An unknown fact is not allowed by a restriction of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestContext<'r> {
     pub(super) address: Option<IpAddr>,
-    pub(super) referer: Line<'r>,
-    pub(super) origin: Line<'r>,
+    pub(super) referer: HeaderLine<'r>,
+    pub(super) origin: HeaderLine<'r>,
     pub(super) endpoint: Option<(&'r Method, Target<'r>)>,
     pub(super) scheme: Option<&'r str>,
 }
 
-/// A header that must not be repeated.
+/// The value of a header that must occur at most once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Line<'r> {
+pub(super) enum HeaderLine<'r> {
     #[default]
     Absent,
     Once(&'r [u8]),
     Repeated,
 }
 
-impl<'r> Line<'r> {
+impl<'r> HeaderLine<'r> {
     fn of(headers: &'r HeaderMap, name: HeaderName) -> Self {
         let mut lines = headers.get_all(name).iter();
         match (lines.next(), lines.next()) {
@@ -41,8 +41,8 @@ impl<'r> Line<'r> {
     }
 }
 
-impl Line<'_> {
-    fn seen(self) -> Option<String> {
+impl HeaderLine<'_> {
+    fn describe(self) -> Option<String> {
         match self {
             Self::Absent => None,
             Self::Once(line) => Some(String::from_utf8_lossy(line).escape_debug().to_string()),
@@ -52,44 +52,44 @@ impl Line<'_> {
 }
 
 impl<'r> RequestContext<'r> {
-    /// Nothing is known.
+    /// Creates a context in which nothing is known.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What the head of a request says: `Referer`, `Origin`, and the endpoint, but neither the client's address nor the
-    /// scheme.
+    /// Reads `Referer`, `Origin` and the endpoint from the head of a request. The client's address and the scheme
+    /// remain unknown.
     #[must_use]
     pub fn of(head: &Head<'r>) -> Self {
         Self {
             address: None,
-            referer: Line::of(head.headers, REFERER),
-            origin: Line::of(head.headers, ORIGIN),
+            referer: HeaderLine::of(head.headers, REFERER),
+            origin: HeaderLine::of(head.headers, ORIGIN),
             endpoint: Some((head.method, Target::of(head))),
             scheme: None,
         }
     }
 
-    /// Without the endpoint, unless a router has matched it or paths `may` be compared.
+    /// Forgets the endpoint unless a router has matched it or `may` allows comparing paths.
     pub(crate) fn by_path(mut self, may: bool) -> Self {
         self.endpoint = self.endpoint.filter(|(_, target)| may || matches!(target, Target::Route(_)));
         self
     }
 
-    /// The endpoint of a request that is described.
+    /// Sets the endpoint of a described request.
     pub(crate) fn at(mut self, method: &'r Method, target: Target<'r>) -> Self {
         self.endpoint = Some((method, target));
         self
     }
 
-    /// What is known for a restriction, in words for those who manage a key.
-    pub(crate) fn seen(&self, kind: RestrictionKind) -> String {
+    /// Describes the fact that a restriction of this kind checks, for the people who manage a key.
+    pub(crate) fn describe(&self, kind: RestrictionKind) -> String {
         match kind {
             RestrictionKind::Ip => {
                 self.address.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string())
             }
-            RestrictionKind::Referrer => match (self.referer.seen(), self.origin.seen()) {
+            RestrictionKind::Referrer => match (self.referer.describe(), self.origin.describe()) {
                 (None, None) => "unknown".into(),
                 (Some(referer), None) => referer,
                 (None, Some(origin)) => format!("unknown, with the Origin {origin}"),
@@ -104,7 +104,7 @@ impl<'r> RequestContext<'r> {
         }
     }
 
-    /// The client's address, as [`ClientAddr`](crate::client_addr::ClientAddr) finds it.
+    /// Sets the client's address, as [`ClientAddr`](crate::client_addr::ClientAddr) finds it.
     #[must_use]
     pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
         self.address = Some(address.into());
@@ -115,21 +115,21 @@ impl<'r> RequestContext<'r> {
         self.address
     }
 
-    /// A `Referer`.
+    /// Sets the `Referer`.
     #[must_use]
     pub fn referrer(mut self, referrer: &'r str) -> Self {
-        self.referer = Line::Once(referrer.as_bytes());
+        self.referer = HeaderLine::Once(referrer.as_bytes());
         self
     }
 
-    /// An `Origin`.
+    /// Sets the `Origin`.
     #[must_use]
     pub fn origin(mut self, origin: &'r str) -> Self {
-        self.origin = Line::Once(origin.as_bytes());
+        self.origin = HeaderLine::Once(origin.as_bytes());
         self
     }
 
-    /// A method and a path that no router has looked at. It counts only in plain form; see
+    /// Sets the method, and a path that no router has matched. The path counts only in plain form; see
     /// [`Endpoints`](crate::endpoint::Endpoints).
     #[must_use]
     pub fn endpoint(mut self, method: &'r Method, path: &'r str) -> Self {
@@ -137,8 +137,8 @@ impl<'r> RequestContext<'r> {
         self
     }
 
-    /// The name of the scheme through which the key came. Credentials that a scheme has read know theirs, and that one
-    /// counts.
+    /// Sets the name of the scheme through which the key was sent. Credentials that a scheme has read carry their
+    /// own scheme name, which takes precedence.
     #[must_use]
     pub fn scheme(mut self, name: &'r str) -> Self {
         self.scheme = Some(name);

@@ -1,4 +1,4 @@
-//! Through which schemes a key may come.
+//! Scheme restrictions: through which schemes a key may be sent.
 //!
 //! # Format
 //!
@@ -7,9 +7,9 @@
 //! api-key-header
 //! ```
 //!
-//! The name of a scheme as [`SchemeInfo::name`](crate::SchemeInfo::name) says it: 1 to 64 of `A-Z a-z 0-9` and
-//! ``! # $ % & ' * + - . ^ _ ` | ~``, compared exactly. Which schemes a layer has is not known where a key is made: a name
-//! that none of them has allows nothing.
+//! The name of a scheme as [`SchemeInfo::name`](crate::SchemeInfo::name) returns it: 1 to 64 of `A-Z a-z 0-9` and
+//! ``! # $ % & ' * + - . ^ _ ` | ~``, compared exactly. The names are not checked when a key is made, because the
+//! layer's schemes are not known there: a name that no scheme has allows nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,8 +18,8 @@ use super::list::SEVERAL;
 use super::{AllowList, RequestContext, RestrictionError};
 use crate::scheme_info::is_token;
 
-/// Through which schemes a key may come. A key that did not come through one is refused like an
-/// unknown one, with 401: it is no key there.
+/// Through which schemes a key may be sent. Through any other scheme the key is treated as unknown and refused with
+/// 401.
 pub type SchemeRestriction = AllowList<SchemeRule>;
 
 impl AllowList<SchemeRule> {
@@ -33,7 +33,7 @@ impl AllowList<SchemeRule> {
 pub struct SchemeRule(Box<str>);
 
 impl SchemeRule {
-    /// How many bytes it points to.
+    /// How many bytes it allocates on the heap.
     #[cfg(feature = "cache")]
     pub(super) fn heap_len(&self) -> usize {
         self.0.len()

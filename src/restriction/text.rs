@@ -1,4 +1,4 @@
-//! Restrictions as text, for stores and management: see [the format](super#format).
+//! Reads and writes restrictions as JSON text, for stores and management: see [the format](super#format).
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,20 +8,20 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::{AllowList, Mode, RestrictionError, Restrictions};
 
-/// JSON, as in [the format](crate::restriction#format), without spaces; `{}` is no restriction.
+/// Writes JSON as in [the format](crate::restriction#format), without spaces; `{}` means no restriction.
 impl fmt::Display for Restrictions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 
-/// The text that [`Display`](fmt::Display) writes. For a store: a text that is refused is a corrupt row.
+/// Reads the text that [`Display`](fmt::Display) writes. If a store holds a text that is refused, the row is corrupt.
 impl FromStr for Restrictions {
     type Err = RestrictionError;
 
     fn from_str(text: &str) -> Result<Self, RestrictionError> {
         const MAX_LEN: usize = 256 * 1024;
-        // Errors of the parser quote what they read, and say nothing that helps here.
+        // The parser's errors quote the input and do not say what to write instead.
         let malformed = || {
             let reason = r#"restrictions are written {"ip":{"mode":"enforce","allow":["192.0.2.0/24"]}}, with ip, referrer, endpoints and schemes"#;
             RestrictionError::new(text, reason)
@@ -29,20 +29,20 @@ impl FromStr for Restrictions {
         if text.len() > MAX_LEN {
             return Err(malformed());
         }
-        serde_json::from_str::<Written>(text).map_err(|_| malformed())?.understood()
+        serde_json::from_str::<RawRestrictions>(text).map_err(|_| malformed())?.understood()
     }
 }
 
 impl Serialize for Restrictions {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let written = Written {
-            ip: self.get_ip().map(WrittenOne::of),
-            referrer: self.get_referrer().map(WrittenOne::of),
-            endpoints: self.get_endpoints().map(WrittenOne::of),
-            schemes: self.get_schemes().map(WrittenOne::of),
+        let written = RawRestrictions {
+            ip: self.get_ip().map(RawRestriction::of),
+            referrer: self.get_referrer().map(RawRestriction::of),
+            endpoints: self.get_endpoints().map(RawRestriction::of),
+            schemes: self.get_schemes().map(RawRestriction::of),
         };
         let mut map = serializer.serialize_map(None)?;
-        let Written { ip, referrer, endpoints, schemes } = &written;
+        let RawRestrictions { ip, referrer, endpoints, schemes } = &written;
         for (name, one) in
             [("ip", ip), ("referrer", referrer), ("endpoints", endpoints), ("schemes", schemes)]
         {
@@ -54,30 +54,30 @@ impl Serialize for Restrictions {
     }
 }
 
-/// As strict as the text: unknown and repeated members are errors. The error quotes the entry it is about.
+/// Reads as strictly as from text: unknown and repeated members are errors. The error quotes the entry it is about.
 impl<'de> Deserialize<'de> for Restrictions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Written::deserialize(deserializer)?.understood().map_err(D::Error::custom)
+        RawRestrictions::deserialize(deserializer)?.understood().map_err(D::Error::custom)
     }
 }
 
-/// What was written, before the entries are understood.
+/// The restrictions as written, before their entries are parsed.
 #[derive(Default)]
-struct Written {
-    ip: Option<WrittenOne>,
-    referrer: Option<WrittenOne>,
-    endpoints: Option<WrittenOne>,
-    schemes: Option<WrittenOne>,
+struct RawRestrictions {
+    ip: Option<RawRestriction>,
+    referrer: Option<RawRestriction>,
+    endpoints: Option<RawRestriction>,
+    schemes: Option<RawRestriction>,
 }
 
 #[derive(Default)]
-struct WrittenOne {
+struct RawRestriction {
     mode: Mode,
     allow: Vec<String>,
     origin: bool,
 }
 
-impl Written {
+impl RawRestrictions {
     fn understood(self) -> Result<Restrictions, RestrictionError> {
         let mut restrictions = Restrictions::none();
         if let Some(ip) = self.ip {
@@ -96,19 +96,19 @@ impl Written {
     }
 }
 
-impl<'de> Deserialize<'de> for Written {
+impl<'de> Deserialize<'de> for RawRestrictions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
 
         impl<'de> Visitor<'de> for Members {
-            type Value = Written;
+            type Value = RawRestrictions;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object with ip, referrer, endpoints and schemes")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
-                let mut written = Written::default();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawRestrictions, A::Error> {
+                let mut written = RawRestrictions::default();
                 while let Some(name) = map.next_key::<String>()? {
                     let place = match &*name {
                         "ip" => &mut written.ip,
@@ -117,7 +117,7 @@ impl<'de> Deserialize<'de> for Written {
                         "schemes" => &mut written.schemes,
                         _ => return Err(A::Error::custom("there is no such restriction")),
                     };
-                    let one: WrittenOne = map.next_value()?;
+                    let one: RawRestriction = map.next_value()?;
                     if one.origin && name != "referrer" {
                         return Err(A::Error::custom("origin is for referrer only"));
                     }
@@ -133,18 +133,18 @@ impl<'de> Deserialize<'de> for Written {
     }
 }
 
-impl<'de> Deserialize<'de> for WrittenOne {
+impl<'de> Deserialize<'de> for RawRestriction {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
 
         impl<'de> Visitor<'de> for Members {
-            type Value = WrittenOne;
+            type Value = RawRestriction;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object with mode and allow")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WrittenOne, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawRestriction, A::Error> {
                 let (mut mode, mut allow, mut origin) = (None, None, None);
                 while let Some(name) = map.next_key::<String>()? {
                     let twice = match &*name {
@@ -158,7 +158,11 @@ impl<'de> Deserialize<'de> for WrittenOne {
                     }
                 }
                 let allow = allow.ok_or_else(|| A::Error::custom("allow is missing"))?;
-                Ok(WrittenOne { mode: mode.unwrap_or_default(), allow, origin: origin.unwrap_or_default() })
+                Ok(RawRestriction {
+                    mode: mode.unwrap_or_default(),
+                    allow,
+                    origin: origin.unwrap_or_default(),
+                })
             }
         }
 
@@ -174,7 +178,7 @@ fn mode_of<E: serde::de::Error>(text: &str) -> Result<Mode, E> {
     }
 }
 
-impl WrittenOne {
+impl RawRestriction {
     fn of<R: fmt::Display>(list: &AllowList<R>) -> Self {
         let allow = list.rules.iter().map(ToString::to_string).collect();
         Self { mode: list.mode, allow, origin: list.origin }
@@ -188,7 +192,7 @@ impl WrittenOne {
     }
 }
 
-impl Serialize for WrittenOne {
+impl Serialize for RawRestriction {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("mode", self.mode.as_str())?;

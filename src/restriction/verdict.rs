@@ -1,8 +1,8 @@
-//! What restrictions say of one request.
+//! [`Verdict`]: which restrictions a request violates.
 
 use std::fmt;
 
-/// What a restriction looks at.
+/// What a restriction checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RestrictionKind {
@@ -12,15 +12,15 @@ pub enum RestrictionKind {
     Referrer,
     /// The method and the route.
     Endpoint,
-    /// The scheme through which the key came.
+    /// The scheme through which the key was sent.
     Scheme,
 }
 
 impl RestrictionKind {
-    /// All of them, in the order in which they are judged.
+    /// All kinds, in the order in which they are checked.
     pub const ALL: [Self; 4] = [Self::Scheme, Self::Ip, Self::Referrer, Self::Endpoint];
 
-    /// For logs and metrics: `ip`, `referrer`, `endpoint`, `scheme`.
+    /// The name in logs and metrics: `ip`, `referrer`, `endpoint`, `scheme`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl fmt::Display for RestrictionKind {
     }
 }
 
-/// Whether a restriction refuses, or only says what it would have refused.
+/// Whether a restriction refuses, or only reports what it would have refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// It refuses.
@@ -59,7 +59,7 @@ impl Mode {
     }
 }
 
-/// What restrictions say of one request.
+/// The result of checking one request against a key's restrictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Verdict {
@@ -75,7 +75,7 @@ impl Verdict {
         }
     }
 
-    /// Whether no enforced restriction refuses.
+    /// Whether every enforced restriction allows the request.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         self.refused == Kinds::default()
@@ -105,7 +105,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Why a request is outside of a key's restrictions, for those who run the service.
+/// Says for operators why a request violates a key's restrictions.
 impl std::error::Error for Verdict {}
 
 /// A set of kinds.

@@ -1,4 +1,4 @@
-//! From which pages a key may be used.
+//! Referrer restrictions: from which web pages a key may be used.
 //!
 //! # Format
 //!
@@ -9,40 +9,40 @@
 //! https://good.example/app        and below this path: /app, /app/x, but not /apple
 //! ```
 //!
-//! ASCII only (a name in another script is written `xn--...`), no user, query or fragment. Hosts are compared without
-//! regard to case, paths with regard to it.
+//! ASCII only (write a name in another script as `xn--...`), without user, query or fragment. Hosts are compared
+//! case-insensitively, paths case-sensitively.
 //!
 //! # What is read
 //!
-//! One `Referer` line, of an `http` or `https` URL in plain form. Anything else (no line, two, `null`, a user, a
-//! backslash, a fragment) is refused. `Origin` stands in for a missing `Referer` only where
-//! [`accept_origin`](ReferrerRestriction::accept_origin) says so, and never for a rule with a path. Where both are
-//! there, they must agree.
+//! One `Referer` line with an `http` or `https` URL in plain form. Anything else (no line, two lines, `null`, a user, a
+//! backslash, a fragment) is refused. `Origin` replaces a missing `Referer` only if
+//! [`accept_origin`](ReferrerRestriction::accept_origin) is set, and never for a rule with a path. If both are present,
+//! they must agree.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::request_context::Line;
+use super::request_context::HeaderLine;
 use super::{AllowList, RequestContext, RestrictionError};
 
 /// From which pages a key may be used.
 ///
 /// # Security
 ///
-/// A referrer is no authentication. Browsers send it truthfully, and everybody else sends what they like: it keeps a
-/// key out of other people's pages, and out of nothing else.
+/// A referrer is not authentication. Browsers send it truthfully, but any other client can send any value. The
+/// restriction only keeps a key from being used by other people's web pages.
 pub type ReferrerRestriction = AllowList<ReferrerRule>;
 
 impl AllowList<ReferrerRule> {
-    /// Takes `Origin` where there is no `Referer`: for pages that send none.
+    /// Accepts `Origin` if there is no `Referer`, for pages that send none.
     #[must_use]
     pub fn accept_origin(mut self) -> Self {
         self.origin = true;
         self
     }
 
-    /// Whether `Origin` stands in for a missing `Referer`.
+    /// Whether `Origin` replaces a missing `Referer`.
     #[must_use]
     pub fn accepts_origin(&self) -> bool {
         self.origin
@@ -56,19 +56,19 @@ impl AllowList<ReferrerRule> {
     }
 }
 
-/// The page that sends the request, if its headers say so without contradiction.
+/// The page that sends the request, if its headers name exactly one.
 fn page<'r>(facts: &RequestContext<'r>, accept_origin: bool) -> Option<Page<'r>> {
     let origin = match facts.origin {
-        Line::Absent => None,
-        Line::Repeated => return None,
-        // An origin that is none (`null`) contradicts every referrer.
-        Line::Once(text) => Some(Url::parse(text).ok().filter(|url| url.rest.is_empty())?.origin),
+        HeaderLine::Absent => None,
+        HeaderLine::Repeated => return None,
+        // An opaque origin (`null`) contradicts every referrer.
+        HeaderLine::Once(text) => Some(Url::parse(text).ok().filter(|url| url.rest.is_empty())?.origin),
     };
     match facts.referer {
-        Line::Repeated => None,
-        Line::Absent if accept_origin => Some(Page { origin: origin?, path: None }),
-        Line::Absent => None,
-        Line::Once(text) => {
+        HeaderLine::Repeated => None,
+        HeaderLine::Absent if accept_origin => Some(Page { origin: origin?, path: None }),
+        HeaderLine::Absent => None,
+        HeaderLine::Once(text) => {
             let url = Url::parse(text).ok()?;
             if origin.is_some_and(|origin| !origin.is(&url.origin)) {
                 return None;
@@ -81,25 +81,25 @@ fn page<'r>(facts: &RequestContext<'r>, accept_origin: bool) -> Option<Page<'r>>
 
 struct Page<'r> {
     origin: Origin<'r>,
-    /// Empty or with a slash in front; `None` if it is not known.
+    /// Empty or with a leading slash; `None` if unknown.
     path: Option<&'r str>,
 }
 
-/// An origin, or all below a name, and perhaps a path: see [the format](self#format).
+/// An origin or all subdomains of a name, with an optional path: see [the format](self#format).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerRule {
     secure: bool,
-    /// In small letters, without `*.`.
+    /// Lower-case, without `*.`.
     host: Box<str>,
-    /// Every name below `host`, and not itself.
+    /// Whether the rule allows every subdomain of `host`, but not `host` itself.
     below: bool,
     port: u16,
-    /// Empty, or `/` and a segment and so on, without a slash at its end.
+    /// Empty, or `/`-separated segments with a leading and without a trailing slash.
     path: Box<str>,
 }
 
 impl ReferrerRule {
-    /// How many bytes it points to.
+    /// How many bytes it allocates on the heap.
     #[cfg(feature = "cache")]
     pub(super) fn heap_len(&self) -> usize {
         self.host.len() + self.path.len()
@@ -127,7 +127,7 @@ impl ReferrerRule {
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
-        // The star is no character of a host: it is taken away, and put back where it may stand.
+        // `*` is not valid in a host name: it is removed here and checked separately.
         let (scheme, rest) = text.split_once("://").ok_or(SCHEME)?;
         let (below, rest) = match rest.strip_prefix("*.") {
             Some(rest) => (true, rest),
@@ -158,7 +158,7 @@ impl ReferrerRule {
     }
 }
 
-/// Whether a path goes straight down: nothing in it, however it is spelt, leads up again or hides a slash.
+/// Whether a path contains nothing that could lead up again or hide a slash, however it is encoded.
 fn is_direct(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     !path.contains("%2f")
@@ -179,10 +179,10 @@ impl Origin<'_> {
     }
 }
 
-/// An `http` or `https` URL, read so strictly that no other reader can see another host in it.
+/// An `http` or `https` URL, parsed so strictly that no other parser can find a different host in it.
 struct Url<'r> {
     origin: Origin<'r>,
-    /// Path and query: empty, or from `/` or `?` on.
+    /// Path and query: empty, or starting with `/` or `?`.
     rest: &'r str,
 }
 
@@ -231,7 +231,7 @@ impl<'r> Url<'r> {
     }
 }
 
-/// Names, IPv4 addresses and IPv6 addresses in brackets as browsers write them.
+/// Whether this is a name, an IPv4 address, or an IPv6 address in brackets, as browsers write them.
 fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return address.parse::<Ipv6Addr>().is_ok();
@@ -240,7 +240,8 @@ fn is_host(host: &str) -> bool {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         (1..=63).contains(&label.len()) && label.bytes().all(plain)
     };
-    // What ends in a number is an address to browsers, which write it in one way only: 127.0.0.1, never 127.1.
+    // Browsers treat a host whose last part is a number as an IPv4 address, and write it in one way: 127.0.0.1, not
+    // 127.1.
     let last = host.rsplit('.').next().unwrap_or_default();
     let number =
         last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
