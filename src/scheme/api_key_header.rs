@@ -1,4 +1,4 @@
-//! `X-API-Key`, with `X-Project-ID`.
+//! [`ApiKeyHeader`]: reads the key from `X-API-Key`, and the project from `X-Project-ID`.
 //!
 //! # Format
 //!
@@ -7,8 +7,8 @@
 //! X-Project-ID: p1
 //! ```
 //!
-//! Exactly one line each, of visible ASCII, and nothing trimmed. User-level keys name a project, except at endpoints
-//! declared otherwise (R45); project-level keys need none, and may only name their own (R46).
+//! At most one line of each, of visible ASCII, not trimmed. User-level keys must name a project, except at
+//! endpoints that declare it optional (R45); project-level keys need not, and may only name their own (R46).
 
 use std::borrow::Cow;
 
@@ -32,7 +32,7 @@ pub struct ApiKeyHeader {
 }
 
 impl Default for ApiKeyHeader {
-    /// `X-API-Key`, `X-Project-ID`, and the realm `api`.
+    /// Uses `X-API-Key`, `X-Project-ID`, and the realm `api`.
     fn default() -> Self {
         let challenge = Challenge::from_static(r#"ApiKey realm="api", in="header", name="X-API-Key""#);
         let words = words("X-Project-ID header is required".into());
@@ -55,12 +55,12 @@ fn words(project_required: Cow<'static, str>) -> Messages {
 }
 
 impl ApiKeyHeader {
-    /// Other names of the two headers, and a realm. The names stand in the challenge and in the words as given here.
+    /// Uses other header names and another realm. The challenge and the error messages use these names as given.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::HeaderName`] if one cannot be used or both are the same, [`ConfigError::Challenge`] unless the
-    /// realm is visible ASCII and spaces.
+    /// [`ConfigError::HeaderName`] if a name cannot be used or both are the same, [`ConfigError::Challenge`] if the
+    /// realm is not visible ASCII and spaces.
     pub fn named(key: &str, project: &str, realm: &str) -> Result<Self, ConfigError> {
         let (key_name, project_name) = (header_name(key)?, header_name(project)?);
         if key_name == project_name {
@@ -72,14 +72,14 @@ impl ApiKeyHeader {
         Ok(Self { key: key_name, project: project_name, info })
     }
 
-    /// Says in every answer through this scheme that it is deprecated, and refuses after its sunset; see
-    /// [`Deprecation`].
+    /// Announces the scheme's deprecation in every response to a request that uses it, and refuses such requests
+    /// after its sunset; see [`Deprecation`].
     #[must_use]
     pub fn deprecated(self, deprecation: Deprecation) -> Self {
         Self { info: self.info.deprecated(deprecation), ..self }
     }
 
-    /// Whether user-level keys must name a project, at endpoints that are not declared otherwise. The default is yes.
+    /// Sets whether user-level keys must name a project, unless the endpoint declares it optional. The default is true.
     #[must_use]
     pub fn requires_project(self, required: bool) -> Self {
         Self { info: self.info.requires_project(required), ..self }

@@ -1,14 +1,14 @@
-//! `Authorization: Bearer`.
+//! [`Bearer`]: reads the key from `Authorization: Bearer`.
 //!
 //! # Format
 //!
 //! ```text
 //! Authorization: Bearer sk_live_...
-//! X-Project-ID: p1                    (only where the layer is told to read it)
+//! X-Project-ID: p1                    (only if `project_header` is set)
 //! ```
 //!
 //! RFC 9110 section 11.4 and RFC 6750: the scheme's name in any case, one or more spaces, one token68 and nothing else,
-//! on exactly one line. Other authentication schemes (`Basic`, `Digest`) are not ours: absent.
+//! on exactly one line. Another authentication scheme (`Basic`, `Digest`) counts as no credential.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
@@ -21,8 +21,8 @@ use crate::scheme_info::{Challenge, Messages, SchemeInfo};
 
 /// Reads `Authorization: Bearer sk_live_...` (R52).
 ///
-/// No project is required through this scheme, and none is read unless [`project_header`](Self::project_header) names
-/// the header.
+/// This scheme never requires a project. It reads one only if [`project_header`](Self::project_header) names the
+/// header.
 #[derive(Clone, Debug)]
 pub struct Bearer {
     info: SchemeInfo,
@@ -31,7 +31,7 @@ pub struct Bearer {
 }
 
 impl Default for Bearer {
-    /// With the realm `api`.
+    /// Uses the realm `api`.
     fn default() -> Self {
         Self { info: info(Challenge::api_bearer()), project: None, pipes: false }
     }
@@ -42,20 +42,20 @@ fn info(challenge: Challenge) -> SchemeInfo {
 }
 
 impl Bearer {
-    /// With a realm of your own.
+    /// Sets the realm.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Challenge`] unless it is visible ASCII and spaces.
+    /// [`ConfigError::Challenge`] if it is not visible ASCII and spaces.
     pub fn realm(self, realm: &str) -> Result<Self, ConfigError> {
         Ok(Self { info: self.info.challenged(Challenge::bearer(realm)?), ..self })
     }
 
-    /// Also reads the project from this header, `X-Project-ID` by custom. It may be left out.
+    /// Also reads the project from this header, usually `X-Project-ID`. A request may omit it.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::HeaderName`].
+    /// [`ConfigError::HeaderName`] if the name cannot be used.
     pub fn project_header(self, name: &str) -> Result<Self, ConfigError> {
         let header = header_name(name)?;
         let project_required = format!("{name} header is required").into();
@@ -63,15 +63,15 @@ impl Bearer {
         Ok(Self { info: self.info.header(header.clone()).words(words), project: Some(header), ..self })
     }
 
-    /// Also takes tokens with a `|`, which no token68 has: those of Laravel Sanctum are `id|secret`, and its clients send them
-    /// all the same. For [imported keys](crate::importing).
+    /// Also accepts tokens with a `|`, which token68 does not allow. Laravel Sanctum's tokens are `id|secret`, and
+    /// its clients send them nevertheless. For [imported keys](crate::importing).
     #[must_use]
     pub fn accept_pipes(self) -> Self {
         Self { pipes: true, ..self }
     }
 
-    /// Says in every answer through this scheme that it is deprecated, and refuses after its sunset; see
-    /// [`Deprecation`].
+    /// Announces the scheme's deprecation in every response to a request that uses it, and refuses such requests
+    /// after its sunset; see [`Deprecation`].
     #[must_use]
     pub fn deprecated(self, deprecation: Deprecation) -> Self {
         Self { info: self.info.deprecated(deprecation), ..self }
@@ -84,13 +84,13 @@ impl HeaderScheme for Bearer {
         let Some(first) = lines.next() else { return Ok(None) };
         let token = |line| token(line, self.pipes);
         let found = token(first);
-        // Repeated lines are refused if any is ours, so that no order of them can hide one.
+        // Repeated lines are refused if any of them is a Bearer line, so that their order cannot hide one.
         if let Some(second) = lines.next() {
             let ours = found.is_some() || token(second).is_some() || lines.any(|line| token(line).is_some());
             return if ours { Err(MalformedCredential::Repeated) } else { Ok(None) };
         }
         let Some(found) = found else { return Ok(None) };
-        // Repeated lines come before what any of them says.
+        // Repeated lines are reported before their content is judged.
         let project = self.project.as_ref().map(|name| project(head, name)).transpose()?;
         let credentials = Credentials::new(found?);
         Ok(Some(match project {
@@ -104,13 +104,13 @@ impl HeaderScheme for Bearer {
     }
 }
 
-/// The token of a `Bearer` line; `None` if the line is of another authentication scheme.
+/// Returns the token of a `Bearer` line; `None` if the line is of another authentication scheme.
 fn token(line: &HeaderValue, pipes: bool) -> Option<Result<&str, MalformedCredential>> {
-    // HTTP/2 does not trim: whoever does so before us reads a credential here, and it must not be hidden from us.
+    // HTTP/2 does not trim values. A proxy that does would see a credential here, so it must be recognized here too.
     let text = line.as_bytes().trim_ascii_start();
     let trimmed = text.len() < line.len();
     let (scheme, rest) = text.split_at_checked("bearer".len())?;
-    // First as nearly everybody spells it.
+    // Tries the most common spelling first.
     if scheme != b"Bearer" && !scheme.eq_ignore_ascii_case(b"bearer") {
         return None;
     }
@@ -131,24 +131,24 @@ fn without_leading_spaces(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// RFC 9110 section 11.2; or also with pipes.
+/// Whether this is a token68 (RFC 9110 section 11.2), with pipes if `pipes`.
 fn is_token68(token: &[u8], pipes: bool) -> bool {
     let unpadded = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
     let Some(text) = token.get(..unpadded).filter(|text| !text.is_empty()) else { return false };
-    // Without stopping at the first that is wrong: that takes half the time.
-    let strange =
-        text.iter().fold(0, |strange, byte| strange | STRANGE.get(usize::from(*byte)).unwrap_or(&OTHER));
-    strange == 0 || (pipes && strange == PIPE)
+    // Without an early exit: that takes half the time.
+    let invalid =
+        text.iter().fold(0, |invalid, byte| invalid | NOT_TOKEN68.get(usize::from(*byte)).unwrap_or(&OTHER));
+    invalid == 0 || (pipes && invalid == PIPE)
 }
 
-/// Not in the alphabet.
+/// The byte is a pipe.
 const PIPE: u8 = 1;
 const OTHER: u8 = 2;
 
-/// What is strange about a byte in a token68: nothing about its alphabet, without the padding. A table, because every
-/// request asks it about fifty bytes.
+/// Marks the bytes that token68 does not allow, not counting the padding. It is a table because every request looks up
+/// about fifty bytes.
 #[allow(clippy::indexing_slicing, reason = "where constants are computed, a panic is a compile error")]
-const STRANGE: [u8; 256] = {
+const NOT_TOKEN68: [u8; 256] = {
     let mut table = [OTHER; 256];
     let mut alphabet: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~+/";
     while let [letter, rest @ ..] = alphabet {

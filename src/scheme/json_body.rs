@@ -1,4 +1,4 @@
-//! The key in the JSON body.
+//! [`JsonBody`]: reads the key from a JSON body.
 //!
 //! # Format
 //!
@@ -6,8 +6,8 @@
 //! {"apiKey": "sk_live_...", "userId": "u1", "projectId": "p1", "and": "whatever the handler wants"}
 //! ```
 //!
-//! One object at the top level, each credential at most once and a string (`null` counts as missing). The body reaches
-//! the handler as it came: the same bytes, the same trailers.
+//! One object at the top level, each credential at most once and a string (`null` counts as missing). The handler
+//! gets the body unchanged: the same bytes and the same trailers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,14 +31,14 @@ use crate::unread_body;
 
 /// Reads `apiKey`, `userId` and `projectId` from a JSON body (R2 to R7).
 ///
-/// Whether to read at all is decided from the head: the method is `POST`, `PUT` or `PATCH`, the content type is
-/// `application/json` or `application/*+json` in UTF-8, no coding is applied, and the declared length is within the
-/// limit. A request with a credential in its head is never read.
+/// The head decides whether the body is read: the method is `POST`, `PUT` or `PATCH`, the content type is
+/// `application/json` or `application/*+json` in UTF-8, there is no content coding, and the declared length is
+/// within the limit. The body of a request with a credential in its head is never read.
 ///
 /// # Caveat
 ///
-/// The handler sees the key, too, and handlers log bodies: see [`redact_key`](Self::redact_key). Prefer a header scheme
-/// where you can choose.
+/// The handler sees the key too, and handlers may log bodies: see [`redact_key`](Self::redact_key). Prefer a header
+/// scheme if you can choose.
 #[derive(Clone)]
 pub struct JsonBody {
     info: SchemeInfo,
@@ -51,8 +51,8 @@ pub struct JsonBody {
 }
 
 impl Default for JsonBody {
-    /// 1 MiB a body (a call that carries credentials in JSON is a call and no upload; ten times the largest that the
-    /// documents show would do), ten seconds for it to arrive, 64 MiB of bodies at once, the realm `api`.
+    /// Bodies up to 1 MiB (ten times the largest example in the source documents), ten seconds to receive one, 64
+    /// MiB for all bodies at once, and the realm `api`.
     fn default() -> Self {
         let challenge = Challenge::from_static(r#"ApiKey realm="api", in="body", name="apiKey""#);
         Self {
@@ -69,7 +69,7 @@ impl Default for JsonBody {
 
 const LIMIT: usize = 1 << 20;
 
-/// Those whose bodies are read, unless told otherwise.
+/// The methods whose bodies are read by default.
 const METHODS: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
 
 fn info(challenge: Challenge, names: [&str; 3]) -> SchemeInfo {
@@ -84,12 +84,12 @@ fn info(challenge: Challenge, names: [&str; 3]) -> SchemeInfo {
 }
 
 impl JsonBody {
-    /// Other names of the three members, and a realm.
+    /// Uses other names for the three members and another realm.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::FieldName`] if one is empty or two are the same but for case and separators,
-    /// [`ConfigError::Challenge`] unless the realm and the key's name are visible ASCII and spaces.
+    /// [`ConfigError::FieldName`] if a name is empty or two differ only in case and separators,
+    /// [`ConfigError::Challenge`] if the realm or the key's name is not visible ASCII and spaces.
     pub fn named(key: &str, user: &str, project: &str, realm: &str) -> Result<Self, ConfigError> {
         let names = Names::new([key, user, project])?;
         let challenge = Challenge::new("ApiKey", realm)?.param("in", "body")?.param("name", key)?;
@@ -97,12 +97,12 @@ impl JsonBody {
         Ok(Self { info, names, ..Self::default() })
     }
 
-    /// The largest body that is read, in bytes; larger ones are refused with 413, by their declared length where
-    /// there is one.
+    /// Sets the size in bytes of the largest body that is read. Larger ones are refused with 413, before reading if
+    /// their length is declared.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`].
+    /// [`ConfigError::Zero`] if it is 0.
     pub fn limit(self, bytes: usize) -> Result<Self, ConfigError> {
         if bytes == 0 {
             Err(ConfigError::Zero("the limit of a body"))
@@ -111,12 +111,12 @@ impl JsonBody {
         }
     }
 
-    /// How long a body may take to arrive, as a whole; 408 after that. It is less while more than half of
-    /// [`buffer_cap`](Self::buffer_cap) is taken, or of the client's share: a tenth when all of it is.
+    /// Sets how long it may take to receive a body; 408 after that. The time shrinks while more than half of
+    /// [`buffer_cap`](Self::buffer_cap), or of the client's share, is in use, down to a tenth when all of it is.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`].
+    /// [`ConfigError::Zero`] if it is 0.
     pub fn read_deadline(self, deadline: Duration) -> Result<Self, ConfigError> {
         if deadline.is_zero() {
             return Err(ConfigError::Zero("the deadline of a body"));
@@ -124,17 +124,18 @@ impl JsonBody {
         Ok(Self { deadline, ..self })
     }
 
-    /// How many bytes of bodies may be held at once by this layer and its clones, until handlers have taken them; 503
-    /// beyond that.
+    /// Sets how many bytes of bodies this layer and its clones may hold at once, until handlers have taken them;
+    /// 503 beyond that.
     ///
-    /// A client whose [address](crate::client_addr) is known holds at most a third of what is left free, so that it never
-    /// has more than a quarter of the whole, and several do not fill it; but always one body of the largest size, if that
-    /// is what the cap has room for. Where no address is known, or all requests come from a proxy that the layer was not
-    /// told of, there are no shares, and [`Warning::BodySenderUnknown`](crate::observer::Warning::BodySenderUnknown) says so.
+    /// A client with a known [address](crate::client_addr) may hold at most a third of what is free. So no client
+    /// ever has more than a quarter of the whole, and several clients cannot fill it. A single body of the largest
+    /// size is always allowed if the cap has room for it. There are no shares if the address is unknown, or if all
+    /// requests come from a proxy that is not listed;
+    /// [`Warning::BodySenderUnknown`](crate::observer::Warning::BodySenderUnknown) reports this.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`].
+    /// [`ConfigError::Zero`] if it is 0.
     pub fn buffer_cap(self, bytes: usize) -> Result<Self, ConfigError> {
         if bytes == 0 {
             return Err(ConfigError::Zero("the cap of buffered bodies"));
@@ -142,7 +143,7 @@ impl JsonBody {
         Ok(Self { budget: Budget::new(bytes, self.limit), ..self })
     }
 
-    /// Also reads the bodies of this method, which by default is asked for no body: `DELETE`, or an extension.
+    /// Also reads the bodies of this method, which is not read by default: `DELETE`, or an extension method.
     #[must_use]
     pub fn also_method(mut self, method: Method) -> Self {
         self.methods.push(method);
@@ -151,28 +152,28 @@ impl JsonBody {
         self
     }
 
-    /// Says in every answer through this scheme that it is deprecated, and refuses after its sunset; see
-    /// [`Deprecation`].
+    /// Announces the scheme's deprecation in every response to a request that uses it, and refuses such requests
+    /// after its sunset; see [`Deprecation`].
     #[must_use]
     pub fn deprecated(self, deprecation: Deprecation) -> Self {
         Self { info: self.info.deprecated(deprecation), ..self }
     }
 
-    /// Whether user-level keys must name a project, at endpoints that are not declared otherwise. The default is yes.
+    /// Sets whether user-level keys must name a project, unless the endpoint declares it optional. The default is true.
     #[must_use]
     pub fn requires_project(self, required: bool) -> Self {
         Self { info: self.info.requires_project(required), ..self }
     }
 
-    /// Whether the key's characters are replaced by as many `*` in the body that the handler gets. The default is no.
+    /// Sets whether the key is replaced by as many `*` in the body that the handler gets. The default is false.
     ///
-    /// A key that is spelled with JSON escapes cannot be replaced in place: with this on it is refused with 400.
+    /// A key written with JSON escapes cannot be replaced in place: it is then refused with 400.
     #[must_use]
     pub fn redact_key(self, redact: bool) -> Self {
         Self { redact, ..self }
     }
 
-    /// Where the bodies that it reads find room: for routes that [settle](crate::unread_body::settle) what it has left.
+    /// The budget for the bodies that it reads, for routes that [settle](crate::unread_body::settle) unread ones.
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
@@ -205,7 +206,7 @@ impl JsonBody {
     }
 
     fn credentials(&self, replay: &mut Replay) -> Result<Option<Credentials<'static>>, AuthErrorKind> {
-        // Nothing was sent: no credential, rather than a broken one.
+        // An empty body counts as no credential, not as a broken one.
         if replay.data.is_empty() {
             return Ok(None);
         }
@@ -229,13 +230,13 @@ impl JsonBody {
     }
 }
 
-/// Where in `text` the slice `part` of it stands.
+/// The byte range of `part`, a slice of `text`, in `text`.
 fn place_of(part: &str, text: &[u8]) -> std::ops::Range<usize> {
     let start = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     start..start + part.len()
 }
 
-/// The same bytes with `*` in one place.
+/// Returns the same bytes with one range replaced by `*`.
 fn fill(text: Bytes, place: std::ops::Range<usize>) -> Bytes {
     let mut text = text.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
     if let Some(key) = text.get_mut(place) {
@@ -299,8 +300,8 @@ impl fmt::Debug for JsonBody {
     }
 }
 
-/// Whether these headers say that a body is JSON in UTF-8 as [`JsonBody`] reads it: one `Content-Type` that leaves no doubt,
-/// and no `Content-Encoding`.
+/// Whether these headers describe JSON in UTF-8 that [`JsonBody`] reads: one unambiguous `Content-Type` and no
+/// `Content-Encoding`.
 #[must_use]
 pub fn is_plain_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter().map(json_type);
@@ -313,10 +314,11 @@ enum JsonType {
     Other,
 }
 
-/// What axum's `Json` takes for JSON, but for other charsets, which it overlooks: they would be read wrongly. A value
-/// that two readers could read differently (tabs, two types merged into one line, broken parameters) is of no type.
+/// Accepts the types that axum's `Json` accepts, but not other charsets, which axum ignores and would misread. A
+/// value that two parsers could read differently (tabs, two types merged into one line, broken parameters) counts
+/// as no type.
 fn json_type(value: &HeaderValue) -> JsonType {
-    // As nearly everybody spells it.
+    // The most common spelling.
     if value == "application/json" {
         return JsonType::Utf8;
     }
@@ -324,7 +326,7 @@ fn json_type(value: &HeaderValue) -> JsonType {
     let (essence, mut parameters) = text.split_once(';').unwrap_or((text, ""));
     let Some((kind, subtype)) = essence.trim_matches(' ').split_once('/') else { return JsonType::Other };
     let subtype = subtype.to_ascii_lowercase();
-    // gRPC frames its messages, whatever they are made of.
+    // gRPC adds frames around its messages, even around JSON.
     let vendor = |vendor: &str| !vendor.is_empty() && !vendor.starts_with("grpc");
     let json = subtype == "json" || subtype.strip_suffix("+json").is_some_and(vendor);
     if !kind.eq_ignore_ascii_case("application") || !json || !is_token(&subtype) {
@@ -344,12 +346,12 @@ fn json_type(value: &HeaderValue) -> JsonType {
     }
 }
 
-/// Whether a charset is UTF-8, in its name or a usual misspelling, or a part of it.
+/// Whether a charset is UTF-8, by its name, a common misspelling, or as its subset ASCII.
 fn is_utf8(charset: &str) -> bool {
     ["utf-8", "utf8", "us-ascii"].iter().any(|name| charset.eq_ignore_ascii_case(name))
 }
 
-/// Whether a body is not the bytes that it stands for. `identity` and nothing at all say that it is.
+/// Whether the body has a content coding. `identity` and an empty value mean none.
 fn is_coded(headers: &HeaderMap) -> bool {
     let codings =
         headers.get_all(CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
@@ -358,7 +360,8 @@ fn is_coded(headers: &HeaderMap) -> bool {
         .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// A media type's first parameter, without quotes, and what follows it (RFC 9110 section 5.6.6).
+/// Splits off a media type's first parameter: its name, its value without quotes, and the rest (RFC 9110 section
+/// 5.6.6).
 fn parameter(text: &str) -> Option<(&str, &str, &str)> {
     let (name, after) = text.split_once('=')?;
     let (value, rest) = match after.strip_prefix('"') {

@@ -1,8 +1,8 @@
-//! The credentials in a JSON object, read as strictly as `serde_json::Value` reads, and more strictly where two
-//! readers could disagree.
+//! Reads the credentials from a JSON object, as strictly as `serde_json::Value`, and more strictly where two
+//! parsers could disagree.
 //!
-//! The rule: whatever is accepted here, `Value` accepts, and both read the same three strings. A derived struct would
-//! take `["K", "U", "P"]` for an object; `Value` would take the last of two `apiKey`.
+//! The rule: everything that is accepted here is accepted by `Value`, and both read the same three strings. A derived
+//! struct would accept `["K", "U", "P"]` as an object; `Value` would take the last of two `apiKey`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,13 +22,13 @@ struct Name {
 }
 
 impl Names {
-    /// As the documents have them.
+    /// The names in the source documents.
     pub(super) fn documented() -> Self {
         let name = |exact: &str| Name { exact: exact.into(), folded: exact.to_ascii_lowercase().into() };
         Self(["apiKey", "userId", "projectId"].map(name))
     }
 
-    /// Three names that no fold of letters makes equal.
+    /// Creates three names that no parser can confuse, whatever case folding it does.
     pub(super) fn new(names: [&str; 3]) -> Result<Self, ConfigError> {
         let names =
             names.map(|exact| Name { exact: exact.into(), folded: fold(exact).collect::<String>().into() });
@@ -43,7 +43,7 @@ impl Names {
     }
 }
 
-/// What some readers of JSON make of a name: letters without case (Go folds the Kelvin sign and the long s, too), and
+/// Folds a name as lenient JSON parsers do: without case (Go also folds the Kelvin sign and the long s), and
 /// without the separators of other spellings.
 fn fold(name: &str) -> impl Iterator<Item = char> {
     name.chars().filter(|letter| !matches!(letter, '_' | '-')).map(|letter| match letter {
@@ -53,18 +53,18 @@ fn fold(name: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// What the object said; `null` says nothing.
+/// The credentials found in the object; `null` counts as missing.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'de> {
     pub(super) key: Option<Cow<'de, str>>,
-    /// Whether the key's member is there, whatever it says.
+    /// Whether the key's member exists, whatever its value.
     pub(super) names_key: bool,
     pub(super) user: Option<Cow<'de, str>>,
     pub(super) project: Option<Cow<'de, str>>,
 }
 
-/// The text is not a JSON object that says each credential at most once, as a string. What serde says of it is not
-/// kept: it quotes values.
+/// The error for a text that is not a JSON object with each credential at most once, as a string. The message of
+/// serde is dropped because it quotes values.
 #[derive(Debug)]
 pub(super) struct NotAnObject;
 
@@ -77,7 +77,7 @@ pub(super) fn read<'de>(text: &'de [u8], names: &Names) -> Result<Fields<'de>, N
 
 struct Object<'n>(&'n Names);
 
-/// One of the three members, while the object is read.
+/// The value of one of the three members while the object is read.
 #[derive(Default)]
 struct Slot<'de> {
     seen: bool,
@@ -166,7 +166,7 @@ impl Visitor<'_> for MemberName<'_> {
     }
 }
 
-/// A string or `null`; everything else is an error.
+/// Reads a string or `null`; everything else is an error.
 struct OptionalString;
 
 impl<'de> DeserializeSeed<'de> for OptionalString {
@@ -197,8 +197,8 @@ impl<'de> Visitor<'de> for OptionalString {
     }
 }
 
-/// Passes over a value, and looks at all of it as `Value` would: `IgnoredAny` lets invalid UTF-8, lone surrogates,
-/// numbers out of range and any depth pass.
+/// Skips a value, but checks all of it as `Value` would: `IgnoredAny` accepts invalid UTF-8, lone surrogates,
+/// numbers out of range and any depth.
 struct StrictSkip;
 
 impl<'de> DeserializeSeed<'de> for StrictSkip {
@@ -249,7 +249,7 @@ impl<'de> Visitor<'de> for StrictSkip {
         while let Some(is_number) = members.next_key_seed(SkippedName)? {
             if is_number {
                 members.next_value_seed(SkippedNumber)?;
-                // `Value` makes a number of it, and looks at no more.
+                // `Value` reads this as a number and ignores the rest.
                 return match members.next_key_seed(SkippedName)? {
                     Some(_) => Err(A::Error::custom("more than a number")),
                     None => Ok(()),
@@ -261,11 +261,11 @@ impl<'de> Visitor<'de> for StrictSkip {
     }
 }
 
-/// How the names begin by which serde_json talks to itself, once another crate switches features of it on: `Value` makes
-/// something else of an object that has one. axum's `json` switches on `raw_value`.
+/// The prefix of member names that serde_json uses internally once another crate enables some of its features:
+/// `Value` then reads an object with such a name differently. axum's `json` enables `raw_value`.
 const PRIVATE: &str = "$serde_json::private::";
 
-/// The name of a member that is passed over: whether it says that a number follows (`arbitrary_precision`).
+/// Reads the name of a skipped member: true if it announces a number (`arbitrary_precision`).
 struct SkippedName;
 
 impl<'de> DeserializeSeed<'de> for SkippedName {
@@ -292,7 +292,7 @@ impl Visitor<'_> for SkippedName {
     }
 }
 
-/// The text of a number, as `arbitrary_precision` hands it on.
+/// Reads the text of a number, as `arbitrary_precision` passes it on.
 struct SkippedNumber;
 
 impl<'de> DeserializeSeed<'de> for SkippedNumber {

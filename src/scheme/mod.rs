@@ -1,6 +1,6 @@
-//! What does the client claim? Each scheme is one file: where its credentials stand, and how they are read.
+//! Schemes: where a request carries its credentials, and how they are read. Each scheme is one file.
 //!
-//! | scheme | where the key stands |
+//! | scheme | where the key is |
 //! |---|---|
 //! | [`Bearer`] | `Authorization: Bearer sk_live_...` |
 //! | [`ApiKeyHeader`] | `X-API-Key`, with `X-Project-ID` |
@@ -9,16 +9,16 @@
 //!
 //! A scheme of your own implements [`HeaderScheme`]: two small methods.
 //!
-//! Absent, unusable and found are three answers. A credential that is there and broken never falls through to the
-//! next scheme, and two of them in one head are refused, even if they are equal (R62). Every scheme looks at the head;
-//! only if the head holds nothing may one read the body.
+//! A scheme answers: no credential, a broken credential, or a credential. A broken credential is refused and never
+//! passed on to the next scheme. Two credentials in one head are refused, even if they are equal (R62). Every
+//! scheme reads the head; a body is read only if the head contains no credential.
 //!
 //! # Caveat
 //!
-//! On HTTP/1.x a refusal that comes before the body was read ends the connection, and says so: a refused `POST` of header
-//! schemes costs one. Where [`JsonBody`] is among the schemes, up to 64 KiB are read first, for up to a second, and the
-//! connection goes on. Somebody who uploads more may see a reset instead of the refusal
-//! ([`problems`](crate::problems#the-connection-after-a-refusal)).
+//! On HTTP/1.x a refusal before the body was read closes the connection, and the response says so. With header
+//! schemes, a refused `POST` therefore costs a connection. If [`JsonBody`] is among the schemes, up to 64 KiB are
+//! read first, for up to a second, and the connection stays open. A client that uploads more may see a reset
+//! instead of the refusal ([`problems`](crate::problems#the-connection-after-a-refusal)).
 
 mod api_key_header;
 mod bearer;
@@ -43,7 +43,7 @@ pub use self::replay::{Rebuild, Replay};
 pub use crate::body_budget::Sender;
 pub use crate::unread_body::Draining;
 
-/// A scheme whose credentials stand in the head of a request.
+/// A scheme that reads its credentials from the head of a request.
 ///
 /// ```
 /// use http::HeaderName;
@@ -82,25 +82,25 @@ pub use crate::unread_body::Draining;
 /// }
 /// ```
 pub trait HeaderScheme: Send + Sync + 'static {
-    /// Looks for this scheme's credentials: `Ok(None)` if there is nothing of this scheme in the head.
+    /// Reads this scheme's credentials; `Ok(None)` if the head contains nothing of this scheme.
     ///
     /// # Errors
     ///
-    /// [`MalformedCredential`] if there is something of this scheme, and it is broken. The request is refused then, whatever other
-    /// schemes would say.
+    /// [`MalformedCredential`] if the head contains something of this scheme that is broken. The request is then
+    /// refused, whatever other schemes read.
     fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, MalformedCredential>;
 
-    /// The scheme's name, challenge, headers and words: the same at every call.
+    /// The scheme's name, challenge, headers and messages. It must be the same at every call.
     fn describe(&self) -> &SchemeInfo;
 }
 
-/// A credential is there, and broken.
+/// The error for a credential that is present but broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MalformedCredential {
-    /// It is no key: 401, in the ordinary words of the scheme.
+    /// It cannot be a key: 401, with the scheme's ordinary message.
     Malformed,
-    /// It is there more than once: 400.
+    /// It occurs more than once: 400.
     Repeated,
 }
 
@@ -113,9 +113,9 @@ impl MalformedCredential {
     }
 }
 
-/// A scheme, or several that are joined, for requests with a body of type `B`.
+/// A scheme, or several joined schemes, for requests with a body of type `B`.
 ///
-/// Every [`HeaderScheme`] is one, whatever the body. Implement this one only for credentials that stand in a body.
+/// Every [`HeaderScheme`] implements it for every body. Implement it yourself only to read credentials from a body.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot read requests with a body of type `{B}`",
     note = "`JsonBody` hands a body on under the type it came with, and so needs one that can be made anew: \
@@ -124,30 +124,30 @@ impl MalformedCredential {
     note = "a scheme of your own implements `HeaderScheme`"
 )]
 pub trait Scheme<B>: Describe {
-    /// Looks for credentials in the head.
+    /// Reads credentials from the head.
     ///
     /// # Errors
     ///
-    /// [`AuthError`] if there is something of this scheme, and it is broken.
+    /// [`AuthError`] if the head contains something of this scheme that is broken.
     fn read_head<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, AuthError>;
 
-    /// Whether the body of such a request may hold credentials. The head held none.
+    /// Whether the body may contain credentials. It is called if the head contains none.
     ///
     /// # Errors
     ///
-    /// [`AuthError`] if the body is for this scheme, and cannot be read.
+    /// [`AuthError`] if the body is for this scheme but cannot be read.
     fn body_interest(&self, head: Head<'_>) -> Result<BodyInterest, AuthError> {
         let _ = head;
         Ok(BodyInterest::None)
     }
 
-    /// Reads credentials from the body, to its end, and gives it back as it came. What `sender` sends at once is within
-    /// its share of the room for bodies.
+    /// Reads the body to its end, and returns the credentials and the unchanged body. The bytes held at once for
+    /// `sender` stay within its share of the buffer for bodies.
     ///
     /// # Errors
     ///
-    /// [`AuthError`] if the body cannot be read, or what it holds is broken. On HTTP/1.x the connection ends with that
-    /// answer, unless the error says that the body [was read](AuthError::after_body).
+    /// [`AuthError`] if the body cannot be read, or what it contains is broken. On HTTP/1.x the response closes the
+    /// connection, unless the error says that the body [was read](AuthError::after_body).
     fn read_body(
         &self,
         head: Head<'_>,
@@ -155,33 +155,33 @@ pub trait Scheme<B>: Describe {
         body: B,
     ) -> impl Future<Output = Result<(Option<Credentials<'static>>, B), AuthError>> + Send;
 
-    /// Reads the body of a request that is refused, and keeps nothing of it, so that the connection can go on. It is asked
-    /// for short bodies on HTTP/1.x that nobody has touched.
+    /// Reads and discards the body of a refused request, so that the connection can stay open. It is called for
+    /// short bodies on HTTP/1.x that have not been read.
     ///
     /// # Errors
     ///
-    /// Gives the body back if this scheme cannot read bodies of its type. The connection ends with the answer then. So does
-    /// this default, and every [`HeaderScheme`].
+    /// Returns the body if this scheme cannot read bodies of its type, as this default and every [`HeaderScheme`]
+    /// do. The response then closes the connection.
     fn drain(&self, sender: &Sender, body: B) -> Result<Draining, B> {
         let _ = sender;
         Err(body)
     }
 }
 
-/// Whether a scheme wants to see a body.
+/// Whether a scheme wants to read a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum BodyInterest {
-    /// It holds nothing for this scheme.
+    /// The body contains nothing for this scheme.
     None,
-    /// It could, but its content type is another. If nothing else wants it, and there is no other scheme, that is
-    /// a 415.
+    /// It might, but it has another content type. If there is no other scheme and none is interested, the answer is
+    /// 415.
     OtherType,
-    /// Read it.
+    /// The scheme wants to read it.
     Wanted,
 }
 
-/// What each part of a (joined) scheme says of itself.
+/// Describes each part of a (joined) scheme.
 pub trait Describe: Send + Sync + 'static {
     /// Calls `each` for every part, in the order in which they were joined.
     fn describe_each<'a>(&'a self, each: &mut dyn FnMut(&'a SchemeInfo));
@@ -213,7 +213,7 @@ impl<S: HeaderScheme, B: Send> Scheme<B> for S {
     }
 }
 
-/// The one line of a header that must not be repeated.
+/// Returns the only line of a header that must not be repeated.
 fn single<'r>(
     headers: &'r HeaderMap,
     name: &HeaderName,
@@ -223,20 +223,21 @@ fn single<'r>(
     if first.is_some() && lines.next().is_some() { Err(MalformedCredential::Repeated) } else { Ok(first) }
 }
 
-/// The text of a value of visible ASCII, not empty and not trimmed.
+/// Returns the text of a value if it is visible ASCII and not empty. It is not trimmed.
 fn visible(value: &HeaderValue) -> Option<&str> {
     let bytes = value.as_bytes();
-    // Without stopping at the first that is not, so that many are compared at a time.
+    // Without an early exit, so that the compiler can vectorize it.
     let visible = !bytes.is_empty() && bytes.iter().fold(true, |all, byte| all & byte.is_ascii_graphic());
     visible.then(|| str::from_utf8(bytes).ok()).flatten()
 }
 
-/// What a header says about the project. A value that is no text is no id either: it is refused where ids are judged.
+/// Reads the project from a header. A value that is not text becomes an invalid id, which is refused where ids are
+/// checked.
 fn project<'r>(head: Head<'r>, name: &HeaderName) -> Result<Option<&'r str>, MalformedCredential> {
     Ok(single(head.headers, name)?.map(|value| visible(value).unwrap_or_default()))
 }
 
-/// A header that may be given this role: nobody else's, and one that HTTP itself does not use.
+/// Checks a header name for this role: no other header of this crate, and none that HTTP itself uses.
 fn header_name(name: &str) -> Result<HeaderName, crate::config_error::ConfigError> {
     const TAKEN: [HeaderName; 10] = [
         http::header::AUTHORIZATION,

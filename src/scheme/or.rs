@@ -1,13 +1,13 @@
-//! Two schemes joined.
+//! [`Or`]: joins two schemes.
 
 use super::{BodyInterest, Describe, Draining, Scheme, Sender};
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::{Credentials, Head};
 use crate::scheme_info::SchemeInfo;
 
-/// Either scheme, but not both at once: made by [`ApiKeyAuth::or`](crate::ApiKeyAuth::or).
+/// Accepts either of two schemes, but not both at once; made by [`ApiKeyAuth::or`](crate::ApiKeyAuth::or).
 ///
-/// If both find something in the head, whatever its worth, the request is refused with 400 (R62).
+/// If both find a credential in the head, even a broken one, the request is refused with 400 (R62).
 #[derive(Clone, Debug)]
 pub struct Or<L, R> {
     left: L,
@@ -15,7 +15,7 @@ pub struct Or<L, R> {
 }
 
 impl<L, R> Or<L, R> {
-    /// Looks for both: for routes of your own that read credentials by themselves. A layer joins its schemes by
+    /// Joins two schemes, for your own routes that read credentials themselves. For a layer use
     /// [`ApiKeyAuth::or`](crate::ApiKeyAuth::or).
     pub fn new(left: L, right: R) -> Self {
         Self { left, right }
@@ -31,7 +31,7 @@ impl<L: Describe, R: Describe> Describe for Or<L, R> {
 
 impl<B: Send, L: Scheme<B>, R: Scheme<B>> Scheme<B> for Or<L, R> {
     fn read_head<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, AuthError> {
-        // Mostly one of them has nothing to say, and then the other's answer is passed on as it stands.
+        // Usually one of them finds nothing, and the other's answer is returned as it is.
         let right = self.right.read_head(head);
         if let Ok(None) = right {
             return self.left.read_head(head);
@@ -45,7 +45,7 @@ impl<B: Send, L: Scheme<B>, R: Scheme<B>> Scheme<B> for Or<L, R> {
 
     fn body_interest(&self, head: Head<'_>) -> Result<BodyInterest, AuthError> {
         let most = self.left.body_interest(head)?.max(self.right.body_interest(head)?);
-        // Beside other schemes, a body of another type is no credential at all, rather than a bad one.
+        // If there are other schemes, a body of another type counts as no credential, not as a broken one.
         Ok(if most == BodyInterest::OtherType { BodyInterest::None } else { most })
     }
 

@@ -1,4 +1,4 @@
-//! The body, read once and handed on: the same bytes, the same trailers, an exact size.
+//! Bodies that were read once and are passed on unchanged: the same bytes, the same trailers, an exact size.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,11 +12,11 @@ use http_body_util::BodyExt as _;
 
 use crate::body_budget::{Charge, Collected};
 
-/// A body that can be made anew from what was read of it, so that a layer can look into it and the next service gets
-/// the type it expects.
+/// A body type that can be rebuilt from what was read of it, so that a layer can read the body and the next service
+/// still gets the type it expects.
 ///
-/// Implemented for axum's `Body` (feature `axum`) and http_body_util's `BoxBody`, `UnsyncBoxBody` and `Full`. Map other bodies
-/// into one of these before the layer.
+/// Implemented for axum's `Body` (feature `axum`) and http_body_util's `BoxBody`, `UnsyncBoxBody` and `Full`.
+/// Convert other bodies into one of these before the layer.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made anew after it was read",
     note = "`JsonBody` works with axum's `Body`, and with http_body_util's `BoxBody` and `UnsyncBoxBody`: map the body before the layer"
@@ -46,17 +46,17 @@ impl<E: 'static> Rebuild for http_body_util::combinators::BoxBody<Bytes, E> {
 }
 
 impl Rebuild for http_body_util::Full<Bytes> {
-    /// A body of this type has no trailers that could be lost.
+    // A body of this type cannot have trailers, so none are lost.
     fn rebuild(replay: Replay) -> Self {
         Self::new(replay.data)
     }
 }
 
-/// A body that was read: one frame of all its bytes, then its trailers.
+/// A body that was read: one frame with all its bytes, then its trailers.
 pub struct Replay {
     pub(super) data: Bytes,
     trailers: Option<HeaderMap>,
-    /// Gives the bytes back to the budget once nobody holds them here.
+    /// Returns the bytes to the budget when this body is dropped.
     _charge: Charge,
 }
 
