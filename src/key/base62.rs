@@ -1,13 +1,13 @@
-//! Base62 text from the operating system's random source, and of numbers.
+//! Base62 encoding: random text from the operating system's random source, and numbers.
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A source of random bytes; the operating system's, unless a test plays a broken one.
+/// A source of random bytes: the operating system's, or a failing one in tests.
 pub(crate) type Fill = fn(&mut [u8]) -> Result<(), getrandom::Error>;
 
-/// `N` characters, each uniform over the alphabet.
+/// Returns `N` characters, each uniform over the alphabet.
 ///
-/// Six bits are drawn for each, and 62 and 63 are thrown away: a remainder would favour some characters.
+/// Each takes six random bits; the values 62 and 63 are rejected, because a remainder would favour some characters.
 pub(crate) fn random<const N: usize>(fill: Fill) -> Result<[u8; N], getrandom::Error> {
     let mut text = [0_u8; N];
     let mut places = text.iter_mut();
@@ -25,7 +25,7 @@ pub(crate) fn random<const N: usize>(fill: Fill) -> Result<[u8; N], getrandom::E
     Ok(text)
 }
 
-/// The six characters of a 32-bit number, most significant first (62^6 > 2^32).
+/// Encodes a 32-bit number in six characters, most significant first (62^6 > 2^32).
 pub(crate) fn encode_u32(mut number: u32) -> [u8; 6] {
     let mut text = [0_u8; 6];
     for place in text.iter_mut().rev() {

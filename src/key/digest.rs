@@ -1,31 +1,31 @@
-//! What a store knows of a key.
+//! [`KeyDigest`]: the hash under which a store keeps a key.
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
-/// SHA-256 over the whole text of a key, environment included: what stores hold and look up by.
+/// The SHA-256 of a key's whole text, including the environment. Stores keep it and look keys up by it.
 ///
-/// A fast hash is right for secrets of 196 bits. There is no `==`: compare with [`matches`](Self::matches), in
-/// constant time. `Debug` shows nothing of it.
+/// A fast hash is sufficient for secrets of 196 bits. There is no `==`: use [`matches`](Self::matches), which
+/// compares in constant time. `Debug` does not show it.
 #[derive(Clone, Copy)]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// The digest of a key's text.
+    /// Computes the digest of a key's text.
     #[must_use]
     pub fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
 
-    /// From the 32 bytes that a store holds.
+    /// Creates a digest from the 32 bytes that a store holds.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes, for a store's index.
+    /// Returns the 32 bytes, for a store's index.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -35,7 +35,7 @@ impl KeyDigest {
     #[inline]
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
-        // By words: each comparison is hidden from the optimizer, and four cost less than thirty-two.
+        // By 64-bit words: each comparison is hidden from the optimizer, and four cost less than thirty-two.
         let (same, pairs) = (Choice::from(1), self.words().zip(other.words()));
         pairs.fold(same, |same, (one, other)| same & one.ct_eq(&other)).into()
     }

@@ -1,4 +1,4 @@
-//! Which digests keys are looked up by.
+//! [`Digests`]: the digest methods by which keys are issued and looked up.
 
 use std::sync::Arc;
 
@@ -11,11 +11,12 @@ use super::pepper::Pepper;
 use super::slow::SlowHashes;
 use crate::config_error::ConfigError;
 
-/// The ways in which the text of a key may have become the digest that a store holds: the first issues, all verify.
+/// The methods that turn the text of a key into the digest that a store holds. New keys use the first; look-ups try
+/// all.
 ///
-/// The default is SHA-256 alone, which is all that keys of 196 bits need. More are for [peppers](Pepper), and for keys that
-/// were [imported](crate::importing). Give the [`Verifier`](crate::Verifier::digests) and the
-/// [`Keyring`](crate::Keyring::digests) the same ring.
+/// The default is SHA-256 alone, which is sufficient for keys of 196 bits. Add others for [peppers](Pepper) and for
+/// [imported](crate::importing) keys. Give the same value to the [`Verifier`](crate::Verifier::digests) and the
+/// [`Keyring`](crate::Keyring::digests).
 ///
 /// ```
 /// use tower_api_key::{Digests, MemoryStore, Pepper, Verifier};
@@ -29,20 +30,21 @@ use crate::config_error::ConfigError;
 /// # Ok::<(), tower_api_key::ConfigError>(())
 /// ```
 ///
-/// A store is asked for one digest after the other, the newest first: an unknown key costs one look-up for each way, and one
-/// more.
+/// The store is asked for one digest after the other, and for the newest again at the end, so an unknown key costs one
+/// look-up for each method, and one more.
 ///
 /// # Security
 ///
-/// As long as a ring [accepts SHA-256](Self::accept_sha256), whoever can write to the store can put a key of their own into it,
-/// pepper or not. Take it out when [`Keyring::count_by_digest`](crate::Keyring::count_by_digest) counts no such key any more.
+/// While [SHA-256 is accepted](Self::accept_sha256), somebody who can write to the store can add a key of their
+/// own, whether there is a pepper or not. Remove it when
+/// [`Keyring::count_by_digest`](crate::Keyring::count_by_digest) counts no such key any more.
 #[derive(Clone, Debug)]
 pub struct Digests {
     newest: Digester,
     older: Option<Arc<Older>>,
 }
 
-/// All but the first.
+/// The methods after the first.
 #[derive(Clone, Debug, Default)]
 struct Older {
     /// Newest first.
@@ -51,7 +53,7 @@ struct Older {
     slow: Option<SlowHashes>,
 }
 
-/// One way from a text to a digest.
+/// One method of turning a text into a digest.
 #[derive(Clone, Debug)]
 pub(crate) enum Digester {
     Sha256,
@@ -67,56 +69,58 @@ impl Default for Digests {
 }
 
 impl Digests {
-    /// SHA-256 alone: the default.
+    /// Uses SHA-256 alone: the default.
     #[must_use]
     pub fn sha256() -> Self {
         Self::default()
     }
 
-    /// A pepper that issues. By itself it closes the door for everything that was digested in another way.
+    /// Issues keys under this pepper. By itself it accepts no key that was digested in another way.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Pepper`] for a secret [from elsewhere](Pepper::from_elsewhere).
+    /// [`ConfigError::Pepper`] for a secret made by [`Pepper::from_elsewhere`].
     pub fn peppered(pepper: Pepper) -> Result<Self, ConfigError> {
         if !pepper.may_issue() {
-            return Err(ConfigError::Pepper("it is for keys from elsewhere, and issues none"));
+            return Err(ConfigError::Pepper(
+                "it is from elsewhere, for imported keys, and cannot issue keys",
+            ));
         }
         Ok(Self { newest: Digester::Hmac(Arc::new(pepper)), older: None })
     }
 
-    /// Also finds keys under another pepper. Add the newest first.
+    /// Also accepts keys under another pepper. Add the newest first.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Pepper`] if there is one of that id already.
+    /// [`ConfigError::Pepper`] if a pepper with this id is already there.
     pub fn accept_pepper(self, pepper: Pepper) -> Result<Self, ConfigError> {
         let digester = Digester::Hmac(Arc::new(pepper));
         if self.knows(digester.method().kind()) {
-            return Err(ConfigError::Pepper("there are two of one id"));
+            return Err(ConfigError::Pepper("two peppers have the same id"));
         }
         Ok(self.accept(digester))
     }
 
-    /// Also finds keys under the SHA-256 of their text, as all are that were issued without a pepper.
+    /// Also accepts keys under the SHA-256 of their text, as issued without a pepper.
     #[must_use]
     pub fn accept_sha256(self) -> Self {
         self.accept(Digester::Sha256)
     }
 
-    /// Also finds keys that were imported with their SHA-512.
+    /// Also accepts keys that were imported with their SHA-512.
     #[must_use]
     pub fn accept_sha512(self) -> Self {
         self.accept(Digester::Sha512)
     }
 
-    /// Also finds keys of the shape `id|secret` that were imported with the SHA-256 of their secret (Laravel Sanctum).
+    /// Also accepts keys of the form `id|secret` that were imported with the SHA-256 of their secret (Laravel Sanctum).
     #[must_use]
     pub fn accept_sanctum(self) -> Self {
         self.accept(Digester::Sanctum)
     }
 
-    /// Also finds keys that were imported with a slow hash, by their public start.
+    /// Also accepts keys that were imported with a slow hash, which are looked up by their public start.
     #[cfg(feature = "slow-hashes")]
     #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
     #[must_use]
@@ -132,7 +136,7 @@ impl Digests {
         self
     }
 
-    /// Whether keys of a method's [kind](DigestMethod::kind) are found.
+    /// Whether keys whose method has this [kind](DigestMethod::kind) are accepted.
     #[must_use]
     pub fn knows(&self, kind: &str) -> bool {
         let older = self.older.iter().flat_map(|older| &older.digesters);
@@ -150,18 +154,18 @@ impl Digests {
         false
     }
 
-    /// The one that issues.
+    /// The method for new keys.
     pub(crate) fn newest(&self) -> &Digester {
         &self.newest
     }
 
-    /// Whether there is no other.
+    /// Whether there is only one method.
     pub(crate) fn is_single(&self) -> bool {
         self.older.is_none()
     }
 
-    /// All but the newest, oldest first: keys only ever move to the newest, so that whoever asks in this order, and for the
-    /// newest at the end, meets a key that moves meanwhile.
+    /// The methods after the newest, oldest first. A rehash only ever moves a key to the newest method, so a
+    /// look-up in this order that ends with the newest finds a key even if it moves meanwhile.
     pub(crate) fn oldest_first(&self) -> impl Iterator<Item = &Digester> {
         self.older.iter().flat_map(|older| older.digesters.iter().rev())
     }
@@ -187,7 +191,7 @@ impl Digester {
         }
     }
 
-    /// What stands beside the digest in a store.
+    /// The method that a store records beside the digest.
     pub(crate) fn method(&self) -> DigestMethod {
         match self {
             Self::Sha256 => DigestMethod::Sha256,
@@ -197,7 +201,7 @@ impl Digester {
         }
     }
 
-    /// Whether this is how a key was digested.
+    /// Whether a key was digested by this method.
     #[inline]
     pub(crate) fn made(&self, method: &DigestMethod) -> bool {
         match (self, method) {
@@ -210,12 +214,12 @@ impl Digester {
     }
 }
 
-/// What a store finds a key by whose SHA-512 is known.
+/// The digest that a store holds for a key of which only the SHA-512 is known.
 pub(crate) fn of_sha512(hash: &[u8; 64]) -> KeyDigest {
     KeyDigest::from_bytes(Sha256::digest(hash).into())
 }
 
-/// What a store finds `id|secret` by, if it knows the SHA-256 of the secret.
+/// The digest that a store holds for `id|secret`, of which only the SHA-256 of the secret is known.
 pub(crate) fn of_sanctum(id: &str, hash: &[u8; 32]) -> KeyDigest {
     let tagged =
         Sha256::new().chain_update("sanctum\0").chain_update(id).chain_update("|").chain_update(hash);

@@ -1,4 +1,4 @@
-//! The shape of keys: made here, and told from everything else without asking a store.
+//! [`KeyFormat`]: generates keys, and recognizes their shape without asking a store.
 
 use std::fmt;
 
@@ -8,24 +8,24 @@ use super::base62::{self, Fill};
 use super::{ApiKey, Environment};
 use crate::config_error::ConfigError;
 
-/// The longest text that is looked at as a key at all, in bytes; anything longer is refused unhashed.
+/// The longest text in bytes that may be a key. Longer texts are refused without hashing.
 pub const MAX_KEY_LEN: usize = 512;
 
-/// Whether a text of any shape can be a key: not too long, and without NUL. What some digests are told apart by is a word
-/// before a NUL, so that no text can pass for what another key was found by.
+/// Whether a text of any shape can be a key: not too long, and without NUL. Some digests start with a tag and a NUL, so
+/// that no key's text can produce the digest of another method.
 pub(crate) fn can_be_key(text: &str) -> bool {
     (1..=MAX_KEY_LEN).contains(&text.len()) && !text.contains('\0')
 }
 
 const RANDOM_LEN: usize = 33;
 const CHECKSUM_LEN: usize = 6;
-/// With `_live_` and the rest, 55 bytes: one block of SHA-256.
+/// With `_live_` and the rest this makes 55 bytes, which is one block of SHA-256.
 const MAX_PREFIX_LEN: usize = 10;
 
 /// The shape of the keys that an application issues: `{prefix}_{live|test}_`, 33 random characters, 6 of checksum.
 ///
-/// The default prefix is `sk`, as the documents write it (R53, R54). It is also Stripe's: choose your own if secret
-/// scanners are to tell your keys from theirs.
+/// The default prefix is `sk`, as in the source documents (R53, R54). Stripe uses it too: choose your own if secret
+/// scanners have to tell your keys from Stripe's.
 ///
 /// ```
 /// use tower_api_key::{Environment, KeyFormat};
@@ -51,7 +51,7 @@ impl Default for KeyFormat {
 }
 
 impl KeyFormat {
-    /// Keys that start with `prefix`.
+    /// Keys start with `prefix`.
     ///
     /// # Errors
     ///
@@ -79,15 +79,15 @@ impl KeyFormat {
         }
     }
 
-    /// A new key.
+    /// Generates a new key.
     ///
     /// # Errors
     ///
-    /// [`RandomSourceError`] if the operating system gives no randomness. No key is made then.
+    /// [`RandomSourceError`] if the operating system returns no random bytes.
     pub fn generate(&self, environment: Environment) -> Result<ApiKey, RandomSourceError> {
         let prefix = self.prefix(environment);
         let random = Zeroizing::new(base62::random::<RANDOM_LEN>(self.fill).map_err(RandomSourceError)?);
-        // One allocation, never grown: growing would leave a copy behind that nobody overwrites.
+        // Allocated once with its final capacity: growing would leave a copy behind that is not overwritten.
         let mut text = Zeroizing::new(String::with_capacity(prefix.len() + RANDOM_LEN + CHECKSUM_LEN));
         text.push_str(prefix);
         text.extend(random.iter().map(|byte| char::from(*byte)));
@@ -96,10 +96,11 @@ impl KeyFormat {
         Ok(ApiKey::new(text))
     }
 
-    /// The environment of a text that has exactly the shape of a key of this format, checksum included; `None` for
-    /// every other text.
+    /// Returns the environment of a text with exactly the shape of a key of this format, including the checksum,
+    /// and `None` for every other text.
     ///
-    /// This asks no store and proves nothing: checksums are public. It refuses typos and garbage cheaply.
+    /// This does not ask a store and proves nothing, since anybody can compute the checksum. It refuses typos and
+    /// garbage cheaply.
     #[must_use]
     pub fn environment_of(&self, text: &str) -> Option<Environment> {
         let (environment, rest) = if let Some(rest) = text.strip_prefix(&*self.live) {
@@ -109,13 +110,13 @@ impl KeyFormat {
         };
         let (random, checksum) = rest.as_bytes().split_first_chunk::<RANDOM_LEN>()?;
         let body = text.as_bytes().get(..text.len() - checksum.len())?;
-        // Without stopping at the first that is wrong, so that many are compared at a time.
+        // Without an early exit, so that the compiler can vectorize it.
         let alphabetic = random.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric());
         let sound = alphabetic && checksum == base62::encode_u32(crc32fast::hash(body));
         sound.then_some(environment)
     }
 
-    /// The regular expression of a key, for secret scanners.
+    /// The regular expression of a key of this format, for secret scanners.
     ///
     /// ```
     /// # use tower_api_key::KeyFormat;
@@ -140,7 +141,7 @@ impl fmt::Debug for KeyFormat {
     }
 }
 
-/// The operating system gave no randomness: no key was made. Try again; if it persists, the host is broken.
+/// The operating system returned no random bytes, so no key was made. Try again; if it persists, the host is broken.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system's random source failed")]
 pub struct RandomSourceError(#[source] pub(crate) getrandom::Error);

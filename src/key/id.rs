@@ -1,4 +1,4 @@
-//! Ids of users, projects and keys: short, plain text, compared byte by byte.
+//! Ids of users, projects and keys: short ASCII text, compared byte by byte.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ const MAX_ID_LEN: usize = 128;
 #[error("an id is 1 to 128 of the characters A-Z a-z 0-9 . _ : @ - (of users also | + =)")]
 pub struct IdError;
 
-/// Whether a text is an id of a project, a key or an account: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
+/// Whether a text is the id of a project, a key or an account: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
 #[must_use]
 pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID_LEN).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
-/// As identity providers write them: `auth0|5f7c`, `alice+ci@example.com`, base64.
+/// Whether a text is a user id, as identity providers write them: `auth0|5f7c`, `alice+ci@example.com`, base64.
 fn is_user_id(text: &str) -> bool {
     let plain = |byte: u8| is_plain(byte) || matches!(byte, b'|' | b'+' | b'=');
     (1..=MAX_ID_LEN).contains(&text.len()) && text.bytes().all(plain)
@@ -37,11 +37,11 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks the text and takes it.
+            /// Creates an id after checking the text.
             ///
             /// # Errors
             ///
-            /// [`IdError`] if a character or the length is not an id's.
+            /// [`IdError`] if the length or a character is not allowed.
             pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
                 let text = text.as_ref();
                 if $is(text) { Ok(Self(text.into())) } else { Err(IdError) }
@@ -66,7 +66,7 @@ macro_rules! id {
             }
         }
 
-        // `Hash`, `Eq` and `Ord` above are those of the text.
+        // `Hash`, `Eq` and `Ord` above are those of the text, as `Borrow` requires.
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 self.as_str()
@@ -98,35 +98,35 @@ macro_rules! id {
 }
 
 id! {
-    /// Who owns keys: 1 to 128 of `A-Z a-z 0-9 . _ : @ - | + =`.
+    /// The id of a user, who owns keys: 1 to 128 of `A-Z a-z 0-9 . _ : @ - | + =`.
     ///
     UserId, is_user_id
 }
 id! {
-    /// What keys give access to: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
+    /// The id of a project, to which keys give access: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
     ///
     ProjectId, is_id
 }
 id! {
-    /// Names a key without being secret: `key_` and 22 random characters when made here, and 1 to 128 of
-    /// `A-Z a-z 0-9 . _ : @ -` wherever it was made.
+    /// The id of a key, which is not secret: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`. This crate generates `key_` and
+    /// 22 random characters.
     ///
     KeyId, is_id
 }
 
 impl KeyId {
-    /// A new id: `key_` and 22 characters of base62, 131 bits, independent of the key's secret.
+    /// Generates an id: `key_` and 22 characters of base62, 131 bits, independent of the key's secret.
     ///
     /// # Errors
     ///
-    /// [`RandomSourceError`], if the system has no randomness.
+    /// [`RandomSourceError`] if the operating system returns no random bytes.
     pub fn generate() -> Result<Self, RandomSourceError> {
         let random = base62::random::<22>(getrandom::fill).map_err(RandomSourceError)?;
         let text: String = "key_".chars().chain(random.iter().map(|byte| char::from(*byte))).collect();
         Ok(Self(text.into()))
     }
 
-    /// The id of keys that only a test knows.
+    /// The fixed id of keys in tests.
     #[cfg(feature = "test-util")]
     pub(crate) fn of_a_test() -> Self {
         Self("key_test".into())
@@ -142,7 +142,7 @@ mod tests {
         let longest = "|".repeat(128);
         for id in ["auth0|5f7c", "a+b@example.com", "google-oauth2|1+2", "dXNlcg==", &longest] {
             assert_eq!(UserId::new(id).unwrap().as_str(), id);
-            // A key's id stands in paths, and a project's in a header: these stay as they were.
+            // Key ids occur in paths and project ids in a header, so their alphabet stays as it was.
             assert_eq!((KeyId::new(id), ProjectId::new(id)), (Err(IdError), Err(IdError)), "{id}");
         }
         for text in [

@@ -1,35 +1,35 @@
-//! How the text of a key becomes the digest that a store finds it by.
+//! [`DigestMethod`]: how the digest that a store holds was computed from the key's text.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The most bytes of a method's text: stores keep no longer one.
+/// The longest text of a method in bytes; stores accept no longer one.
 const MAX_LEN: usize = 512;
 const HMAC: &str = "hmac:";
 const SLOW: &str = "slow";
 
-/// How the text of a key became the digest under which a store holds it.
+/// How the digest that a store holds was computed from the key's text.
 ///
-/// A store keeps its text, and parses it strictly: a method that is not known has no meaning. `Display` is that text; for
-/// [`Slow`](Self::Slow) it holds a hash, and does not belong into logs.
+/// A store keeps its text and parses it strictly: an unknown method is an error. `Display` writes that text. For
+/// [`Slow`](Self::Slow) it contains a hash and must not be logged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DigestMethod {
-    /// SHA-256 over the whole text: right for secrets of 196 bits.
+    /// SHA-256 of the whole text: sufficient for secrets of 196 bits.
     #[default]
     Sha256,
-    /// SHA-256 over the SHA-512 of the text, for keys from elsewhere whose SHA-512 is all that is known.
+    /// SHA-256 of the SHA-512 of the text, for imported keys of which only the SHA-512 is known.
     Sha512,
-    /// SHA-256 over both parts of `id|secret`, where the SHA-256 of the secret is all that is known.
+    /// SHA-256 of both parts of `id|secret`, for imported keys of which only the SHA-256 of the secret is known.
     Sanctum,
-    /// HMAC-SHA-256 of the text, with the [pepper](super::Pepper) of that id.
+    /// HMAC-SHA-256 of the text, with the [pepper](super::Pepper) of this id.
     Hmac(PepperId),
-    /// SHA-256 over the public start of the text. What the text itself is compared with is a slow hash.
+    /// SHA-256 of the public start of the text. The text itself is checked against a slow hash.
     Slow(SlowHash),
 }
 
 impl DigestMethod {
-    /// The method without what is particular to one key: what keys are counted by.
+    /// The method without the part that is specific to one key. Keys are counted by kind.
     #[must_use]
     pub fn kind(&self) -> &str {
         match self {
@@ -52,9 +52,9 @@ impl fmt::Display for DigestMethod {
     }
 }
 
-/// A text is no digest method.
+/// The error for a text that is not a digest method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the text is no digest method")]
+#[error("the text is not a known digest method")]
 pub struct DigestMethodError;
 
 impl FromStr for DigestMethod {
@@ -77,7 +77,7 @@ impl FromStr for DigestMethod {
     }
 }
 
-/// Names a [pepper](super::Pepper) without being secret: 1 to 32 of `A-Z a-z 0-9 . _ -`.
+/// The id of a [pepper](super::Pepper), which is not secret: 1 to 32 of `A-Z a-z 0-9 . _ -`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PepperId(Box<str>);
 
@@ -90,7 +90,7 @@ impl PepperId {
         sound.then(|| Self([HMAC, id].concat().into()))
     }
 
-    /// The id.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.strip_prefix(HMAC).unwrap_or_default()
@@ -103,12 +103,12 @@ impl fmt::Debug for PepperId {
     }
 }
 
-/// A hash that is slow on purpose, as another service wrote it. `Debug` shows nothing of it.
+/// A slow password hash, as another service wrote it. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SlowHash(Box<str>);
 
 impl SlowHash {
-    /// Looks only at whether a store can keep it: what it means is known where it is checked.
+    /// Checks only whether a store can keep the text. The hash is parsed when a key is checked against it.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let fits = (1..MAX_LEN - SLOW.len()).contains(&text.len());
         (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.into()))

@@ -1,4 +1,4 @@
-//! Keys: their text, their shape, and their digest.
+//! Keys: their text, their format, their ids and their digests.
 //!
 //! # Format
 //!
@@ -39,7 +39,7 @@ pub use self::id::is_id;
 #[cfg(feature = "slow-hashes")]
 pub(crate) use self::slow::of_start;
 
-/// Which world a key belongs to (R53 to R55).
+/// The environment to which a key belongs (R53 to R55).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Environment {
     /// Real transactions and data: `sk_live_`.
@@ -49,7 +49,7 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// `live` or `test`: as it stands in keys, answers and stores.
+    /// `live` or `test`, as in keys, responses and stores.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl Environment {
         }
     }
 
-    /// The environment of that name, as [`as_str`](Self::as_str) spells it.
+    /// Parses the name that [`as_str`](Self::as_str) returns.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Live, Self::Test].into_iter().find(|environment| environment.as_str() == name)
@@ -67,9 +67,8 @@ impl Environment {
 
 /// The text of a key: the secret.
 ///
-/// It is handed out once, when a key is issued, and never stored. It has no `Display` and no `PartialEq`, its
-/// `Debug` shows nothing, its memory is overwritten on drop, and the one way out is
-/// [`expose_secret`](Self::expose_secret).
+/// It is shown once, when a key is issued, and never stored. It has no `Display` and no `PartialEq`, `Debug` does
+/// not show it, its memory is overwritten on drop, and only [`expose_secret`](Self::expose_secret) returns it.
 pub struct ApiKey(Zeroizing<String>);
 
 impl ApiKey {
@@ -77,13 +76,13 @@ impl ApiKey {
         Self(text)
     }
 
-    /// The text itself. Show it to its owner once; do not log or store it.
+    /// Returns the text. Show it to its owner once; do not log or store it.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         &self.0
     }
 
-    /// What a store may know of it.
+    /// Computes the digest that a store may keep.
     #[must_use]
     pub fn digest(&self) -> KeyDigest {
         KeyDigest::of(&self.0)

@@ -1,4 +1,4 @@
-//! Secrets beside the store, without which what it holds can neither be checked nor forged.
+//! [`Pepper`]: a secret outside the store, without which a stolen store cannot be searched and a key cannot be forged.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use super::KeyDigest;
 use super::method::{DigestMethod, PepperId};
 use crate::config_error::ConfigError;
 
-/// The fewest bytes of a pepper: as many as HMAC-SHA-256 gives (RFC 2104 section 3).
+/// The shortest pepper in bytes: the output length of HMAC-SHA-256 (RFC 2104 section 3).
 const MIN_LEN: usize = 32;
 
-/// A secret that is mixed into the digests of keys and stands outside the store: whoever can write to the store cannot
-/// put a key of their own into it (C7-06).
+/// A secret that is mixed into the digests of keys and kept outside the store, so that somebody who can write to
+/// the store cannot add a key of their own (C7-06).
 ///
-/// Digests are HMAC-SHA-256. The id stands beside each in the store, so that a key is found again while several peppers are in
-/// use; a secret never changes under its id.
+/// Digests are HMAC-SHA-256. The store records the pepper's id beside each digest, so that several peppers can be
+/// in use. Never change the secret of an id.
 ///
 /// ```
 /// use tower_api_key::Pepper;
@@ -30,18 +30,19 @@ const MIN_LEN: usize = 32;
 ///
 /// # Deployment caveat
 ///
-/// Keep it as long as keys need it ([`Keyring::missing_digests`](crate::Keyring::missing_digests)): with a pepper that is
-/// lost, all keys under it are. What is passed in is not overwritten, what is kept here is, on drop.
+/// Keep a pepper as long as keys need it ([`Keyring::missing_digests`](crate::Keyring::missing_digests)): if you
+/// lose it, all keys under it stop working. This type overwrites its own copy on drop, but not the value that you
+/// pass in.
 #[derive(Clone)]
 pub struct Pepper {
     id: PepperId,
-    /// HMAC with the secret already in it, as nothing else of the secret is needed.
+    /// An HMAC that already contains the secret, so that the secret itself need not be kept.
     keyed: Hmac<Sha256>,
     may_issue: bool,
 }
 
 impl Pepper {
-    /// A pepper of at least 32 bytes, which must be random: `openssl rand 32`.
+    /// Creates a pepper of at least 32 bytes, which must be random: `openssl rand 32`.
     ///
     /// # Errors
     ///
@@ -53,12 +54,12 @@ impl Pepper {
         Self::of_any_length(id, secret.as_ref(), true)
     }
 
-    /// The secret with which another service made HMAC-SHA-256 digests of keys, which are imported. It may be shorter, and
-    /// is for checking those keys only: it issues none.
+    /// Creates a pepper from the secret with which another service made HMAC-SHA-256 digests of imported keys. It
+    /// may be shorter, and cannot issue keys.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Pepper`] if it is empty, or the id is none.
+    /// [`ConfigError::Pepper`] if it is empty, or the id is not 1 to 32 of `A-Z a-z 0-9 . _ -`.
     pub fn from_elsewhere(id: &str, secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         if secret.as_ref().is_empty() {
             return Err(ConfigError::Pepper("it is empty"));
@@ -70,11 +71,11 @@ impl Pepper {
         let id =
             PepperId::new(id).ok_or(ConfigError::Pepper("its id is not 1 to 32 of A-Z a-z 0-9 . _ -"))?;
         let keyed = Hmac::new_from_slice(secret);
-        // HMAC takes secrets of every length.
-        Ok(Self { id, keyed: keyed.map_err(|_| ConfigError::Pepper("it has no good length"))?, may_issue })
+        // HMAC accepts secrets of any length, so this cannot fail.
+        Ok(Self { id, keyed: keyed.map_err(|_| ConfigError::Pepper("its length is not valid"))?, may_issue })
     }
 
-    /// Its id, which is not secret.
+    /// The id, which is not secret.
     #[must_use]
     pub fn id(&self) -> &str {
         self.id.as_str()
@@ -100,7 +101,7 @@ impl Drop for Pepper {
         if let Ok(blank) = Hmac::new_from_slice(&[]) {
             self.keyed = blank;
         }
-        // Somebody might look: without this, writing to what is dropped could be left out.
+        // Prevents the compiler from removing the writes to memory that is about to be freed.
         std::hint::black_box(&self.keyed);
     }
 }

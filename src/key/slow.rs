@@ -1,4 +1,4 @@
-//! Hashes that are slow on purpose, until the keys under them are used for the first time.
+//! [`SlowHashes`]: imported keys that have a bcrypt, Argon2 or PBKDF2 hash until their first use.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -14,25 +14,26 @@ use tokio::sync::Semaphore;
 use super::KeyDigest;
 use super::method::SlowHash;
 
-/// How many requests wait while others are checked, where nothing else is said.
+/// How many requests may wait for a check by default.
 const WAITING: usize = 256;
-/// bcrypt reads no further: two keys that begin alike would be one.
+/// bcrypt ignores everything after this many bytes, so two longer keys with the same start would be equal.
 const BCRYPT_LEN: usize = 72;
-/// What a hash may cost at most; a second or a few. 2^16 rounds, 10 million rounds, 1 GiB and passes over 4 GiB in all.
+/// The largest accepted costs, about a second or a few: 2^16 rounds, 10 million rounds, 1 GiB and passes over 4 GiB
+/// in all.
 const MAX_BCRYPT_COST: u32 = 16;
 const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
 const MAX_ARGON2_KIB: u32 = 1 << 20;
 const MAX_ARGON2_KIB_IN_ALL: u64 = 1 << 22;
 
-/// How keys that were imported with a bcrypt, Argon2 or PBKDF2 hash are found, and how many are checked at a time.
+/// How keys that were imported with a bcrypt, Argon2 or PBKDF2 hash are looked up, and how many are checked at a time.
 ///
-/// Such a hash cannot be looked up. What can is the public start of the key that the service before kept beside it: up to a
-/// separator, or of a fixed length. Texts whose start nobody imported cost one look-up, and nothing slow. Others are checked
-/// in tokio's pool for blocking work, at most [so many at once](Self::at_once); a few more [wait](Self::waiting), and all beyond
-/// get 503.
+/// Such a hash cannot be looked up. Keys are looked up by their public start, which the previous service kept
+/// beside the hash: up to a separator, or of a fixed length. A text with an unknown start costs one look-up and no
+/// slow hash. Others are checked in tokio's blocking pool, at most [`at_once`](Self::at_once) at a time; up to
+/// [`waiting`](Self::waiting) requests wait, and further ones get 503.
 ///
-/// At its first use a key gets the ring's own digest, if the verifier may
-/// [renew](crate::Verifier::renew_digests) it, and is as fast as any other from then on. Without that, every use is slow.
+/// At its first use a key is rehashed with the fast digest, if the verifier may
+/// [do so](crate::Verifier::renew_digests), and from then on it is as fast as any other. Otherwise, every use is slow.
 ///
 /// ```
 /// use tower_api_key::{Digests, SlowHashes};
@@ -41,68 +42,68 @@ const MAX_ARGON2_KIB_IN_ALL: u64 = 1 << 22;
 /// ```
 #[derive(Clone)]
 pub struct SlowHashes {
-    start: Start,
+    start: PublicStart,
     checks: Arc<Semaphore>,
     places: Arc<Semaphore>,
 }
 
-/// How much of a key's text is its public start.
+/// Which part of a key's text is its public start.
 #[derive(Clone, Copy, Debug)]
-enum Start {
+enum PublicStart {
     Until(char),
     Bytes(usize),
 }
 
 impl SlowHashes {
-    /// The start is what stands before the first `separator`, as in `AbCdEfGh.the-secret`.
+    /// The start ends before the first `separator`, as in `AbCdEfGh.the-secret`.
     #[must_use]
     pub fn until(separator: char) -> Self {
-        Self::of(Start::Until(separator))
+        Self::of(PublicStart::Until(separator))
     }
 
     /// The start is this many bytes long.
     #[must_use]
     pub fn first(bytes: NonZeroUsize) -> Self {
-        Self::of(Start::Bytes(bytes.get()))
+        Self::of(PublicStart::Bytes(bytes.get()))
     }
 
-    fn of(start: Start) -> Self {
+    fn of(start: PublicStart) -> Self {
         Self { start, checks: Arc::new(Semaphore::new(1)), places: Arc::new(Semaphore::new(WAITING)) }
     }
 
-    /// How many are checked at a time. The default is one: checks are short of processors, and of memory.
+    /// Sets how many are checked at a time. The default is one, because checks need much CPU time and memory.
     #[must_use]
     pub fn at_once(mut self, checks: NonZeroUsize) -> Self {
         self.checks = Arc::new(Semaphore::new(checks.get().min(Semaphore::MAX_PERMITS)));
         self
     }
 
-    /// How many requests, those that are checked among them, may wait before the next gets 503. The default is 256.
+    /// Sets how many requests, including those being checked, may wait before the next gets 503. The default is 256.
     #[must_use]
     pub fn waiting(mut self, requests: usize) -> Self {
         self.places = Arc::new(Semaphore::new(requests.min(Semaphore::MAX_PERMITS)));
         self
     }
 
-    /// The public start of a text, if it has one and more after it.
+    /// Returns the public start of a text, if it has one and more text after it.
     fn start_of<'t>(&self, text: &'t str) -> Option<&'t str> {
         let (start, rest) = match self.start {
-            Start::Until(separator) => text.split_once(separator)?,
-            Start::Bytes(len) => text.split_at_checked(len)?,
+            PublicStart::Until(separator) => text.split_once(separator)?,
+            PublicStart::Bytes(len) => text.split_at_checked(len)?,
         };
         (!start.is_empty() && !rest.is_empty()).then_some(start)
     }
 
-    /// Whether a text could have this start.
+    /// Whether a text can have this start.
     pub(crate) fn finds(&self, start: &str) -> bool {
         !start.is_empty()
             && match self.start {
-                Start::Until(separator) => !start.contains(separator),
-                Start::Bytes(len) => start.len() == len,
+                PublicStart::Until(separator) => !start.contains(separator),
+                PublicStart::Bytes(len) => start.len() == len,
             }
     }
 
-    /// What a store finds a text by.
+    /// The digest under which a store holds a key with this text.
     pub(crate) fn digest(&self, text: &str) -> Option<KeyDigest> {
         self.start_of(text).map(of_start)
     }
@@ -122,12 +123,12 @@ impl fmt::Debug for SlowHashes {
     }
 }
 
-/// What a store finds a key by of which only the start is known.
+/// The digest that a store holds for a key of which only the start is known.
 pub(crate) fn of_start(start: &str) -> KeyDigest {
     KeyDigest::from_bytes(Sha256::new().chain_update("start\0").chain_update(start).finalize().into())
 }
 
-/// What a slow hash says, once it is understood.
+/// A parsed slow hash.
 enum Parsed<'h> {
     Bcrypt(&'h str),
     Argon2(Box<PasswordHash>),
@@ -135,7 +136,7 @@ enum Parsed<'h> {
 }
 
 impl SlowHash {
-    /// Whether it is one that can be checked, and within bounds.
+    /// Whether the hash can be checked and is within the cost limits.
     pub(crate) fn is_known(&self) -> bool {
         self.parse().is_some()
     }
@@ -150,7 +151,7 @@ impl SlowHash {
             let whole = parts.next().is_none() && hash.len() == 32 && !salt.is_empty();
             return whole.then_some(Parsed::Pbkdf2 { rounds, salt: salt.as_bytes(), hash });
         }
-        // Django writes what others do behind a word of its own.
+        // Django writes a prefix of its own before the usual text.
         let text = text.strip_prefix("bcrypt$").or_else(|| text.strip_prefix("argon2")).unwrap_or(text);
         if text.starts_with("$2") {
             let parts: bcrypt::HashParts = text.parse().ok()?;
@@ -164,7 +165,7 @@ impl SlowHash {
         (bounded && hash.hash.is_some() && hash.salt.is_some()).then(|| Parsed::Argon2(Box::new(hash)))
     }
 
-    /// Whether it is the hash of that text. Takes from milliseconds to seconds, and blocks.
+    /// Whether it is the hash of this text. Takes from milliseconds to seconds, and blocks the thread.
     pub(crate) fn matches(&self, text: &str) -> bool {
         match self.parse() {
             None => false,
