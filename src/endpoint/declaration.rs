@@ -1,41 +1,41 @@
-//! What is declared of one method of one route.
+//! What an application declares about one method of one route, and which declarations contradict each other.
 
 use crate::access::AccessClass;
 use crate::route_pattern::is_catch_all;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Change {
+pub(super) enum Setting {
     Class(AccessClass),
     ProjectOptional,
     Optional,
     Public,
 }
 
-/// What a pattern that ends in a catch-all is said to stand for.
+/// What a pattern that ends in a catch-all is declared to cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     /// One route.
     Route,
-    /// A route, and whatever is behind it that no other declaration is for.
+    /// A route, and everything below it that has no declaration of its own.
     Subtree,
 }
 
-impl Change {
-    /// Whether this may be said of a pattern with that extent, or why not.
+impl Setting {
+    /// Checks whether this can be declared for a pattern with this extent, or returns why not.
     pub(super) fn suits(self, pattern: &str, extent: Extent) -> Result<(), &'static str> {
         let catches_all = pattern.rsplit('/').next().is_some_and(is_catch_all);
         match (extent, self) {
             (Extent::Subtree, _) if !catches_all => {
-                Err("a subtree is declared by a pattern that ends in a catch-all, such as /files/{*path}")
+                Err("declare a subtree by a pattern that ends in a catch-all, such as /files/{*path}")
             }
-            (Extent::Route, Self::Public) if catches_all => {
-                Err("it ends in a catch-all: say public_subtree, and read there what else it stands for")
-            }
-            (Extent::Route, Self::Optional) if catches_all => {
-                Err("it ends in a catch-all: say optional_subtree, and read there what else it stands for")
-            }
+            (Extent::Route, Self::Public) if catches_all => Err(
+                "it ends in a catch-all: use public_subtree, whose documentation says what else becomes public",
+            ),
+            (Extent::Route, Self::Optional) if catches_all => Err(
+                "it ends in a catch-all: use optional_subtree, whose documentation says what else it covers",
+            ),
             (Extent::Route, Self::Class(AccessClass::Read)) if catches_all => {
-                Err("it ends in a catch-all: say read_subtree, and read there what else it stands for")
+                Err("it ends in a catch-all: use read_subtree, whose documentation says what else it covers")
             }
             _ => Ok(()),
         }
@@ -46,44 +46,46 @@ impl Change {
 pub(super) struct Declaration {
     pub(super) class: Option<AccessClass>,
     pub(super) project_optional: bool,
-    pub(super) key: Key,
+    pub(super) key: KeyRequirement,
 }
 
-/// Who needs a key.
+/// Whether an endpoint needs a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum KeyRequirement {
     #[default]
     Required,
     Optional,
-    /// None is looked at.
+    /// The key is not looked at.
     Ignored,
 }
 
 impl Declaration {
-    /// Adds to what is declared; false if it contradicts what was declared before.
-    pub(super) fn takes(&mut self, change: Change) -> bool {
+    /// Adds a setting; returns false if it contradicts an earlier one.
+    pub(super) fn takes(&mut self, change: Setting) -> bool {
         match change {
-            Change::Class(class) => {
+            Setting::Class(class) => {
                 let before = self.class.replace(class);
-                self.key != Key::Ignored && before.is_none_or(|before| before == class) && self.is_sound()
+                self.key != KeyRequirement::Ignored
+                    && before.is_none_or(|before| before == class)
+                    && self.is_sound()
             }
-            Change::ProjectOptional => {
+            Setting::ProjectOptional => {
                 self.project_optional = true;
-                self.key != Key::Ignored
+                self.key != KeyRequirement::Ignored
             }
-            Change::Optional => {
-                let before = std::mem::replace(&mut self.key, Key::Optional);
-                before != Key::Ignored && self.is_sound()
+            Setting::Optional => {
+                let before = std::mem::replace(&mut self.key, KeyRequirement::Optional);
+                before != KeyRequirement::Ignored && self.is_sound()
             }
-            Change::Public => {
-                let before = std::mem::replace(&mut self.key, Key::Ignored);
-                before != Key::Optional && !self.project_optional && self.class.is_none()
+            Setting::Public => {
+                let before = std::mem::replace(&mut self.key, KeyRequirement::Ignored);
+                before != KeyRequirement::Optional && !self.project_optional && self.class.is_none()
             }
         }
     }
 
-    /// Nobody manages keys without one.
+    /// Whether a route that manages keys always needs one.
     fn is_sound(&self) -> bool {
-        self.key == Key::Required || self.class != Some(AccessClass::Manage)
+        self.key == KeyRequirement::Required || self.class != Some(AccessClass::Manage)
     }
 }

@@ -1,32 +1,30 @@
-//! [`Declared`]: whom an endpoint is for.
+//! [`Declared`]: whether an endpoint needs a key, and for what.
 
 use crate::access::AccessClass;
 
-/// What an endpoint asks for.
+/// What an endpoint does, and whether it needs a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// What a request to it does.
+    /// What a request to it does: read, write or manage.
     pub class: AccessClass,
-    /// Whether a user-level key may leave the project out, even if its scheme wants one.
+    /// Whether a user-level key may omit the project, even if its scheme requires one.
     pub project_optional: bool,
 }
 
 impl Endpoint {
-    /// One that only reads and names no project: for [`Verifier::verify`](crate::Verifier::verify) without
-    /// HTTP.
+    /// An endpoint that only reads and needs a project: for [`Verifier::verify`](crate::Verifier::verify) without HTTP.
     pub const READ: Self = Self { class: AccessClass::Read, project_optional: false };
-    /// One that writes.
+    /// An endpoint that writes.
     pub const WRITE: Self = Self { class: AccessClass::Write, project_optional: false };
 }
 
-/// Whom an endpoint is for. Each of the three is said by name: there is no answer that lets somebody in because it says
-/// nothing.
+/// Whether an endpoint needs a key. All three cases have a name, so that no missing value can open an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Declared {
-    /// Anybody. No key is looked at.
+    /// Open to everybody. No key is looked at.
     Public,
-    /// Anybody who sends no credential, and anybody who sends a good one for this.
+    /// Open to requests without a credential, and to requests whose credential is valid for this endpoint.
     Optional(Endpoint),
-    /// Those who send a good credential for this.
+    /// Open only to requests whose credential is valid for this endpoint.
     Required(Endpoint),
 }

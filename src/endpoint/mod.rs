@@ -1,4 +1,4 @@
-//! What each endpoint asks for: who may come in, and whether a project must be named.
+//! Declarations of endpoints: which need a key, what they do, and whether a project must be named.
 
 mod declaration;
 mod declared;

@@ -1,10 +1,10 @@
-//! The declarations, arranged so that a request finds its own.
+//! [`EndpointTable`]: finds the declaration for a request.
 
 use std::collections::BTreeMap;
 
 use http::Method;
 
-use super::declaration::{Change, Declaration, Extent, Key};
+use super::declaration::{Declaration, Extent, KeyRequirement, Setting};
 use super::declared::{Declared, Endpoint};
 use super::target::{Target, plain_paths};
 use crate::access::AccessClass;
@@ -12,24 +12,24 @@ use crate::config_error::ConfigError;
 use crate::credentials::Head;
 use crate::route_pattern::{check_pattern, ends_with, has_inner_catch_all, may_be_below, same_route};
 
-/// The declarations, arranged for requests.
+/// The declarations, indexed for requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EndpointTable {
-    /// A tree: patterns are few, and comparing costs less than hashing.
+    /// A tree map: there are few patterns, and comparing them costs less than hashing.
     by_pattern: BTreeMap<Box<str>, usize>,
     patterns: matchit::Router<usize>,
     routes: Vec<Vec<(Method, Declaration)>>,
     by_path: bool,
-    /// Whether some `GET` or `HEAD` is declared to do more than read.
+    /// Whether any `GET` or `HEAD` is declared to do more than read.
     narrows_reads: bool,
-    /// The patterns that are declared to do more than their method says.
+    /// The patterns that are declared to do more than their method suggests.
     narrowed: Vec<(Box<str>, usize)>,
 }
 
 impl EndpointTable {
-    /// Checks the declarations, and arranges them for requests.
+    /// Checks the declarations and builds the table.
     pub(super) fn of_declarations(
-        declared: Vec<(Method, String, Extent, Change)>,
+        declared: Vec<(Method, String, Extent, Setting)>,
         by_path: bool,
     ) -> Result<Self, ConfigError> {
         let mut table = Self { by_path, ..Self::default() };
@@ -68,7 +68,7 @@ impl EndpointTable {
             if !declaration.takes(change) {
                 return Err(ConfigError::Contradiction { method: method.to_string(), pattern });
             }
-            if let Change::Class(class) = change
+            if let Setting::Class(class) = change
                 && class > by_method(&method)
             {
                 table.narrows_reads |= reads(&method);
@@ -78,14 +78,14 @@ impl EndpointTable {
         Ok(table)
     }
 
-    /// Who may come in at the endpoint of a request.
+    /// Returns what is declared for the endpoint of a request.
     pub(crate) fn of(&self, head: &Head<'_>) -> Declared {
         self.at(head.method, || Target::of(head), || plain_paths(head))
     }
 
-    /// Who may come in at a route, as a document of the API writes it.
+    /// Returns what is declared for a route, written as in an OpenAPI document.
     pub(crate) fn of_documented(&self, method: &Method, path: &str) -> Declared {
-        // OpenAPI knows no rest of a path, and writes it like any other parameter.
+        // OpenAPI has no catch-all, and writes it like any other parameter.
         let plain = |path: &str| path.replace("{*", "{");
         let find = |same: &dyn Fn(&str) -> bool| self.by_pattern.keys().find(|pattern| same(pattern));
         let declared = find(&|pattern| same_route(pattern, path))
@@ -93,7 +93,7 @@ impl EndpointTable {
         self.at(method, || Target::Route(declared.map_or(path, |pattern| pattern)), || [None; 2])
     }
 
-    /// The same of a method, a target, and paths that are asked for if no declaration is for the target.
+    /// Returns what is declared for a method and a target. `paths` is called only if no declaration matches the target.
     #[inline]
     pub(crate) fn at<'r>(
         &self,
@@ -114,14 +114,14 @@ impl EndpointTable {
         let Declaration { class, project_optional, key } = declared.unwrap_or_default();
         let endpoint = Endpoint { class: class.unwrap_or(by_method.max(least)), project_optional };
         match key {
-            Key::Required => Declared::Required(endpoint),
-            Key::Optional => Declared::Optional(endpoint),
-            Key::Ignored => Declared::Public,
+            KeyRequirement::Required => Declared::Required(endpoint),
+            KeyRequirement::Optional => Declared::Optional(endpoint),
+            KeyRequirement::Ignored => Declared::Public,
         }
     }
 
-    /// What a request does at least that matches no declaration, as it may be one that is declared to do more than its
-    /// method says; see [`Endpoints`].
+    /// The class of a request that matches no declaration, if it might be for one that is declared to do more than
+    /// its method suggests; see [`Endpoints`].
     #[cold]
     fn at_least<'r>(
         &self,
@@ -142,7 +142,7 @@ impl EndpointTable {
                     .iter()
                     .filter(|(narrowed, _)| ends_with(pattern, narrowed) || may_be_below(pattern, narrowed))
                     .filter_map(|(_, route)| class(*route));
-                // A route without parameters has one path, and that is its own.
+                // A route without parameters has only one path, its own.
                 let paths = if pattern.contains('{') { paths() } else { [None; 2] };
                 let by_path = paths.into_iter().flatten();
                 let by_path = by_path.filter_map(|path| class(*self.patterns.at(path).ok()?.value));
@@ -151,7 +151,7 @@ impl EndpointTable {
         }
     }
 
-    /// Which routes and declarations do not meet.
+    /// Lists the routes without a declaration and the declarations without a route.
     pub(crate) fn undeclared<P: AsRef<str>>(&self, routes: impl IntoIterator<Item = P>) -> Undeclared {
         let routes: Vec<String> = routes.into_iter().map(|route| route.as_ref().to_owned()).collect();
         let mut declarations = Vec::new();
@@ -166,7 +166,7 @@ impl EndpointTable {
         Undeclared { routes, declarations }
     }
 
-    /// Whether the paths of requests that no router has looked at may be compared.
+    /// Whether paths may be compared for requests that no router has seen.
     pub(crate) fn compares_paths(&self) -> bool {
         self.by_path
     }
@@ -178,7 +178,7 @@ impl EndpointTable {
         of(method).or_else(|| if method == Method::HEAD { of(&Method::GET) } else { None })
     }
 
-    /// The declared route that a request is for.
+    /// Finds the declared route of a request.
     fn route(&self, target: Target<'_>) -> Option<usize> {
         match target {
             Target::Route(matched) => self.by_pattern.get(matched).copied().or_else(|| {
@@ -193,19 +193,20 @@ impl EndpointTable {
     }
 }
 
-/// What routes and declarations do not meet; [`ApiKeyAuth::undeclared`](crate::ApiKeyAuth::undeclared) finds them.
+/// The routes without a declaration and the declarations without a route; from
+/// [`ApiKeyAuth::undeclared`](crate::ApiKeyAuth::undeclared).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Undeclared {
-    /// The routes for which nothing is declared, whatever the method: they need a key, and read or write by their
-    /// method.
+    /// The routes without a declaration for any method: they need a key, and their method decides whether they read
+    /// or write.
     pub routes: Vec<String>,
-    /// The declarations that are for none of the routes, as a method and a pattern (`GET /export`): they do nothing.
-    /// Mostly the prefix of a nested router is missing, or a name is misspelt.
+    /// The declarations that match none of the routes, as a method and a pattern (`GET /export`). They have no
+    /// effect. Usually the prefix of a nested router is missing, or a name is misspelt.
     pub declarations: Vec<String>,
 }
 
-/// Whether a method reads where nothing else is declared.
+/// Whether a method reads if nothing else is declared.
 fn reads(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
