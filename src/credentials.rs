@@ -1,4 +1,4 @@
-//! The untrusted value between transport and decision.
+//! [`Credentials`]: what a client claims, not yet checked; and [`Head`], from which schemes read it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,24 +12,24 @@ use crate::scheme_info::SchemeInfo;
 
 /// The head of a request, as schemes see it.
 ///
-/// Its `Debug` shows the method, the path and the names of the headers: values may be secret, and queries too.
+/// `Debug` shows the method, the path and the names of the headers, because values and queries may be secret.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Head<'r> {
     /// The method.
     pub method: &'r Method,
-    /// The target.
+    /// The request target.
     pub uri: &'r Uri,
-    /// The version of HTTP.
+    /// The HTTP version.
     pub version: Version,
     /// The headers; those that carry secrets are marked sensitive.
     pub headers: &'r HeaderMap,
-    /// What layers outside left there.
+    /// The request's extensions, set by outer layers.
     pub extensions: &'r Extensions,
 }
 
 impl<'r> Head<'r> {
-    /// The head of a request.
+    /// Borrows the head of a request.
     #[must_use]
     pub fn of<B>(request: &'r Request<B>) -> Self {
         Self {
@@ -41,8 +41,8 @@ impl<'r> Head<'r> {
         }
     }
 
-    /// Whether the client speaks gRPC, and wants a `grpc-status` instead of a body: `POST` over HTTP/2, and its content type.
-    /// Nobody else may choose that a refusal is a 200.
+    /// Whether the client speaks gRPC and expects a `grpc-status` instead of a body: `POST` over HTTP/2 with gRPC's
+    /// content type. No other client can choose to get a refusal as a 200.
     #[must_use]
     pub fn is_grpc(self) -> bool {
         let is_its_type = |value: &HeaderValue| {
@@ -77,18 +77,17 @@ impl<'r> From<&'r Parts> for Head<'r> {
     }
 }
 
-/// What a client claims: a key, and perhaps a user and a project. Nothing of it has been checked.
+/// What a client claims: a key, and perhaps a user and a project. None of it has been checked.
 ///
-/// [`Verifier::verify`](crate::Verifier::verify) turns it into a principal, or refuses it. Its `Debug` shows
-/// no secret.
+/// [`Verifier::verify`](crate::Verifier::verify) turns it into a principal or refuses it. `Debug` shows no secret.
 pub struct Credentials<'r> {
     key: Secret<'r>,
     null: bool,
     claims: Claims<'r>,
 }
 
-/// What a client claims beside its key: for [`Verifier::explain`](crate::Verifier::explain), which looks at
-/// requests whose key nobody has at hand.
+/// What a client claims in addition to its key: for [`Verifier::explain`](crate::Verifier::explain), which explains
+/// requests without having their key.
 #[derive(Clone, Debug, Default)]
 pub struct Claims<'r> {
     user: Claim<'r>,
@@ -96,7 +95,7 @@ pub struct Claims<'r> {
     scheme: Option<SchemeInfo>,
 }
 
-/// The key's text, borrowed from a header or owned (out of a body), then overwritten on drop.
+/// The key's text, borrowed from a header, or owned (from a body) and overwritten on drop.
 struct Secret<'r>(Cow<'r, str>);
 
 impl Drop for Secret<'_> {
@@ -107,15 +106,15 @@ impl Drop for Secret<'_> {
     }
 }
 
-/// What a client says about a user or a project.
+/// A client's claim about a user or a project.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Claim<'r> {
-    /// The scheme has no place for it.
+    /// The scheme does not read it.
     #[default]
     NotAsked,
-    /// The scheme has a place for it, and it is empty.
+    /// The scheme reads it, but the client sent none.
     Missing,
-    /// This text, which may or may not be an id.
+    /// The client sent this text, which may not be a valid id.
     Named(Cow<'r, str>),
 }
 
@@ -130,35 +129,35 @@ impl Claim<'_> {
 }
 
 impl<'r> Credentials<'r> {
-    /// A key, and no claim about user or project.
+    /// Creates credentials with a key and no claim about user or project.
     #[must_use]
     pub fn new(key: impl Into<Cow<'r, str>>) -> Self {
         Self { key: Secret(key.into()), null: false, claims: Claims::default() }
     }
 
-    /// The member for the key is there, and null: `"apiKey": null`. It is refused as if nothing was sent,
-    /// also where sending nothing is allowed.
+    /// Credentials whose key is present but null: `"apiKey": null`. They are refused like a missing key, even where
+    /// a key is optional.
     pub(crate) fn null() -> Self {
         Self { null: true, ..Self::new("") }
     }
 
-    /// With a claimed user, which must turn out to be the key's owner (R9); `None` says that the scheme demands one
-    /// and the client named none.
+    /// Sets the claimed user, which must be the key's owner (R9). `None` means that the scheme requires one and the
+    /// client sent none.
     #[must_use]
     pub fn claim_user(mut self, user: Option<impl Into<Cow<'r, str>>>) -> Self {
         self.claims = self.claims.user(user);
         self
     }
 
-    /// With a selected project, or `None` if the client named none.
+    /// Sets the selected project; `None` means that the client sent none.
     #[must_use]
     pub fn select_project(mut self, project: Option<impl Into<Cow<'r, str>>>) -> Self {
         self.claims = self.claims.project(project);
         self
     }
 
-    /// With the scheme through which it came. The layer does this for what schemes read; it is for credentials that
-    /// did not come in a request.
+    /// Sets the scheme through which they came. The layer does this for what schemes read; call it for credentials
+    /// that did not come in a request.
     #[must_use]
     pub fn through(mut self, scheme: &SchemeInfo) -> Self {
         self.claims = self.claims.through(scheme);
@@ -171,13 +170,13 @@ impl<'r> Credentials<'r> {
         self.claims.scheme()
     }
 
-    /// What is claimed beside the key.
+    /// The claims other than the key.
     #[must_use]
     pub fn claims(&self) -> &Claims<'r> {
         &self.claims
     }
 
-    /// A copy for as long as it takes to decide. Its text is overwritten on drop like that of all keys.
+    /// Copies the credentials for the time of the decision. The copy's text is overwritten on drop too.
     #[cold]
     pub(crate) fn copied(&self) -> Credentials<'static> {
         let key = Secret(Cow::Owned(self.expose_secret().to_owned()));
@@ -188,7 +187,7 @@ impl<'r> Credentials<'r> {
         self.null
     }
 
-    /// The key's text as it was sent: for routes of your own that look for it by themselves. Log it nowhere.
+    /// Returns the key's text as it was sent, for your own routes that look up keys themselves. Do not log it.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         &self.key.0
@@ -196,27 +195,27 @@ impl<'r> Credentials<'r> {
 }
 
 impl<'r> Claims<'r> {
-    /// No claim about user or project.
+    /// Creates claims without user or project.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As [`Credentials::claim_user`].
+    /// Like [`Credentials::claim_user`].
     #[must_use]
     pub fn user(mut self, user: Option<impl Into<Cow<'r, str>>>) -> Self {
         self.user = user.map_or(Claim::Missing, |user| Claim::Named(user.into()));
         self
     }
 
-    /// As [`Credentials::select_project`].
+    /// Like [`Credentials::select_project`].
     #[must_use]
     pub fn project(mut self, project: Option<impl Into<Cow<'r, str>>>) -> Self {
         self.project = project.map_or(Claim::Missing, |project| Claim::Named(project.into()));
         self
     }
 
-    /// As [`Credentials::through`].
+    /// Like [`Credentials::through`].
     #[must_use]
     pub fn through(mut self, scheme: &SchemeInfo) -> Self {
         self.scheme = Some(scheme.clone());

@@ -1,4 +1,4 @@
-//! The way out of a scheme or a key: `Deprecation`, `Sunset` and `Link`.
+//! [`Deprecation`] of a scheme or a key, and its headers `Deprecation`, `Sunset` and `Link`.
 //!
 //! # Format
 //!
@@ -20,7 +20,7 @@ use crate::config_error::ConfigError;
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 const SUNSET: HeaderName = HeaderName::from_static("sunset");
 
-/// Since when something is deprecated, until when it works, and where to read about it.
+/// Since when something is deprecated, when it stops working, and where to read about it.
 ///
 /// ```
 /// use tower_api_key::Timestamp;
@@ -44,7 +44,7 @@ pub struct Deprecation {
     link: Option<Link>,
 }
 
-/// Where people read what to do.
+/// The URL of the page that tells people what to do.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     deprecation: HeaderValue,
@@ -66,22 +66,22 @@ impl Link {
 }
 
 impl Deprecation {
-    /// Deprecated from `since` on, which may lie in the future, and without an end.
+    /// Deprecated since `since`, which may lie in the future, without an end.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Sunset`] outside of the years 1970 to 9999.
+    /// [`ConfigError::Sunset`] if it is not in the years 1970 to 9999.
     pub fn new(since: Timestamp) -> Result<Self, ConfigError> {
         let seconds = seconds(since)?;
         let deprecation = HeaderValue::from_str(&format!("@{seconds}")).map_err(|_| ConfigError::Sunset)?;
         Ok(Self { since, ends: None, deprecation, sunset: None, link: None })
     }
 
-    /// It stops working at `ends`.
+    /// Sets when it stops working.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Sunset`] before the deprecation (RFC 9745 section 4), or outside of the years 1970 to 9999.
+    /// [`ConfigError::Sunset`] if it is before the deprecation (RFC 9745 section 4), or not in the years 1970 to 9999.
     pub fn sunset(mut self, ends: Timestamp) -> Result<Self, ConfigError> {
         if ends < self.since {
             return Err(ConfigError::Sunset);
@@ -92,17 +92,17 @@ impl Deprecation {
         Ok(self)
     }
 
-    /// Where people read what to do.
+    /// Sets the URL of the page that tells people what to do.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Link`] unless it is an absolute `http` or `https` URL.
+    /// [`ConfigError::Link`] if it is not an absolute `http` or `https` URL.
     pub fn link(mut self, url: &str) -> Result<Self, ConfigError> {
         self.link = Some(Link::to(url)?);
         Ok(self)
     }
 
-    /// The last days of a key that was replaced at `since` and ends at `ends`; `None` where a date cannot be said.
+    /// The deprecation of a key that was replaced at `since` and ends at `ends`; `None` if a date is out of range.
     pub(crate) fn of_key(since: Timestamp, ends: Timestamp, link: Option<&Link>) -> Option<Self> {
         let deprecation = Self::new(since).ok()?.sunset(ends).ok()?;
         Some(Self { link: link.cloned(), ..deprecation })
@@ -120,21 +120,20 @@ impl Deprecation {
         self.ends
     }
 
-    /// Whether it has stopped working at `now`: at the very moment of its sunset it has.
+    /// Whether it has stopped working at `now`. At the exact moment of its sunset it has.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.ends.is_some_and(|ends| ends <= now)
     }
 
-    /// Says so in the headers of an answer. What stands there as `Deprecation` and `Sunset` is replaced, links are
-    /// added to those that are there.
+    /// Writes the headers. Existing `Deprecation` and `Sunset` headers are replaced; links are added to existing ones.
     pub fn stamp(&self, headers: &mut HeaderMap) {
         stamp(&[self], headers);
     }
 }
 
-/// Says so of several at once: the earlier date of each kind, and every link. A sunset is never before the deprecation
-/// then, as the one that it belongs to began no earlier.
+/// Writes the headers for several deprecations: the earliest date of each kind, and every link. The sunset is never
+/// before the deprecation, because the one it comes from began no earlier than the earliest.
 pub(crate) fn stamp(all: &[&Deprecation], headers: &mut HeaderMap) {
     if let Some(first) = all.iter().min_by_key(|one| one.since) {
         headers.insert(DEPRECATION, first.deprecation.clone());
@@ -169,7 +168,7 @@ impl fmt::Display for Deprecation {
 }
 
 const SECONDS_PER_DAY: i64 = 86_400;
-/// The first second of the year 10000, which an HTTP date cannot say.
+/// The first second of the year 10000, which an HTTP date cannot express.
 const YEAR_10000: i64 = 253_402_300_800;
 
 fn seconds(time: Timestamp) -> Result<i64, ConfigError> {
@@ -177,7 +176,7 @@ fn seconds(time: Timestamp) -> Result<i64, ConfigError> {
     if (0..YEAR_10000).contains(&seconds) { Ok(seconds) } else { Err(ConfigError::Sunset) }
 }
 
-/// RFC 9110 section 5.6.7, `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Formats an HTTP date (RFC 9110 section 5.6.7), such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn http_date(seconds: i64) -> String {
     let (days, of_day) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
     let weekday = match days % 7 {
@@ -298,7 +297,7 @@ mod tests {
         ] {
             assert_eq!(http_date(seconds), date);
         }
-        // Every day until the year 10000 follows the one before.
+        // Checks every day until the year 10000 against the day before.
         let (mut year, mut month, mut day) = (1970, 1, 1);
         for days in 0..YEAR_10000 / SECONDS_PER_DAY {
             assert_eq!(civil(days), (year, month, day));

@@ -1,9 +1,9 @@
-//! Patterns of routes in axum's syntax: `/projects/{id}`, `/files/{*path}`.
+//! Checks and compares route patterns in axum's syntax: `/projects/{id}`, `/files/{*path}`.
 
-/// As many as a router takes: one more, and it panics.
+/// axum's router panics on a pattern with more parameters.
 const MAX_PARAMETERS: usize = 25;
 
-/// Whether a text is a route pattern in axum's syntax, or what is wrong with it.
+/// Checks that a text is a route pattern in axum's syntax, or returns what is wrong with it.
 pub(crate) fn check_pattern(pattern: &str) -> Result<(), &'static str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b';' | b'?' | b'#' | b'\\');
     if !pattern.starts_with('/') {
@@ -19,7 +19,7 @@ pub(crate) fn check_pattern(pattern: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What a segment of a pattern is if it is a parameter: `*` for the rest of the path, and nothing for one segment.
+/// If a segment is a parameter, returns it without its name: `*` for a catch-all, an empty text for one segment.
 pub(crate) fn nameless(segment: &str) -> Option<&'static str> {
     match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         Some(name) if name.starts_with('*') => Some("*"),
@@ -32,19 +32,19 @@ pub(crate) fn is_catch_all(segment: &str) -> bool {
     nameless(segment) == Some("*")
 }
 
-/// Whether a pattern goes on after the rest of the path: a router put another's pattern before its own.
+/// Whether a pattern continues after a catch-all, because one router's pattern precedes another's.
 pub(crate) fn has_inner_catch_all(pattern: &str) -> bool {
     pattern.rsplit('/').skip(1).any(is_catch_all)
 }
 
-/// Whether the end of a pattern, from a `/` on, is another.
+/// Whether a pattern ends with another, starting at a `/`.
 pub(crate) fn ends_with(pattern: &str, end: &str) -> bool {
     let last = end.matches('/').count().saturating_sub(1);
     let from = pattern.rmatch_indices('/').nth(last).map(|(from, _)| from);
     from.and_then(|from| pattern.get(from..)).is_some_and(|tail| same_route(tail, end))
 }
 
-/// Whether one of two patterns ends in a catch-all that may stand for what the other does.
+/// Whether one of two patterns ends in a catch-all that may cover the other.
 pub(crate) fn may_be_below(one: &str, other: &str) -> bool {
     let (mut ones, mut others) = (one.split('/'), other.split('/'));
     loop {
@@ -58,7 +58,7 @@ pub(crate) fn may_be_below(one: &str, other: &str) -> bool {
     }
 }
 
-/// Whether two patterns are of one route: the same but for the names of their parameters.
+/// Whether two patterns describe the same route: equal except for the names of their parameters.
 pub(crate) fn same_route(one: &str, other: &str) -> bool {
     let (mut ones, mut others) = (one.split('/'), other.split('/'));
     loop {

@@ -1,4 +1,4 @@
-//! What a scheme says of itself: its name, its challenge, its headers, and its words for a refusal.
+//! [`SchemeInfo`]: the description of a scheme: its name, challenge, headers and error messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::config_error::ConfigError;
 use crate::deprecation::Deprecation;
 
-/// What a scheme says of itself: its name, its challenge, its headers, and its words for a refusal.
+/// The description of a scheme: its name, its challenge, its headers, and the messages of its refusals.
 ///
 /// Cloning is cheap. A scheme of your own builds one in its constructor and returns it from
 /// [`HeaderScheme::describe`](crate::scheme::HeaderScheme::describe).
@@ -24,49 +24,49 @@ use crate::deprecation::Deprecation;
 /// # Ok::<(), tower_api_key::ConfigError>(())
 /// ```
 #[derive(Clone)]
-pub struct SchemeInfo(Arc<Inner>);
+pub struct SchemeInfo(Arc<SchemeInfoParts>);
 
 #[derive(Clone)]
-struct Inner {
+struct SchemeInfoParts {
     name: &'static str,
     challenge: Challenge,
     secret_headers: Vec<HeaderName>,
     headers: Vec<HeaderName>,
-    body: Body,
+    body: BodyFields,
     requires_project: bool,
     words: Messages,
     deprecation: Option<Deprecation>,
 }
 
-/// What a scheme reads of bodies.
+/// What a scheme reads from bodies.
 #[derive(Clone, Default)]
-struct Body {
-    /// The key's member first.
+struct BodyFields {
+    /// The key's member is the first.
     members: Vec<String>,
     methods: Vec<Method>,
 }
 
 impl SchemeInfo {
-    /// A scheme of that name (as it shows in logs and in [`Principal::scheme`](crate::Principal::scheme)) and
-    /// challenge, with no headers, no demand for a project, and the bearer document's words.
+    /// Creates a description with this name, which logs and [`Principal::scheme`](crate::Principal::scheme) show,
+    /// and this challenge. It has no headers, requires no project, and has the messages of the bearer document.
     #[must_use]
     pub fn new(name: &'static str, challenge: Challenge) -> Self {
         let (secret_headers, headers) = (Vec::new(), Vec::new());
         let words = Messages::default();
         let (requires_project, deprecation) = (false, None);
-        Self(Arc::new(Inner {
+        Self(Arc::new(SchemeInfoParts {
             name,
             challenge,
             secret_headers,
             headers,
-            body: Body::default(),
+            body: BodyFields::default(),
             requires_project,
             words,
             deprecation,
         }))
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+    fn with(mut self, change: impl FnOnce(&mut SchemeInfoParts)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
     }
@@ -75,49 +75,48 @@ impl SchemeInfo {
         self.with(|inner| inner.challenge = challenge)
     }
 
-    /// Names a header that carries the secret: it is marked sensitive before anything else sees it, and stands in
+    /// Adds a header that carries the secret. It is marked sensitive before anything else reads it, and listed in
     /// `Vary`.
     #[must_use]
     pub fn secret_header(self, name: HeaderName) -> Self {
         self.with(|inner| inner.secret_headers.push(name))
     }
 
-    /// Names another header that the scheme reads: it stands in `Vary`.
+    /// Adds another header that the scheme reads. It is listed in `Vary`.
     #[must_use]
     pub fn header(self, name: HeaderName) -> Self {
         self.with(|inner| inner.headers.push(name))
     }
 
-    /// Names the members of a JSON body that the scheme reads, the key's first, and the methods whose bodies it looks
-    /// into: for documents of the API (see
-    /// [`LayerDescription`](crate::LayerDescription)).
+    /// Sets the members of a JSON body that the scheme reads, the key's first, and the methods whose bodies it
+    /// reads: for API documents (see [`LayerDescription`](crate::LayerDescription)).
     #[must_use]
     pub fn body<M: Into<String>>(self, members: impl IntoIterator<Item = M>, methods: &[Method]) -> Self {
         let members = members.into_iter().map(Into::into).collect();
-        self.with(|inner| inner.body = Body { members, methods: methods.to_vec() })
+        self.with(|inner| inner.body = BodyFields { members, methods: methods.to_vec() })
     }
 
-    /// Whether user-level keys must name a project through this scheme, at endpoints that are not declared
-    /// otherwise (R5, R45).
+    /// Sets whether user-level keys must name a project through this scheme, unless the endpoint declares it optional
+    /// (R5, R45).
     #[must_use]
     pub fn requires_project(self, required: bool) -> Self {
         self.with(|inner| inner.requires_project = required)
     }
 
-    /// The exact words of this scheme's refusals.
+    /// Sets the exact messages of this scheme's refusals.
     #[must_use]
     pub fn words(self, words: Messages) -> Self {
         self.with(|inner| inner.words = words)
     }
 
-    /// Says in every answer through this scheme that it is deprecated; after its sunset the scheme refuses with 401 and
-    /// names the challenges of the others.
+    /// Announces the scheme's deprecation in every response to a request that uses it. After its sunset the scheme
+    /// refuses with 401 and the challenges of the other schemes.
     #[must_use]
     pub fn deprecated(self, deprecation: Deprecation) -> Self {
         self.with(|inner| inner.deprecation = Some(deprecation))
     }
 
-    /// Whether the scheme is on its way out.
+    /// The scheme's deprecation, if it is deprecated.
     #[must_use]
     pub fn deprecation(&self) -> Option<&Deprecation> {
         self.0.deprecation.as_ref()
@@ -129,37 +128,37 @@ impl SchemeInfo {
         self.0.name
     }
 
-    /// The challenge for those who send no credential.
+    /// The challenge for clients that send no credential.
     #[must_use]
     pub fn challenge(&self) -> &Challenge {
         &self.0.challenge
     }
 
-    /// The headers that carry the secret; none where it stands in the body.
+    /// The headers that carry the secret; none if it is in the body.
     #[must_use]
     pub fn secret_headers(&self) -> &[HeaderName] {
         &self.0.secret_headers
     }
 
-    /// The other headers that the scheme reads, such as the one that names a project.
+    /// The other headers that the scheme reads, such as the project's.
     #[must_use]
     pub fn other_headers(&self) -> &[HeaderName] {
         &self.0.headers
     }
 
-    /// Whether the scheme looks for credentials in JSON bodies.
+    /// Whether the scheme reads credentials from JSON bodies.
     #[must_use]
     pub fn reads_bodies(&self) -> bool {
         !self.0.body.members.is_empty()
     }
 
-    /// The members of a JSON body that the scheme reads, the key's first; none where it reads heads only.
+    /// The members of a JSON body that the scheme reads, the key's first; none if it reads heads only.
     #[must_use]
     pub fn body_members(&self) -> &[String] {
         &self.0.body.members
     }
 
-    /// The methods whose bodies the scheme looks into.
+    /// The methods whose bodies the scheme reads.
     #[must_use]
     pub fn body_methods(&self) -> &[Method] {
         &self.0.body.methods
@@ -172,7 +171,7 @@ impl SchemeInfo {
         self.0.requires_project
     }
 
-    /// Every header that the answer depends on.
+    /// All headers on which the response depends.
     pub(crate) fn all_headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.0.secret_headers.iter().chain(&self.0.headers)
     }
@@ -188,17 +187,17 @@ impl fmt::Debug for SchemeInfo {
     }
 }
 
-/// The messages of a scheme; see [`problems`](crate::problems). The defaults are the bearer document's.
+/// The messages of a scheme; see [`problems`](crate::problems). The defaults are those of the bearer document.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Messages {
-    /// 401: missing, malformed, unknown, revoked, expired, of another environment.
+    /// 401: the key is missing, malformed, unknown, revoked, expired, or of another environment.
     pub unauthorized: Cow<'static, str>,
     /// 401: the claimed user is not the key's owner.
     pub invalid_user: Cow<'static, str>,
     /// 403: no access.
     pub forbidden: Cow<'static, str>,
-    /// 400: no project is named, or what is named is no id.
+    /// 400: no project is named, or the named one is not a valid id.
     pub project_required: Cow<'static, str>,
 }
 
@@ -219,7 +218,7 @@ pub struct Challenge {
     value: HeaderValue,
     /// The same with RFC 6750's error codes; only for bearer challenges.
     errors: Option<BearerErrors>,
-    /// The names of its parameters, none of which may be repeated.
+    /// The names of its parameters, which must not be repeated.
     params: Vec<String>,
 }
 
@@ -231,7 +230,7 @@ struct BearerErrors {
 }
 
 impl Challenge {
-    /// `scheme realm="..."`; quotes and backslashes in the realm are escaped.
+    /// Creates `scheme realm="..."`. Quotes and backslashes in the realm are escaped.
     ///
     /// # Errors
     ///
@@ -245,7 +244,7 @@ impl Challenge {
         Ok(Self { value, errors: None, params: vec!["realm".to_owned()] })
     }
 
-    /// A `Bearer` challenge, which names RFC 6750's error codes to those who sent a token.
+    /// Creates a `Bearer` challenge. It includes RFC 6750's error codes for clients that sent a token.
     ///
     /// # Errors
     ///
@@ -262,7 +261,7 @@ impl Challenge {
         Ok(Self { value: plain.value, errors: Some(errors), params })
     }
 
-    /// The challenges of the schemes as they come, whose texts are known to be right.
+    /// The challenge of the default schemes, whose text is known to be valid.
     pub(crate) fn api_bearer() -> Self {
         let value = HeaderValue::from_static;
         let errors = BearerErrors {
@@ -282,7 +281,7 @@ impl Challenge {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Challenge`] if the name is not a token or stands there already, or the value is not visible ASCII
+    /// [`ConfigError::Challenge`] if the name is not a token or is already used, or the value is not visible ASCII
     /// and spaces.
     pub fn param(mut self, name: &str, value: &str) -> Result<Self, ConfigError> {
         if self.params.iter().any(|param| param.eq_ignore_ascii_case(name)) {
@@ -307,12 +306,12 @@ impl Challenge {
         Ok(Self { value: change(self.value)?, errors, params: self.params })
     }
 
-    /// The challenge for somebody who did not use this scheme.
+    /// The challenge for a client that did not use this scheme.
     pub(crate) fn plain(&self) -> &HeaderValue {
         &self.value
     }
 
-    /// The challenge for somebody who used it and got this status (RFC 6750 section 3.1).
+    /// The challenge for a client that used this scheme and gets this status (RFC 6750 section 3.1).
     pub(crate) fn answering(&self, status: http::StatusCode) -> &HeaderValue {
         match (&self.errors, status) {
             (Some(errors), http::StatusCode::BAD_REQUEST) => &errors.invalid_request,
@@ -322,8 +321,8 @@ impl Challenge {
         }
     }
 
-    /// Whether it is one for bearer tokens (RFC 6750). Such a challenge tells what was wrong with a token, so that it is
-    /// sent with 400 and 403, too.
+    /// Whether this is a bearer challenge (RFC 6750). It says what was wrong with a token, so it is also sent with
+    /// 400 and 403.
     #[must_use]
     pub fn is_bearer(&self) -> bool {
         self.errors.is_some()
@@ -345,7 +344,7 @@ fn with_param(
     value.map_err(|_| ConfigError::Challenge)
 }
 
-/// RFC 9110 section 5.6.2.
+/// Whether a text is a token (RFC 9110 section 5.6.2).
 pub(crate) fn is_token(text: &str) -> bool {
     let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(tchar)
