@@ -1,17 +1,17 @@
-//! How many bytes of request bodies are held at once, and how they are shared out among those who send them.
+//! [`Budget`]: limits how many bytes of request bodies are held at once, and gives each client a share.
 //!
-//! Every place that reads a body has a [`Budget`]. Bytes are charged as they arrive, never as they are announced, and
-//! until nobody holds them any more.
+//! Every place that reads a body has a [`Budget`]. Bytes are charged when they arrive, not when their length is
+//! announced, and stay charged until they are dropped.
 //!
 //! # Shares
 //!
-//! A [`Sender`] that is known holds at most a third of what is left free: a quarter of the cap if it is alone, less if
-//! there are several. So no number of senders fills the whole, and a newcomer finds room (this is how switches share their
-//! buffers: Choudhury and Hahne, "Dynamic queue length thresholds", 1998). Where a quarter is less than one body of the
-//! largest size, that size takes its place, as far as it fits into the cap.
+//! A known [`Sender`] may hold at most a third of what is free: a quarter of the cap if it is alone, less if there
+//! are several. So no number of senders can fill the budget, and a new one always finds room (network switches
+//! share their buffers in this way: Choudhury and Hahne, "Dynamic queue length thresholds", 1998). If a quarter of
+//! the cap is less than one body of the largest size, that size is the share, as far as it fits into the cap.
 //!
-//! Those who are not known have no share. For everybody there is the deadline, which shortens as the cap or the sender's
-//! share fills: it is the whole one while half of both is free, and a tenth of it when one is taken.
+//! Unknown senders have no share. For all senders, the read deadline shrinks as the cap or the sender's share
+//! fills: it is the full deadline while half of both is free, and a tenth of it when one is full.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,38 +30,38 @@ use crate::auth_error::AuthErrorKind;
 use crate::key::UserId;
 use crate::limit::Client;
 
-/// Frames without data that a body may hold before it is taken for an attack.
+/// The number of frames without data after which a body counts as an attack.
 const MAX_EMPTY_FRAMES: usize = 1024;
 
-/// Who sends a body, as far as it is known: whose share of the room for bodies it takes.
+/// The client whose share of the budget a body is charged to, as far as it is known.
 ///
-/// An IPv4 client is an address, an IPv6 client a /64.
+/// A client is an IPv4 address, an IPv6 /64, or a user.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Sender(Option<Who>);
+pub struct Sender(Option<SenderId>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Who {
+enum SenderId {
     Address(Client),
     Owner(UserId),
 }
 
 impl Sender {
-    /// Nobody knows who it is: there is no share, and only the deadline.
+    /// An unknown client: there is no share, only the deadline.
     pub const UNKNOWN: Self = Self(None);
 
     /// A client at this address.
     #[must_use]
     pub fn at(address: IpAddr) -> Self {
-        Self(Some(Who::Address(address.into())))
+        Self(Some(SenderId::Address(address.into())))
     }
 
-    /// Somebody who has proven who they are.
+    /// A client that has proven to be this user.
     #[must_use]
     pub fn owner(user: &UserId) -> Self {
-        Self(Some(Who::Owner(user.clone())))
+        Self(Some(SenderId::Owner(user.clone())))
     }
 
-    /// Whether it is known.
+    /// Whether the client is known.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.0.is_some()
@@ -71,14 +71,14 @@ impl Sender {
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
-            Some(Who::Address(_)) => "Sender(address)",
-            Some(Who::Owner(_)) => "Sender(owner)",
+            Some(SenderId::Address(_)) => "Sender(address)",
+            Some(SenderId::Owner(_)) => "Sender(owner)",
             None => "Sender(unknown)",
         })
     }
 }
 
-/// How many bytes of bodies may be held at once. Clones share them.
+/// Limits how many bytes of bodies are held at once. Clones share one budget.
 ///
 /// ```
 /// use std::time::Duration;
@@ -86,40 +86,41 @@ impl fmt::Debug for Sender {
 /// use tower_api_key::body_budget::{Budget, Sender};
 ///
 /// # async fn f() -> Result<(), tower_api_key::AuthErrorKind> {
-/// // Four mebibytes for all bodies, of which each has at most 16 KiB.
+/// // Four mebibytes for all bodies, and at most 16 KiB for each.
 /// let budget = Budget::new(4 << 20, 16 << 10);
 /// let room = budget.room(Sender::at([192, 0, 2, 7].into()));
 /// let body = room.read(Full::from("{}"), 16 << 10, Duration::from_secs(10)).await?;
 /// assert_eq!(body.data, "{}");
-/// // What it takes of the budget is given back with `body.charge`.
+/// // Its bytes are returned to the budget when `body.charge` is dropped.
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Budget(Arc<Shared>);
+pub struct Budget(Arc<BudgetState>);
 
-struct Shared {
+struct BudgetState {
     cap: usize,
-    /// What a sender may hold that is alone.
+    /// What a sender may hold if it is the only one.
     most: usize,
-    held: Mutex<Held>,
+    held: Mutex<HeldBytes>,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldBytes {
     all: usize,
-    /// Only those who hold something.
-    by_sender: HashMap<Who, usize>,
+    /// Only senders that hold something.
+    by_sender: HashMap<SenderId, usize>,
 }
 
 impl Budget {
-    /// At most `cap` bytes of bodies that have at most `largest` bytes each. A budget of zero bytes has room for no body.
+    /// Creates a budget of `cap` bytes for bodies of at most `largest` bytes each. A budget of zero bytes accepts
+    /// no body.
     #[must_use]
     pub fn new(cap: usize, largest: usize) -> Self {
-        Self(Arc::new(Shared { cap, most: (cap / 4).max(largest).min(cap), held: Mutex::default() }))
+        Self(Arc::new(BudgetState { cap, most: (cap / 4).max(largest).min(cap), held: Mutex::default() }))
     }
 
-    /// Room in it for bodies of this sender, whose share they take.
+    /// Returns the part of the budget that bodies of this sender may use.
     #[must_use]
     pub fn room(&self, sender: Sender) -> Room {
         Room { budget: self.clone(), sender }
@@ -129,42 +130,43 @@ impl Budget {
         self.0.cap
     }
 
-    /// Whether there is room for so many bytes at this moment, without regard to the sender.
+    /// Whether this many bytes are free now, without regard to shares.
     pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
         self.held().all.saturating_add(bytes) <= self.0.cap
     }
 
-    /// Room for a body of which nothing has arrived.
+    /// Starts a charge for a body of which nothing has arrived.
     pub(crate) fn charge(&self, sender: &Sender) -> Charge {
         Charge { budget: self.clone(), sender: sender.0.clone(), bytes: 0 }
     }
 
-    /// How long a body of this sender may take now of `whole`: by the scarcer of the whole room and the sender's share.
-    fn patience(&self, whole: Duration, sender: Option<&Who>) -> Duration {
+    /// The deadline for a body of this sender now, up to `whole`. It depends on the fuller of the cap and the
+    /// sender's share.
+    fn patience(&self, whole: Duration, sender: Option<&SenderId>) -> Duration {
         let held = self.held();
         let (cap, free) = (self.0.cap as u128, self.0.cap.saturating_sub(held.all) as u128);
         let mut scarce = part(free, cap);
         if let Some(who) = sender {
             let (own, most) = (held.of(who) as u128, self.0.most as u128);
-            // As much as `fits` would still let it have.
+            // As much as `fits` would still allow it.
             let more = (free * most).saturating_sub(own * (cap - most)) / cap.max(1);
             scarce = scarce.min(part(more, own + more));
         }
         whole.saturating_mul(100 + scarce * 9 / 10) / 1000
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldBytes> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How much of it is free, in thousandths: all of it while half is.
+/// The free part, in thousandths and doubled, so that it is 1000 while at least half is free.
 fn part(free: u128, all: u128) -> u32 {
     u32::try_from((free * 2000 / all.max(1)).min(1000)).unwrap_or(1000)
 }
 
-impl Held {
-    fn of(&self, who: &Who) -> usize {
+impl HeldBytes {
+    fn of(&self, who: &SenderId) -> usize {
         self.by_sender.get(who).copied().unwrap_or_default()
     }
 }
@@ -178,8 +180,8 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// Where a body finds room, and whose share of it the body takes.
-/// [`settle`](crate::unread_body::settle) puts it into the extensions of a request.
+/// The part of a budget that one sender's bodies may use. [`settle`](crate::unread_body::settle) puts it into the
+/// extensions of a request.
 #[derive(Clone, Debug)]
 pub struct Room {
     budget: Budget,
@@ -187,14 +189,14 @@ pub struct Room {
 }
 
 impl Room {
-    /// Reads a body to its end: at most `limit` bytes, which are charged as they come, and not longer than `within`, which
-    /// shortens as the budget fills.
+    /// Reads a body to its end: at most `limit` bytes, charged as they arrive, within the deadline `within`, which
+    /// shrinks as the budget fills.
     ///
     /// # Errors
     ///
     /// [`BodyTooLarge`](AuthErrorKind::BodyTooLarge), [`BodyTimeout`](AuthErrorKind::BodyTimeout),
-    /// [`Overloaded`](AuthErrorKind::Overloaded) where there is no room, [`MalformedBody`](AuthErrorKind::MalformedBody)
-    /// for one that broke off.
+    /// [`Overloaded`](AuthErrorKind::Overloaded) if the budget is exhausted, and
+    /// [`MalformedBody`](AuthErrorKind::MalformedBody) if the body ends early.
     pub async fn read<B>(&self, body: B, limit: usize, within: Duration) -> Result<Collected, AuthErrorKind>
     where
         B: Body<Data = Bytes>,
@@ -207,31 +209,31 @@ impl Room {
     }
 }
 
-/// What one body takes of a budget, until it is dropped.
+/// The bytes that one body takes from a budget, until it is dropped.
 pub struct Charge {
     budget: Budget,
-    sender: Option<Who>,
+    sender: Option<SenderId>,
     bytes: usize,
 }
 
 impl Charge {
-    /// Whether so many more bytes would be taken at this moment.
+    /// Whether the budget allows this many more bytes now.
     fn has_room_for(&self, bytes: usize) -> bool {
         self.fits(&self.budget.held(), bytes)
     }
 
-    fn fits(&self, held: &Held, bytes: usize) -> bool {
-        let Shared { cap, most, .. } = *self.budget.0;
+    fn fits(&self, held: &HeldBytes, bytes: usize) -> bool {
+        let BudgetState { cap, most, .. } = *self.budget.0;
         let Some(free) = held.all.checked_add(bytes).and_then(|all| cap.checked_sub(all)) else {
             return false;
         };
         let Some(who) = &self.sender else { return true };
         let own = held.of(who).saturating_add(bytes);
-        // own <= free * most / (cap - most): a sender that is alone has `free = cap - own`, and so at most `most`.
+        // own <= free * most / (cap - most). For the only sender, `free = cap - own`, so that `own <= most`.
         own as u128 * (cap - most) as u128 <= free as u128 * most as u128
     }
 
-    /// Takes more, or nothing and returns `false`.
+    /// Charges more bytes, or returns `false` and charges nothing.
     pub(crate) fn add(&mut self, bytes: usize) -> bool {
         let mut held = self.budget.held();
         if !self.fits(&held, bytes) {
@@ -270,14 +272,14 @@ impl fmt::Debug for Charge {
     }
 }
 
-/// A body that was read to its end. `Debug` does not show it.
+/// A body that was read to its end. `Debug` does not show its content.
 #[non_exhaustive]
 pub struct Collected {
     /// Its bytes.
     pub data: Bytes,
-    /// What came after them.
+    /// The trailers.
     pub trailers: Option<HeaderMap>,
-    /// What it takes of the budget. Keep it for as long as the bytes, or what was made of them.
+    /// The charge to the budget. Keep it as long as the bytes or anything that contains them.
     pub charge: Charge,
 }
 
@@ -287,13 +289,13 @@ impl fmt::Debug for Collected {
     }
 }
 
-/// Reads a body to its end: at most `limit` bytes, all of them charged as they come, and not longer than `within`.
+/// Reads a body to its end: at most `limit` bytes, charged as they arrive, within the deadline `within`.
 ///
 /// # Errors
 ///
 /// [`BodyTooLarge`](AuthErrorKind::BodyTooLarge), [`BodyTimeout`](AuthErrorKind::BodyTimeout),
-/// [`Overloaded`](AuthErrorKind::Overloaded) where there is no room, [`MalformedBody`](AuthErrorKind::MalformedBody)
-/// for one that broke off. Its rest stays where it is.
+/// [`Overloaded`](AuthErrorKind::Overloaded) if the budget is exhausted, and
+/// [`MalformedBody`](AuthErrorKind::MalformedBody) if the body ends early. The rest of the body stays unread.
 pub(crate) async fn read<B: Body<Data = Bytes>>(
     body: Pin<&mut B>,
     limit: usize,
@@ -302,7 +304,7 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(
 ) -> Result<Collected, AuthErrorKind> {
     let started = Instant::now();
     let (budget, sender) = (charge.budget.clone(), charge.sender.clone());
-    // The room may fill while a body is waited for: how long it may take is asked again and again.
+    // The budget may fill while the body arrives, so the deadline is computed again at each step.
     let step = within / 10;
     let (data, trailers) = {
         let mut reading = pin!(collect(body, limit, &mut charge));
@@ -329,11 +331,11 @@ async fn collect<B: Body<Data = Bytes>>(
     let Some(least) = usize::try_from(expected.lower()).ok().filter(|least| *least <= limit) else {
         return Err(AuthErrorKind::BodyTooLarge);
     };
-    // What would not find room is not asked for.
+    // Does not poll for data that would not fit.
     if expected.exact() != Some(0) && !charge.has_room_for(least.max(1)) {
         return Err(AuthErrorKind::Overloaded);
     }
-    let mut parts = Parts::default();
+    let mut parts = ReceivedBytes::default();
     let mut trailers = None;
     let mut empty = 0;
     while let Some(frame) = body.frame().await {
@@ -359,14 +361,14 @@ async fn collect<B: Body<Data = Bytes>>(
     Ok((parts.into_bytes(), trailers))
 }
 
-/// The bytes so far: a body of one frame is never copied.
+/// The bytes received so far. A body of one frame is never copied.
 #[derive(Default)]
-struct Parts {
+struct ReceivedBytes {
     first: Bytes,
     all: BytesMut,
 }
 
-impl Parts {
+impl ReceivedBytes {
     fn len(&self) -> usize {
         self.first.len() + self.all.len()
     }
@@ -378,7 +380,7 @@ impl Parts {
         }
         let first = std::mem::take(&mut self.first);
         if !first.is_empty() {
-            // Never much more than has arrived: a declared length costs nobody who declares it anything.
+            // Allocates little more than has arrived, so that announcing a large length costs us nothing.
             let arrived = first.len() + data.len();
             let expected = expected.and_then(|expected| usize::try_from(expected).ok()).unwrap_or_default();
             self.all.reserve(expected.clamp(arrived, 2 * arrived));
@@ -392,7 +394,7 @@ impl Parts {
     }
 }
 
-/// Reads what is left of a body and keeps none of it: whether it came to its end within so many bytes and this time.
+/// Reads and discards the rest of a body. Returns whether it ended within this many bytes and this time.
 pub(crate) async fn drain<B: Body<Data = Bytes>>(
     mut body: Pin<&mut B>,
     most: usize,
@@ -410,7 +412,7 @@ pub(crate) async fn drain<B: Body<Data = Bytes>>(
             let Ok(frame) = frame else { return false };
             let Some(data) = frame.data_ref() else { continue };
             empty += usize::from(data.is_empty());
-            // What was thrown away counts until this is over: so it is shared out like what is kept.
+            // Discarded bytes stay charged until the end, so that they count towards the sender's share.
             if data.len() > left || empty > MAX_EMPTY_FRAMES || !charge.add(data.len()) {
                 return false;
             }
@@ -429,7 +431,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever comes and goes: never more than the cap, never more than its most for one sender, and all is given back.
+        /// In every order of events: never more than the cap, never more than its share for one sender, and all is
+        /// returned.
         #[test]
         fn c17_b5_no_sender_has_more_than_its_share(
             cap in 1_usize..10_000,
@@ -466,7 +469,7 @@ mod tests {
             charges.clear();
             prop_assert_eq!(budget.held().all, 0);
             prop_assert!(budget.held().by_sender.is_empty());
-            // A sender that is alone has all of its share.
+            // A sender that is alone can use its whole share.
             let mut charge = budget.charge(&Sender::at([192, 0, 2, 1].into()));
             prop_assert!(!charge.has_room_for(most + 1));
             prop_assert!(charge.add(most));

@@ -1,5 +1,5 @@
-//! Shares out turns and places to wait: by client or owner before by all, so that one with very much work keeps only
-//! itself waiting.
+//! [`Bulkhead`]: limits concurrency overall and per key, such as a client or owner, so that a key with very much
+//! work delays only itself.
 //!
 //! ```
 //! use tower_api_key::bulkhead::{Bulkhead, Capacity, Full};
@@ -7,7 +7,7 @@
 //! # async fn f() -> Result<(), Full> {
 //! let bulkhead = Bulkhead::new(Capacity { permits: 16, permits_per_key: 4, places: 256 });
 //! let permit = bulkhead.acquire(&"alice").await?;
-//! // What is done here is done sixteen times at once, and four times for Alice.
+//! // This runs at most sixteen times at once, and at most four times for Alice.
 //! drop(permit);
 //! # Ok(())
 //! # }
@@ -20,18 +20,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How much there is to share out.
+/// The limits of a [`Bulkhead`].
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
-    /// How much is done at once.
+    /// How many permits there are.
     pub permits: usize,
-    /// How much of that may be for one key.
+    /// How many of them one key may hold.
     pub permits_per_key: usize,
-    /// How much is done or waits. One key may have as many places as are left for others.
+    /// How many tasks may hold a permit or wait. One key may take at most as many places as it leaves free for others.
     pub places: usize,
 }
 
-/// Lets a few in at once, and some of one key. What is more waits, first with its own like and then with the others.
+/// Limits concurrency overall and per key. A task beyond the limits waits, first for the others of its key, then
+/// for all.
 pub struct Bulkhead<K> {
     capacity: Capacity,
     turns: Arc<Semaphore>,
@@ -40,7 +41,7 @@ pub struct Bulkhead<K> {
 
 struct Shares<K> {
     taken: usize,
-    /// Of those only who have something done or waiting now.
+    /// Only keys with a task that runs or waits.
     of: HashMap<K, Share>,
 }
 
@@ -49,13 +50,13 @@ struct Share {
     turns: Arc<Semaphore>,
 }
 
-/// There is no place to wait in.
+/// The error if no place is left to wait in.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("there is no place to wait in: too much is waiting")]
+#[error("too many tasks are waiting")]
 pub struct Full;
 
 impl<K: Clone + Eq + Hash> Bulkhead<K> {
-    /// Shares out this much.
+    /// Creates a bulkhead with these limits.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
         let shares = Shares { taken: 0, of: HashMap::new() };
@@ -70,7 +71,7 @@ impl<K: Clone + Eq + Hash> Bulkhead<K> {
     ///
     /// # Errors
     ///
-    /// [`Full`], at once, where no place is left to wait in.
+    /// [`Full`], without waiting, if no place is left to wait in.
     pub async fn acquire(&self, of: &K) -> Result<Permit<K>, Full> {
         let (seat, own) = self.seat(of)?;
         if let Ok(own) = Arc::clone(&own).try_acquire_owned()
@@ -78,7 +79,7 @@ impl<K: Clone + Eq + Hash> Bulkhead<K> {
         {
             return Ok(Permit { _common: common, _own: own, _seat: seat, waited: false });
         }
-        // Semaphores that are never closed.
+        // The semaphores are never closed.
         let own = own.acquire_owned().await.map_err(|_| Full)?;
         let common = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Full)?;
         Ok(Permit { _common: common, _own: own, _seat: seat, waited: true })
@@ -90,7 +91,7 @@ impl<K: Clone + Eq + Hash> Bulkhead<K> {
         let new = || Share { taken: 0, turns: Arc::new(Semaphore::new(self.capacity.permits_per_key)) };
         let share = shares.of.entry(of.clone()).or_insert_with(new);
         if share.taken >= free {
-            // An entry is kept only for those who have something done or waiting.
+            // An entry is kept only for keys with a task that runs or waits.
             if share.taken == 0 {
                 shares.of.remove(of);
             }
@@ -103,13 +104,13 @@ impl<K: Clone + Eq + Hash> Bulkhead<K> {
     }
 }
 
-/// Every change is complete before anything can panic.
+/// Ignores poisoning: every change is complete before anything can panic.
 fn lock<K>(shares: &Mutex<Shares<K>>) -> MutexGuard<'_, Shares<K>> {
     shares.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Somebody may do something now, until this is dropped.
-#[must_use = "it is given back when it is dropped"]
+/// Allows a task to run until it is dropped.
+#[must_use = "the permit is returned when it is dropped"]
 pub struct Permit<K: Eq + Hash> {
     _common: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
@@ -118,7 +119,7 @@ pub struct Permit<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash> Permit<K> {
-    /// Whether it did not come at once.
+    /// Whether the task had to wait for it.
     #[must_use]
     pub fn was_waited_for(&self) -> bool {
         self.waited
@@ -166,7 +167,7 @@ mod tests {
 
     type Waiting<'b> = Pin<Box<dyn Future<Output = Result<Permit<u32>, Full>> + 'b>>;
 
-    /// Comes in, and waits if it must.
+    /// Polls `acquire` once.
     fn come(bulkhead: &Bulkhead<u32>, of: u32) -> (Waiting<'_>, Poll<Result<Permit<u32>, Full>>) {
         let mut waiting: Waiting<'_> = Box::pin(async move { bulkhead.acquire(&of).await });
         let polled = poll(&mut waiting);
@@ -195,11 +196,11 @@ mod tests {
             CAPACITY.places * 3 / 2,
         );
         assert_eq!((turns.len(), waiting.len(), refused), expected);
-        // Others come in at once.
+        // Other keys get a permit at once.
         for other in [2, 3] {
             assert!(matches!(come(&bulkhead, other).1, Poll::Ready(Ok(_))));
         }
-        // A turn that ends is the next one's, and so is one that nobody waits for any more.
+        // A released permit goes to the next waiter, and so does the place of a waiter that was dropped.
         turns.pop();
         drop(waiting.remove(0));
         assert!(matches!(poll(&mut waiting[0]), Poll::Ready(Ok(turn)) if turn.was_waited_for()));
@@ -219,7 +220,7 @@ mod tests {
             }
         }
         assert!((CAPACITY.places * 9 / 10..CAPACITY.places).contains(&kept.len()), "{}", kept.len());
-        // A newcomer finds a place to wait in.
+        // A new key finds a place to wait in.
         assert!(come(&bulkhead, 1_000).1.is_pending());
         drop(kept);
         assert!(lock(&bulkhead.shares).of.is_empty());

@@ -1,14 +1,14 @@
-//! What becomes of a body that nobody has read when its request is answered.
+//! Handles a request body that is unread when the response is sent: drains it, or closes the connection.
 //!
-//! On HTTP/1.x the next request of a connection stands behind this one's body. A server that answers before it has read the
-//! body must read the rest, or close the connection; and where it closes, it must say so (RFC 9112 sections 9.3 and 9.6).
-//! Otherwise a client, or a proxy that has many, sends its next request into a connection that is about to be closed, and
-//! somebody is told 502 who did nothing wrong.
+//! On HTTP/1.x the next request of a connection follows this one's body. A server that answers before it has read
+//! the body must read the rest or close the connection, and announce that it closes (RFC 9112 sections 9.3 and
+//! 9.6). Otherwise a client, or a proxy with many clients, sends the next request into a closing connection, and an
+//! uninvolved client may get a 502.
 //!
-//! So every answer of this crate that comes before the end of a body which the head has announced says `Connection: close`.
-//! Where the body's type is known, up to 64 KiB are read and thrown away instead, for up to a second: then the connection
-//! goes on. After `Expect` nothing is read, since reading would ask for the body (RFC 9110 section 10.1.1).
-//! HTTP/2 has a stream for every request, and needs neither.
+//! So every response of this crate that precedes the end of an announced body says `Connection: close`. If the
+//! body's type is known, up to 64 KiB are read and discarded instead, for up to a second, and the connection stays
+//! open. After `Expect` nothing is read, because reading would request the body (RFC 9110 section 10.1.1). HTTP/2
+//! has a stream for each request and needs neither.
 
 use std::fmt;
 use std::pin::{Pin, pin};
@@ -23,24 +23,24 @@ use http_body::Body;
 use crate::body_budget::{self, Budget, Charge, Sender};
 use crate::credentials::Head;
 
-/// How much of a rest is read rather than left.
+/// How many bytes of the rest are drained at most.
 const MOST: usize = 64 * 1024;
-/// How long a rest is waited for. Less where room for bodies is short.
+/// How long draining may take. Less if the budget for bodies is nearly full.
 const WITHIN: Duration = Duration::from_secs(1);
 
-/// In the extensions of a request whose body was read to its end, and stands there anew.
+/// In the extensions of a request whose body was read to its end and rebuilt.
 #[derive(Clone, Copy)]
 pub(crate) struct WasRead;
 
-/// Whether an answer to this request must care for its body: the head announces one, it is not read to its end yet, and
-/// the next request of the connection is behind it.
+/// Whether a response to this request must handle its body: the head announces one, it has not been read to its
+/// end, and the next request of the connection follows it.
 pub(crate) fn is_ahead(head: Head<'_>) -> bool {
     head.version < Version::HTTP_2
         && (head.headers.contains_key(TRANSFER_ENCODING) || declared(head.headers) != Some(0))
         && head.extensions.get::<WasRead>().is_none()
 }
 
-/// How long the body is said to be. Without a length there is none, unless it is chunked.
+/// The announced length of the body. Without a length there is no body, unless it is chunked.
 fn declared(headers: &HeaderMap) -> Option<u64> {
     match headers.get(CONTENT_LENGTH) {
         None => Some(0),
@@ -48,39 +48,39 @@ fn declared(headers: &HeaderMap) -> Option<u64> {
     }
 }
 
-/// Whether the rest of the body may be read, as far as the head tells.
+/// Whether the head allows draining the rest of the body.
 pub(crate) fn may_be_drained(head: Head<'_>) -> bool {
     !head.headers.contains_key(EXPECT) && declared(head.headers).is_some_and(|length| length <= MOST as u64)
 }
 
-/// Says that the connection ends with this answer.
+/// Announces that the connection closes after this response.
 pub(crate) fn say_close(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// Says so where the body of this request is still ahead: for those who only have its head.
+/// Announces it if the body of this request is unread. For callers that have only the head.
 pub(crate) fn close_after(head: Head<'_>, headers: &mut HeaderMap) {
     if is_ahead(head) {
         say_close(headers);
     }
 }
 
-/// Reads what is left of a body; whether it came to its end. Ask [`may_be_drained`] first.
+/// Drains a body; returns whether it ended. Call [`may_be_drained`] first.
 pub(crate) async fn drain<B: Body<Data = Bytes>>(body: Pin<&mut B>, charge: Charge) -> bool {
     body_budget::drain(body, MOST, WITHIN, charge).await
 }
 
-/// A body on its way to its end; see [`Scheme::drain`](crate::scheme::Scheme::drain).
+/// The future of a body that is being drained; see [`Scheme::drain`](crate::scheme::Scheme::drain).
 pub struct Draining(Pin<Box<dyn Future<Output = bool> + Send>>);
 
 impl Draining {
-    /// Ends with whether the body was read to its end.
+    /// Creates it from a future that returns whether the body was read to its end.
     #[must_use]
     pub fn new(reading: impl Future<Output = bool> + Send + 'static) -> Self {
         Self(Box::pin(reading))
     }
 
-    /// Reads what is left of a body within the bounds of [this module](self).
+    /// Drains a body within the limits of [this module](self).
     pub(crate) fn of<B>(body: B, budget: &Budget, sender: &Sender) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -104,18 +104,19 @@ impl fmt::Debug for Draining {
     }
 }
 
-/// What there is to do about a body before its request is refused. As a future: whether the connection then ends.
+/// What to do about an unread body before its request is refused. As a future, it returns whether the connection
+/// closes.
 #[derive(Debug)]
 pub(crate) enum Unread {
-    /// Nothing is ahead of the next request.
+    /// Nothing: no body precedes the next request.
     Nothing,
-    /// It stays where it is.
+    /// The body stays unread.
     Left,
     Draining(Draining),
 }
 
 impl Unread {
-    /// Of a body that nobody has touched. `drain` gives it back where nobody can read it.
+    /// For a body that has not been read. `drain` returns it if its type cannot be read.
     pub(crate) fn of<B>(head: Head<'_>, body: B, drain: impl FnOnce(B) -> Result<Draining, B>) -> Self {
         if !is_ahead(head) {
             Self::Nothing
@@ -126,12 +127,12 @@ impl Unread {
         }
     }
 
-    /// Of a body whose reading was given up.
+    /// For a body whose reading was aborted.
     pub(crate) fn given_up(head: Head<'_>) -> Self {
         if is_ahead(head) { Self::Left } else { Self::Nothing }
     }
 
-    /// As an answer from further inside says by its headers.
+    /// For a response from an inner service, which says it by its headers.
     pub(crate) fn said_by(headers: &HeaderMap) -> Self {
         if headers.contains_key(CONNECTION) { Self::Left } else { Self::Nothing }
     }
@@ -153,7 +154,7 @@ impl Future for Unread {
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use self::routes::settle;
 
-/// For routes of axum: whatever they answer, and however much they have read.
+/// For axum's routes, whatever they answer and however much of the body they read.
 #[cfg(feature = "axum")]
 mod routes {
     use std::pin::{Pin, pin};
@@ -171,10 +172,10 @@ mod routes {
     use crate::body_budget::Room;
     use crate::credentials::Head;
 
-    /// Lets the routes answer, and then reads what they have left of the body, or says that the connection ends. They find the
-    /// [`Room`] for what they read themselves in the extensions of the request.
+    /// Runs the routes, and then drains what they left of the body, or announces that the connection closes. The
+    /// routes find the [`Room`] for bodies that they read themselves in the extensions of the request.
     ///
-    /// It is for routes that stand outside of [`ApiKeyAuth`](crate::ApiKeyAuth), or that answer before they have read a body.
+    /// Use it for routes outside of [`ApiKeyAuth`](crate::ApiKeyAuth) that may answer before they have read the body.
     ///
     /// ```
     /// use axum::Router;
@@ -213,17 +214,17 @@ mod routes {
         response
     }
 
-    /// What has become of a body.
+    /// The state of a body that was lent to a route.
     #[derive(Default)]
     enum Rest {
-        /// Somebody has it, or it broke off.
+        /// The route still has it, or it failed.
         #[default]
         Lent,
         Back(Body),
         Ended,
     }
 
-    /// A body that is given back by whoever does not read it to its end.
+    /// A body that is returned when the route drops it before its end.
     struct Lent {
         body: Option<Body>,
         rest: Arc<Mutex<Rest>>,
