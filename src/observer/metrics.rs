@@ -1,12 +1,13 @@
-//! Decisions as numbers of the crate `metrics`.
+//! [`Metrics`]: counts decisions with the crate `metrics`.
 
 use ::metrics::{counter, histogram};
 
 use super::{Change, Decision, Observer, Outcome, Warning};
 use crate::auth_error::AuthErrorKind;
 
-/// Counts decisions, changes and warnings by the crate `metrics`; the table in [the module's documentation](super) names
-/// the series. No label is of a client's making, so that there are only so many.
+/// Counts decisions, changes and warnings with the crate `metrics`; the table in [the module's
+/// documentation](super) lists the series. No label contains text from a client, so the number of series is
+/// bounded.
 ///
 /// ```
 /// use tower_api_key::observer::Metrics;

@@ -27,12 +27,12 @@ pub use self::recorder::UsageRecorder;
 #[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
 pub use self::tracing::Tracing;
 
-/// Sees what is decided about requests and what becomes of keys.
+/// Is notified of decisions about requests and of changes to keys.
 ///
-/// Give it to a [`Verifier`](crate::Verifier::observer) for decisions, and to a [`Keyring`](crate::Keyring::observer) for
-/// changes; an [`Arc`] of one for both.
+/// Give it to a [`Verifier`](crate::Verifier::observer) for decisions, and to a
+/// [`Keyring`](crate::Keyring::observer) for changes; share one by [`Arc`].
 ///
-/// It is called where the request is decided: what takes time belongs into a queue, and a panic ends the request.
+/// It is called while the request is handled: put slow work into a queue. A panic aborts the request.
 ///
 /// ```
 /// use tower_api_key::observer::{Change, Decision, Observer, Outcome};
@@ -52,17 +52,17 @@ pub use self::tracing::Tracing;
 /// }
 /// ```
 pub trait Observer: Send + Sync + 'static {
-    /// A request was decided about.
+    /// Called after a decision about a request.
     fn decided(&self, decision: &Decision<'_>) {
         let _ = decision;
     }
 
-    /// A keyring has changed a key: its registry has returned.
+    /// Called after a keyring has changed a key, when its registry has returned.
     fn changed(&self, change: &Change<'_>) {
         let _ = change;
     }
 
-    /// Something is not as it should be, and is not the matter of one request.
+    /// Called for a problem that does not concern a single request.
     fn warned(&self, warning: Warning) {
         let _ = warning;
     }
@@ -82,26 +82,26 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
     }
 }
 
-/// What was decided about one request. No part of it is secret, nor says what the request was for or whose key it is.
+/// A decision about one request. It contains no secret, and neither what the request asked for nor whose key it was.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Decision<'d> {
     /// When, by the verifier's clock.
     pub at: Timestamp,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
     /// Why the request was refused.
     pub error: Option<&'d AuthError>,
     /// The scheme that was used.
     pub scheme: Option<&'static str>,
-    /// The key, if it is known: of many refusals, too.
+    /// The key, if it is known; many refusals have one too.
     pub key_id: Option<&'d KeyId>,
     /// The key's environment.
     pub environment: Option<Environment>,
-    /// Whether it was decided at once: no store was asked and no body read. What a [`Verifier`](crate::Verifier) is asked
-    /// without a layer is never said to be.
+    /// Whether it was decided at once, without asking a store or reading a body. Always false for direct calls of a
+    /// [`Verifier`](crate::Verifier) without a layer.
     pub warm: bool,
-    /// How long it took to decide. Nothing, for what was [`Outcome::Guarded`].
+    /// How long the decision took; zero for [`Outcome::Guarded`].
     pub took: Duration,
     pub(crate) verdict: Verdict,
 }
@@ -140,37 +140,37 @@ impl<'d> Decision<'d> {
         self.error.map(AuthError::kind)
     }
 
-    /// The restrictions that are set to [observe](crate::restriction::Mode::Observe) and would have refused the request.
+    /// The restrictions in [observe mode](crate::restriction::Mode::Observe) that would have refused the request.
     pub fn observed(&self) -> impl Iterator<Item = RestrictionKind> + use<> {
         self.verdict.observed()
     }
 
-    /// What a store said, where one failed.
+    /// The error of the store, if one failed.
     #[must_use]
     pub fn store_error(&self) -> Option<&'d StoreError> {
         self.error?.source()?.downcast_ref()
     }
 
-    /// Whether the key's restriction to addresses said no.
+    /// Whether the key's IP restriction refused the request.
     pub(crate) fn stopped_by_address(&self) -> bool {
         self.verdict.refused().chain(self.verdict.observed()).any(|kind| kind == RestrictionKind::Ip)
     }
 }
 
-/// What came of a request. Each that goes through a layer, and is decided about, has one; those that are let in may have
-/// [`Guarded`](Self::Guarded) after [`Accepted`](Self::Accepted).
+/// The outcome of a request. Each request that a layer decides about has one. An [`Accepted`](Self::Accepted)
+/// request may be followed by [`Guarded`](Self::Guarded).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It was let in with a key.
+    /// It was accepted with a key.
     Accepted,
-    /// It was let in as anybody's: a public endpoint, or a preflight.
+    /// It was accepted without a key: a public or optional endpoint, or a preflight.
     Open,
     /// It was refused.
     Refused,
-    /// It could not be told: 503.
+    /// It could not be decided: 503.
     Failed,
-    /// It had been let in with a key, and a guard or a handler inside said no.
+    /// It had been accepted with a key, and then a guard or a handler refused it.
     Guarded,
 }
 
@@ -188,8 +188,8 @@ impl Outcome {
     }
 }
 
-/// A change that a [`Keyring`](crate::Keyring) has made. What happens to further keys by it (a policy that ends those
-/// before) stands in the trail that the registry keeps.
+/// A change that a [`Keyring`](crate::Keyring) has made. Effects on further keys (a policy that revokes older ones)
+/// are only in the registry's audit log.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Change<'c> {
@@ -201,8 +201,8 @@ pub struct Change<'c> {
     pub by: &'c Authority,
     /// What happened.
     pub event: &'c KeyEvent,
-    /// The [family](crate::KeyRecord::family) of a key that was revoked, if it has limits, and no key of the family works any
-    /// more. `None` where the registry [cannot tell](crate::store::Ended::family).
+    /// The [family](crate::KeyRecord::family) of a revoked key, if it has limits and no key of the family works any
+    /// more. `None` if the registry [cannot tell](crate::store::Ended::family).
     pub ended_family: Option<&'c KeyId>,
 }
 
@@ -216,24 +216,24 @@ impl<'c> Change<'c> {
     }
 }
 
-/// Something that is not as it should be.
+/// A problem that does not concern a single request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Warning {
-    /// A key that is restricted to addresses was used, and the client's address was not known: nobody has said to the
-    /// layer [whose address it is](crate::client_addr). Said once, by each verifier.
+    /// A key with an IP restriction was used, and the client's address was unknown: the layer was not told
+    /// [how to find it](crate::client_addr). Each verifier reports this once.
     ClientAddressUnknown,
-    /// A body was read, and nobody knows whose share of the room for bodies it takes: no address is known, or it comes
-    /// through a proxy of this network that the layer was [not told of](crate::client_addr). One client can take the room
-    /// of all. Said once, by each verifier.
+    /// A body was read whose sender is unknown: there is no address, or the request came through a proxy of this
+    /// network that is [not listed](crate::client_addr). One client can use up the budget of all. Each verifier
+    /// reports this once.
     BodySenderUnknown,
-    /// When keys were used could not be written down. It is kept, and tried again.
+    /// The usage of keys could not be written. It is kept, and written later.
     UsageNotWritten,
-    /// The log by which the nodes of a store hear of changes cannot be shortened, and the oldest of it is an hour old or it
-    /// has become too long: somebody has left a transaction open that writes, in this or another database of the server,
-    /// or prepared one, or a node is gone and no change has waited for it since. Nothing wrong is accepted. The server does
-    /// more than it must, and the nodes' memories are emptied each time the log is too long. Said once an hour at most, by
-    /// each process that finds it.
+    /// The log by which the nodes of a store learn of changes cannot be shortened, and its oldest entry is an hour
+    /// old or it has become too long. Either a write transaction was left open or prepared, in any database of the
+    /// server, or a node is gone and no change has waited for it since. Decisions are still correct, but the server
+    /// does extra work, and the nodes clear their caches each time the log is too long. Each process that finds it
+    /// reports this at most once an hour.
     ChangeLogGrows,
 }
 
@@ -250,7 +250,7 @@ impl Warning {
     }
 }
 
-/// Whoever looks on. Nobody, by default, and then nothing is put together for them.
+/// The registered observers. Without any, no decision is assembled for them.
 #[derive(Clone, Default)]
 pub(crate) struct Observers {
     all: Vec<Arc<dyn Observer>>,
@@ -268,7 +268,7 @@ impl Observers {
         self.all.is_empty()
     }
 
-    /// When a decision began, if anybody wants to know.
+    /// The start time of a decision, if an observer needs it.
     #[inline]
     pub(crate) fn start(&self) -> Option<Instant> {
         if self.is_none() { None } else { Some(Instant::now()) }

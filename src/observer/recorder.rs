@@ -1,4 +1,4 @@
-//! When keys were last used: noted at requests, written down now and then.
+//! [`UsageRecorder`]: records when keys were last used, in memory at each request, and writes it periodically.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -15,21 +15,21 @@ use crate::key::KeyId;
 use crate::store::{KeyRegistry, StoreError, in_time};
 use crate::usage::{Usage, UsageChannel};
 
-/// How long a note waits at most, and how often a key is written at most.
+/// How often a key's usage is written, and so how long it waits at most.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
-/// How many keys may wait.
+/// How many keys may wait to be written.
 const CAPACITY: usize = 65_536;
-/// How many entries the registry gets at once: some milliseconds of a disk, so that nothing else waits long behind them.
+/// How many entries are written at once. This takes a disk some milliseconds, so other writes do not wait long.
 const BATCH: usize = 512;
-/// How long one of these may take.
+/// How long one write may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Notes when, how often and through what keys are used, and has a registry keep it (R38, R43).
+/// Records when, how often and through what keys are used, and has a registry keep it (R38, R43).
 ///
-/// A request leaves a note in memory, and waits for nothing. Notes are written by [`run`](Self::run), which your
-/// application spawns: of each key at most one a minute, however often it is used. What could not be written is kept and
-/// tried again; of more keys than there is room for, those that wait longest are forgotten, and
-/// [counted](Self::forgotten). Whatever happens to notes, requests do not notice.
+/// A request only records its usage in memory and never waits. [`run`](Self::run), which your application spawns,
+/// writes each key at most once a minute, however often it is used. If a write fails, its entries are kept and
+/// written later. If more keys wait than there is room for, the oldest entries are dropped and
+/// [counted](Self::forgotten). No failure here affects a request.
 ///
 /// ```
 /// use tower_api_key::observer::UsageRecorder;
@@ -46,51 +46,51 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// serve(verifier).await;
 ///
 /// writing.abort();
-/// recorder.flush().await.expect("the store is there"); // what the last minute has seen
+/// recorder.flush().await.expect("the store is there"); // writes the usage of the last minute
 /// # }
 /// ```
 ///
 /// # Deployment caveat
 ///
-/// Without [`run`](Self::run) nothing is written. What was noted and not written is lost with the process: on shutdown
-/// [`flush`](Self::flush), after the last request.
+/// Without [`run`](Self::run) nothing is written. Unwritten usage is lost when the process ends: on shutdown call
+/// [`flush`](Self::flush) after the last request.
 #[derive(Clone)]
 pub struct UsageRecorder {
     registry: Arc<dyn KeyRegistry>,
     write_every: Duration,
     capacity: usize,
     observers: Observers,
-    shared: Arc<Shared>,
+    shared: Arc<RecorderState>,
 }
 
-/// What all clones share.
+/// The state that all clones share.
 #[derive(Default)]
-struct Shared {
-    notes: Mutex<Notes>,
+struct RecorderState {
+    notes: Mutex<UnwrittenUsage>,
     forgotten: AtomicU64,
-    /// Who writes holds it, so that whoever flushes has waited for them.
+    /// Held while writing, so that `flush` waits for a write that is running.
     writing: tokio::sync::Mutex<()>,
 }
 
-/// What was noted of each key: how it was used, when last, and how often.
+/// The unwritten usage of each key: through what, when last, and how often.
 #[derive(Default)]
-struct Notes {
-    /// A few at most: as many as there are schemes and restrictions.
-    of_key: HashMap<KeyId, Vec<Noted>>,
-    /// Each key that was noted, the longest first.
+struct UnwrittenUsage {
+    /// Few entries per key: at most as many as there are schemes and restrictions.
+    of_key: HashMap<KeyId, Vec<UsageEntry>>,
+    /// The keys with unwritten usage, in the order of waiting, oldest first.
     waiting: VecDeque<KeyId>,
-    /// The registry keeps no usage, and there is no use in notes.
-    in_vain: bool,
+    /// Set if the registry keeps no usage, so that recording is pointless.
+    is_unsupported: bool,
 }
 
-struct Noted {
+struct UsageEntry {
     through: UsageChannel,
     last: Timestamp,
     count: u64,
 }
 
 impl UsageRecorder {
-    /// Writes to `registry`, once a minute.
+    /// Creates a recorder that writes to `registry` once a minute.
     #[must_use]
     pub fn new(registry: impl KeyRegistry) -> Self {
         Self {
@@ -102,11 +102,11 @@ impl UsageRecorder {
         }
     }
 
-    /// How often to write; the default is a minute.
+    /// Sets how often to write; the default is a minute.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`].
+    /// [`ConfigError::Zero`] if it is zero.
     pub fn write_every(mut self, every: Duration) -> Result<Self, ConfigError> {
         if every.is_zero() {
             return Err(ConfigError::Zero("the time between two writes of usage"));
@@ -115,31 +115,32 @@ impl UsageRecorder {
         Ok(self)
     }
 
-    /// How many keys may wait to be written; the default is 65536.
+    /// Sets how many keys may wait to be written; the default is 65,536.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`].
+    /// [`ConfigError::Zero`] if it is zero.
     pub fn capacity(mut self, keys: usize) -> Result<Self, ConfigError> {
         if keys == 0 {
-            return Err(ConfigError::Zero("the number of keys whose usage waits"));
+            return Err(ConfigError::Zero("the number of keys whose usage waits to be written"));
         }
         self.capacity = keys;
         Ok(self)
     }
 
-    /// Tells an [`Observer`] when [`run`](Self::run) could not write.
+    /// Sets an [`Observer`] that is warned if [`run`](Self::run) cannot write.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.add(observer);
         self
     }
 
-    /// Writes what was noted, again and again, for as long as it is polled. Must run in a tokio runtime with its timer on.
+    /// Writes the recorded usage periodically, as long as it is polled. Must run in a tokio runtime with its timer
+    /// enabled.
     pub async fn run(self) {
         let mut tick = tokio::time::interval(self.write_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first comes at once.
+        // The first tick completes at once.
         tick.tick().await;
         loop {
             tick.tick().await;
@@ -149,15 +150,15 @@ impl UsageRecorder {
         }
     }
 
-    /// Writes what was noted, now.
+    /// Writes the recorded usage now.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the registry failed; what it has not written waits for the next time.
-    /// [`StoreError::NotKept`] if it keeps no usage; then nothing is noted any more.
+    /// [`StoreError`] if the registry fails; unwritten usage is kept for the next time. [`StoreError::NotKept`] if
+    /// the registry keeps no usage; from then on nothing is recorded.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let _writing = self.shared.writing.lock().await;
-        // Not what comes in meanwhile: it would never end.
+        // Usage that is recorded meanwhile is not included, or this might never end.
         let mut left = self.notes().waiting.len();
         while left > 0 {
             let batch = self.take(left);
@@ -170,7 +171,7 @@ impl UsageRecorder {
         Ok(())
     }
 
-    /// How many notes on keys were forgotten before they could be written.
+    /// How many entries were dropped before they could be written.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.shared.forgotten.load(Ordering::Relaxed)
@@ -191,12 +192,12 @@ impl Observer for UsageRecorder {
 }
 
 impl UsageRecorder {
-    /// Notes are complete between any two statements that can panic, so that a poisoned lock still guards what is true.
-    fn notes(&self) -> MutexGuard<'_, Notes> {
+    /// Ignores poisoning: the entries are consistent between any two statements that can panic.
+    fn notes(&self) -> MutexGuard<'_, UnwrittenUsage> {
         self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The keys that have waited longest, of at most so many.
+    /// Takes the entries of up to this many keys, oldest first.
     fn take(&self, keys: usize) -> Batch<'_> {
         let mut batch = Batch { of: self, keys: 0, usage: Vec::new() };
         let mut notes = self.notes();
@@ -206,17 +207,17 @@ impl UsageRecorder {
         {
             batch.keys += 1;
             let noted = notes.of_key.remove(&key).into_iter().flatten();
-            let usage = |noted: Noted| Usage::new(key.clone(), noted.through, noted.last, noted.count);
+            let usage = |noted: UsageEntry| Usage::new(key.clone(), noted.through, noted.last, noted.count);
             batch.usage.extend(noted.map(usage));
         }
         batch
     }
 }
 
-impl Notes {
-    /// How many keys had to be forgotten for it.
+impl UnwrittenUsage {
+    /// Adds usage; returns how many keys were dropped to make room.
     fn add(&mut self, key: &KeyId, through: UsageChannel, at: Timestamp, count: u64, capacity: usize) -> u64 {
-        if self.in_vain {
+        if self.is_unsupported {
             return 0;
         }
         if let Some(ways) = self.of_key.get_mut(key) {
@@ -225,7 +226,7 @@ impl Notes {
                     noted.last = noted.last.max(at);
                     noted.count = noted.count.saturating_add(count);
                 }
-                None => ways.push(Noted { through, last: at, count }),
+                None => ways.push(UsageEntry { through, last: at, count }),
             }
             return 0;
         }
@@ -236,13 +237,13 @@ impl Notes {
             self.of_key.remove(&longest);
             forgot += 1;
         }
-        self.of_key.insert(key.clone(), vec![Noted { through, last: at, count }]);
+        self.of_key.insert(key.clone(), vec![UsageEntry { through, last: at, count }]);
         self.waiting.push_back(key.clone());
         forgot
     }
 }
 
-/// What is being written. If it is not, it goes back: also when whoever waits for it does not wait any longer.
+/// Entries that are being written. When dropped, unwritten ones are put back, also if the caller is cancelled.
 struct Batch<'i> {
     of: &'i UsageRecorder,
     keys: usize,
@@ -259,7 +260,7 @@ impl Batch<'_> {
             Ok(()) => self.usage.clear(),
             Err(StoreError::NotKept) => {
                 self.usage.clear();
-                *self.of.notes() = Notes { in_vain: true, ..Notes::default() };
+                *self.of.notes() = UnwrittenUsage { is_unsupported: true, ..UnwrittenUsage::default() };
             }
             Err(_) => {}
         }

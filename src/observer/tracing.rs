@@ -1,4 +1,4 @@
-//! Decisions as events of the crate `tracing`.
+//! [`Tracing`]: writes decisions as events of the crate `tracing`.
 
 use std::error::Error as _;
 use std::fmt;
@@ -9,8 +9,8 @@ use super::{Change, Decision, Observer, Warning};
 use crate::auth_error::AuthErrorKind;
 use crate::store::StoreError;
 
-/// Writes decisions, changes and warnings as `tracing` events of the target `tower_api_key`; the table in
-/// [the module's documentation](super) says which, and their fields.
+/// Writes decisions, changes and warnings as `tracing` events with the target `tower_api_key`; the table in
+/// [the module's documentation](super) lists the events and their fields.
 ///
 /// ```
 /// use tower_api_key::observer::Tracing;
@@ -22,9 +22,10 @@ use crate::store::StoreError;
 pub struct Tracing;
 
 impl Tracing {
-    /// The same, and where a store has failed, `error` tells the causes too, each behind a colon: which statement was refused and
-    /// why, which connection broke. It is not the default because that text is not this crate's: a driver may quote the
-    /// values that it was asked for, digests of keys and ids of users among them. Those of the built-in stores quote none.
+    /// Like [`Tracing`], but if a store fails, `error` also contains the chain of causes, separated by colons:
+    /// which statement was refused and why, which connection broke. This is not the default, because the text comes
+    /// from the driver, which may quote values such as digests of keys and ids of users. The built-in stores quote
+    /// none.
     ///
     /// ```
     /// use tower_api_key::observer::Tracing;
@@ -44,7 +45,7 @@ struct WithCauses;
 impl Observer for WithCauses {
     fn decided(&self, decision: &Decision<'_>) {
         match decision.store_error() {
-            // What is wrong with a row is said already, and has no cause.
+            // The message of a corrupt row is complete and has no cause.
             None | Some(StoreError::Corrupt(_)) => Tracing.decided(decision),
             Some(failure) => failed(decision, &Causes(failure)),
         }
@@ -59,7 +60,7 @@ impl Observer for WithCauses {
     }
 }
 
-/// An error and its causes.
+/// Writes an error and its causes.
 struct Causes<'e>(&'e StoreError);
 
 impl fmt::Display for Causes<'_> {
@@ -69,7 +70,7 @@ impl fmt::Display for Causes<'_> {
         let mut next = self.0.source();
         while let Some(cause) = next {
             let text = cause.to_string();
-            // One that is handed on says the same twice.
+            // An error that only wraps its cause would repeat its text.
             if text != last {
                 write!(f, ": {text}")?;
                 last = text;
@@ -94,13 +95,13 @@ impl Observer for Tracing {
         let kind = decision.kind().map(AuthErrorKind::as_str);
         let scheme = decision.scheme;
         let key_id = decision.key_id.map(|key| key.as_str());
-        // The level of an event is fixed where it is written.
+        // `tracing` needs a constant level for each event.
         match (decision.store_error(), decision.kind()) {
             (Some(StoreError::Corrupt(row)), _) => {
                 let key_id = key_id.or(row.key_id().map(|key| key.as_str()));
                 event!(target: "tower_api_key", Level::WARN, outcome, kind, scheme, key_id, error = %row);
             }
-            // Not its causes: a driver may quote what it was asked for.
+            // Without causes, because a driver may quote values.
             (Some(failure), _) => failed(decision, failure),
             (None, Some(AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout)) => {
                 event!(target: "tower_api_key", Level::ERROR, outcome, kind, scheme, key_id);
