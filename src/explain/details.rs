@@ -1,4 +1,4 @@
-//! What was seen and what was looked for, in words for those who manage a key.
+//! The text of each check in an explanation: what was found and what was expected.
 
 use super::explanation::Outcome;
 use super::heard::{Heard, throttled};
@@ -28,7 +28,7 @@ impl Scene<'_> {
     pub(super) fn outcome(&self, check: Check) -> Outcome {
         let observed = |kind| self.key.restrictions.check(kind, self.facts) == Some((Mode::Observe, false));
         match (check, self.heard.of(check)) {
-            // Asked by layers, before there is a key.
+            // A layer checks this before there is a key.
             (Check::Https, None) => Outcome::Passed,
             (_, None) => Outcome::NotReached,
             (_, Some(Some(kind))) => Outcome::Refused(kind),

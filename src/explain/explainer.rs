@@ -1,4 +1,4 @@
-//! [`Explainer`]: describes a request, and asks what a layer would answer.
+//! [`Explainer`]: explains what a layer would answer to a described request, and why.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::restriction::RequestContext;
 use crate::scheme_info::SchemeInfo;
 use crate::verifier::Verifier;
 
-/// Explains what a layer answers to requests; [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer) makes one. Cloning
-/// is cheap.
+/// Explains what a layer would answer to requests; [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer) makes one.
+/// Cloning is cheap.
 #[derive(Clone)]
 pub struct Explainer(Arc<Layer>);
 
-/// What an explanation needs of a layer.
+/// The parts of a layer that an explanation needs.
 struct Layer {
     verifier: Verifier,
     endpoints: EndpointTable,
@@ -26,9 +26,9 @@ struct Layer {
     require_https: bool,
 }
 
-/// A request as somebody describes it, without its key. What is not said about it is unknown.
+/// A description of a request, without its key. What is not set is unknown.
 #[derive(Clone, Debug)]
-#[must_use = "a question is not asked by itself; pass it to `Explainer::explain`"]
+#[must_use = "a question has no effect by itself; pass it to `Explainer::explain`"]
 pub struct Question {
     method: Method,
     route: Option<String>,
@@ -43,7 +43,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// A request of that method.
+    /// Describes a request with this method.
     pub fn new(method: Method) -> Self {
         Self {
             method,
@@ -59,58 +59,58 @@ impl Question {
         }
     }
 
-    /// At the route that the router matched, as it was declared there: `/v1/users/{id}`.
+    /// Sets the route that the router matched, as declared there: `/v1/users/{id}`.
     pub fn route(mut self, pattern: impl Into<String>) -> Self {
         self.route = Some(pattern.into());
         self
     }
 
-    /// At this path. Without a [`route`](Self::route), no router has matched it, and it is compared where the layer
-    /// compares paths ([`Endpoints::by_path`](crate::Endpoints::by_path)); elsewhere no endpoint is known by it. With a
-    /// route, it only makes a difference if the route is not declared, has parameters, and the path is one that is
-    /// declared to do more than its method says.
+    /// Sets the path. Without a [`route`](Self::route), no router has matched it: it is compared with the
+    /// declarations if the layer compares paths ([`Endpoints::by_path`](crate::Endpoints::by_path)), and otherwise
+    /// the endpoint is unknown. With a route, the path matters only if the route is undeclared and has parameters,
+    /// and the path itself is declared to do more than its method suggests.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
         self
     }
 
-    /// Through the layer's scheme of this name, such as `bearer`. The default is its first.
+    /// Sets the layer's scheme by its name, such as `bearer`. The default is the first scheme.
     pub fn scheme(mut self, name: impl Into<String>) -> Self {
         self.scheme = Some(name.into());
         self
     }
 
-    /// Which claims this user: only for schemes that have a place for it. The default is the owner.
+    /// Sets the claimed user, for schemes that read one. The default is the key's owner.
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// Which names this project: only for schemes that read one.
+    /// Sets the named project, for schemes that read one.
     pub fn project(mut self, project: impl Into<String>) -> Self {
         self.project = Some(project.into());
         self
     }
 
-    /// From a client of this address.
+    /// Sets the client's address.
     pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
         self.address = Some(address.into());
         self
     }
 
-    /// With this `Referer`.
+    /// Sets the `Referer`.
     pub fn referrer(mut self, referrer: impl Into<String>) -> Self {
         self.referrer = Some(referrer.into());
         self
     }
 
-    /// With this `Origin`.
+    /// Sets the `Origin`.
     pub fn origin(mut self, origin: impl Into<String>) -> Self {
         self.origin = Some(origin.into());
         self
     }
 
-    /// Without TLS. The default is with it.
+    /// Describes a request without TLS. The default is with TLS.
     pub fn in_clear(mut self) -> Self {
         self.in_clear = true;
         self
@@ -139,7 +139,7 @@ impl Question {
     }
 }
 
-/// The layer has no scheme of that name.
+/// The error if the layer has no scheme of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the layer has no such scheme: name one of {}", .0.join(", "))]
 pub struct UnknownScheme(Vec<&'static str>);
@@ -154,14 +154,14 @@ impl Explainer {
         Self(Arc::new(Layer { verifier, endpoints, schemes, require_https }))
     }
 
-    /// What the layer answers to such a request with this key, and why. Nothing is counted, and nothing changes.
+    /// Returns what the layer would answer to such a request with this key, and why. Nothing is counted or changed.
     ///
-    /// The key's record is found by its id: [`Keyring::get`](crate::Keyring::get). What of it counts is what the layer's
-    /// own store says at this moment.
+    /// Find the key's record by its id with [`Keyring::get`](crate::Keyring::get). The explanation uses the record
+    /// that the layer's own store has at this moment.
     ///
     /// # Errors
     ///
-    /// [`UnknownScheme`]. A store that fails is no error but an answer: 503.
+    /// [`UnknownScheme`]. A store that fails is not an error here but an explained answer: 503.
     pub async fn explain(&self, key: &KeyRecord, question: &Question) -> Result<Explanation, UnknownScheme> {
         let layer = &*self.0;
         let scheme = match &question.scheme {

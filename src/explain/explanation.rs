@@ -1,4 +1,4 @@
-//! What an explanation says.
+//! [`Explanation`]: the result of every check, as text and as JSON.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
 use crate::scheme_info::SchemeInfo;
 
-/// Why a request is let in or refused: every check with its outcome, in the order in which they are asked.
+/// Why a request is accepted or refused: every check with its outcome, in the order of the checks.
 ///
-/// It tells everything, and so it is for those who run the service or manage the key: what clients may see of a refusal
-/// is in [`error`](Self::error). Its text is for people; as JSON, with serde:
+/// It tells everything, so show it only to operators and to people who manage the key. What a client may see of a
+/// refusal is in [`error`](Self::error). `Display` writes text for people; serde writes JSON:
 ///
 /// ```json
 /// {"key_id": "key_1", "user_id": "alice", "accepted": false,
@@ -21,8 +21,8 @@ use crate::scheme_info::SchemeInfo;
 ///  "checks": [{"check": "https", "outcome": "passed", "detail": "..."}, ..]}
 /// ```
 ///
-/// `answer` and `decided_by` are `null` where the request is let in, and `detail` is left out where there is none. Where
-/// a key is [optional](crate::Endpoints::optional), there is also `"key_optional": true`.
+/// `answer` and `decided_by` are `null` if the request is accepted. `detail` is omitted if it is empty. At an
+/// endpoint where a key is [optional](crate::Endpoints::optional) there is also `"key_optional": true`.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     pub(super) key: KeyId,
@@ -32,7 +32,7 @@ pub struct Explanation {
     pub(super) optional: bool,
 }
 
-/// What one check says.
+/// The result of one check.
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub(super) check: Check,
@@ -40,22 +40,22 @@ pub struct Finding {
     pub(super) detail: String,
 }
 
-/// How a check ends.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It lets the request through.
+    /// The check passes.
     Passed,
-    /// It lets the request through, but would refuse it if the restriction were enforced.
+    /// The check passes, but would refuse if the restriction were enforced.
     Observed,
-    /// It refuses. The first that does is the answer to the request, which is then not asked the others.
+    /// The check refuses. The first refusal is the answer to a request, which skips the remaining checks.
     Refused(AuthErrorKind),
-    /// Nothing can be said, for want of the answer of a check before it.
+    /// Unknown, because an earlier check gave no result that this one needs.
     NotReached,
 }
 
 impl Outcome {
-    /// For programs: `passed`, `observed`, `refused`, `not_reached`.
+    /// The name for programs: `passed`, `observed`, `refused`, `not_reached`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,12 +78,12 @@ impl Explanation {
         }
     }
 
-    /// Of an endpoint where a key is optional.
+    /// Marks that a key is optional at the endpoint.
     pub(crate) fn where_optional(self) -> Self {
         Self { optional: true, ..self }
     }
 
-    /// With the answer of a layer about TLS, which it gives before it looks at a key.
+    /// Adds the layer's TLS check, which precedes the checks of the key.
     pub(crate) fn over_tls(mut self, required: bool, in_clear: bool, scheme: Option<&SchemeInfo>) -> Self {
         let refused = required && in_clear;
         if refused {
@@ -114,26 +114,25 @@ impl Explanation {
         &self.owner
     }
 
-    /// Every check, in the order in which they are asked: those of [`Check::ALL`]. None at a public endpoint, where no
-    /// key is looked at.
+    /// Every check, in the order of [`Check::ALL`]. Empty at a public endpoint, where no key is looked at.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// The first check that refuses.
+    /// The first check that refuses, if any.
     #[must_use]
     pub fn decided_by(&self) -> Option<&Finding> {
         self.findings.iter().find(|finding| matches!(finding.outcome, Outcome::Refused(_)))
     }
 
-    /// The refusal, in the words that the client sees; `None` if the request is let in.
+    /// The refusal as the client sees it; `None` if the request is accepted.
     #[must_use]
     pub fn error(&self) -> Option<&AuthError> {
         self.error.as_ref()
     }
 
-    /// Whether the request is let in.
+    /// Whether the request is accepted.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.error.is_none()
@@ -145,8 +144,8 @@ impl Explanation {
         self.findings.is_empty()
     }
 
-    /// Whether a key is [optional](crate::Endpoints::optional) at the endpoint: without one, the request is let in as
-    /// nobody's, if it comes over TLS where that is demanded. A key that is sent must be good.
+    /// Whether a key is [optional](crate::Endpoints::optional) at the endpoint. A request without one is then
+    /// accepted without a principal, if it comes over TLS where that is required. A key that is sent must be valid.
     #[must_use]
     pub fn is_optional(&self) -> bool {
         self.optional
@@ -160,13 +159,13 @@ impl Finding {
         self.check
     }
 
-    /// How it ends.
+    /// Its outcome.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// What was seen and what was looked for, for people; empty if there is nothing to say.
+    /// What was found and what was expected, for people; may be empty.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
@@ -195,7 +194,7 @@ impl fmt::Display for Explanation {
             let mark = match outcome {
                 Outcome::Passed => "ok",
                 Outcome::Observed => "(no)",
-                // In capitals, what answers; those after it are not asked any more.
+                // Only the refusal that decides is in capitals; a request would skip the later checks.
                 Outcome::Refused(_) if decided => "no",
                 Outcome::Refused(_) => "NO",
                 Outcome::NotReached => "-",
@@ -217,7 +216,7 @@ impl Serialize for Explanation {
         map.serialize_entry("key_id", self.key.as_str())?;
         map.serialize_entry("user_id", self.owner.as_str())?;
         map.serialize_entry("accepted", &self.is_accepted())?;
-        map.serialize_entry("answer", &self.error.as_ref().map(Answer))?;
+        map.serialize_entry("answer", &self.error.as_ref().map(ClientView))?;
         map.serialize_entry("decided_by", &self.decided_by().map(|finding| finding.check.as_str()))?;
         if self.optional {
             map.serialize_entry("key_optional", &true)?;
@@ -227,10 +226,10 @@ impl Serialize for Explanation {
     }
 }
 
-/// What the client sees of a refusal.
-struct Answer<'e>(&'e AuthError);
+/// The refusal as the client sees it.
+struct ClientView<'e>(&'e AuthError);
 
-impl Serialize for Answer<'_> {
+impl Serialize for ClientView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(3))?;
         map.serialize_entry("status", &self.0.status().as_u16())?;

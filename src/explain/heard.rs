@@ -1,4 +1,4 @@
-//! Hears every check of a request that somebody describes.
+//! A listener that records the result of every check of a described request.
 
 use std::sync::Arc;
 
@@ -8,35 +8,35 @@ use crate::limit::Throttled;
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
 
-/// Counted is by the newest digest of a text. Nobody has it here, and the one that the key is found by is the newest, or
-/// will be when [it is renewed](crate::Verifier::renew_digests).
+/// Asks the throttle about the key. It counts by the newest digest of the text, and the text is unknown here. The
+/// digest in the record is the newest, or [will be after a rehash](crate::Verifier::renew_digests).
 pub(super) fn throttled(gate: &Gate, key: &KeyRecord, facts: &RequestContext<'_>) -> Option<Throttled> {
     gate.throttle.as_ref()?.throttled(facts.client()?, &key.digest, gate.rules.clock.now())
 }
 
-/// Hears all, and stops only where nothing more can be asked.
+/// Records every result, and stops only if the next check cannot be made.
 #[derive(Default)]
 pub(super) struct Heard {
     pub(super) heard: Vec<(Check, Option<AuthErrorKind>)>,
-    /// What a store that failed said of itself.
+    /// The message of a store that failed.
     pub(super) failure: Option<String>,
 }
 
 impl Heard {
-    /// What was heard of a check: nothing, or whether it refuses.
+    /// The recorded result of a check: none, or whether it refused.
     pub(super) fn of(&self, check: Check) -> Option<Option<AuthErrorKind>> {
         self.heard.iter().find(|(heard, _)| *heard == check).map(|(_, refused)| *refused)
     }
 }
 
-/// Nothing more can be asked.
+/// No further check can be made.
 pub(super) struct Stopped;
 
 impl Listener for Heard {
     type Stop = Stopped;
 
     fn hear<E: Into<Refusal>>(&mut self, check: Check, answer: Result<(), E>) -> Result<(), Stopped> {
-        // What was heard is noted, and it goes on.
+        // The result is recorded, and the checks go on.
         let _ = self.need(check, answer);
         Ok(())
     }

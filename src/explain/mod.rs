@@ -1,4 +1,4 @@
-//! Why is this request refused? [`Explainer`] answers for a layer.
+//! Explains why a request is refused: [`Explainer`] answers for a layer.
 //!
 //! ```
 //! use http::Method;
@@ -28,13 +28,13 @@
 //!   ...
 //! ```
 //!
-//! The verifier asks its questions, and the layer's own endpoints say what is asked for: an explanation cannot disagree
-//! with the layer. It ends where the layer does: guards and handlers behind it may refuse more.
+//! The explanation runs the verifier's own checks with the layer's own endpoints, so it cannot disagree with the
+//! layer. It covers only the layer: guards and handlers behind it may still refuse.
 //!
 //! # Security
 //!
-//! An explanation tells revoked from unknown, and what restrictions look for. It is for those who run the service or
-//! manage the key: `explain` of `tower-api-key-manage` sees to that.
+//! An explanation distinguishes revoked from unknown keys, and shows what restrictions allow. Show it only to
+//! operators and to people who manage the key; `explain` of `tower-api-key-manage` enforces this.
 
 mod details;
 mod explainer;

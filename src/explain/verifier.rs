@@ -1,4 +1,4 @@
-//! [`Verifier::explain`]: hears every check, and puts it in words.
+//! [`Verifier::explain`]: runs every check and describes the results.
 
 use super::details::Scene;
 use super::explanation::{Explanation, Finding, Outcome};
@@ -12,16 +12,15 @@ use crate::restriction::RequestContext;
 use crate::verifier::Verifier;
 
 impl Verifier {
-    /// What [`verify_with`](Self::verify_with) would answer to a request with this key, and every check by which it
-    /// comes to that (what support needs when somebody says "403"). The key's text is not needed: its record will do, as
-    /// [`Keyring::get`](crate::keyring::Keyring::get) finds it by its id.
+    /// Returns what [`verify_with`](Self::verify_with) would answer to a request with this key, with every check
+    /// that leads to it, for example to support a user who gets a 403. It needs not the key's text but its record,
+    /// which [`Keyring::get`](crate::keyring::Keyring::get) finds by its id.
     ///
-    /// It asks the same questions of the same stores in the same order, to the end, and changes nothing: nothing is
-    /// counted against the key's limits, and no failure for the [throttle](Self::throttle).
+    /// It makes the same checks with the same stores in the same order, to the end, and changes nothing: it counts
+    /// nothing against the key's limits, and no failure for the [throttle](Self::throttle).
     ///
-    /// Taken for granted is that the client sends the whole and right text of the key. Behind a layer, ask
-    /// [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer), which knows what the endpoint asks for.
-    ///
+    /// It assumes that the client sends the complete, correct text of the key. For a layer, use
+    /// [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer), which knows what the endpoint needs.
     /// Must run in a tokio runtime with its timer on, unless the stores answer [`find_cached`](crate::KeyStore::find_cached).
     pub async fn explain(
         &self,
@@ -59,8 +58,8 @@ impl Verifier {
         }
     }
 
-    /// What the gate does when a check fails: of a key that was at hand, or was accepted lately, the throttle is asked only
-    /// then.
+    /// Asks the throttle as the gate does after a failed check: if the key was cached or accepted recently, the
+    /// throttle is asked only then.
     fn throttled_if_failed(&self, heard: &mut Heard, key: &KeyRecord, facts: &RequestContext<'_>) {
         let first = heard.heard.iter().find_map(|(_, refused)| *refused);
         if first.is_some_and(counts) && throttled(&self.gate, key, facts).is_some() {
