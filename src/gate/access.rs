@@ -1,4 +1,4 @@
-//! [`Access`]: who may come in at the endpoint that a request asks for.
+//! [`Access`]: whether the endpoint of a request needs a credential.
 
 use http::Method;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
@@ -8,39 +8,40 @@ use crate::auth_error::AuthErrorKind;
 use crate::credentials::{Credentials, Head};
 use crate::endpoint::{Declared, Endpoint, EndpointTable};
 
-/// Who may come in. Only the declarations of a layer make one, so that nothing else can open an endpoint.
+/// Whether an endpoint needs a credential. Only a layer's declarations make one, so that nothing else can open an
+/// endpoint.
 #[derive(Clone, Copy)]
 pub(crate) struct Access(Declared);
 
-/// What a request comes with.
+/// What a request brings.
 pub(crate) enum Entry<'c, 'r> {
-    /// Nothing, and it needs nothing.
+    /// No credential, and the endpoint needs none.
     Pass(Pass),
-    /// Claims that must be true.
+    /// Claims that must be verified.
     Claims(&'c Credentials<'r>, Endpoint),
 }
 
 impl Access {
-    /// What is declared for the request with this head. A CORS preflight brings no credential, and is open where those are
-    /// passed.
+    /// Returns what is declared for the request with this head. A CORS preflight carries no credential, and is open if
+    /// `pass_preflight` is set.
     #[inline(always)]
     pub(crate) fn of(endpoints: &EndpointTable, head: Head<'_>, pass_preflight: bool) -> Self {
         Self(if pass_preflight && is_preflight(head) { Declared::Public } else { endpoints.of(&head) })
     }
 
-    /// Whether anybody may come in, and no credential is looked at.
+    /// Whether the endpoint is open to everybody and no credential is looked at.
     #[inline(always)]
     pub(crate) fn is_open(self) -> bool {
         self.0 == Declared::Public
     }
 
-    /// Whether nobody comes in without a credential.
+    /// Whether a credential is needed.
     pub(crate) fn is_required(self) -> bool {
         matches!(self.0, Declared::Required(_))
     }
 
-    /// Lets in who needs no credential and has sent none. What a scheme has `found` must be true, also where nothing need be
-    /// sent.
+    /// Lets a request in that needs no credential and has sent none. A credential that a scheme has `found` must be
+    /// verified, even where it is optional.
     #[inline(always)]
     pub(crate) fn enter<'c, 'r>(
         self,
@@ -66,7 +67,7 @@ fn is_preflight(head: Head<'_>) -> bool {
         && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// For tests of the gate, which have no table.
+/// For tests of the gate, which have no endpoint table.
 #[cfg(test)]
 impl From<Declared> for Access {
     fn from(declared: Declared) -> Self {

@@ -1,4 +1,4 @@
-//! [`Pass`]: what the inner service is called with, and what binds the evidence to its request.
+//! [`Pass`]: without one the inner service cannot be called. The call binds the principal to its request.
 
 use std::task::{Context, Poll};
 
@@ -7,8 +7,8 @@ use tower::Service;
 
 use super::evidence::Principal;
 
-/// The right to call the inner service once. Only this module makes one, and the call takes it.
-#[must_use = "a pass lets nobody in by itself"]
+/// The right to call the inner service once. Only `gate` makes one, and the call consumes it.
+#[must_use = "a pass has no effect by itself"]
 pub(crate) struct Pass(Holder);
 
 enum Holder {
@@ -16,13 +16,13 @@ enum Holder {
     Principal(Principal),
 }
 
-/// Why a request was let in without a principal. It stands in the request's extensions: where neither this nor a principal
-/// does, no layer has run.
+/// Why a request was let in without a principal. It is in the request's extensions: if neither it nor a principal
+/// is there, no layer has run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Nobody {
-    /// No key was looked at: the endpoint is public.
+    /// The endpoint is public, and no key was looked at.
     Open,
-    /// No credential was sent, where one is optional.
+    /// A credential is optional, and none was sent.
     Anonymous,
 }
 
@@ -33,13 +33,13 @@ impl From<Principal> for Pass {
 }
 
 impl Pass {
-    /// For a request that needs no credential. [`Access::enter`](super::Access::enter) says which does not.
+    /// Makes a pass without a principal. [`Access::enter`](super::Access::enter) decides which requests need none.
     #[inline(always)]
     pub(super) fn nobody(why: Nobody) -> Self {
         Self(Holder::Nobody(why))
     }
 
-    /// Who comes in, or why nobody does.
+    /// The principal, or why there is none.
     #[inline(always)]
     pub(crate) fn holder(&self) -> Result<&Principal, Nobody> {
         match &self.0 {
@@ -49,7 +49,7 @@ impl Pass {
     }
 }
 
-/// The inner service, which is called with a [`Pass`] only.
+/// The inner service, which can only be called with a [`Pass`].
 #[derive(Clone)]
 pub(crate) struct Guarded<S>(S);
 
@@ -65,8 +65,8 @@ impl<S> Guarded<S> {
         self.0.poll_ready(cx)
     }
 
-    /// Calls the inner service for the holder of the pass. A principal that stands in the request's extensions is not our
-    /// evidence: ours replaces it, or it goes.
+    /// Calls the inner service for the holder of the pass. A principal that is already in the request's extensions
+    /// is not evidence of this layer: it is replaced or removed.
     #[inline(always)]
     pub(crate) fn call<B>(&mut self, pass: Pass, mut request: Request<B>) -> S::Future
     where

@@ -1,22 +1,22 @@
-//! Whose look-ups wait for a store together.
+//! The bulkhead for look-ups: which look-ups share a limit on concurrent queries to the store.
 
 use crate::bulkhead::{Bulkhead, Capacity};
 use crate::limit::Client;
 
-/// A quarter of what asks a store at once may be of one client; as much is asked at once as the queues of the built-in
-/// stores take.
+/// One client may have at most a quarter of the concurrent queries. The total is what the queues of the built-in stores
+/// hold.
 const CAPACITY: Capacity = Capacity { permits: 1024, permits_per_key: 256, places: 32 * 1024 };
 
-/// Whose look-ups share what.
+/// The key of the bulkhead: look-ups with the same value share a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Asker {
-    /// Requests of a client. Those whose address is not known are one.
+    /// Requests of a client. Clients with an unknown address share one.
     Request(Option<Client>),
-    /// Keys that are to be ended by themselves: a flood of requests does not hold that up.
+    /// Keys that revoke themselves, so that a flood of requests does not delay them.
     SelfRevoke(Option<Client>),
 }
 
-/// One with very many requests keeps only itself waiting.
+/// Creates the bulkhead, in which a client with very many requests delays only itself.
 pub(super) fn lookups() -> Bulkhead<Asker> {
     Bulkhead::new(CAPACITY)
 }

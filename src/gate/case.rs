@@ -1,15 +1,15 @@
 //! The decision about one request: the checks in their order, without input or output.
 //!
-//! Each step is made of the one before it, so that none can be left out or asked out of turn:
+//! Each step consumes the result of the previous one, so that no step can be skipped or reordered:
 //!
 //! ```text
 //! Case::open -> Lookup -> Known -> Entitled -> Admission
-//!     offline    the store's      the owner's     the budget
-//!                records          standing
+//!     offline    the store's      the account    the rate
+//!                records          status         limit
 //! ```
 //!
-//! What a step needs to know it is told by a [driver](super::drive). Who hears the answers is a [`Listener`]: requests
-//! stop at the first refusal, explanations go on.
+//! A [driver](super::drive) supplies what a step needs to know. A [`Listener`] receives the results: for requests
+//! it stops at the first refusal, for explanations it goes on.
 
 use std::sync::Arc;
 
@@ -29,22 +29,22 @@ use crate::restriction::{RequestContext, RestrictionKind, Verdict};
 use crate::scheme_info::SchemeInfo;
 use crate::store::StoreError;
 
-/// Hears the answers, and says whether to go on. The checks do not know for whom they are asked.
+/// Receives the results of the checks, and says whether to go on. The checks do not know their listener.
 pub(crate) trait Listener {
-    /// Why the rest is not asked.
+    /// Why the remaining checks are skipped.
     type Stop;
 
-    /// An answer that those after it do without.
+    /// Receives a result that the later checks do not need.
     fn hear<E: Into<Refusal>>(&mut self, check: Check, answer: Result<(), E>) -> Result<(), Self::Stop>;
 
-    /// An answer without which nothing after it can be asked.
+    /// Receives a result without which no later check can be made.
     fn need<T, E: Into<Refusal>>(&mut self, check: Check, answer: Result<T, E>) -> Result<T, Self::Stop>;
 
-    /// The same, now that the key is known that it is about.
+    /// Adds the key to a stop, once it is known.
     fn about(stop: Self::Stop, key: Arc<KeyRecord>) -> Self::Stop;
 }
 
-/// For requests: the first refusal is the answer.
+/// The listener for requests: the first refusal is the answer.
 pub(super) struct FirstRefusal;
 
 impl Listener for FirstRefusal {
@@ -70,31 +70,31 @@ fn refuse_if(wrong: bool, kind: AuthErrorKind) -> Result<(), AuthErrorKind> {
     if wrong { Err(kind) } else { Ok(()) }
 }
 
-/// A request: what it claims, what it wants, and what is known about it.
+/// A request: what it claims, what it needs, and what is known about it.
 pub(super) struct Case<'c, F> {
     pub(super) rules: &'c Rules,
     pub(super) claims: &'c Claims<'c>,
     pub(super) endpoint: Endpoint,
-    /// Found out only for keys with restrictions, and for the throttle.
+    /// Computed only for keys with restrictions, and for the throttle.
     pub(super) facts: F,
 }
 
-/// A key that is known, in force and of the environment it claims. Its owner has not been looked at yet.
+/// A key that exists, is in force and is of the environment in its text. Its owner has not been checked yet.
 pub(super) struct Known {
     pub(super) key: Arc<KeyRecord>,
-    /// The project that the request is about. What is wrong with it is said later, after the owner was looked at.
+    /// The project that the request is about. An error in it is reported only after the owner has been checked.
     project: Result<Option<ProjectId>, AuthErrorKind>,
     outdated: Option<Box<Outdated>>,
 }
 
-/// A key with which its owner may do what the request asks for. Whether it is within its limits is not known yet.
+/// A key whose owner may do what the request asks for. Its rate limits have not been checked yet.
 pub(super) struct Entitled {
     known: Known,
     role: Role,
     verdict: Verdict,
 }
 
-/// The answer yes.
+/// A request that passed every check.
 pub(crate) struct Admission {
     pub(crate) principal: Principal,
     /// Set if the key was found by a digest that is no longer the newest.
@@ -102,7 +102,7 @@ pub(crate) struct Admission {
 }
 
 impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
-    /// Checks 1, and which digests lead to the key. No store is asked for a text that can be none.
+    /// Checks 1, and the digests by which to look the key up. A text that cannot be a key causes no look-up.
     #[inline(always)]
     pub(super) fn open(&self, text: &str) -> Result<Lookup, Refusal> {
         let environment = self.rules.format.environment_of(text);
@@ -111,7 +111,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
         Ok(Lookup::new(self.rules.digests.newest().digest(text), environment))
     }
 
-    /// Checks 1, about a text that says this.
+    /// Checks 1, for a text with these properties.
     #[inline(always)]
     pub(super) fn offline<L: Listener>(
         &self,
@@ -124,7 +124,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
         listener.hear(Check::Shape, refuse_if(environment.is_none() && !foreign, AuthErrorKind::MalformedKey))
     }
 
-    /// Checks 3 and 4, as far as the key goes. `said` is the environment that its text says.
+    /// Checks 3, and 4 as far as the key is concerned. `said` is the environment in the key's text.
     #[inline(always)]
     pub(super) fn known<L: Listener>(
         &self,
@@ -142,15 +142,15 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
         Ok(Known { key, project, outdated })
     }
 
-    /// A key that has expired is compared with the time. So that an unknown one takes as long to refuse, the clock is read for
-    /// it, too (C7-02).
+    /// The refusal of an unknown key. It reads the clock, as the check of expiry does for a known key, so that both
+    /// take the same time (C7-02).
     #[cold]
     fn unknown(&self) -> Refusal {
         let _ = self.rules.clock.now();
         AuthErrorKind::UnknownKey.into()
     }
 
-    /// Checks 4, as far as the owner goes, to 8.
+    /// Checks 4, as far as the owner is concerned, to 8.
     #[inline(always)]
     pub(super) fn entitled(&self, known: Known, standing: AccountStatus) -> Result<Entitled, Refusal> {
         match self.rights(&mut FirstRefusal, &known, standing) {
@@ -159,7 +159,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
         }
     }
 
-    /// The same for a listener of its own.
+    /// The same for any listener.
     #[inline(always)]
     pub(super) fn rights<L: Listener>(
         &self,
@@ -178,7 +178,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
             Some(scheme) => key.restrictions.judge(&(self.facts)().scheme(scheme.name())),
             None => key.restrictions.judge(&(self.facts)()),
         };
-        // Through another scheme it is no key, and says nothing of its owner.
+        // Through another scheme the key counts as unknown, so the refusal says nothing about its owner.
         let unbound = verdict.refuses(RestrictionKind::Scheme);
         listener.hear(
             Check::Restriction(RestrictionKind::Scheme),
@@ -208,11 +208,12 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
         let project_level = key.level != KeyLevel::User;
         let manages = self.endpoint.class == AccessClass::Manage;
         listener.hear(Check::Level, refuse_if(project_level && manages, AuthErrorKind::Forbidden))?;
-        // A key for one project decides nothing about the account, not even its owner's.
+        // A project-level key cannot manage the account, not even the account owner's.
         Ok((if project_level { role.min(Role::Full) } else { role }, verdict))
     }
 
-    /// Check 9. It is the last, so that a request that is refused for anything else is not counted: `take` counts it.
+    /// Check 9, in which `take` counts the request. It is the last, so that a request that is refused otherwise is
+    /// not counted.
     #[inline(always)]
     pub(super) fn admit(
         &self,
@@ -235,7 +236,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
 }
 
 impl Rules {
-    /// Whether a key that is known still works.
+    /// Whether a known key is in force.
     #[inline(always)]
     pub(super) fn in_force<L: Listener>(&self, listener: &mut L, key: &KeyRecord) -> Result<(), L::Stop> {
         listener.hear(Check::Revocation, refuse_if(key.revoked_at.is_some(), AuthErrorKind::RevokedKey))?;
@@ -247,17 +248,17 @@ impl Rules {
 }
 
 impl Known {
-    /// Whose standing is asked for, and where.
+    /// The owner, and the project if one is selected, whose account status is needed.
     #[inline(always)]
     pub(super) fn owner(&self) -> (&UserId, Option<&ProjectId>) {
         (&self.key.owner, self.project.as_ref().ok().and_then(Option::as_ref))
     }
 }
 
-/// The key, if it is of the environment that its text `said`.
+/// Returns the key if its environment is the one that its text `said`.
 #[inline(always)]
 fn as_it_says(found: Found, said: Option<Environment>) -> Result<Found, Refusal> {
-    // The text's environment is part of the digest, so they can differ only if the record was tampered with.
+    // The environment is part of the digested text, so they can differ only if the record was tampered with.
     if said.is_some_and(|environment| environment != found.key.environment) {
         return Err(torn(found.key));
     }

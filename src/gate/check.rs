@@ -1,20 +1,20 @@
-//! The names of the questions.
+//! [`Check`]: the names of the checks.
 
 use std::fmt;
 
 use crate::restriction::RestrictionKind;
 
-/// One question that is asked about a request and its key.
+/// One check of a request and its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// Did the request come over TLS, where the layer demands it (R14)?
+    /// Did the request come over TLS, if the layer requires it (R14)?
     Https,
-    /// Is the scheme still in use, or is its sunset over?
+    /// Is the scheme still accepted, or is its sunset over?
     Sunset,
-    /// Has the text the shape of a key that is looked up at all?
+    /// Does the text have the shape of a key that is looked up at all?
     Shape,
-    /// May the client ask about the key, or was it, or were others, wrong too often from its address?
+    /// May the client ask about the key, or did its address send this or other wrong keys too often?
     Throttle,
     /// Does the store know the key?
     Known,
@@ -24,26 +24,26 @@ pub enum Check {
     Expiry,
     /// Is the key of an environment that is accepted (R55)?
     Environment,
-    /// Is the key's owner in good standing?
+    /// Is the account of the key's owner active?
     Owner,
     /// Is the claimed user the key's owner (R9)?
     User,
     /// Is the request within this restriction of the key (R56)?
     Restriction(RestrictionKind),
-    /// Is a project named properly, where one must be, and is it the key's (R45, R46)?
+    /// Is a valid project named where one is required, and does it match the key's (R45, R46)?
     Project,
     /// May the owner access the project (R11)?
     Access,
-    /// Does the owner's role cover what the endpoint does (R20)?
+    /// Does the owner's role allow what the endpoint does (R20)?
     Role,
-    /// Does the key's level cover what the endpoint does (R40)?
+    /// Does the key's level allow what the endpoint does (R40)?
     Level,
-    /// Is the request within the key's limits?
+    /// Is the request within the key's rate limits?
     Limits,
 }
 
 impl Check {
-    /// All of them, in the order in which they are asked.
+    /// All of them, in the order in which they are made.
     pub const ALL: [Self; 19] = [
         Self::Https,
         Self::Sunset,
@@ -66,7 +66,7 @@ impl Check {
         Self::Limits,
     ];
 
-    /// For programs: `https`, `sunset`, ..., `ip`, `referrer`, `endpoint`, `scheme`, ..., `limits`.
+    /// The name for programs: `https`, `sunset`, ..., `ip`, `referrer`, `endpoint`, `scheme`, ..., `limits`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

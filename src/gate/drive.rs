@@ -1,8 +1,8 @@
-//! The drivers of a [case](super::case): they answer what it asks, each in its own way.
+//! The drivers of a [case](super::case): each answers its questions in its own way.
 //!
-//! - [`Gate::now`] asks what is at hand, and never waits.
-//! - [`Gate::asking`] goes on where that stopped, and asks stores. Nothing is read, digested or asked twice.
-//! - [`Gate::explaining`] tells a listener everything, and changes nothing.
+//! - [`Gate::now`] uses only cached facts, and never waits.
+//! - [`Gate::asking`] continues where that stopped, and asks stores. Nothing is read, digested or asked twice.
+//! - [`Gate::explaining`] reports every check to a listener, and changes nothing.
 
 use std::sync::Arc;
 
@@ -22,28 +22,28 @@ use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
 use crate::store::CachedKey;
 
-/// Where a decision stopped, for want of an answer that is not at hand.
+/// Where a decision stopped because a fact is not cached.
 pub(crate) struct Paused {
     stage: Stage,
     endpoint: Endpoint,
 }
 
 enum Stage {
-    /// The key's store must be asked.
+    /// The store must be asked for the key.
     Key(Lookup),
-    /// The directory must be asked, about the owner of a key that was at hand.
+    /// The directory must be asked about the owner of a cached key.
     Owner { known: Known, newest: KeyDigest },
 }
 
 impl Paused {
-    /// In a box, so that a decision that need not wait is not moved about at its size.
+    /// Boxed, so that a decision that need not wait does not copy its size.
     #[cold]
     fn at(stage: Stage, endpoint: Endpoint) -> Box<Self> {
         Box::new(Self { stage, endpoint })
     }
 }
 
-/// What became known of a key, as far as its explanation came.
+/// What became known about a key while it was explained.
 #[derive(Default)]
 pub(crate) struct Explained {
     pub(crate) key: Option<Arc<KeyRecord>>,
@@ -56,7 +56,7 @@ impl Gate {
         Case { rules: &self.rules, claims, endpoint, facts }
     }
 
-    /// Decides by what is at hand. `Ok(Err(_))` if something must be asked that is not.
+    /// Decides from cached facts. `Ok(Err(_))` means that something must be asked for.
     #[inline(always)]
     pub(crate) fn now<'f>(
         &self,
@@ -83,13 +83,13 @@ impl Gate {
         case.admit(entitled, |family, limits| self.count(family, limits)).map(Ok).map_err(refuse)
     }
 
-    /// The key's record, as far as it is at hand.
+    /// Finds the key's record in the cache.
     #[inline(always)]
     fn at_hand(&self, mut lookup: Lookup, text: &str) -> Result<Result<Option<Found>, Lookup>, Refusal> {
         loop {
             let found = match self.keys.find_cached(lookup.digest()) {
                 CachedKey::Miss => return Ok(Err(lookup)),
-                // Whether it is the key takes long to tell.
+                // Comparing it with the slow hash must not happen here.
                 CachedKey::Found(_) if lookup.is_slow() => return Ok(Err(lookup)),
                 CachedKey::Found(key) => Some(key),
                 CachedKey::NotFound => None,
@@ -102,7 +102,7 @@ impl Gate {
         }
     }
 
-    /// Decides by what stores say, from where [`now`](Self::now) has stopped.
+    /// Decides from what stores answer, starting where [`now`](Self::now) stopped.
     pub(crate) async fn asking<'f>(
         &self,
         paused: Box<Paused>,
@@ -112,7 +112,7 @@ impl Gate {
         let Paused { stage, endpoint } = *paused;
         let case = self.case(credentials.claims(), endpoint, facts);
         let asker = || Asker::Request((case.facts)().client().map(Into::into));
-        // Held until the stores have said all.
+        // Held until the stores have answered everything.
         let mut turn = None;
         let (newest, said, asked) = match &stage {
             Stage::Owner { newest, .. } => (*newest, None, false),
@@ -155,7 +155,7 @@ impl Gate {
         Ok(admission)
     }
 
-    /// The key's record, as the store says. Only where `ended_too` is set it tells all of a key that has ended.
+    /// Finds the key's record in the store. Only with `ended_too` the record of a key that has ended is complete.
     pub(super) async fn find(
         &self,
         mut lookup: Lookup,
@@ -178,7 +178,7 @@ impl Gate {
         }
     }
 
-    /// A request that refuses keys that have ended needs to know no more of them.
+    /// Asks the store for one digest. A request refuses ended keys, so it does not need their complete record.
     pub(super) async fn ask(
         &self,
         digest: &KeyDigest,
@@ -190,7 +190,7 @@ impl Gate {
         self.in_time(self.keys.find_at(digest, self.rules.clock.now())).await
     }
 
-    /// Tells a listener what every check says of a request with this key, whose text nobody has at hand. Nothing is counted.
+    /// Reports to a listener every check of a request with this key, whose text is unknown. Nothing is counted.
     pub(crate) async fn explaining<L: Listener>(
         &self,
         listener: &mut L,
@@ -216,7 +216,7 @@ impl Gate {
         let ours = self.rules.format.prefix(key.environment) == key.prefix;
         let said = ours.then_some(key.environment);
         case.offline(listener, said, self.rules.accept_foreign_keys)?;
-        // The text would lead to this one of its digests, if the ring has it at all.
+        // The key's text would lead to this digest, if its method is accepted at all.
         let found = match self.keys.find_cached(&key.digest).known() {
             Some(found) => {
                 listener.hear::<Refusal>(Check::Throttle, Ok(()))?;
@@ -250,7 +250,7 @@ impl Gate {
             }
             Err(refusal) => listener.need(Check::Owner, Err(refusal)),
         };
-        // Known whatever the owner may do.
+        // Computed whatever the owner may do.
         let limits = match &known.key.limits {
             None => Ok(()),
             Some(limits) => {

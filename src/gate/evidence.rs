@@ -1,4 +1,4 @@
-//! Who makes a request: evidence, not a claim.
+//! [`Principal`]: evidence of who makes a request, not a claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,9 +15,8 @@ use crate::scheme_info::SchemeInfo;
 
 /// Who makes a request, and what they may do: evidence that a key was verified.
 ///
-/// Only [`Verifier::verify`](crate::Verifier::verify) makes one (and `test_util`, for handler tests). It
-/// shows effective rights, those of the key cut by those of its owner at the time of the request, and nothing else.
-/// Cloning is cheap.
+/// Only [`Verifier::verify`](crate::Verifier::verify) makes one (and `test_util`, for tests of handlers). It shows the
+/// effective rights, those of the key limited by those of its owner at the time of the request. Cloning is cheap.
 #[derive(Clone)]
 pub struct Principal {
     key: Arc<KeyRecord>,
@@ -29,7 +28,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// The only way to make one. `case.rs` calls it after the last check.
+    /// The only constructor. `case.rs` calls it after the last check.
     pub(super) fn verified(
         key: Arc<KeyRecord>,
         project: Option<ProjectId>,
@@ -51,18 +50,18 @@ impl Principal {
         Self::verified(key, project, role, Verdict::default(), scheme)
     }
 
-    /// As counted by the limits of the key.
+    /// Adds the state of the key's rate limits.
     pub(super) fn counted(self, tally: Option<Arc<RateLimitStatus>>) -> Self {
         Self { tally, ..self }
     }
 
-    /// The id of the key: what to log.
+    /// The id of the key. Use it in logs.
     #[must_use]
     pub fn key_id(&self) -> &KeyId {
         &self.key.id
     }
 
-    /// What the owner calls the key.
+    /// The name that the owner gave the key.
     #[must_use]
     pub fn key_name(&self) -> &str {
         &self.key.name
@@ -80,14 +79,14 @@ impl Principal {
         &self.key.level
     }
 
-    /// The project that this request is about: the one it named, or the key's; `None` where none was named.
+    /// The project that this request is about: the one it named, or the key's; `None` if neither.
     #[must_use]
     pub fn project(&self) -> Option<&ProjectId> {
         self.project.as_ref()
     }
 
-    /// What may be done in [`project`](Self::project), or in the account where no project was named. A project-level
-    /// key is at most [`Role::Full`], even its account owner's.
+    /// What the request may do in [`project`](Self::project), or in the account if there is none. A project-level
+    /// key is at most [`Role::Full`], even if its owner owns the account.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
@@ -99,19 +98,19 @@ impl Principal {
         self.key.environment
     }
 
-    /// The name of the scheme through which the key came; `None` if it did not come in a request.
+    /// The name of the scheme through which the key was sent; `None` if it did not come in a request.
     #[must_use]
     pub fn scheme(&self) -> Option<&'static str> {
         self.scheme.as_ref().map(SchemeInfo::name)
     }
 
-    /// Every scope of the key.
+    /// All scopes of the key.
     #[must_use]
     pub fn scopes(&self) -> &BTreeSet<String> {
         &self.key.scopes
     }
 
-    /// Whether the key has a scope.
+    /// Whether the key has this scope.
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
         self.key.scopes.contains(scope)
@@ -123,19 +122,19 @@ impl Principal {
         &self.key.metadata
     }
 
-    /// When the key ends; `None` if it does not.
+    /// When the key expires; `None` if never.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.key.expires_at
     }
 
-    /// The restrictions of the key that are set to [observe](crate::restriction::Mode::Observe) and would have refused
+    /// The restrictions of the key in [observe mode](crate::restriction::Mode::Observe) that would have refused
     /// this request.
     pub fn observed(&self) -> impl Iterator<Item = RestrictionKind> + use<> {
         self.verdict.observed()
     }
 
-    /// What the most restrictive limit of the key leaves; `None` for a key without limits.
+    /// The state of the key's most restrictive rate limit; `None` for a key without limits.
     #[must_use]
     pub fn rate_limit(&self) -> Option<&RateLimitStatus> {
         self.tally.as_deref()
@@ -147,14 +146,15 @@ impl Principal {
         self.key.limits.as_ref()
     }
 
-    /// The restrictions of the key (R56). This request is within those that are enforced.
+    /// The restrictions of the key (R56). The enforced ones allow this request.
     #[must_use]
     pub fn restrictions(&self) -> &Restrictions {
         &self.key.restrictions
     }
 
-    /// A refusal for a handler which finds that this principal may not do what it asks for: 403 `forbidden`, in the
-    /// words of the scheme that was used. In axum a handler returns it, and the layer renders it like its own.
+    /// Makes a refusal for a handler which finds that this principal may not do what the request asks: 403
+    /// `forbidden`, with the message of the scheme that was used. An axum handler returns it, and the layer renders
+    /// it like its own.
     ///
     /// ```
     /// use tower_api_key::{AuthError, Principal};
@@ -168,8 +168,8 @@ impl Principal {
         self.refuse(AuthErrorKind::Forbidden)
     }
 
-    /// A refusal of this principal, in the words of the scheme that was used: for routes of your own that say no for one of
-    /// the layer's reasons. [`forbidden`](Self::forbidden) is the usual one.
+    /// Makes a refusal of any kind, with the message of the scheme that was used, for your own routes that refuse
+    /// for one of the layer's reasons. [`forbidden`](Self::forbidden) is the usual one.
     ///
     /// ```
     /// use tower_api_key::{AuthError, AuthErrorKind, Principal, Role};
@@ -188,7 +188,7 @@ impl Principal {
         self.verdict
     }
 
-    /// The record of the key, for what stands around a request.
+    /// The record of the key, for observers and response headers.
     pub(crate) fn record(&self) -> &KeyRecord {
         &self.key
     }

@@ -1,4 +1,4 @@
-//! Finds the key of a text that others hold, so that it can be revoked. Nobody is let in by this.
+//! Finds a key by its leaked text, so that it can be revoked. This lets no request in.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
 
 impl Gate {
-    /// Whether a text can be a key that is looked up. No store is asked.
+    /// Whether a text can be a key that is looked up. This asks no store.
     pub(crate) fn may_be_key(&self, text: &str) -> bool {
         self.case(&Claims::new(), Endpoint::READ, RequestContext::new).open(text).is_ok()
     }
 
-    /// The key of a text, ended or not; `None` if there is none.
+    /// Finds the key with this text, whether it has ended or not; `None` if there is none.
     ///
-    /// Attempts have a budget of their own, in which each counts, whatever it finds, and turns of their own at the store: no
-    /// request takes them.
+    /// Attempts have their own budget, in which each counts whatever it finds, and their own permits at the store,
+    /// so that requests cannot take them.
     pub(crate) async fn find_leaked(
         &self,
         credentials: &Credentials<'_>,

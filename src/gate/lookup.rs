@@ -1,4 +1,4 @@
-//! Check 3: under which of the ring's digests the store knows a key.
+//! Check 3: looks a key up by each of its possible digests.
 
 use std::sync::Arc;
 
@@ -8,31 +8,31 @@ use crate::key::{Digester, Digests, Environment, KeyDigest};
 use crate::record::KeyRecord;
 use crate::store::StoreError;
 
-/// A text that may be a key, and the digest that the store is asked for next.
+/// A text that may be a key, and the digest to look up next.
 pub(super) struct Lookup {
     /// The newest digest of the text.
     newest: KeyDigest,
-    /// What the text says; `None` for keys of a foreign shape, which say nothing.
+    /// The environment in the text; `None` for keys of a foreign shape, which contain none.
     environment: Option<Environment>,
-    /// Set where it is not the newest that is asked for.
-    other: Option<Box<Other>>,
+    /// Set if the digest to look up is not the newest.
+    other: Option<Box<OlderLookup>>,
 }
 
-struct Other {
-    way: Way,
+struct OlderLookup {
+    way: DigestChoice,
     digest: KeyDigest,
 }
 
-/// How a digest was made. Keys only ever move to the newest digest: asked for in this order, one that moves meanwhile is
-/// met.
+/// Which digest is looked up. A rehash only moves a key to the newest digest, so a key that moves during this
+/// sequence is still found.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// By the ring's older digests, the oldest first.
+enum DigestChoice {
+    /// An older digest, by its index, oldest first.
     Older(usize),
-    /// By the public start of a key with a slow hash.
+    /// The public start of a key with a slow hash.
     #[cfg(feature = "slow-hashes")]
     Slow,
-    /// By the newest once more.
+    /// The newest again.
     NewestAgain,
 }
 
@@ -43,7 +43,7 @@ pub(super) enum Next {
     Ask(Lookup),
 }
 
-/// A key that the store knows.
+/// A key that the store has.
 pub(super) struct Found {
     pub(super) key: Arc<KeyRecord>,
     /// Set if it was found by a digest that is no longer the newest.
@@ -53,11 +53,11 @@ pub(super) struct Found {
 /// A key was found by an older digest than this one.
 pub(crate) struct Outdated {
     pub(crate) newest: KeyDigest,
-    /// What is let go once the key has the newest.
+    /// Released when the key has the newest digest.
     pub(crate) turn: Option<SlowTurn>,
 }
 
-/// The place and the turn of a slow check: the next is let in when the key is fast.
+/// The place and the permit of a slow check. They are held until the key is rehashed.
 pub(crate) type SlowTurn = (tokio::sync::OwnedSemaphorePermit, tokio::sync::OwnedSemaphorePermit);
 
 impl Lookup {
@@ -66,7 +66,7 @@ impl Lookup {
         Self { newest, environment, other: None }
     }
 
-    /// What to ask the store for.
+    /// The digest to ask the store for.
     #[inline(always)]
     pub(super) fn digest(&self) -> &KeyDigest {
         self.other.as_ref().map_or(&self.newest, |other| &other.digest)
@@ -82,16 +82,16 @@ impl Lookup {
         self.environment
     }
 
-    /// Whether it is asked for keys whose text must be compared slowly.
+    /// Whether the key that is found must still be compared by its slow hash.
     #[inline]
     pub(super) fn is_slow(&self) -> bool {
         #[cfg(feature = "slow-hashes")]
-        return self.other.as_ref().is_some_and(|other| other.way == Way::Slow);
+        return self.other.as_ref().is_some_and(|other| other.way == DigestChoice::Slow);
         #[cfg(not(feature = "slow-hashes"))]
         false
     }
 
-    /// Takes the store's answer.
+    /// Processes the store's answer.
     #[inline(always)]
     pub(super) fn answer(
         self,
@@ -112,50 +112,50 @@ impl Lookup {
     #[cold]
     fn other_answer(
         self,
-        Other { way, digest }: Other,
+        OlderLookup { way, digest }: OlderLookup,
         rules: &Rules,
         text: &str,
         found: Option<Arc<KeyRecord>>,
     ) -> Result<Next, Refusal> {
         let ring = &rules.digests;
         match way {
-            Way::Older(index) => match ring.oldest_first().nth(index) {
+            DigestChoice::Older(index) => match ring.oldest_first().nth(index) {
                 Some(digester) => match checked(found, &digest, digester)? {
                     Some(key) => Ok(Next::Found(self.outdated(key, None))),
                     None => Ok(self.other(ring, text, index.saturating_add(1))),
                 },
                 None => Ok(self.again()),
             },
-            // A key that was found so is given to `compared`.
+            // A key that was found this way has its slow hash compared in `find_slowly`.
             #[cfg(feature = "slow-hashes")]
-            Way::Slow => Ok(self.again()),
-            Way::NewestAgain => Ok(match checked(found, &digest, ring.newest())? {
+            DigestChoice::Slow => Ok(self.again()),
+            DigestChoice::NewestAgain => Ok(match checked(found, &digest, ring.newest())? {
                 Some(key) => Next::Found(Found { key, outdated: None }),
                 None => Next::Nobody,
             }),
         }
     }
 
-    /// Goes on with the ring's older digest of this index, or with what comes after the last of them.
+    /// Continues with the older digest of this index, or with what follows the last of them.
     #[cold]
     fn other(self, ring: &Digests, text: &str, index: usize) -> Next {
         if let Some(digester) = ring.oldest_first().nth(index) {
-            return self.ask(Way::Older(index), digester.digest(text));
+            return self.ask(DigestChoice::Older(index), digester.digest(text));
         }
         #[cfg(feature = "slow-hashes")]
         if let Some(digest) = ring.slow().and_then(|slow| slow.digest(text)) {
-            return self.ask(Way::Slow, digest);
+            return self.ask(DigestChoice::Slow, digest);
         }
         self.again()
     }
 
     fn again(self) -> Next {
         let newest = self.newest;
-        self.ask(Way::NewestAgain, newest)
+        self.ask(DigestChoice::NewestAgain, newest)
     }
 
-    fn ask(self, way: Way, digest: KeyDigest) -> Next {
-        Next::Ask(Self { other: Some(Box::new(Other { way, digest })), ..self })
+    fn ask(self, way: DigestChoice, digest: KeyDigest) -> Next {
+        Next::Ask(Self { other: Some(Box::new(OlderLookup { way, digest })), ..self })
     }
 
     /// A key that was found by another digest than the newest.
@@ -164,17 +164,17 @@ impl Lookup {
     }
 }
 
-/// What a store answered, if it is so.
+/// Checks the store's answer.
 #[inline(always)]
 fn checked(
     found: Option<Arc<KeyRecord>>,
     digest: &KeyDigest,
     way: &Digester,
 ) -> Result<Option<Arc<KeyRecord>>, Refusal> {
-    // The store compared the digests; this is the second line, for stores whose comparison is not exact.
+    // The store has compared the digests. This second comparison is for stores whose comparison is inexact.
     let Some(key) = found.filter(|key| key.digest.matches(digest)) else { return Ok(None) };
     if !way.made(&key.digested_by) {
-        // No two ways lead to one digest: somebody has put it there.
+        // Two methods never produce the same digest, so the record was tampered with.
         return Err(StoreError::corrupt("it was digested in another way than it says")
             .of_key(&key.id)
             .into());

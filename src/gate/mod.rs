@@ -1,19 +1,19 @@
-//! The room that says yes. Nobody gets in unless this module has said so, and only this module decides.
+//! The decision: only this module accepts requests.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `evidence` | [`Principal`]: the proof that a key was verified; only this module makes one |
-//! | `case` | the checks in their order, without input or output: each step is made of the one before |
-//! | `check`, `refusal` | the names of the checks; why one says no |
-//! | `lookup`, `slow` | under which digest the store knows a key; keys with a slow hash |
-//! | `rate_limits`, `asker` | wrong keys by client, look-ups by client, requests by key |
-//! | `rules` | what the checks are set to, and whom they ask |
-//! | `drive` | the drivers that answer what a case asks: at once, by asking stores, to explain |
-//! | `leaked` | keys that others hold, to be revoked |
-//! | `access` | [`Access`]: who may come in at an endpoint, and who needs no credential there |
+//! | `case` | the checks in their order, without input or output; each step consumes the previous one |
+//! | `check`, `refusal` | the names of the checks; why one refuses |
+//! | `lookup`, `slow` | finding a key by its digests; keys with a slow hash |
+//! | `rate_limits`, `asker` | throttling wrong keys by client, look-ups by client, requests by key |
+//! | `rules` | the settings of the checks, and the stores that they ask |
+//! | `drive` | the drivers that answer a case's questions: from caches, by asking stores, for explanations |
+//! | `leaked` | finding leaked keys, so that they can be revoked |
+//! | `access` | [`Access`]: whether an endpoint needs a credential |
 //! | `admit` | [`Pass`]: without one, the inner service cannot be called |
 //!
-//! The order of the checks is written down at [`Verifier`](crate::Verifier).
+//! The order of the checks is documented at [`Verifier`](crate::Verifier).
 
 mod access;
 mod admit;

@@ -1,4 +1,4 @@
-//! How often: wrong keys by client (check 2), look-ups by client, and requests by key (check 9).
+//! Throttles wrong keys by client (check 2) and look-ups by client, and limits requests by key (check 9).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::restriction::RequestContext;
 use crate::store::{StoreError, in_time};
 
 impl Gate {
-    /// Check 2, before a store is asked. Says whether it was asked: of a key that was accepted lately, it is not.
+    /// Check 2, before a store is asked. Returns whether it was made: it is skipped for a recently accepted key.
     pub(super) fn throttled<'f>(
         &self,
         key: &KeyDigest,
@@ -31,13 +31,13 @@ impl Gate {
         }
         match throttle.throttled(client, key, now) {
             None => Ok(true),
-            Some(braked) => Err(Wait::Failures(braked.wait()).into()),
+            Some(throttled) => Err(Wait::Failures(throttled.wait()).into()),
         }
     }
 
-    /// Counts a refusal, if it is one that counts. Where check 2 was not `asked`, because the answer was at hand or the key was
-    /// accepted lately, it is still open, and has the answer that it would have had before: if it had another, a client could
-    /// tell such keys from others.
+    /// Counts a refusal for the throttle, if it is of a kind that counts. If check 2 was not `asked`, because the
+    /// answer was cached or the key was recently accepted, it is made now with the answer that it would have given
+    /// before. If such a key had another answer, a client could tell it from others.
     #[cold]
     pub(super) fn failed<'f>(
         &self,
@@ -55,16 +55,16 @@ impl Gate {
         let Some(client) = facts().client() else { return refusal };
         let now = self.rules.clock.now();
         throttle.is_wrong(key);
-        if !asked && let Some(braked) = throttle.throttled(client, key, now) {
-            let instead = Refusal::from(Wait::Failures(braked.wait()));
+        if !asked && let Some(throttled) = throttle.throttled(client, key, now) {
+            let instead = Refusal::from(Wait::Failures(throttled.wait()));
             return Refusal { key: refusal.key, ..instead };
         }
         throttle.refused(client, key, now);
         refusal
     }
 
-    /// What a store answers, in turn: after check 2, and before the store has its say (A.8, 9). A request that had to wait for
-    /// its turn has only the rest of the time that a store may take.
+    /// Asks a store after waiting for a permit, between check 2 and the store's answer (A.8, 9). A request that had
+    /// to wait has only the rest of the store's deadline.
     pub(super) async fn in_turn<T>(
         &self,
         turn: &mut Option<Permit<Asker>>,
@@ -91,23 +91,23 @@ impl Gate {
         Ok(in_time(self.store_deadline, question).await?)
     }
 
-    /// A key that has ended was sent: what its family has spent of its limits is the first to be forgotten, if none of the family
-    /// works any more. A key that was replaced, or that came in the place of one which may be in its grace, ends nothing: else
-    /// the holder of two keys of a family could reset its limits by sending the one that has ended.
+    /// Called for a key that has ended. If no key of its family works any more, the family's rate-limit state may
+    /// be evicted first. A key that was replaced, or that replaced one which may be in its grace period, ends
+    /// nothing: otherwise the holder of two keys of a family could reset its limits by sending the ended one.
     fn has_ended(&self, key: &KeyRecord) {
         if self.limiter.was_used() && key.has_ended_its_family(self.rules.clock.now()) {
             self.limiter.end(&key.family);
         }
     }
 
-    /// Check 9: counts the request, if it is within the limits.
+    /// Check 9: counts the request if it is within the limits.
     pub(super) fn count(&self, family: &KeyId, limits: &Limits) -> Arc<RateLimitStatus> {
         Arc::new(self.limiter.take(family, limits, self.rules.clock.now()).of_family(family))
     }
 }
 
-/// Whether a refusal counts for the throttle: all that a client sees as one do. If some did not, it could tell them from
-/// the others.
+/// Whether a refusal counts for the throttle. All refusals that look the same to a client count, because otherwise the
+/// client could tell them apart.
 pub(crate) fn counts(kind: AuthErrorKind) -> bool {
     matches!(
         kind,

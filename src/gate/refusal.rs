@@ -1,4 +1,4 @@
-//! Why a check says no, before it is put in a scheme's words.
+//! [`Refusal`]: why a check refuses, before a scheme's message is added.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use crate::record::KeyRecord;
 use crate::restriction::Verdict;
 use crate::store::StoreError;
 
-/// A refusal that does not know its scheme yet.
+/// A refusal without a scheme.
 pub(crate) struct Refusal {
     pub(crate) kind: AuthErrorKind,
     pub(crate) source: Option<Box<dyn Error + Send + Sync>>,
     pub(super) wait: Option<Wait>,
-    /// The key that is refused, once it is known.
+    /// The refused key, once it is known.
     pub(super) key: Option<Arc<KeyRecord>>,
 }
 
@@ -23,13 +23,13 @@ impl Refusal {
         Self { kind, source: None, wait: None, key: None }
     }
 
-    /// The refusal of this key.
+    /// Adds the key.
     #[cold]
     pub(super) fn of(self, key: Arc<KeyRecord>) -> Self {
         Self { key: Some(key), ..self }
     }
 
-    /// In the words of the scheme through which the claims came.
+    /// Adds the scheme through which the claims came, and so its message.
     #[cold]
     pub(super) fn said(self, claims: &Claims<'_>) -> AuthError {
         let mut error = AuthError::new(self.kind, claims.scheme());

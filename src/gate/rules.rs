@@ -1,4 +1,4 @@
-//! What the checks are set to, and whom they ask.
+//! [`Rules`] and [`Gate`]: the settings of the checks, and the stores that they ask.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::scheme_info::SchemeInfo;
 use crate::settings::Settings;
 use crate::store::{Directory, KeyStore};
 
-/// How many keys with limits are remembered, unless told otherwise.
+/// How many keys with limits are remembered by default.
 const LIMITED_KEYS: usize = 65_536;
 
-/// What the checks are set to.
+/// The settings of the checks.
 #[derive(Clone)]
 pub(crate) struct Rules {
     pub(crate) format: KeyFormat,
@@ -25,7 +25,7 @@ pub(crate) struct Rules {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// The rules, and whom they are asked of.
+/// The rules, the stores, and the state of throttles and limits.
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) rules: Rules,

@@ -1,4 +1,4 @@
-//! Keys that were imported with a slow hash, at their first use.
+//! Verifies keys that were imported with a slow hash, at their first use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::key::{DigestMethod, KeyDigest, SlowHash};
 use crate::record::KeyRecord;
 use crate::store::StoreError;
 
-/// How long a request may wait for its turn.
+/// How long a request may wait for a permit.
 const TURN_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Gate {
-    /// Finds a key by its public start, and compares all of it with the hash that the store holds.
+    /// Finds a key by its public start, and compares its whole text with the hash that the store holds.
     ///
-    /// One that has ended is refused before anything slow is done for it: that says something of a start, whatever follows
-    /// it, which every other refusal hides. Where none does (`ended_too`), it is compared like the others.
+    /// A key that has ended is refused without computing the hash. This reveals that the start exists, whatever
+    /// follows it, which every other refusal hides. With `ended_too`, an ended key is compared like the others.
     pub(super) async fn find_slowly(
         &self,
         lookup: &Lookup,
@@ -40,17 +40,17 @@ impl Gate {
         let place = Arc::clone(slow.places()).try_acquire_owned().map_err(|_| overloaded())?;
         let turn = timeout(TURN_DEADLINE, Arc::clone(slow.checks()).acquire_owned()).await;
         let turn = turn.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
-        // Meanwhile another may have given it a fast digest, by which it is found then, or ended it.
+        // Meanwhile another request may have rehashed it, so that it is found by its fast digest, or it may have ended.
         let Some((key, hash)) = self.find_by_start(digest, ended_too).await? else { return Ok(None) };
         worth_it(&key)?;
         let (text, checked) = (Zeroizing::new(text.to_owned()), hash.clone());
-        // The turn goes along: the work goes on if the client goes away.
+        // The permit moves into the task, which continues if the client disconnects.
         let work = move || (checked.matches(&text), (place, turn));
         let (is_the_key, turn) = spawn_blocking(work).await.map_err(StoreError::failed)?;
         if !is_the_key {
             return Ok(None);
         }
-        // What was read before is old by now: the key may have been revoked.
+        // The record read before may be outdated by now: the key may have been revoked.
         let still = self.find_by_start(digest, ended_too).await?.filter(|(_, now)| *now == hash);
         Ok(still.map(|(key, _)| lookup.outdated(key, Some(turn))))
     }
