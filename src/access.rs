@@ -1,20 +1,20 @@
-//! What a person may do on a project, what an endpoint asks for, and whether one covers the other.
+//! Access rights: the role of a user, the class of an endpoint, and whether the role allows the class.
 
-/// What a user may do on one project, or in the account where no project is named (R18 to R20).
+/// What a user may do in one project, or in the account if no project is named (R18 to R20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Role {
-    /// Reads only: a write is refused with 403 (R20).
+    /// May read only: a write is refused with 403 (R20).
     ReadOnly,
-    /// Reads and writes, but decides nothing about the account (R19).
+    /// May read and write, but not manage the account (R19).
     Full,
-    /// Owns the account: every project in it, and the account itself (R18).
+    /// Owns the account and every project in it (R18).
     Owner,
 }
 
 /// What a request to an endpoint does (R20).
 ///
-/// Where [`Endpoints`](crate::endpoint::Endpoints) declares nothing, `GET` and `HEAD` read and every other method
+/// If [`Endpoints`](crate::endpoint::Endpoints) has no declaration, `GET` and `HEAD` read and every other method
 /// writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -23,12 +23,12 @@ pub enum AccessClass {
     Read,
     /// Changes something in a project.
     Write,
-    /// Makes, replaces or ends keys: only for user-level keys of people who may write (R40).
+    /// Issues, rotates or revokes keys: only for user-level keys of people who may write (R40).
     Manage,
 }
 
 impl Role {
-    /// `OWNER`, `FULL` or `READONLY`, as the body document says it.
+    /// `OWNER`, `FULL` or `READONLY`, as in the body document.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,21 +38,21 @@ impl Role {
         }
     }
 
-    /// Whether this role covers what an endpoint of `class` does.
+    /// Whether this role may use an endpoint of this class.
     #[must_use]
     pub fn allows(self, class: AccessClass) -> bool {
         self > Self::ReadOnly || class == AccessClass::Read
     }
 }
 
-/// What a [`Directory`](crate::store::Directory) says about a user at this moment.
+/// The status of a user, as a [`Directory`](crate::store::Directory) reports it now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AccountStatus {
     /// The user is unknown, removed or suspended. Every key of this user is refused with 401, as if unknown.
     Disabled,
-    /// The user is in good standing.
+    /// The user is active.
     Active {
-        /// The role on the project asked for, or in the account where none was; `None` is no access: 403.
+        /// The role in the requested project, or in the account if none was named. `None` means no access: 403.
         role: Option<Role>,
     },
 }

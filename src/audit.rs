@@ -1,6 +1,6 @@
-//! What becomes of keys, and who did it: the trail that a registry keeps.
+//! The audit log: what happened to keys, and who did it.
 //!
-//! Entries name keys by their ids, and hold nothing of a secret: no digest, no prefix, no last characters.
+//! Entries name keys by their ids, and contain nothing of a secret: no digest, no prefix, no last characters.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,30 +10,30 @@ use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
 
-/// One change of one key. Registries write it in the transaction that makes the change, and never change it.
+/// One change of one key. A registry writes it in the same transaction as the change, and never modifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// When, by the clock of the one who made the change. Of an imported key, when it was made.
+    /// When it happened, by the clock of the process that made the change. For an imported key, when the key was made.
     pub at: Timestamp,
     /// The key.
     pub key: KeyId,
-    /// Whose key it is.
+    /// The key's owner.
     pub owner: UserId,
-    /// Who did it: the text of an [`Authority`].
+    /// Who made the change: the text of an [`Authority`].
     pub by: String,
     /// What happened.
     pub event: KeyEvent,
 }
 
 impl AuditEntry {
-    /// An entry, as a registry makes one.
+    /// Creates an entry for a change that a registry makes.
     #[must_use]
     pub fn new(at: Timestamp, key: &KeyRecord, by: &Authority, event: KeyEvent) -> Self {
         Self::from_parts(at, key.id.clone(), key.owner.clone(), by.to_string(), event)
     }
 
-    /// An entry, as a registry reads one back.
+    /// Creates an entry that a registry reads back.
     #[must_use]
     pub fn from_parts(at: Timestamp, key: KeyId, owner: UserId, by: String, event: KeyEvent) -> Self {
         Self { at, key, owner, by, event }
@@ -42,37 +42,37 @@ impl AuditEntry {
 
 /// What happened to a key.
 ///
-/// A registry keeps its text, such as `issued`, `replaced_by:key_...`, `revoked:by_hand` or `amended:name,limits`, and
+/// A registry stores its text, such as `issued`, `replaced_by:key_...`, `revoked:by_hand` or `amended:name,limits`, and
 /// parses it strictly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyEvent {
-    /// It was made.
+    /// The key was issued.
     Issued,
-    /// It came from elsewhere.
+    /// The key was imported.
     Imported,
-    /// It was made, in the place of another.
+    /// The key was issued and replaces another.
     Replaces(KeyId),
-    /// Another took its place. Unless it was revoked with that, it works until its grace is over.
+    /// Another key replaces it. Unless it was revoked at the same time, it works until its grace is over.
     ReplacedBy(KeyId),
-    /// It ended for good.
+    /// The key was revoked.
     Revoked(Revocation),
-    /// These parts of it were changed.
+    /// These parts of it were updated.
     Updated(Vec<UpdatedPart>),
-    /// It is found by a digest of another [kind](crate::key::DigestMethod::kind).
+    /// Its digest was replaced by one of another [kind](crate::key::DigestMethod::kind).
     Rehashed(String),
 }
 
 impl KeyEvent {
-    /// How the trail of a key that was [inserted](crate::store::KeyRegistry::insert) begins: one that already has ended, or is
-    /// of a foreign shape, was imported.
+    /// The first event of a key that was [inserted](crate::store::KeyRegistry::insert). A key that has already
+    /// ended or is of a foreign shape was imported.
     #[must_use]
     pub fn of_new(key: &KeyRecord) -> Self {
         let issued_here = key.is_active(key.created_at) && !key.prefix.is_empty();
         if issued_here { Self::Issued } else { Self::Imported }
     }
 
-    /// What the trail of a key says when it [was just replaced](KeyRecord::replace).
+    /// The events of a key that [was just replaced](KeyRecord::replace).
     #[must_use]
     pub fn of_replaced(key: &KeyRecord) -> Vec<Self> {
         let replaced = key.replaced_by.clone().map(Self::ReplacedBy);
@@ -80,7 +80,7 @@ impl KeyEvent {
         replaced.into_iter().chain(revoked).collect()
     }
 
-    /// The first word of its text.
+    /// The first word of the event's text.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -111,9 +111,9 @@ impl fmt::Display for KeyEvent {
     }
 }
 
-/// A text is no event of a key.
+/// The error for a text that is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the text is no event of a key")]
+#[error("the text is not a known event of a key")]
 pub struct ParseKeyEventError;
 
 impl FromStr for KeyEvent {
@@ -132,7 +132,7 @@ impl FromStr for KeyEvent {
             ("replaced_by", Some(key)) => id(key).map(Self::ReplacedBy),
             ("revoked", Some(why)) => Revocation::from_name(why).map(Self::Revoked).ok_or(ParseKeyEventError),
             ("rehashed", Some(kind)) if !kind.is_empty() => Ok(Self::Rehashed(kind.to_owned())),
-            // Nothing was asked for, and nothing was changed: that is said, too.
+            // An update that changes nothing is recorded too.
             ("amended", None) => Ok(Self::Updated(Vec::new())),
             ("amended", Some(parts)) => {
                 let parts: Option<_> = parts.split(',').map(UpdatedPart::from_name).collect();
@@ -174,29 +174,29 @@ macro_rules! names {
 names! {
     /// Why a key was revoked.
     Revocation {
-        /// Somebody asked for it.
+        /// A person asked for it.
         ByHand => "by_hand",
-        /// Somebody who held it ended it by its secret (`manage::self_revoke`).
+        /// A holder of the key revoked it by its secret (`manage::self_revoke`).
         BySecret => "by_secret",
-        /// It was found where others can read it (`manage::Leaks`).
+        /// It was found in a place that others can read (`manage::Leaks`).
         Leaked => "leaked",
-        /// It was replaced without a grace.
+        /// It was replaced without a grace period.
         Replaced => "replaced",
-        /// Another was issued where there may be one ([`KeyPolicy::Single`](crate::store::KeyPolicy::Single)).
+        /// Another key was issued where only one is allowed ([`KeyPolicy::Single`](crate::store::KeyPolicy::Single)).
         Superseded => "superseded",
-        /// Its owner was removed from their account.
+        /// Its owner was removed from the account.
         MemberRemoved => "member_removed",
     }
 }
 
 names! {
-    /// What an [`KeyUpdate`](crate::key_update::KeyUpdate) changes.
+    /// A part that a [`KeyUpdate`](crate::key_update::KeyUpdate) changes.
     UpdatedPart {
         /// The name.
         Name => "name",
-        /// From where, and for what, it may be used.
+        /// The restrictions.
         Restrictions => "restrictions",
-        /// How often it may be used.
+        /// The rate limits.
         Limits => "limits",
     }
 }

@@ -1,8 +1,9 @@
-//! Who makes a change, and whether they may: no key is made by a key whose end has returned.
+//! [`Authority`]: who makes a change, and whether they may. A key that has been revoked cannot make a key.
 //!
-//! Every change carries an [`Authority`]. A registry asks [`covers`] inside the transaction that makes the change, with the
-//! record that the maker's key has at that moment. Routes make the change and say what the registry says; only the one that
-//! explains a key, and changes nothing, asks by itself.
+//! Every change carries an [`Authority`]. A registry calls [`covers`] inside the transaction that makes the change,
+//! with the record that the maker's key has at that moment. Routes only attempt the change and report the
+//! registry's answer. The exception is the route that explains a key: it changes nothing, so it calls [`covers`]
+//! itself.
 
 use std::fmt;
 
@@ -12,18 +13,18 @@ use crate::record::{KeyLevel, KeyRecord};
 
 /// Who makes a change.
 ///
-/// The trail of a key keeps its text: `system`, `operator`, `user:alice`, `key:key_...`.
+/// The audit log of a key keeps its text: `system`, `operator`, `user:alice`, `key:key_...`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Authority {
-    /// The application by itself.
+    /// The application itself.
     #[default]
     System,
-    /// Somebody with a command line on the store.
+    /// Somebody with command-line access to the store.
     Operator,
-    /// A person who is signed in: may change their own keys.
+    /// A signed-in user, who may change their own keys.
     User(UserId),
-    /// The holder of a key, by the routes of `manage`: may change what that key [covers], as long as it is active.
+    /// The holder of a key, through the routes of `manage`: may change what that key [covers], while the key is active.
     Key(KeyId),
 }
 
@@ -42,7 +43,7 @@ impl fmt::Display for Authority {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Denied {
-    /// There is no such key as the one that makes the change.
+    /// The key that makes the change does not exist.
     #[error("the key that makes the change is unknown")]
     UnknownKey,
     /// The key that makes the change is revoked.
@@ -51,32 +52,32 @@ pub enum Denied {
     /// The key that makes the change is expired.
     #[error("the key that makes the change is expired")]
     ExpiredKey,
-    /// The key that is made or changed belongs to another user, or is of the other environment.
+    /// The key that is made or changed belongs to another user or environment.
     #[error("the key that is changed belongs to another user or environment")]
     Foreign,
     /// The key that is made or changed may do more than the one that makes the change.
     #[error("the key that is changed may do more than the one that makes the change")]
     Exceeds,
-    /// The owner is not in good standing, or has no access to the key's project.
+    /// The owner's account is disabled, or the owner has no access to the key's project.
     #[error("the owner of the key is disabled or has no access to its project")]
     Owner,
-    /// The owner of the key that makes the change only reads in their account (R40).
+    /// The owner of the key that makes the change may only read in their account (R40).
     #[error("the owner of the key that makes the change may only read")]
     ReadOnly,
 }
 
-/// Whether `maker` may make, replace, change or end `made` at `now`: it is active and of user level, and `made` gives
-/// nothing that `maker` does not give (R40, C11-02).
+/// Checks whether the key `maker` may make, replace, change or revoke the key `made` at `now`: `maker` must be
+/// active and of user level, and `made` must not grant more than `maker` does (R40, C11-02).
 ///
-/// Nothing more means: the same owner and environment; an end that is no later; no other scope; the same restrictions,
-/// where `maker` has some (whether one set of restrictions is within another is not worked out); and the same limits
-/// within the same rotation family, where `maker` has some, since a key outside of it would be another count. A
-/// user-level key covers both levels.
+/// This means: the same owner and environment; an end that is no later; no other scope; if `maker` has
+/// restrictions, the same ones (whether different restrictions are narrower is not computed); if `maker` has
+/// limits, the same limits and the same rotation family, since other families are counted separately. A user-level
+/// key covers both levels.
 ///
 /// # Errors
 ///
-/// [`Denied`], the first that holds in the order of its variants. What the directory knows
-/// ([`Denied::Owner`], [`Denied::ReadOnly`]) is not asked here.
+/// The first [`Denied`] that applies, in the order of its variants. [`Denied::Owner`] and [`Denied::ReadOnly`]
+/// depend on the directory and are not checked here.
 ///
 /// ```
 /// use tower_api_key::authority::{Denied, covers};

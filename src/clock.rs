@@ -1,4 +1,4 @@
-//! Time is injected: one [`Clock`] decides what has expired, whatever the store.
+//! [`Clock`] and [`Timestamp`]: time is injected, and one clock decides what has expired, whatever the store.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,25 +9,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since the Unix epoch.
+    /// Creates a time from microseconds since the Unix epoch.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// From whole seconds since the Unix epoch; saturates at the ends of the range.
+    /// Creates a time from whole seconds since the Unix epoch; saturates at the ends of the range.
     #[must_use]
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1_000_000))
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns microseconds since the Unix epoch.
     #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// This time and `by` later; saturates at the end of the range.
+    /// Returns this time plus `by`; saturates at the end of the range.
     #[must_use]
     pub fn saturating_add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
@@ -35,7 +35,7 @@ impl Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Saturates outside the years that 64 bits of microseconds can say.
+    /// Saturates outside the range of 64-bit microseconds.
     fn from(time: SystemTime) -> Self {
         let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         match time.duration_since(UNIX_EPOCH) {
@@ -45,11 +45,11 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// The first and the last second that RFC 3339 has words for: years have four digits.
+/// The first and the last second that RFC 3339 can express with its four-digit years.
 const WORDS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
 
-/// As RFC 3339 writes it, in UTC and whole seconds: `2026-01-01T00:00:00Z`. A time outside of the years 0000 to 9999, for
-/// which it has no words, is written as the nearest inside.
+/// Writes RFC 3339 in UTC and whole seconds: `2026-01-01T00:00:00Z`. A time outside of the years 0000 to 9999, which it
+/// cannot express, is written as the nearest time inside.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.div_euclid(1_000_000).clamp(*WORDS.start(), *WORDS.end());
@@ -60,16 +60,16 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The text is no time as RFC 3339 writes it, such as `2030-01-01T00:00:00Z`.
+/// The error for a text that is not an RFC 3339 time, such as `2030-01-01T00:00:00Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a time is written as in RFC 3339: 2030-01-01T00:00:00Z, or with an offset: 2030-01-01T00:00:00+01:00"
 )]
 pub struct TimestampError;
 
-/// Exactly what RFC 3339 section 5.6 allows: a date of four, two and two digits, `T` or `t`, a time of day with seconds,
-/// perhaps a fraction, of which microseconds are kept, and `Z`, `z` or an offset of hours and minutes. A leap second, which
-/// stands only at the end of a month in UTC, is the second after it.
+/// Accepts exactly RFC 3339 section 5.6: a date, `T` or `t`, a time with seconds and an optional fraction, of which
+/// microseconds are kept, and `Z`, `z` or an offset of hours and minutes. A leap second, which is only allowed at
+/// the end of a month in UTC, becomes the second after it.
 ///
 /// ```
 /// use tower_api_key::Timestamp;
@@ -117,7 +117,7 @@ fn parse(text: &[u8]) -> Option<Timestamp> {
     (second < 60 || ends_month).then_some(Timestamp(seconds * 1_000_000 + micros))
 }
 
-/// `hh:mm`, in seconds.
+/// Parses `hh:mm`, in seconds.
 fn hours_and_minutes(text: &[u8]) -> Option<i64> {
     let [h0, h1, b':', m0, m1] = *text else { return None };
     let hours = number(&[h0, h1]).filter(|hours| *hours < 24)?;
@@ -125,14 +125,14 @@ fn hours_and_minutes(text: &[u8]) -> Option<i64> {
     Some(hours * 3600 + minutes * 60)
 }
 
-/// A few digits, and nothing else.
+/// Parses digits and nothing else.
 fn number(digits: &[u8]) -> Option<i64> {
     digits
         .iter()
         .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
 }
 
-/// The day since 1970 of a year, month and day that there is: what [`civil`] undoes.
+/// The day since 1970 of a valid year, month and day: the inverse of [`civil`].
 fn day_of(year: i64, month: i64, day: i64) -> Option<i64> {
     let from_march = (month + 9) % 12;
     let year_from_march = year - i64::from(month < 3);
@@ -142,8 +142,8 @@ fn day_of(year: i64, month: i64, day: i64) -> Option<i64> {
     (civil(days) == (year, month, day)).then_some(days)
 }
 
-/// Year, month and day of a day since 1970. Years are counted from March, so that a leap day is the last day of one;
-/// 400 of them have 146 097 days.
+/// Year, month and day of a day since 1970. Years are counted from March, so that a leap day is the last day of its
+/// year; 400 years have 146 097 days.
 pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     let since_march_0000 = days.saturating_add(719_468);
     let (era, of_era) = (since_march_0000.div_euclid(146_097), since_march_0000.rem_euclid(146_097));
@@ -155,12 +155,12 @@ pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + next_year, month, day)
 }
 
-/// Tells the time to whatever judges expiry.
+/// The source of the current time for all checks of expiry.
 ///
-/// The system's clock is the default. A clock that jumps back may make an *expired* key valid again until it
-/// catches up; it never revives a revoked one, because revocation is a state and not a time.
+/// The default is the system clock. If a clock jumps back, an *expired* key may become valid until the clock
+/// catches up. A revoked key stays revoked, because revocation is a state and not a time.
 pub trait Clock: Send + Sync + 'static {
-    /// The present.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -193,7 +193,7 @@ mod tests {
             "2025-01-01T12:00:00.000z",
             "2025-01-01T14:00:00+02:00",
             "2025-01-01T12:00:00+00:00",
-            // Of an offset that is not known (section 4.3).
+            // The local offset is unknown (section 4.3).
             "2025-01-01T12:00:00-00:00",
             "2025-01-02T11:59:00+23:59",
             "2024-12-31T12:01:00-23:59",
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(read("9999-12-31T23:59:59Z"), Some(253_402_300_799_000_000));
         assert_eq!(read("0000-01-01T00:00:00Z"), Some(-62_167_219_200_000_000));
         assert!(read("2024-02-29T00:00:00Z").is_some() && read("2000-02-29T00:00:00Z").is_some());
-        // A leap second, wherever it is seen from (section 5.8).
+        // The same leap second in different offsets (section 5.8).
         let leap = Some(662_688_000_000_000);
         for text in ["1990-12-31T23:59:60Z", "1990-12-31T15:59:60-08:00", "1991-01-01T05:29:60+05:30"] {
             assert_eq!(read(text), leap, "{text}");
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(Timestamp::from_micros(1_735_689_600_999_999).to_string(), "2025-01-01T00:00:00Z");
         assert_eq!(Timestamp::from_micros(-1).to_string(), "1969-12-31T23:59:59Z");
         assert_eq!(Timestamp::from_micros(253_402_300_799_999_999).to_string(), "9999-12-31T23:59:59Z");
-        // What has no words is said by the nearest that has.
+        // A time outside the range is written as the nearest inside.
         assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-31T23:59:59Z");
         assert_eq!(Timestamp::from_micros(i64::MIN).to_string(), "0000-01-01T00:00:00Z");
     }

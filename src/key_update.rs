@@ -1,11 +1,11 @@
-//! What to change of a key that is there.
+//! [`KeyUpdate`]: which parts of an existing key to change.
 
 use crate::audit::UpdatedPart;
 use crate::limit::Limits;
 use crate::record::{KeyRecord, LONG_RESTRICTIONS, MAX_RESTRICTIONS_LEN};
 use crate::restriction::Restrictions;
 
-/// What to change of a key; what is not said stays as it is. Its owner, level and environment never change.
+/// Which parts of a key to change; the others stay. The owner, level and environment of a key never change.
 #[derive(Clone, Debug, Default)]
 #[must_use = "an update changes nothing by itself; pass it to `Keyring::update`"]
 pub struct KeyUpdate {
@@ -15,30 +15,30 @@ pub struct KeyUpdate {
 }
 
 impl KeyUpdate {
-    /// Nothing yet.
+    /// Creates an update that changes nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Another name (R34).
+    /// Sets the name (R34).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Other restrictions in the place of all that there are (R56).
+    /// Replaces all restrictions (R56).
     pub fn restrictions(mut self, restrictions: Restrictions) -> Self {
         self.restrictions = Some(restrictions);
         self
     }
 
-    /// Other limits in the place of all that there are, or none. What was spent stays spent.
+    /// Replaces all limits, or removes them. What was already spent still counts.
     pub fn limits(mut self, limits: Option<Limits>) -> Self {
         self.limits = Some(limits);
         self
     }
 
-    /// What it changes, for the trail of the key.
+    /// The parts that it changes, for the audit log.
     #[must_use]
     pub fn parts(&self) -> Vec<UpdatedPart> {
         let parts = [
@@ -49,13 +49,14 @@ impl KeyUpdate {
         parts.into_iter().flatten().collect()
     }
 
-    /// Has another name looked at, and put in the place of the one that was asked for.
+    /// Checks and normalizes the new name.
     pub(crate) fn check_name<E>(mut self, check: impl FnOnce(&str) -> Result<String, E>) -> Result<Self, E> {
         self.name = self.name.as_deref().map(check).transpose()?;
         Ok(self)
     }
 
-    /// Whether a key stays within [its bound](MAX_RESTRICTIONS_LEN), or what is longer from before becomes no longer.
+    /// Checks that the key stays within [its size limit](MAX_RESTRICTIONS_LEN), or that longer existing data does
+    /// not grow.
     ///
     /// # Errors
     ///
@@ -67,7 +68,7 @@ impl KeyUpdate {
         if fits { Ok(()) } else { Err(LONG_RESTRICTIONS) }
     }
 
-    /// The record that this makes of `key`, or `None` if that would be the same.
+    /// Returns the updated record, or `None` if nothing would change.
     #[must_use]
     pub fn of(&self, key: &KeyRecord) -> Option<KeyRecord> {
         let same = self.name.as_ref().is_none_or(|name| *name == key.name)
@@ -81,7 +82,7 @@ impl KeyUpdate {
         Some(changed)
     }
 
-    /// Whether it may take access away. What only renames or widens may not, and can wait.
+    /// Whether it might take access away. An update that only renames or widens need not take effect at once.
     #[must_use]
     pub fn may_narrow(&self) -> bool {
         self.restrictions.as_ref().is_some_and(|restrictions| !restrictions.is_none())

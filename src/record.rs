@@ -1,4 +1,4 @@
-//! What a store knows of one key: facts, never a verdict and never the secret.
+//! [`KeyRecord`]: what a store knows about one key. It contains facts, no decisions, and never the secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,27 +8,27 @@ use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId}
 use crate::limit::Limits;
 use crate::restriction::Restrictions;
 
-/// The most bytes of [text](crate::restriction#format) that the restrictions of a key may be: 8 KiB.
+/// The largest [text](crate::restriction#format) in bytes of a key's restrictions: 8 KiB.
 pub const MAX_RESTRICTIONS_LEN: usize = 8 * 1024;
-/// The most bytes that the metadata of a key may be, written as a JSON object without spaces: 8 KiB.
+/// The largest metadata in bytes of a key, written as a JSON object without spaces: 8 KiB.
 pub const MAX_METADATA_LEN: usize = 8 * 1024;
 
-/// The longest grace that a client can ask for when it rotates a key.
+/// The longest grace period that a client can request for a rotation.
 pub(crate) const LONGEST_GRACE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 pub(crate) const LONG_RESTRICTIONS: &str = "the restrictions of a key are longer than 8 KiB";
 
-/// What a key gives access to: everything its owner may do, or one project of it (R25, R26). Fixed at issue.
+/// What a key gives access to: everything its owner may do, or one project (R25, R26). Fixed at issue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyLevel {
-    /// Every project that the owner may access at that moment.
+    /// Every project that the owner may access at the time of the request.
     User,
     /// One project, as long as the owner may access it.
     Project(ProjectId),
 }
 
 impl KeyLevel {
-    /// `USER` or `PROJECT`, as the header document's service says it.
+    /// `USER` or `PROJECT`, as in the header document's service.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -47,56 +47,56 @@ impl KeyLevel {
     }
 }
 
-/// What a store knows of one key.
+/// What a store knows about one key.
 ///
-/// A store of your own fills one in: [`new`](Self::new) gives a user-level live key without an end, scopes or
-/// metadata, and the fields are public.
+/// A store of your own fills in the public fields. [`new`](Self::new) makes a user-level live key without expiry,
+/// scopes or metadata.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct KeyRecord {
-    /// Names the key without being secret.
+    /// The public id of the key.
     pub id: KeyId,
-    /// What the store finds the key by.
+    /// The digest by which the store finds the key.
     pub digest: KeyDigest,
-    /// How the digest is made of the key's text; by default SHA-256 of it.
+    /// How the digest is computed from the key's text; by default SHA-256.
     pub digested_by: DigestMethod,
-    /// Whose key it is. Rights are never copied here: they are the owner's at the time of the request (R17).
+    /// The owner. Rights are never copied into the record: they are the owner's at the time of the request (R17).
     pub owner: UserId,
     /// User or project level.
     pub level: KeyLevel,
-    /// Decides; the prefix of the key's text must agree (R55).
+    /// The environment that counts; the prefix of the key's text must agree with it (R55).
     pub environment: Environment,
-    /// What its owner calls it (R34).
+    /// The name that the owner gave it (R34).
     pub name: String,
     /// The public start of the key's text, such as `sk_live_` (R38). Empty for keys of a foreign shape.
     pub prefix: String,
     /// The last four characters of the key's text, which belong to its checksum. Empty for keys of a foreign shape.
     pub last4: String,
-    /// Granted scopes; an endpoint demands them with a [guard](crate::guard).
+    /// Granted scopes; an endpoint requires them with a [guard](crate::guard).
     pub scopes: BTreeSet<String>,
-    /// Whatever the application wants to find again in the principal.
+    /// Data of the application, which the principal carries.
     pub metadata: BTreeMap<String, String>,
-    /// From where, and for what, it may be used (R56); by default from anywhere and for everything.
+    /// Where, and for what, the key may be used (R56); by default there are no restrictions.
     pub restrictions: Restrictions,
-    /// How often it may be used; by default as often as it likes.
+    /// How often the key may be used; by default there are no limits.
     pub limits: Option<Limits>,
-    /// The first key of those that replaced each other, up to this one: they are counted together. Its own id, if it
-    /// replaced none.
+    /// The first key in the chain of keys that replaced each other, up to this one. Their requests are counted
+    /// together. It is the key's own id if it replaced none.
     pub family: KeyId,
     /// When it was issued.
     pub created_at: Timestamp,
-    /// The first moment at which it is refused; `None` never comes.
+    /// The first moment at which the key is refused; `None` means never.
     pub expires_at: Option<Timestamp>,
-    /// When it was revoked. Written once: a revoked key never comes back.
+    /// When the key was revoked. Once set, it never changes: a revoked key stays revoked.
     pub revoked_at: Option<Timestamp>,
-    /// The key that took its place. During a rotation's grace both work; a replaced key is not rotated again.
+    /// The key that replaced it. During the grace period both work. A replaced key cannot be rotated again.
     pub replaced_by: Option<KeyId>,
-    /// When that was.
+    /// When it was replaced.
     pub replaced_at: Option<Timestamp>,
 }
 
 impl KeyRecord {
-    /// A user-level live key of `owner`, without name, end, scopes, metadata, restrictions or limits.
+    /// Creates a user-level live key of `owner`, without name, expiry, scopes, metadata, restrictions or limits.
     #[must_use]
     pub fn new(id: KeyId, digest: KeyDigest, owner: UserId, created_at: Timestamp) -> Self {
         Self {
@@ -122,21 +122,21 @@ impl KeyRecord {
         }
     }
 
-    /// Neither revoked nor expired at `now`. At the very moment of expiry a key is expired.
+    /// Whether the key is neither revoked nor expired at `now`. At the exact moment of expiry it is expired.
     #[must_use]
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
     }
 
-    /// Whether no key of its family works any more, as far as its own record tells: it has ended, none took its place, and those
-    /// in whose place it came can be in their grace no more.
+    /// Whether no key of its family works any more, as far as this record tells: it has ended, no key replaced it,
+    /// and the grace period of the keys before it must be over.
     pub(crate) fn has_ended_its_family(&self, now: Timestamp) -> bool {
         let none_before = || self.family == self.id || self.created_at.saturating_add(LONGEST_GRACE) <= now;
         !self.is_active(now) && self.replaced_by.is_none() && none_before()
     }
 
-    /// Whether this record, after a change, surely allows less than `before` did, and nothing more: restrictions or limits
-    /// were added where there were none, or entries were taken out of a restriction.
+    /// Whether this record certainly allows less than `before` and nothing more: restrictions or limits were added
+    /// where there were none, or entries were removed from a restriction.
     #[must_use]
     pub fn is_narrower_than(&self, before: &Self) -> bool {
         let limits = match (&before.limits, &self.limits) {
@@ -152,10 +152,10 @@ impl KeyRecord {
         matches!((limits, restrictions), (Some(limits), Some(restrictions)) if limits || restrictions)
     }
 
-    /// The record of the key that takes this one's place: everything is carried over but the secret and what was
+    /// Creates the record of the key that replaces this one: it keeps everything except the secret and what is
     /// derived from it.
     ///
-    /// Registries call this inside the transaction that replaces a key, so that nothing that changes meanwhile is lost.
+    /// Registries call this inside the transaction that replaces a key, so that no concurrent change is lost.
     #[must_use]
     pub fn successor(&self, fresh: &FreshKey) -> Self {
         Self {
@@ -172,7 +172,7 @@ impl KeyRecord {
         }
     }
 
-    /// Ends this key in favour of `successor` at `ends_at`, or at its own end if that comes first.
+    /// Ends this key in favour of `successor` at `ends_at`, or at its own expiry if that is earlier.
     ///
     /// Registries call this inside the transaction that replaces a key.
     pub fn replace(&mut self, successor: &KeyId, now: Timestamp, ends_at: Timestamp) {
@@ -185,11 +185,11 @@ impl KeyRecord {
         }
     }
 
-    /// Whether a key that is added is within bounds: its restrictions by [`MAX_RESTRICTIONS_LEN`], its metadata by
+    /// Checks the sizes of a key that is added: its restrictions against [`MAX_RESTRICTIONS_LEN`], its metadata against
     /// [`MAX_METADATA_LEN`].
     ///
-    /// Registries call this before they insert a record, and neither when they read one back nor when they replace a key: what
-    /// is longer and there from before is kept.
+    /// Registries call this before they insert a record, but not when they read one back or replace a key: longer
+    /// data that is already stored is kept.
     ///
     /// # Errors
     ///
@@ -204,12 +204,12 @@ impl KeyRecord {
         Ok(())
     }
 
-    /// About how many bytes of memory it takes.
+    /// About how many bytes of memory the record takes.
     #[cfg(feature = "cache")]
     pub(crate) fn memory_len(&self) -> usize {
-        /// What a small text costs besides its bytes: where it is, its count, and its place in a tree.
+        /// The overhead of a short text besides its bytes: its pointer, its length, and its place in a tree.
         const TEXT: usize = 48;
-        /// A limit, with its text and its header.
+        /// A limit with its text and its header value.
         const LIMIT: usize = 256;
         let ids = [Some(&self.id), Some(&self.family), self.replaced_by.as_ref()];
         let ids = ids.into_iter().flatten().map(|id| id.as_str().len()).sum::<usize>();
@@ -231,30 +231,31 @@ impl KeyRecord {
             + self.restrictions.heap_len()
     }
 
-    /// About how many bytes of text a store keeps of it.
+    /// About how many bytes of text a store keeps for the record.
     pub(crate) fn text_len(&self) -> usize {
-        /// Ids, times and marks.
+        /// Ids, times and flags.
         const REST: usize = 256;
         let scopes = self.scopes.iter().map(String::len).sum::<usize>();
         let metadata = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         self.name.len() + scopes + metadata + self.restrictions.text_len() + REST
     }
 
-    /// Whether the record agrees with itself: a prefix that names its environment, or none and then nothing of the
-    /// secret's end; times from 1970 on; a successor since some time or none, and not itself.
+    /// Checks that the record is consistent: the prefix matches the environment, or is empty and then so is
+    /// `last4`; times are not before 1970; successor and time of replacement are both set or both missing, and the
+    /// successor is another key.
     ///
-    /// Registries call this before they take a record, and stores that parse rows when they read one back: a record that
-    /// contradicts itself has no meaning.
+    /// Registries call this before they accept a record, and stores that parse rows when they read one back: an
+    /// inconsistent record must not be used.
     ///
     /// # Errors
     ///
     /// What is wrong, for [`RegistryError::Invalid`](crate::store::RegistryError::Invalid) or
-    /// [`StoreError::Corrupt`](crate::store::StoreError::Corrupt). Nothing of the record is in it.
+    /// [`StoreError::Corrupt`](crate::store::StoreError::Corrupt). The message contains no data of the record.
     pub fn check(&self) -> Result<(), &'static str> {
         if !self.prefix.is_empty() && !names(&self.prefix, self.environment) {
             return Err("the prefix of a key disagrees with its environment");
         }
-        // What foreign keys end in is secret: nothing of it may be kept.
+        // The last characters of a foreign key are secret and must not be kept.
         let len = if self.prefix.is_empty() { 0 } else { 4 };
         let shown = self.last4.is_empty() || self.last4.len() == len;
         if !shown || !self.last4.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -274,12 +275,12 @@ impl KeyRecord {
     }
 }
 
-/// Whether metadata is within its bound.
+/// Whether metadata is within its limit.
 pub(crate) fn metadata_fits(metadata: &BTreeMap<String, String>) -> bool {
     serde_json::to_string(metadata).is_ok_and(|text| text.len() <= MAX_METADATA_LEN)
 }
 
-/// Whether the start of a key is one of a [`KeyFormat`](crate::key::KeyFormat) in that environment (R55).
+/// Whether this is the prefix of a [`KeyFormat`](crate::key::KeyFormat) for this environment (R55).
 fn names(prefix: &str, environment: Environment) -> bool {
     // Ten characters and `_live_`.
     const MAX_LEN: usize = 16;
@@ -289,7 +290,7 @@ fn names(prefix: &str, environment: Environment) -> bool {
         && before.is_some_and(|rest| rest.len() > 1 && rest.ends_with('_'))
 }
 
-/// What is new about a key that was just made: its id, and what is derived from its secret.
+/// What is new in a record when a key is made: its id, and what is derived from its secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FreshKey {
@@ -297,12 +298,12 @@ pub struct FreshKey {
     pub id: KeyId,
     /// The digest of the new secret.
     pub digest: KeyDigest,
-    /// How it was made.
+    /// How the digest was computed.
     pub digested_by: DigestMethod,
     /// The public start of the new secret.
     pub prefix: String,
     /// The last four characters of the new secret.
     pub last4: String,
-    /// The present.
+    /// The time of issue.
     pub created_at: Timestamp,
 }

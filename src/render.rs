@@ -1,7 +1,7 @@
-//! When the answer is no: how a refusal looks.
+//! Renders refusals: [`ErrorRenderer`], and the default [`ProblemDetails`].
 //!
-//! The renderer makes status and body; the layer adds what must never be forgotten: challenges on every 401,
-//! `Cache-Control: no-store`, `Vary`, `Retry-After`, and the [`AuthError`] in the response's extensions.
+//! The renderer makes the status and the body. The layer adds the headers that must never be missing: challenges on
+//! every 401, `Cache-Control: no-store`, `Vary`, `Retry-After`; and the [`AuthError`] in the response's extensions.
 
 use std::borrow::Cow;
 
@@ -15,9 +15,9 @@ use crate::response_headers::ResponseHeaders;
 use crate::scheme::Describe;
 use crate::scheme_info::SchemeInfo;
 
-/// Makes the answer to a refused request.
+/// Makes the response to a refused request.
 ///
-/// A closure will do:
+/// A closure can be a renderer:
 ///
 /// ```
 /// use http::Response;
@@ -34,15 +34,15 @@ use crate::scheme_info::SchemeInfo;
 ///
 /// # Security
 ///
-/// Show clients [`message`](AuthError::message) and [`public_code`](AuthError::public_code), and neither
-/// [`kind`](AuthError::kind) nor the error's source.
+/// Show clients only [`message`](AuthError::message) and [`public_code`](AuthError::public_code), never
+/// [`kind`](AuthError::kind) or the error's source.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot make refusals with a body of type `{B}`",
     note = "the default, `ProblemDetails`, needs a body that is `From<Bytes>`; `EmptyOrGrpc` needs one that is `Default`",
     note = "or pass a closure to `ApiKeyAuth::render_errors`: `|error: &AuthError| -> http::Response<B>`"
 )]
 pub trait ErrorRenderer<B>: Send + Sync + 'static {
-    /// The status and the body, and what headers belong to it.
+    /// Makes the status, the body, and the headers that describe the body.
     fn render(&self, error: &AuthError) -> Response<B>;
 }
 
@@ -55,7 +55,8 @@ where
     }
 }
 
-/// The default: one JSON body that satisfies all five documents and RFC 9457, and trailers-only answers for gRPC.
+/// The default renderer: one JSON body that satisfies all five documents and RFC 9457, and trailers-only responses
+/// for gRPC.
 ///
 /// ```json
 /// {"type": "https://docs.rs/tower-api-key/latest/tower_api_key/problems/#invalid_api_key",
@@ -63,8 +64,8 @@ where
 ///  "success": false, "message": "Invalid API key", "error": "invalid_api_key", "code": 401}
 /// ```
 ///
-/// `title` and `message` are the exact words of the scheme that was used, `error` is the machine's word, `code` repeats
-/// the status. Nothing in it varies with a secret or echoes the request.
+/// `title` and `message` are the exact message of the scheme that was used, `error` is the machine-readable code,
+/// `code` repeats the status. Nothing in it depends on a secret or echoes the request.
 #[derive(Clone, Debug)]
 pub struct ProblemDetails {
     base: Cow<'static, str>,
@@ -81,13 +82,13 @@ impl Default for ProblemDetails {
 }
 
 impl ProblemDetails {
-    /// Where your documentation explains the errors: `type` is this, and the machine's word after it.
+    /// Sets where your documentation explains the errors: `type` is this text followed by the machine-readable code.
     #[must_use]
     pub fn type_base(self, base: impl Into<Cow<'static, str>>) -> Self {
         Self { base: base.into(), ..self }
     }
 
-    /// Says `application/json`, for clients that know nothing of RFC 9457.
+    /// Uses `application/json` as content type, for clients that do not know RFC 9457.
     #[must_use]
     pub fn plain_json(self) -> Self {
         Self { content_type: HeaderValue::from_static("application/json"), ..self }
@@ -97,8 +98,8 @@ impl ProblemDetails {
         &self.content_type
     }
 
-    /// An answer in the same form, for a route of your own that refuses for a reason which the layer does not know: its status,
-    /// a machine's word, and a message for people.
+    /// Makes a response in the same form, for a route of your own that refuses for its own reason, with a status, a
+    /// machine-readable code and a message for people.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -138,7 +139,7 @@ impl ProblemDetails {
     }
 }
 
-/// A text as it stands between the quotes of JSON: as it is, almost always.
+/// Escapes a text for a JSON string. Usually it stays as it is.
 fn escaped(text: &str) -> Cow<'_, str> {
     let plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
     if text.bytes().fold(true, |all, byte| all & plain(byte)) {
@@ -157,8 +158,8 @@ impl<B: From<Bytes>> ErrorRenderer<B> for ProblemDetails {
     }
 }
 
-/// No body at all: for services whose body cannot be made from bytes, tonic's among them. gRPC requests get
-/// trailers-only answers, others their status and the headers.
+/// Renders no body at all, for services whose body type cannot be made from bytes, such as tonic's. gRPC requests get
+/// trailers-only responses, others the status and the headers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EmptyOrGrpc;
 
@@ -173,8 +174,8 @@ impl<B: Default> ErrorRenderer<B> for EmptyOrGrpc {
     }
 }
 
-/// A trailers-only answer: status 200, and everything in the headers. gRPC servers map errors themselves, and must not
-/// leave it to clients' reading of HTTP statuses.
+/// A trailers-only response: status 200, and everything in the headers. gRPC servers set the gRPC status themselves,
+/// because clients map HTTP statuses differently.
 fn grpc<B>(error: &AuthError, body: B) -> Response<B> {
     let status = match error.status() {
         StatusCode::UNAUTHORIZED => "16",
@@ -193,7 +194,7 @@ fn grpc<B>(error: &AuthError, body: B) -> Response<B> {
     response
 }
 
-/// As gRPC wants its messages: visible ASCII and spaces as they are, `%` and all else encoded.
+/// Percent-encodes a message for gRPC: visible ASCII and spaces stay, `%` and everything else are encoded.
 fn percent_encoded(message: &str) -> String {
     let mut encoded = String::with_capacity(message.len());
     for byte in message.bytes() {
@@ -205,7 +206,7 @@ fn percent_encoded(message: &str) -> String {
     encoded
 }
 
-/// Refusals of a route that stands outside of every layer, such as a webhook: with the headers that a layer adds to its own.
+/// Renders refusals for a route outside of every layer, such as a webhook, with the headers that a layer adds.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -223,20 +224,20 @@ fn percent_encoded(message: &str) -> String {
 pub struct Refusals(ResponseHeaders);
 
 impl Refusals {
-    /// In the words of this scheme, or of the first that was joined, and with the challenges of all of them.
+    /// Uses the messages of this scheme (of the first, if several are joined) and the challenges of all of them.
     #[must_use]
     pub fn of(scheme: &impl Describe) -> Self {
         Self(ResponseHeaders::of(scheme))
     }
 
-    /// Marks those headers of a request sensitive in which the schemes look for keys: what prints headers does not print
-    /// them. `Authorization` and `X-API-Key` are always among them.
+    /// Marks the request headers in which the schemes look for keys as sensitive, so that nothing prints their values.
+    /// `Authorization` and `X-API-Key` are always included.
     pub fn mark_secrets(&self, headers: &mut HeaderMap) {
         self.0.mark_secrets(headers);
     }
 
-    /// The answer: as [`ProblemDetails`] says it, with challenges on a 401, `Cache-Control`, `Vary` and `Retry-After`, and the error
-    /// in its extensions.
+    /// Makes the response: the body of [`ProblemDetails`], challenges on a 401, `Cache-Control`, `Vary` and
+    /// `Retry-After`, and the error in the extensions.
     #[must_use]
     pub fn response<B: From<Bytes>>(&self, error: AuthError) -> Response<B> {
         let grpc = error.is_grpc();
@@ -247,7 +248,7 @@ impl Refusals {
     }
 }
 
-/// Without a scheme: no challenges, and the default words.
+/// Without a scheme: no challenges, and the default messages.
 impl Default for Refusals {
     fn default() -> Self {
         struct NoScheme;
@@ -258,8 +259,8 @@ impl Default for Refusals {
     }
 }
 
-/// Marks a response as a refusal that is yet to be rendered: a guard inside makes it, the layer outside renders it, so
-/// that there is one place that renders.
+/// Marks a response as a refusal that is not rendered yet: an inner guard makes it and the outer layer renders it,
+/// so that all rendering is in one place.
 #[derive(Clone, Debug)]
 pub(crate) struct Unrendered(pub(crate) AuthError);
 
@@ -272,10 +273,10 @@ impl Unrendered {
     }
 }
 
-/// The answer where a principal is needed and none is there. Never a 200, and nobody is let through as anonymous.
+/// The response if a principal is needed and the request has none. It is never a 200.
 ///
-/// Where a key is optional, it is the client that must send one, and the layer outside says so in its words. Elsewhere
-/// whoever built the service made a mistake, and reads here how to mend it.
+/// If a key is optional, the client has to send one, and the outer layer renders the refusal. Otherwise the service is
+/// misconfigured, and the message tells its developer the fix.
 pub(crate) fn missing_principal<B: From<Bytes>>(nobody: Option<Nobody>, grpc: bool) -> Response<B> {
     if let Some(Nobody::Anonymous) = nobody {
         let error = AuthError::new(AuthErrorKind::MissingCredentials, None);

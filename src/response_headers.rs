@@ -1,4 +1,4 @@
-//! What the layer adds to answers, whoever made them: challenges, `Vary`, `Cache-Control`, `Retry-After`, deprecations.
+//! The headers that the layer adds to responses: challenges, `Vary`, `Cache-Control`, `Retry-After`, deprecations.
 
 use http::header::{CACHE_CONTROL, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -10,13 +10,13 @@ use crate::response_notes::ResponseNotes;
 use crate::scheme::Describe;
 use crate::scheme_info::SchemeInfo;
 
-/// What the layer adds to answers, worked out once from what its schemes say of themselves.
+/// The headers that the layer adds to responses, computed once from the descriptions of its schemes.
 #[derive(Clone, Debug)]
 pub(crate) struct ResponseHeaders {
     schemes: Vec<SchemeInfo>,
     secret_headers: Vec<HeaderName>,
     vary: HeaderValue,
-    /// For those who call with a key that was replaced.
+    /// The link for clients whose key was replaced.
     guide: Option<Link>,
 }
 
@@ -32,7 +32,7 @@ impl ResponseHeaders {
             schemes.iter().flat_map(SchemeInfo::all_headers).map(HeaderName::as_str).collect();
         vary.sort_unstable();
         vary.dedup();
-        // Names of headers joined by commas are always a value.
+        // Header names joined by commas are always a valid value.
         let vary = HeaderValue::from_str(&vary.join(", ")).unwrap_or(HeaderValue::from_static("*"));
         Self { schemes, secret_headers, vary, guide: None }
     }
@@ -50,12 +50,12 @@ impl ResponseHeaders {
         &self.schemes
     }
 
-    /// The scheme whose words are used when no credential was sent.
+    /// The scheme whose messages are used if no credential was sent.
     pub(crate) fn first(&self) -> Option<&SchemeInfo> {
         self.schemes.first()
     }
 
-    /// Keeps secrets out of whatever prints headers from here on.
+    /// Marks the headers with secrets as sensitive, so that nothing prints their values.
     pub(crate) fn mark_secrets(&self, headers: &mut HeaderMap) {
         for (name, value) in headers.iter_mut() {
             if self.secret_headers.contains(name) {
@@ -64,8 +64,8 @@ impl ResponseHeaders {
         }
     }
 
-    /// On answers that were authenticated: a shared cache must not give one client's answer to another (RFC 9111
-    /// protects requests with `Authorization` only).
+    /// For responses to authenticated requests: a shared cache must not give one client's response to another. RFC 9111
+    /// protects only requests with `Authorization`.
     pub(crate) fn authenticated<B>(&self, response: &mut Response<B>, notes: Option<&ResponseNotes>) {
         let headers = response.headers_mut();
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-store"));
@@ -75,13 +75,14 @@ impl ResponseHeaders {
         }
     }
 
-    /// On answers to nobody, where a key is optional: they may be kept, but for a request with a key the answer is
-    /// another.
+    /// For responses to requests without a key, where it is optional: caches may keep them, but not for requests
+    /// with a key.
     pub(crate) fn anonymous<B>(&self, response: &mut Response<B>) {
         self.vary(response.headers_mut());
     }
 
-    /// What there is to say of a key. Of its limits never in a 401, which somebody may have sent who holds no key.
+    /// Adds what the response says about the key. Rate limits are never included in a 401, whose client may hold no
+    /// key.
     #[cold]
     fn noted<B>(&self, response: &mut Response<B>, notes: &ResponseNotes) {
         let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
@@ -96,7 +97,7 @@ impl ResponseHeaders {
         }
     }
 
-    /// On refusals, whoever rendered them.
+    /// For refusals, whichever renderer made them.
     pub(crate) fn refused<B>(
         &self,
         response: &mut Response<B>,
@@ -135,8 +136,8 @@ impl ResponseHeaders {
         }
     }
 
-    /// A challenge per scheme on 401, one a line and the well-known ones first (RFC 9110 section 11.6.1); with 400 and
-    /// 403 only one that says what was wrong.
+    /// On a 401, adds one challenge per scheme, each on its own line and well-known ones first (RFC 9110 section
+    /// 11.6.1). On a 400 or 403, adds only a challenge that says what was wrong.
     fn challenge(
         &self,
         status: StatusCode,
@@ -149,11 +150,11 @@ impl ResponseHeaders {
         if !unauthorized && !explained {
             return;
         }
-        // Of a credential that was not looked at, nothing is said.
+        // A credential that was not read gets no error code.
         let sent =
             !matches!(error.kind(), AuthErrorKind::MissingCredentials | AuthErrorKind::InsecureTransport);
         let explaining = |wanted| move |scheme: &&SchemeInfo| scheme.challenge().is_bearer() == wanted;
-        // Schemes that have ended are not worth a try. A 401 must name one all the same.
+        // Schemes after their sunset are omitted, unless that would leave a 401 without a challenge.
         let all_over = self.schemes.iter().all(&is_over);
         let well_known = self.schemes.iter().filter(explaining(true));
         for scheme in well_known.chain(self.schemes.iter().filter(explaining(false))) {

@@ -1,4 +1,4 @@
-//! What an answer says of the key that the request came with, beside the handler's own words.
+//! What a response says about the request's key in its headers: deprecation, replacement, rate limits.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use crate::gate::Principal;
 use crate::limit::RateLimitStatus;
 use crate::scheme_info::SchemeInfo;
 
-/// What an answer says of its key.
+/// What a response says about the request's key.
 #[derive(Debug)]
 pub(crate) struct ResponseNotes {
     /// The scheme, if it is deprecated.
     pub(crate) scheme: Option<SchemeInfo>,
-    /// Since when another key stands in the place of this one, and until when it works.
+    /// When the key was replaced by another, and until when it works.
     pub(crate) replaced: Option<(Timestamp, Timestamp)>,
     pub(crate) tally: Option<Arc<RateLimitStatus>>,
 }
 
 impl ResponseNotes {
-    /// `None` where there is nothing to say.
+    /// Returns `None` if there is nothing to say.
     #[inline]
     pub(crate) fn of(who: &Principal) -> Option<Box<Self>> {
         let deprecated = who.scheme_info().is_some_and(|scheme| scheme.deprecation().is_some());

@@ -1,4 +1,4 @@
-//! When keys were last used, and through what: what a registry keeps beside the keys, and never in them.
+//! [`Usage`]: when and how often keys were used, and through what. A registry keeps it apart from the keys.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,47 +7,47 @@ use std::str::FromStr;
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 
-/// That a key was used in one way.
+/// The usage of one key through one channel.
 ///
-/// A registry is told what is new, and answers with what there is: it adds the counts up and keeps the latest time, in
-/// whatever order it is told.
+/// A registry is given new usage and returns the total: it adds the counts up and keeps the latest time, whatever
+/// the order of the calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
     /// The key.
     pub key: KeyId,
-    /// In which way.
+    /// The channel.
     pub through: UsageChannel,
-    /// The last time.
+    /// The time of the last use.
     pub last: Timestamp,
-    /// How many times. Where a write failed halfway, it may have been counted twice.
+    /// The number of uses. After a partly failed write, some may be counted twice.
     pub count: u64,
 }
 
 impl Usage {
-    /// That a key was used so.
+    /// Creates the usage of a key.
     #[must_use]
     pub fn new(key: KeyId, through: UsageChannel, last: Timestamp, count: u64) -> Self {
         Self { key, through, last, count }
     }
 }
 
-/// In which way a key was used. Ordered like its texts.
+/// The channel through which a key was used. The order is that of their texts.
 ///
-/// A registry keeps its text, such as `scheme:bearer` or `observed:ip`, and parses it strictly.
+/// A registry stores its text, such as `scheme:bearer` or `observed:ip`, and parses it strictly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum UsageChannel {
-    /// It let a request in, by no scheme: somebody asked the [`Verifier`](crate::Verifier) itself.
+    /// A request was accepted without a scheme: the application called the [`Verifier`](crate::Verifier) directly.
     Direct,
-    /// It let a request in that this restriction would have refused, were it not set to observe.
+    /// A request was accepted that this restriction would have refused if it were enforced.
     Observed(Cow<'static, str>),
-    /// It let a request in, by the scheme of this name.
+    /// A request was accepted through the scheme of this name.
     Scheme(Cow<'static, str>),
 }
 
 impl UsageChannel {
-    /// Whether this is a way in, and not a note on one.
+    /// Whether this counts as a use, and not as a note on one.
     #[must_use]
     pub fn is_use(&self) -> bool {
         !matches!(self, Self::Observed(_))
@@ -64,20 +64,20 @@ impl fmt::Display for UsageChannel {
     }
 }
 
-/// A text is no way to use a key.
+/// The error for a text that is not a usage channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the text is no way to use a key")]
-pub struct ThroughError;
+#[error("the text is not a known usage channel")]
+pub struct ParseUsageChannelError;
 
 impl FromStr for UsageChannel {
-    type Err = ThroughError;
+    type Err = ParseUsageChannelError;
 
-    fn from_str(text: &str) -> Result<Self, ThroughError> {
+    fn from_str(text: &str) -> Result<Self, ParseUsageChannelError> {
         match text.split_once(':') {
             None if text == "direct" => Ok(Self::Direct),
             Some(("scheme", name)) if !name.is_empty() => Ok(Self::Scheme(name.to_owned().into())),
             Some(("observed", name)) if !name.is_empty() => Ok(Self::Observed(name.to_owned().into())),
-            _ => Err(ThroughError),
+            _ => Err(ParseUsageChannelError),
         }
     }
 }
