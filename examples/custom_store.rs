@@ -16,6 +16,7 @@ use axum::Router;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_api_key::scheme::ApiKeyHeader;
+use tower_api_key::store::ProjectDirectory;
 use tower_api_key::store::{Project, StoreError};
 use tower_api_key::{
     AccountStatus, ApiKeyAuth, Directory, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyStore,
@@ -51,7 +52,10 @@ impl Directory for People {
         };
         Ok(AccountStatus::Active { role })
     }
+}
 
+#[async_trait]
+impl ProjectDirectory for People {
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         let id = ProjectId::new(user.as_str()).map_err(StoreError::failed)?;
         Ok(vec![Project::new(id, format!("{user}'s project"))])

@@ -163,7 +163,7 @@ pub use crate::render::{EmptyOrGrpc, ErrorRenderer, ProblemDetails};
 pub use crate::scheme_info::{Challenge, Messages, SchemeInfo};
 pub use crate::store::{
     Accounts, Directory, KeyCount, KeyPage, KeyPolicy, KeyQuery, KeyRegistry, KeyStore, MemoryStore,
-    NoProjects,
+    NoProjects, ProjectDirectory,
 };
 pub use crate::usage::{Usage, UsageChannel};
 pub use crate::verifier::Verifier;

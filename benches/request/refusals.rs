@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tower::Service as _;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{
-    Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, MemoryStore, Project, StoreError, Terms,
+    Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, MemoryStore, StoreError, Terms,
 };
 use tower_api_key::{
     AccountStatus, ApiKeyAuth, Authority, Clock as _, KeyDigest, KeyId, KeyRecord, ProjectId, SystemClock,
@@ -60,10 +60,6 @@ impl Directory for Whole {
         project: Option<&ProjectId>,
     ) -> Result<AccountStatus, StoreError> {
         self.0.account_status(user, project).await
-    }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.0.projects(user).await
     }
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tower_api_key::store::{
-    CacheOptions, Cached, ChangeLog, Changes, Directory, NodeId, Position, Project, StoreError,
+    CacheOptions, Cached, ChangeLog, Changes, Directory, NodeId, Position, StoreError,
 };
 use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, KeyStore, MemoryStore, ProjectId, UserId};
 use tower_api_key_sqlite::SqliteStore;
@@ -37,10 +37,6 @@ impl Directory for Still {
         project: Option<&ProjectId>,
     ) -> Result<AccountStatus, StoreError> {
         self.0.account_status(user, project).await
-    }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.0.projects(user).await
     }
 }
 

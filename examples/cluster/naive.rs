@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
+use tower_api_key::store::{Directory, KeyStore, StoreError};
 use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, ProjectId, UserId};
 
 /// A short time, as such caches go: others keep keys for five seconds to an hour.
@@ -61,9 +61,5 @@ impl<S: Directory> Directory for Naive<S> {
         let standing = self.store.account_status(user, project).await?;
         remember(&self.standings, user.clone(), standing);
         Ok(standing)
-    }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
     }
 }

@@ -30,6 +30,7 @@ use crate::auth::People;
 use crate::charges::Charges;
 use crate::routes::Guards;
 use tower_api_key::ApiKeys;
+use tower_api_key::store::ProjectDirectory;
 
 /// What ends the server: it is printed with its causes.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -100,7 +101,7 @@ struct Start {
 
 /// `asked` answers requests, `store` is what it answers from; `has_lease` says whether it does so as fast as it should.
 async fn run_on(
-    asked: impl KeyStore + KeyRegistry + Directory + Clone,
+    asked: impl KeyStore + KeyRegistry + Directory + ProjectDirectory + Clone,
     store: impl KeyRegistry + Accounts + Directory + Clone,
     start: Start,
     has_lease: impl Fn() -> bool + Send + Sync + 'static,
@@ -151,7 +152,7 @@ async fn run_on(
     let leaks = outside::leaks(&keyring, &verifier, &clients)?;
     #[cfg(not(feature = "leaks"))]
     let leaks = None;
-    let people = portal::routes(keyring.clone(), people, clients.clone(), &url, secure);
+    let people = portal::routes(keyring.clone(), asked.clone(), people, clients.clone(), &url, secure);
     let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people, leaks)?;
     let app = app.merge(ready);
     let writing = tokio::spawn(recorder.clone().run());

@@ -15,6 +15,7 @@ use tower_sessions::cookie::time::Duration as Span;
 use tower_sessions::{Expiry, MemoryStore, Session, SessionManagerLayer};
 
 use crate::auth::{self, People, Person};
+use tower_api_key::store::ProjectDirectory;
 
 /// Where it stands.
 pub(crate) const PORTAL: &str = "/portal";
@@ -25,12 +26,13 @@ const FRESH: Duration = Duration::from_secs(15 * 60);
 /// The portal and the sign-in, with sessions around both. They are kept in memory, and end with the server.
 pub(crate) fn routes(
     keyring: Keyring,
+    projects: impl ProjectDirectory,
     people: People,
     clients: ClientAddr,
     url: &str,
     secure: bool,
 ) -> Router {
-    let portal = Portal::new(keyring, Sessions)
+    let portal = Portal::new(keyring, projects, Sessions)
         .title("Example API")
         .account_at("/account")
         .curl(Curl::bearer(format!("{url}/v1/users/usr_123")))

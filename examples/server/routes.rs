@@ -16,7 +16,7 @@ use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{LivePrincipal, TestPrincipal};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Directory, Endpoints, Keyring, Principal, ProjectId, Verifier,
+    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectDirectory, ProjectId, Verifier,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_openapi::AuthDoc;
@@ -45,7 +45,7 @@ impl Guards {
 
 pub(crate) fn app(
     guards: &Guards,
-    store: impl Directory,
+    store: impl ProjectDirectory,
     keyring: Keyring,
     charges: Charges,
     people: Router,
@@ -97,7 +97,7 @@ fn in_the_body(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
 }
 
 /// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
-fn in_a_header(guards: &Guards, store: impl Directory) -> Result<(Router, AuthDoc), ConfigError> {
+fn in_a_header(guards: &Guards, store: impl ProjectDirectory) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");

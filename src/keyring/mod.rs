@@ -56,7 +56,7 @@ use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::restriction::Restrictions;
 use crate::settings::Settings;
 use crate::store::{
-    Directory, KeyCount, KeyPage, KeyPolicy, KeyQuery, KeyRegistry, Project, RegistryError, StoreError, Terms,
+    Directory, KeyCount, KeyPage, KeyPolicy, KeyQuery, KeyRegistry, RegistryError, StoreError, Terms,
 };
 
 use self::shares::Shares;
@@ -455,13 +455,17 @@ impl Keyring {
         self.standing_at(user, level.project()).await
     }
 
-    /// The projects that a user may access at the moment.
+    /// Asks an application's own store something on behalf of the person for whom this keyring [acts](Self::acting_as): within
+    /// their share of what is asked at once, and within the deadline.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], if the directory could not tell.
-    pub async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.read(self.directory.projects(user)).await
+    /// What the question says; [`StoreError::Overloaded`] and [`StoreError::Timeout`].
+    pub async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.read(question).await
     }
 }
 

@@ -12,7 +12,7 @@ use crate::record::{FreshKey, KeyRecord};
 use crate::store::AuditLog;
 use crate::store::KeyInventory;
 use crate::store::UsageLog;
-use crate::store::{Directory, KeyQuery, KeyRegistry, Project, RegistryError, StoreError};
+use crate::store::{Directory, KeyQuery, KeyRegistry, RegistryError, StoreError};
 
 /// Holds one key, and fails the test if anything would be written.
 struct ReadOnly;
@@ -93,10 +93,6 @@ impl KeyRegistry for ReadOnly {
 impl Directory for ReadOnly {
     async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         Ok(AccountStatus::Active { role: Some(Role::Owner) })
-    }
-
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(Vec::new())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 use crate::key::{KeyDigest, ProjectId, UserId};
 
 use crate::record::KeyRecord;
+use crate::store::ProjectDirectory;
 use crate::store::traits::CachedKey;
 
 /// A key store for an API that has no projects, said out loud: every owner of a key is in good standing and owns
@@ -52,12 +53,15 @@ impl<K: Send + Sync + 'static> Directory for NoProjects<K> {
         Ok(without_projects(project))
     }
 
-    async fn projects(&self, _user: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(Vec::new())
-    }
-
     fn account_status_cached(&self, _user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         Some(without_projects(project))
+    }
+}
+
+#[async_trait]
+impl<K: Send + Sync + 'static> ProjectDirectory for NoProjects<K> {
+    async fn projects(&self, _user: &UserId) -> Result<Vec<Project>, StoreError> {
+        Ok(Vec::new())
     }
 }
 
@@ -95,12 +99,15 @@ impl<K: Send + Sync + 'static, D: Directory> Directory for (K, D) {
         self.1.account_status(user, project).await
     }
 
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.1.projects(user).await
-    }
-
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         self.1.account_status_cached(user, project)
+    }
+}
+
+#[async_trait]
+impl<K: Send + Sync + 'static, D: ProjectDirectory> ProjectDirectory for (K, D) {
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.1.projects(user).await
     }
 }
 
@@ -133,12 +140,15 @@ impl<D: Directory + ?Sized> Directory for Arc<D> {
         (**self).account_status(user, project).await
     }
 
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        (**self).projects(user).await
-    }
-
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         Directory::account_status_cached(&**self, user, project)
+    }
+}
+
+#[async_trait]
+impl<D: ProjectDirectory + ?Sized> ProjectDirectory for Arc<D> {
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        (**self).projects(user).await
     }
 }
 

@@ -42,6 +42,8 @@ pub use self::key_query::{KeyCount, KeyPage, KeyQuery, MAX_PAGE_LEN, MAX_SEARCHE
 pub use self::memory::MemoryStore;
 pub use self::proxy::RegistryProxy;
 pub use self::terms::{Ended, KeyPolicy, MakeRoom, Terms, Updated, an_hour_before};
-pub use self::traits::{AuditLog, CachedKey, Directory, KeyInventory, KeyRegistry, KeyStore, UsageLog};
+pub use self::traits::{
+    AuditLog, CachedKey, Directory, KeyInventory, KeyRegistry, KeyStore, ProjectDirectory, UsageLog,
+};
 
 pub(crate) use self::deadline::in_time;

@@ -100,7 +100,7 @@ pub trait KeyStore: Send + Sync + 'static {
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Directory`",
-    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a directory of your own implements `standing` and `projects`",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a directory of your own implements `Directory::account_status`",
     note = "to join a key store and a directory, pass `(keys, directory)`; if your API has no projects, `NoProjects(keys)`"
 )]
 pub trait Directory: Send + Sync + 'static {
@@ -117,19 +117,27 @@ pub trait Directory: Send + Sync + 'static {
         project: Option<&ProjectId>,
     ) -> Result<AccountStatus, StoreError>;
 
+    /// The answer of [`account_status`](Self::account_status), if it is at hand without waiting and is as true;
+    /// `None` means ask. Must not block.
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+        let _ = (user, project);
+        None
+    }
+}
+
+/// Lists projects: for people, who choose one, and for clients that ask which they may use. No request depends on it.
+#[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `ProjectDirectory`",
+    note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a directory of your own implements `ProjectDirectory::projects`"
+)]
+pub trait ProjectDirectory: Send + Sync + 'static {
     /// Every project that `user` may access, in a stable order (R51).
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the directory could not tell.
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError>;
-
-    /// The answer of [`standing`](Self::account_status), if it is at hand without waiting and is as true as `standing`'s;
-    /// `None` means ask. Must not block.
-    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
-        let _ = (user, project);
-        None
-    }
 }
 
 /// Records keys: what [`Keyring`](crate::keyring::Keyring) needs. Each method is one transaction.

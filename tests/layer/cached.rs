@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tower_api_key::store::{
-    CacheOptions, Cached, Change, ChangeLog, Changes, Directory, Followers, NodeId, Position, Project,
-    StoreError, outlived, settle,
+    CacheOptions, Cached, Change, ChangeLog, Changes, Directory, Followers, NodeId, Position, StoreError,
+    outlived, settle,
 };
 use tower_api_key::{
     AccountStatus, KeyDigest, KeyId, KeyRecord, KeyStore, ProjectId, Role, Timestamp, UserId,
@@ -69,10 +69,6 @@ impl Directory for Told {
     async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         let ended = self.ended.load(Ordering::SeqCst);
         self.said(if ended { AccountStatus::Disabled } else { OWNER }).await
-    }
-
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(Vec::new())
     }
 }
 

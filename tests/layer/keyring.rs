@@ -192,10 +192,6 @@ impl Directory for AndThen {
         }
         Ok(standing)
     }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
-    }
 }
 
 /// Of all who may have something taken away while a key for it is being issued.
@@ -249,10 +245,6 @@ impl Directory for FailsThen {
             return Err(StoreError::Overloaded);
         }
         Ok(AccountStatus::Active { role: None })
-    }
-
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(Vec::new())
     }
 }
 
@@ -519,10 +511,6 @@ impl KeyRegistry for Silent {
 #[async_trait]
 impl Directory for Silent {
     async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
-        nobody_gives_up().await
-    }
-
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
         nobody_gives_up().await
     }
 }

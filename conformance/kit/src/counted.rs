@@ -8,6 +8,7 @@ use tower_api_key::store::{CachedKey, Directory, KeyStore, MemoryStore, Project,
 use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, ProjectId, UserId};
 
 use crate::World;
+use tower_api_key::store::ProjectDirectory;
 
 /// The store of a [`World`], counting the questions that it is asked. A warm one answers those at once that it can.
 #[derive(Clone)]
@@ -50,16 +51,19 @@ impl Directory for Counted {
         self.store.account_status(user, project).await
     }
 
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.calls.fetch_add(1, SeqCst);
-        self.store.projects(user).await
-    }
-
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         if !self.warm {
             return None;
         }
         self.calls.fetch_add(1, SeqCst);
         Directory::account_status_cached(&self.store, user, project)
+    }
+}
+
+#[async_trait]
+impl ProjectDirectory for Counted {
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.calls.fetch_add(1, SeqCst);
+        self.store.projects(user).await
     }
 }

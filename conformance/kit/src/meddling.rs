@@ -13,6 +13,7 @@ use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
 use tower_api_key::store::AuditLog;
 use tower_api_key::store::KeyInventory;
+use tower_api_key::store::ProjectDirectory;
 use tower_api_key::store::UsageLog;
 use tower_api_key::store::{
     Accounts as _, Directory, KeyQuery, KeyRegistry, KeyStore, Member, MemberRole, MemoryStore, Project,
@@ -158,7 +159,10 @@ impl Directory for Meddling {
     ) -> Result<AccountStatus, StoreError> {
         self.around(self.0.store.account_status(user, project)).await
     }
+}
 
+#[async_trait]
+impl ProjectDirectory for Meddling {
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         self.around(self.0.store.projects(user)).await
     }

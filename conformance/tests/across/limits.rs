@@ -491,10 +491,6 @@ impl Directory for Stalled {
         let _place = self.places.try_acquire().map_err(|_| StoreError::Overloaded)?;
         self.store.account_status(user, project).await
     }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
-    }
 }
 
 /// B1: one address that floods cold look-ups, or all whose address nobody knows, makes nobody else's requests 503.

@@ -21,6 +21,7 @@ use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::deprecation::Deprecation;
 use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::store::ProjectDirectory;
 use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
@@ -67,7 +68,10 @@ impl Directory for Store {
         self.up()?;
         self.0.account_status(user, project).await
     }
+}
 
+#[async_trait]
+impl ProjectDirectory for Store {
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         self.0.projects(user).await
     }

@@ -18,6 +18,7 @@ use tower_api_key_sqlite::SqliteStore;
 use crate::args::{self, Accepted};
 use crate::failure::Failure;
 use crate::show::say;
+use tower_api_key::store::ProjectDirectory;
 
 /// What the options say of the store and of the service, judged before anything is opened.
 pub(crate) struct Store {
@@ -184,7 +185,10 @@ impl Directory for Elsewhere {
     async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         Ok(AccountStatus::Active { role: Some(Role::Owner) })
     }
+}
 
+#[async_trait]
+impl ProjectDirectory for Elsewhere {
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
         Ok(Vec::new())
     }

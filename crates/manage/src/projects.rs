@@ -7,7 +7,7 @@ use axum::Json;
 use axum::routing::{MethodRouter, get};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tower_api_key::store::{Directory, Project, StoreError};
+use tower_api_key::store::{Project, ProjectDirectory, StoreError};
 
 use super::body;
 use super::caller::Caller;
@@ -31,12 +31,12 @@ const DEADLINE: Duration = Duration::from_secs(1);
 ///
 /// let app: Router = Router::new().route("/api/v1/projects", manage::projects(MemoryStore::new()));
 /// ```
-pub fn projects<S: Clone + Send + Sync + 'static>(directory: impl Directory) -> MethodRouter<S> {
+pub fn projects<S: Clone + Send + Sync + 'static>(directory: impl ProjectDirectory) -> MethodRouter<S> {
     let directory = Arc::new(directory);
     body::settled(get(async move |caller: Caller| list(&*directory, &caller).await))
 }
 
-async fn list(directory: &impl Directory, caller: &Caller) -> Result<Json<Value>, Refusal> {
+async fn list(directory: &impl ProjectDirectory, caller: &Caller) -> Result<Json<Value>, Refusal> {
     let asked = timeout(DEADLINE, directory.projects(caller.who.user_id())).await;
     let projects = asked.unwrap_or(Err(StoreError::Timeout)).map_err(|error| caller.store_failed(error))?;
     let own = caller.who.level().project();

@@ -33,7 +33,8 @@
 //!     }
 //! }
 //!
-//! let portal = Portal::new(Keyring::new(MemoryStore::new()), Sessions)
+//! let store = MemoryStore::new();
+//! let portal = Portal::new(Keyring::new(store.clone()), store, Sessions)
 //!     .title("Example API")
 //!     .curl(Curl::bearer("https://api.example.com/v1/users/usr_123"))
 //!     .curl(Curl::api_key_header("https://api.example.com/api/v1/projects"));

@@ -34,7 +34,7 @@ type Asked = Result<Query<Vec<(String, String)>>, axum::extract::rejection::Quer
 
 impl Visitor {
     pub(super) async fn projects(&self) -> Result<Vec<Project>, Instead> {
-        let projects = self.keyring.projects(self.user.id()).await;
+        let projects = self.keyring.ask(self.portal.projects.projects(self.user.id())).await;
         projects.map_err(|_| self.say(response::UNAVAILABLE))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tower_api_key::body_budget::Budget;
+use tower_api_key::store::ProjectDirectory;
 use tower_api_key::{ConfigError, Keyring};
 
 use super::csrf_token::CsrfTokens;
@@ -16,6 +17,7 @@ use super::session::PortalSession;
 #[must_use = "a portal is nothing before it is a router"]
 pub struct Portal {
     pub(crate) keyring: Keyring,
+    pub(crate) projects: Box<dyn ProjectDirectory>,
     pub(crate) session: Box<dyn PortalSession>,
     pub(crate) title: String,
     pub(crate) account_at: Option<String>,
@@ -38,10 +40,12 @@ const NOBODYS: usize = 64;
 pub(crate) type Shared = Arc<Portal>;
 
 impl Portal {
-    /// Pages on these keys, for those whom this session knows.
-    pub fn new(keyring: Keyring, session: impl PortalSession) -> Self {
+    /// Pages on the keys of a keyring, for the people whom a session knows. `projects` tells which projects somebody can choose
+    /// for a key.
+    pub fn new(keyring: Keyring, projects: impl ProjectDirectory, session: impl PortalSession) -> Self {
         Self {
             keyring,
+            projects: Box::new(projects),
             session: Box::new(session),
             title: "API keys".to_owned(),
             account_at: None,

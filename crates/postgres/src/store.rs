@@ -21,6 +21,7 @@ use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::record::{FreshKey, KeyRecord};
 use tower_api_key::store::AuditLog;
 use tower_api_key::store::KeyInventory;
+use tower_api_key::store::ProjectDirectory;
 use tower_api_key::store::UsageLog;
 use tower_api_key::store::codec::PageBounds;
 use tower_api_key::store::settle;
@@ -239,7 +240,10 @@ impl Directory for PostgresStore {
         });
         standing.await
     }
+}
 
+#[async_trait]
+impl ProjectDirectory for PostgresStore {
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         let user = user.clone();
         let projects = self.database.read(&self.database.bulkheads.lists, move |session| {

@@ -22,6 +22,7 @@ use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::record::{FreshKey, KeyRecord};
 use tower_api_key::store::AuditLog;
 use tower_api_key::store::KeyInventory;
+use tower_api_key::store::ProjectDirectory;
 use tower_api_key::store::UsageLog;
 use tower_api_key::store::codec::KeyRow as _;
 use tower_api_key::store::codec::PageBounds;
@@ -244,7 +245,10 @@ impl Directory for SqliteStore {
         let (user, project) = (user.clone(), project.cloned());
         self.look_up(move |connection| directory::account_status(connection, &user, project.as_ref())).await
     }
+}
 
+#[async_trait]
+impl ProjectDirectory for SqliteStore {
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         let user = user.clone();
         let projects = self.read(move |connection| directory::projects(connection, &user));

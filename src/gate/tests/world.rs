@@ -19,7 +19,7 @@ use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
 use crate::store::CachedKey;
-use crate::store::{Directory, KeyStore, Project, StoreError};
+use crate::store::{Directory, KeyStore, StoreError};
 
 const NOW_SECS: i64 = 1_700_000_000;
 pub(super) const NOW: Timestamp = Timestamp::from_secs(NOW_SECS);
@@ -111,10 +111,6 @@ impl Directory for Shared {
             Answers::Never => Err(StoreError::failed("silent")),
             Answers::AtHand | Answers::WhenAsked => Ok(*self.0.standing.lock().unwrap()),
         }
-    }
-
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(Vec::new())
     }
 
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {

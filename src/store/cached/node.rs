@@ -11,6 +11,7 @@ use super::memory::Memory;
 use crate::access::AccountStatus;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::store::ProjectDirectory;
 use crate::store::accounts::Project;
 use crate::store::error::StoreError;
 use crate::store::proxy::RegistryProxy;
@@ -158,13 +159,16 @@ impl<S: Directory> Directory for Cached<S> {
         self.memory.standings.get(&self.memory.lease, (user, project), ask).await
     }
 
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
-    }
-
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         let remembered = || self.memory.standings.warm(&self.memory.lease, (user, project));
         Directory::account_status_cached(&*self.store, user, project).or_else(remembered)
+    }
+}
+
+#[async_trait]
+impl<S: ProjectDirectory> ProjectDirectory for Cached<S> {
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.store.projects(user).await
     }
 }
 

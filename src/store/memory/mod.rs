@@ -26,6 +26,7 @@ use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::AuditLog;
 use crate::store::KeyInventory;
+use crate::store::ProjectDirectory;
 use crate::store::UsageLog;
 use crate::store::traits::CachedKey;
 use crate::usage::Usage;
@@ -114,12 +115,15 @@ impl Directory for MemoryStore {
         Ok(self.read().people.account_status(user, project))
     }
 
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(self.read().people.projects(user))
-    }
-
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         Some(self.read().people.account_status(user, project))
+    }
+}
+
+#[async_trait]
+impl ProjectDirectory for MemoryStore {
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        Ok(self.read().people.projects(user))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::kit::{Names, member, ok, project, refused};
 use crate::access::{AccountStatus, Role};
 use crate::key::{ProjectId, UserId};
+use crate::store::ProjectDirectory;
 use crate::store::{Accounts, Directory, MemberRole, Project, RegistryError};
 
 const OWNER: AccountStatus = AccountStatus::Active { role: Some(Role::Owner) };
@@ -23,7 +24,7 @@ async fn account<S: Accounts>(store: &S, names: &Names) -> String {
 }
 
 /// What a request learns; an answer that is at hand must be the same.
-pub(super) async fn account_status<S: Directory>(
+pub(super) async fn account_status<S: Directory + ProjectDirectory>(
     store: &S,
     user: &UserId,
     project: Option<&str>,
@@ -36,7 +37,7 @@ pub(super) async fn account_status<S: Directory>(
     answer
 }
 
-pub(super) async fn projects<S: Directory>(store: &S, user: &UserId) -> Vec<String> {
+pub(super) async fn projects<S: Directory + ProjectDirectory>(store: &S, user: &UserId) -> Vec<String> {
     let listed = ok(store.projects(user).await);
     assert_eq!(listed, ok(store.projects(user).await), "the order of projects is stable");
     for listed in &listed {
@@ -51,7 +52,9 @@ pub(super) async fn projects<S: Directory>(store: &S, user: &UserId) -> Vec<Stri
     ids
 }
 
-pub(super) async fn owners_may_do_everything_in_their_account<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn owners_may_do_everything_in_their_account<S: Accounts + Directory + ProjectDirectory>(
+    store: &Arc<S>,
+) {
     let (names, store) = (Names::new(), &**store);
     let alice = names.user("alice");
     assert_eq!(
@@ -81,7 +84,9 @@ pub(super) async fn owners_may_do_everything_in_their_account<S: Accounts + Dire
     assert!(ok(store.projects(&alice).await).contains(&later), "names come back as they went in");
 }
 
-pub(super) async fn members_may_do_what_they_were_given<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn members_may_do_what_they_were_given<S: Accounts + Directory + ProjectDirectory>(
+    store: &Arc<S>,
+) {
     let (names, store) = (Names::new(), &**store);
     let account = account(store, &names).await;
     let (bob, carol, idle) = (names.user("bob"), names.user("carol"), names.user("idle"));
@@ -108,7 +113,9 @@ pub(super) async fn members_may_do_what_they_were_given<S: Accounts + Directory>
     );
 }
 
-pub(super) async fn changes_are_seen_by_the_next_request<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn changes_are_seen_by_the_next_request<S: Accounts + Directory + ProjectDirectory>(
+    store: &Arc<S>,
+) {
     let (names, store) = (Names::new(), &**store);
     let account = account(store, &names).await;
     let (bob, carol) = (names.user("bob"), names.user("carol"));
@@ -142,7 +149,9 @@ pub(super) async fn changes_are_seen_by_the_next_request<S: Accounts + Directory
     assert_eq!(projects(store, &carol).await, ["p1"]);
 }
 
-pub(super) async fn projects_are_named_within_their_account<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn projects_are_named_within_their_account<S: Accounts + Directory + ProjectDirectory>(
+    store: &Arc<S>,
+) {
     let (names, store) = (Names::new(), &**store);
     let first = account(store, &names).await;
     let second = names.text("b");
@@ -178,7 +187,9 @@ pub(super) async fn projects_are_named_within_their_account<S: Accounts + Direct
     assert_eq!(names_of(&dave).await, ["Dave's"]);
 }
 
-pub(super) async fn ids_are_compared_byte_by_byte<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn ids_are_compared_byte_by_byte<S: Accounts + Directory + ProjectDirectory>(
+    store: &Arc<S>,
+) {
     let (names, store) = (Names::new(), &**store);
     let account = account(store, &names).await;
     let (upper, zero) = (names.user("ALICE"), names.user("01"));
@@ -212,7 +223,9 @@ pub(super) async fn ids_are_compared_byte_by_byte<S: Accounts + Directory>(store
     );
 }
 
-pub(super) async fn deleted_projects_never_come_back<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn deleted_projects_never_come_back<S: Accounts + Directory + ProjectDirectory>(
+    store: &Arc<S>,
+) {
     let (names, store) = (Names::new(), &**store);
     let account = account(store, &names).await;
     let taken = store.create_project(&account, &project("p1")).await;
@@ -232,7 +245,11 @@ pub(super) async fn deleted_projects_never_come_back<S: Accounts + Directory>(st
     assert_eq!(account_status(store, &names.user("alice"), Some("p1")).await, NO_ACCESS);
 }
 
-pub(super) async fn suspension_ends_everything_until_it_is_lifted<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn suspension_ends_everything_until_it_is_lifted<
+    S: Accounts + Directory + ProjectDirectory,
+>(
+    store: &Arc<S>,
+) {
     let (names, store) = (Names::new(), &**store);
     let account = account(store, &names).await;
     let (alice, bob, dave) = (names.user("alice"), names.user("bob"), names.user("dave"));

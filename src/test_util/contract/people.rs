@@ -10,6 +10,7 @@ use crate::access::{AccountStatus, Role};
 use crate::key::Environment;
 use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::store::ProjectDirectory;
 use crate::store::{
     Account, Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, MemberRole, Person, RegistryError,
     StoreError,
@@ -21,7 +22,7 @@ const fn active(role: Role) -> AccountStatus {
     AccountStatus::Active { role: Some(role) }
 }
 
-pub(super) async fn accounts_are_made_once<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn accounts_are_made_once<S: Accounts + Directory + ProjectDirectory>(store: &Arc<S>) {
     let names = Names::new();
     let (account, alice, other) = (names.text("a"), names.user("alice"), names.user("other"));
     ok(store.create_account(&account, &alice).await);
@@ -52,7 +53,9 @@ pub(super) async fn accounts_are_made_once<S: Accounts + Directory>(store: &Arc<
     assert_eq!(made, 1, "of racing accounts with the same owner, one is made");
 }
 
-pub(super) async fn everybody_belongs_to_one_account<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn everybody_belongs_to_one_account<S: Accounts + Directory + ProjectDirectory>(
+    store: &Arc<S>,
+) {
     let (names, store) = (Names::new(), &**store);
     let (first, second) = (names.text("a"), names.text("b"));
     let (alice, dave, bob) = (names.user("alice"), names.user("dave"), names.user("bob"));
@@ -74,7 +77,9 @@ pub(super) async fn everybody_belongs_to_one_account<S: Accounts + Directory>(st
     assert_eq!(account_status(store, &bob, None).await, active(Role::ReadOnly));
 }
 
-pub(super) async fn members_take_no_keys_back<S: Accounts + Directory + KeyStore + KeyRegistry>(
+pub(super) async fn members_take_no_keys_back<
+    S: Accounts + Directory + ProjectDirectory + KeyStore + KeyRegistry,
+>(
     store: &Arc<S>,
 ) {
     let (names, store) = (Names::new(), &**store);
@@ -141,7 +146,9 @@ pub(super) async fn members_take_no_keys_back<S: Accounts + Directory + KeyStore
     }
 }
 
-pub(super) async fn accounts_are_transferred_whole<S: Accounts + Directory + KeyStore + KeyRegistry>(
+pub(super) async fn accounts_are_transferred_whole<
+    S: Accounts + Directory + ProjectDirectory + KeyStore + KeyRegistry,
+>(
     store: &Arc<S>,
 ) {
     let (names, store) = (Names::new(), &**store);
@@ -195,7 +202,9 @@ pub(super) async fn accounts_are_transferred_whole<S: Accounts + Directory + Key
     assert_eq!(account_status(store, &bob, None).await, AccountStatus::Disabled);
 }
 
-pub(super) async fn what_is_not_there_is_not_changed<S: Accounts + Directory>(store: &Arc<S>) {
+pub(super) async fn what_is_not_there_is_not_changed<S: Accounts + Directory + ProjectDirectory>(
+    store: &Arc<S>,
+) {
     let (names, store) = (Names::new(), &**store);
     let (account, alice) = (names.text("a"), names.user("alice"));
     ok(store.create_account(&account, &alice).await);

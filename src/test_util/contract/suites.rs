@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{access, authority, life, list, people, policy, rehash, restrict, trail};
-use crate::store::{Accounts, Directory, KeyRegistry, KeyStore};
+use crate::store::{Accounts, Directory, KeyRegistry, KeyStore, ProjectDirectory};
 
 /// Checks [`KeyStore`] and [`KeyRegistry`]: exact look-up, policies, rotation, revocation, who may change what,
 /// restrictions, lists, and races of each; where a registry keeps them, the trail of each key and its usage.
@@ -67,7 +67,9 @@ pub async fn key_store_and_registry<S: KeyStore + KeyRegistry>(make: impl AsyncF
 /// # Panics
 ///
 /// If the store breaks a promise of these traits.
-pub async fn accounts<S: Accounts + Directory + KeyStore + KeyRegistry>(make: impl AsyncFn() -> S) {
+pub async fn accounts<S: Accounts + Directory + ProjectDirectory + KeyStore + KeyRegistry>(
+    make: impl AsyncFn() -> S,
+) {
     let store = async || Arc::new(make().await);
     access::owners_may_do_everything_in_their_account(&store().await).await;
     access::members_may_do_what_they_were_given(&store().await).await;

@@ -11,7 +11,7 @@ use tower_api_key::deprecation::Deprecation;
 use tower_api_key::explain::{Check, Explanation, Outcome};
 use tower_api_key::limit::KeyThrottle;
 use tower_api_key::restriction::{RequestContext, Restrictions};
-use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
+use tower_api_key::store::{Directory, KeyStore, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     AccessClass, AccountStatus, AuthError, AuthErrorKind, Challenge, Credentials, Endpoint, Environment,
@@ -90,10 +90,6 @@ impl Directory for Stub {
             Answer::None => Ok(AccountStatus::Disabled),
             Answer::Fails => Err(StoreError::Timeout),
         }
-    }
-
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(Vec::new())
     }
 
     fn account_status_cached(&self, _: &UserId, _: Option<&ProjectId>) -> Option<AccountStatus> {

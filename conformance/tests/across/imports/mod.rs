@@ -104,10 +104,6 @@ impl<S: Directory> Directory for Counted<S> {
     ) -> Result<AccountStatus, StoreError> {
         self.store.account_status(user, project).await
     }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
-    }
 }
 
 #[async_trait]

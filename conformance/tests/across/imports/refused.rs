@@ -335,10 +335,6 @@ impl Directory for Changing {
     async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         Ok(if self.2.fetch_add(1, Ordering::SeqCst) == 0 { self.0 } else { self.1 })
     }
-
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(Vec::new())
-    }
 }
 
 /// Who takes the owner's access away between the look and the change has revoked the keys that were there, and not these.

@@ -127,10 +127,6 @@ impl Directory for Logged {
         way_back().await;
         standing
     }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
-    }
 }
 
 fn number(position: &Position) -> usize {

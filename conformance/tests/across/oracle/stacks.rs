@@ -16,7 +16,7 @@ use tower_api_key::observer::{Decision, Observer};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{
     Accounts, CacheOptions, Cached, ChangeLog, Directory, KeyPolicy, KeyRegistry, KeyStore, MemoryStore,
-    Project, StoreError,
+    StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
@@ -265,10 +265,6 @@ impl<S: Directory> Directory for Cold<S> {
     ) -> Result<AccountStatus, StoreError> {
         self.0.account_status(user, project).await
     }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.0.projects(user).await
-    }
 }
 
 /// Says of a key what it said at first.
@@ -294,10 +290,6 @@ impl Directory for Lying {
         project: Option<&ProjectId>,
     ) -> Result<AccountStatus, StoreError> {
         self.store.account_status(user, project).await
-    }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
     }
 }
 

@@ -156,7 +156,7 @@ fn app(store: SqliteStore, keyring: &Keyring, owner: UserId) -> Router {
         .unwrap();
     let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring.clone(), auth.explainer()));
     let self_revoke = manage::self_revoke(keyring.clone(), Verifier::new(store.clone()), ClientAddr::peer());
-    let portal = Portal::new(keyring.clone(), Always(owner));
+    let portal = Portal::new(keyring.clone(), store, Always(owner));
     Router::new()
         .nest(AT, keys)
         .route("/validate", manage::validate())

@@ -10,7 +10,7 @@ use axum::Router;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::{Directory, KeyStore, MemoryStore, NoProjects, Project, StoreError};
+use tower_api_key::store::{Directory, KeyStore, MemoryStore, NoProjects, StoreError};
 use tower_api_key::{
     AccountStatus, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Environment, KeyDigest, KeyId,
     KeyRecord, ProjectId, Role, Timestamp, UserId, Verifier,
@@ -137,10 +137,6 @@ impl Directory for Faulty {
         let fault = *self.standing.lock().unwrap();
         fault.strike().await?;
         self.store.account_status(user, project).await
-    }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
     }
 
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
@@ -485,10 +481,6 @@ async fn c10_00_a_directory_of_ones_own_is_believed() {
             _: Option<&ProjectId>,
         ) -> Result<AccountStatus, StoreError> {
             Ok(self.0)
-        }
-
-        async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-            Ok(Vec::new())
         }
     }
 

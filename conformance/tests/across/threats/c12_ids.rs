@@ -11,6 +11,7 @@ use tower_api_key::{AccountStatus, ApiKeyAuth, KeyDigest, KeyLevel, KeyRecord, P
 
 use super::kit::{Ask, Site, endpoints};
 use test_kit::{World, echo, project, send, user};
+use tower_api_key::store::ProjectDirectory as _;
 
 /// Remembers what it was asked.
 #[derive(Clone)]
@@ -36,10 +37,6 @@ impl Directory for Asked {
         let texts = [Some(user.as_str()), project.map(ProjectId::as_str)];
         self.about.lock().unwrap().extend(texts.into_iter().flatten().map(str::to_owned));
         self.store.account_status(user, project).await
-    }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
     }
 }
 

@@ -26,7 +26,7 @@ use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _};
 use tower_api_key::future::ResponseFuture;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Or, Scheme};
 use tower_api_key::service::ApiKeyService;
-use tower_api_key::store::{Directory, KeyStore, MemoryStore, Project, StoreError};
+use tower_api_key::store::{Directory, KeyStore, MemoryStore, StoreError};
 use tower_api_key::{
     AccountStatus, ApiKeyAuth, AuthError, Clock, EmptyOrGrpc, KeyDigest, KeyRecord, Principal,
     ProblemDetails, ProjectId, Timestamp, UserId, Verifier,
@@ -391,10 +391,6 @@ impl Directory for Bombed {
         self.0.account_status(user, project).await
     }
 
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.0.projects(user).await
-    }
-
     fn account_status_cached(&self, _: &UserId, _: Option<&ProjectId>) -> Option<AccountStatus> {
         self.at(Bomb::WarmStanding);
         None
@@ -531,10 +527,6 @@ impl Directory for Hesitant {
     ) -> Result<AccountStatus, StoreError> {
         let _under = self.hesitate().await;
         self.store.account_status(user, project).await
-    }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
     }
 }
 

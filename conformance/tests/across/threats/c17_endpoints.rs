@@ -20,7 +20,7 @@ use tower_api_key::guard::{RequireClass, RequireEnvironment};
 use tower_api_key::limit::Limit;
 use tower_api_key::observer::{Decision, Observer, Outcome};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::{Directory, KeyStore, MemoryStore, Project, StoreError};
+use tower_api_key::store::{Directory, KeyStore, MemoryStore, StoreError};
 use tower_api_key::test_util::{self, ManualClock};
 use tower_api_key::{
     AccessClass, AccountStatus, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, ConfigError, Endpoints,
@@ -527,10 +527,6 @@ impl Directory for Slow {
     ) -> Result<AccountStatus, StoreError> {
         self.up()?;
         self.store.account_status(user, project).await
-    }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
     }
 
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {

@@ -14,7 +14,7 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 use tower::{Layer as _, ServiceExt as _};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Or};
-use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
+use tower_api_key::store::{Directory, KeyStore, StoreError};
 use tower_api_key::{
     AccountStatus, ApiKeyAuth, Endpoints, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, Principal,
     ProjectId, Role, Timestamp, UserId, Verifier,
@@ -41,10 +41,6 @@ impl KeyStore for Everything {
 impl Directory for Everything {
     async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         Ok(AccountStatus::Active { role: Some(Role::Owner) })
-    }
-
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(Vec::new())
     }
 }
 

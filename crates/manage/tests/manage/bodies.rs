@@ -23,6 +23,7 @@ use crate::{AT, app, call, create, path_of, record, rows, world};
 use test_kit::{World, bearer, get, member, request, send, user};
 use tower_api_key::store::AuditLog;
 use tower_api_key::store::KeyInventory;
+use tower_api_key::store::ProjectDirectory;
 use tower_api_key::store::UsageLog;
 
 #[tokio::test]
@@ -464,7 +465,10 @@ impl Directory for Trouble {
     async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         self.ask().await
     }
+}
 
+#[async_trait]
+impl ProjectDirectory for Trouble {
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
         self.ask().await
     }

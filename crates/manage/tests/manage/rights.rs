@@ -19,6 +19,7 @@ use tower_api_key_manage as manage;
 
 use crate::{AT, app, call, create, path_of, record, rows, world};
 use test_kit::{World, member, project, request, send, user};
+use tower_api_key::store::ProjectDirectory;
 
 const PROJECTS: [&str; 5] = ["p1", "p2", "p3", "q1", "nowhere"];
 const ENDS: [Option<&str>; 3] = [None, Some("2090-01-01T00:00:00Z"), Some("2080-01-01T00:00:00Z")];
@@ -320,7 +321,10 @@ impl Directory for Uneven {
         let role = if project.is_some() { Role::Full } else { Role::ReadOnly };
         Ok(AccountStatus::Active { role: Some(role) })
     }
+}
 
+#[async_trait]
+impl ProjectDirectory for Uneven {
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         self.0.projects(user).await
     }

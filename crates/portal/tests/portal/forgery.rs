@@ -91,7 +91,9 @@ async fn c11_13_what_is_said_twice_is_not_believed() {
 #[tokio::test]
 async fn c11_13_behind_a_proxy_the_public_origin_counts() {
     let world = World::new().await;
-    let portal = portal(Keyring::new(world.store.clone())).public_origin("https://app.example.com").unwrap();
+    let portal = portal(Keyring::new(world.store.clone()), world.store.clone())
+        .public_origin("https://app.example.com")
+        .unwrap();
     let app = Router::new().nest(AT, portal.router());
     let site = Site { app, clock: ManualClock::new(Timestamp::from_secs(NOW)), world };
     for (origin, expected) in
@@ -105,7 +107,7 @@ async fn c11_13_behind_a_proxy_the_public_origin_counts() {
     }
     for wrong in ["app.example.com", "https://", "https://a/b", "https://a?b", "ftp://a", ""] {
         let keyring = Keyring::new(site.world.store.clone());
-        assert!(super::portal(keyring).public_origin(wrong).is_err(), "{wrong}");
+        assert!(super::portal(keyring, site.world.store.clone()).public_origin(wrong).is_err(), "{wrong}");
     }
 }
 

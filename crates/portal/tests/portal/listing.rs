@@ -86,8 +86,8 @@ async fn many(count: usize, of: impl Fn(usize, &mut KeyRecord)) -> (tempfile::Te
         import(&store, part.to_vec()).await;
     }
     let clock = ManualClock::new(Timestamp::from_secs(NOW));
-    let keyring = ApiKeys::new(store).clock(clock.clone()).keyring();
-    let app = Router::new().nest(AT, portal(keyring).router());
+    let keyring = ApiKeys::new(store.clone()).clock(clock.clone()).keyring();
+    let app = Router::new().nest(AT, portal(keyring, store).router());
     (directory, Site { world: World::new().await, clock, app })
 }
 

@@ -21,6 +21,7 @@ use http::request::Parts;
 use http::{Request, StatusCode};
 use test_kit::{Answer, World, send};
 use tower_api_key::ApiKeys;
+use tower_api_key::store::ProjectDirectory;
 use tower_api_key::store::{MemoryStore, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{KeyQuery, KeyRecord, Keyring, Timestamp, UserId};
@@ -78,7 +79,7 @@ impl Site {
         let world = World::new().await;
         let clock = ManualClock::new(Timestamp::from_secs(NOW));
         let keyring = keyring(ApiKeys::new(world.store.clone()).clock(clock.clone()).keyring());
-        let app = Router::new().nest(AT, portal(keyring).router());
+        let app = Router::new().nest(AT, portal(keyring, world.store.clone()).router());
         Self { world, clock, app }
     }
 
@@ -147,8 +148,8 @@ impl Site {
     }
 }
 
-fn portal(keyring: Keyring) -> Portal {
-    Portal::new(keyring, Cookies)
+fn portal(keyring: Keyring, projects: impl ProjectDirectory) -> Portal {
+    Portal::new(keyring, projects, Cookies)
         .title("Acme & Sons")
         .curl(Curl::bearer("https://api.example.com/v1/users/usr_123"))
         .curl(Curl::json_body("https://api.example.com/status?a=1&b=it's"))

@@ -29,7 +29,7 @@ async fn at_every_moment(
             } else {
                 ApiKeys::new((store.clone(), store.clone())).clock(site.clock.clone()).keyring()
             };
-            site.app = Router::new().nest(AT, portal(keyring).router());
+            site.app = Router::new().nest(AT, portal(keyring, store.clone()).router());
             let answer = site.post("u_full.1", &path, &form).await;
             if !store.has_happened().await {
                 assert!(moment >= 2, "{path}: only {moment} moments were tried");

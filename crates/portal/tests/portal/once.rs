@@ -243,7 +243,7 @@ async fn c13_01_debug_shows_no_secret() {
     let user = PortalUser::new(test_kit::user("alice"), "Alice", &[0xAB; 32]);
     let shown = format!(
         "{:?} {user:?} {:?}",
-        portal(Keyring::new(world.store.clone())),
+        portal(Keyring::new(world.store.clone()), world.store.clone()),
         SignedIn::User(PortalUser::new(test_kit::user("alice"), "Alice", &[0xAB; 32]))
     );
     assert!(!shown.contains("171") && !shown.to_lowercase().contains("abab"), "{shown}");

@@ -353,8 +353,9 @@ async fn r25_r26_a_keys_rights_are_those_of_this_moment() {
 async fn it_stands_where_it_is_put() {
     let world = World::new().await;
     let keyring = || Keyring::new(world.store.clone());
-    let at_root: Router = portal(keyring()).router();
-    let deep = Router::new().nest("/a/{team}", Router::new().nest("/b", portal(keyring()).router()));
+    let at_root: Router = portal(keyring(), world.store.clone()).router();
+    let deep = Router::new()
+        .nest("/a/{team}", Router::new().nest("/b", portal(keyring(), world.store.clone()).router()));
     for (app, mount, home) in [(at_root, "", "/"), (deep, "/a/x%20y/b", "/a/x%20y/b")] {
         let page = send(&app, test_kit::get(home, &[("cookie", "session=u_own.1"), ("host", HOST)])).await;
         assert_eq!(page.status, StatusCode::OK, "{home}");

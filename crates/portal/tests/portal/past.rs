@@ -106,7 +106,7 @@ async fn plain() -> (Site, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(false));
     let registry = Plain(world.store.clone(), Arc::clone(&fails));
     let keyring = ApiKeys::new((registry, world.store.clone())).clock(clock.clone()).keyring();
-    let app = Router::new().nest(AT, portal(keyring).router());
+    let app = Router::new().nest(AT, portal(keyring, world.store.clone()).router());
     (Site { world, clock, app }, fails)
 }
 

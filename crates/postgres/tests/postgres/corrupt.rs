@@ -10,6 +10,7 @@ use tower_api_key::{
 use tower_api_key_postgres::PostgresStore;
 
 use super::{MANY, NO_ACCESS, Schema, key};
+use tower_api_key::store::ProjectDirectory as _;
 
 /// Texts, most of them wrong in most columns.
 const TEXTS: &[&str] = &[

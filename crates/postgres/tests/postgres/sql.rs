@@ -18,6 +18,7 @@ use tower_api_key_postgres::PostgresOptions;
 
 use super::{NO_ACCESS, NOW, OWNER, Schema, insert, is_active, revoke, server};
 use tower_api_key::store::AuditLog as _;
+use tower_api_key::store::ProjectDirectory as _;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]

@@ -12,6 +12,7 @@ use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, MANY, key};
 use tower_api_key::store::AuditLog as _;
+use tower_api_key::store::ProjectDirectory as _;
 use tower_api_key::store::UsageLog as _;
 
 /// SQL expressions, most of them wrong in most columns.

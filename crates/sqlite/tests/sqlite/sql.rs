@@ -13,6 +13,7 @@ use tower_api_key::{
 use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, MANY, NOW, insert, is_active, key};
+use tower_api_key::store::ProjectDirectory as _;
 
 const NO_ACCESS: AccountStatus = AccountStatus::Active { role: None };
 

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::change_log::{ChangeLog, Changes, NodeId, Position};
-use crate::store::{CacheOptions, Cached, Directory, KeyStore, Project, StoreError};
+use crate::store::{CacheOptions, Cached, Directory, KeyStore, StoreError};
 
 /// The longest there is: what ends only with the lease, ends after this.
 const LEASE: Duration = Duration::from_secs(60);
@@ -45,10 +45,6 @@ impl Directory for Watched {
         project: Option<&ProjectId>,
     ) -> Result<AccountStatus, StoreError> {
         self.store.account_status(user, project).await
-    }
-
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.store.projects(user).await
     }
 }
 

@@ -15,7 +15,7 @@ use crate::access::{AccountStatus, Role};
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::change_log::{Change, ChangeLog, Changes, Followers, NodeId, Position, settle};
-use crate::store::{Directory, KeyStore, Project, StoreError};
+use crate::store::{Directory, KeyStore, StoreError};
 
 /// What the store does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -395,10 +395,6 @@ impl Directory for Connection {
     ) -> Result<AccountStatus, StoreError> {
         let member = (user.clone(), project.unwrap().clone());
         self.ask(move |state, _| AccountStatus::Active { role: state.members.get(&member).copied() }).await
-    }
-
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        Ok(Vec::new())
     }
 }
 
