@@ -27,24 +27,25 @@ const MAX_LIMIT: u32 = 100;
 
 type Pairs = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
 
-/// List, show, create, change, rotate and revoke the caller's keys; [nest](Router::nest) it where it shall stand.
+/// Lists, shows, creates, changes, rotates and revokes the caller's keys. [Nest](Router::nest) it under a path of
+/// your choice.
 ///
 /// | | answer |
 /// |---|---|
-/// | `GET /` | the active keys, oldest first; `?limit` of 1 to 100, `?cursor` (R38); a page ends early if its keys are large |
-/// | `POST /` | 201, and the secret once (R29); 422 for a body that cannot be |
-/// | `GET /{id}` | 200, and the key as the list shows it, also one that has ended |
-/// | `PATCH /{id}` | 200, and the key as it is then; what is left out stays as it was |
-/// | `GET /{id}/usage` | by which schemes it came in, when last and how often; a replaced one is `safe_to_end` after a quiet week |
-/// | `POST /{id}/rotate` | 201, and the new secret once; the old key is dead (R31), or works on for the `grace` that a body names: `{"grace": "7d"}`, from `1s` to `90d`; 422 for one that cannot be |
-/// | `DELETE /{id}` | 200, also for a key that is revoked already (R39) |
+/// | `GET /` | the active keys, oldest first; `?limit` of 1 to 100, `?cursor` (R38); a page with large keys may be shorter |
+/// | `POST /` | 201, and the secret once (R29); 422 for an invalid body |
+/// | `GET /{id}` | 200, and the key as in the list, even if it has ended |
+/// | `PATCH /{id}` | 200, and the updated key; a missing member stays as it was |
+/// | `GET /{id}/usage` | through which schemes it was used, when last and how often; a replaced key is `safe_to_end` after a week without use |
+/// | `POST /{id}/rotate` | 201, and the new secret once; the old key is revoked (R31), or works on for the `grace` in the body: `{"grace": "7d"}`, `1s` to `90d`; 422 for an invalid one |
+/// | `DELETE /{id}` | 200, even if the key is already revoked (R39) |
 ///
-/// Another method is a 405 that says in `Allow` which there are.
+/// Another method is a 405 whose `Allow` lists the methods.
 ///
-/// A client that lost an answer and repeats `POST /` has two keys, and revokes the first by its id.
+/// A client that lost the response to `POST /` and repeats it has two keys; it should revoke the first by its id.
 ///
-/// What a key may do to other keys, and the problems, are said in [the module's documentation](super). Declare the
-/// routes by [`declare`](super::declare).
+/// What a key may do to other keys, and the problems, are in [the module's documentation](super). Declare the
+/// routes with [`declare`](super::declare).
 ///
 /// ```
 /// use axum::Router;
@@ -119,7 +120,7 @@ async fn change(
     let update = changes::read(&caller, request).await?;
     let updated = caller.with(&keyring).update(&named(params)?, update).await;
     let key = updated.map_err(|error| caller.explain(error))?;
-    // The change is made: what cannot be found out now is left out.
+    // The change is made, so a failure here only leaves the usage out.
     let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await.ok().flatten().unwrap_or_default();
     Ok(Json(json!({"success": true, "data": shown(&key, &used)})))
 }
@@ -142,17 +143,17 @@ async fn revoke(
     params: Params,
 ) -> Result<Json<Value>, Refusal> {
     caller.may_manage(&keyring).await?;
-    // Repeated by somebody who lost the answer, it is the same answer.
+    // A client that lost the response and repeats the request gets the same answer.
     let revoked = caller.with(&keyring).revoke(&named(params)?).await;
     revoked.map_err(|error| match error {
-        // To repeat it does no harm.
+        // Repeating it does no harm.
         KeyringError::OutcomeUnknown(error) => caller.store_failed(error),
         error => caller.explain(error),
     })?;
     Ok(Json(json!({"success": true, "message": "API key revoked successfully"})))
 }
 
-/// By which schemes a key came in, and for one that was replaced whether it can be ended.
+/// Shows through which schemes a key was used, and for a replaced key whether it is safe to end it.
 async fn show_usage(
     State(keyring): State<Keyring>,
     caller: Caller,
@@ -191,7 +192,7 @@ async fn show_usage(
     }})))
 }
 
-/// `None` where no usage is kept.
+/// Returns `None` if the store keeps no usage.
 async fn usage(caller: &Caller, keyring: &Keyring, ids: &[KeyId]) -> Result<Option<Vec<Usage>>, Refusal> {
     match caller.with(keyring).usage(ids).await {
         Ok(usage) => Ok(Some(usage)),
@@ -207,7 +208,7 @@ fn way(through: &UsageChannel) -> &str {
     }
 }
 
-fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::Own> {
+fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::RouteProblem> {
     let Query(pairs) = pairs.map_err(|_| &refusal::INVALID_QUERY)?;
     let (mut limit, mut cursor) = (None, None);
     for (name, value) in pairs {
@@ -231,8 +232,8 @@ fn asked_for(pairs: Pairs) -> Result<KeyQuery, &'static refusal::Own> {
     Ok(query)
 }
 
-/// What is shown of a key: what the bearer document shows (R38, C11-07), what it is for, and where there is more to say,
-/// that.
+/// The JSON of a key: what the bearer document shows (R38, C11-07), what the key is for, and further members if
+/// they apply.
 fn shown(key: &KeyRecord, used: &[Usage]) -> Value {
     let last = used.iter().filter(|usage| usage.key == key.id).max_by_key(|usage| usage.last);
     let mut shown = json!({
@@ -272,7 +273,7 @@ fn shown_once(issued: &IssuedKey) -> Response {
         }
         members.insert("key".to_owned(), json!(issued.key().expose_secret()));
     }
-    // No cache keeps a secret, not even an old one.
+    // No cache may keep a secret, not even one for HTTP/1.0.
     let headers = [(CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")];
     (StatusCode::CREATED, headers, Json(json!({"success": true, "data": data}))).into_response()
 }

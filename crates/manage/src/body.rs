@@ -1,4 +1,4 @@
-//! The body of a request that makes, changes or explains a key: one JSON object.
+//! Reads the body of a request that makes, changes or explains a key: one JSON object.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,34 +22,34 @@ use tower_api_key::unread_body;
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
 
-/// A few short strings fit many times.
+/// Large enough for a few short strings.
 const MAX_BODY_LEN: usize = 16 * 1024;
-/// For the bodies of all owners together.
+/// The budget for the bodies of all owners together.
 const CAP: usize = 256 * MAX_BODY_LEN;
 pub(super) const READ_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where the bodies of some routes find room, shared out by owner.
+/// The budget for the bodies of these routes, with a share for each owner.
 pub(super) fn room() -> Budget {
     Budget::new(CAP, MAX_BODY_LEN)
 }
 
-/// Around those routes: whatever they answer, the body of the request is cared for.
+/// A middleware around these routes: it drains an unread body, or closes the connection.
 pub(super) async fn settle(budget: Budget, request: Request, next: Next) -> Response {
     let sender = request.extensions().get::<Principal>().map(|who| Sender::owner(who.user_id()));
     unread_body::settle(request, next, budget.room(sender.unwrap_or(Sender::UNKNOWN))).await
 }
 
-/// A route that reads no body, and is sent one all the same.
+/// Wraps a route that reads no body but may be sent one.
 pub(super) fn settled<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
     let budget = room();
     let route = route.fallback(refusal::method_not_allowed);
     route.layer(from_fn(move |request, next| settle(budget.clone(), request, next)))
 }
 
-/// The members of the object as they stand there, each at most once. Of what serde says nothing is kept: it quotes values.
+/// The members of the object, each at most once. The errors of serde are dropped because they quote values.
 pub(super) struct Members {
     members: Vec<(String, Box<RawValue>)>,
-    /// The room that they take.
+    /// The charge to the budget.
     _charge: Option<Charge>,
 }
 
@@ -59,13 +59,13 @@ impl Members {
         Self::of_whole(caller, whole(caller, request).await?)
     }
 
-    /// The same where there may be no body, or one of no length, of whatever type.
+    /// Like `read`, but the body may be missing or empty, whatever its type.
     pub(super) async fn read_if_any(caller: &Caller, request: Request) -> Result<Option<Self>, Refusal> {
         if request.body().is_end_stream() {
             return Ok(None);
         }
         let is_json = must_be_json(caller, request.headers());
-        // In pieces, or over HTTP/2, it is its end that tells that there is nothing.
+        // With chunked encoding or HTTP/2, only the end of the body shows that it is empty.
         let whole = whole(caller, request).await?;
         if whole.data.is_empty() {
             return Ok(None);
@@ -81,7 +81,7 @@ impl Members {
 
     fn of(text: &[u8]) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(text);
-        // Not a derived struct, which would take an array, too.
+        // Not a derived struct, which would also accept an array.
         let members = deserializer.deserialize_map(Object)?;
         deserializer.end()?;
         Ok(members)
@@ -92,17 +92,17 @@ impl Members {
         Some(self.members.swap_remove(at).1)
     }
 
-    /// A string, if the member is there: `Some(None)` is `null`. Anything else is `invalid`.
+    /// Reads a string member: `None` if it is missing, `Some(None)` if it is `null`. Anything else is `invalid`.
     pub(super) fn text(
         &mut self,
         name: &str,
-        invalid: &'static refusal::Own,
+        invalid: &'static refusal::RouteProblem,
     ) -> Result<Option<Option<String>>, Refusal> {
         let value = self.take(name).map(|value| serde_json::from_str(value.get())).transpose();
         Ok(value.map_err(|_| invalid)?)
     }
 
-    /// `restrictions`, if they are there: `Some(None)` is `null`.
+    /// Reads `restrictions`: `None` if they are missing, `Some(None)` if they are `null`.
     pub(super) fn restrictions(&mut self) -> Result<Option<Option<Restrictions>>, Refusal> {
         let Some(value) = self.take("restrictions") else { return Ok(None) };
         if value.get() == "null" {
@@ -112,7 +112,7 @@ impl Members {
         read.map_err(|error| Refusal::unprocessable("invalid_restrictions", &error))
     }
 
-    /// `limits`, if they are there, as one text or several: `Some(None)` is `null`.
+    /// Reads `limits`, one text or a list of texts: `None` if they are missing, `Some(None)` if they are `null`.
     pub(super) fn limits(&mut self) -> Result<Option<Option<Limits>>, Refusal> {
         let Some(value) = self.take("limits") else { return Ok(None) };
         if value.get() == "null" {
@@ -130,9 +130,8 @@ impl Members {
             .map_err(|error| Refusal::unprocessable("invalid_limits", &error))
     }
 
-    /// Whatever else stands in the object is refused: who owns a key and what it may do is never the client's to say
-    /// (C11-01).
-    pub(super) fn end(self, unknown: &'static refusal::Own) -> Result<(), Refusal> {
+    /// Refuses all remaining members: a client must not set who owns a key or what it may do (C11-01).
+    pub(super) fn end(self, unknown: &'static refusal::RouteProblem) -> Result<(), Refusal> {
         if self.members.is_empty() { Ok(()) } else { Err(unknown.into()) }
     }
 }
@@ -147,14 +146,14 @@ impl<'de> Visitor<'de> for Object {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-        /// More than are read, so that the search for a second one stays short.
+        /// More members than are ever read. The bound keeps the search for duplicates short.
         const MOST: usize = 64;
         let mut members: Vec<(String, Box<RawValue>)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
             if members.len() == MOST || members.iter().any(|(member, _)| *member == name) {
                 return Err(A::Error::custom("a member is said twice, or there are too many"));
             }
-            // A raw value may hold half of a surrogate pair, which no text has.
+            // A raw value may contain half of a surrogate pair, which is not valid text.
             if value.get().starts_with('"') {
                 serde_json::from_str::<String>(value.get()).map_err(A::Error::custom)?;
             }
@@ -172,7 +171,7 @@ fn must_be_json(caller: &Caller, headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 async fn whole(caller: &Caller, request: Request) -> Result<Collected, Refusal> {
-    // Nothing is read by routes around which nobody has put `settle`.
+    // Routes that are not wrapped in `settle` read no body.
     let room = request.extensions().get::<Room>().cloned();
     let room = room.ok_or_else(|| caller.refuse(AuthErrorKind::Overloaded))?;
     let read = room.read(request.into_body(), MAX_BODY_LEN, READ_DEADLINE).await;

@@ -1,4 +1,4 @@
-//! Who calls, and what they may do to other keys.
+//! [`Caller`]: the principal of a request, and what it may do to other keys.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tower_api_key::store::StoreError;
 
 use super::refusal::{self, Refusal};
 
-/// After this long a key may be changed again that was changed too often.
+/// The period in which the number of changes of one key is limited.
 const CHANGES_PER: Duration = Duration::from_secs(60 * 60);
 
 /// The principal of a request to these routes.
@@ -35,12 +35,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 impl Caller {
-    /// The keyring in the hands of the caller's key: the trail names it.
+    /// Returns the keyring with the caller's key as authority, which the audit log names.
     pub(super) fn with(&self, keyring: &Keyring) -> Keyring {
         keyring.acting_as_principal(&self.who)
     }
 
-    /// Keys for one project know nothing of other keys (R40).
+    /// Whether the caller may list keys: project-level keys may not see other keys (R40).
     pub(super) fn may_list(&self) -> Result<(), Refusal> {
         match self.who.level() {
             KeyLevel::User => Ok(()),
@@ -48,12 +48,12 @@ impl Caller {
         }
     }
 
-    /// User-level keys of people who may write in their account (R40).
+    /// Whether the caller may manage keys: only user-level keys of people who may write in their account (R40).
     pub(super) async fn may_manage(&self, keyring: &Keyring) -> Result<(), Refusal> {
         self.may_list()?;
         let role = match self.who.project() {
             None => Some(self.who.role()),
-            // The principal's role is the one on the project that the request named; keys are the account's.
+            // The principal's role is for the project that the request named, but keys belong to the account.
             Some(_) => self.account_role(keyring).await?,
         };
         self.manages_as(role)
@@ -75,8 +75,9 @@ impl Caller {
         }
     }
 
-    /// Whether the caller's key may know everything of another key, by what the store says of both now: bodies may come
-    /// slowly. A key may know everything of itself. (Whether it may change one, the registry judges.)
+    /// Checks that the caller's key may know everything about another key, with the store's current records of
+    /// both, because the body may have taken long to arrive. A key may know everything about itself. (For a change,
+    /// the registry checks again.)
     pub(super) async fn still_covers(&self, keyring: &Keyring, key: &KeyRecord) -> Result<(), Refusal> {
         let own = self.with(keyring).get(self.who.key_id()).await.map_err(|error| self.explain(error))?;
         let covered = match own {
@@ -88,7 +89,7 @@ impl Caller {
         self.manages_as(self.account_role(keyring).await?)
     }
 
-    /// Whether a key is one of those that the caller knows of.
+    /// Whether a key is one that the caller may see.
     pub(super) fn knows(&self, key: &KeyRecord) -> bool {
         key.owner == *self.who.user_id() && key.environment == self.who.environment()
     }
@@ -105,12 +106,13 @@ impl Caller {
         Refusal::Auth(self.error(kind).with_source(error))
     }
 
-    /// What a keyring's error means to the caller.
+    /// Translates a keyring's error for the caller.
     pub(super) fn explain(&self, error: KeyringError) -> Refusal {
         match error {
             KeyringError::Name => (&refusal::INVALID_NAME).into(),
             KeyringError::Expiry => (&refusal::INVALID_EXPIRES_AT).into(),
-            // They are the caller's own: a key that was imported with more than a keyring gives cannot pass them on.
+            // The scopes and metadata are the caller's own: an imported key with more than a keyring allows cannot
+            // pass them on.
             KeyringError::Scopes | KeyringError::Metadata => self.refuse(AuthErrorKind::Forbidden),
             KeyringError::Restrictions => {
                 Refusal::unprocessable("invalid_restrictions", &KeyringError::Restrictions)
@@ -132,7 +134,7 @@ impl Caller {
             KeyringError::Ended => (&refusal::KEY_ENDED).into(),
             KeyringError::TooManyKeys => (&refusal::TOO_MANY_KEYS).into(),
             KeyringError::Store(error) => self.store_failed(error),
-            // No randomness, and what a later version adds.
+            // The random source failed, or an error that a later version adds.
             error => Refusal::Auth(self.error(AuthErrorKind::StoreFailed).with_source(error)),
         }
     }

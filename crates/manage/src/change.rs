@@ -1,4 +1,4 @@
-//! What a request to change a key asks for.
+//! Reads a request to change a key.
 //!
 //! # Format
 //!
@@ -6,7 +6,7 @@
 //! {"name": "CI", "restrictions": {"ip": {"allow": ["192.0.2.0/24"]}}, "limits": ["12/min", "200/30d"]}
 //! ```
 //!
-//! What is left out stays as it is (RFC 7396). Restrictions and limits are replaced as a whole, and `null` takes them away.
+//! A missing member stays as it is (RFC 7396). Restrictions and limits are replaced as a whole, and removed by `null`.
 
 use axum::extract::Request;
 use tower_api_key::key_update::KeyUpdate;
@@ -15,7 +15,7 @@ use super::body::Members;
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
 
-/// What the caller asks for. Whether it may ask for that, the registry judges when it makes the change.
+/// Reads the change. The registry decides whether the caller may make it.
 pub(super) async fn read(caller: &Caller, request: Request) -> Result<KeyUpdate, Refusal> {
     let mut members = Members::read(caller, request).await?;
     let name = members.text("name", &refusal::INVALID_NAME)?;

@@ -1,4 +1,4 @@
-//! `/v1/api-keys/{id}/explain`: why is a request with this key refused?
+//! `/v1/api-keys/{id}/explain`: why a request with this key is refused.
 //!
 //! # Format
 //!
@@ -7,8 +7,8 @@
 //!  "address": "192.0.2.7", "referrer": "https://app.example.com/", "origin": "https://app.example.com", "proto": "https"}
 //! ```
 //!
-//! All of it may be left out, and `null` is the same; `method` is `GET` then, and `proto` is `https`. Instead of `route`,
-//! `path` names a path that no router has matched.
+//! Every member may be missing or `null`; `method` is then `GET`, and `proto` is `https`. Use `path` instead of
+//! `route` for a path that no router has matched.
 
 use std::net::IpAddr;
 
@@ -28,8 +28,8 @@ use super::caller::Caller;
 use super::path_key::{Params, known};
 use super::refusal::{self, Refusal};
 
-/// What is read, and what is said of something else than a text.
-const MEMBERS: [(&str, &refusal::Own); 10] = [
+/// The members that are read, and the error for a value that is not a text.
+const MEMBERS: [(&str, &refusal::RouteProblem); 10] = [
     ("method", &refusal::INVALID_METHOD),
     ("route", &refusal::INVALID_ROUTE),
     ("path", &refusal::INVALID_PATH),
@@ -42,29 +42,29 @@ const MEMBERS: [(&str, &refusal::Own); 10] = [
     ("proto", &refusal::INVALID_PROTO),
 ];
 
-/// Explains what the layer answers to a request with a key: merge it into [`api_keys`](super::api_keys).
+/// Explains what the layer would answer to a request with a key. Merge it into [`api_keys`](super::api_keys).
 ///
-/// `POST /{id}/explain` with a description of the request answers 200 with every check, its outcome and what it saw, in
-/// the order of the layer ([`Explanation`](tower_api_key::explain::Explanation)). Nothing is counted against the key's limits, and
-/// nothing changes.
+/// `POST /{id}/explain` with a description of the request answers 200 with every check, its outcome and what it
+/// found, in the layer's order ([`Explanation`](tower_api_key::explain::Explanation)). Nothing is counted or
+/// changed.
 ///
 /// ```json
 /// {"method": "POST", "route": "/v1/charges", "address": "192.0.2.7"}
 /// ```
 ///
-/// | member | if left out |
+/// | member | if missing |
 /// |---|---|
 /// | `method` | `GET` |
-/// | `route`, as the router declares it, or `path`, where the layer compares paths | no endpoint is known |
+/// | `route`, as the router declares it, or `path`, if the layer compares paths | the endpoint is unknown |
 /// | `scheme`, such as `bearer` | the layer's first |
-/// | `project_id` | none is named |
+/// | `project_id` | no project is named |
 /// | `user_id` | the owner |
 /// | `address`, `referrer`, `origin` | unknown |
 /// | `proto`: `http` or `https` | `https` |
 ///
-/// The answer tells everything, and so it is only for those who may rotate the key, and for the key itself; others learn
-/// no more than from the other routes (403, 404). It also tells them which endpoints the layer knows, and whether the
-/// [throttle](tower_api_key::Verifier::throttle) slows an address down.
+/// The answer contains everything, so only keys that may rotate the key get it, and the key itself. Others learn no
+/// more than from the other routes (403, 404). The answer also shows which endpoints the layer knows, and whether
+/// the [throttle](tower_api_key::Verifier::throttle) slows an address down.
 ///
 /// ```
 /// use axum::Router;

@@ -1,4 +1,4 @@
-//! axum routers for people who hold keys: `/v1/api-keys`, `/validate`, `/projects`. They stand under any path.
+//! axum routers for holders of keys: `/v1/api-keys`, `/validate`, `/projects`. They can be mounted under any path.
 //!
 //! ```
 //! use axum::Router;
@@ -24,53 +24,57 @@
 //!
 //! # What a key may do to other keys
 //!
-//! A key never gives anybody more than it has (R40). These routes check that themselves, whatever is declared:
+//! A key never grants more than it has (R40). These routes check that themselves, whatever is declared:
 //!
 //! | | project level | READONLY | others |
 //! |---|---|---|---|
 //! | list, show, and see how keys are used | 403 | keys of its user and environment | the same |
 //! | create, change, rotate, revoke, explain | 403 | 403 | within the caller's rights |
 //!
-//! - The owner of a new key is the caller's user, and its environment the caller's: another one is a 403.
-//! - A new key carries exactly the caller's scopes and metadata.
-//! - A new key of a restricted caller has the caller's restrictions; others choose them (`restrictions`), and limits.
-//! - A key with limits makes no keys, and changes, rotates and revokes those of its own rotation family only that have
-//!   the same ones. A restricted key leaves restrictions as they are, and a limited one limits.
-//! - A new key ends no later than the caller. A caller that has an end must name one (`expires_at`): none is a 403.
-//! - A key with a scope that the caller lacks, that ends later, or that is not restricted like a restricted caller, can
-//!   neither be changed, nor rotated (that hands out its secret), nor revoked, nor explained: 403. A key may revoke and
+//! - A new key belongs to the caller's user and environment: another environment is a 403.
+//! - A new key has exactly the caller's scopes and metadata.
+//! - If the caller has restrictions, a new key has the same; otherwise the request may set `restrictions`. The
+//!   request may set `limits`.
+//! - A key with limits cannot make keys, and can change, rotate and revoke only keys of its own rotation family
+//!   with the same limits. A key with restrictions cannot change restrictions, and one with limits cannot change
+//!   limits.
+//! - A new key expires no later than the caller. If the caller expires, the request must set `expires_at`, or it is
+//!   a 403.
+//! - A key with a scope that the caller lacks, with a later expiry, or without a restricted caller's restrictions,
+//!   cannot be changed, rotated (which hands out its secret), revoked or explained: 403. A key may revoke and
 //!   explain itself.
-//! - Where issuing ends the keys before ([`KeyPolicy::Single { grace: false }`](tower_api_key::KeyPolicy::Single)), those must be within the
-//!   caller's rights too.
-//! - Keys of others, of the other environment, unknown ids and texts that are no ids are one and the same 404.
+//! - If issuing a key ends older ones ([`KeyPolicy::Single { grace: false }`](tower_api_key::KeyPolicy::Single)),
+//!   the older ones must be within the caller's rights too.
+//! - Keys of other users or of the other environment, unknown ids and malformed ids all get the same 404.
 //!
-//! Rights that your application reads from metadata are not compared: put them into scopes.
+//! Rights that your application stores in metadata are not compared: use scopes for them.
 //!
 //! # Problems
 //!
-//! Refusals are those of the layer ([`problems`](tower_api_key::problems)), in the words of the caller's scheme. These routes add
-//! problems of their own, in the shape of [`ProblemDetails`](tower_api_key::ProblemDetails)'s default:
+//! Refusals are those of the layer ([`problems`](tower_api_key::problems)), with the messages of the caller's
+//! scheme. These routes add their own problems, in the format of [`ProblemDetails`](tower_api_key::ProblemDetails):
 //!
 //! | `error` | status | |
 //! |---|---|---|
-//! | `key_not_found` | 404 | there is no such key among the caller's |
-//! | `key_ended` | 409 | the key to be rotated is revoked, expired or already replaced, or the one to be changed is revoked |
-//! | `too_many_keys` | 409 | the policy's number is reached |
-//! | `unknown_field` | 422 | the body holds a member that is none of those that are read |
-//! | `invalid_name`, `invalid_level`, `invalid_project_id`, `invalid_environment`, `invalid_expires_at` | 422 | what that member must be |
-//! | `invalid_method`, `invalid_route`, `invalid_scheme`, `invalid_address`, `invalid_proto` | 422 | the same, of a request that is to be explained |
-//! | `invalid_restrictions`, `invalid_limits` | 422 | the entry, and what to write instead |
+//! | `key_not_found` | 404 | the caller has no such key |
+//! | `key_ended` | 409 | the key to be rotated is revoked, expired or already replaced, or the key to be changed is revoked |
+//! | `too_many_keys` | 409 | the policy's number of keys is reached |
+//! | `unknown_field` | 422 | the body contains an unknown member |
+//! | `invalid_name`, `invalid_level`, `invalid_project_id`, `invalid_environment`, `invalid_expires_at` | 422 | what the member must be |
+//! | `invalid_method`, `invalid_route`, `invalid_scheme`, `invalid_address`, `invalid_proto` | 422 | the same, for a request to be explained |
+//! | `invalid_restrictions`, `invalid_limits` | 422 | the invalid entry, and what to write instead |
 //! | `invalid_grace` | 422 | `grace` is not `1s` to `90d`, or the [policy](tower_api_key::KeyPolicy) allows none |
-//! | `invalid_query` | 400 | `limit` is not 1 to 100, or `cursor` not an id that was given |
-//! | `not_a_key` | 400 | what was sent to be revoked by itself can be no key |
-//! | `method_not_allowed` | 405 | the route has no such method: `Allow` says which it has |
-//! | `outcome_unknown` | 503 | the store did not say in time whether the change was made: list the keys |
-//! | `invalid_signature` | 401 | a report of leaked keys is signed by nobody who is known |
+//! | `invalid_query` | 400 | `limit` is not 1 to 100, or `cursor` is not a cursor from a previous page |
+//! | `not_a_key` | 400 | the text sent to `self-revoke` cannot be a key |
+//! | `method_not_allowed` | 405 | the route does not have this method; `Allow` lists those that it has |
+//! | `outcome_unknown` | 503 | the store did not confirm the change in time: list the keys |
+//! | `invalid_signature` | 401 | a report of leaked keys has no valid signature |
 //!
 //! # Deployment caveat
 //!
-//! The routes need [`ApiKeyAuth`](tower_api_key::ApiKeyAuth) outside of them; without it they answer 500 and say so. A body that
-//! carries credentials ([`JsonBody`](tower_api_key::scheme::JsonBody)) cannot create a key: its members are unknown fields.
+//! The routes must be inside [`ApiKeyAuth`](tower_api_key::ApiKeyAuth); without it they answer 500 and say so. A
+//! body with credentials ([`JsonBody`](tower_api_key::scheme::JsonBody)) cannot create a key: its members are
+//! unknown fields.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Only the library must not panic; tests may.
@@ -104,10 +108,10 @@ pub use self::projects::projects;
 pub use self::self_revoke::self_revoke;
 pub use self::validate::validate;
 
-/// Declares the routes of [`api_keys`] and [`explain`], which are nested at `at`: listing and showing reads, the others manage, none
-/// needs a project.
+/// Declares the routes of [`api_keys`] and [`explain`], nested at `at`: listing and showing are reads, the other
+/// routes manage, and none needs a project.
 ///
-/// Declare the routes of [`validate`] and [`projects`] by
+/// Declare the routes of [`validate`] and [`projects`] with
 /// [`project_optional(Method::GET, ..)`](Endpoints::project_optional).
 #[must_use]
 pub fn declare(endpoints: Endpoints, at: &str) -> Endpoints {

@@ -1,4 +1,4 @@
-//! What a request for a new key asks for.
+//! Reads a request for a new key.
 //!
 //! # Format
 //!
@@ -7,9 +7,9 @@
 //!  "restrictions": {"ip": {"allow": ["192.0.2.0/24"]}}, "limits": "12/min,200/30d"}
 //! ```
 //!
-//! Only `name` is required. `level` is `USER` or `PROJECT` in any case, and `USER` if it is left out; `environment` is
-//! the caller's if it is left out; `restrictions` are written as [`restriction`](tower_api_key::restriction) says, and `limits`
-//! as [`limit`](tower_api_key::limit) says, in one text or in a list. `null` is the same as left out.
+//! Only `name` is required. `level` is `USER` (default) or `PROJECT`, in any case; `environment` defaults to the
+//! caller's; `restrictions` are written as in [`restriction`](tower_api_key::restriction), and `limits` as in
+//! [`limit`](tower_api_key::limit), in one text or a list. `null` means missing.
 
 use axum::extract::Request;
 use tower_api_key::keyring::{NewKey, NewKeyError, NewKeyRequest};
@@ -18,8 +18,8 @@ use super::body::Members;
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
 
-/// What the caller asks for: a key of the caller's, which has what the caller's has where nothing else is asked for. Whether
-/// that is within what the caller may pass on (C11-02), the registry judges when it adds the key.
+/// Reads the request. The new key belongs to the caller, and takes the caller's values where the request sets none. The
+/// registry checks that it is within the caller's rights (C11-02).
 pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Refusal> {
     let who = &caller.who;
     let mut members = Members::read(caller, request).await?;
@@ -48,7 +48,7 @@ pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Re
     })
 }
 
-fn invalid(error: NewKeyError) -> &'static refusal::Own {
+fn invalid(error: NewKeyError) -> &'static refusal::RouteProblem {
     match error {
         NewKeyError::Level => &refusal::INVALID_LEVEL,
         NewKeyError::NoProject | NewKeyError::ProjectOfUserLevel => &refusal::INVALID_PROJECT_ID,

@@ -1,4 +1,4 @@
-//! `/projects`: what may this key access? (R51)
+//! `/projects`: which projects the key may access (R51).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use super::refusal::Refusal;
 /// How long the directory may take.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// Lists the projects that the presented key may access: all that its owner may, or the key's own. READONLY may ask.
+/// Lists the projects that the key may access: all of its owner's, or the key's own. READONLY users may call it.
 ///
 /// ```json
 /// {"success": true, "data": [{"id": "p1", "name": "Project 1"}]}
 /// ```
 ///
-/// A directory that does not answer within a second is a 503.
+/// If the directory does not answer within a second, the answer is 503.
 ///
 /// ```
 /// use axum::Router;

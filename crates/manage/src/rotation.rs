@@ -1,4 +1,4 @@
-//! What a request to rotate a key asks for.
+//! Reads a request to rotate a key.
 //!
 //! # Format
 //!
@@ -6,8 +6,9 @@
 //! {"grace": "7d"}
 //! ```
 //!
-//! `grace` is how long the old key works beside the new one: a number and a unit as in [`limit`](tower_api_key::limit), from
-//! `1s` to `90d`. Without a body, or with `null`, the old key is dead when the answer comes (R31).
+//! `grace` is how long the old key works beside the new one: a number and a unit as in
+//! [`limit`](tower_api_key::limit), from `1s` to `90d`. Without a body, or with `null`, the old key no longer works
+//! when the response arrives (R31).
 
 use axum::extract::Request;
 use tower_api_key::keyring::Grace;
@@ -16,7 +17,7 @@ use super::body::Members;
 use super::caller::Caller;
 use super::refusal::{self, Refusal};
 
-/// What the caller asks for.
+/// Reads the grace period.
 pub(super) async fn read(caller: &Caller, request: Request) -> Result<Grace, Refusal> {
     let Some(mut members) = Members::read_if_any(caller, request).await? else { return Ok(Grace::None) };
     let grace = members.text("grace", &refusal::INVALID_GRACE)?;

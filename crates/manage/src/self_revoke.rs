@@ -1,4 +1,4 @@
-//! `/v1/api-keys/self-revoke`: whoever finds a key can end it.
+//! `/v1/api-keys/self-revoke`: anybody who holds a key can revoke it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -24,35 +24,35 @@ use tower_api_key::unread_body;
 
 use super::refusal::{self, Refusal};
 
-/// Longer than any key, and the members beside it.
+/// Larger than any key with its surrounding members.
 const MAX_BODY_LEN: usize = 16 * 1024;
-/// For the bodies of all clients together.
+/// The budget for the bodies of all clients together.
 const CAP: usize = 256 * MAX_BODY_LEN;
-/// How many keys one text is searched for: each is a question to the store.
+/// How many candidate keys in one text are looked up, since each needs a query.
 const MAX_KEYS: usize = 16;
 
-/// Revokes the key that is sent: by whoever holds it, be it its owner in an emergency or somebody who found it (R42).
+/// Revokes the key that is sent, whether by its owner in an emergency or by somebody who found it (R42).
 ///
 /// ```text
 /// POST /v1/api-keys/self-revoke          POST /v1/api-keys/self-revoke
 /// Authorization: Bearer sk_live_...      {"apiKey": "sk_live_..."}
 /// ```
 ///
-/// The answer is 200 and always the same, whether the key was known, revoked, expired or never there, and repeating it
-/// changes nothing. Who sends no key at all, or `Authorization` more than once, is refused like by the layer; a store that
-/// cannot tell is a 503, and nothing is certain then.
+/// The answer is always the same 200, whether the key was active, revoked, expired or unknown, and repeating the
+/// request changes nothing. A request without a key, or with more than one `Authorization`, is refused as by the
+/// layer. If the store fails, the answer is 503, and the key may not be revoked.
 ///
-/// What people paste holds more than a key: white space, quotes, a comma, `Bearer` once more, or several keys. Every key
-/// that is found in the text is revoked, in the header and in the body. A text that holds nothing which could be a key, or
-/// more than sixteen such pieces, is a 400 `not_a_key`: a 200 says that what was sent is of no use to anybody.
+/// Pasted text often contains more than a key: white space, quotes, a comma, a second `Bearer`, or several keys.
+/// Every key in the header and in the body is revoked. A text without anything that could be a key, or with more
+/// than sixteen candidates, is a 400 `not_a_key`: a 200 means that nothing in the text works as a key any more.
 ///
-/// A key that was active is revoked before the answer, and its owner is told by the keyring's
-/// [delivery](Keyring::deliver).
+/// An active key is revoked before the answer, and its owner is notified by the keyring's [delivery](Keyring::deliver).
 ///
-/// Pass the verifier of your layer ([`ApiKeyAuth::with_verifier`](tower_api_key::ApiKeyAuth::with_verifier)) and its [`ClientAddr`].
-/// Where that verifier has a [throttle](Verifier::throttle), attempts at this route have a
-/// [budget of their own](tower_api_key::limit::KeyThrottle::self_revokes), in which each counts, whatever it finds; a key that the
-/// verifier has accepted lately can always be ended. Declare the route public, since keys that have ended are welcome:
+/// Pass the verifier of your layer ([`ApiKeyAuth::with_verifier`](tower_api_key::ApiKeyAuth::with_verifier)) and
+/// its [`ClientAddr`]. If that verifier has a [throttle](Verifier::throttle), this route has a [budget of its
+/// own](tower_api_key::limit::KeyThrottle::self_revokes), in which every attempt counts; but a key that the
+/// verifier has accepted recently can always be revoked. Declare the route public, since it also accepts keys that
+/// have ended:
 ///
 /// ```
 /// use axum::Router;
@@ -83,7 +83,7 @@ pub fn self_revoke<S: Clone + Send + Sync + 'static>(
     let body =
         JsonBody::default().limit(MAX_BODY_LEN).and_then(|body| body.buffer_cap(CAP)).unwrap_or_default();
     let budget = body.budget().clone();
-    // Of whatever shape the keys are: a key that is not read is not revoked, and the answer says that it is.
+    // Accepts keys of every shape: the 200 promises that the key is revoked, so none may be overlooked.
     let scheme = Or::new(Bearer::default().accept_pipes(), body);
     let addresses = client.clone();
     let route = SelfRevoke { keyring, verifier, client, refusals: Refusals::of(&scheme), scheme };
@@ -133,14 +133,14 @@ impl SelfRevoke {
         let in_body = match self.read_body(head, body).await {
             Ok(None) => None,
             Ok(Some(credentials)) => Some(self.end_all_in(credentials.expose_secret(), client).await?),
-            // As the head holds a key, a body need hold none.
+            // The head contains a key, so the body need not.
             Err(_) if in_head.is_some() => None,
             Err(error) => return Err(Refusal::Auth(error)),
         };
         let missing = || Refusal::Auth(AuthError::new(AuthErrorKind::MissingCredentials, None));
-        match in_head.into_iter().chain(in_body).reduce(Found::and).ok_or_else(missing)? {
-            Found::All => Ok(()),
-            Found::None | Found::TooMany => Err((&refusal::NOT_A_KEY).into()),
+        match in_head.into_iter().chain(in_body).reduce(SearchResult::and).ok_or_else(missing)? {
+            SearchResult::All => Ok(()),
+            SearchResult::None | SearchResult::TooMany => Err((&refusal::NOT_A_KEY).into()),
         }
     }
 
@@ -153,32 +153,32 @@ impl SelfRevoke {
         Ok(self.scheme.read_body(head, &sender, body).await?.0)
     }
 
-    /// Ends every key that stands in the text.
-    async fn end_all_in(&self, text: &str, client: Option<IpAddr>) -> Result<Found, Refusal> {
-        let mut found = Found::None;
+    /// Revokes every key in the text.
+    async fn end_all_in(&self, text: &str, client: Option<IpAddr>) -> Result<SearchResult, Refusal> {
+        let mut found = SearchResult::None;
         for (count, key) in pieces(text).filter(|piece| self.verifier.may_be_key(piece)).enumerate() {
             if count == MAX_KEYS {
-                return Ok(Found::TooMany);
+                return Ok(SearchResult::TooMany);
             }
             let revoked = self.keyring.revoke_by_secret(&self.verifier, key, client).await;
             revoked.map_err(Refusal::Auth)?;
-            found = Found::All;
+            found = SearchResult::All;
         }
         Ok(found)
     }
 }
 
-/// What a text was found to hold.
-enum Found {
-    /// Nothing that could be a key.
+/// The result of searching a text for keys.
+enum SearchResult {
+    /// It contains nothing that could be a key.
     None,
-    /// What could be a key was looked for, all of it.
+    /// Every candidate was looked up.
     All,
-    /// More than was looked for.
+    /// It contains too many candidates.
     TooMany,
 }
 
-impl Found {
+impl SearchResult {
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::TooMany, _) | (_, Self::TooMany) => Self::TooMany,
@@ -188,15 +188,15 @@ impl Found {
     }
 }
 
-/// The one line of the header.
+/// The header's value, if it occurs exactly once.
 fn line(headers: &HeaderMap) -> Cow<'_, str> {
     String::from_utf8_lossy(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default())
 }
 
-/// What in a text could be a key: the whole of it, what stands between white space, quotes, commas, brackets and signs
-/// that no header carries, and of that what stands between other signs. Each is said once, one after the other.
+/// The candidates in a text: the whole text; its parts between white space, quotes, commas, brackets and characters
+/// that no header carries; and their parts between other punctuation. Equal neighbours are merged.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    /// Of what no key is shorter than, so that words beside a key are not looked for.
+    /// No key is shorter, so ordinary words beside a key are skipped.
     const MIN_LEN: usize = 8;
     let between = |c: char| !c.is_ascii_graphic() || "\"'`\\,;<>()[]{}".contains(c);
     let letters = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');

@@ -1,4 +1,4 @@
-//! Times as these routes write them: as RFC 3339 does, in UTC and whole seconds (R38).
+//! Formats times for these routes: RFC 3339, in UTC and whole seconds (R38).
 
 use tower_api_key::clock::Timestamp;
 

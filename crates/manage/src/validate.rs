@@ -1,4 +1,4 @@
-//! `/validate`: is this key good, and for what? (R50)
+//! `/validate`: whether the key is valid, and for what (R50).
 
 use axum::Json;
 use axum::routing::{MethodRouter, get};
@@ -9,7 +9,7 @@ use super::body;
 use super::caller::Caller;
 use super::time;
 
-/// Says what the presented key is, to whoever presents it: 200, or the layer's 401.
+/// Describes the key of the request to its holder: 200, or the layer's 401.
 ///
 /// ```json
 /// {"success": true, "message": "API key is valid", "code": 200,
@@ -17,7 +17,7 @@ use super::time;
 ///  "errors": {}, "meta_data": {}}
 /// ```
 ///
-/// `project_id` is the key's project, or the one that the request named; `expiry` is as RFC 3339 writes it, in UTC.
+/// `project_id` is the key's project, or the one that the request named; `expiry` is in RFC 3339, in UTC.
 ///
 /// ```
 /// use axum::Router;

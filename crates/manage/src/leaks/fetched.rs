@@ -1,4 +1,4 @@
-//! The public keys of a scanner that changes them.
+//! [`FetchedKeys`]: fetches and caches the public keys of a secret scanner, which change over time.
 
 use std::error::Error;
 use std::fmt;
@@ -13,23 +13,23 @@ use tower_api_key::clock::{Clock, SystemClock, Timestamp};
 
 use super::signature::{PublicKey, PublicKeyList, PublicKeys};
 
-/// How long a list is taken as it is; how long it counts where no newer one can be had.
+/// How long a list is fresh; how long it is used if no newer one can be fetched.
 const FRESH: Duration = Duration::from_secs(60 * 60);
 const USABLE: Duration = Duration::from_secs(24 * 60 * 60);
-/// There is one attempt within this time, whoever asks for what.
+/// The shortest time between two attempts to fetch it.
 const PAUSE: Duration = Duration::from_secs(60);
-/// How long one may take.
+/// How long one attempt may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 type AnyError = Box<dyn Error + Send + Sync>;
 type Fetching = Pin<Box<dyn Future<Output = Result<PublicKeyList, AnyError>> + Send>>;
 
-/// The list of a scanner that changes its keys: fetched when it is first needed, and kept.
+/// The public keys of a scanner, fetched at first use and cached.
 ///
-/// It is fetched again when it is an hour old, or when an identifier is asked for that is not in it; but once a minute at most,
-/// and once at a time, whatever is sent. An identifier that is not in a list of the last minute is certainly none. Where the
-/// list cannot be had, which takes five seconds at most, the one of before counts for a day; what it does not hold cannot be
-/// told then, and the scanner gets 503.
+/// The list is fetched again when it is an hour old, or when an identifier is not in it; but at most once a minute
+/// and once at a time, whatever is sent. An identifier that is missing from a list of the last minute does not
+/// exist. If fetching fails (after five seconds at most), the previous list is used for up to a day; for an
+/// identifier that it lacks, the scanner gets 503.
 ///
 /// ```
 /// use tower_api_key_manage::{FetchedKeys, PublicKeyList};
@@ -43,28 +43,28 @@ type Fetching = Pin<Box<dyn Future<Output = Result<PublicKeyList, AnyError>> + S
 pub struct FetchedKeys {
     fetch: Box<dyn Fn() -> Fetching + Send + Sync>,
     clock: Arc<dyn Clock>,
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<CachedList>>,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What is known of the list.
+/// The cached list.
 #[derive(Default)]
-struct Kept {
+struct CachedList {
     list: Option<(PublicKeyList, Timestamp)>,
     asked: Option<Timestamp>,
 }
 
-/// What that says of an identifier.
-enum Said {
+/// What the cached list says about an identifier.
+enum ListAnswer {
     Known(Option<PublicKey>),
-    /// It cannot be told now.
+    /// Unknown, and it is too early to fetch the list again.
     Nothing,
     /// The list must be fetched.
     Ask,
 }
 
 impl FetchedKeys {
-    /// Has the list fetched by `fetch`, in the tokio runtime that the report is in.
+    /// Fetches the list with `fetch`, in the tokio runtime that handles the report.
     #[must_use]
     pub fn new<F>(fetch: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -78,36 +78,38 @@ impl FetchedKeys {
         }
     }
 
-    /// The clock that the age of a list is judged by; the default is the system's.
+    /// Sets the clock for the age of the list; the default is the system's.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
         Self { clock: Arc::new(clock), ..self }
     }
 
-    fn said(&self, identifier: &str) -> Said {
+    fn said(&self, identifier: &str) -> ListAnswer {
         lock(&self.kept).says(identifier, self.clock.now())
     }
 }
 
-impl Kept {
-    fn says(&self, identifier: &str, now: Timestamp) -> Said {
-        // A clock that jumps back makes everything old.
+impl CachedList {
+    fn says(&self, identifier: &str, now: Timestamp) -> ListAnswer {
+        // If the clock has jumped back, every time counts as old.
         let within = |since: Timestamp, span| since <= now && now < since.saturating_add(span);
         let asked = self.asked.is_some_and(|at| within(at, PAUSE));
-        let Some((list, fetched)) = &self.list else { return if asked { Said::Nothing } else { Said::Ask } };
+        let Some((list, fetched)) = &self.list else {
+            return if asked { ListAnswer::Nothing } else { ListAnswer::Ask };
+        };
         let (key, lately) = (list.get(identifier), within(*fetched, PAUSE));
         match key {
-            Some(key) if within(*fetched, FRESH) => Said::Known(Some(key.clone())),
-            None if lately => Said::Known(None),
-            _ if !asked => Said::Ask,
-            Some(key) if within(*fetched, USABLE) => Said::Known(Some(key.clone())),
-            _ => Said::Nothing,
+            Some(key) if within(*fetched, FRESH) => ListAnswer::Known(Some(key.clone())),
+            None if lately => ListAnswer::Known(None),
+            _ if !asked => ListAnswer::Ask,
+            Some(key) if within(*fetched, USABLE) => ListAnswer::Known(Some(key.clone())),
+            _ => ListAnswer::Nothing,
         }
     }
 }
 
-/// Every change is complete before anything can panic.
-fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+/// Ignores poisoning: every change is complete before anything can panic.
+fn lock(kept: &Mutex<CachedList>) -> MutexGuard<'_, CachedList> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -115,14 +117,14 @@ fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
 impl PublicKeys for FetchedKeys {
     async fn find(&self, identifier: &str) -> Result<Option<PublicKey>, AnyError> {
         let mut said = self.said(identifier);
-        if !matches!(said, Said::Known(_)) {
-            // Somebody may be asking: what they hear is for all.
+        if !matches!(said, ListAnswer::Known(_)) {
+            // If another request is fetching the list, its result is for this one too.
             let turn = Arc::clone(&self.turn).lock_owned().await;
             said = self.said(identifier);
-            if let Said::Ask = said {
+            if let ListAnswer::Ask = said {
                 let (kept, now, fetching) = (Arc::clone(&self.kept), self.clock.now(), (self.fetch)());
                 lock(&kept).asked = Some(now);
-                // Whoever asks may go away before the answer is there: it is kept all the same.
+                // The request may be cancelled before the answer arrives; the list is cached nevertheless.
                 let task = tokio::spawn(async move {
                     let _turn = turn;
                     let list = timeout(DEADLINE, fetching).await.map_err(AnyError::from)??;
@@ -131,14 +133,16 @@ impl PublicKeys for FetchedKeys {
                 });
                 let fetched = task.await.map_err(AnyError::from).flatten();
                 said = self.said(identifier);
-                if let (Err(error), Said::Nothing | Said::Ask) = (fetched, &said) {
+                if let (Err(error), ListAnswer::Nothing | ListAnswer::Ask) = (fetched, &said) {
                     return Err(error);
                 }
             }
         }
         match said {
-            Said::Known(key) => Ok(key),
-            Said::Nothing | Said::Ask => Err("the public keys could not be fetched a moment ago".into()),
+            ListAnswer::Known(key) => Ok(key),
+            ListAnswer::Nothing | ListAnswer::Ask => {
+                Err("the public keys could not be fetched a moment ago".into())
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Secret scanners say which keys they found.
+//! [`Leaks`]: a webhook by which secret scanners report leaked keys, which are then revoked.
 //!
 //! # Format
 //!
-//! That of GitHub's secret scanning partner program, which others speak as well:
+//! The format of GitHub's secret scanning partner program, which other scanners use too:
 //!
 //! ```text
 //! POST /leaks
@@ -17,8 +17,8 @@
 //! [{"token_hash": "…", "token_type": "acme_api_key", "label": "true_positive"}]
 //! ```
 //!
-//! `token_hash` is SHA-256 over the token, in hexadecimal; `true_positive` are keys that were issued, ended ones among
-//! them.
+//! `token_hash` is the SHA-256 of the token in hexadecimal. `true_positive` marks keys that were issued, including
+//! ended ones.
 
 mod fetched;
 mod signature;
@@ -55,7 +55,7 @@ use tower_api_key::store::StoreError;
 use tower_api_key::unread_body;
 
 use super::body::READ_DEADLINE;
-use super::refusal::{self, Own, Refusal};
+use super::refusal::{self, Refusal, RouteProblem};
 
 pub use self::fetched::FetchedKeys;
 pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
@@ -63,22 +63,23 @@ pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
 const IDENTIFIER: &str = "github-public-key-identifier";
 const SIGNATURE: &str = "github-public-key-signature";
 const MAX_BODY_LEN: usize = 1 << 20;
-/// For all reports together.
+/// The budget for all reports together.
 const CAP: usize = 16 << 20;
-/// How long a public key may be looked for, with the wait for a turn.
+/// How long it may take to find a public key, including the wait for a permit.
 const KEY_DEADLINE: Duration = Duration::from_secs(10);
-/// How many public keys are looked for at once, and how many of that for one client. Those whose address nobody knows are one.
+/// How many public keys are looked up at once, overall and for one client. Clients with an unknown address count as
+/// one.
 const LOOKUPS: Capacity = Capacity { permits: 16, permits_per_key: 4, places: 256 };
-/// How many signatures are checked at once: each takes a core, for some milliseconds where the body is large.
+/// How many signatures are checked at once. Each uses a core, for some milliseconds if the body is large.
 const CHECKS: Capacity = Capacity { permits: 2, permits_per_key: 1, places: 256 };
 
-const INVALID_SIGNATURE: Own = Own::new(
+const INVALID_SIGNATURE: RouteProblem = RouteProblem::new(
     StatusCode::UNAUTHORIZED,
     "invalid_signature",
     "The signature is missing, by a key that is not known, or not one of this body",
 );
 
-/// The webhook for secret scanners: revokes the keys that they found, and tells owners (R42).
+/// The webhook for secret scanners: revokes the keys that they found and notifies the owners (R42).
 ///
 /// ```
 /// use axum::Router;
@@ -86,7 +87,7 @@ const INVALID_SIGNATURE: Own = Own::new(
 /// use tower_api_key::{Keyring, MemoryStore, Verifier};
 ///
 /// let store = MemoryStore::new();
-/// // As https://api.github.com/meta/public_keys/secret_scanning says; `FetchedKeys` asks for it and keeps it.
+/// // The list at https://api.github.com/meta/public_keys/secret_scanning; `FetchedKeys` fetches and caches it.
 /// let keys = PublicKeyList::from_json(r#"{"public_keys": []}"#)?;
 /// let leaks = Leaks::new(Keyring::new(store.clone()), Verifier::new(store), keys)
 ///     .on_leak(|leak| eprintln!("{:?} was found", leak.key));
@@ -94,31 +95,32 @@ const INVALID_SIGNATURE: Own = Own::new(
 /// # Ok::<(), tower_api_key::ConfigError>(())
 /// ```
 ///
-/// Nothing of the body is parsed before its signature is verified, and none of it is read without the two headers, or for a
-/// public key that is not known. A store that cannot tell, or public keys that cannot be had, are a 503: scanners repeat what
-/// was not taken, and repeating changes nothing.
+/// No body is parsed before its signature is verified, and none is read if one of the two headers is missing or the
+/// public key is unknown. If the store or the public keys are unavailable, the answer is 503: scanners repeat a
+/// report that was not accepted, and a repeated report changes nothing.
 ///
-/// A key that is active, also one in a rotation's grace, is revoked before the answer, and its owner is told by the
-/// keyring's [delivery](Keyring::deliver). One that has expired is revoked too, so that no clock revives it, and nobody is
-/// told. The key that took a leaked one's place is another secret, and lives on.
+/// An active key, including one in its grace period, is revoked before the answer, and its owner is notified by the
+/// keyring's [delivery](Keyring::deliver). An expired key is revoked too, so that no clock can revive it, but
+/// nobody is notified. The key that replaced a leaked one has another secret and stays valid.
 ///
 /// # Deployment caveat
 ///
-/// Mount it outside of your layer, or declare it public: scanners have no key. The signature covers no time and no address;
-/// whoever saw such a request can repeat it, and that revokes what is revoked.
+/// Mount it outside of your layer or declare it public, because scanners have no key. The signature covers neither
+/// time nor address: anybody who sees such a request can replay it, which only revokes keys that are already
+/// revoked.
 ///
-/// # Those who sign nothing
+/// # Unsigned reports
 ///
-/// Anybody can send reports here. So reports that are not signed as they should be spend a budget of the client's
-/// [address](Self::client_addr): [`50/5s`](Self::failures), which is ten a second and fifty at once. Spending are: a header that
-/// is missing or there twice, a public key that is not known, a signature that is not one of this body, and a body that was too
-/// large, too slow or broke off before that could be told. Beyond it, everything from that address gets 429 with `Retry-After`
-/// before its body is read, good reports too; reports that are signed spend nothing.
+/// Anybody can send reports, so reports without a valid signature spend a budget of the client's
+/// [address](Self::client_addr): [`50/5s`](Self::failures), which is ten a second and fifty at once. A report
+/// spends it if a header is missing or repeated, the public key is unknown, the signature does not match the body,
+/// or the body is too large, too slow or incomplete. Beyond the budget, every report from that address gets 429
+/// with `Retry-After` before its body is read, even signed ones. Signed reports spend nothing.
 ///
-/// Name your proxies: behind one that is not named all clients are one address, and a forger who spends its budget holds off
-/// the scanner. Where no address is known there is no such budget. What remains is that few public keys are looked for at once
-/// (16, and 4 of one client), few signatures are checked at once (2, and 1 of one client), and those whose address nobody knows
-/// are one client.
+/// List your proxies: behind an unlisted one all clients share an address, and a forger who spends its budget
+/// blocks the scanner. If the address is unknown, there is no such budget, but still limits on concurrency: 16
+/// look-ups of public keys (4 of one client) and 2 checks of signatures (1 of one client), where clients with an
+/// unknown address count as one.
 #[derive(Clone)]
 pub struct Leaks {
     keyring: Keyring,
@@ -133,28 +135,29 @@ pub struct Leaks {
     listener: Arc<dyn Fn(&Leak) + Send + Sync>,
 }
 
-/// A key that was found where others can read it.
+/// A leaked key that was reported.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Leak {
     /// The key.
     pub key: KeyId,
-    /// Whose it is.
+    /// The key's owner.
     pub owner: UserId,
-    /// Whether it worked until now.
+    /// Whether it was active until now.
     pub was_active: bool,
-    /// What the scanner calls such keys.
+    /// The scanner's name for this type of key.
     pub kind: String,
     /// Where it was found, if the scanner said so.
     pub url: Option<String>,
-    /// In what kind of place, such as `commit`.
+    /// The kind of place, such as `commit`.
     pub source: Option<String>,
-    /// What became of telling its owner.
+    /// Whether its owner was notified.
     pub delivery: Delivery,
 }
 
 impl Leaks {
-    /// Looks keys up by the verifier's eyes, revokes them in the keyring, and believes whoever signs with these keys.
+    /// Finds keys with the verifier, revokes them in the keyring, and accepts reports that are signed by one of
+    /// these keys.
     #[must_use]
     pub fn new(keyring: Keyring, verifier: Verifier, keys: impl PublicKeys) -> Self {
         let (keys, listener) = (Arc::new(keys), Arc::new(|_: &Leak| ()));
@@ -164,33 +167,34 @@ impl Leaks {
         Self { keyring, verifier, keys, client, limit, budget, failures, lookups, checks, listener }
     }
 
-    /// How often one client may send what is not signed; the default is `50/5s`: ten a second, and fifty at once. It is counted
-    /// by the keyring's clock. Clones count together.
+    /// Sets how often one client may send unsigned reports; the default is `50/5s`: ten a second, and fifty at
+    /// once. The keyring's clock is used. Clones count together.
     #[must_use]
     pub fn failures(self, limit: Limit) -> Self {
         Self { failures: Arc::new(Throttle::new(limit)), ..self }
     }
 
-    /// Whose address a report comes from: reports are read before their signature is verified, and each client has but a
-    /// share of the 16 MiB for all of them, and a budget of [failures](Self::failures). The default is the peer's; behind
-    /// proxies, name them.
+    /// Sets how to find the client's address. Reports are read before their signature is verified, so each client
+    /// has only a share of the 16 MiB for all of them, and a budget of [failures](Self::failures). The default is
+    /// the TCP peer; behind proxies, list them.
     #[must_use]
     pub fn client_addr(self, client: ClientAddr) -> Self {
         Self { client, ..self }
     }
 
-    /// Is told of each key of ours that was found.
+    /// Sets a function that is called for each leaked key of ours.
     #[must_use]
     pub fn on_leak(mut self, listener: impl Fn(&Leak) + Send + Sync + 'static) -> Self {
         self.listener = Arc::new(listener);
         self
     }
 
-    /// The largest body that is read, in bytes; larger ones get 413. The default is 1 MiB, some thousand finds.
+    /// Sets the size in bytes of the largest body that is read; larger ones get 413. The default is 1 MiB, about a
+    /// thousand keys.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`].
+    /// [`ConfigError::Zero`] if it is 0.
     pub fn limit(mut self, bytes: usize) -> Result<Self, ConfigError> {
         if bytes == 0 {
             return Err(ConfigError::Zero("the limit of a body"));
@@ -200,7 +204,7 @@ impl Leaks {
         Ok(self)
     }
 
-    /// The route, for any path.
+    /// The route. Mount it under any path.
     pub fn route<S: Clone + Send + Sync + 'static>(self) -> MethodRouter<S> {
         let (client, budget) = (self.client.clone(), self.budget.clone());
         let settle = from_fn(move |request: Request, next: Next| {
@@ -210,7 +214,7 @@ impl Leaks {
         let route = post(async move |request: Request| match self.answer(request).await {
             Ok(found) => Json(found).into_response(),
             Err(NotTaken::Forged) => Refusal::from(&INVALID_SIGNATURE).into_response(),
-            // Whoever signs is nobody that the layer knows: it is said here.
+            // The layer does not know the signer, so the refusal is rendered here.
             Err(NotTaken::Auth(error)) => Refusals::default().response(error),
         });
         route.fallback(refusal::method_not_allowed).layer(settle)
@@ -224,7 +228,7 @@ impl Leaks {
         {
             return Err(error(AuthErrorKind::RateLimited).with_retry_after(wait).into());
         }
-        // Its room is taken until all of it is done.
+        // The charge is held until the whole report has been processed.
         let Collected { data: body, charge: _charge, .. } = match self.signed(&parts, body, client).await {
             Ok(signed) => signed,
             Err(refusal) => {
@@ -242,12 +246,13 @@ impl Leaks {
         let mut torn = None;
         for find in &finds {
             let text = |name: &str| find.get(name).and_then(Value::as_str);
-            // What names no token says nothing to us.
+            // An entry without a token is ignored.
             let Some(token) = text("token") else { continue };
             let kind = text("type").unwrap_or_default();
             let known = match self.end(token, kind, text("url"), text("source")).await {
                 Ok(known) => known,
-                // A row that makes no sense will make none at the next attempt: it holds up no other find.
+                // A corrupt row will be corrupt at the next attempt too, so it must not block the other keys in the
+                // report.
                 Err(error) if is_torn(&error) => {
                     torn = Some(error);
                     continue;
@@ -263,7 +268,7 @@ impl Leaks {
         torn.map_or(Ok(answers.into()), |error| Err(error.into()))
     }
 
-    /// The body, if it is one that was signed.
+    /// Returns the body if its signature is valid.
     async fn signed(&self, parts: &Parts, body: Body, client: Option<IpAddr>) -> Result<Collected, NotTaken> {
         let identifier = only(&parts.headers, IDENTIFIER).ok_or(NotTaken::Forged)?;
         let signature = only(&parts.headers, SIGNATURE).ok_or(NotTaken::Forged)?;
@@ -283,7 +288,7 @@ impl Leaks {
         if key.signed(&body.data, signature) { Ok(body) } else { Err(NotTaken::Forged) }
     }
 
-    /// Revokes a key that was found; whether it is one of ours.
+    /// Revokes a leaked key; returns whether it is one of ours.
     async fn end(
         &self,
         token: &str,
@@ -307,14 +312,14 @@ impl Leaks {
     }
 }
 
-/// Why a report was not taken.
+/// Why a report was not accepted.
 enum NotTaken {
     Forged,
     Auth(AuthError),
 }
 
 impl NotTaken {
-    /// Whether it is for what was sent, and not for what we could not do.
+    /// Whether the sender is to blame, and not a failure on our side.
     fn is_the_senders(&self) -> bool {
         match self {
             Self::Forged => true,
@@ -333,24 +338,24 @@ fn error(kind: AuthErrorKind) -> AuthError {
     AuthError::new(kind, None)
 }
 
-/// Waits for a permit, where there is a place to wait in.
+/// Waits for a permit, if a place to wait in is left.
 async fn permit(of: &Bulkhead<Sender>, one: &Sender) -> Result<Permit<Sender>, AuthError> {
     of.acquire(one).await.map_err(|Full| error(AuthErrorKind::Overloaded))
 }
 
-/// Whether the store said that what it holds cannot be.
+/// Whether the store reported a corrupt row.
 fn is_torn(error: &AuthError) -> bool {
     matches!(error.source().and_then(<dyn Error>::downcast_ref), Some(StoreError::Corrupt(_)))
 }
 
-/// The one line of a header.
+/// Returns the value of a header that occurs exactly once.
 fn only<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next()?;
     if lines.next().is_some() { None } else { first.to_str().ok() }
 }
 
-/// What the program calls the hashed form of a token, whatever the keys' own digests are.
+/// The hash of a token as the scanning program defines it, independent of the keys' own digests.
 fn hex(digest: &KeyDigest) -> String {
     digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }

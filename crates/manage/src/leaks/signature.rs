@@ -1,4 +1,4 @@
-//! Who may say that a key leaked.
+//! [`PublicKeys`]: checks that a report comes from a trusted scanner.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,18 +12,18 @@ use p256::pkcs8::DecodePublicKey as _;
 use serde_json::Value;
 use tower_api_key::config_error::ConfigError;
 
-/// Knows the public keys of a scanner. [`PublicKeyList`] is a fixed one; [`FetchedKeys`](super::FetchedKeys) has the list
-/// fetched and keeps it; a closure `|identifier: &str| -> Option<PublicKey>` looks into what the host keeps.
+/// Provides the public keys of a scanner. [`PublicKeyList`] is a fixed list; [`FetchedKeys`](super::FetchedKeys)
+/// fetches and caches it; a closure `|identifier: &str| -> Option<PublicKey>` can read the application's own data.
 ///
-/// GitHub changes its keys. One of yours that fetches them must not do so each time that it is asked for an identifier which
-/// it does not know: anybody can send one.
+/// GitHub changes its keys. An implementation that fetches them must not do so for each unknown identifier, because
+/// anybody can send one.
 #[async_trait]
 pub trait PublicKeys: Send + Sync + 'static {
-    /// The current key of that identifier; `None` if there is certainly none.
+    /// Returns the current key with this identifier; `None` if it certainly does not exist.
     ///
     /// # Errors
     ///
-    /// Whatever stood in the way: the scanner gets 503, and repeats its report.
+    /// Any failure: the scanner gets 503 and repeats its report.
     async fn find(&self, identifier: &str) -> Result<Option<PublicKey>, Box<dyn Error + Send + Sync>>;
 }
 
@@ -42,18 +42,18 @@ where
 pub struct PublicKey(VerifyingKey);
 
 impl PublicKey {
-    /// Reads `-----BEGIN PUBLIC KEY-----`.
+    /// Parses `-----BEGIN PUBLIC KEY-----`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::PublicKey`] if it is none, or one of another curve.
+    /// [`ConfigError::PublicKey`] if it is not a public key on the curve P-256.
     pub fn from_pem(pem: &str) -> Result<Self, ConfigError> {
         VerifyingKey::from_public_key_pem(pem.trim())
             .map(Self)
-            .map_err(|_| ConfigError::PublicKey("a key is written in PEM, and is one on the curve P-256"))
+            .map_err(|_| ConfigError::PublicKey("a key must be in PEM format and on the curve P-256"))
     }
 
-    /// Whether the holder of the private key signed exactly this.
+    /// Whether the signature is valid for exactly this body.
     pub(super) fn signed(&self, body: &[u8], signature: &str) -> bool {
         let Ok(der) = BASE64.decode(signature.as_bytes()) else { return false };
         let Ok(signature) = DerSignature::from_bytes(&der) else { return false };
@@ -72,12 +72,12 @@ impl fmt::Debug for PublicKey {
 pub struct PublicKeyList(BTreeMap<String, PublicKey>);
 
 impl PublicKeyList {
-    /// Reads `{"public_keys": [{"key_identifier": "...", "key": "-----BEGIN PUBLIC KEY-----...", "is_current": true}]}`.
-    /// Keys that are not current are left out.
+    /// Parses `{"public_keys": [{"key_identifier": "...", "key": "-----BEGIN PUBLIC KEY-----...", "is_current":
+    /// true}]}`. Keys that are not current are ignored.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::PublicKey`].
+    /// [`ConfigError::PublicKey`] if the text or one of its keys cannot be parsed.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         const SHAPE: &str = r#"the list is {"public_keys": [{"key_identifier", "key", "is_current"}]}"#;
         let shape = || ConfigError::PublicKey(SHAPE);
@@ -94,7 +94,7 @@ impl PublicKeyList {
         Ok(Self(keys))
     }
 
-    /// The current key of that identifier.
+    /// Returns the current key with this identifier.
     #[must_use]
     pub fn get(&self, identifier: &str) -> Option<&PublicKey> {
         self.0.get(identifier)
