@@ -1,4 +1,4 @@
-//! The SQL of the past: what became of keys, and when they were used.
+//! SQL of the audit log and of usage: what happened to keys, and when they were used.
 
 use crate::failure::Failure;
 use crate::row::value;
@@ -18,7 +18,7 @@ const WRITE_OF_ONE: &str = "
     INSERT INTO tower_api_key.history (key, owner, at, by, event)
     SELECT id, owner, $2, $3::text, $4::text FROM tower_api_key.keys WHERE id = $1";
 
-/// Of those that are about to be revoked, all but one.
+/// One entry for each key that is about to be revoked, except one.
 const WRITE_OF_ALIKE: &str = "
     INSERT INTO tower_api_key.history (key, owner, at, by, event)
     SELECT id, owner, $3, $4::text, $5::text FROM tower_api_key.keys
@@ -32,14 +32,13 @@ const WRITE_OF_ALL_OF: &str = "
 const HISTORY: &str = "
     SELECT at, key, owner, by, event FROM tower_api_key.history WHERE key = $1 ORDER BY number DESC LIMIT $2";
 
-/// Only the newest entries are looked at.
+/// Reads only the newest entries.
 const CHANGES_SINCE: &str = "
     SELECT count(*) FROM (
         SELECT at, event FROM tower_api_key.history WHERE key = $1 ORDER BY number DESC LIMIT 200
     ) AS newest WHERE at > $2 AND event LIKE 'amended%'";
 
-/// In the order of the index, so that two who write wait for each other and never both. A count that would not fit stays
-/// where it is.
+/// In the order of the index, so that two writers cannot deadlock. A count that would overflow stays as it is.
 const ADD_USAGE: &str = "
     INSERT INTO tower_api_key.usage AS kept (key, through, last, count)
     SELECT key, through, max(last), least(sum(count), 9223372036854775807)::bigint
@@ -65,7 +64,7 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// One was revoked.
+/// Records that a key was revoked.
 pub(crate) async fn revoked(
     session: &Session,
     key: &KeyId,
@@ -78,7 +77,7 @@ pub(crate) async fn revoked(
     Ok(())
 }
 
-/// Every key of an owner and environment is about to be revoked, but one.
+/// Records that every key of an owner and environment, except one, is about to be revoked.
 pub(crate) async fn superseded(
     session: &Session,
     owner: &UserId,
@@ -93,7 +92,7 @@ pub(crate) async fn superseded(
     Ok(())
 }
 
-/// Every key of an owner is about to be revoked.
+/// Records that every key of an owner is about to be revoked.
 pub(crate) async fn member_removed(session: &Session, owner: &UserId, at: Timestamp) -> Result<(), Failure> {
     let event = KeyEvent::Revoked(Revocation::MemberRemoved).to_string();
     let by = Authority::System.to_string();
@@ -101,7 +100,7 @@ pub(crate) async fn member_removed(session: &Session, owner: &UserId, at: Timest
     Ok(())
 }
 
-/// How often a key was updated since then, as far as its newest entries tell.
+/// How often a key was updated since then, as far as its newest entries show.
 pub(crate) async fn changes_since(session: &Session, key: &KeyId, since: Timestamp) -> Result<u64, Failure> {
     let row = session.one(CHANGES_SINCE, &[&key.as_str(), &since.as_micros()]).await?;
     Ok(value::<i64>(&row, 0)?.unsigned_abs())

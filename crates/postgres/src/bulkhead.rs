@@ -1,4 +1,4 @@
-//! How many may use the pool at once, and how many may wait for that, by what they are about.
+//! [`Bulkheads`]: limits on the use of the connection pool, by kind of work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use tower_api_key::store::StoreError;
 
-/// Lets a few in at once, and a bounded number wait, for a bounded time.
+/// Limits concurrency, and lets a bounded number of tasks wait for a bounded time.
 #[derive(Debug)]
 pub(crate) struct Bulkhead {
     turns: Arc<Semaphore>,
@@ -20,7 +20,7 @@ impl Bulkhead {
         Self { turns: Arc::new(Semaphore::new(turns)), places: Semaphore::new(places) }
     }
 
-    /// A turn, which ends when it is dropped.
+    /// Waits for a permit, which is returned when dropped.
     pub(crate) async fn turn(&self, wait: Duration) -> Result<OwnedSemaphorePermit, StoreError> {
         if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
             return Ok(turn);
@@ -33,26 +33,26 @@ impl Bulkhead {
     }
 }
 
-/// One for each kind of work: however much there is of one, the others have their share of the pool.
+/// One bulkhead for each kind of work, so that no kind can take the connections of another.
 #[derive(Debug)]
 pub(crate) struct Bulkheads {
-    /// What requests ask.
+    /// Look-ups for requests.
     pub(crate) look_ups: Bulkhead,
-    /// Answers that may be long.
+    /// Queries with possibly long results.
     pub(crate) lists: Bulkhead,
-    /// Changes that take nothing away, or may wait.
+    /// Changes that take no access away, or may wait.
     pub(crate) changes: Bulkhead,
-    /// Changes that may take access away: a flood of the others does not hold them up.
+    /// Changes that may take access away, so that a flood of other changes does not delay them.
     pub(crate) ends: Bulkhead,
-    /// Nodes that read the log and renew their leases, and changes that look at them.
+    /// Reading the change log, renewing leases, and waiting for the nodes after a change.
     pub(crate) log: Bulkhead,
 }
 
-/// One connection for each kind of work.
+/// At least one connection for each kind of work.
 pub(crate) const FEWEST: usize = 5;
 
 impl Bulkheads {
-    /// For a pool of `connections`, at least [`FEWEST`]: requests have half of it.
+    /// Divides a pool of `connections`, at least [`FEWEST`]. Requests get half of it.
     pub(crate) fn of(connections: usize) -> Self {
         let share = (connections / 8).max(1);
         Self {

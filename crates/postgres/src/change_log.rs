@@ -1,4 +1,4 @@
-//! The log of changes, and who follows it: [`lease_protocol`](tower_api_key::lease_protocol) in SQL.
+//! The change log and the nodes that follow it: [`lease_protocol`](tower_api_key::lease_protocol) in SQL.
 
 use std::time::Duration;
 
@@ -12,11 +12,12 @@ use tower_api_key::key::{KeyDigest, UserId};
 use tower_api_key::store::StoreError;
 use tower_api_key::store::{Change, ChangeLog, Changes, Followers, NodeId, Position};
 
-/// More than this is everything.
+/// A batch with more changes than this is read as `Everything`.
 const MOST: usize = 10_000;
 
-/// What it has seen already when it comes: it holds nothing yet. On the disk like all that a node says of itself: no
-/// number of a transaction that it has seen is drawn again after a crash.
+/// Registers a node with its current position: its cache is empty, so it has seen everything before. It is written
+/// to disk, like everything that a node reports, so that no transaction number that it has seen is reused after a
+/// crash.
 const JOIN: &str = "
     INSERT INTO tower_api_key.nodes (node, acked, era, lease_ms)
     SELECT $1::text, pg_current_snapshot(), tower_api_key.era(), $2
@@ -24,13 +25,15 @@ const JOIN: &str = "
 
 const HERE: &str = "SELECT tower_api_key.era(), pg_current_snapshot()::text, pg_is_in_recovery()";
 
-/// One statement, so one snapshot: all that it sees, and the snapshot itself.
+/// One statement, so one snapshot: it returns the changes that it sees, and the snapshot itself.
 ///
-/// Not in a position is what began after it was taken, and what was open then: both are found by the index. Everything since
-/// the oldest open transaction would be the same and, while somebody leaves one open, more to read at each round.
+/// A position does not include transactions that began after it or were open at that time; the index finds both.
+/// Reading everything since the oldest open transaction would give the same result, but more rows at each round
+/// while a transaction stays open.
 ///
-/// A position of another run of the server, of its future (it was restored), or from before what was taken out, means
-/// nothing: `whole` is false then. Rows of transactions that this server does not know came by a restore.
+/// A position is meaningless if it is from another run of the server, from its future (after a restore), or older
+/// than the rows that were pruned: `whole` is then false. Rows of transactions that this server does not know came
+/// from a restore.
 const CHANGES: &str = "
     SELECT here.era, here.snapshot::text, here.standby, here.whole,
         changes.xid IS NOT NULL, changes.digest, changes.owner
@@ -168,12 +171,12 @@ async fn changes(session: &Session, after: &Position) -> Result<Changes, Failure
             });
         }
     }
-    // What cannot be read may be anything.
+    // A change that cannot be parsed may be anything.
     let changes = changes.into_iter().map(|change| change.unwrap_or(Change::Everything)).collect();
     Ok(Changes { changes, position })
 }
 
-/// The run of the server, and a snapshot in it.
+/// A run of the server, and a snapshot in it.
 fn position(era: i64, snapshot: &str) -> Position {
     Position::new(format!("{era}/{snapshot}"))
 }
@@ -183,7 +186,7 @@ fn parts(position: &Position) -> Result<(i64, &str), StoreError> {
     parts.ok_or_else(|| StoreError::failed(NoPosition))
 }
 
-/// Never shorter than it is.
+/// Rounds up, so that a lease is never shorter than requested.
 fn millis_up(lease: Duration) -> i64 {
     let millis = lease.as_nanos().div_ceil(1_000_000);
     i64::try_from(millis).unwrap_or(i64::MAX)
@@ -194,7 +197,7 @@ fn millis_up(lease: Duration) -> i64 {
 struct Restarted;
 
 #[derive(Debug, thiserror::Error)]
-#[error("this is no position in the log")]
+#[error("this is not a position in the change log")]
 struct NoPosition;
 
 #[cfg(test)]
@@ -221,7 +224,7 @@ mod tests {
         }
     }
 
-    /// What a node has seen must be on the disk before it says so, whatever the server's default is.
+    /// A node must write what it has seen to disk before it reports it, whatever the server's default is.
     #[test]
     fn what_a_node_says_of_itself_is_on_the_disk() {
         for sql in [JOIN, ACKNOWLEDGE] {

@@ -1,5 +1,5 @@
-//! Reads a connection string: what the driver understands of it goes to the driver, and `sslmode=verify-full` and
-//! `sslrootcert`, which it does not, stay here.
+//! Parses a connection string: the driver's parameters are passed to the driver, and `sslmode=verify-full` and
+//! `sslrootcert`, which the driver does not support, are handled here.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use tokio_postgres::config::SslMode;
 
 use tower_api_key::config_error::ConfigError;
 
-/// What a connection string says.
+/// A parsed connection string.
 #[derive(Clone)]
 pub(crate) struct ConnectionString {
     pub(crate) server: Config,
-    /// Whose signature the server's certificate must bear.
+    /// The file of certificates, one of which must have signed the server's.
     pub(crate) roots: Option<PathBuf>,
 }
 
@@ -25,7 +25,7 @@ const UNREADABLE: &str = "the connection string cannot be read: write `postgres:
 const UNKNOWN: &str = "the connection string has a parameter that is not known, or a value with white space that does not \
                        stand in '..'";
 
-/// Parameters that the driver understands.
+/// Parameters that the driver supports.
 const KNOWN: [&str; 18] = [
     "host",
     "hostaddr",
@@ -47,7 +47,7 @@ const KNOWN: [&str; 18] = [
     "load_balance_hosts",
 ];
 
-/// Parameters of libpq that it does not understand, and of other programs that share its strings.
+/// Parameters of libpq that the driver does not support, and of other programs with the same syntax.
 const OTHERS: [&str; 19] = [
     "client_encoding",
     "fallback_application_name",
@@ -70,7 +70,7 @@ const OTHERS: [&str; 19] = [
     "sslsni",
 ];
 
-/// The same, where what to do instead is another thing than to leave it out.
+/// Parameters for which there is an alternative other than omitting them.
 const ELSEWHERE: [(&str, &str); 8] = [
     ("schema", "is not understood: `PostgresOptions::schema` names the schema"),
     ("currentSchema", "is not understood: `PostgresOptions::schema` names the schema"),
@@ -83,8 +83,8 @@ const ELSEWHERE: [(&str, &str); 8] = [
 ];
 
 impl ConnectionString {
-    /// Nothing of the text is in the error but the name of a parameter, and that only where it cannot be a part of a
-    /// password that was not quoted.
+    /// The error contains nothing of the text except a parameter's name, and that only if it cannot be part of an
+    /// unquoted password.
     pub(crate) fn parse(text: &str) -> Result<Self, ConfigError> {
         let parameters = Parameters::of(text).ok_or(ConfigError::Database(UNREADABLE))?;
         let (mut verified, mut mode, mut roots) = (false, None, None);
@@ -101,20 +101,20 @@ impl ConnectionString {
             }
         }
         let mut server: Config = rest.parse().map_err(|_| ConfigError::Database(UNREADABLE))?;
-        // Whoever names the signers wants to be protected from those who are none.
+        // If certificates are given, the connection must be verified.
         let named = roots.is_some() && mode != Some(SslMode::Disable);
         server.ssl_mode(if verified || named { SslMode::Require } else { mode.unwrap_or(SslMode::Prefer) });
         Ok(Self { server, roots: roots.filter(|_| named) })
     }
 }
 
-/// `None` is what is said by whoever says nothing.
+/// Parses `sslmode`. `None` is the driver's default, `prefer`.
 fn ssl_mode(value: &str) -> Result<(Option<SslMode>, bool), ConfigError> {
     Ok(match value {
         "disable" => (Some(SslMode::Disable), false),
         "allow" | "prefer" => (None, false),
         "require" => (Some(SslMode::Require), false),
-        // The name is checked as well, which is more than `verify-ca` asks for.
+        // The host name is checked too, which is more than `verify-ca` requires.
         "verify-ca" | "verify-full" => (Some(SslMode::Require), true),
         _ => {
             return Err(wrong(
@@ -138,20 +138,20 @@ fn wrong(name: impl Into<String>, reason: &'static str) -> ConfigError {
     ConfigError::ConnectionParameter { name: name.into(), reason }
 }
 
-/// The parameters of a string of either form.
+/// The parameters of a connection string in either form.
 struct Parameters<'t> {
-    /// What stands before them in a URL.
+    /// The part of a URL before the parameters.
     before: &'t str,
     separator: char,
     all: Vec<Parameter<'t>>,
-    /// Whether no part of what stands before them can be taken for one of them.
+    /// Whether no part of `before` could be mistaken for a parameter.
     certain: bool,
 }
 
 struct Parameter<'t> {
     name: Cow<'t, str>,
     value: Cow<'t, str>,
-    /// Both, as they are written.
+    /// Name and value as written.
     text: &'t str,
 }
 
@@ -164,7 +164,7 @@ impl<'t> Parameters<'t> {
         }
     }
 
-    /// Split where the driver splits.
+    /// Splits a URL as the driver does.
     fn of_url(text: &'t str, url: &'t str) -> Option<Self> {
         let place = url.split_once('@').map_or(url, |(_, place)| place);
         let query = place.split_once('?').map(|(_, query)| query);
@@ -182,7 +182,7 @@ impl<'t> Parameters<'t> {
         })
     }
 
-    /// `name = value`, with white space between them and `'` and `\` as libpq has them.
+    /// Splits `name = value` pairs, separated by white space, with libpq's rules for `'` and `\`.
     fn of_words(text: &'t str) -> Option<Self> {
         let mut all = Vec::new();
         let mut rest = text.trim_start();
@@ -198,7 +198,7 @@ impl<'t> Parameters<'t> {
     }
 }
 
-/// A value at the beginning of a text, and how long it is there.
+/// Parses a value at the start of a text; returns it with its length in the text.
 fn value(text: &str) -> Option<(String, usize)> {
     let quoted = text.starts_with('\'');
     let (mut value, mut escaped) = (String::new(), false);
@@ -222,7 +222,7 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
 }
 
 impl Parameter<'_> {
-    /// Whether the driver can read it.
+    /// Checks that the driver can parse it.
     fn check(&self, among: &Parameters<'_>) -> Result<(), ConfigError> {
         let name = &*self.name;
         if KNOWN.contains(&name) {

@@ -1,4 +1,4 @@
-//! The SQL of accounts, people and projects.
+//! SQL of accounts, people and projects.
 
 use crate::failure::Failure;
 use crate::row::{of_primary, optional, value};
@@ -9,7 +9,7 @@ use tower_api_key::store::codec::row_limit as page;
 use tower_api_key::store::codec::{self, KeyRow as _, json, project_id, role_name, role_of, user_id};
 use tower_api_key::store::{Account, Member, Person, Project, RegistryError};
 
-/// One row always: of somebody who belongs to no account, NULLs. The last column says whether the primary answers.
+/// Always one row: NULLs for a user without an account. The last column says whether the server is a standby.
 const STANDING: &str = "
     SELECT people.user_id, people.role, accounts.suspended, projects.deleted, access.project IS NOT NULL,
         pg_is_in_recovery()
@@ -20,7 +20,7 @@ const STANDING: &str = "
     LEFT JOIN tower_api_key.access
         ON access.user_id = people.user_id AND access.account = people.account AND access.project = $2";
 
-/// One row more than there are, if there are none: for what the last column says.
+/// At least one row, because the last column is always needed.
 const PROJECTS: &str = "
     SELECT people.role, projects.id, projects.name, pg_is_in_recovery()
     FROM (SELECT) AS always
@@ -42,7 +42,7 @@ const LIST_PROJECTS: &str = "
     SELECT id, name FROM tower_api_key.projects
     WHERE account = $1 AND NOT deleted AND id > $2 ORDER BY id LIMIT $3";
 
-/// One row for each project of a member, and one for whoever has none.
+/// One row for each project of a member, and one for a member without any.
 const LIST_PEOPLE: &str = "
     SELECT page.user_id, page.role, access.project
     FROM (SELECT user_id, role FROM tower_api_key.people
@@ -50,9 +50,9 @@ const LIST_PEOPLE: &str = "
     LEFT JOIN tower_api_key.access ON access.user_id = page.user_id AND access.account = $1
     ORDER BY page.user_id, access.project";
 
-/// Whoever changes an account changes it alone.
+/// Locks an account for a change.
 const LOCK_ACCOUNT: &str = "SELECT 1 FROM tower_api_key.accounts WHERE id = $1 FOR NO KEY UPDATE";
-/// Beside others who hold it.
+/// A shared lock on an account.
 const HOLD_ACCOUNT: &str = "
     SELECT 1 FROM tower_api_key.accounts
     WHERE id = (SELECT account FROM tower_api_key.people WHERE user_id = $1) FOR SHARE";
@@ -71,7 +71,7 @@ const DELETE_PROJECT: &str =
 const FORGET_PROJECT: &str = "DELETE FROM tower_api_key.access WHERE account = $1 AND project = $2";
 
 const BELONGS: &str = "SELECT account, role FROM tower_api_key.people WHERE user_id = $1";
-/// Changes nobody who has meanwhile come to another account.
+/// Does not change a user who has joined another account meanwhile.
 const ADD_PERSON: &str = "
     INSERT INTO tower_api_key.people (user_id, account, role) VALUES ($1::text, $2::text, $3::text)
     ON CONFLICT (user_id) DO UPDATE SET role = excluded.role
@@ -108,7 +108,7 @@ async fn standing_of(
     Ok(codec::account_status(row.text(1)?, suspended, project.is_some(), deleted, on_list)?)
 }
 
-/// Keeps what a user may do as it is until the transaction ends: whoever changes an account waits.
+/// Keeps a user's rights unchanged until the transaction ends: a concurrent change of the account waits.
 pub(crate) async fn hold(session: &Session, user: &UserId) -> Result<(), Failure> {
     session.query(HOLD_ACCOUNT, &[&user.as_str()]).await?;
     Ok(())
@@ -135,7 +135,7 @@ pub(crate) async fn list_accounts(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<Account>, Failure> {
-    // PostgreSQL takes no NUL, and no id has one: what follows it changes nothing in the order.
+    // PostgreSQL accepts no NUL, and no id contains one, so the rest of the text does not change the order.
     let after = after.unwrap_or_default().split('\0').next().unwrap_or_default();
     let found = session.query(LIST_ACCOUNTS, &[&after, &i64::from(page(limit))]).await?;
     let listed = found.iter().map(|row| {
@@ -177,7 +177,7 @@ pub(crate) async fn account_of(session: &Session, user: &UserId) -> Result<Optio
 }
 
 async fn check_account(session: &Session, account: &str) -> Result<(), Failure> {
-    // What is no id is no account, and may not even be a text to PostgreSQL.
+    // A text that is not an id cannot be an account, and PostgreSQL might not even accept it.
     if !is_id(account) || !session.ask(ACCOUNT_EXISTS, &[&account]).await? {
         return Err(RegistryError::NotFound.into());
     }
@@ -240,7 +240,7 @@ pub(crate) async fn remove_member(session: &Session, account: &str, user: &UserI
     match person(session, user).await? {
         Some((of, Role::Owner)) if of == account => Err(RegistryError::Conflict.into()),
         Some((of, _)) if of == account => {
-            // The list goes with the person.
+            // The member's list of projects is deleted by the foreign key.
             session.execute(REMOVE_PERSON, &[&user.as_str()]).await?;
             Ok(())
         }
@@ -260,7 +260,7 @@ pub(crate) async fn transfer(
         return Err(RegistryError::NotFound.into());
     }
     check_projects(session, account, access).await?;
-    // In this order: there is never more than one owner.
+    // In this order, so that there is never more than one owner.
     let row = session.one(DEMOTE_OWNER, &[&account, &role_name(access.role.into())]).await?;
     grant(session, account, row.text(0)?, access).await?;
     session.execute(PROMOTE, &[&to.as_str()]).await?;
@@ -281,7 +281,7 @@ async fn add_person(session: &Session, account: &str, user: &str, role: Role) ->
     Ok(())
 }
 
-/// Replaces a member's list.
+/// Replaces a member's list of projects.
 async fn grant(session: &Session, account: &str, user: &str, access: &Member) -> Result<(), Failure> {
     session.execute(FORGET_ACCESS, &[&user]).await?;
     for project in &access.projects {
@@ -291,7 +291,7 @@ async fn grant(session: &Session, account: &str, user: &str, access: &Member) ->
 }
 
 async fn lock_account(session: &Session, account: &str) -> Result<(), Failure> {
-    // What is no id is no account, and may not even be a text to PostgreSQL, which takes no NUL.
+    // A text that is not an id cannot be an account, and PostgreSQL might not even accept it (NUL).
     if !is_id(account) || session.query(LOCK_ACCOUNT, &[&account]).await?.is_empty() {
         return Err(RegistryError::NotFound.into());
     }
@@ -307,7 +307,7 @@ async fn check_projects(session: &Session, account: &str, access: &Member) -> Re
     Ok(())
 }
 
-/// Which account a user belongs to, and as what.
+/// The account to which a user belongs, and the role.
 async fn person(session: &Session, user: &UserId) -> Result<Option<(String, Role)>, Failure> {
     let found = session.query(BELONGS, &[&user.as_str()]).await?;
     let Some(row) = found.first() else { return Ok(None) };

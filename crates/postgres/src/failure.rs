@@ -1,4 +1,4 @@
-//! What PostgreSQL's errors mean.
+//! Converts PostgreSQL's errors to [`StoreError`] and [`RegistryError`].
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use tokio_postgres::error::SqlState;
 use tower_api_key::UserId;
 use tower_api_key::store::{RegistryError, StoreError};
 
-/// A [`RegistryError`] that `?` makes of whatever goes wrong; the errors of the driver stay out of the public API.
+/// A [`RegistryError`] made by `?` from every kind of error, which keeps the driver's errors out of the public API.
 #[derive(Debug)]
 pub(crate) struct Failure(RegistryError);
 
 impl Failure {
-    /// For what only reads: there, every failure is the store's.
+    /// For reads, where every failure is a store error.
     pub(crate) fn into_store_error(self) -> StoreError {
         self.0.into_store_error()
     }
 
-    /// The same; where rows made no sense, it names the user whose rows were read.
+    /// The same, and if a row is corrupt, names the user whose rows were read.
     pub(crate) fn of_user(self, user: &UserId) -> Self {
         match self.0 {
             RegistryError::Store(error) => error.of_user(user).into(),
@@ -48,7 +48,7 @@ impl From<tokio_postgres::Error> for Failure {
         let Some(refused) = error.as_db_error() else { return StoreError::failed(Broken(error)).into() };
         let code = refused.code();
         if *code == SqlState::UNIQUE_VIOLATION {
-            // Somebody else was quicker.
+            // A concurrent change came first.
             return RegistryError::Conflict.into();
         }
         store_error(code, || Refused::new(code, refused.message(), refused.table(), refused.constraint()))
@@ -56,7 +56,7 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// From a pool that gave no connection.
+/// The error if the pool returns no connection.
 pub(crate) fn no_connection(error: PoolError) -> StoreError {
     match error {
         PoolError::Timeout(_) => StoreError::Timeout,
@@ -74,7 +74,7 @@ pub(crate) fn no_connection(error: PoolError) -> StoreError {
     }
 }
 
-/// Whether a connection was refused for what it said of itself, as poolers do that take no `options`.
+/// Whether the server refused the startup parameters of a connection, as poolers without support for `options` do.
 pub(crate) fn refuses_options(error: &StoreError) -> bool {
     let StoreError::Failed(cause) = error else { return false };
     let codes = [SqlState::PROTOCOL_VIOLATION, SqlState::FEATURE_NOT_SUPPORTED];
@@ -87,7 +87,7 @@ fn store_error<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     code: &SqlState,
     otherwise: impl FnOnce() -> E,
 ) -> StoreError {
-    // The statement timeout and the lock timeout are over; an administrator's word is none of these.
+    // The statement or lock timeout has expired. A shutdown by an administrator is another code.
     if [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code) {
         StoreError::Timeout
     } else if [SqlState::TOO_MANY_CONNECTIONS, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
@@ -97,22 +97,22 @@ fn store_error<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     }
 }
 
-/// Classes of errors whose messages are about connections, names of the schema and rights, and quote no row: no connection,
-/// not supported, a transaction that does not write, a statement that is not prepared, not let in, no such database or
-/// schema, names and rights, no room, an administrator's word, a disk.
+/// Error classes whose messages concern connections, the schema's names and rights, and never quote a row:
+/// connection, not supported, invalid transaction state, invalid prepared statement, authorization, unknown
+/// database or schema, names and rights, resources, operator intervention, system error.
 const SAID: [&str; 11] = ["08", "0A", "25", "26", "28", "3D", "3F", "42", "53", "57", "58"];
 
-/// What comes of a pooler that gives each transaction another connection: the statement that was prepared is not there, or
-/// somebody else's is.
+/// Errors behind a pooler that gives each transaction another connection: the prepared statement is missing, or
+/// belongs to another client.
 const POOLED: [SqlState; 2] = [SqlState::DUPLICATE_PSTATEMENT, SqlState::INVALID_SQL_STATEMENT_NAME];
 
 /// The server refused a statement.
 #[derive(Debug)]
 struct Refused {
     code: String,
-    /// Messages of other classes, and all details, quote values, and are not kept.
+    /// Messages of other classes, and all details, quote values, so they are dropped.
     message: Option<String>,
-    /// Names of the schema.
+    /// Names from the schema.
     table: Option<String>,
     constraint: Option<String>,
     pooled: bool,
@@ -154,7 +154,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// The server refused a connection; its reason names at most users and databases.
+/// The server refused a connection; its message contains at most names of users and databases.
 #[derive(Debug, thiserror::Error)]
 #[error("PostgreSQL refused a connection: SQLSTATE {code}: {why}")]
 struct NotLetIn {
@@ -162,22 +162,22 @@ struct NotLetIn {
     why: String,
 }
 
-/// The connection failed, or a value was of another type than it must be: neither says which.
+/// The connection failed, or a value had an unexpected type; neither message contains data.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection to PostgreSQL failed")]
 struct Broken(#[source] tokio_postgres::Error);
 
-/// A question that was begun and had no end: the runtime is shutting down, or a bug.
+/// A query that ended without a result: the runtime is shutting down, or there is a bug.
 #[derive(Debug, thiserror::Error)]
-#[error("what was asked of PostgreSQL gave no answer")]
-pub(crate) struct Gone;
+#[error("a PostgreSQL query ended without a result")]
+pub(crate) struct NoResult;
 
-/// Whoever asks after the store was closed.
+/// A query after the store was closed.
 #[derive(Debug, thiserror::Error)]
 #[error("the store was closed")]
 pub(crate) struct Closed;
 
-/// What must not be asked of a copy that lags.
+/// The server is a standby, whose data may lag.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the server is a standby in recovery; only a primary is asked: add `target_session_attrs=read-write`"

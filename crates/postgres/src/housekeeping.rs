@@ -1,4 +1,4 @@
-//! Keeps the log of changes short: takes out what every node has seen, and warns an operator where that is not possible.
+//! Keeps the change log short: deletes what every node has seen, and warns operators if that is not possible.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +11,17 @@ use crate::failure::Failure;
 use crate::row::{optional, value};
 use crate::session::Database;
 
-/// The log is cleaned up after this many changes of this process, and by those who read it once in this time.
+/// Pruning happens after this many changes of this process, and once in this time by nodes that read the log.
 const PRUNE_EVERY: (u32, Duration) = (64, Duration::from_secs(300));
-/// So much is taken out by one statement: some tens of milliseconds.
+/// How many rows one statement deletes. This takes some tens of milliseconds.
 const AT_ONCE: i64 = 10_000;
-/// More than this is not kept for anybody: whoever has not seen it is told everything.
+/// The longest log that is kept for a slow node. A node that has not seen the rest must clear its cache.
 const LONGEST: i64 = 50_000;
-/// What is kept for longer than this is kept for somebody who should be looked for.
+/// If entries are kept for longer than this, an operator should look for the node that has not seen them.
 const OLDEST: Duration = Duration::from_secs(3600);
 
-/// The oldest of what all nodes have seen; who comes later has seen it too, or is told everything. Says how much that was.
+/// Deletes the oldest entries that all nodes have seen. A node that joins later has seen them too or clears its cache.
+/// Returns how many were deleted.
 const PRUNE: &str = "
     WITH seen AS (
         SELECT pg_snapshot_xmin(acked) AS xid FROM tower_api_key.nodes WHERE era = tower_api_key.era()
@@ -38,8 +39,9 @@ const PRUNE: &str = "
     )
     SELECT count(*) FROM gone";
 
-/// How old the oldest of what is left is, in seconds, and whether there is more than so much of it. Not counted is what is
-/// older than the last row that means everything: it was taken out, and a look at where it stood may take long.
+/// The age of the oldest remaining entry in seconds, and whether there are more entries than the limit. Entries
+/// before the last "everything" row are not counted: they were deleted, and scanning their place in the index may
+/// take long.
 const LEFT: &str = "
     WITH since AS (
         SELECT coalesce((
@@ -54,8 +56,8 @@ const LEFT: &str = "
         EXISTS (SELECT FROM tower_api_key.changes
          WHERE xid >= (SELECT xid FROM since) ORDER BY xid OFFSET $1 LIMIT 1)";
 
-/// The oldest of what is there, whoever has seen it, for one row that means everything. Whoever does not see this transaction
-/// finds that row, and whoever sees it has seen all that it took out. Says how much that was.
+/// Replaces the oldest entries, whether or not they were seen, by one "everything" row. A node that does not see this
+/// transaction will find that row, and one that sees it has seen all deleted entries. Returns how many were deleted.
 const FOLD: &str = "
     WITH gone AS (
         DELETE FROM tower_api_key.changes WHERE ctid = ANY (ARRAY(
@@ -66,7 +68,7 @@ const FOLD: &str = "
     )
     SELECT count(*) FROM gone";
 
-/// When the log was last cleaned up, and who hears if that is not possible.
+/// When the log was last pruned, and whom to warn if that is not possible.
 #[derive(Default)]
 pub(crate) struct Housekeeping {
     changes: AtomicU32,
@@ -80,18 +82,18 @@ impl Housekeeping {
         Self { observers, ..Self::default() }
     }
 
-    /// A change was made. Whether it is time to clean up.
+    /// Called after a change; returns whether to prune now.
     pub(crate) fn after_change(&self) -> bool {
         self.changes.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY.0 == PRUNE_EVERY.0 - 1
     }
 
-    /// The log was read. Whether it is time to clean up: rows may come by SQL of others, and grow old while nobody changes
-    /// anything.
+    /// Called after reading the log; returns whether to prune now. Entries may come from other programs' SQL, and
+    /// grow old while this process changes nothing.
     pub(crate) fn after_read(&self) -> bool {
         is_due(&self.pruned, PRUNE_EVERY.1)
     }
 
-    /// Once an hour at most.
+    /// Warns at most once an hour.
     fn warn(&self) {
         if is_due(&self.warned, OLDEST) {
             for observer in &self.observers {
@@ -100,10 +102,10 @@ impl Housekeeping {
         }
     }
 
-    /// Takes out of the log what every node has seen; and if that leaves too much, whatever there is.
+    /// Deletes what every node has seen; if the log is still too long, replaces the oldest entries by one row.
     pub(crate) async fn prune(&self, database: &Database) -> Result<(), StoreError> {
         let pruned = take_out(database, PRUNE).await;
-        // Also if that failed: then there is more to warn of.
+        // Also after a failure, which is one more reason to warn.
         let (oldest, too_much) = left(database).await?;
         let folded = if too_much { take_out(database, FOLD).await } else { Ok(()) };
         if too_much || oldest.is_some_and(|oldest| oldest >= OLDEST) {
@@ -113,7 +115,7 @@ impl Housekeeping {
     }
 }
 
-/// Whether it was that long ago; if so, it is now.
+/// Whether this much time has passed; if so, restarts the period.
 fn is_due(last: &Mutex<Option<Instant>>, every: Duration) -> bool {
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
     let due = last.is_none_or(|last| last.elapsed() >= every);
@@ -123,7 +125,7 @@ fn is_due(last: &Mutex<Option<Instant>>, every: Duration) -> bool {
     due
 }
 
-/// A little at a time, so that nobody waits behind it.
+/// Deletes in small steps, so that nothing waits long for the locks.
 async fn take_out(database: &Database, how: &'static str) -> Result<(), StoreError> {
     loop {
         let taken = database.read(&database.bulkheads.log, move |session| {

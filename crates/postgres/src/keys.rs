@@ -1,4 +1,4 @@
-//! The SQL of keys.
+//! SQL of keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,14 +20,14 @@ use tower_api_key::store::{
     Ended, KeyCount, KeyPage, KeyQuery, MakeRoom, RegistryError, StoreError, Terms, Updated, an_hour_before,
 };
 
-/// One row always: of no key, NULLs. It says too whether it is the primary that answers.
+/// Always one row: NULLs for an unknown key. The last column says whether the server is a standby.
 const FIND: &str = concat!(
     "SELECT ",
     tower_api_key::key_columns!(),
     ", pg_is_in_recovery() FROM (SELECT) AS always LEFT JOIN tower_api_key.keys ON digest = $1"
 );
 
-/// The same for a request at $2. Of a key that has ended, what no refusal needs is not even sent.
+/// The same for a request at $2. For a key that has ended, only the columns that a refusal needs are sent.
 const FIND_AT: &str = "
     SELECT digest, id, owner, level, project, environment,
         CASE WHEN works THEN name END, CASE WHEN works THEN prefix END, CASE WHEN works THEN last4 END,
@@ -43,15 +43,15 @@ const FIND_AT: &str = "
 
 const GET: &str = concat!("SELECT ", tower_api_key::key_columns!(), " FROM tower_api_key.keys WHERE id = $1");
 
-/// Of a key and the one that changes it: both or one, in an order that is everybody's.
+/// Locks a key and the key that changes it, one or two rows, always in the same order.
 const LOCK: &str = concat!(
     "SELECT ",
     tower_api_key::key_columns!(),
     " FROM tower_api_key.keys WHERE id IN ($1, $2) ORDER BY id FOR NO KEY UPDATE"
 );
 
-/// Rows in their order, until so many bytes of text; and how many there were before that. Lengths are known without
-/// reading what they are of.
+/// Rows in order until a number of bytes of text is reached, with the number of bytes before each. Lengths are
+/// known without reading the values.
 macro_rules! page {
     ($rows:expr, $order:literal, $bytes:literal) => {
         concat!(
@@ -70,7 +70,7 @@ macro_rules! page {
     };
 }
 
-/// Up to $5 keys of owner $1 in environment $2, or in both, that come after the time $3 and the id $4.
+/// Up to $5 keys of owner $1 in environment $2, or in both, after the time $3 and the id $4.
 macro_rules! listed {
     ($columns:expr, $after:literal, $order:literal) => {
         concat!(
@@ -89,8 +89,8 @@ macro_rules! listed {
     };
 }
 
-/// The same of keys that are active at $6. Meets no key that has ended, where the planner knows better than to walk all in
-/// the order asked for.
+/// The same for keys that are active at $6. It reads no ended keys, unless the planner prefers to scan all in the
+/// requested order.
 macro_rules! listed_active {
     ($columns:expr, $after:literal, $order:literal) => {
         concat!(
@@ -116,7 +116,7 @@ const LIST_ACTIVE: &str = page!(listed_active!(tower_api_key::key_columns!(), ">
 const LIST_ACTIVE_BACK: &str =
     page!(listed_active!(tower_api_key::key_columns!(), "<", "DESC"), "DESC", "$7");
 
-/// What a search looks at: of very many keys, not what may be long.
+/// The columns that a search compares, which are short even for very many keys.
 macro_rules! sought {
     () => {
         "id, name, last4, project, expires_at, revoked_at"
@@ -141,13 +141,13 @@ macro_rules! found {
 const FOUND: &str = page!(found!(), "ASC", "$2");
 const FOUND_BACK: &str = page!(found!(), "DESC", "$2");
 
-/// How many there are, up to $3.
+/// The number of keys, up to $3.
 const COUNT: &str = "
     SELECT count(*) FROM (
         SELECT FROM tower_api_key.keys WHERE owner = $1 AND ($2::text IS NULL OR environment = $2) LIMIT $3
     ) AS counted";
 
-/// The same of keys that are active at $4.
+/// The same for keys that are active at $4.
 const COUNT_LISTED_ACTIVE: &str = "
     SELECT count(*) FROM (
         SELECT FROM tower_api_key.keys
@@ -159,7 +159,7 @@ const COUNT_LISTED_ACTIVE: &str = "
         LIMIT $3
     ) AS counted";
 
-/// From one owner to the next: not through all keys of each.
+/// Skips from one owner to the next without reading all keys of each.
 const OWNERS: &str = "
     WITH RECURSIVE owners (owner) AS (
         (SELECT owner::text FROM tower_api_key.keys WHERE owner > $1::text ORDER BY owner LIMIT 1)
@@ -174,8 +174,8 @@ const CREATED: &str = "SELECT created_at FROM tower_api_key.keys WHERE id = $1 A
 
 const OWNER: &str = "SELECT owner FROM tower_api_key.keys WHERE id = $1";
 
-/// Whoever counts, adds or replaces keys of an owner does so alone. Two owners of one hash wait for each other, and that
-/// is all.
+/// Serializes counting, adding and replacing keys of one owner. Two owners with the same hash also wait for each
+/// other, which is harmless.
 const ALONE: &str = "SELECT pg_advisory_xact_lock(hashtextextended('tower_api_key owner ' || $1::text, 0))";
 
 const TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.keys WHERE id = $1 OR digest = $2)";
@@ -193,8 +193,8 @@ const COUNT_ACTIVE: &str = "
          + (SELECT count(*) FROM tower_api_key.keys
             WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND expires_at > $3)";
 
-/// Says of a key that it has revoked which family ended with it: only where a rotated key has limits is there anything to look
-/// for, among the keys of its owner that work.
+/// Also returns the family that ended with a revoked key. The other keys of the owner must be searched only if a
+/// rotated key has limits.
 const REVOKE: &str = "
     UPDATE tower_api_key.keys AS ended SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL
     RETURNING CASE WHEN limits <> 'none' AND replaced_by IS NULL AND (family = id OR NOT EXISTS (
@@ -217,7 +217,7 @@ const AMEND: &str = "
 const REHASH: &str = "
     UPDATE tower_api_key.keys SET digest = $3::bytea, digested_by = $4::text WHERE id = $1 AND digest = $2";
 
-/// What is particular to one key stands behind a `$`.
+/// The part that is specific to one key follows a `$`.
 const COUNT_BY_DIGEST_METHOD: &str = "
     SELECT split_part(digested_by, '$', 1), count(*) FROM tower_api_key.keys WHERE revoked_at IS NULL GROUP BY 1";
 
@@ -270,14 +270,14 @@ pub(crate) async fn list(
         let found = session.query(if back { FOUND_BACK } else { FOUND }, &[&searched.found, &bytes]).await?;
         let mut page =
             KeyPage::new(records(&found, query)?, searched.more || found.len() < searched.found.len());
-        // Where the page ends early, the next one begins behind its last key.
+        // If the page is cut short, the next one begins after its last key.
         if found.len() == searched.found.len() {
             page.last = searched.last;
         }
         page.first = searched.first;
         return Ok(page.turned(query));
     }
-    // One more tells whether there is more.
+    // One more row shows whether there is a next page.
     let limit = i64::from(query.limit).saturating_add(1);
     let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
     let (time, id) = (place.0, &*place.1);
@@ -299,7 +299,7 @@ pub(crate) async fn list(
     Ok(KeyPage::new(records(shown, query)?, more).turned(query))
 }
 
-/// SQL has only left out what has ended: one rule for every store says what is active.
+/// The SQL is only a filter: the rule for "active" is the same for every store.
 fn records(rows: &[Row], query: &KeyQuery) -> Result<Vec<KeyRecord>, Failure> {
     let mut keys = Vec::with_capacity(rows.len());
     for row in rows {
@@ -311,10 +311,10 @@ fn records(rows: &[Row], query: &KeyQuery) -> Result<Vec<KeyRecord>, Failure> {
     Ok(keys)
 }
 
-/// The time and the id from which on a list is read.
+/// The time and the id after which a list starts.
 async fn place(session: &Session, owner: &UserId, query: &KeyQuery) -> Result<(i64, String), Failure> {
     Ok(match query.cursor() {
-        // No id is greater.
+        // No id is greater than this.
         None if query.is_read_descending() => (i64::MAX, "~".to_owned()),
         None => (i64::MIN, String::new()),
         Some(id) => {
@@ -324,7 +324,7 @@ async fn place(session: &Session, owner: &UserId, query: &KeyQuery) -> Result<(i
     })
 }
 
-/// The ids of what a search finds.
+/// The ids that a search found.
 struct Searched {
     found: Vec<String>,
     more: bool,
@@ -341,7 +341,7 @@ async fn search(
 ) -> Result<Searched, Failure> {
     let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
     let (id, back) = (id.as_str(), query.is_read_descending());
-    // One more tells whether there is more.
+    // One more row shows whether there are more.
     let limit = i64::try_from(bounds.max_searched()).unwrap_or(i64::MAX).saturating_add(1);
     let rows = match query.active_at {
         None => {
@@ -376,7 +376,7 @@ async fn search(
     Ok(searched)
 }
 
-/// Whether a search finds a row of `sought!()`.
+/// Whether a search matches a row of `sought!()`.
 fn is_found(query: &KeyQuery, row: &Row) -> Result<bool, StoreError> {
     let mut key = SearchedKey::new(row.text(0)?);
     let name = row.free_text(1)?;
@@ -433,13 +433,13 @@ pub(crate) async fn insert(session: &Session, key: &KeyRecord, terms: &Terms) ->
     insert_alone(session, key, terms, KeyEvent::of_new(key)).await
 }
 
-/// In one transaction, in which those that are refused have changed nothing.
+/// Inserts in one transaction. Keys that are refused change nothing.
 pub(crate) async fn insert_all(
     session: &Session,
     keys: &[KeyRecord],
     terms: &Terms,
 ) -> Result<Vec<Result<(), RegistryError>>, Failure> {
-    // In an order that is everybody's: two who wait for each other would wait without end.
+    // Always in the same order, to avoid deadlocks.
     let owners: BTreeSet<_> = keys.iter().map(|key| &key.owner).collect();
     for owner in &owners {
         hold_owner(session, owner, terms).await?;
@@ -496,7 +496,7 @@ pub(crate) async fn replace(
     let owner = owner_of(session, old).await?;
     hold_owner(session, &owner, terms).await?;
     alone(session, owner.as_str()).await?;
-    // Read again, now that nobody else changes it.
+    // Read again under the lock.
     let (mut before, maker) = with_maker(session, old, terms).await?;
     terms.allow_change(maker.as_ref(), &before, now)?;
     if !before.is_active(now) || before.replaced_by.is_some() {
@@ -527,8 +527,8 @@ pub(crate) async fn replace(
     Ok(successor)
 }
 
-/// Reads no more of the key than the authority asks for: the application itself, an operator and its owner can end one
-/// whose row makes no sense.
+/// Reads only the columns of the key that the authority needs: the application, an operator and the owner can
+/// revoke a key whose row is corrupt.
 pub(crate) async fn end(
     session: &Session,
     id: &KeyId,
@@ -548,7 +548,7 @@ pub(crate) async fn end(
     }
     if let Some(row) = session.query(REVOKE, &[&id.as_str(), &now.as_micros()]).await?.first() {
         audit_log::revoked(session, id, why, now, terms.authority()).await?;
-        // A row that makes no sense is ended all the same.
+        // A corrupt row is revoked nevertheless.
         let family = optional::<&str>(row, 0).ok().flatten();
         return Ok(Ended::now(family.and_then(|family| KeyId::new(family).ok())));
     }
@@ -584,10 +584,10 @@ pub(crate) async fn update(
     Ok(Updated::now(key))
 }
 
-/// Where the terms ask for the owner: keeps what the owner may do as it is until the transaction ends. Whoever takes the
-/// owner's access away meanwhile waits until the key is there, and ends it; or this waits, and sees that.
+/// If the terms require it, locks the owner's rights until the transaction ends. A concurrent removal of access
+/// either waits until the key exists and then revokes it, or comes first and is seen here.
 ///
-/// Comes before every other lock: who changes an account locks it first, too.
+/// This lock precedes all others, because changes of an account lock it first too.
 async fn hold_owner(session: &Session, owner: &UserId, terms: &Terms) -> Result<(), Failure> {
     if terms.asks_owner() { directory::hold(session, owner).await } else { Ok(()) }
 }
@@ -599,7 +599,7 @@ async fn owner_of(session: &Session, id: &KeyId) -> Result<UserId, Failure> {
         .map_err(|_| StoreError::corrupt("the id of its owner does not parse").of_key(id))?)
 }
 
-/// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
+/// If the terms require it, checks whether the owner of a key of this level may have it made or changed.
 async fn ask_owner(
     session: &Session,
     owner: &UserId,
@@ -616,8 +616,8 @@ async fn ask_owner(
     Ok(terms.allow_owner(directory::account_status(session, owner, None).await?, on_project)?)
 }
 
-/// Makes room for a new key, or finds that there is none. `replaced` is the key in whose place it comes, and when that one
-/// ends.
+/// Makes room for a new key as the policy requires, or fails if there is none. `replaced` is the key that the new one
+/// replaces, and when that one ends.
 async fn keep_policy(
     session: &Session,
     new: &KeyRecord,
@@ -642,7 +642,7 @@ async fn keep_policy(
                     terms.allow_change(maker, key, now)?;
                 }
             }
-            // Expired ones too: a clock that jumps back must not bring a second key to life.
+            // Revokes expired keys too, so that a clock that jumps back cannot revive a second key.
             audit_log::superseded(session, &new.owner, new.environment, spared, now, terms.authority())
                 .await?;
             session.execute(REVOKE_ALIKE, &[&owner, &environment, &at, &spared]).await?;
@@ -669,7 +669,7 @@ pub(crate) async fn rehash(
 ) -> Result<(), Failure> {
     let key = unrevoked(session, id).await?;
     let (from, to) = (from.as_bytes().as_slice(), to.as_bytes().as_slice());
-    // That the new digest is free, the index says: of two that race, one waits for the other there.
+    // The unique index also checks that the new digest is free: of two concurrent rehashes, one waits there.
     if session.ask(TAKEN, &[&"", &to]).await?
         || session.execute(REHASH, &[&id.as_str(), &from, &to, &method.to_string()]).await? == 0
     {
@@ -699,13 +699,13 @@ async fn alone(session: &Session, owner: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The records of one or two keys that nobody else changes until the transaction ends.
+/// Locks the records of one or two keys until the transaction ends.
 async fn locked(session: &Session, one: &KeyId, other: &KeyId) -> Result<Vec<KeyRecord>, Failure> {
     let found = session.query(LOCK, &[&one.as_str(), &other.as_str()]).await?;
     Ok(found.iter().map(|row| row.key()).collect::<Result<_, _>>()?)
 }
 
-/// The record of a key, and of the one that makes the change, which may be the same.
+/// The records of a key and of the key that makes the change, which may be the same.
 async fn with_maker(
     session: &Session,
     id: &KeyId,

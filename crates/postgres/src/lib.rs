@@ -13,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! The feature `tls` encrypts connections, by rustls.
+//! The feature `tls` encrypts connections with rustls.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Only the library must not panic; tests may.

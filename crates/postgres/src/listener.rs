@@ -1,4 +1,4 @@
-//! Hears that there may be news, on a connection of its own. What is lost here costs time and nothing else.
+//! [`Listener`]: receives `NOTIFY` hints that the change log has grown. A lost hint only causes a delay.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -17,7 +17,7 @@ use crate::session::in_schema;
 
 const LISTEN: &str = "LISTEN tower_api_key";
 
-/// A connection that is half open is found out by this.
+/// How often a half-open connection is detected.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Connects when somebody asks for news, and never before.
+    /// Creates a listener that connects at the first call of `hint`.
     pub(crate) fn new<T>(server: Config, tls: T, schema: &str, deadline: Duration) -> Self
     where
         T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
@@ -47,7 +47,7 @@ impl Listener {
         Self { news, start: Some(Box::new(start)), task: OnceLock::new() }
     }
 
-    /// Hears nothing.
+    /// Creates a listener that receives no hints.
     pub(crate) fn deaf() -> Self {
         Self { news: Arc::default(), start: None, task: OnceLock::new() }
     }
@@ -61,7 +61,7 @@ impl Listener {
 }
 
 impl Listener {
-    /// Hears nothing any more.
+    /// Stops listening.
     pub(crate) fn end(&self) {
         if let Some(task) = self.task.get() {
             task.abort();
@@ -101,7 +101,7 @@ where
                 while let Ok(Ok(())) = timeout(deadline, client.batch_execute(word)).await {
                     if !listening {
                         listening = true;
-                        // What came before, nobody has heard of.
+                        // Hints may have been missed before the connection was made.
                         tell(&news);
                     }
                     word = "";
@@ -118,7 +118,7 @@ where
     }
 }
 
-/// All who wait, and the next who comes.
+/// Wakes all tasks that wait for news, and the next one that starts to wait.
 fn tell(news: &Notify) {
     news.notify_waiters();
     news.notify_one();

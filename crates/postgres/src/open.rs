@@ -1,4 +1,4 @@
-//! Makes the schema or brings it up to date, and refuses what is not ours.
+//! Creates or migrates the schema, and refuses a schema of another application.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::session::{Database, Session};
 use tower_api_key::config_error::ConfigError;
 use tower_api_key::store::StoreError;
 
-/// Each brings a schema from the version before to its own.
+/// Each migrates the schema from the previous version.
 const MIGRATIONS: &[&str] =
     &[include_str!("../migrations/postgres-1.sql"), include_str!("../migrations/postgres-2.sql")];
 
-/// How long one step of that may take: others that start at the same time wait for their turn.
+/// How long one step may take, since processes that start at the same time wait for each other.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `xid8` and its functions came with this.
+/// The first version with `xid8` and its functions.
 const OLDEST_SERVER: i32 = 130_000;
 
 const SERVER: &str = "
@@ -25,7 +25,7 @@ const SERVER: &str = "
         pg_is_in_recovery()";
 const TURN: &str = "SELECT pg_advisory_xact_lock(hashtextextended('tower_api_key migrations', 0))";
 const HAS_SCHEMA: &str = "SELECT to_regnamespace('tower_api_key') IS NOT NULL";
-/// Whether there is a table of versions, and whether there is nothing: both from one snapshot.
+/// Whether there is a version table, and whether the schema is empty, from one snapshot.
 const TABLES: &str = "
     SELECT count(*) FILTER (WHERE relname = 'version') > 0, count(*) = 0
     FROM pg_class WHERE relnamespace = to_regnamespace('tower_api_key')";
@@ -36,14 +36,14 @@ const ADD_VERSION: &str = "
     INSERT INTO tower_api_key.version VALUES (true, 0)";
 const SET_VERSION: &str = "UPDATE tower_api_key.version SET version = $1";
 
-/// Brings the schema up to date. Several processes may do so at once.
+/// Migrates the schema. Several processes may do so at the same time.
 pub(crate) async fn migrate(pool: &Pool, database: &Database, may_begin: bool) -> Result<(), Failure> {
     let patient = Database::new(pool.clone(), database.schema.clone(), PATIENCE);
     let current = database.read(&database.bulkheads.log, |session| Box::pin(look(session))).await?;
     if current == 0 && !may_begin {
         return Err(StoreError::failed(ConfigError::Database("the schema holds no store yet")).into());
     }
-    // Whoever only uses the schema needs no right to make one.
+    // If nothing is to be migrated, the user needs no right to create anything.
     if current < MIGRATIONS.len() {
         patient.transact_unlogged(&patient.bulkheads.changes, |session| Box::pin(bring_up(session))).await?;
     }
@@ -66,7 +66,7 @@ async fn look(session: &Session) -> Result<usize, Failure> {
 }
 
 async fn bring_up(session: &Session) -> Result<(), Failure> {
-    // Whoever comes second waits here, and then finds nothing left to do.
+    // The second process waits here and then finds nothing to do.
     session.query(TURN, &[]).await?;
     let version = version_of(session).await?;
     if version == 0 {
@@ -83,7 +83,7 @@ async fn bring_up(session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many migrations the schema has seen; an error for one that is not ours.
+/// How many migrations were applied; an error if the schema is another application's.
 async fn version_of(session: &Session) -> Result<usize, Failure> {
     let tables = session.one(TABLES, &[]).await?;
     let (ours, nothing): (bool, bool) = (value(&tables, 0)?, value(&tables, 1)?);

@@ -1,4 +1,4 @@
-//! How to reach the database.
+//! [`PostgresOptions`]: how to connect to the database.
 
 use std::fmt;
 #[cfg(feature = "tls")]
@@ -26,7 +26,7 @@ use tower_api_key::store::StoreError;
 
 const CONNECTIONS: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(2);
-/// A peer that is gone without a word is noticed after this and a few tries more.
+/// A peer that disappeared is detected after this time and a few probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// How a [`PostgresStore`] reaches its database.
@@ -46,7 +46,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// # }
 /// ```
 #[derive(Clone)]
-#[must_use = "options connect to nothing by themselves"]
+#[must_use = "options do not connect by themselves; call `connect`"]
 pub struct PostgresOptions {
     source: Source,
     schema: Arc<str>,
@@ -59,16 +59,16 @@ pub struct PostgresOptions {
 }
 
 impl PostgresStore {
-    /// Connects to the database of a connection string, with the [options](PostgresOptions) that are usual.
+    /// Connects to the database of a connection string with default [options](PostgresOptions).
     ///
     /// # Errors
     ///
-    /// As [`PostgresOptions::connect`], and [`StoreError::Failed`] if it is no connection string.
+    /// As [`PostgresOptions::connect`], and [`StoreError::Failed`] if the text is not a connection string.
     pub async fn connect(connection: &str) -> Result<Self, StoreError> {
         PostgresOptions::new(connection).map_err(StoreError::failed)?.connect().await
     }
 
-    /// Uses a pool that is there already, as [`PostgresOptions::on_pool`] says.
+    /// Uses an existing pool; see [`PostgresOptions::on_pool`].
     ///
     /// # Errors
     ///
@@ -84,37 +84,40 @@ enum Source {
     Pool(Pool),
 }
 
-/// Where the server is told how long things may take.
+/// How the server is told its timeouts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Timeouts {
     AtStartup,
-    /// For poolers that take no options: only in transactions. Other statements end when their connection is closed.
+    /// For poolers that accept no startup options: only in transactions. Other statements end when their connection
+    /// is closed.
     InTransactions,
 }
 
 impl PostgresOptions {
-    /// From a connection string, `postgres://user:password@host:port/database?options` or `host=... user=...`.
+    /// Creates options from a connection string: `postgres://user:password@host:port/database?options` or
+    /// `host=... user=...`.
     ///
-    /// Of several hosts the one that takes writes is used. Without [`tls`](Self::tls) and `sslrootcert` nothing is encrypted.
+    /// If it names several hosts, the one that accepts writes is used. Without [`tls`](Self::tls) and `sslrootcert`
+    /// connections are not encrypted.
     ///
-    /// With the feature `tls`, `sslrootcert` names a file of certificates in PEM: connections are encrypted then, and
-    /// the server must have a certificate that is signed by one of these and bears its name, as with `sslmode=verify-full`;
-    /// the weaker `verify-ca` is taken for that. It needs a `CryptoProvider` of rustls that is installed for the process.
-    /// `sslmode=disable` encrypts nothing, whatever else is said in the string.
+    /// With the feature `tls`, `sslrootcert` names a PEM file of certificates. Connections are then encrypted, and
+    /// the server's certificate must be signed by one of these and be valid for its host name, as with
+    /// `sslmode=verify-full`; the weaker `verify-ca` is treated alike. This needs a rustls `CryptoProvider` that is
+    /// installed for the process. `sslmode=disable` turns encryption off, whatever else the string contains.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::ConnectionParameter`] for one that is not understood, [`ConfigError::Database`] if it is no connection
-    /// string. Nothing of it is in the error but the name of a parameter.
+    /// [`ConfigError::ConnectionParameter`] for a parameter that is not supported, [`ConfigError::Database`] if it
+    /// is not a connection string. The error contains nothing of it except the name of a parameter.
     pub fn new(connection: &str) -> Result<Self, ConfigError> {
         Ok(Self::from_source(Source::Server(Box::new(ConnectionString::parse(connection)?))))
     }
 
-    /// A pool that is there already, and may be shared with the application.
+    /// Uses an existing pool, which may be shared with the application.
     ///
-    /// Half of its connections at most look up keys for requests. It must lead to the primary, which is checked at every
-    /// request. It hears of no changes: nodes that keep copies by [`Cached`](super::super::Cached) look for them at
-    /// intervals, and calls that change something wait a little longer for them.
+    /// At most half of its connections look up keys for requests. It must connect to the primary, which every
+    /// request checks. With a given pool the store receives no notifications: nodes with a
+    /// [`Cached`](super::super::Cached) poll the change log instead, and changes wait a little longer for them.
     pub fn on_pool(pool: Pool) -> Self {
         Self::from_source(Source::Pool(pool))
     }
@@ -132,28 +135,29 @@ impl PostgresOptions {
         }
     }
 
-    /// The schema that holds the tables, and nothing else (default `tower_api_key`). It is made if it is not there.
+    /// Sets the schema for the store's tables, which must contain nothing else (default `tower_api_key`). It is
+    /// created if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Database`] unless it is 1 to 63 of `a-z 0-9 _` and begins with a letter.
+    /// [`ConfigError::Database`] if it is not 1 to 63 of `a-z 0-9 _`, starting with a letter.
     pub fn schema(mut self, name: &str) -> Result<Self, ConfigError> {
         let word = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         if !word || name.len() > 63 || !name.starts_with(|first: char| first.is_ascii_lowercase()) {
             return Err(ConfigError::Database(
-                "a schema's name is 1 to 63 of a-z 0-9 _ and begins with a letter",
+                "a schema's name must be 1 to 63 of a-z 0-9 _ and start with a letter",
             ));
         }
         self.schema = name.into();
         Ok(self)
     }
 
-    /// How many connections to have at most (default 16); half of them look up keys for requests. One more listens, if
-    /// this node keeps copies. A pool that was given has its own number.
+    /// Sets the largest number of connections (default 16); half of them look up keys for requests. One more
+    /// listens if this node has a cache. An existing pool has its own limit.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Database`] for fewer than 5: each kind of work needs one.
+    /// [`ConfigError::Database`] for fewer than 5, because each kind of work needs one.
     pub fn connections(mut self, most: usize) -> Result<Self, ConfigError> {
         if most < FEWEST {
             return Err(ConfigError::Database("a store needs at least 5 connections"));
@@ -162,38 +166,38 @@ impl PostgresOptions {
         Ok(self)
     }
 
-    /// How long a connection, a turn, or one statement may take (default 2 seconds).
+    /// Sets how long it may take to get a connection or a permit, or to run one statement (default 2 seconds).
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`], or [`ConfigError::Database`] for more than an hour.
+    /// [`ConfigError::Zero`] if it is zero, or [`ConfigError::Database`] for more than an hour.
     pub fn deadline(mut self, deadline: Duration) -> Result<Self, ConfigError> {
         if deadline.as_millis() == 0 {
             return Err(ConfigError::Zero("the deadline of the database, in milliseconds,"));
         }
         if deadline > Duration::from_secs(3600) {
-            return Err(ConfigError::Database("the deadline of a database is at most an hour"));
+            return Err(ConfigError::Database("the deadline must be at most an hour"));
         }
         self.deadline = deadline;
         Ok(self)
     }
 
-    /// Makes no schema where there is none: a name that is mistyped shall not be an empty store. One that is there is brought
-    /// up to date all the same.
+    /// Does not create a missing schema, so that a mistyped name cannot become an empty store. An existing one is
+    /// still migrated.
     pub fn existing(mut self) -> Self {
         self.may_begin = false;
         self
     }
 
-    /// Tells an [`Observer`] when the log of changes [grows](tower_api_key::observer::Warning::ChangeLogGrows), which is the
-    /// matter of no request.
+    /// Sets an [`Observer`] that is warned if the change log
+    /// [grows](tower_api_key::observer::Warning::ChangeLogGrows), which no request reports.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.push(Arc::new(observer));
         self
     }
 
-    /// Encrypts, and checks the server's certificate as `config` says: a server that does not encrypt is refused,
-    /// whatever `sslmode` stands in the connection string. Of no effect on a pool that was given.
+    /// Encrypts connections and verifies the server's certificate as `config` says: a server without encryption is
+    /// refused, whatever `sslmode` the connection string contains. It has no effect on an existing pool.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(mut self, config: rustls::ClientConfig) -> Self {
@@ -201,13 +205,14 @@ impl PostgresOptions {
         self
     }
 
-    /// Connects, and makes the schema or brings it up to date if need be. Several processes may do so at once.
+    /// Connects, and creates or migrates the schema if necessary. Several processes may do so at the same time.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Failed`] if the server cannot be reached, is a standby or older than PostgreSQL 13, the user has
-    /// not the rights, or the schema is another application's or was written by a newer release; nothing is changed
-    /// then. Where none may be [made](Self::existing), the cause is a [`ConfigError::Database`]. [`StoreError::Timeout`].
+    /// [`StoreError::Failed`] if the server cannot be reached, is a standby or older than PostgreSQL 13, the user
+    /// lacks rights, or the schema belongs to another application or was written by a newer release; nothing is
+    /// changed then. If the schema is missing and must [exist](Self::existing), the cause is a
+    /// [`ConfigError::Database`]. [`StoreError::Timeout`] if the server does not answer in time.
     pub async fn connect(self) -> Result<PostgresStore, StoreError> {
         match self.open(Timeouts::AtStartup).await {
             Err(error) if refuses_options(&error) => self.open(Timeouts::InTransactions).await,
@@ -272,7 +277,7 @@ impl PostgresOptions {
         Pool::builder(manager).max_size(self.connections).build().map_err(StoreError::failed)
     }
 
-    /// As [`tls`](Self::tls) says, or else the connection string.
+    /// The configuration set by [`tls`](Self::tls), or else by the connection string.
     #[cfg(feature = "tls")]
     fn encryption(&self, roots: Option<&Path>) -> Result<Option<MakeRustlsConnect>, ConfigError> {
         match (&self.tls, roots) {
@@ -283,7 +288,7 @@ impl PostgresOptions {
     }
 }
 
-/// Beside the options that the connection string names; whoever says something last is heard.
+/// Adds to the options of the connection string. The last one takes effect.
 fn say_timeouts(server: &mut Config, timeouts: Timeouts, deadline: Duration) {
     if timeouts == Timeouts::InTransactions {
         return;
@@ -293,7 +298,7 @@ fn say_timeouts(server: &mut Config, timeouts: Timeouts, deadline: Duration) {
     server.options(all.unwrap_or(ours));
 }
 
-/// Trusts those whose certificates are in a file.
+/// Trusts the certificates in a file.
 #[cfg(feature = "tls")]
 fn trusting(file: &Path) -> Result<rustls::ClientConfig, ConfigError> {
     use rustls::pki_types::CertificateDer;
@@ -322,7 +327,7 @@ fn trusting(file: &Path) -> Result<rustls::ClientConfig, ConfigError> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Whether a connection is open is known without asking the server.
+/// Reuses a connection without a query that checks it.
 fn fast() -> ManagerConfig {
     ManagerConfig { recycling_method: RecyclingMethod::Fast }
 }

@@ -1,4 +1,4 @@
-//! What PostgreSQL tells of a row.
+//! [`Row`]: reads the values of a PostgreSQL row.
 
 use tokio_postgres::types::FromSql;
 
@@ -6,7 +6,7 @@ use crate::failure::Standby;
 use tower_api_key::store::StoreError;
 use tower_api_key::store::codec::KeyRow;
 
-/// A row as the driver gives it. A type of its own, since traits of one package are not for types of another.
+/// A row of the driver. A newtype, because a trait of one crate cannot be implemented for a type of another.
 pub(crate) struct Row(tokio_postgres::Row);
 
 impl Row {
@@ -46,7 +46,7 @@ pub(crate) fn value<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T
     optional(row, column)?.ok_or_else(|| row.wrong(column, "a value is missing"))
 }
 
-/// An error if the column that holds `pg_is_in_recovery()` says that this is a copy, which may lag (C9-04).
+/// Checks the column with `pg_is_in_recovery()`: an error if the server is a standby, whose data may lag (C9-04).
 pub(crate) fn of_primary(row: &Row, column: usize) -> Result<(), StoreError> {
     if value(row, column)? { Err(StoreError::failed(Standby)) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Connections, and what is done with one.
+//! [`Database`] and [`Session`]: connections, transactions and timeouts.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,55 +14,56 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 
 use crate::bulkhead::{Bulkhead, Bulkheads};
-use crate::failure::{Closed, Failure, Gone, no_connection};
+use crate::failure::{Closed, Failure, NoResult, no_connection};
 use crate::row::{Row, value};
 use tower_api_key::store::StoreError;
 
-/// The schema's name in every statement, where nothing else is said.
+/// The schema's name in the SQL constants; it is replaced if another is configured.
 pub(crate) const SCHEMA: &str = "tower_api_key";
 
-/// A change that has returned is on the disk, whatever the server's default is.
+/// `synchronous_commit` makes sure that a committed change is on disk, whatever the server's default is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; \
                      SET LOCAL lock_timeout = 1234567; SET LOCAL statement_timeout = 1234567; \
                      SET LOCAL idle_in_transaction_session_timeout = 7654321";
 
-/// The same for what is no transaction, said when a connection begins. `SET` would do, but behind a pooler that hands out
-/// connections by the transaction it would be said to other applications.
+/// The same for statements outside of transactions, set when a connection starts. `SET` would also work, but behind a
+/// transaction-mode pooler it would affect other applications.
 const STARTUP: &str = "-c statement_timeout=1234567 -c lock_timeout=1234567 \
                        -c idle_in_transaction_session_timeout=7654321";
 
-/// Draws a transaction's number, even if it has changed nothing: who repeats a change waits for those who have not seen
-/// the first one, because nobody sees this transaction who does not see all that were committed before it.
+/// Assigns a transaction number even if nothing was changed. A client that repeats a change waits for the nodes
+/// that have not seen the first attempt, because a node that sees this transaction sees all that were committed
+/// before it.
 const CHANGED: &str = "
     SELECT pg_current_xact_id()::text, tower_api_key.era() FROM pg_notify('tower_api_key', '')";
 
 const NOTHING: &str = "SELECT";
 
-/// How long after the server's own deadline an answer is still waited for.
+/// How long after the server's own timeout an answer is awaited.
 const GRACE: Duration = Duration::from_millis(500);
 
 pub(crate) type Param<'p> = &'p (dyn ToSql + Sync);
-pub(crate) type Answer<'s, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 's>>;
+pub(crate) type SessionFuture<'s, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 's>>;
 
-/// A transaction that was committed, in the run of the server that knows its number.
+/// A committed transaction, with the run of the server that knows its number.
 #[derive(Debug)]
 pub(crate) struct Commit {
     pub(crate) xid: String,
     pub(crate) era: i64,
 }
 
-/// A pool, and how it is used.
+/// A pool and its settings.
 pub(crate) struct Database {
     pool: Pool,
     pub(crate) schema: Arc<str>,
     pub(crate) bulkheads: Bulkheads,
     begin: String,
     deadline: Duration,
-    /// A permit is taken by whoever does something, and all of them by whoever waits until nobody does.
+    /// Each task holds a permit while it works. Closing the store takes all permits, and so waits for all tasks.
     at_work: Arc<Semaphore>,
 }
 
-/// More than can be at work.
+/// More than the number of tasks that can ever run.
 const MOST: u32 = 1 << 20;
 
 impl Database {
@@ -72,50 +73,50 @@ impl Database {
         Self { pool, schema, bulkheads, begin: with_timeouts(BEGIN, deadline), deadline, at_work }
     }
 
-    /// Does `work` on a connection. Once it has begun, it goes on though nobody waits for its answer any more: a
-    /// connection is given back only when its last answer is here.
+    /// Runs `work` on a connection. Once started, it continues even if the caller is cancelled: a connection is
+    /// returned only after its last answer.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         bulkhead: &Bulkhead,
-        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+        work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<T, Failure> {
         let session = self.session(bulkhead).await?;
         run(session, self.deadline + GRACE, work).await
     }
 
-    /// Does `work` in a transaction, as a whole or not at all.
+    /// Runs `work` in a transaction, as a whole or not at all.
     pub(crate) async fn transact<T: Send + 'static>(
         &self,
         bulkhead: &Bulkhead,
-        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+        work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<(T, Commit), Failure> {
         let (session, begin) = (self.session(bulkhead).await?, self.begin.clone());
-        // It is a few statements, each of which has the server's deadline.
+        // A transaction has a few statements, each with the server's timeout.
         run(session, self.deadline * 2 + GRACE, |session| {
             Box::pin(in_transaction(session, begin, |session| Box::pin(changed(session, work))))
         })
         .await
     }
 
-    /// The same for what is in no log: no node keeps a copy of it.
+    /// The same for data that is not in the change log, because no node caches it.
     pub(crate) async fn transact_unlogged<T: Send + 'static>(
         &self,
         bulkhead: &Bulkhead,
-        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+        work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<T, Failure> {
         let (session, begin) = (self.session(bulkhead).await?, self.begin.clone());
         run(session, self.deadline * 2 + GRACE, |session| Box::pin(in_transaction(session, begin, work)))
             .await
     }
 
-    /// Whether what a connection has prepared is there when it is used. Behind a pooler that gives each transaction another
-    /// connection it is not, and that is found out at the start and not by requests.
+    /// Whether a prepared statement is still there when it is used. Behind a transaction-mode pooler it is not, and
+    /// this finds it out at startup instead of at a request.
     pub(crate) async fn keeps_statements(&self) -> Result<(), Failure> {
         let one = self.session(&self.bulkheads.look_ups).await?;
         let other = self.session(&self.bulkheads.log).await?;
         let asked = timeout(self.deadline * 2 + GRACE, async {
             one.query(NOTHING, &[]).await?;
-            // Takes what the pooler has just got back.
+            // Occupies the connection that the pooler has just got back.
             other.client()?.batch_execute("BEGIN").await?;
             let kept = one.query(NOTHING, &[]).await;
             other.client()?.batch_execute("ROLLBACK").await?;
@@ -127,9 +128,10 @@ impl Database {
         Ok(())
     }
 
-    /// Begins nothing any more, and returns when all that was begun has ended, which takes as long as the longest of it may.
+    /// Starts no more work, and returns when all running work has ended, which takes at most as long as the longest
+    /// may take.
     pub(crate) async fn end(&self) -> Result<(), StoreError> {
-        // From here on nobody gets a permit. Of several that wait, each gets all of them in its turn.
+        // From here on nobody gets a permit. Concurrent calls get all permits one after the other.
         let ended = timeout(self.deadline * 3 + GRACE, self.at_work.acquire_many(MOST)).await;
         self.at_work.close();
         ended.map(drop).map_err(|_| StoreError::Timeout)
@@ -139,7 +141,7 @@ impl Database {
         let at_work =
             Arc::clone(&self.at_work).try_acquire_owned().map_err(|_| StoreError::failed(Closed))?;
         let turn = bulkhead.turn(self.deadline).await?;
-        // The pool has a connection for each turn: what may take long is only to make one.
+        // The bulkheads leave a connection for each task, so only opening a connection can take long.
         let client = match timeout(self.deadline, self.pool.get()).await {
             Ok(client) => client.map_err(no_connection)?,
             Err(_) => return Err(StoreError::Timeout),
@@ -154,7 +156,7 @@ impl Database {
     }
 }
 
-/// What a connection says of its time-outs when it begins, as the server's `options`.
+/// The timeouts of a connection, as the startup parameter `options`.
 pub(crate) fn startup_options(deadline: Duration) -> String {
     with_timeouts(STARTUP, deadline)
 }
@@ -170,11 +172,11 @@ impl fmt::Debug for Database {
     }
 }
 
-/// In a task of its own, which nobody cancels by going away.
+/// Runs in its own task, so that a cancelled caller does not cancel it.
 async fn run<T: Send + 'static>(
     session: Session,
     limit: Duration,
-    work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+    work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
 ) -> Result<T, Failure> {
     let task = tokio::spawn(async move {
         match timeout(limit, work(&session)).await {
@@ -185,13 +187,13 @@ async fn run<T: Send + 'static>(
             Err(_) => Err(StoreError::Timeout.into()),
         }
     });
-    task.await.unwrap_or_else(|_| Err(StoreError::failed(Gone).into()))
+    task.await.unwrap_or_else(|_| Err(StoreError::failed(NoResult).into()))
 }
 
 async fn in_transaction<T>(
     session: &Session,
     begin: String,
-    work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send,
+    work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send,
 ) -> Result<T, Failure> {
     session.client()?.batch_execute(&begin).await?;
     match work(session).await {
@@ -210,15 +212,15 @@ async fn in_transaction<T>(
 
 async fn changed<T>(
     session: &Session,
-    work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send,
+    work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send,
 ) -> Result<(T, Commit), Failure> {
     let done = work(session).await?;
     let row = session.one(CHANGED, &[]).await?;
     Ok((done, Commit { xid: value(&row, 0)?, era: value(&row, 1)? }))
 }
 
-/// A connection, for as long as one answer takes. Closed unless it was given back: what is left in the middle of
-/// something is no use to anybody.
+/// A connection for the time of one piece of work. It is closed unless it was returned, because a connection in the
+/// middle of a statement cannot be reused.
 pub(crate) struct Session {
     client: Option<Object>,
     schema: Arc<str>,
@@ -234,7 +236,7 @@ impl Session {
         Ok(client.query(&statement, params).await?.into_iter().map(Row::new).collect())
     }
 
-    /// The only row of an answer that always has one.
+    /// The only row of a query that always returns one.
     pub(crate) async fn one(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Row, Failure> {
         let row = self.query(sql, params).await?.into_iter().next();
         Ok(row.ok_or_else(|| StoreError::corrupt("an answer has no row"))?)
@@ -244,20 +246,20 @@ impl Session {
         Ok(value(&self.one(question, params).await?, 0)?)
     }
 
-    /// How many rows were changed.
+    /// Returns how many rows were changed.
     pub(crate) async fn execute(&self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, Failure> {
         let client = self.client()?;
         let statement = client.prepare_cached(&in_schema(sql, &self.schema)).await?;
         Ok(client.execute(&statement, params).await?)
     }
 
-    /// Several statements at once, without parameters.
+    /// Runs several statements without parameters.
     pub(crate) async fn batch(&self, sql: &'static str) -> Result<(), Failure> {
         Ok(self.client()?.batch_execute(&in_schema(sql, &self.schema)).await?)
     }
 
     fn client(&self) -> Result<&Object, Failure> {
-        self.client.as_ref().ok_or_else(|| StoreError::failed(Gone).into())
+        self.client.as_ref().ok_or_else(|| StoreError::failed(NoResult).into())
     }
 
     fn give_back(mut self) {
@@ -275,7 +277,7 @@ impl Drop for Session {
     }
 }
 
-/// The statement as it is written where the schema has its usual name.
+/// Replaces the default schema's name in a statement.
 pub(crate) fn in_schema(sql: &'static str, schema: &str) -> Cow<'static, str> {
     if schema == SCHEMA { Cow::Borrowed(sql) } else { Cow::Owned(sql.replace(SCHEMA, schema)) }
 }
@@ -293,7 +295,7 @@ mod tests {
              SET LOCAL lock_timeout = 1500; SET LOCAL statement_timeout = 1500; \
              SET LOCAL idle_in_transaction_session_timeout = 3000"
         );
-        // Zero would mean: without end.
+        // Zero would mean no timeout.
         assert!(startup_options(Duration::from_nanos(1)).contains("statement_timeout=1 "));
     }
 

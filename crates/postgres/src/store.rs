@@ -1,4 +1,4 @@
-//! A store in a PostgreSQL database: for several processes on several machines.
+//! [`PostgresStore`]: a store in a PostgreSQL database, for several processes on several machines.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::bulkhead::Bulkhead;
 use crate::failure::Failure;
 use crate::housekeeping::Housekeeping;
 use crate::listener::Listener;
-use crate::session::{Answer, Database, Session};
+use crate::session::{Database, Session, SessionFuture};
 use crate::{audit_log, directory, keys};
 use tower_api_key::access::AccountStatus;
 use tower_api_key::audit::{AuditEntry, Revocation};
@@ -31,7 +31,7 @@ use tower_api_key::store::{
 };
 use tower_api_key::usage::Usage;
 
-/// So many keys of an import share a transaction.
+/// How many keys of an import share a transaction.
 const AT_ONCE: usize = 100;
 
 /// Keys, people and projects in a PostgreSQL database that several processes share.
@@ -45,48 +45,50 @@ const AT_ONCE: usize = 100;
 /// # }
 /// ```
 ///
-/// Every request reads the database, its primary and no copy that lags: what another process, or an operator's SQL, has
-/// changed is seen by the next request. A look-up is one round trip. [`Cached`](super::Cached) answers from memory and
-/// keeps that promise.
+/// Every request reads the primary of the database, never a replica, so a change by another process or by an
+/// operator's SQL takes effect at the next request. A look-up is one round trip. [`Cached`](super::Cached) answers
+/// from memory and keeps that guarantee.
 ///
-/// A change has reached the disk when the call that makes it returns, and no node that keeps copies answers by what was
-/// before: the call has waited for them, by [the lease protocol](tower_api_key::lease_protocol). If it cannot tell whether they
-/// have seen it, it fails with an error that says so: the change is made then, and every node sees it within its lease.
-/// Make the call again, to wait again. Changes by SQL of your own are in the log too, by triggers, but cannot wait: they
-/// are seen within a lease. A call that is dropped before it has returned may still have changed something.
+/// When a call that makes a change returns, the change is on disk, and no node with a cache answers from older
+/// data: the call has waited for the nodes by [the lease protocol](tower_api_key::lease_protocol). If it cannot
+/// tell whether they have seen the change, it fails with an error that says so: the change is made, and every node
+/// sees it within its lease. Repeat the call to wait again. Changes by your own SQL also enter the log, by
+/// triggers, but cannot wait: they are seen within a lease. A call that is cancelled may still have changed
+/// something.
 ///
-/// Nobody waits without end: for a connection, a turn, a lock or an answer at most the
-/// [deadline](crate::PostgresOptions::deadline), and then it is [`StoreError::Timeout`]; more work than fits is
-/// [`StoreError::Overloaded`], of each kind for itself: lists and a flood of new keys take no connection from requests.
-/// After the database was away, the next request connects again.
+/// Every wait is bounded: for a connection, a permit, a lock or an answer by the
+/// [deadline](crate::PostgresOptions::deadline), then the call fails with [`StoreError::Timeout`]. Too much work of
+/// one kind is [`StoreError::Overloaded`]; lists and a flood of new keys take no connection from requests. After
+/// the database was unavailable, the next request reconnects.
 ///
 /// # Deployment caveats
 ///
-/// PostgreSQL 13 or newer, a database in UTF8. The store makes a schema of its own and changes nothing outside of it; the
-/// user needs the right to make it (`CREATE` on the database) the first time, or an empty schema that it owns. Behind a
-/// pooler (PgBouncer), use session mode: statements are prepared, and listening needs a session. [`operations`](tower_api_key::operations)
-/// says more: rights, connections, backup, upgrade.
-/// A failover to a copy that had not yet received a revocation forgets it: let the primary wait for its copies
+/// PostgreSQL 13 or newer, and a database in UTF8. The store creates its own schema and changes nothing outside of
+/// it. The first time, the user needs the right to create it (`CREATE` on the database), or an empty schema that it
+/// owns. With a pooler (PgBouncer), use session mode, because statements are prepared and listening needs a
+/// session. [`operations`](tower_api_key::operations) has more: rights, connections, backup, upgrade. A failover to
+/// a replica that has not received a revocation loses it: let the primary wait for its replicas
 /// (`synchronous_standby_names`).
 #[derive(Clone)]
 pub struct PostgresStore {
     database: Arc<Database>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) housekeeping: Arc<Housekeeping>,
-    /// If no application shares it.
+    /// Set if the pool is not shared with an application.
     own_pool: Option<Pool>,
 }
 
 impl PostgresStore {
-    /// Ends, for all clones: nothing is begun any more, what was begun is waited for, also where nobody waits for its answer, and
-    /// the connections are closed. Of a pool that was given, nothing is closed. For the end of a process, after the last request
-    /// and after [`Cached::shutdown`](super::Cached::shutdown): [`operations`](tower_api_key::operations) has the order.
+    /// Closes the store for all clones: it starts no more work, waits for running work even if its caller was
+    /// cancelled, and closes the connections. An existing pool that was passed in stays open. Call it at the end of
+    /// a process, after the last request and after [`Cached::shutdown`](super::Cached::shutdown);
+    /// [`operations`](tower_api_key::operations) describes the order.
     ///
-    /// Whoever asks afterwards gets [`StoreError::Failed`].
+    /// Later calls fail with [`StoreError::Failed`].
     ///
     /// # Errors
     ///
-    /// [`StoreError::Timeout`] if something has not ended in time; it was cut off then.
+    /// [`StoreError::Timeout`] if some work did not end in time and was aborted.
     pub async fn close(&self) -> Result<(), StoreError> {
         let ended = self.database.end().await;
         self.listener.end();
@@ -110,7 +112,7 @@ impl PostgresStore {
         }
     }
 
-    /// Cleans up the log, while nobody waits for it. If it fails, the log is a little longer until the next time.
+    /// Prunes the change log in the background. If it fails, the log stays longer until the next time.
     pub(crate) fn prune(&self) {
         let (housekeeping, database) = (Arc::clone(&self.housekeeping), Arc::clone(&self.database));
         tokio::spawn(async move { drop(housekeeping.prune(&database).await) });
@@ -118,7 +120,7 @@ impl PostgresStore {
 
     async fn look_up<T: Send + 'static>(
         &self,
-        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+        work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let answer = self.database.read(&self.database.bulkheads.look_ups, work);
         answer.await.map_err(Failure::into_store_error)
@@ -126,7 +128,7 @@ impl PostgresStore {
 
     async fn read<T: Send + 'static>(
         &self,
-        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+        work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<T, RegistryError> {
         let answer = self.database.read(&self.database.bulkheads.lists, work);
         answer.await.map_err(Failure::into_registry_error)
@@ -146,38 +148,39 @@ impl PostgresStore {
 
     pub(crate) async fn log<T: Send + 'static>(
         &self,
-        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+        work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let answer = self.database.read(&self.database.bulkheads.log, work);
         answer.await.map_err(Failure::into_store_error)
     }
 
-    /// A change that takes nothing away, or may wait: under a flood of changes it is refused first.
+    /// Makes a change that takes no access away or may wait. Under a flood of changes it is refused first.
     async fn write<T: Send + 'static>(
         &self,
-        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+        work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<T, RegistryError> {
         self.change(&self.database.bulkheads.changes, work).await
     }
 
-    /// A change that may take access away.
+    /// Makes a change that may take access away.
     async fn take_away<T: Send + 'static>(
         &self,
-        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+        work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<T, RegistryError> {
         self.change(&self.database.bulkheads.ends, work).await
     }
 
-    /// One transaction, and then the time until no node answers by what was before it.
+    /// Runs one transaction, then waits until no node answers from older data.
     async fn change<T: Send + 'static>(
         &self,
         bulkhead: &Bulkhead,
-        work: impl for<'s> FnOnce(&'s Session) -> Answer<'s, T> + Send + 'static,
+        work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<T, RegistryError> {
         let changed = self.database.transact(bulkhead, work).await.map_err(Failure::into_registry_error);
         let (done, commit) = match changed {
             Ok((done, commit)) => (Ok(done), commit),
-            // Perhaps because an attempt before this one was made, and its answer was lost (C9-12): it is waited for.
+            // An earlier attempt may have made the change and lost its answer (C9-12), so the nodes are awaited
+            // nevertheless.
             Err(over @ (RegistryError::NotFound | RegistryError::Ended)) => {
                 let (_, commit) = self
                     .database
@@ -188,8 +191,8 @@ impl PostgresStore {
             }
             Err(failed) => return Err(failed),
         };
-        // In a task of its own, which nobody cancels by going away: a node whose lease is longer than anybody waits would
-        // stand in the way of every change, and never be fenced.
+        // In its own task, so that a cancelled caller does not cancel it: otherwise a node whose lease is longer
+        // than any caller waits would block every change and never be fenced.
         let database = Arc::clone(&self.database);
         let settled = tokio::spawn(async move { settle(&*database, &commit).await });
         let settled = settled.await.unwrap_or_else(|error| Err(StoreError::failed(error)));
@@ -330,7 +333,7 @@ impl KeyRegistry for PostgresStore {
         terms: &Terms,
     ) -> Result<Updated, RegistryError> {
         let bulkheads = &self.database.bulkheads;
-        // What only renames or widens waits with the rest.
+        // A change that only renames or widens waits with the others.
         let bulkhead = if update.may_narrow() { &bulkheads.ends } else { &bulkheads.changes };
         let (id, update, terms) = (id.clone(), update.clone(), terms.clone());
         let updated = self.change(bulkhead, move |session| {
@@ -393,7 +396,7 @@ impl AuditLog for PostgresStore {
 impl UsageLog for PostgresStore {
     async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError> {
         let batch = batch.to_vec();
-        // One statement, and nothing that a node keeps a copy of.
+        // One statement, and no node caches this data.
         let recorded = self.database.read(&self.database.bulkheads.changes, move |session| {
             Box::pin(async move { audit_log::add_usage(session, &batch).await })
         });
@@ -536,9 +539,9 @@ impl Accounts for PostgresStore {
     }
 }
 
-/// The change is committed, and that is all that is known.
+/// The change was committed, but nothing more is known.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the change was made, but it is not known whether every node has seen it yet: make it again, to wait for them"
+    "the change was made, but not every node has confirmed it yet: repeat the call to wait for the nodes"
 )]
 struct Unacknowledged(#[source] StoreError);
