@@ -1,9 +1,9 @@
-//! The SQL of the past: what became of keys, and when they were used.
+//! SQL of the audit log and of usage: what happened to keys, and when they were used.
 
 use rusqlite::{Connection, Transaction, params};
 
 use crate::failure::Failure;
-use crate::row::Held;
+use crate::row::BorrowedRow;
 use tower_api_key::audit::{AuditEntry, KeyEvent, Revocation};
 use tower_api_key::authority::Authority;
 use tower_api_key::clock::Timestamp;
@@ -17,7 +17,7 @@ const WRITE: &str = "INSERT INTO history (key, owner, at, by, event) VALUES (?1,
 const WRITE_OF_ONE: &str =
     "INSERT INTO history (key, owner, at, by, event) SELECT id, owner, ?2, ?3, ?4 FROM keys WHERE id = ?1";
 
-/// Of those that are about to be revoked, all but one.
+/// One entry for each key that is about to be revoked, except one.
 const WRITE_OF_ALIKE: &str = "
     INSERT INTO history (key, owner, at, by, event)
     SELECT id, owner, ?3, ?4, ?5 FROM keys
@@ -30,12 +30,12 @@ const WRITE_OF_ALL_OF: &str = "
 const HISTORY: &str =
     "SELECT at, key, owner, by, event FROM history WHERE key = ?1 ORDER BY number DESC LIMIT ?2";
 
-/// Only the newest entries are looked at.
+/// Reads only the newest entries.
 const CHANGES_SINCE: &str = "
     SELECT count(*) FROM (SELECT at, event FROM history WHERE key = ?1 ORDER BY number DESC LIMIT 200)
     WHERE at > ?2 AND event LIKE 'amended%'";
 
-/// A count that would not fit stays where it is.
+/// A count that would overflow stays as it is.
 const ADD_USAGE: &str = "
     INSERT INTO usage (key, through, last, count) VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (key, through) DO UPDATE SET
@@ -62,7 +62,7 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// One was revoked.
+/// Records that a key was revoked.
 pub(crate) fn revoked(
     transaction: &Transaction<'_>,
     key: &KeyId,
@@ -76,7 +76,7 @@ pub(crate) fn revoked(
     Ok(())
 }
 
-/// Every key of an owner and environment is about to be revoked, but one.
+/// Records that every key of an owner and environment, except one, is about to be revoked.
 pub(crate) fn superseded(
     transaction: &Transaction<'_>,
     owner: &UserId,
@@ -92,7 +92,7 @@ pub(crate) fn superseded(
     Ok(())
 }
 
-/// Every key of an owner is about to be revoked.
+/// Records that every key of an owner is about to be revoked.
 pub(crate) fn member_removed(
     transaction: &Transaction<'_>,
     owner: &UserId,
@@ -104,7 +104,7 @@ pub(crate) fn member_removed(
     Ok(())
 }
 
-/// How often a key was updated since then, as far as its newest entries tell.
+/// How often a key was updated since then, as far as its newest entries show.
 pub(crate) fn changes_since(connection: &Connection, key: &KeyId, since: Timestamp) -> Result<u64, Failure> {
     let params = params![key.as_str(), since.as_micros()];
     let changes: i64 = connection.prepare_cached(CHANGES_SINCE)?.query_row(params, |row| row.get(0))?;
@@ -115,7 +115,7 @@ pub(crate) fn of(connection: &Connection, key: &KeyId, limit: u32) -> Result<Vec
     let mut statement = connection.prepare_cached(HISTORY)?;
     let mut found = statement.query(params![key.as_str(), limit])?;
     let mut entries = Vec::new();
-    while let Some(row) = found.next()?.map(Held) {
+    while let Some(row) = found.next()?.map(BorrowedRow) {
         entries.push(entry(&row)?);
     }
     Ok(entries)
@@ -138,7 +138,7 @@ pub(crate) fn usage(connection: &Connection, keys: &[KeyId]) -> Result<Vec<Usage
     let mut usage = Vec::new();
     for key in keys {
         let mut found = statement.query(params![key.as_str()])?;
-        while let Some(row) = found.next()?.map(Held) {
+        while let Some(row) = found.next()?.map(BorrowedRow) {
             usage.push(used(&row)?);
         }
     }

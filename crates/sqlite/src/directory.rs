@@ -1,17 +1,17 @@
-//! The SQL of accounts, people and projects.
+//! SQL of accounts, people and projects.
 
 use rusqlite::{Connection, Transaction, params};
 
 use crate::failure::Failure;
-use crate::row::{Held, truth};
+use crate::row::{BorrowedRow, truth};
 use tower_api_key::access::{AccountStatus, Role};
 use tower_api_key::key::{ProjectId, UserId, is_id};
 use tower_api_key::store::codec::row_limit as page;
 use tower_api_key::store::codec::{self, KeyRow as _, project_id, role_name, role_of, user_id};
 use tower_api_key::store::{Account, Member, Person, Project, RegistryError};
 
-/// One row for a user who belongs to an account. The last two columns are about the project asked for: whether it is
-/// deleted (NULL if it never was), and whether the user's list has it.
+/// One row for a user who belongs to an account. The last two columns concern the requested project: whether it is
+/// deleted (NULL if it never existed), and whether the user's list contains it.
 const STANDING: &str = "
     SELECT people.role, accounts.suspended, projects.deleted, access.project IS NOT NULL
     FROM people
@@ -38,7 +38,7 @@ const LIST_ACCOUNTS: &str = "
 const LIST_PROJECTS: &str =
     "SELECT id, name FROM projects WHERE account = ?1 AND deleted = 0 AND id > ?2 ORDER BY id LIMIT ?3";
 
-/// One row for each project of a member, and one for whoever has none.
+/// One row for each project of a member, and one for a member without any.
 const LIST_PEOPLE: &str = "
     SELECT page.user, page.role, access.project
     FROM (SELECT user, role FROM people WHERE account = ?1 AND user > ?2 ORDER BY user LIMIT ?3) AS page
@@ -82,7 +82,7 @@ fn standing_of(
 ) -> Result<AccountStatus, Failure> {
     let mut statement = connection.prepare_cached(STANDING)?;
     let mut found = statement.query(params![user.as_str(), project.map(ProjectId::as_str)])?;
-    let Some(row) = found.next()?.map(Held) else { return Ok(AccountStatus::Disabled) };
+    let Some(row) = found.next()?.map(BorrowedRow) else { return Ok(AccountStatus::Disabled) };
     let (suspended, deleted, on_list) = (truth(&row, 1)?, truth(&row, 2)?, truth(&row, 3)?);
     Ok(codec::account_status(row.text(0)?, suspended, project.is_some(), deleted, on_list)?)
 }
@@ -95,7 +95,7 @@ fn projects_of(connection: &Connection, user: &UserId) -> Result<Vec<Project>, F
     let mut statement = connection.prepare_cached(PROJECTS)?;
     let mut found = statement.query(params![user.as_str()])?;
     let mut projects = Vec::new();
-    while let Some(row) = found.next()?.map(Held) {
+    while let Some(row) = found.next()?.map(BorrowedRow) {
         role_of(row.text(0)?)?;
         projects.push(Project::new(project_id(row.text(1)?)?, row.text(2)?));
     }
@@ -110,7 +110,7 @@ pub(crate) fn list_accounts(
     let mut statement = connection.prepare_cached(LIST_ACCOUNTS)?;
     let mut found = statement.query(params![after.unwrap_or_default(), page(limit)])?;
     let mut accounts = Vec::new();
-    while let Some(row) = found.next()?.map(Held) {
+    while let Some(row) = found.next()?.map(BorrowedRow) {
         let suspended = truth(&row, 2)?.ok_or_else(|| row.wrong(2, "a value is missing"))?;
         accounts.push(Account::new(row.text(0)?, user_id(row.text(1)?)?).suspended(suspended));
     }
@@ -127,7 +127,7 @@ pub(crate) fn list_projects(
     let mut statement = connection.prepare_cached(LIST_PROJECTS)?;
     let mut found = statement.query(params![account, after.map_or("", ProjectId::as_str), page(limit)])?;
     let mut projects = Vec::new();
-    while let Some(row) = found.next()?.map(Held) {
+    while let Some(row) = found.next()?.map(BorrowedRow) {
         projects.push(Project::new(project_id(row.text(0)?)?, row.text(1)?));
     }
     Ok(projects)
@@ -143,7 +143,7 @@ pub(crate) fn list_people(
     let mut statement = connection.prepare_cached(LIST_PEOPLE)?;
     let mut found = statement.query(params![account, after.map_or("", UserId::as_str), page(limit)])?;
     let mut people = Vec::new();
-    while let Some(row) = found.next()?.map(Held) {
+    while let Some(row) = found.next()?.map(BorrowedRow) {
         codec::add_person(&mut people, row.text(0)?, row.text(1)?, row.optional_text(2)?)?;
     }
     Ok(people)
@@ -217,7 +217,7 @@ pub(crate) fn remove_member(
     match person(transaction, user)? {
         Some((of, Role::Owner)) if of == account => Err(RegistryError::Conflict.into()),
         Some((of, _)) if of == account => {
-            // The list goes with the person.
+            // The member's list of projects is deleted by the foreign key.
             execute(transaction, REMOVE_PERSON, params![user.as_str()])?;
             Ok(())
         }
@@ -236,7 +236,7 @@ pub(crate) fn transfer(
         return Err(RegistryError::NotFound.into());
     }
     check_projects(transaction, account, access)?;
-    // In this order: there is never more than one owner.
+    // In this order, so that there is never more than one owner.
     let before: String = transaction
         .prepare_cached(DEMOTE_OWNER)?
         .query_row(params![account, role_name(access.role.into())], |row| row.get(0))?;
@@ -253,7 +253,7 @@ pub(crate) fn suspend(transaction: &Transaction<'_>, account: &str, suspended: b
     Ok(())
 }
 
-/// Replaces a member's list.
+/// Replaces a member's list of projects.
 fn grant(transaction: &Transaction<'_>, account: &str, user: &str, access: &Member) -> Result<(), Failure> {
     execute(transaction, FORGET_ACCESS, params![user])?;
     for project in &access.projects {
@@ -279,11 +279,11 @@ fn check_projects(transaction: &Transaction<'_>, account: &str, access: &Member)
     Ok(())
 }
 
-/// Which account a user belongs to, and as what.
+/// The account to which a user belongs, and the role.
 fn person(connection: &Connection, user: &UserId) -> Result<Option<(String, Role)>, Failure> {
     let mut statement = connection.prepare_cached(BELONGS)?;
     let mut found = statement.query(params![user.as_str()])?;
-    let Some(row) = found.next()?.map(Held) else { return Ok(None) };
+    let Some(row) = found.next()?.map(BorrowedRow) else { return Ok(None) };
     Ok(Some((row.text(0)?.to_owned(), role_of(row.text(1)?)?)))
 }
 

@@ -1,19 +1,19 @@
-//! What SQLite's errors mean.
+//! Converts SQLite's errors to [`StoreError`] and [`RegistryError`].
 
 use tower_api_key::UserId;
 use tower_api_key::store::{RegistryError, StoreError};
 
-/// A [`RegistryError`] that `?` makes of whatever goes wrong; the errors of the driver stay out of the public API.
+/// A [`RegistryError`] made by `?` from every kind of error, which keeps the driver's errors out of the public API.
 #[derive(Debug)]
 pub(crate) struct Failure(RegistryError);
 
 impl Failure {
-    /// For what only reads: there, every failure is the store's.
+    /// For reads, where every failure is a store error.
     pub(crate) fn into_store_error(self) -> StoreError {
         self.0.into_store_error()
     }
 
-    /// The same; where rows made no sense, it names the user whose rows were read.
+    /// The same, and if a row is corrupt, names the user whose rows were read.
     pub(crate) fn of_user(self, user: &UserId) -> Self {
         match self.0 {
             RegistryError::Store(error) => error.of_user(user).into(),
@@ -47,7 +47,7 @@ impl From<rusqlite::Error> for Failure {
             | rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::Utf8Error(..) => StoreError::corrupt("a value is of another type"),
-            // The busy timeout is over.
+            // The busy timeout has expired.
             other if matches!(other.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)) => {
                 StoreError::Timeout
             }

@@ -1,4 +1,4 @@
-//! The SQL of keys.
+//! SQL of keys.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 use crate::audit_log;
 use crate::directory;
 use crate::failure::Failure;
-use crate::row::{Copied, Held};
+use crate::row::{BorrowedRow, OwnedRow};
 use tower_api_key::audit::{KeyEvent, Revocation};
 use tower_api_key::authority::Authority;
 use tower_api_key::clock::Timestamp;
@@ -23,8 +23,8 @@ use tower_api_key::store::{
 
 const FIND: &str = concat!("SELECT ", tower_api_key::key_columns!(), " FROM keys WHERE digest = ?1");
 
-/// The key with this digest, or else the next one: one row nearly always, so that it takes as long to see that a key is
-/// unknown (C7-02).
+/// The key with this digest, or the next one, so that nearly always one row is read and an unknown key takes as
+/// long as a known one (C7-02).
 const FIND_NEAR: &str = concat!(
     "SELECT ",
     tower_api_key::key_columns!(),
@@ -33,8 +33,8 @@ const FIND_NEAR: &str = concat!(
 
 const GET: &str = concat!("SELECT ", tower_api_key::key_columns!(), " FROM keys WHERE id = ?1");
 
-/// The keys of owner ?1 in environment ?2, or in both, that come $after the time ?3 and the id ?4: as many steps as keys,
-/// since SQLite merges what an index has in order already.
+/// The keys of owner ?1 in environment ?2, or in both, that come $after the time ?3 and the id ?4. This reads only
+/// as many rows as it returns, because SQLite merges two index ranges that are already in order.
 macro_rules! listed {
     ($after:literal, $order:literal) => {
         concat!(
@@ -52,8 +52,8 @@ macro_rules! listed {
     };
 }
 
-/// The same of keys that are active at ?5. Meets no key that has ended: SQLite left to itself would walk all of them in the
-/// order asked for, rather than sort the few that are active.
+/// The same for keys that are active at ?5. It reads no ended keys; without `INDEXED BY`, SQLite would scan all
+/// keys in the requested order instead of sorting the few active ones.
 macro_rules! listed_active {
     ($after:literal, $order:literal) => {
         concat!(
@@ -81,11 +81,11 @@ const LIST_BACK: &str = listed!("<", "DESC");
 const LIST_ACTIVE: &str = listed_active!(">", "ASC");
 const LIST_ACTIVE_BACK: &str = listed_active!("<", "DESC");
 
-/// How many there are, up to ?3.
+/// The number of keys, up to ?3.
 const COUNT: &str = "
     SELECT count(*) FROM (SELECT 1 FROM keys WHERE owner = ?1 AND (?2 IS NULL OR environment = ?2) LIMIT ?3)";
 
-/// The same of keys that are active at ?4.
+/// The same for keys that are active at ?4.
 const COUNT_LISTED_ACTIVE: &str = "
     SELECT count(*) FROM (
         SELECT 1 FROM keys INDEXED BY unrevoked_keys
@@ -96,7 +96,7 @@ const COUNT_LISTED_ACTIVE: &str = "
             AND revoked_at IS NULL AND expires_at > ?4
         LIMIT ?3)";
 
-/// From one owner to the next: not through all keys of each.
+/// Skips from one owner to the next without reading all keys of each.
 const OWNERS: &str = "
     WITH RECURSIVE owners (owner) AS (
         SELECT min(owner) FROM keys WHERE owner > ?1
@@ -107,7 +107,7 @@ const OWNERS: &str = "
 
 const CREATED: &str = "SELECT created_at FROM keys WHERE id = ?1 AND owner = ?2";
 
-/// Not one search with an OR: in a table without row ids, that reads all of it.
+/// Not one search with an OR, which would scan a table without row ids.
 const TAKEN: &str = "
     SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1) OR EXISTS (SELECT 1 FROM keys WHERE digest = ?2)";
 
@@ -131,15 +131,15 @@ const AMEND: &str = "UPDATE keys SET name = ?2, restrictions = ?3, limits = ?4 W
 
 const REHASH: &str = "UPDATE keys SET digest = ?3, digested_by = ?4 WHERE id = ?1 AND digest = ?2";
 
-/// What is particular to one key stands behind a `$`.
+/// The part that is specific to one key follows a `$`.
 const COUNT_BY_DIGEST_METHOD: &str = "
     SELECT substr(digested_by, 1, instr(digested_by || '$', '$') - 1), count(*)
     FROM keys WHERE revoked_at IS NULL GROUP BY 1";
 
 const REVOKE_ALL_OF: &str = "UPDATE keys SET revoked_at = ?2 WHERE owner = ?1 AND revoked_at IS NULL";
 
-/// The family of a key that was revoked, if no other key of it works at ?2. Only where a rotated key has limits is there
-/// anything to look for, among the keys of its owner that work.
+/// The family of a revoked key, if no other key of it works at ?2. The other keys of the owner must be searched
+/// only if a rotated key has limits.
 const FAMILY_ENDED_WITH: &str = "SELECT family FROM keys AS ended
     WHERE id = ?1 AND limits <> 'none' AND replaced_by IS NULL AND (family = id OR NOT EXISTS (
         SELECT 1 FROM keys AS other
@@ -155,45 +155,46 @@ const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1)";
 const REPLACE: &str = "UPDATE keys SET expires_at = ?2, revoked_at = ?3, replaced_by = ?4, replaced_at = ?5
     WHERE id = ?1";
 
-pub(crate) fn find(connection: &Connection, digest: &KeyDigest) -> Result<Option<Copied>, Failure> {
+pub(crate) fn find(connection: &Connection, digest: &KeyDigest) -> Result<Option<OwnedRow>, Failure> {
     let mut statement = connection.prepare_cached(FIND)?;
     let mut found = statement.query(params![digest.as_bytes()])?;
-    found.next()?.map(Copied::of).transpose()
+    found.next()?.map(OwnedRow::of).transpose()
 }
 
-/// What a request at some moment needs of a key.
-pub(crate) enum Found {
-    /// One that may work: its row.
-    Whole(Copied),
-    /// One that has ended.
+/// What a look-up for a request found.
+pub(crate) enum FoundRow {
+    /// The row of a key that may be active.
+    Whole(OwnedRow),
+    /// A key that has ended.
     Ended(Box<KeyRecord>),
 }
 
-/// Of the key that is there instead of an unknown one, as much is read as of one that has ended, and dropped.
+/// If the key is unknown, the neighbouring row is read as far as that of an ended key and dropped, to take the same
+/// time.
 pub(crate) fn find_at(
     connection: &Connection,
     digest: &KeyDigest,
     now: Timestamp,
-) -> Result<Option<Found>, Failure> {
+) -> Result<Option<FoundRow>, Failure> {
     let mut statement = connection.prepare_cached(FIND_NEAR)?;
     let mut found = statement.query(params![digest.as_bytes()])?;
-    let Some(row) = found.next()?.map(Held) else { return Ok(None) };
+    let Some(row) = found.next()?.map(BorrowedRow) else { return Ok(None) };
     if row.bytes(0).is_none_or(|bytes| bytes != digest.as_bytes()) {
-        // Whatever is wrong with that one is not asked.
+        // Errors in the neighbouring row do not matter.
         drop(row.ended_key());
         return Ok(None);
     }
     Ok(Some(if row.has_ended(now)? {
-        Found::Ended(Box::new(row.ended_key()?))
+        FoundRow::Ended(Box::new(row.ended_key()?))
     } else {
-        Found::Whole(Copied::of(row.0)?)
+        FoundRow::Whole(OwnedRow::of(row.0)?)
     }))
 }
 
-pub(crate) fn get(connection: &Connection, id: &KeyId) -> Result<Option<Copied>, Failure> {
+pub(crate) fn get(connection: &Connection, id: &KeyId) -> Result<Option<OwnedRow>, Failure> {
     let mut statement = connection.prepare_cached(GET)?;
     let mut found = statement.query(params![id.as_str()])?;
-    found.next()?.map(Copied::of).transpose()
+    found.next()?.map(OwnedRow::of).transpose()
 }
 
 /// The record of a key that a transaction needs.
@@ -201,9 +202,9 @@ fn known(transaction: &Transaction<'_>, id: &KeyId) -> Result<Option<KeyRecord>,
     Ok(get(transaction, id)?.map(|row| row.key()).transpose()?)
 }
 
-/// What a query selects: as many rows as fit, and how far they were read.
+/// The rows of a query up to the size limit, and how far it was read.
 pub(crate) struct Rows {
-    rows: Vec<Copied>,
+    rows: Vec<OwnedRow>,
     more: bool,
     first: String,
     last: String,
@@ -214,7 +215,7 @@ impl Rows {
         let mut page = KeyPage::new(Vec::with_capacity(self.rows.len()), self.more);
         for row in &self.rows {
             let key = row.key()?;
-            // SQL has only left out what has ended: one rule for every store says what is active.
+            // The SQL is only a filter: the rule for "active" is the same for every store.
             if query.selects(&key) {
                 page.keys.push(key);
             }
@@ -238,7 +239,7 @@ pub(crate) fn list(
             return Ok(false);
         }
         if verdict == PageStep::Take {
-            let row = Copied::of(row.0)?;
+            let row = OwnedRow::of(row.0)?;
             reading.took(row.len());
             read.rows.push(row);
         }
@@ -285,16 +286,16 @@ pub(crate) fn count(
     Ok(KeyCount::new(usize::try_from(counted).unwrap_or(usize::MAX), most, false))
 }
 
-/// Shows the rows of an owner from a cursor on, one after the other, until it is enough. Whether a row was left.
+/// Calls a function with each row of an owner after a cursor, until it stops. Returns whether a row was left.
 fn each(
     connection: &Connection,
     owner: &UserId,
     query: &KeyQuery,
-    mut wants: impl FnMut(&Held<'_, '_>) -> Result<bool, Failure>,
+    mut wants: impl FnMut(&BorrowedRow<'_, '_>) -> Result<bool, Failure>,
 ) -> Result<bool, Failure> {
     let back = query.is_read_descending();
     let (time, id) = match query.cursor() {
-        // No id is greater.
+        // No id is greater than this.
         None if back => (i64::MAX, "~"),
         None => (i64::MIN, ""),
         Some(id) => {
@@ -314,7 +315,7 @@ fn each(
         None => statement.query(params![owner, environment, time, id])?,
         Some(now) => statement.query(params![owner, environment, time, id, now.as_micros()])?,
     };
-    while let Some(row) = found.next()?.map(Held) {
+    while let Some(row) = found.next()?.map(BorrowedRow) {
         if !wants(&row)? {
             return Ok(true);
         }
@@ -322,8 +323,8 @@ fn each(
     Ok(false)
 }
 
-/// Whether a search finds a row, which is not copied for that.
-fn is_found(query: &KeyQuery, row: &Held<'_, '_>) -> Result<bool, Failure> {
+/// Whether a search matches a row, without copying it.
+fn is_found(query: &KeyQuery, row: &BorrowedRow<'_, '_>) -> Result<bool, Failure> {
     if !query.is_search() {
         return Ok(true);
     }
@@ -337,7 +338,7 @@ fn is_found(query: &KeyQuery, row: &Held<'_, '_>) -> Result<bool, Failure> {
     Ok(found().map_err(|error| row.locate(error))?)
 }
 
-/// A column of `tower_api_key::key_columns!()`.
+/// The index of a column in `tower_api_key::key_columns!()`.
 const ID: usize = 1;
 
 pub(crate) fn owners(
@@ -348,7 +349,7 @@ pub(crate) fn owners(
     let mut statement = connection.prepare_cached(OWNERS)?;
     let mut found = statement.query(params![after.map_or("", UserId::as_str), page_of(limit)])?;
     let mut owners = Vec::new();
-    while let Some(row) = found.next()?.map(Held) {
+    while let Some(row) = found.next()?.map(BorrowedRow) {
         owners.push(user_id(row.text(0)?)?);
     }
     Ok(owners)
@@ -372,7 +373,7 @@ pub(crate) fn insert(
     audit_log::write(transaction, now, key, terms.authority(), event)
 }
 
-/// In one transaction, in which those that are refused have changed nothing.
+/// Inserts in one transaction. Keys that are refused change nothing.
 pub(crate) fn insert_all(
     transaction: &Transaction<'_>,
     keys: &[KeyRecord],
@@ -422,8 +423,8 @@ pub(crate) fn replace(
     Ok(successor)
 }
 
-/// Reads no more of the key than the authority asks for: the application itself, an operator and its owner can end one
-/// whose row makes no sense.
+/// Reads only the columns of the key that the authority needs: the application, an operator and the owner can
+/// revoke a key whose row is corrupt.
 pub(crate) fn end(
     transaction: &Transaction<'_>,
     id: &KeyId,
@@ -460,7 +461,7 @@ fn family_ended_with(
 ) -> Result<Option<KeyId>, Failure> {
     let mut statement = transaction.prepare_cached(FAMILY_ENDED_WITH)?;
     let mut found = statement.query(params![id.as_str(), now.as_micros()])?;
-    // A row that makes no sense is ended all the same.
+    // A corrupt row is revoked nevertheless.
     let text = |row: &Row<'_>| row.get_ref(0).ok()?.as_str().ok().and_then(|text| KeyId::new(text).ok());
     Ok(found.next()?.and_then(text))
 }
@@ -499,7 +500,7 @@ fn maker(transaction: &Transaction<'_>, terms: &Terms) -> Result<Option<KeyRecor
     terms.maker().map_or(Ok(None), |id| known(transaction, id))
 }
 
-/// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
+/// If the terms require it, checks whether the owner of a key of this level may have it made or changed.
 fn ask_owner(
     transaction: &Transaction<'_>,
     owner: &UserId,
@@ -514,8 +515,8 @@ fn ask_owner(
     Ok(terms.allow_owner(standing(None)?, on_project)?)
 }
 
-/// Makes room for a new key, or finds that there is none. `replaced` is the key in whose place it comes, and when that one
-/// ends.
+/// Makes room for a new key as the policy requires, or fails if there is none. `replaced` is the key that the new one
+/// replaces, and when that one ends.
 fn keep_policy(
     transaction: &Transaction<'_>,
     new: &KeyRecord,
@@ -535,7 +536,7 @@ fn keep_policy(
                     terms.allow_change(maker, key, now)?;
                 }
             }
-            // Expired ones too: a clock that jumps back must not bring a second key to life.
+            // Revokes expired keys too, so that a clock that jumps back cannot revive a second key.
             audit_log::superseded(transaction, &new.owner, new.environment, spared, now, terms.authority())?;
             let alike = params![new.owner.as_str(), new.environment.as_str(), now.as_micros(), spared];
             transaction.prepare_cached(REVOKE_ALIKE)?.execute(alike)?;
@@ -645,7 +646,7 @@ fn ask(
 mod tests {
     use super::*;
 
-    /// How SQLite goes about a statement, one step in each line.
+    /// SQLite's query plan for a statement, one step per line.
     fn plan(connection: &Connection, statement: &'static str) -> Vec<String> {
         let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
         let nothing = vec![rusqlite::types::Null; explained.parameter_count()];
@@ -654,7 +655,7 @@ mod tests {
         steps.into_iter().filter(|step| step.contains("keys") || step.contains("TEMP")).collect()
     }
 
-    /// Finding 7: who has a million ended keys pays for the active ones, and so does everybody else.
+    /// Finding 7: an owner with a million ended keys pays only for the active ones, and so does everybody else.
     #[test]
     fn what_asks_for_active_keys_does_not_meet_ended_ones() {
         let connection = Connection::open_in_memory().unwrap();
@@ -678,7 +679,7 @@ mod tests {
         assert_eq!(plan(&connection, COUNT_LISTED_ACTIVE), counted);
     }
 
-    /// A page takes only what comes after the one before, in either direction, without sorting.
+    /// A page reads only what comes after the previous one, in either direction, without sorting.
     #[test]
     fn c17_e1_a_page_of_all_keys_is_read_in_its_order() {
         let connection = Connection::open_in_memory().unwrap();

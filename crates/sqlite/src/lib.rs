@@ -11,7 +11,7 @@
 //! # }
 //! ```
 //!
-//! The feature `bundled` (default) compiles SQLite in; without it the system's library is used.
+//! The feature `bundled` (default) compiles SQLite; without it the system's library is used.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Only the library must not panic; tests may.

@@ -1,4 +1,4 @@
-//! Opens the file: makes it if there is none, brings it up to date, and refuses what is not ours.
+//! Opens the file: creates or migrates it, and refuses a file of another application.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -14,44 +14,44 @@ use tower_api_key::store::StoreError;
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Each brings a file from the version before to its own; the number of those applied is `PRAGMA user_version`.
+/// Each migrates a file from the previous version; `PRAGMA user_version` is the number of those applied.
 const MIGRATIONS: &[&str] =
     &[include_str!("../migrations/sqlite-1.sql"), include_str!("../migrations/sqlite-2.sql")];
 
-/// `tapk`, in a field of the file that SQLite keeps for this.
+/// `tapk`, in the header field that SQLite reserves for applications.
 const APPLICATION_ID: i64 = 0x7461_706b;
 
-/// A revocation that has returned must survive a loss of power: every commit waits for the disk.
+/// A revocation that has returned must survive a loss of power, so every commit waits for the disk.
 const WRITER: &str = "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA foreign_keys = ON; \
                       PRAGMA trusted_schema = OFF;";
 
-/// Only the writer moves the log into the file.
+/// Only the writer checkpoints the write-ahead log into the file.
 const READER: &str = "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA trusted_schema = OFF;";
 
-/// More than there are statements, so that each is prepared once.
+/// More than the number of statements, so that each is prepared only once.
 const STATEMENTS: usize = 64;
 
-/// Where the file is, whatever the working directory becomes.
+/// The absolute path of the file, so that a change of the working directory does not matter.
 pub(crate) fn location(path: &Path) -> Result<PathBuf, Failure> {
     if path.as_os_str() == ":memory:" {
-        // Each connection would have a database of its own.
+        // With an in-memory database, each connection would have its own.
         return Err(StoreError::failed(OpenError::NoLog).into());
     }
     Ok(std::path::absolute(path).map_err(StoreError::failed)?)
 }
 
-/// What a file is opened for.
+/// Why a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To change it, or to make a store where there is none.
+    /// To change it, or to create a store if there is none.
     Begin,
-    /// To change a store that is there.
+    /// To change an existing store.
     Change,
-    /// To look at a store that is there.
+    /// To read an existing store.
     Read,
 }
 
-/// The connection that writes, on a file that is up to date. If nothing is to be written, it is one that refuses to.
+/// The writing connection, on a migrated file. For `Purpose::Read`, it refuses to write.
 pub(crate) fn writer(path: &Path, purpose: Purpose) -> Result<Connection, Failure> {
     if purpose == Purpose::Begin {
         create_private(path)?;
@@ -59,7 +59,7 @@ pub(crate) fn writer(path: &Path, purpose: Purpose) -> Result<Connection, Failur
         return Err(StoreError::failed(ConfigError::Database("the file is not there")).into());
     }
     let mut connection = connect(path)?;
-    // Looked at before anything is changed: a file that is not ours stays as it is.
+    // Checked before anything is changed, so that a file of another application stays as it is.
     let transaction = connection.transaction()?;
     let found = version(&transaction)?;
     transaction.commit()?;
@@ -77,16 +77,16 @@ pub(crate) fn writer(path: &Path, purpose: Purpose) -> Result<Connection, Failur
     Ok(connection)
 }
 
-/// Moves the log into the file, and says whether nothing is left of it.
+/// Checkpoints the log into the file; returns whether all of it was written.
 pub(crate) fn checkpoint(connection: &Connection) -> Result<bool, rusqlite::Error> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
 }
 
-/// A connection that only reads.
+/// A read-only connection.
 pub(crate) fn reader(path: &Path) -> Result<Connection, Failure> {
     let mut connection = connect(path)?;
     connection.execute_batch(READER)?;
-    // SQLite opens the log at the first read. Better now than at a request.
+    // SQLite opens the log at the first read, which should not happen during a request.
     let transaction = connection.transaction()?;
     version(&transaction)?;
     transaction.commit()?;
@@ -94,7 +94,7 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, Failure> {
 }
 
 fn connect(path: &Path) -> Result<Connection, Failure> {
-    // No URIs: a path is a path. No mutex: each connection belongs to one thread.
+    // No URI file names: a path is a path. No mutex: each connection belongs to one thread.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let flags = if cfg!(unix) { flags } else { flags | OpenFlags::SQLITE_OPEN_CREATE };
     let connection = Connection::open_with_flags(path, flags)?;
@@ -103,7 +103,7 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-/// Makes the file for its owner's eyes only, if there is none; SQLite gives the log the same permissions.
+/// Creates the file with access for its owner only, if it does not exist; SQLite gives the log the same permissions.
 #[cfg(unix)]
 fn create_private(path: &Path) -> Result<(), Failure> {
     use std::fs::OpenOptions;
@@ -111,8 +111,8 @@ fn create_private(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::OpenOptionsExt as _;
     use std::sync::{Mutex, PoisonError};
 
-    // Closing a file drops every lock that this process holds on it, SQLite's too. So it is opened only where it did
-    // not exist before, and nobody in this process goes on to SQLite before it is closed again.
+    // Closing a file releases every lock that this process holds on it, SQLite's too. So it is opened only if it
+    // did not exist before, and no thread of this process continues to SQLite before it is closed again.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
@@ -127,9 +127,11 @@ fn create_private(_: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Readers and the writer do not wait for each other, in this process and in others.
+/// Turns the write-ahead log on, so that readers and the writer do not wait for each other, in this process and in
+/// others.
 ///
-/// SQLite does not always wait for the lock that this takes on a fresh file; two processes may open it at once.
+/// SQLite does not always wait for the lock that this takes on a new file, and two processes may open it at the
+/// same time.
 fn write_ahead(connection: &Connection) -> Result<(), Failure> {
     let until = Instant::now() + BUSY_TIMEOUT;
     let mode = loop {
@@ -145,9 +147,9 @@ fn write_ahead(connection: &Connection) -> Result<(), Failure> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), Failure> {
-    // Some systems build SQLite so that the checks of a table cannot be written anew.
+    // Some systems build SQLite in a mode that does not allow rewriting the checks of a table.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
-    // Whoever comes second waits here, and then finds nothing left to do.
+    // The second process waits here and then finds nothing to do.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = version(&transaction)?;
     for migration in MIGRATIONS.iter().skip(version) {
@@ -165,7 +167,7 @@ fn migrate(connection: &mut Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many migrations a file has seen; an error for a file that is not ours. To be called inside a transaction.
+/// How many migrations were applied; an error if the file is another application's. Call it inside a transaction.
 fn version(connection: &Connection) -> Result<usize, Failure> {
     let number = |sql: &'static str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let application = number("PRAGMA application_id")?;

@@ -1,4 +1,4 @@
-//! What SQLite tells of a row.
+//! Reads the values of an SQLite row.
 
 use std::ops::Range;
 
@@ -9,13 +9,14 @@ use crate::failure::Failure;
 use tower_api_key::store::StoreError;
 use tower_api_key::store::codec::KeyRow;
 
-/// A row that was copied out of its connection, so that the thread that reads for everybody parses nobody's row.
-pub(crate) struct Copied {
+/// A row that was copied out of its connection, so that the caller parses it and not the thread that reads for
+/// everybody.
+pub(crate) struct OwnedRow {
     columns: Vec<Cell>,
     bytes: Vec<u8>,
 }
 
-/// A value, and where its bytes stand.
+/// A value; the bytes of texts and blobs are stored separately.
 enum Cell {
     Null,
     Integer(i64),
@@ -24,7 +25,7 @@ enum Cell {
     Real(f64),
 }
 
-impl Copied {
+impl OwnedRow {
     pub(crate) fn of(row: &Row<'_>) -> Result<Self, Failure> {
         let count = row.as_ref().column_count();
         let (mut columns, mut bytes) = (Vec::with_capacity(count), Vec::new());
@@ -55,14 +56,14 @@ impl Copied {
         })
     }
 
-    /// How many bytes its texts are.
+    /// The total size in bytes of its texts and blobs.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 }
 
-/// Zero or one, and nothing else.
-pub(crate) fn truth(row: &Held<'_, '_>, column: usize) -> Result<Option<bool>, StoreError> {
+/// Reads a boolean: zero or one, and nothing else.
+pub(crate) fn truth(row: &BorrowedRow<'_, '_>, column: usize) -> Result<Option<bool>, StoreError> {
     match row.value(column) {
         Some(ValueRef::Integer(0)) => Ok(Some(false)),
         Some(ValueRef::Integer(1)) => Ok(Some(true)),
@@ -71,16 +72,16 @@ pub(crate) fn truth(row: &Held<'_, '_>, column: usize) -> Result<Option<bool>, S
     }
 }
 
-/// A row that the connection still holds.
-pub(crate) struct Held<'r, 'c>(pub(crate) &'r Row<'c>);
+/// A row that is still borrowed from the connection.
+pub(crate) struct BorrowedRow<'r, 'c>(pub(crate) &'r Row<'c>);
 
-impl Held<'_, '_> {
+impl BorrowedRow<'_, '_> {
     fn value(&self, column: usize) -> Option<ValueRef<'_>> {
         self.0.get_ref(column).ok()
     }
 }
 
-/// Two kinds of rows, read in one way: by `value`.
+/// Implements `KeyRow` for both types of rows, through `value`.
 macro_rules! key_row {
     (impl $row:ty; $this:ident.name($column:ident) => $name:expr) => {
         impl KeyRow for $row {
@@ -116,6 +117,6 @@ macro_rules! key_row {
     };
 }
 
-// Only keys are copied.
-key_row!(impl Copied; self.name(column) => tower_api_key::key_columns!().split(", ").nth(column).unwrap_or_default());
-key_row!(impl Held<'_, '_>; self.name(column) => self.0.as_ref().column_name(column).unwrap_or_default());
+// Only rows of keys are copied.
+key_row!(impl OwnedRow; self.name(column) => tower_api_key::key_columns!().split(", ").nth(column).unwrap_or_default());
+key_row!(impl BorrowedRow<'_, '_>; self.name(column) => self.0.as_ref().column_name(column).unwrap_or_default());

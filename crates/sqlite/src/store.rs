@@ -1,4 +1,4 @@
-//! A store in an SQLite file: several processes may share it, and it survives them.
+//! [`SqliteStore`]: a store in an SQLite file, which several processes may share.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,49 +32,50 @@ use tower_api_key::store::{
 };
 use tower_api_key::usage::Usage;
 
-/// One connection is never enough for two cores, and more do not help: a look-up takes a few microseconds.
+/// Two connections use two cores, and more do not help, because a look-up takes a few microseconds.
 const READERS: usize = 2;
-/// Some ten milliseconds of look-ups.
+/// About ten milliseconds of look-ups.
 const WAITING_READS: usize = 1024;
-/// Lists have a connection of their own, so that a long one keeps nobody's look-up waiting.
+/// Lists have their own connection, so that a long one does not delay look-ups.
 const WAITING_LISTS: usize = 256;
-/// Each write waits for the disk: a second of them, or so.
+/// About a second of writes, because each waits for the disk.
 const WAITING_WRITES: usize = 192;
-/// And some that wait only for what takes access away: it is not refused because others ask for more keys than the disk
-/// can take.
+/// Additional places for changes that take access away, so that they are not refused when others issue more keys
+/// than the disk can take.
 const WAITING_ENDS: usize = 64;
 
 /// Keys, people and projects in an SQLite file.
 ///
-/// Every request reads the file: what another process, or an operator's SQL, has changed is seen by the next request.
-/// One thread writes, two look up what requests ask for, and one reads for management, so that the async runtime never
-/// waits for a disk, nor a request for somebody's long list; what a row means is worked out by whoever asked for it. More work than fits their queues is
-/// [`StoreError::Overloaded`], and what takes access away has places in them that nothing else takes; a lock that another process holds for more than two seconds is [`StoreError::Timeout`].
-/// Clones share the threads; they end with the last clone.
+/// Every request reads the file, so a change by another process or by an operator's SQL takes effect at the next
+/// request. One thread writes, two look up keys for requests, and one reads for management. So the async runtime
+/// never waits for the disk, and a request never waits for a long list. The caller parses the rows, not the
+/// threads. If the queues are full, calls fail with [`StoreError::Overloaded`]; changes that take access away have
+/// places of their own. If another process holds a lock for more than two seconds, calls fail with
+/// [`StoreError::Timeout`]. Clones share the threads, which end with the last clone.
 ///
-/// A change has reached the disk when the call that makes it returns. A call that is dropped before it has returned may
-/// still have changed something.
+/// When a call that makes a change returns, the change is on disk. A call that is cancelled may still have changed
+/// something.
 ///
 /// # Deployment caveats
 ///
-/// The file must be on a local disk: no network file system keeps SQLite's promises. It is made with permissions `0600`;
-/// those of a file that is already there are left as they are. Do not move, replace or restore it while a process has it
-/// open: that process would go on with the old one, and its revoked keys would stay alive. Back it up with `VACUUM INTO`
-/// or SQLite's own backup, not by copying it.
+/// The file must be on a local disk: network file systems do not give the guarantees that SQLite needs. It is
+/// created with permissions `0600`; those of an existing file are not changed. Do not move, replace or restore the
+/// file while a process has it open: the process would continue with the old file, in which revoked keys may still
+/// be active. Back it up with `VACUUM INTO` or SQLite's backup API, not by copying it.
 ///
-/// SQLite 3.37 with JSON functions is needed. Before 3.51.3 SQLite had a rare bug that could damage a file which two
-/// processes write at the same moment; the feature `bundled` brings a newer one.
+/// SQLite 3.37 or newer with JSON functions is needed. SQLite before 3.51.3 has a rare bug that can damage a file
+/// which two processes write at the same moment; the feature `bundled` includes a newer one.
 #[derive(Clone)]
 pub struct SqliteStore {
     writer: Queue,
-    /// For the two questions of every request.
+    /// For the two look-ups of every request.
     readers: Queue,
-    /// For answers that may be long, and whatever else is not asked at every request.
+    /// For queries with possibly long results, and for everything that is not part of a request.
     lister: Queue,
 }
 
 impl SqliteStore {
-    /// Opens a file, and makes it or brings it up to date if need be. Several processes may do so at once.
+    /// Opens a file, and creates or migrates it if necessary. Several processes may do so at the same time.
     ///
     /// # Errors
     ///
@@ -85,33 +86,33 @@ impl SqliteStore {
         Self::open_for(path.as_ref(), Purpose::Begin).await
     }
 
-    /// The same, and makes no store where there is none, be it no file or an empty one: a name that is mistyped shall not be
-    /// an empty store.
+    /// Like [`open`](Self::open), but fails if there is no store (no file, or an empty one), so that a mistyped
+    /// name cannot become an empty store.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); where there is no store, the cause is a
+    /// As [`open`](Self::open); if there is no store, the cause is a
     /// [`ConfigError::Database`](tower_api_key::ConfigError::Database).
     pub async fn open_existing(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::open_for(path.as_ref(), Purpose::Change).await
     }
 
-    /// Opens a file that holds a store, to look at it: that works also while another process writes, or holds the lock for
-    /// writers for long. Every change is [`StoreError::Failed`].
+    /// Opens an existing store for reading only. This also works while another process writes or holds the write
+    /// lock for long. Every change fails with [`StoreError::Failed`].
     ///
     /// # Errors
     ///
-    /// As [`open_existing`](Self::open_existing), and [`StoreError::Failed`] if the file was written by an older release:
-    /// opened in another way, it is brought up to date.
+    /// As [`open_existing`](Self::open_existing), and [`StoreError::Failed`] if the file was written by an older
+    /// release and is not migrated yet, which opening it for writing does.
     pub async fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::open_for(path.as_ref(), Purpose::Read).await
     }
 
-    /// Moves what was written into the file itself, from the log that SQLite keeps beside it, and says whether all of it is
-    /// there: not if another process reads what was before, or writes. Nothing is lost then, but a copy of the file alone
-    /// may be old.
+    /// Checkpoints the write-ahead log into the file, and returns whether the file is complete. It is not if
+    /// another process reads older data or writes. Nothing is lost then, but a copy of the file alone may be
+    /// outdated.
     ///
-    /// Waits up to two seconds for others. A process that writes does this from time to time by itself.
+    /// It waits up to two seconds for other processes. A writing process also does this from time to time.
     ///
     /// # Errors
     ///
@@ -174,7 +175,7 @@ impl SqliteStore {
         self.read(move |connection| keys::list(connection, &owner, &asked, bounds)).await?.parse(query)
     }
 
-    /// A change that takes nothing away, or may wait: under a flood of changes it is refused first.
+    /// Makes a change that takes no access away or may wait. Under a flood of changes it is refused first.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
@@ -182,15 +183,15 @@ impl SqliteStore {
         self.transact(Places::Common, work).await
     }
 
-    /// A change that may take access away.
+    /// Makes a change that may take access away.
     async fn take_away<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, RegistryError> {
-        self.transact(Places::Kept, work).await
+        self.transact(Places::Reserved, work).await
     }
 
-    /// One transaction, which takes the lock before it reads: nothing that it has seen changes before it writes.
+    /// Runs one transaction, which takes the write lock before it reads, so that nothing that it has read can change.
     async fn transact<T: Send + 'static>(
         &self,
         places: Places,
@@ -228,8 +229,8 @@ impl KeyStore for SqliteStore {
         let digest = *digest;
         let found = self.look_up(move |connection| keys::find_at(connection, &digest, now)).await?;
         let key = found.map(|found| match found {
-            keys::Found::Whole(row) => row.key(),
-            keys::Found::Ended(key) => Ok(*key),
+            keys::FoundRow::Whole(row) => row.key(),
+            keys::FoundRow::Ended(key) => Ok(*key),
         });
         Ok(key.transpose()?.map(Arc::new))
     }
@@ -319,8 +320,8 @@ impl KeyRegistry for SqliteStore {
         terms: &Terms,
     ) -> Result<Updated, RegistryError> {
         let (id, terms) = (id.clone(), terms.clone());
-        // What only renames or widens waits with the rest.
-        let places = if update.may_narrow() { Places::Kept } else { Places::Common };
+        // A change that only renames or widens waits with the others.
+        let places = if update.may_narrow() { Places::Reserved } else { Places::Common };
         let update = update.clone();
         self.transact(places, move |transaction| keys::update(transaction, &id, &update, now, &terms)).await
     }

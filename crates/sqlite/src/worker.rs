@@ -1,4 +1,4 @@
-//! Threads that own the connections: SQLite blocks, and an async runtime must not.
+//! [`Queue`]: threads that own the connections, because SQLite blocks and an async runtime must not.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,54 +14,54 @@ use tower_api_key::store::StoreError;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// Work in kept places is done first; after so many pieces of it in a row, one of the others has its turn.
+/// Jobs in reserved places run first; after this many of them in a row, one of the others runs.
 const IN_A_ROW: u32 = 8;
 
-/// A bounded queue of work, and one thread for each connection that takes from it.
+/// A bounded queue of jobs, and one thread for each connection that takes from it.
 ///
 /// The threads end, and the connections close, when the last clone is dropped.
 #[derive(Clone)]
-pub(crate) struct Queue(Arc<Owner>);
+pub(crate) struct Queue(Arc<QueueOwner>);
 
 /// Tells the threads to end when it is dropped.
-struct Owner(Arc<Shared>);
+struct QueueOwner(Arc<QueueState>);
 
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct QueueState {
+    waiting: Mutex<PendingJobs>,
     news: Condvar,
-    /// How many pieces of work may wait.
+    /// How many jobs may wait.
     common: usize,
-    kept: usize,
+    reserved: usize,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct PendingJobs {
     common: VecDeque<Job>,
-    kept: VecDeque<Job>,
+    reserved: VecDeque<Job>,
     in_a_row: u32,
     closed: bool,
 }
 
-/// Which places of a queue work may wait in.
+/// The kind of place in which a job waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Places {
-    /// Those for everybody.
+    /// For every job.
     Common,
-    /// Those of what takes access away, which is done first.
-    Kept,
+    /// For jobs that take access away, which run first.
+    Reserved,
 }
 
 impl Queue {
-    /// Starts the threads. At most `common` jobs wait in places for everybody, and `kept` more in those that are kept.
+    /// Starts the threads. At most `common` jobs wait in common places, and `reserved` more in reserved places.
     pub(crate) fn start(
         name: &str,
         connections: Vec<Connection>,
         common: usize,
-        kept: usize,
+        reserved: usize,
     ) -> io::Result<Self> {
-        let shared = Shared { waiting: Mutex::default(), news: Condvar::new(), common, kept };
-        // Dropped on the way out if a thread cannot be started: then those that were end again.
-        let queue = Self(Arc::new(Owner(Arc::new(shared))));
+        let shared = QueueState { waiting: Mutex::default(), news: Condvar::new(), common, reserved };
+        // Dropped on return if a thread cannot be started, so that those already started end.
+        let queue = Self(Arc::new(QueueOwner(Arc::new(shared))));
         for connection in connections {
             let shared = Arc::clone(&queue.0.0);
             thread::Builder::new().name(name.to_owned()).spawn(move || serve(&shared, connection))?;
@@ -69,7 +69,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Has a thread do `work`. Work is not begun if nobody waits for its answer any more.
+    /// Has a thread run `work`. It is not started if the caller was cancelled meanwhile.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
         places: Places,
@@ -78,29 +78,29 @@ impl Queue {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             if !reply.is_closed() {
-                // If nobody waits now, the work is done all the same, and its result is theirs to find.
+                // If the caller was cancelled, the work is done nevertheless, and its result is dropped.
                 drop(reply.send(work(connection)));
             }
         });
         self.0.0.put(places, job)?;
         // The sender is dropped unused if the work panicked.
-        answer.await.map_err(|_| StoreError::failed(Gone))?
+        answer.await.map_err(|_| StoreError::failed(NoResult))?
     }
 }
 
-impl Drop for Owner {
+impl Drop for QueueOwner {
     fn drop(&mut self) {
         self.0.waiting().closed = true;
         self.0.news.notify_all();
     }
 }
 
-impl Shared {
+impl QueueState {
     fn put(&self, places: Places, job: Job) -> Result<(), StoreError> {
         let mut waiting = self.waiting();
         let (jobs, most) = match places {
             Places::Common => (&mut waiting.common, self.common),
-            Places::Kept => (&mut waiting.kept, self.kept),
+            Places::Reserved => (&mut waiting.reserved, self.reserved),
         };
         if jobs.len() >= most {
             return Err(StoreError::Overloaded);
@@ -111,7 +111,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The next job, as soon as there is one; `None` when there will be no more.
+    /// Waits for the next job; `None` when there will be no more.
     fn next(&self) -> Option<Job> {
         let mut waiting = self.waiting();
         loop {
@@ -125,16 +125,16 @@ impl Shared {
         }
     }
 
-    /// Every change of it is complete before anything can panic.
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    /// Ignores poisoning: every change is complete before anything can panic.
+    fn waiting(&self) -> MutexGuard<'_, PendingJobs> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
+impl PendingJobs {
     fn next(&mut self) -> Option<Job> {
         if (self.in_a_row < IN_A_ROW || self.common.is_empty())
-            && let Some(job) = self.kept.pop_front()
+            && let Some(job) = self.reserved.pop_front()
         {
             self.in_a_row = self.in_a_row.saturating_add(1);
             return Some(job);
@@ -144,21 +144,21 @@ impl Waiting {
     }
 }
 
-fn serve(shared: &Shared, mut connection: Connection) {
+fn serve(shared: &QueueState, mut connection: Connection) {
     while let Some(job) = shared.next() {
-        // A panic is that of one job: its caller is told, the transaction was rolled back while unwinding, and the
-        // thread goes on.
+        // A panic affects only one job: its caller gets an error, unwinding has rolled the transaction back, and
+        // the thread continues.
         drop(catch_unwind(AssertUnwindSafe(|| job(&mut connection))));
         if !connection.is_autocommit() {
-            // A rollback that failed, on a full disk perhaps. Without this every later write would fail too.
+            // The rollback failed, perhaps because the disk is full. Without this, every later write would fail too.
             drop(connection.execute_batch("ROLLBACK"));
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the thread that was asked gave no answer")]
-struct Gone;
+#[error("the database thread ended the call without a result")]
+struct NoResult;
 
 #[cfg(test)]
 mod tests {
@@ -167,10 +167,10 @@ mod tests {
     use super::*;
     use tower_api_key::store::RegistryError;
 
-    fn queue(common: usize, kept: usize) -> Queue {
+    fn queue(common: usize, reserved: usize) -> Queue {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE done (what TEXT)").unwrap();
-        Queue::start("test", vec![connection], common, kept).unwrap()
+        Queue::start("test", vec![connection], common, reserved).unwrap()
     }
 
     async fn count(queue: &Queue) -> i64 {
@@ -227,7 +227,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
 
-        // One waits. It is polled once, so that it stands in the queue, and then nobody waits for it any more.
+        // The abandoned job is polled once, so that it is in the queue, and then cancelled.
         let mut abandoned = Box::pin(queue.ask(Places::Common, |connection| {
             connection.execute("INSERT INTO done VALUES ('abandoned')", [])?;
             Ok(())
@@ -237,9 +237,9 @@ mod tests {
         let refused = queue.ask(Places::Common, |_| Ok(())).await.unwrap_err();
         assert!(matches!(refused.into_store_error(), StoreError::Overloaded));
         drop(abandoned);
-        // One place is kept, and no more than one.
+        // Exactly one place is reserved.
         let urgent = || async {
-            let mut urgent = Box::pin(queue.ask(Places::Kept, |connection| {
+            let mut urgent = Box::pin(queue.ask(Places::Reserved, |connection| {
                 connection.execute("INSERT INTO done VALUES ('urgent')", [])?;
                 Ok(())
             }));
@@ -267,11 +267,11 @@ mod tests {
                 counted => break counted.unwrap(),
             }
         };
-        assert_eq!(counted, 1, "what was urgent, and not what was abandoned");
+        assert_eq!(counted, 1, "the urgent job, and not the abandoned one");
     }
 
-    /// B1: what takes access away waits for one piece of work at most, however much else there is, and does not keep that
-    /// from ever being done.
+    /// B1: a job that takes access away waits for at most one other job, whatever the load, and does not starve the
+    /// others.
     #[tokio::test]
     async fn c17_b1_what_is_kept_is_done_first_and_the_rest_has_its_turn() {
         let queue = queue(64, 64);
@@ -287,7 +287,7 @@ mod tests {
         assert!(polled.await.is_pending());
         has_started.recv().unwrap();
         let mut all = Vec::new();
-        for (places, name) in [(Places::Common, "common"), (Places::Kept, "kept")] {
+        for (places, name) in [(Places::Common, "common"), (Places::Reserved, "reserved")] {
             for _ in 0..10 {
                 let work = queue.ask(places, move |connection| {
                     connection.execute("INSERT INTO done VALUES (?1)", [name])?;
@@ -310,7 +310,7 @@ mod tests {
             let names = names.query_map([], |row| row.get::<_, String>(0))?;
             Ok(names.collect::<Result<Vec<_>, _>>()?)
         });
-        let (first, rest) = (["kept"; 8], ["common", "kept", "kept"]);
+        let (first, rest) = (["reserved"; 8], ["common", "reserved", "reserved"]);
         let expected: Vec<_> = first.into_iter().chain(rest).chain(["common"; 9]).collect();
         assert_eq!(done.await.unwrap(), expected);
     }
