@@ -1,13 +1,13 @@
-//! What can be said on the command line.
+//! The command-line arguments.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Keys, people and projects of a store.
+/// Manage the keys, people and projects of a store.
 ///
-/// What was asked for goes to stdout, a new key's secret alone in a line; all else goes to stderr.
+/// Results go to stdout, a new key's secret alone on a line; everything else goes to stderr.
 #[derive(Parser)]
 #[command(name = "tower-api-key", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
@@ -26,7 +26,7 @@ Exit codes: 0 done, 1 refused or not found, 2 written wrongly, 3 the store faile
 #[derive(clap::Args)]
 pub(crate) struct Store {
     /// The SQLite file, or postgres://user@host/database
-    // Not shown by --help: it may hold a password.
+    // --help does not show its value, which may contain a password.
     #[arg(
         long,
         global = true,
@@ -36,28 +36,28 @@ pub(crate) struct Store {
         value_name = "PATH|URL"
     )]
     pub(crate) database: String,
-    /// In PostgreSQL, the schema with the tables
+    /// The PostgreSQL schema with the tables
     #[arg(long, global = true, default_value = "tower_api_key", value_name = "NAME")]
     pub(crate) schema: String,
     /// The prefix of keys, as the service sets it
     #[arg(long, global = true, default_value = "sk", value_name = "PREFIX")]
     pub(crate) key_prefix: String,
-    /// A pepper as the service has it: its id and a file with its secret; the first issues
+    /// A pepper of the service: its id and a file with its secret; the first one issues keys
     #[arg(long = "pepper", global = true, value_name = "ID=FILE")]
     pub(crate) peppers: Vec<String>,
-    /// With PostgreSQL, encrypt: a file with the certificates (PEM) that the server's must be signed by
+    /// Encrypt connections to PostgreSQL: a PEM file of certificates, one of which must have signed the server's
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// How many keys a user may have per environment, as the service sets it
     #[arg(long, global = true, value_name = "NUMBER")]
     pub(crate) max_keys: Option<u32>,
-    /// The service keeps people and projects elsewhere, or has none: ask the store about no owner
+    /// The service has its own directory of people, or none: do not ask this store about owners
     #[arg(long, global = true)]
     pub(crate) no_directory: bool,
-    /// Also find keys that were digested so
+    /// Also accept keys with this kind of digest
     #[arg(long = "accept", global = true, value_name = "DIGEST")]
     pub(crate) accept: Vec<Accepted>,
-    /// Also find keys that have a slow hash: by what stands before this character, or by so many first bytes
+    /// Also accept keys with a slow hash, whose public start ends before this character or has this many bytes
     #[arg(long, global = true, value_name = "CHARACTER|BYTES")]
     pub(crate) accept_slow: Option<String>,
 }
@@ -71,24 +71,24 @@ pub(crate) enum Accepted {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make a key; its secret is written to stdout, this once
+    /// Make a key; its secret is written to stdout, only this once
     Create(NewKey),
     /// List the keys of a user, or of all owners, oldest first
     List(List),
-    /// Show one key, how it is used, and what became of it
+    /// Show one key, its usage and its audit log
     Show {
         /// The key's id
         id: String,
     },
-    /// Put a new key in the place of another; its secret is written to stdout, this once
+    /// Replace a key by a new one; its secret is written to stdout, only this once
     Rotate {
         /// The key's id
         id: String,
-        /// How long the old key works on, such as 12h or 7d; not at all if left out
+        /// How long the old key still works, such as 12h or 7d; by default not at all
         #[arg(long, value_name = "TIME")]
         grace: Option<String>,
     },
-    /// End keys for good; one that has ended already is no error
+    /// Revoke keys; a key that has already ended is not an error
     Revoke {
         /// The keys' ids
         #[arg(required = true, value_name = "ID")]
@@ -96,7 +96,7 @@ pub(crate) enum Command {
     },
     /// Change a key's name, restrictions or limits
     Amend(Amend),
-    /// Import keys from elsewhere, in bulk
+    /// Import keys from another service, in bulk
     Import(Import),
     /// Explain what a service answers to a request with a key, check by check
     Explain(Explain),
@@ -106,28 +106,28 @@ pub(crate) enum Command {
     /// Projects of an account
     #[command(subcommand)]
     Project(Project),
-    /// Members of an account, and what they may do
+    /// Members of an account, and their rights
     #[command(subcommand)]
     Member(Member),
-    /// Write the completions of a shell to stdout
+    /// Write shell completions to stdout
     Completions { shell: clap_complete::Shell },
 }
 
 #[derive(clap::Args)]
 pub(crate) struct NewKey {
-    /// Whose key it is
+    /// The owner of the key
     #[arg(long, value_name = "USER")]
     pub(crate) owner: String,
-    /// What the owner calls it
+    /// The name of the key
     #[arg(long)]
     pub(crate) name: String,
-    /// Only for this project
+    /// Restrict the key to this project
     #[arg(long)]
     pub(crate) project: Option<String>,
     /// live or test
     #[arg(long, default_value = "live")]
     pub(crate) environment: String,
-    /// When it ends: a span such as 90d, or a time such as 2030-01-01T00:00:00Z
+    /// When it expires: a duration such as 90d, or a time such as 2030-01-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<String>,
     /// A scope; may be repeated
@@ -136,23 +136,23 @@ pub(crate) struct NewKey {
     /// An entry of metadata; may be repeated
     #[arg(long = "metadata", value_name = "NAME=VALUE")]
     pub(crate) metadata: Vec<String>,
-    /// As JSON: {"ip":{"allow":["192.0.2.0/24"]}}
+    /// Restrictions as JSON: {"ip":{"allow":["192.0.2.0/24"]}}
     #[arg(long, value_name = "JSON")]
     pub(crate) restrictions: Option<String>,
-    /// Such as 12/min,200/30d
+    /// Rate limits, such as 12/min,200/30d
     #[arg(long)]
     pub(crate) limits: Option<String>,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct List {
-    /// Whose keys
+    /// The owner of the keys
     #[arg(long, value_name = "USER", required_unless_present = "all_owners")]
     pub(crate) owner: Option<String>,
-    /// Those of everybody who has or had keys, one owner after the other
+    /// The keys of all owners, one owner after the other
     #[arg(long, conflicts_with = "owner")]
     pub(crate) all_owners: bool,
-    /// Ended ones too
+    /// Include keys that have ended
     #[arg(long)]
     pub(crate) all: bool,
     /// live or test
@@ -164,25 +164,25 @@ pub(crate) struct List {
 pub(crate) struct Amend {
     /// The key's id
     pub(crate) id: String,
-    /// Another name
+    /// The new name
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Other restrictions in the place of all; {} for none
+    /// The new restrictions, which replace all; {} for none
     #[arg(long, value_name = "JSON")]
     pub(crate) restrictions: Option<String>,
-    /// Other limits in the place of all
+    /// The new rate limits, which replace all
     #[arg(long, conflicts_with = "no_limits")]
     pub(crate) limits: Option<String>,
-    /// No limits
+    /// Remove all rate limits
     #[arg(long)]
     pub(crate) no_limits: bool,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Import {
-    /// A file with one JSON object a line, or CSV with a head; - is stdin
+    /// A file with one JSON object per line, or CSV with a header line; - is stdin
     pub(crate) file: PathBuf,
-    /// What the file is; by its name if left out, and jsonl if that says nothing
+    /// The format of the file; by default from its name, or else jsonl
     #[arg(long)]
     pub(crate) format: Option<Format>,
 }
@@ -203,7 +203,7 @@ pub(crate) struct Explain {
     /// The route, as the router declares it: /v1/users/{id}
     #[arg(long)]
     pub(crate) route: Option<String>,
-    /// What the endpoint does, where its method does not say it: read, write or manage
+    /// What the endpoint does, if its method does not tell: read, write or manage
     #[arg(long, requires = "route")]
     pub(crate) class: Option<Class>,
     /// The client's address
@@ -215,10 +215,10 @@ pub(crate) struct Explain {
     /// The request's Origin
     #[arg(long)]
     pub(crate) origin: Option<String>,
-    /// The project that it names
+    /// The project that the request names
     #[arg(long)]
     pub(crate) project: Option<String>,
-    /// The user that it claims
+    /// The user that the request claims
     #[arg(long)]
     pub(crate) user: Option<String>,
     /// bearer, api-key-header or json-body
@@ -235,15 +235,15 @@ pub(crate) enum Class {
 
 #[derive(Subcommand)]
 pub(crate) enum Account {
-    /// Make an account with its owner, and the database if there is none
+    /// Create an account with its owner, and the database if there is none
     Create {
         account: String,
         #[arg(long, value_name = "USER")]
         owner: String,
     },
-    /// Refuse every key of an account's people with 401
+    /// Suspend an account: every key of its people is refused with 401
     Suspend { account: String },
-    /// Lift a suspension
+    /// End a suspension
     Resume { account: String },
     /// List all accounts with their owners
     List,
@@ -251,15 +251,15 @@ pub(crate) enum Account {
 
 #[derive(Subcommand)]
 pub(crate) enum Project {
-    /// Make a project
+    /// Create a project
     Create {
         account: String,
         project: String,
-        /// For people; the id if left out
+        /// The name for people; by default the id
         #[arg(long)]
         name: Option<String>,
     },
-    /// Delete a project; its keys are refused from then on
+    /// Delete a project; its keys are then refused
     Delete { account: String, project: String },
     /// List the projects of an account
     List { account: String },
@@ -267,17 +267,17 @@ pub(crate) enum Project {
 
 #[derive(Subcommand)]
 pub(crate) enum Member {
-    /// Add a member to an account, or change what they may do
+    /// Add a member to an account, or change a member's rights
     Set {
         account: String,
         user: String,
         #[arg(long)]
         role: Role,
-        /// A project that they may access; may be repeated
+        /// A project that the member may access; may be repeated
         #[arg(long = "project", value_name = "PROJECT")]
         projects: Vec<String>,
     },
-    /// Remove a member, and revoke their keys
+    /// Remove a member and revoke their keys
     Remove { account: String, user: String },
     /// List the owner and the members of an account
     List { account: String },

@@ -1,4 +1,4 @@
-//! What a service answers to a request with a key.
+//! The command `explain`: what a service answers to a request with a key.
 
 use http::Method;
 use tower_api_key::explain::Question;
@@ -14,7 +14,7 @@ use crate::store::{Purpose, Store};
 pub(crate) async fn explain(at: &Store, out: &Out, request: &args::Explain) -> Result<(), Failure> {
     let id = at.id(&request.id)?;
     let method = Method::from_bytes(request.method.as_bytes())
-        .map_err(|_| Failure::usage("--method is a method of HTTP, such as GET"))?;
+        .map_err(|_| Failure::usage("--method must be an HTTP method, such as GET"))?;
     let mut endpoints = Endpoints::new();
     if let (Some(class), Some(route)) = (request.class, &request.route) {
         endpoints = match class {
@@ -23,7 +23,7 @@ pub(crate) async fn explain(at: &Store, out: &Out, request: &args::Explain) -> R
             Class::Manage => endpoints.manage(method.clone(), route),
         };
     }
-    // A layer as the service may have it: what it declares of its endpoints is known to nobody here.
+    // A layer as the service may have it. The service's declarations of endpoints are unknown here.
     let layer = |verifier: Verifier| {
         ApiKeyAuth::with_verifier(verifier, Bearer::default())
             .or(ApiKeyHeader::default())

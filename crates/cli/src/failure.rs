@@ -1,17 +1,17 @@
-//! Why a command did not do what it was asked for, and the exit code that says so.
+//! [`Failure`]: why a command failed, and its exit code.
 
 use std::fmt::Display;
 
 use tower_api_key::keyring::KeyringError;
 use tower_api_key::store::{RegistryError, StoreError};
 
-/// Why nothing, or not all, was done. Nothing secret is in it.
+/// Why a command failed, or succeeded only in part. It contains no secret.
 pub(crate) enum Failure {
-    /// It cannot be: 1.
+    /// The request was refused: exit code 1.
     Refused(String),
-    /// It is written wrongly: 2, as of clap.
+    /// The arguments or the file are wrong: exit code 2, as clap uses.
     Usage(String),
-    /// The store could not tell: 3.
+    /// The store failed: exit code 3.
     Store(String),
 }
 
@@ -35,7 +35,7 @@ impl From<KeyringError> for Failure {
     fn from(error: KeyringError) -> Self {
         match error {
             KeyringError::Store(error) => error.into(),
-            // Whoever reads "refused" takes it that nothing has changed.
+            // "Refused" would suggest that nothing has changed.
             error @ (KeyringError::OutcomeUnknown(_) | KeyringError::RandomSource(_)) => {
                 Self::Store(with_causes(&error))
             }
@@ -43,7 +43,7 @@ impl From<KeyringError> for Failure {
                 Self::refused("there is no such key: `tower-api-key list --owner USER` shows those of a user")
             }
             KeyringError::TooManyKeys => Self::refused(
-                "the user has as many active keys as they may: revoke one, or say how many by --max-keys, as the service does",
+                "the user has as many active keys as allowed: revoke one, or set --max-keys as the service does",
             ),
             error => Self::refused(error),
         }
@@ -59,7 +59,7 @@ impl From<RegistryError> for Failure {
     }
 }
 
-/// What a store says of itself, down to the driver: this is an operator's terminal.
+/// The error of a store with all its causes, which an operator may see.
 fn with_causes(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {}", with_causes(cause)),

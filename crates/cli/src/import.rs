@@ -1,4 +1,4 @@
-//! Keys from elsewhere, in bulk.
+//! The command `import`: imports keys from another service, in bulk.
 //!
 //! # Format
 //!
@@ -32,7 +32,7 @@ pub(crate) async fn import(at: &Store, out: &Out, import: &Import) -> Result<(),
         Some(format) => format == Format::Csv,
         None => import.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")),
     };
-    // All of it is understood before any of it is stored.
+    // The whole file is parsed before any key is stored.
     let lines = if csv { lines::of_csv(&text)? } else { lines::of_json(&text)? };
     let mut keys = Vec::with_capacity(lines.len());
     let mut numbers = Vec::with_capacity(lines.len());
@@ -76,7 +76,7 @@ fn told(out: &Out, mut report: ImportReport, numbers: &[usize]) -> Result<(), Fa
         return Ok(());
     }
     let mut why = format!(
-        "{} of the keys were not imported. The file may be imported again: keys that are there stay as they are",
+        "{} of the keys were not imported. The file may be imported again: existing keys stay as they are",
         refused.len()
     );
     for advice in advice(&report.refused) {
@@ -86,16 +86,16 @@ fn told(out: &Out, mut report: ImportReport, numbers: &[usize]) -> Result<(), Fa
     Err(Failure::refused(why))
 }
 
-/// What helps, of all that might: options for digests that the service could accept, too.
+/// What the operator can do about the refusals, including options for digests that the service could accept.
 fn advice(refused: &[RefusedImport]) -> BTreeSet<String> {
     let advised = refused.iter().filter_map(|key| match &key.reason {
         ImportRefusal::Method(kind) => match kind.split_once(':') {
             None if kind == "hmac" => None,
             None if kind == "slow" => {
-                Some("Say how the start of a key is found, by --accept-slow, and let the service accept it".to_owned())
+                Some("Use --accept-slow to say how the public start of a key is found, and let the service accept it".to_owned())
             }
-            None => Some(format!("Say --accept {kind}, and let the service accept it")),
-            Some((_, pepper)) => Some(format!("Say --pepper {pepper}=FILE, as the service has it")),
+            None => Some(format!("Use --accept {kind}, and let the service accept it")),
+            Some((_, pepper)) => Some(format!("Use --pepper {pepper}=FILE, as the service has it")),
         },
         ImportRefusal::Owner => Some(
             "See `tower-api-key member set --help` for owners who are not here; or, if your service keeps its people elsewhere \
@@ -107,7 +107,7 @@ fn advice(refused: &[RefusedImport]) -> BTreeSet<String> {
     advised.collect()
 }
 
-/// The text of the file, without the mark that some editors put before it.
+/// Reads the file, without a byte order mark.
 fn read(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
@@ -122,21 +122,21 @@ fn read(file: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// What a line describes, or what is wrong with it; never what stands there.
+/// Parses one line into a key, or returns what is wrong, without quoting its values.
 fn described(mut members: Members) -> Result<ImportedKey, String> {
-    // A name that is mistyped must not be a restriction that is lost.
+    // An unknown name is an error: it might be a mistyped restriction.
     if let Some(unknown) = lines::unknown(members.keys().map(String::as_str)) {
         return Err(unknown);
     }
-    let id = text(&mut members, "id")?.ok_or("id is missing: one that is the same at every attempt")?;
-    let id = KeyId::new(id).map_err(|_| "id is 1 to 128 of A-Z a-z 0-9 . _ : @ -")?;
+    let id = text(&mut members, "id")?.ok_or("id is missing: use one that is the same at every attempt")?;
+    let id = KeyId::new(id).map_err(|_| "id must be 1 to 128 of A-Z a-z 0-9 . _ : @ -")?;
     let owner = text(&mut members, "owner")?.ok_or("owner is missing")?;
     let owner = user(&owner).map_err(said)?;
     let name = text(&mut members, "name")?.ok_or("name is missing")?;
     let mut new = match text(&mut members, "project")? {
         None => NewKey::user_level(owner, name),
         Some(project) => {
-            let project = ProjectId::new(project).map_err(|_| "project is no id")?;
+            let project = ProjectId::new(project).map_err(|_| "project is not a valid id")?;
             NewKey::project_level(owner, name, project)
         }
     };
@@ -148,12 +148,12 @@ fn described(mut members: Members) -> Result<ImportedKey, String> {
     }
     if let Some(scopes) = members.remove("scopes").filter(|scopes| !scopes.is_null()) {
         let scopes: Result<Vec<String>, _> = serde_json::from_value(scopes);
-        new = new.scopes(scopes.map_err(|_| "scopes are a list of strings")?);
+        new = new.scopes(scopes.map_err(|_| "scopes must be a list of strings")?);
     }
     if let Some(metadata) = members.remove("metadata").filter(|metadata| !metadata.is_null()) {
         let metadata: Result<std::collections::BTreeMap<String, String>, _> =
             serde_json::from_value(metadata);
-        for (name, value) in metadata.map_err(|_| "metadata is an object of strings")? {
+        for (name, value) in metadata.map_err(|_| "metadata must be an object of strings")? {
             new = new.metadata(name, value);
         }
     }
@@ -182,8 +182,8 @@ fn digest(members: &mut Members) -> Result<ImportedDigest, String> {
     for name in ["sha256", "sha512", "sanctum", "hmac", "slow", "key"] {
         found.extend(text(members, name)?.map(|value| (name, value)));
     }
-    let one =
-        <[_; 1]>::try_from(found).map_err(|_| "name one of sha256, sha512, sanctum, hmac, slow and key")?;
+    let one = <[_; 1]>::try_from(found)
+        .map_err(|_| "exactly one of sha256, sha512, sanctum, hmac, slow and key is needed")?;
     match (one, pepper, token, start) {
         ([("sha256", hash)], None, None, None) => Ok(ImportedDigest::sha256(hash)),
         ([("sha512", hash)], None, None, None) => Ok(ImportedDigest::sha512(hash)),
@@ -191,8 +191,7 @@ fn digest(members: &mut Members) -> Result<ImportedDigest, String> {
         ([("sanctum", hash)], None, Some(token), None) => Ok(ImportedDigest::sanctum(token, hash)),
         ([("hmac", hash)], Some(pepper), None, None) => Ok(ImportedDigest::hmac(pepper, hash)),
         ([("slow", hash)], None, None, Some(start)) => slow(start, hash),
-        _ => Err("sanctum_id stands beside sanctum, pepper beside hmac, start beside slow, and nowhere else"
-            .into()),
+        _ => Err("use sanctum_id only with sanctum, pepper only with hmac, and start only with slow".into()),
     }
 }
 
@@ -205,13 +204,13 @@ fn text(members: &mut Members, name: &str) -> Result<Option<String>, String> {
     match members.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(format!("{name} is a string")),
+        Some(_) => Err(format!("{name} must be a string")),
     }
 }
 
 fn at(members: &mut Members, name: &str) -> Result<Option<tower_api_key::Timestamp>, String> {
     let Some(text) = text(members, name)? else { return Ok(None) };
-    let time = point(&text).ok_or_else(|| format!("{name} is a time such as 2030-01-01T00:00:00Z"))?;
+    let time = point(&text).ok_or_else(|| format!("{name} must be a time such as 2030-01-01T00:00:00Z"))?;
     Ok(Some(time))
 }
 
@@ -221,7 +220,7 @@ fn said(failure: Failure) -> String {
     }
 }
 
-/// How far it has come, for whoever watches a terminal.
+/// A progress bar for a terminal.
 struct Bar {
     done: usize,
     total: usize,

@@ -1,4 +1,4 @@
-//! Keys are made, looked at, replaced and ended.
+//! The commands on keys: create, list, show, rotate, revoke, amend.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,9 +14,9 @@ use crate::failure::Failure;
 use crate::show::{self, Out};
 use crate::store::{Opened, Purpose, Store};
 
-/// How many entries of its trail are shown of a key.
+/// How many entries of a key's audit log are shown.
 const HISTORY: u32 = 100;
-/// How many owners are asked for at once.
+/// How many owners are queried at once.
 const PAGE: u32 = 1000;
 
 pub(crate) async fn create(at: &Store, out: &Out, new: args::NewKey) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ fn described(new: args::NewKey, owner: &UserId, project: Option<&ProjectId>) -> 
     }
     for entry in &new.metadata {
         let (name, value) =
-            entry.split_once('=').ok_or_else(|| Failure::usage("--metadata is written NAME=VALUE"))?;
+            entry.split_once('=').ok_or_else(|| Failure::usage("--metadata must be NAME=VALUE"))?;
         key = key.metadata(name, value);
     }
     if let Some(restrictions) = &new.restrictions {
@@ -174,9 +174,9 @@ async fn shown(store: &Opened, out: &Out, id: &KeyId) -> Result<(), Failure> {
 pub(crate) async fn rotate(at: &Store, out: &Out, id: &str, grace: Option<&str>) -> Result<(), Failure> {
     let grace = match grace {
         None => Grace::None,
-        Some(text) => {
-            Grace::For(span(text).ok_or_else(|| Failure::usage("--grace is a span such as 12h or 7d"))?)
-        }
+        Some(text) => Grace::For(
+            span(text).ok_or_else(|| Failure::usage("--grace must be a duration such as 12h or 7d"))?,
+        ),
     };
     let id = at.id(id)?;
     at.with(Purpose::Change, async |store| {
@@ -187,11 +187,14 @@ pub(crate) async fn rotate(at: &Store, out: &Out, id: &str, grace: Option<&str>)
             }
             issued => issued?,
         };
-        let now_what = if grace == Grace::None { "has ended" } else { "works until its grace is over" };
+        let now_what =
+            if grace == Grace::None { "has ended" } else { "works until its grace period is over" };
         let new = &issued.record().id;
         out.issued(
             &issued,
-            format_args!("made {new} in the place of {id}, which {now_what}: its secret is shown this once"),
+            format_args!(
+                "made {new}, which replaces {id}; the old key {now_what}. The secret is shown this once"
+            ),
         )
     })
     .await
@@ -204,14 +207,14 @@ pub(crate) async fn revoke(at: &Store, out: &Out, ids: &[String]) -> Result<(), 
 
 async fn revoked(store: &Opened, out: &Out, ids: &[KeyId]) -> Result<(), Failure> {
     let (mut revoked, mut unknown) = (Vec::new(), Vec::new());
-    // As many as can be: whoever revokes several is in a hurry.
+    // Continues after an error, because revoking several keys is usually urgent.
     for (index, id) in ids.iter().enumerate() {
         match store.keyring.revoke(id).await {
             Ok(()) => {
                 out.done(format_args!("revoked {id}"));
                 revoked.push(id.as_str());
             }
-            // By its place: it may be the secret of a foreign key.
+            // Reported by its position, because the argument may be the secret of a foreign key.
             Err(KeyringError::NotFound) => unknown.push(index + 1),
             Err(error) => return Err(error.into()),
         }
@@ -219,7 +222,7 @@ async fn revoked(store: &Opened, out: &Out, ids: &[KeyId]) -> Result<(), Failure
     out.answer(&json!({"revoked": revoked, "not_found": unknown}), String::new)?;
     let Some(first) = unknown.first() else { return Ok(()) };
     Err(Failure::refused(format!(
-        "{} of the {} keys are not there, the first as number {first}: `tower-api-key list --owner USER --all` shows ids",
+        "{} of the {} keys do not exist; the first of them is number {first}. `tower-api-key list --owner USER --all` shows ids",
         unknown.len(),
         ids.len()
     )))
@@ -230,10 +233,10 @@ pub(crate) async fn update(at: &Store, out: &Out, change: args::Amend) -> Result
     let mut update = KeyUpdate::new();
     if change.name.is_none() && change.restrictions.is_none() && change.limits.is_none() && !change.no_limits
     {
-        return Err(Failure::usage("say what to change: --name, --restrictions, --limits or --no-limits"));
+        return Err(Failure::usage("nothing to change: use --name, --restrictions, --limits or --no-limits"));
     }
     if let Some(name) = change.name {
-        // The same rule as for the name of a new key, whosever it is.
+        // The rule for names does not depend on the owner.
         NewKey::user_level(user("anybody")?, &*name).validate(now()).map_err(Failure::usage)?;
         update = update.name(name);
     }
@@ -264,7 +267,7 @@ pub(crate) fn user(id: &str) -> Result<UserId, Failure> {
 }
 
 pub(crate) fn environment(name: &str) -> Result<Environment, Failure> {
-    Environment::from_name(name).ok_or_else(|| Failure::usage("an environment is live or test"))
+    Environment::from_name(name).ok_or_else(|| Failure::usage("an environment must be live or test"))
 }
 
 pub(crate) fn restricted(json: &str) -> Result<Restrictions, Failure> {
@@ -279,12 +282,12 @@ pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }
 
-/// A span from now on, or a point in time.
+/// Parses a duration from now on, or a point in time.
 pub(crate) fn time(text: &str) -> Result<Timestamp, Failure> {
     match span(text) {
         Some(span) => Ok(now().saturating_add(span)),
         None => point(text).ok_or_else(|| {
-            Failure::usage("a time is a span such as 90d, or as RFC 3339 writes it: 2030-01-01T00:00:00Z")
+            Failure::usage("a time must be a duration such as 90d, or in RFC 3339: 2030-01-01T00:00:00Z")
         }),
     }
 }
@@ -293,7 +296,7 @@ pub(crate) fn point(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// `30s`, `15min`, `12h`, `7d`.
+/// Parses a duration such as `30s`, `15min`, `12h`, `7d`.
 fn span(text: &str) -> Option<Duration> {
     let digits = text.len() - text.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
     let (count, unit) = text.split_at(digits);

@@ -1,7 +1,7 @@
-//! The lines of a file to import, each as the members that it has.
+//! Parses the lines of a file to import.
 //!
-//! Nothing that stands there is repeated but names of columns, and those only where the line is a head beyond doubt: what looks
-//! like a name may be a secret of a file that has no head.
+//! Error messages repeat nothing from the file except column names, and those only if the line is certainly a
+//! header: what looks like a name may be a secret in a file without a header.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::failure::Failure;
 
 pub(crate) type Members = Map<String, Value>;
 
-/// What a key may have.
+/// The members that a key may have.
 const NAMES: [&str; 21] = [
     "id",
     "owner",
@@ -39,12 +39,12 @@ const NAMES: [&str; 21] = [
     "revoked_at",
 ];
 
-/// What is wrong with a line of the file.
+/// An error about a line of the file.
 pub(crate) fn wrong(line: usize, why: impl fmt::Display) -> Failure {
     Failure::Usage(format!("line {line}: {why}; nothing was imported"))
 }
 
-/// What is wrong with members that no key has. The name of one is told if it is not likely to be anything else.
+/// The error for an unknown member. It contains the member's name only if that is unlikely to be anything else.
 pub(crate) fn unknown<'m>(names: impl Iterator<Item = &'m str>) -> Option<String> {
     let name = names.into_iter().find(|name| !is_known(name))?;
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | ' ' | '.');
@@ -52,9 +52,9 @@ pub(crate) fn unknown<'m>(names: impl Iterator<Item = &'m str>) -> Option<String
     let nearest = NAMES.into_iter().map(|known| (strsim::jaro_winkler(&simple(name), known), known));
     let nearest = nearest.max_by(|(one, _), (other, _)| one.total_cmp(other)).filter(|(like, _)| *like > 0.8);
     Some(match (shown, nearest) {
-        (true, Some((_, known))) => format!("no key has a {name:?}: is it {known:?}"),
-        (true, None) => format!("no key has a {name:?}: docs/cli.md has the names"),
-        (false, _) => "it holds a member of another name than docs/cli.md says".to_owned(),
+        (true, Some((_, known))) => format!("a key has no member {name:?}: did you mean {known:?}"),
+        (true, None) => format!("a key has no member {name:?}: docs/cli.md lists the names"),
+        (false, _) => "it has a member whose name is not in docs/cli.md".to_owned(),
     })
 }
 
@@ -62,7 +62,7 @@ fn is_known(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// A name as it would be written here.
+/// Simplifies the spelling of a name for comparison.
 fn simple(name: &str) -> String {
     let (mut simple, mut before) = (String::new(), ' ');
     for letter in name.trim().chars() {
@@ -75,29 +75,29 @@ fn simple(name: &str) -> String {
     simple
 }
 
-/// One JSON object in each line.
+/// Parses one JSON object per line.
 pub(crate) fn of_json(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let read = |(index, line): (usize, &str)| {
         let number = index + 1;
-        // Of what the parser says nothing is told but this: it quotes what it read.
+        // The parser's message is dropped, because it quotes the input.
         let members =
             object(line).map_err(|why| wrong(number, why.unwrap_or_else(|| no_object(line).to_owned())))?;
         if !members.is_empty() && !members.keys().any(|name| is_known(name)) {
-            return Err(wrong(number, "it has none of the members of a key, such as id, owner and name"));
+            return Err(wrong(number, "it has none of a key's members, such as id, owner and name"));
         }
         Ok((number, members))
     };
     lines.map(read).collect()
 }
 
-/// The members of an object; else what is wrong with it, if that is a member that stands twice.
+/// Parses an object, or returns what is wrong with it: a duplicate member, or `None` for anything else.
 fn object(line: &str) -> Result<Members, Option<String>> {
     let mut json = serde_json::Deserializer::from_str(line);
     let mut twice = false;
     let value = EachOnce(&mut twice).deserialize(&mut json);
     if twice {
-        return Err(Some("a member stands twice, here or in what it holds".to_owned()));
+        return Err(Some("a member occurs twice, here or in a nested object".to_owned()));
     }
     match (value, json.end()) {
         (Ok(Value::Object(members)), Ok(())) => Ok(members),
@@ -105,7 +105,7 @@ fn object(line: &str) -> Result<Members, Option<String>> {
     }
 }
 
-/// What a line is that is no object.
+/// Says what a line is that is not an object.
 fn no_object(line: &str) -> &'static str {
     let line = line.trim();
     if line.starts_with('[') {
@@ -113,19 +113,19 @@ fn no_object(line: &str) -> &'static str {
     } else if line.starts_with('{') && !line.ends_with('}') {
         "the object does not end in this line: write one in each line, as `jq -c .` does"
     } else if columns_by(line, ',') {
-        "this is the head of a CSV file: say --format csv"
+        "this is the header of a CSV file: use --format csv"
     } else {
-        "this is no JSON object"
+        "this is not a JSON object"
     }
 }
 
-/// One key in each row; the first names the columns.
+/// Parses one key per row; the first row names the columns.
 pub(crate) fn of_csv(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut lines = LineNumbers { text: text.as_bytes(), at: 0, line: 1 };
     let mut rows = reader.records().map(|record| {
-        // The text is UTF-8, and rows may be of any length: a reader of memory has nothing else to say.
-        let record = record.map_err(|_| Failure::usage("the file is no CSV; nothing was imported"))?;
+        // The text is valid UTF-8 and rows may have any length, so nothing else can go wrong.
+        let record = record.map_err(|_| Failure::usage("the file is not CSV; nothing was imported"))?;
         Ok::<_, Failure>((lines.of(record.position()), record))
     });
     let (first, names) = loop {
@@ -146,15 +146,15 @@ pub(crate) fn of_csv(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
         }
         if record.len() != names.len() {
             let (has, head) = (record.len(), names.len());
-            return Err(wrong(number, format_args!("it has {has} fields, and the head has {head}")));
+            return Err(wrong(number, format_args!("it has {has} fields, but the header has {head}")));
         }
         let mut members = Members::new();
         for (name, value) in names.iter().zip(&record).filter(|(_, value)| !value.is_empty()) {
             let value = match name {
-                "" => return Err(wrong(number, "a value stands in a column without a name")),
+                "" => return Err(wrong(number, "there is a value in a column without a name")),
                 "scopes" => value.split_ascii_whitespace().collect(),
                 "restrictions" | "metadata" => json(value)
-                    .map_err(|why| wrong(number, format_args!("{name} is written as a JSON object{why}")))?,
+                    .map_err(|why| wrong(number, format_args!("{name} must be a JSON object{why}")))?,
                 _ => value.into(),
             };
             members.insert(name.to_owned(), value);
@@ -167,12 +167,12 @@ pub(crate) fn of_csv(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
 fn json(text: &str) -> Result<Value, &'static str> {
     match object(text) {
         Ok(members) => Ok(members.into()),
-        Err(Some(_)) => Err(", and a member stands twice there"),
+        Err(Some(_)) => Err(", and a member occurs twice in it"),
         Err(None) => Err(""),
     }
 }
 
-/// A row that a spreadsheet leaves behind.
+/// Whether a row is empty, as spreadsheets leave them.
 fn is_nothing(record: &StringRecord) -> bool {
     record.iter().all(|field| field.trim().is_empty())
 }
@@ -181,7 +181,7 @@ fn check_head(names: &StringRecord) -> Result<(), String> {
     let line: String = names.iter().collect::<Vec<_>>().join(",");
     if line.trim_start().starts_with(['{', '[']) {
         return Err(if line.trim_start().starts_with('{') {
-            "these are JSON objects: say --format jsonl".to_owned()
+            "these are JSON objects: use --format jsonl".to_owned()
         } else {
             no_object(&line).to_owned()
         });
@@ -193,7 +193,7 @@ fn check_head(names: &StringRecord) -> Result<(), String> {
     }
     if !columns_by(&line, ',') {
         return Err(
-            "this is no head: the first line names the columns, such as id,owner,name,sha256 (docs/cli.md has the names)"
+            "this is not a header: the first line names the columns, such as id,owner,name,sha256 (docs/cli.md lists the names)"
                 .to_owned(),
         );
     }
@@ -202,18 +202,18 @@ fn check_head(names: &StringRecord) -> Result<(), String> {
     }
     let mut seen = BTreeSet::new();
     match names.iter().find(|name| !name.is_empty() && !seen.insert(*name)) {
-        Some(twice) => Err(format!("the column {twice} stands twice")),
+        Some(twice) => Err(format!("the column {twice} occurs twice")),
         None => Ok(()),
     }
 }
 
-/// Whether a line, divided so, names at least two columns that a key has, in whatever spelling.
+/// Whether a line, split by this separator, names at least two columns of a key, in whatever spelling.
 fn columns_by(line: &str, separator: char) -> bool {
     let columns = line.split(separator).map(|name| simple(name.trim().trim_matches('"')));
     columns.filter(|name| is_known(name)).count() > 1
 }
 
-/// Where rows begin. The reader's own numbers do not count the line that a row begins with after CRLF.
+/// Computes the line number of each row. The reader's own numbers are wrong after CRLF.
 struct LineNumbers<'t> {
     text: &'t [u8],
     at: usize,
@@ -223,11 +223,11 @@ struct LineNumbers<'t> {
 impl LineNumbers<'_> {
     fn of(&mut self, position: Option<&Position>) -> usize {
         let begins = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(self.at);
-        // What ends the row before, and empty lines, are read as a part of this one.
+        // Skips the end of the previous row and empty lines.
         while self.at < begins || self.next().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
             let byte = self.next();
             self.at += 1;
-            // A CR ends a line by itself only where no LF follows.
+            // A CR ends a line by itself only if no LF follows.
             if byte == Some(b'\n') || (byte == Some(b'\r') && self.next() != Some(b'\n')) {
                 self.line += 1;
             }
@@ -243,7 +243,7 @@ impl LineNumbers<'_> {
     }
 }
 
-/// Reads a value in which no object has a member twice: of two restrictions, one would vanish.
+/// Reads a value in which no object has a duplicate member: of two restrictions, one would be lost.
 struct EachOnce<'t>(&'t mut bool);
 
 impl<'de> DeserializeSeed<'de> for EachOnce<'_> {
@@ -299,7 +299,7 @@ impl<'de> Visitor<'de> for EachOnce<'_> {
             let value = entries.next_value_seed(EachOnce(self.0))?;
             if members.insert(name, value).is_some() {
                 *self.0 = true;
-                return Err(A::Error::custom("a member stands twice"));
+                return Err(A::Error::custom("a member occurs twice"));
             }
         }
         Ok(members.into())
@@ -319,7 +319,7 @@ mod tests {
             let read = of_csv(&text).unwrap_or_else(|_| panic!("{end:?}"));
             let numbers: Vec<_> =
                 read.iter().map(|(number, members)| (members["id"].as_str().unwrap(), *number)).collect();
-            // The name of the key b takes two lines.
+            // The name of key b spans two lines.
             assert_eq!(numbers, [("a", 2), ("b", 5), ("c", 8), ("d", 9)], "{end:?}");
         }
     }
@@ -338,7 +338,7 @@ mod tests {
             ("restriction", "restrictions"),
         ] {
             let said = unknown([name].into_iter()).unwrap();
-            assert!(said.ends_with(&format!("is it {known:?}")), "{said}");
+            assert!(said.ends_with(&format!("did you mean {known:?}")), "{said}");
         }
         assert!(unknown(["colour"].into_iter()).unwrap().contains("\"colour\": docs/cli.md"));
         assert_eq!(unknown(NAMES.into_iter()), None);

@@ -1,11 +1,11 @@
-//! Keys, people and projects of a store, by a command line: see docs/cli.md.
+//! A command line for the keys, people and projects of a store: see docs/cli.md.
 //!
 //! ```text
 //! cargo install tower-api-key-cli
 //! tower-api-key --help
 //! ```
 //!
-//! What was asked for goes to stdout, and nothing else does; what is said about it, and every error, to stderr.
+//! Results go to stdout; messages and errors go to stderr.
 
 mod args;
 mod explain;
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Each command judges what it was given before it opens the store.
+/// Each command checks its arguments before it opens the store.
 async fn run(args: Args) -> Result<(), Failure> {
     let out = Out { json: args.json };
     if let Command::Completions { shell } = args.command {

@@ -1,4 +1,4 @@
-//! Accounts, their projects and their members: as much as keys need.
+//! The commands on accounts, projects and members.
 
 use serde_json::{Value, json};
 use tower_api_key::store::{Account, Member, MemberRole, Person, Project, RegistryError};
@@ -10,7 +10,7 @@ use crate::keys::{now, user};
 use crate::show::{Out, table};
 use crate::store::{Opened, Purpose, Store};
 
-/// How many entries are asked for at once.
+/// How many entries are queried at once.
 const PAGE: u32 = 1000;
 
 pub(crate) async fn account(at: &Store, out: &Out, what: args::Account) -> Result<(), Failure> {
@@ -232,7 +232,7 @@ async fn exists(store: &Opened, account: &str) -> Result<bool, Failure> {
     }
 }
 
-/// Why an account is not made.
+/// Why an account cannot be created.
 async fn in_the_way(store: &Opened, account: &str, owner: &UserId) -> Result<Failure, Failure> {
     if exists(store, account).await? {
         return Ok(Failure::refused(format!(
@@ -242,7 +242,7 @@ async fn in_the_way(store: &Opened, account: &str, owner: &UserId) -> Result<Fai
     belongs(store, account, owner).await
 }
 
-/// Why somebody is not made a member of an account, or is not removed from it.
+/// Why a user cannot be added to an account or removed from it.
 async fn belongs(store: &Opened, account: &str, who: &UserId) -> Result<Failure, Failure> {
     Ok(Failure::refused(match store.accounts.account_of(who).await? {
         Some(of) if of == account => {
@@ -251,32 +251,32 @@ async fn belongs(store: &Opened, account: &str, who: &UserId) -> Result<Failure,
             )
         }
         Some(of) => format!("{who} belongs to account {of}, and nobody belongs to two"),
-        None => format!("somebody else is changing account {account}: try again"),
+        None => format!("another process is changing account {account}: try again"),
     }))
 }
 
 fn no_account(account: &str) -> Failure {
     Failure::refused(format!(
-        "there is no account {account}: `tower-api-key account list` shows those that there are"
+        "there is no account {account}: `tower-api-key account list` shows the existing ones"
     ))
 }
 
-/// Of several projects, the one that is not there; unless it is the account.
+/// Which of several projects does not exist; or that the account does not.
 async fn no_project(store: &Opened, account: &str, named: &[&ProjectId]) -> Result<Failure, Failure> {
     let there = projects_of(store, account).await?;
     let missing = named.iter().find(|id| there.iter().all(|project| project.id != ***id));
     Ok(Failure::refused(match missing {
         Some(id) => format!(
-            "account {account} has no project {id}: `tower-api-key project list {account}` shows those that there are"
+            "account {account} has no project {id}: `tower-api-key project list {account}` shows the existing ones"
         ),
-        None => format!("somebody else is changing account {account}: try again"),
+        None => format!("another process is changing account {account}: try again"),
     }))
 }
 
-/// An account is named as a project is.
+/// An account id has the same form as a project id.
 fn account_id(account: String) -> Result<String, Failure> {
     ProjectId::new(&account).map(|_| account).map_err(|_| {
-        Failure::usage("an account is named by 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -")
+        Failure::usage("the id of an account must be 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -")
     })
 }
 

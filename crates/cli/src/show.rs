@@ -1,4 +1,4 @@
-//! What goes to stdout.
+//! Writes results to stdout and messages to stderr.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -8,19 +8,19 @@ use tower_api_key::{IssuedKey, KeyRecord, Timestamp};
 
 use crate::failure::Failure;
 
-/// Where answers go.
+/// How results are written.
 pub(crate) struct Out {
     pub(crate) json: bool,
 }
 
 impl Out {
-    /// One answer: as JSON, or as this text.
+    /// Writes a result as JSON or as this text.
     pub(crate) fn answer(&self, json: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let text = if self.json { format!("{json:#}\n") } else { text() };
         self.raw(text.as_bytes())
     }
 
-    /// These bytes. Whoever has read enough (`| head`) has closed the pipe: that is no error, and nothing is said.
+    /// Writes these bytes. If the reader (`| head`) has closed the pipe, this is not an error.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         match written(bytes) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -28,12 +28,12 @@ impl Out {
         }
     }
 
-    /// A word on what was done, for people.
+    /// Writes a message about what was done to stderr.
     pub(crate) fn done(&self, what: impl Display) {
         say(what);
     }
 
-    /// The one time that a secret is written.
+    /// Writes a secret, the only time that this is done.
     pub(crate) fn issued(&self, issued: &IssuedKey, what: impl Display) -> Result<(), Failure> {
         let mut shown = record(issued.record(), issued.record().created_at);
         let secret = issued.key().expose_secret();
@@ -41,11 +41,11 @@ impl Out {
             members.insert("key".to_owned(), secret.into());
         }
         let text = if self.json { format!("{shown:#}\n") } else { format!("{secret}\n") };
-        // Here nobody has read enough: without its secret, the key is of no use.
+        // Here a closed pipe is an error: without its secret, the key is useless.
         written(text.as_bytes()).map_err(|error| {
             let id = &issued.record().id;
             Failure::Store(format!(
-                "key {id} was made, and its secret is lost: cannot write to stdout: {error}"
+                "key {id} was made, but its secret is lost: cannot write to stdout: {error}"
             ))
         })?;
         self.done(what);
@@ -53,7 +53,7 @@ impl Out {
     }
 }
 
-/// A line on stderr, for whoever reads it.
+/// Writes a line to stderr.
 pub(crate) fn say(what: impl Display) {
     drop(writeln!(io::stderr(), "{what}"));
 }
@@ -68,7 +68,7 @@ fn not_written(error: io::Error) -> Failure {
     Failure::Store(format!("cannot write to stdout: {error}"))
 }
 
-/// All that is stored of a key but its digest.
+/// Everything that is stored about a key except its digest.
 pub(crate) fn record(key: &KeyRecord, now: Timestamp) -> Value {
     json!({
         "id": key.id.as_str(),
@@ -102,7 +102,7 @@ pub(crate) fn state(key: &KeyRecord, now: Timestamp) -> &'static str {
     }
 }
 
-/// Columns as wide as what stands in them. Control characters, which a terminal would obey, are not shown.
+/// Formats a table with aligned columns. Control characters, which a terminal would obey, are not shown.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let plain = |cell: &String| cell.replace(char::is_control, "\u{fffd}");
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();

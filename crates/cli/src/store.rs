@@ -1,4 +1,4 @@
-//! The store that everything is about.
+//! Opens the store that the options name.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::show::say;
 use tower_api_key::store::ProjectDirectory;
 
-/// What the options say of the store and of the service, judged before anything is opened.
+/// The options about the store and the service, checked before anything is opened.
 pub(crate) struct Store {
     database: Database,
     format: KeyFormat,
@@ -30,27 +30,27 @@ pub(crate) struct Store {
 }
 
 enum Database {
-    /// A file.
+    /// An SQLite file.
     Sqlite(String),
     Postgres(Box<PostgresOptions>),
 }
 
-/// What a store is opened for.
+/// Why a store is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To make a store where there is none. Only `account create` does: a name that is mistyped elsewhere must not make an
-    /// empty one.
+    /// To create a store if there is none. Only `account create` does, so that a mistyped name in another command
+    /// cannot create an empty store.
     Begin,
     Change,
     Read,
 }
 
-/// A store in the hands of an operator.
+/// An open store, and a keyring with the operator as authority.
 pub(crate) struct Opened {
     pub(crate) keyring: Keyring,
     pub(crate) registry: Arc<dyn KeyRegistry>,
     pub(crate) accounts: Arc<dyn Accounts>,
-    /// The store's own, whatever the service has.
+    /// The directory of this store, whichever the service uses.
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) verifier: Verifier,
     pub(crate) has_directory: bool,
@@ -61,7 +61,7 @@ impl Store {
         let format = KeyFormat::new(&args.key_prefix).map_err(Failure::usage)?;
         let policy = args.max_keys.map(|max| KeyPolicy::Multiple { max });
         if args.max_keys == Some(0) {
-            return Err(Failure::usage("--max-keys is at least 1"));
+            return Err(Failure::usage("--max-keys must be at least 1"));
         }
         let (ring, database) = (ring(args)?, database(args)?);
         Ok(Self { database, format, ring, policy, has_directory: !args.no_directory })
@@ -71,29 +71,31 @@ impl Store {
         ApiKeys::new(store).key_format(self.format.clone()).digests(self.ring.clone())
     }
 
-    /// The id of a key. What is none may be a secret that was pasted in its place: it is not repeated.
+    /// Parses the id of a key. An invalid id may be a secret that was pasted by mistake, so the message does not
+    /// repeat it.
     pub(crate) fn id(&self, text: &str) -> Result<KeyId, Failure> {
         if self.format.environment_of(text).is_some() {
             return Err(Failure::usage(
-                "this is the secret of a key, and not its id. It stands in the shell's history now: rotate the key",
+                "this is the secret of a key, not its id. It is now in the shell's history: rotate the key",
             ));
         }
-        KeyId::new(text)
-            .map_err(|_| Failure::usage("this is no key's id: `tower-api-key list --owner USER` shows ids"))
+        KeyId::new(text).map_err(|_| {
+            Failure::usage("this is not a key's id: `tower-api-key list --owner USER` shows ids")
+        })
     }
 
-    /// For what is about accounts.
+    /// For commands on accounts.
     pub(crate) fn with_directory(&self) -> Result<&Self, Failure> {
         if self.has_directory {
             Ok(self)
         } else {
             Err(Failure::usage(
-                "--no-directory says that there are no accounts here: leave it out, to manage them",
+                "--no-directory means that this store has no accounts: omit it to manage accounts",
             ))
         }
     }
 
-    /// Opens it, does `work`, and closes it. Everything is in its file then.
+    /// Opens the store, runs `work`, and closes it. Then all data is in the store's file.
     pub(crate) async fn with(
         &self,
         purpose: Purpose,
@@ -108,11 +110,11 @@ impl Store {
         };
         let store = sqlite(file, purpose).await?;
         let done = work(&self.opened(store.clone())?).await;
-        // Also what was done before it failed. A copy of the file alone would lack what is in the log.
+        // Also after a failure. A copy of the file alone would lack what is in the write-ahead log.
         let whole = purpose == Purpose::Read || matches!(store.checkpoint().await, Ok(true));
         if !whole {
             say(format_args!(
-                "note: another program is using {file}, and some of it is in {file}-wal: copy it by `VACUUM INTO`"
+                "note: another program is using {file}, and part of the data is in {file}-wal: copy it with `VACUUM INTO`"
             ));
         }
         done
@@ -126,7 +128,7 @@ impl Store {
             let keys = self.agreed(store.clone());
             (keys.keyring(), keys.verifier())
         } else {
-            let keys = self.agreed((store.clone(), Elsewhere));
+            let keys = self.agreed((store.clone(), AnyOwner));
             (keys.keyring(), keys.verifier())
         };
         let keyring = match self.policy {
@@ -135,7 +137,7 @@ impl Store {
         };
         Ok(Opened {
             keyring: keyring.acting_as(Authority::Operator),
-            // Imported keys are found whatever their shape; whether the service finds them is its own setting.
+            // Accepts imported keys of every shape; whether the service does is its own setting.
             verifier: verifier.accept_foreign_keys(),
             registry: Arc::new(store.clone()),
             accounts: Arc::new(store.clone()),
@@ -168,7 +170,7 @@ impl Opened {
         }))
     }
 
-    /// What to do about an owner who belongs to no account.
+    /// What to do about an owner without an account.
     pub(crate) fn unknown(&self, owner: &UserId) -> String {
         format!(
             "{owner} belongs to no account of this store: see `tower-api-key account create --help` and `member set --help`; \
@@ -177,11 +179,11 @@ impl Opened {
     }
 }
 
-/// The directory of a service that has one of its own, or none: nobody is asked here, and everybody may.
-struct Elsewhere;
+/// The directory of a service that has its own or none: every owner is accepted without a query.
+struct AnyOwner;
 
 #[async_trait]
-impl Directory for Elsewhere {
+impl Directory for AnyOwner {
     async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
         Ok(AccountStatus::Active { role: Some(Role::Owner) })
     }
@@ -199,12 +201,12 @@ fn database(args: &args::Store) -> Result<Database, Failure> {
     if database.starts_with("postgres://") || database.starts_with("postgresql://") {
         return Ok(Database::Postgres(Box::new(options(args)?)));
     }
-    // What stands there may hold a password.
+    // The text may contain a password.
     if database.contains("://") {
-        return Err(Failure::usage("--database names an SQLite file, or postgres://user@host/database"));
+        return Err(Failure::usage("--database must be an SQLite file, or postgres://user@host/database"));
     }
     if args.ca_file.is_some() {
-        return Err(Failure::usage("--ca-file is for PostgreSQL, and --database names an SQLite file"));
+        return Err(Failure::usage("--ca-file is for PostgreSQL, but --database names an SQLite file"));
     }
     Ok(Database::Sqlite(database.clone()))
 }
@@ -227,7 +229,7 @@ async fn sqlite(file: &str, purpose: Purpose) -> Result<SqliteStore, Failure> {
     let opened = match purpose {
         Purpose::Begin => SqliteStore::open(file).await,
         Purpose::Change => SqliteStore::open_existing(file).await,
-        // A file of an older release is brought up to date by whoever comes first, as by the service.
+        // The first program that opens a file of an older release migrates it, as the service does.
         Purpose::Read => match SqliteStore::open_read_only(file).await {
             Err(StoreError::Failed(_)) => SqliteStore::open_existing(file).await,
             opened => opened,
@@ -237,32 +239,32 @@ async fn sqlite(file: &str, purpose: Purpose) -> Result<SqliteStore, Failure> {
         StoreError::Failed(cause) if cause.is::<ConfigError>() => {
             let what = if Path::new(file).exists() { "store" } else { "database" };
             Failure::usage(format!(
-                "there is no {what} in {file}: name another by --database, or begin one by `tower-api-key account create`"
+                "there is no {what} in {file}: name another with --database, or create one with `tower-api-key account create`"
             ))
         }
         _ => error.into(),
     })
 }
 
-/// Any change that is made there waits until no node of the service answers by what was before.
+/// Every change waits until no node of the service answers from older data.
 async fn postgres(options: &PostgresOptions, purpose: Purpose) -> Result<PostgresStore, Failure> {
     let options = options.clone();
     let options = if purpose == Purpose::Begin { options } else { options.existing() };
     options.connect().await.map_err(|error| match &error {
-        // What cannot be reached may be there tomorrow; this is written wrongly, and stays so.
+        // An unreachable database is a store failure; this is a wrong argument.
         StoreError::Failed(cause) if cause.is::<ConfigError>() => Failure::usage(format!(
-            "{cause} (--database and --schema name one, `tower-api-key account create` begins one)"
+            "{cause} (--database and --schema name a store, `tower-api-key account create` creates one)"
         )),
         _ => error.into(),
     })
 }
 
-/// The digests as the service has them: else it would not find what is issued here.
+/// The digests of the service: otherwise it would not find the keys that are issued here.
 fn ring(args: &args::Store) -> Result<Digests, Failure> {
     let mut ring = None;
     for pepper in &args.peppers {
         let (id, file) = pepper.split_once('=').ok_or_else(|| {
-            Failure::usage("--pepper names an id and a file: --pepper 2027=/run/secrets/pepper")
+            Failure::usage("--pepper needs an id and a file: --pepper 2027=/run/secrets/pepper")
         })?;
         let secret = fs::read(file)
             .map_err(|error| Failure::usage(format!("--pepper: cannot read {file}: {error}")))?;

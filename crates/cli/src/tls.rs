@@ -1,4 +1,4 @@
-//! How a connection to PostgreSQL is encrypted: always so that the server's certificate is checked.
+//! Encryption of connections to PostgreSQL, which always verifies the server's certificate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::failure::Failure;
 
-/// The connection string without what only libpq knows, and how to encrypt, if that is asked for: by `--ca-file`,
-/// `sslrootcert` or an `sslmode` from `require` on.
+/// Separates what only libpq understands from the connection string, and returns the TLS configuration if encryption is
+/// requested: by `--ca-file`, by `sslrootcert`, or by an `sslmode` from `require` on.
 pub(crate) fn judged(
     connection: &str,
     ca_file: Option<&Path>,
 ) -> Result<(String, Option<ClientConfig>), Failure> {
     let (mut ca_file, mut demanded, mut disabled) = (ca_file.map(Path::to_owned), false, false);
-    // A password may hold a question mark.
+    // A password may contain a question mark.
     let user = connection.find('@').unwrap_or(0);
     let question = connection.get(user..).and_then(|rest| rest.find('?')).map(|at| user + at);
     let Some((server, options)) = question.and_then(|at| connection.split_at_checked(at)) else {
@@ -34,7 +34,7 @@ pub(crate) fn judged(
                 kept.push(option);
             }
             Some(("sslrootcert", file)) if file.contains('%') => {
-                return Err(Failure::usage("name the file of sslrootcert by --ca-file instead"));
+                return Err(Failure::usage("use --ca-file instead of sslrootcert"));
             }
             Some(("sslrootcert", file)) => {
                 ca_file.get_or_insert_with(|| PathBuf::from(file));
@@ -69,7 +69,7 @@ fn config(ca_file: Option<&Path>, demanded: bool) -> Result<Option<ClientConfig>
         roots.add(certificate).map_err(|error| unreadable(&error))?;
     }
     if roots.is_empty() {
-        return Err(unreadable(&"there are none in it, written as PEM"));
+        return Err(unreadable(&"it contains no PEM certificates"));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

@@ -1,4 +1,4 @@
-//! No line of a file, and no argument, makes this program panic (c17_b3).
+//! Fuzz tests: no line of a file, and no argument, makes this program panic (c17_b3).
 
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};

@@ -369,26 +369,26 @@ fn c13_what_is_no_import_is_refused_as_a_whole_and_never_repeated() {
     let shell = Shell::new();
     let good = json!({"id": "old_1", "owner": "alice", "name": "One", "key": "legacy-one"}).to_string();
     for (line, says) in [
-        ("legacy-two", "line 2: this is no JSON object"),
+        ("legacy-two", "line 2: this is not a JSON object"),
         (
             r#"{"id": "old_2", "owner": "alice", "name": "x", "key": "legacy-two", "expiry": "never"}"#,
-            r#"no key has a "expiry": is it "expires_at""#,
+            r#"a key has no member "expiry": did you mean "expires_at""#,
         ),
         (
             r#"{"id": "old_2", "owner": "alice", "name": "x", "key": "k", "legacy-two-is-the-name-of-something": 1}"#,
-            "another name",
+            "a member whose name",
         ),
         (
             r#"{"id": "old_2", "owner": "alice", "name": "x", "key": "legacy-two", "sha256": "legacy-two"}"#,
-            "name one of",
+            "exactly one of",
         ),
-        (r#"{"id": "old_2", "owner": "alice", "name": "x", "key": ["legacy-two"]}"#, "key is a string"),
-        (r#"{"id": "old_2", "owner": "alice", "name": "x", "hmac": "legacy-two"}"#, "pepper beside hmac"),
-        (r#"{"id": "old_2", "owner": "alice", "name": "x", "slow": "legacy-two"}"#, "start beside slow"),
-        (r#"{"id": "legacy two", "owner": "alice", "name": "x", "key": "k"}"#, "id is 1 to 128"),
+        (r#"{"id": "old_2", "owner": "alice", "name": "x", "key": ["legacy-two"]}"#, "key must be a string"),
+        (r#"{"id": "old_2", "owner": "alice", "name": "x", "hmac": "legacy-two"}"#, "pepper only with hmac"),
+        (r#"{"id": "old_2", "owner": "alice", "name": "x", "slow": "legacy-two"}"#, "start only with slow"),
+        (r#"{"id": "legacy two", "owner": "alice", "name": "x", "key": "k"}"#, "id must be 1 to 128"),
         (
             r#"{"id": "old_2", "owner": "alice", "name": "x", "key": "k", "expires_at": "legacy-two"}"#,
-            "expires_at is a time",
+            "expires_at must be a time",
         ),
     ] {
         let ran = shell.run_with(&["import", "-"], &format!("{good}\n{line}\n"));
@@ -746,17 +746,17 @@ fn c17_f3_arguments_are_judged_before_the_database() {
         (&["list"], "--owner"),
         (&["list", "--owner", "alice", "--all-owners"], "--all-owners"),
         (&["list", "--owner", "alice", "--environment", "prod"], "live or test"),
-        (&["show", "a b"], "no key's id"),
+        (&["show", "a b"], "not a key's id"),
         (&["rotate", "key_1", "--grace", "1y"], "7d"),
-        (&["revoke", "key_1", "a b"], "no key's id"),
+        (&["revoke", "key_1", "a b"], "not a key's id"),
         (&["amend", "key_1"], "--name"),
         (&["amend", "key_1", "--name", ""], "1 to 64 characters"),
         (&["amend", "key_1", "--limits", "12"], "12/min"),
         (&["import", "bad.jsonl"], "line 1"),
         (&["import", "nowhere.jsonl"], "cannot read"),
         (&["explain", "key_1", "--method", "A B"], "--method"),
-        (&["account", "create", "a b", "--owner", "alice"], "an account is named"),
-        (&["account", "suspend", "a b"], "an account is named"),
+        (&["account", "create", "a b", "--owner", "alice"], "the id of an account"),
+        (&["account", "suspend", "a b"], "the id of an account"),
         (&["project", "create", "A", "a b"], "an id is"),
         (&["member", "set", "A", "a b", "--role", "full"], "an id is"),
         (&["member", "set", "A", "bob", "--role", "full", "--project", "a b"], "an id is"),
@@ -765,7 +765,7 @@ fn c17_f3_arguments_are_judged_before_the_database() {
         (&["--pepper", "2027=nowhere", "list", "--owner", "alice"], "cannot read"),
         (&["--no-directory", "account", "list"], "--no-directory"),
         (&["--database", "postgres://127.0.0.1:1/x", "--schema", "A", "list", "--owner", "alice"], "schema"),
-        (&["--database", "postgres://127.0.0.1:1/x", "show", "a b"], "no key's id"),
+        (&["--database", "postgres://127.0.0.1:1/x", "show", "a b"], "not a key's id"),
     ] {
         let ran = shell.run(args);
         assert_eq!((ran.code, &*ran.stdout), (2, ""), "{args:?}: {}", ran.stderr);
@@ -952,7 +952,7 @@ fn c17_d2_what_stands_twice_is_refused() {
         let ran = shell.run_with(&["import", "-"], &format!("\n{line}\n"));
         assert_eq!((ran.code, &*ran.stdout), (2, ""), "{line}");
         assert!(
-            ran.stderr.contains("line 2: a member stands twice") && !ran.stderr.contains("legacy"),
+            ran.stderr.contains("line 2: a member occurs twice") && !ran.stderr.contains("legacy"),
             "{}",
             ran.stderr
         );
@@ -960,8 +960,8 @@ fn c17_d2_what_stands_twice_is_refused() {
     let twice = "id,owner,name,key,restrictions,restrictions\nk,alice,x,legacy-one,,{}\n";
     let inside = "id,owner,name,key,restrictions\nk,alice,x,legacy-one,\"{\"\"ip\"\":{\"\"allow\"\":[]},\"\"ip\"\":{\"\"allow\"\":[]}}\"\n";
     for (file, says) in [
-        (twice, "line 1: the column restrictions stands twice"),
-        (inside, "line 2: restrictions is written as"),
+        (twice, "line 1: the column restrictions occurs twice"),
+        (inside, "line 2: restrictions must be a JSON object"),
     ] {
         let ran = shell.run_with(&["import", "-", "--format", "csv"], file);
         assert_eq!((ran.code, &*ran.stdout), (2, ""), "{file}");
@@ -979,12 +979,12 @@ fn c17_d2_what_a_file_is_instead_is_told_by_its_head() {
         ("jsonl", format!("\n[\n{key}\n]"), "line 2: this is a JSON array"),
         ("jsonl", "{\n\"id\": \"k\"\n}".to_owned(), "line 1: the object does not end in this line"),
         ("jsonl", "id,owner,name,key\nk,alice,x,legacy-one\n".to_owned(), "--format csv"),
-        ("jsonl", "legacy-one".to_owned(), "line 1: this is no JSON object"),
-        ("jsonl", format!("{key} {key}"), "line 1: this is no JSON object"),
-        ("jsonl", r#"{"legacy-one": "alice"}"#.to_owned(), "line 1: it has none of the members of a key"),
-        ("jsonl", key.replace("owner", "user"), r#"line 1: no key has a "user""#),
-        ("jsonl", key.replace("}", r#", "expiresAt": "x"}"#), r#"is it "expires_at""#),
-        ("csv", key.to_owned(), "line 1: these are JSON objects: say --format jsonl"),
+        ("jsonl", "legacy-one".to_owned(), "line 1: this is not a JSON object"),
+        ("jsonl", format!("{key} {key}"), "line 1: this is not a JSON object"),
+        ("jsonl", r#"{"legacy-one": "alice"}"#.to_owned(), "line 1: it has none of a key's members"),
+        ("jsonl", key.replace("owner", "user"), r#"line 1: a key has no member "user""#),
+        ("jsonl", key.replace("}", r#", "expiresAt": "x"}"#), r#"did you mean "expires_at""#),
+        ("csv", key.to_owned(), "line 1: these are JSON objects: use --format jsonl"),
         ("csv", format!("[{key}]"), "line 1: this is a JSON array"),
         (
             "csv",
@@ -996,28 +996,28 @@ fn c17_d2_what_a_file_is_instead_is_told_by_its_head() {
             "id\towner\tname\tkey\nk\talice\tx\tlegacy-one\n".to_owned(),
             "line 1: the columns are separated by tabs",
         ),
-        ("csv", "k,alice,x,legacy-one\n".to_owned(), "line 1: this is no head"),
-        ("csv", "legacy-one\n".to_owned(), "line 1: this is no head"),
+        ("csv", "k,alice,x,legacy-one\n".to_owned(), "line 1: this is not a header"),
+        ("csv", "legacy-one\n".to_owned(), "line 1: this is not a header"),
         (
             "csv",
             "id,Owner,name,key\nk,alice,x,legacy-one\n".to_owned(),
-            r#"line 1: no key has a "Owner": is it "owner""#,
+            r#"line 1: a key has no member "Owner": did you mean "owner""#,
         ),
         (
             "csv",
             "id,owner,name,key,expiry\nk,alice,x,legacy-one,\n".to_owned(),
-            r#"line 1: no key has a "expiry": is it "expires_at""#,
+            r#"line 1: a key has no member "expiry": did you mean "expires_at""#,
         ),
         (
             "csv",
             "id,owner,name,key,colour\nk,alice,x,legacy-one,\n".to_owned(),
-            r#"line 1: no key has a "colour": docs/cli.md"#,
+            r#"line 1: a key has no member "colour": docs/cli.md"#,
         ),
-        ("csv", "id,owner,name,key\nk,alice,x\n".to_owned(), "line 2: it has 3 fields, and the head has 4"),
+        ("csv", "id,owner,name,key\nk,alice,x\n".to_owned(), "line 2: it has 3 fields, but the header has 4"),
         (
             "csv",
             "id,owner,name,key,\nk,alice,x,,legacy-one\n".to_owned(),
-            "line 2: a value stands in a column without a name",
+            "line 2: there is a value in a column without a name",
         ),
         // Lines are those of the file, however they end, and whatever stands inside of quotes.
         (
@@ -1028,7 +1028,7 @@ fn c17_d2_what_a_file_is_instead_is_told_by_its_head() {
         (
             "csv",
             "id,owner,name,key\r\na,alice,x,one\r\nb b,alice,x,legacy-one\r\n".to_owned(),
-            "line 3: id is 1 to 128",
+            "line 3: id must be 1 to 128",
         ),
         ("jsonl", format!("{key}\r\n\r\n{{\r\n"), "line 3: the object does not end"),
     ] {

@@ -154,7 +154,7 @@ async fn c17_f3_tls_that_is_demanded_is_not_left_out() {
         (at("?sslmode=verify-full"), None, "needs --ca-file"),
         (at("?connect_timeout=1&sslmode=verify-ca"), None, "needs --ca-file"),
         (at("?sslmode=require"), Some("nowhere.pem"), "no certificates can be read from nowhere.pem"),
-        (at(""), Some(empty), "there are none in it"),
+        (at(""), Some(empty), "it contains no PEM certificates"),
         (at("?sslmode=disable"), Some(ours), "contradicts"),
         (at("?sslmode=disable&sslrootcert=x"), None, "contradicts"),
         (at("?sslrootcert=a%20b"), None, "--ca-file instead"),
