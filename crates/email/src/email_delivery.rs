@@ -1,4 +1,4 @@
-//! [`EmailDelivery`]: takes notices, and has them sent.
+//! [`EmailDelivery`]: accepts notices and sends them by e-mail.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -14,15 +14,15 @@ use tower_api_key::{ApiKey, ConfigError};
 use crate::mail::{Mail, PlainEnglish, Templates};
 use crate::outbox::{EmailEvent, Outbox, Owners, Recipients};
 
-/// For how many owners notices are kept at once, and how many connections are open to the server.
+/// For how many owners notices are kept at once, and how many connections to the server are open.
 const OWNERS: usize = 1024;
 const LANES: usize = 4;
-/// Ten attempts, the waits between them doubled: seventeen minutes in all.
+/// Ten attempts with doubled waits between them: seventeen minutes in all.
 const ATTEMPTS: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const SMTP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Writes to owners by SMTP that they have a new key, **without the key**.
+/// Notifies owners by SMTP that they have a new key, **without the key**.
 ///
 /// ```no_run
 /// use tower_api_key::{Keyring, MemoryStore, UserId};
@@ -41,19 +41,19 @@ const SMTP_DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// # Failures
 ///
-/// A notice is taken at once ([`Delivery::Queued`]), and tried up to ten times over some seventeen minutes; the last word
-/// of it is an [event](Self::on_event). What the server refuses for good (5xx) is not tried again.
+/// A notice is accepted at once ([`Delivery::Queued`]) and tried up to ten times over about seventeen minutes; the
+/// result is an [event](Self::on_event). A permanent refusal by the server (5xx) is not retried.
 ///
-/// Each owner has room of their own: 16 notices (or 64 KiB of them) and one connection, and what happens while a mail is
-/// on its way goes [together](Templates::together) into the next one. What finds no place there is not taken
-/// ([`Delivery::Failed`]), and the owner's next mail says how much is missing in it, so that nobody hides a new key behind
-/// many others. So many owners have a place at once as [`capacity`](Self::capacity) says.
+/// Each owner has 16 places for notices (or 64 KiB of them) and one connection. Notices that arrive while a mail is
+/// being sent go [together](Templates::together) into the next one. A notice without a place is not accepted
+/// ([`Delivery::Failed`]), and the owner's next mail says how many are missing, so that nobody can hide a new key
+/// behind many others. [`capacity`](Self::capacity) limits how many owners have places at once.
 ///
 /// # Deployment caveat
 ///
-/// Mails are kept in this process. What has not been sent when it ends is not sent.
+/// Mails are kept in memory. Mails that are unsent when the process ends are lost.
 ///
-/// Must be used in a tokio runtime with its timer and network on.
+/// It must be used in a tokio runtime with its timer and network enabled.
 #[derive(Clone)]
 pub struct EmailDelivery {
     outbox: Arc<Outbox>,
@@ -61,19 +61,19 @@ pub struct EmailDelivery {
 }
 
 impl EmailDelivery {
-    /// Sends through this server, from that mailbox.
+    /// Sends through this server, with this mailbox as the sender.
     ///
-    /// The URL is `smtps://user:password@host` (port 465) or `smtp://user:password@host?tls=required` (587). Mails are
-    /// not sent in clear, but to a server on this machine (`smtp://127.0.0.1:25`).
+    /// The URL is `smtps://user:password@host` (port 465) or `smtp://user:password@host?tls=required` (port 587).
+    /// Unencrypted connections are allowed only to this machine (`smtp://127.0.0.1:25`).
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Smtp`], [`ConfigError::Mailbox`]. The URL, which may hold a password, is in neither.
+    /// [`ConfigError::Smtp`] or [`ConfigError::Mailbox`]. Neither contains the URL, which may contain a password.
     pub fn smtp(url: &str, from: &str, recipients: impl Recipients) -> Result<Self, ConfigError> {
         const SHAPE: &str = "write smtps://user:password@host, or smtp://user:password@host?tls=required";
         if !is_confidential(url) {
             return Err(ConfigError::Smtp(
-                "mails go in clear only to this machine: write smtps://, or smtp://host?tls=required",
+                "unencrypted mail is only allowed to this machine: use smtps://, or smtp://host?tls=required",
             ));
         }
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url);
@@ -94,24 +94,24 @@ impl EmailDelivery {
         Ok(Self { outbox: Arc::new(outbox), secrets: false })
     }
 
-    /// Other words.
+    /// Sets other texts.
     #[must_use]
     pub fn templates(self, templates: impl Templates) -> Self {
         self.with(|outbox| outbox.templates = Arc::new(templates))
     }
 
-    /// Is told what becomes of each notice.
+    /// Sets a function that is called with the result of each notice.
     #[must_use]
     pub fn on_event(self, listener: impl Fn(&EmailEvent) + Send + Sync + 'static) -> Self {
         self.with(|outbox| outbox.listener = Arc::new(listener))
     }
 
-    /// How often a notice is tried, and how long after the first attempt the second comes; each wait after that is twice
-    /// the one before, up to five minutes. The default is ten times and two seconds.
+    /// Sets how often a notice is tried, and the wait after the first attempt. Each further wait is doubled, up to
+    /// five minutes. The default is ten attempts and two seconds.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`].
+    /// [`ConfigError::Zero`] if either is zero.
     pub fn retry(self, attempts: u32, first_wait: Duration) -> Result<Self, ConfigError> {
         if attempts == 0 || first_wait.is_zero() {
             return Err(ConfigError::Zero(
@@ -121,12 +121,12 @@ impl EmailDelivery {
         Ok(self.with(|outbox| (outbox.attempts, outbox.first_wait) = (attempts, first_wait)))
     }
 
-    /// For how many owners notices are kept at once; the default is 1,024. Each of them takes 64 KiB at most, or one mail
-    /// if that is larger, and mostly less than one.
+    /// Sets for how many owners notices are kept at once; the default is 1,024. Each takes at most 64 KiB, or one
+    /// mail if that is larger, and usually less.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`].
+    /// [`ConfigError::Zero`] if it is zero.
     pub fn capacity(self, owners: usize) -> Result<Self, ConfigError> {
         if owners == 0 {
             return Err(ConfigError::Zero("the number of owners whose mails are kept"));
@@ -134,17 +134,17 @@ impl EmailDelivery {
         Ok(self.with(|outbox| outbox.capacity = owners))
     }
 
-    /// Sends the key itself. The default is to say only that there is one.
+    /// Sends the key itself. The default is to say only that there is a new key.
     ///
     /// # Security
     ///
-    /// This is weaker than showing a key once. A mailbox keeps it for years, in copies that nobody overwrites: with the
-    /// provider, on each device, in backups, and with those to whom it is forwarded. Mail servers on the way read it.
-    /// Anybody who gets into the mailbox gets into the API, and revoking the key is all that helps then. ASVS asks for no
-    /// such thing: prefer the notice, and show the key where its owner is signed in.
+    /// This is weaker than showing a key once. A mailbox keeps it for years, in copies that are never overwritten:
+    /// at the provider, on each device, in backups, and with everybody to whom it is forwarded. Mail servers on the
+    /// way can read it. Anybody with access to the mailbox has access to the API, and only revoking the key helps
+    /// then. ASVS does not require it: prefer the notice, and show the key where its owner is signed in.
     ///
-    /// Here the mail is kept in memory only, and overwritten once it was sent or given up; the mail library's own buffers
-    /// are outside of our hands.
+    /// Here the mail is kept only in memory, and overwritten when it was sent or given up. The mail library's own
+    /// buffers are not overwritten.
     #[must_use]
     pub fn dangerously_mail_secrets(mut self) -> Self {
         self.secrets = true;
@@ -154,7 +154,7 @@ impl EmailDelivery {
     fn with(mut self, change: impl FnOnce(&mut Outbox)) -> Self {
         let outbox = Arc::make_mut(&mut self.outbox);
         change(outbox);
-        // What others of its kind have taken, they send as they were told to.
+        // Notices that clones have already accepted are sent by their settings.
         outbox.owners = Arc::default();
         self
     }
@@ -180,9 +180,9 @@ impl KeyDelivery for EmailDelivery {
     }
 }
 
-/// Whether nobody on the way can read what goes to this server.
+/// Whether the connection to this server is encrypted or stays on this machine.
 fn is_confidential(url: &str) -> bool {
-    // What is read in one way here and in another by the mail library is not written.
+    // Refuses URLs that the mail library might parse differently.
     if !url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return false;
     }
@@ -232,7 +232,8 @@ mod tests {
             "smtp://127.0.0.1@mail.example.com",
             "smtp://127.0.0.1.example.com",
             "smtp://mail.example.com/127.0.0.1",
-            // As the mail library reads them: another case, white space, a fragment, the first of two.
+            // URLs that the mail library parses differently: another case, white space, a fragment, the first of
+            // two parameters.
             "SMTP://u:p@mail.example.com",
             " smtp://u:p@mail.example.com",
             "sm\ttp://u:p@mail.example.com",

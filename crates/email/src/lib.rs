@@ -1,7 +1,8 @@
-//! Owners hear of their keys by e-mail, through a mail server of yours: that there is a new key, and not the key itself.
+//! Notifies owners by e-mail, through your mail server, that they have a new key. The mail does not contain the key.
 //!
 //! [`EmailDelivery`] is a [`KeyDelivery`](tower_api_key::delivery::KeyDelivery) for
-//! [`Keyring::deliver`](tower_api_key::Keyring::deliver). [`Recipients`] knows the addresses, [`Templates`] the words.
+//! [`Keyring::deliver`](tower_api_key::Keyring::deliver). [`Recipients`] provides the addresses, [`Templates`] the
+//! texts.
 
 // Only the library must not panic; tests may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]

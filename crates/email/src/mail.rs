@@ -1,4 +1,4 @@
-//! What a mail says, and how it is written down.
+//! [`Mail`] and [`Templates`]: the texts of mails, and how a mail is encoded.
 
 use data_encoding::BASE64;
 use lettre::message::header::{ContentTransferEncoding, ContentType};
@@ -7,7 +7,7 @@ use tower_api_key::ApiKey;
 use tower_api_key::delivery::{Notice, NoticeKind};
 use zeroize::Zeroizing;
 
-/// A mail: a line and a text. It is overwritten on drop, since it may hold a secret.
+/// A mail: a subject and a text. It is overwritten on drop, because it may contain a secret.
 ///
 /// Line breaks and other control characters in the subject become spaces.
 pub struct Mail {
@@ -16,19 +16,19 @@ pub struct Mail {
 }
 
 impl Mail {
-    /// A mail that says this.
+    /// Creates a mail.
     #[must_use]
     pub fn new(subject: impl Into<String>, text: impl Into<Zeroizing<String>>) -> Self {
         Self { subject: subject.into(), text: text.into() }
     }
 
-    /// Its line.
+    /// The subject.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// Its text, which may hold a secret.
+    /// The text, which may contain a secret.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -38,13 +38,13 @@ impl Mail {
         self.subject.len().saturating_add(self.text.len())
     }
 
-    /// The mail as servers take it; `None` if it cannot be one.
+    /// Encodes the mail for SMTP; `None` if that is not possible.
     pub(crate) fn compose(
         &self,
         from: &Mailbox,
         to: Mailbox,
-    ) -> Option<(lettre::address::Envelope, Written)> {
-        // Names come from stores, and stores from anywhere: whatever starts a new line would start a new header.
+    ) -> Option<(lettre::address::Envelope, EncodedMail)> {
+        // A key's name comes from a store and may contain anything: a line break would start a new header.
         let subject: String =
             self.subject.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
         let head = Message::builder()
@@ -58,8 +58,8 @@ impl Mail {
         Some((head.envelope().clone(), self.written(&head.formatted())?))
     }
 
-    /// The text goes into one buffer of ours, which is overwritten, and not through those of others.
-    fn written(&self, head: &[u8]) -> Option<Written> {
+    /// Encodes the text into one buffer of our own, which is overwritten, instead of buffers of the mail library.
+    fn written(&self, head: &[u8]) -> Option<EncodedMail> {
         // Base64 lines of 76 characters.
         const CHUNK: usize = 57;
         const LINE: usize = 76;
@@ -82,7 +82,7 @@ impl Mail {
     }
 }
 
-type Written = Zeroizing<Vec<u8>>;
+type EncodedMail = Zeroizing<Vec<u8>>;
 
 impl std::fmt::Debug for Mail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,18 +90,19 @@ impl std::fmt::Debug for Mail {
     }
 }
 
-/// The words of mails.
+/// The texts of mails.
 pub trait Templates: Send + Sync + 'static {
-    /// Something happened to a key. There is no secret here.
+    /// The mail about an event. It contains no secret.
     fn notice(&self, notice: &Notice<'_>) -> Mail;
 
-    /// The same, with the secret: only where
+    /// The same with the secret. It is called only if
+    /// [`dangerously_mail_secrets`](crate::EmailDelivery::dangerously_mail_secrets) is set.
     /// [`dangerously_mail_secrets`](crate::EmailDelivery::dangerously_mail_secrets) asks for it.
     fn secret(&self, secret: &ApiKey, notice: &Notice<'_>) -> Mail {
         let Mail { subject, text } = self.notice(notice);
         let secret = secret.expose_secret();
         const SAID: &str = "\nThe key is shown this once. Keep it where others cannot read it:\n\n";
-        // One allocation, so that none is left behind that nobody overwrites.
+        // One allocation, because growing would leave a copy behind that is not overwritten.
         let mut whole = Zeroizing::new(String::with_capacity(text.len() + SAID.len() + secret.len() + 1));
         for part in [&**text, SAID, secret, "\n"] {
             whole.push_str(part);
@@ -109,10 +110,10 @@ pub trait Templates: Send + Sync + 'static {
         Mail { subject, text: whole }
     }
 
-    /// One mail in the place of several to the same person, which could not be sent one by one as fast as they came.
+    /// One mail instead of several to the same person that could not be sent as fast as they came.
     ///
-    /// Sixteen notices are kept for each person. `missing` says how many more there were: nobody knows of these but by this
-    /// number, so that a mail without any of its own may come, too. The default says so in English.
+    /// Sixteen notices are kept for each person. `missing` is how many more there were. Only this number tells the
+    /// person about them, so there may also be a mail with this number and no notices. The default is in English.
     fn together(&self, mails: &[&Mail], missing: usize) -> Mail {
         let subject = match (mails, missing) {
             ([one], 0) => one.subject.clone(),
@@ -141,7 +142,7 @@ pub trait Templates: Send + Sync + 'static {
     }
 }
 
-/// The words that come with this crate.
+/// The default texts.
 pub(crate) struct PlainEnglish;
 
 impl Templates for PlainEnglish {
@@ -174,7 +175,7 @@ impl Templates for PlainEnglish {
                  well: look for what was done with it."
                     .to_owned(),
             ),
-            // Of a kind that is newer than this package.
+            // A kind that is newer than this package.
             _ => (
                 format!("API key changed: {name}"),
                 "Something happened to an API key of your account. Look at your keys.".to_owned(),
@@ -188,7 +189,7 @@ impl Templates for PlainEnglish {
     }
 }
 
-/// One line of what others wrote.
+/// Makes one line of a text from outside.
 fn plain(text: &str) -> String {
     const SHOWN: usize = 500;
     text.chars().take(SHOWN).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()

@@ -1,7 +1,7 @@
-//! Mails on their way: bounded for each owner and for all, and tried again.
+//! The queue of unsent mails, with bounds for each owner and overall, and retries.
 //!
-//! Each owner has a place of their own and one task, which sends one mail at a time: what happens meanwhile goes into the
-//! next one together. So one owner's many notices take no place from others, and one of the few connections at most.
+//! Each owner has a queue and one task, which sends one mail at a time: notices that arrive meanwhile go into the
+//! next mail together. So one owner's notices take no place from others, and at most one of the few connections.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
@@ -18,20 +18,20 @@ use tower_api_key::{KeyId, UserId};
 
 use crate::mail::{Mail, Templates};
 
-/// No wait between two attempts is longer.
+/// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// How many notices of one owner are kept, and how many bytes of them; a first one is kept whatever it takes.
+/// How many notices of one owner are kept, and how many bytes. The first one is kept whatever its size.
 const PER_OWNER: usize = 16;
 const PER_OWNER_BYTES: usize = 64 * 1024;
 
-/// Knows the mail addresses of users. A closure `|user: &UserId| -> Option<String>` will do.
+/// Provides the mail addresses of users. A closure `|user: &UserId| -> Option<String>` can be one.
 #[async_trait]
 pub trait Recipients: Send + Sync + 'static {
     /// The address of a user, `alice@example.com` or `Alice <alice@example.com>`; `None` if they have none.
     ///
     /// # Errors
     ///
-    /// Whatever stood in the way: it is asked again.
+    /// Any failure: it is asked again.
     async fn address(&self, user: &UserId) -> Result<Option<String>, Box<dyn Error + Send + Sync>>;
 }
 
@@ -45,11 +45,11 @@ where
     }
 }
 
-/// What became of what a mail says about one key. No text of it is here.
+/// The result for a notice about one key. It contains no text of the mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EmailEvent {
-    /// The server has it.
+    /// The server accepted it.
     Sent {
         /// The key that it is about.
         key: KeyId,
@@ -63,11 +63,11 @@ pub enum EmailEvent {
         /// How long until the next attempt.
         wait: Duration,
     },
-    /// It was not sent and will not be.
+    /// It was not sent, and will not be.
     GivenUp {
         /// The key that it is about.
         key: KeyId,
-        /// What went wrong at last.
+        /// What went wrong at the last attempt.
         failure: EmailFailure,
     },
 }
@@ -76,16 +76,16 @@ pub enum EmailEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EmailFailure {
-    /// As much is kept as may be, of this owner or of all, or there is no runtime to send it. The owner's next mail says
-    /// how many notices are missing in it.
+    /// This owner's queue or the whole is full, or there is no runtime to send it. The owner's next mail says how
+    /// many notices are missing.
     Full,
-    /// The owner has no address, or one that is none.
+    /// The owner has no address, or an invalid one.
     NoAddress,
-    /// [`Recipients`] could not tell.
+    /// [`Recipients`] failed.
     Recipients,
-    /// The server could not be reached, or did not speak as it should.
+    /// The server could not be reached, or violated the protocol.
     Unreachable,
-    /// The server said no: its status, 4xx for now or 5xx for good.
+    /// The server refused it with this status: 4xx temporarily, 5xx permanently.
     Refused(u16),
 }
 
@@ -102,7 +102,7 @@ pub(crate) struct Outbox {
     pub(crate) recipients: Arc<dyn Recipients>,
     pub(crate) templates: Arc<dyn Templates>,
     pub(crate) owners: Arc<Mutex<Owners>>,
-    /// Of how many owners anything is kept.
+    /// For how many owners notices are kept.
     pub(crate) capacity: usize,
     pub(crate) lanes: Arc<Semaphore>,
     pub(crate) attempts: u32,
@@ -110,16 +110,16 @@ pub(crate) struct Outbox {
     pub(crate) listener: Arc<dyn Fn(&EmailEvent) + Send + Sync>,
 }
 
-/// What is kept, by whom it is for. Each of them has a task that sends it.
-pub(crate) type Owners = BTreeMap<UserId, Kept>;
+/// The queues by owner. Each has a task that sends it.
+pub(crate) type Owners = BTreeMap<UserId, OwnerQueue>;
 
-/// Of one owner.
+/// The queue of one owner.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct OwnerQueue {
     waiting: VecDeque<Job>,
-    /// How many of them go each in a mail of its own, since a mail with several was refused.
+    /// How many of them are sent each in its own mail, because a mail with several was refused.
     alone: usize,
-    /// Of those that wait and those that are being sent.
+    /// The number of jobs that wait or are being sent.
     count: usize,
     bytes: usize,
     missing: Missing,
@@ -132,22 +132,22 @@ struct Job {
     attempts: u32,
 }
 
-/// Notices that found no place, which the next mail says.
+/// Notices without a place. The next mail says how many.
 #[derive(Default)]
 struct Missing {
     count: usize,
-    /// How often a mail was tried that says nothing else.
+    /// How often a mail with this number alone was tried.
     attempts: u32,
 }
 
-/// What goes into one mail.
+/// The content of one mail.
 struct Bundle {
     jobs: Vec<Job>,
     missing: Missing,
 }
 
 impl Outbox {
-    /// Takes a notice if there is a place for it.
+    /// Accepts a notice if there is a place for it.
     pub(crate) fn queue(outbox: &Arc<Self>, owner: &UserId, key: KeyId, mail: Mail) -> Delivery {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return outbox.full(key) };
         let size = mail.len();
@@ -163,7 +163,7 @@ impl Outbox {
                 kept.count += 1;
                 kept.bytes = bytes;
                 kept.waiting.push_back(Job { key, mail, attempts: 0 });
-                // The owner's task finds it.
+                // The owner's task is running and will find it.
                 return Delivery::Queued;
             }
             if owners.len() >= outbox.capacity {
@@ -171,9 +171,12 @@ impl Outbox {
                 return outbox.full(key);
             }
             let waiting = VecDeque::from([Job { key, mail, attempts: 0 }]);
-            owners.insert(owner.clone(), Kept { waiting, count: 1, bytes: size, ..Kept::default() });
+            owners.insert(
+                owner.clone(),
+                OwnerQueue { waiting, count: 1, bytes: size, ..OwnerQueue::default() },
+            );
         }
-        let turn = Turn { outbox: Arc::clone(outbox), owner: owner.clone(), is_over: false };
+        let turn = OwnerTask { outbox: Arc::clone(outbox), owner: owner.clone(), is_over: false };
         runtime.spawn(turn.see_off());
         Delivery::Queued
     }
@@ -188,7 +191,7 @@ impl Outbox {
     }
 
     async fn send(&self, owner: &UserId, bundle: &Bundle) -> Result<(), EmailFailure> {
-        // It is never closed.
+        // The semaphore is never closed.
         let _lane = self.lanes.acquire().await.map_err(|_| EmailFailure::Unreachable)?;
         let address = self.recipients.address(owner).await.map_err(|_| EmailFailure::Recipients)?;
         let to: Mailbox = address.and_then(|address| address.parse().ok()).ok_or(EmailFailure::NoAddress)?;
@@ -214,18 +217,18 @@ impl Outbox {
 }
 
 /// The task of one owner.
-struct Turn {
+struct OwnerTask {
     outbox: Arc<Outbox>,
     owner: UserId,
     is_over: bool,
 }
 
-impl Turn {
+impl OwnerTask {
     async fn see_off(mut self) {
         let mut pause = Duration::ZERO;
         while let Some(bundle) = self.next() {
             pause = self.send(bundle).await.max(pause);
-            // Those that go alone follow each other, and what failed of them waits together.
+            // Jobs with their own mail follow each other without a pause, and those that failed wait together.
             if !pause.is_zero() && !self.goes_on_alone() {
                 tokio::time::sleep(mem::take(&mut pause)).await;
             }
@@ -236,7 +239,8 @@ impl Turn {
         self.outbox.owners().get(&self.owner).is_some_and(|kept| kept.alone > 0)
     }
 
-    /// What goes into the next mail: all that waits. With nothing left, the owner's place is free in the same moment.
+    /// Takes everything that waits, for the next mail. If nothing is left, the owner's place is released at the
+    /// same moment.
     fn next(&mut self) -> Option<Bundle> {
         let mut owners = self.outbox.owners();
         let kept = owners.get_mut(&self.owner)?;
@@ -251,7 +255,7 @@ impl Turn {
         Some(Bundle { jobs, missing: mem::take(&mut kept.missing) })
     }
 
-    /// How long to wait before the next attempt.
+    /// Sends a mail; returns how long to wait before the next attempt.
     async fn send(&self, mut bundle: Bundle) -> Duration {
         let Err(failure) = self.outbox.send(&self.owner, &bundle).await else {
             self.gone(&bundle.jobs);
@@ -261,7 +265,7 @@ impl Turn {
             return Duration::ZERO;
         };
         if matches!(failure, EmailFailure::Refused(_)) && bundle.jobs.len() > 1 {
-            // What one of them says may be the reason, and it must not take the others with it.
+            // One of the notices may be the reason, and must not prevent the others from being sent.
             self.keep(bundle, true);
             return Duration::ZERO;
         }
@@ -275,10 +279,10 @@ impl Turn {
         self.failed(bundle, failure)
     }
 
-    /// Gives up what was tried often enough, and keeps the rest.
+    /// Gives up jobs that were tried often enough, and keeps the others.
     fn failed(&self, bundle: Bundle, failure: EmailFailure) -> Duration {
         let Bundle { jobs, mut missing } = bundle;
-        // By the oldest: what comes later does not make the attempts of what is there follow faster.
+        // By the oldest job, so that newer ones do not shorten the wait.
         let attempts = jobs.iter().map(|job| job.attempts).max().unwrap_or(missing.attempts);
         let doublings = attempts.saturating_sub(1).min(16);
         let wait = self.outbox.first_wait.saturating_mul(1 << doublings).min(LONGEST_WAIT);
@@ -303,7 +307,7 @@ impl Turn {
         if again { wait } else { Duration::ZERO }
     }
 
-    /// For another attempt: before what has come since, and where it is to `part`, each in a mail of its own.
+    /// Puts jobs back for another attempt, before newer ones. If `part` is set, each gets its own mail.
     fn keep(&self, bundle: Bundle, part: bool) {
         let mut owners = self.outbox.owners();
         let Some(kept) = owners.get_mut(&self.owner) else { return };
@@ -315,13 +319,13 @@ impl Turn {
         if part {
             kept.alone = jobs.len();
         } else if kept.alone > 0 {
-            // The others that go alone do not wait for it.
+            // The other jobs with their own mail do not wait for it.
             return kept.waiting.extend(jobs);
         }
         jobs.into_iter().rev().for_each(|job| kept.waiting.push_front(job));
     }
 
-    /// Their room is free.
+    /// Releases the places of these jobs.
     fn gone(&self, jobs: &[Job]) {
         if let Some(kept) = self.outbox.owners().get_mut(&self.owner) {
             kept.count = kept.count.saturating_sub(jobs.len());
@@ -330,8 +334,8 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
-    /// By a panic of a template, or with the runtime: the owner's place is not lost with it.
+impl Drop for OwnerTask {
+    /// Releases the owner's place if the task ends by a panic of a template or with the runtime.
     fn drop(&mut self) {
         if !self.is_over {
             self.outbox.owners().remove(&self.owner);
