@@ -1,4 +1,4 @@
-//! The layer's refusals.
+//! The layer's refusals in an OpenAPI document.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ use crate::schemes;
 type Headers = BTreeMap<String, RefOr<Header>>;
 type Responses = BTreeMap<String, RefOr<Response>>;
 
-/// The answers of a layer that says no.
+/// The responses of a layer that refuses a request.
 pub(crate) struct Answers {
-    /// What the names of components start with.
+    /// The prefix of component names.
     name: String,
-    /// The type and schema of their bodies, if these are known.
+    /// The content type and the schema of the bodies, if known.
     body: Option<(String, Schema)>,
 }
 
@@ -29,7 +29,7 @@ impl Answers {
         Self { name: names.join("."), body }
     }
 
-    /// Adds the layer's answers to those of an operation.
+    /// Adds the layer's responses to those of an operation.
     pub(crate) fn write(
         &self,
         document: &mut Document<'_>,
@@ -75,7 +75,7 @@ impl Answers {
         response
     }
 
-    /// The headers that the layer adds to any answer of that status, whoever made it.
+    /// The headers that the layer adds to every response with this status.
     fn beside(status: &str) -> Vec<(&'static str, &'static str)> {
         let mut headers = Vec::new();
         if status != "401" {
@@ -92,10 +92,10 @@ impl Answers {
     }
 }
 
-/// The body of refusals, as it stands in a document.
+/// The body of refusals in a document.
 struct Body<'a> {
     content_type: &'a str,
-    /// The name of the component that is its schema.
+    /// The name of the component with its schema.
     name: String,
     is_problem: bool,
 }
@@ -116,7 +116,7 @@ impl Body<'_> {
     }
 }
 
-/// The machine's words for some refusals, by the status that they come with.
+/// The machine-readable codes of some refusals, by status.
 fn codes(refusals: impl Iterator<Item = AuthErrorKind>) -> BTreeMap<StatusCode, Vec<&'static str>> {
     let mut by_status = BTreeMap::<_, Vec<_>>::new();
     for kind in refusals {
@@ -154,7 +154,7 @@ fn of_status(status: StatusCode) -> Vec<(&'static str, &'static str)> {
     }
 }
 
-/// Headers that stand there already are left alone.
+/// Adds headers; existing ones are not changed.
 fn add(headers: &mut Headers, more: Vec<(&'static str, &'static str)>) {
     for (name, said) in more {
         if !headers.keys().any(|there| there.eq_ignore_ascii_case(name)) {
@@ -166,7 +166,7 @@ fn add(headers: &mut Headers, more: Vec<(&'static str, &'static str)>) {
     }
 }
 
-/// The layer's answer beside one that is there.
+/// Adds the layer's response to an existing one.
 fn join(theirs: &mut Response, ours: Response) {
     theirs.description = format!("{}\n\n{}", theirs.description, ours.description);
     for (name, header) in ours.headers {
@@ -185,7 +185,7 @@ fn join(theirs: &mut Response, ours: Response) {
 }
 
 fn either(one: RefOr<Schema>, other: RefOr<Schema>) -> Schema {
-    // Two answers may look alike: any of them will do.
+    // `anyOf`, because two responses may both match.
     AnyOfBuilder::new().item(one).item(other).build().into()
 }
 

@@ -10,8 +10,8 @@ use crate::answers::{self, Answers};
 use crate::document::Document;
 use crate::schemes::Schemes;
 
-/// What a layer does to an API, written into a document by [`modify`](Modify::modify). See [the crate](crate).
-#[must_use = "it does nothing until it modifies a document"]
+/// Writes what a layer does to an API into a document, by [`modify`](Modify::modify). See [the crate](crate).
+#[must_use = "it has no effect until it modifies a document"]
 pub struct AuthDoc {
     layer: LayerDescription,
     answers: Answers,
@@ -19,10 +19,9 @@ pub struct AuthDoc {
 }
 
 impl AuthDoc {
-    /// What [`ApiKeyAuth::description`](tower_api_key::ApiKeyAuth::description) says of a layer.
+    /// Creates it from [`ApiKeyAuth::description`](tower_api_key::ApiKeyAuth::description).
     ///
-    /// Where the layer renders refusals by a renderer of your own, say what it makes:
-    /// [`refusals`](Self::refusals).
+    /// If the layer has a renderer of your own, describe its output with [`refusals`](Self::refusals).
     pub fn of(layer: &LayerDescription) -> Self {
         let body = match layer.refusal_body() {
             RefusalBody::ProblemDetails { content_type } => {
@@ -33,17 +32,17 @@ impl AuthDoc {
         Self { answers: Answers::of(layer.schemes(), body), layer: layer.clone(), under: String::new() }
     }
 
-    /// The type and schema of refusals' bodies, where
-    /// [`render_errors`](tower_api_key::ApiKeyAuth::render_errors) makes others than
-    /// [`ProblemDetails`](tower_api_key::ProblemDetails). The layer cannot know them: without this, the document says that there are
-    /// refusals, and nothing of their bodies.
+    /// Sets the content type and the schema of refusals' bodies, if
+    /// [`render_errors`](tower_api_key::ApiKeyAuth::render_errors) replaces
+    /// [`ProblemDetails`](tower_api_key::ProblemDetails). The layer cannot know them: without this, the document
+    /// lists the refusals without their bodies.
     pub fn refusals(mut self, content_type: &str, schema: Schema) -> Self {
         self.answers = Answers::of(self.layer.schemes(), Some((content_type.to_owned(), schema)));
         self
     }
 
-    /// Only for the paths from this prefix on (`/v1` is for `/v1` and `/v1/charges`, and not for `/v10`): for documents
-    /// with several layers, and with routes outside of all.
+    /// Applies only to paths with this prefix (`/v1` applies to `/v1` and `/v1/charges`, but not to `/v10`): for
+    /// documents with several layers, and with routes outside of all layers.
     pub fn under(mut self, prefix: &str) -> Self {
         prefix.trim_end_matches('/').clone_into(&mut self.under);
         self
@@ -62,7 +61,7 @@ impl AuthDoc {
     fn write(&self, document: &mut Document<'_>, path: &str, method: &Method, operation: &mut Operation) {
         let (endpoint, optional) = match self.layer.endpoint(method, path) {
             Declared::Public => {
-                // Nothing, even where the document demands something of all operations.
+                // An empty list, which overrides a requirement for all operations of the document.
                 operation.security = Some(Vec::new());
                 return;
             }
@@ -125,12 +124,12 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
     fixed.chain(others.filter_map(|(name, operation)| Some((name.parse().ok()?, operation))))
 }
 
-/// What an operation does, for people.
+/// Describes an operation for people.
 fn in_words(endpoint: Endpoint, optional: bool, schemes: String) -> String {
     let does = match endpoint.class {
         AccessClass::Read => "reads",
         AccessClass::Write => "writes: not for keys of people who may only read",
-        // Managing keys, and whatever demands more than that.
+        // Managing keys, and any stricter class of a later version.
         _ => "manages keys: only for user-level keys, and not for those of people who may only read",
     };
     let project = if endpoint.project_optional { " No project needs to be named." } else { "" };

@@ -1,18 +1,18 @@
-//! A document while it is written to, and its components.
+//! [`Document`]: a document that is being modified, and its components.
 
 use std::collections::BTreeMap;
 
 use utoipa::openapi::Components;
 use utoipa::openapi::security::SecurityRequirement;
 
-/// The parts of a document that operations refer to.
+/// The parts of a document to which operations refer.
 pub(crate) struct Document<'d> {
     pub(crate) components: &'d mut Components,
-    /// Only from OpenAPI 3.2 on a security scheme can be marked as deprecated.
+    /// Whether a security scheme can be marked as deprecated, which needs OpenAPI 3.2.
     pub(crate) knows_deprecation: bool,
 }
 
-/// Puts a component into its place, under a name of its own if another stands there; the name it got.
+/// Inserts a component, under another name if the name is taken by a different one; returns the name.
 pub(crate) fn place<T: PartialEq>(into: &mut BTreeMap<String, T>, name: &str, value: T) -> String {
     let mut number = 1;
     loop {
@@ -28,7 +28,7 @@ pub(crate) fn place<T: PartialEq>(into: &mut BTreeMap<String, T>, name: &str, va
     }
 }
 
-/// Whatever names no scheme is met by anybody, as far as OpenAPI can tell.
+/// A requirement without a scheme, which OpenAPI regards as always satisfied.
 pub(crate) fn unspoken() -> SecurityRequirement {
     SecurityRequirement::default()
 }

@@ -1,4 +1,4 @@
-//! What a layer does to an API, in its OpenAPI document: security schemes, what each operation asks for, and refusals.
+//! Writes what a layer does into an OpenAPI document: security schemes, the needs of each operation, and refusals.
 //!
 //! ```
 //! use http::Method;
@@ -22,23 +22,25 @@
 //! # Ok::<(), tower_api_key::ConfigError>(())
 //! ```
 //!
-//! The layer is asked itself: what is public, what only reads, which headers are looked at. So document and layer cannot
-//! disagree, as long as the document's paths are those that [`Endpoints`](tower_api_key::Endpoints) declares, prefixes included.
+//! The information comes from the layer itself: what is public, what only reads, which headers are read. So
+//! document and layer cannot disagree, if the document's paths are those that
+//! [`Endpoints`](tower_api_key::Endpoints) declares, including prefixes.
 //!
 //! # What is written
 //!
-//! - A security scheme per scheme of the layer, and on every guarded operation that any of them will do. Public operations
-//!   say that nothing is needed, and those where a key is optional that nothing will do, too. Deprecated schemes say so.
-//! - A key in the JSON body has no security scheme in OpenAPI. It is written as members of the operation's body, and the
-//!   requirement that names no scheme at all stands for it.
-//! - The layer's answers 400, 401, 403, 429 and 503, those about bodies if a scheme reads bodies, with their headers.
-//!   An answer of yours for the same status stays, and the layer's stands beside it.
-//! - Headers that name a project, and what an operation does, in words.
+//! - A security scheme for each scheme of the layer, and on every guarded operation the requirement of any of them.
+//!   Public operations require nothing; operations with an optional key also allow no scheme. Deprecated schemes
+//!   are marked.
+//! - OpenAPI has no security scheme for a key in a JSON body. It is written as members of the operation's body,
+//!   with the requirement without a scheme in its place.
+//! - The layer's responses 400, 401, 403, 429 and 503, and those about bodies if a scheme reads bodies, with their
+//!   headers. If your document has a response for the same status, it stays, and the layer's is added.
+//! - Headers that name a project, and a text about what an operation does.
 //!
 //! # Caveat
 //!
-//! An answer that stands in your document as a reference (`$ref`) is left as it is. Several layers in one document each
-//! write their own part: see [`AuthDoc::under`].
+//! A response that is a reference (`$ref`) in your document is not changed. With several layers in one document,
+//! each writes its own part: see [`AuthDoc::under`].
 
 // Only the library must not panic; tests may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]

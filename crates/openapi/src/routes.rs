@@ -1,6 +1,6 @@
-//! The routes of `tower-api-key-manage`, for documents of APIs that have them.
+//! OpenAPI descriptions of the routes of `tower-api-key-manage`.
 //!
-//! They are written down as JSON beside this file, as they are read.
+//! They are JSON files beside this file, parsed at each call.
 
 use utoipa::openapi::{OpenApi, RefOr};
 
@@ -8,8 +8,8 @@ use crate::answers;
 
 const ROUTES: &str = include_str!("routes.json");
 
-/// `api_keys` of `tower-api-key-manage`, nested at `at`. [Merge](OpenApi::merge) it into the document of your
-/// API; what the layer adds is written by [`AuthDoc`](crate::AuthDoc).
+/// The routes of `api_keys` of `tower-api-key-manage`, nested at `at`. [Merge](OpenApi::merge) the result into your
+/// API's document, before [`AuthDoc`](crate::AuthDoc) adds what the layer does.
 #[must_use]
 pub fn api_keys(at: &str) -> OpenApi {
     let at = at.trim_end_matches('/');
@@ -20,7 +20,7 @@ pub fn api_keys(at: &str) -> OpenApi {
     document
 }
 
-/// `explain` of `tower-api-key-manage`, merged into [`api_keys`] and nested with it at `at`.
+/// The route of `explain` of `tower-api-key-manage`, merged into [`api_keys`] and nested with it at `at`.
 #[must_use]
 pub fn explain(at: &str) -> OpenApi {
     let at = at.trim_end_matches('/');
@@ -29,7 +29,7 @@ pub fn explain(at: &str) -> OpenApi {
     document
 }
 
-/// `Leaks` of `tower-api-key-manage` at a path. Where it stands inside of a layer, declare it public there.
+/// The route of `Leaks` of `tower-api-key-manage` at a path. If it is inside a layer, declare it public there.
 #[must_use]
 pub fn leaks(at: &str) -> OpenApi {
     let mut document = alone("/leaks", at);
@@ -37,7 +37,7 @@ pub fn leaks(at: &str) -> OpenApi {
     document
 }
 
-/// `self_revoke` of `tower-api-key-manage` at a path.
+/// The route of `self_revoke` of `tower-api-key-manage` at a path.
 #[must_use]
 pub fn self_revoke(at: &str) -> OpenApi {
     let mut document = alone("/v1/api-keys/self-revoke", at);
@@ -50,28 +50,28 @@ fn with_problem(document: &mut OpenApi) {
     components.schemas.insert("ApiKeyProblem".to_owned(), RefOr::T(answers::problem()));
 }
 
-/// `validate` of `tower-api-key-manage` at a path.
+/// The route of `validate` of `tower-api-key-manage` at a path.
 #[must_use]
 pub fn validate(at: &str) -> OpenApi {
     alone("/validate", at)
 }
 
-/// `projects` of `tower-api-key-manage` at a path.
+/// The route of `projects` of `tower-api-key-manage` at a path.
 #[must_use]
 pub fn projects(at: &str) -> OpenApi {
     alone("/projects", at)
 }
 
-/// One of the routes that refer to no components, or to [`with_problem`]'s only.
+/// A route that refers to no components except that of [`with_problem`].
 fn alone(route: &str, at: &str) -> OpenApi {
     let mut document = mounted(&[route], |_| at.to_owned());
     document.components = None;
     document
 }
 
-/// Some of the routes, each at another path.
+/// Some of the routes, each moved to another path.
 fn mounted(routes: &[&str], at: impl Fn(&str) -> String) -> OpenApi {
-    // A text that is part of the crate, and read by its tests.
+    // The text is part of the crate, and its tests check that it parses.
     let mut document: OpenApi = serde_json::from_str(ROUTES).unwrap_or_default();
     let mut paths = std::mem::take(&mut document.paths.paths);
     let chosen = |route: &&str| Some((at(route), paths.remove(*route)?));

@@ -1,4 +1,4 @@
-//! Security schemes, and what of schemes OpenAPI has no word for.
+//! Security schemes, parameters and bodies of a layer's schemes.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
@@ -21,7 +21,7 @@ impl<'l> Schemes<'l> {
         Self(layer)
     }
 
-    /// Any of these will do. Where a key is optional, nothing is the first of them.
+    /// The requirement of any of the schemes. If a key is optional, the first alternative is no scheme.
     pub(crate) fn requirements(
         &self,
         document: &mut Document<'_>,
@@ -40,7 +40,7 @@ impl<'l> Schemes<'l> {
             any.retain(|requirement| *requirement != unspoken());
             any.insert(0, unspoken());
         }
-        // No scheme reads bodies of this method: it cannot be called, and saying that it is open would be worse.
+        // No scheme reads bodies of this method, so it cannot be called. Describing it as open would be worse.
         if any.is_empty() {
             any.push(unspoken());
         }
@@ -78,7 +78,7 @@ impl<'l> Schemes<'l> {
         }
     }
 
-    /// The members of the body that carry credentials, beside those that are there.
+    /// Adds the members with credentials to the operation's body.
     pub(crate) fn body(
         &self,
         document: &mut Document<'_>,
@@ -115,7 +115,7 @@ impl<'l> Schemes<'l> {
         }
     }
 
-    /// Where a key may stand, for people.
+    /// Says for people where a key may be sent.
     pub(crate) fn in_words(&self, method: &Method) -> String {
         let place = |info: &SchemeInfo| {
             let place = match (info.body_members(), secret_header(info)) {
@@ -142,13 +142,13 @@ impl<'l> Schemes<'l> {
 
 const NO_SCOPES: [&str; 0] = [];
 
-/// Names of components are letters, digits, `.`, `-` and `_`.
+/// A valid component name, which has only letters, digits, `.`, `-` and `_`.
 pub(crate) fn component_name(info: &SchemeInfo) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
     info.name().chars().map(|letter| if plain(letter) { letter } else { '-' }).collect()
 }
 
-/// `None` for a key in the body: OpenAPI has no scheme for it.
+/// `None` for a key in the body, for which OpenAPI has no security scheme.
 fn security_scheme(info: &SchemeInfo, knows_deprecation: bool) -> Option<SecurityScheme> {
     let header = secret_header(info)?;
     let said = match info.deprecation() {
@@ -172,7 +172,7 @@ fn secret_header(info: &SchemeInfo) -> Option<&HeaderName> {
     info.secret_headers().first()
 }
 
-/// The members of a body that carry credentials.
+/// The schema of the members with credentials.
 fn members(info: &SchemeInfo, only: bool) -> Schema {
     const SAID: &str = "Credentials that stand in the JSON body, beside what the operation wants there. OpenAPI has no \
         security scheme for them: the requirement that names none stands for them.";
@@ -200,7 +200,7 @@ fn members(info: &SchemeInfo, only: bool) -> Schema {
     object.build().into()
 }
 
-/// `X-API-Key` of `x-api-key`: names of headers have no case, but people know them by one.
+/// The usual spelling of a header's name: `X-API-Key` for `x-api-key`.
 fn spelled(header: &HeaderName) -> String {
     let word = |word: &str| match word {
         "api" | "id" | "url" => word.to_ascii_uppercase(),
