@@ -1,4 +1,4 @@
-//! The forms that change something.
+//! The handlers of forms that change something.
 
 use askama::Template;
 use http::header::REFERRER_POLICY;
@@ -11,7 +11,7 @@ use super::csrf_token::{CsrfToken, Spent};
 use super::drafts::Draft;
 use super::forms::{self, ChangeForm, KeyForm, SettingsForm};
 use super::pages::{new_page, restrictions_page, settings_page};
-use super::response::{self, Answer, Frame, Instead, page, see};
+use super::response::{self, EarlyResponse, Frame, PageResult, page, see};
 use super::time::Time;
 use super::view::KeyView;
 
@@ -23,9 +23,9 @@ struct OncePage<'a> {
     secret: &'a str,
     /// Title and text of each command line.
     lines: &'a [(&'a str, String)],
-    /// The key before, if this one was put in its place: its id, and until when it works.
+    /// The key that this one replaced: its id, and until when it works.
     before: Option<(&'a str, Option<Time>)>,
-    /// Whether its owner was told by a message.
+    /// Whether its owner was notified by a message.
     delivery: Delivery,
 }
 
@@ -42,7 +42,7 @@ impl OncePage<'_> {
     }
 }
 
-pub(super) async fn create(CsrfForm { visitor, mut fields, ticket, mut typed }: CsrfForm) -> Answer {
+pub(super) async fn create(CsrfForm { visitor, mut fields, ticket, mut typed }: CsrfForm) -> PageResult {
     let mut form = KeyForm::read(&mut fields);
     if !fields.is_empty() {
         return Err(visitor.say(response::UNEXPECTED_FIELD));
@@ -73,7 +73,7 @@ pub(super) async fn create(CsrfForm { visitor, mut fields, ticket, mut typed }: 
     }
 }
 
-pub(super) async fn rotate(CsrfForm { visitor, mut fields, ticket, mut typed }: CsrfForm) -> Answer {
+pub(super) async fn rotate(CsrfForm { visitor, mut fields, ticket, mut typed }: CsrfForm) -> PageResult {
     let old = visitor.own_key().await?;
     let grace = forms::grace(&fields.take("grace"));
     let (Some(grace), true) = (grace, fields.is_empty()) else {
@@ -86,13 +86,13 @@ pub(super) async fn rotate(CsrfForm { visitor, mut fields, ticket, mut typed }: 
     let issued = issued.map_err(|error| visitor.explain(&error))?;
     let ends = match grace {
         Grace::None => None,
-        // As it was written down: it never outlives its own end.
+        // From the store, because the old key may expire before the grace period is over.
         _ => visitor.find(&old.id).await?.and_then(|old| old.expires_at).map(Time::from),
     };
     shown_once(&visitor, &issued, Some((old.id.as_str(), ends))).await
 }
 
-pub(super) async fn change(CsrfForm { visitor, mut fields, mut typed, .. }: CsrfForm) -> Answer {
+pub(super) async fn change(CsrfForm { visitor, mut fields, mut typed, .. }: CsrfForm) -> PageResult {
     let key = visitor.own_key().await?;
     let mut form = SettingsForm::read(&mut fields);
     if !fields.is_empty() {
@@ -108,7 +108,7 @@ pub(super) async fn change(CsrfForm { visitor, mut fields, mut typed, .. }: Csrf
     let Some(update) = form.understand(&key) else {
         return settings_page(StatusCode::UNPROCESSABLE_ENTITY, &visitor, &key, &form).await;
     };
-    // What stays as it is leaves no trace.
+    // An update that changes nothing is not recorded.
     if !update.parts().is_empty() {
         let done = visitor.keyring.update(&key.id, update).await;
         done.map_err(|error| visitor.explain(&error))?;
@@ -116,7 +116,7 @@ pub(super) async fn change(CsrfForm { visitor, mut fields, mut typed, .. }: Csrf
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
 }
 
-pub(super) async fn restrict(CsrfForm { visitor, mut fields, mut typed, .. }: CsrfForm) -> Answer {
+pub(super) async fn restrict(CsrfForm { visitor, mut fields, mut typed, .. }: CsrfForm) -> PageResult {
     let key = visitor.own_key().await?;
     let mut form = ChangeForm::read(&mut fields);
     if !fields.is_empty() {
@@ -143,8 +143,8 @@ pub(super) async fn restrict(CsrfForm { visitor, mut fields, mut typed, .. }: Cs
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
 }
 
-/// Asks for nothing but who it is: whoever fears for a key is not sent elsewhere first (R42).
-pub(super) async fn revoke(CsrfForm { visitor, fields, .. }: CsrfForm) -> Answer {
+/// Revokes a key. It does not require a fresh sign-in, so that a key in danger is revoked at once (R42).
+pub(super) async fn revoke(CsrfForm { visitor, fields, .. }: CsrfForm) -> PageResult {
     let key = visitor.own_key().await?;
     if !fields.is_empty() {
         return Err(visitor.say(response::UNEXPECTED_FIELD));
@@ -154,7 +154,7 @@ pub(super) async fn revoke(CsrfForm { visitor, fields, .. }: CsrfForm) -> Answer
     Ok(see(&format!("{}/keys/{}", visitor.base, key.id)))
 }
 
-fn spend(visitor: &Visitor, ticket: &CsrfToken, typed: Option<Draft>) -> Result<(), Instead> {
+fn spend(visitor: &Visitor, ticket: &CsrfToken, typed: Option<Draft>) -> Result<(), EarlyResponse> {
     match visitor.portal.tickets.spend(&visitor.user, ticket, visitor.keyring.now()) {
         Spent::Now => Ok(()),
         Spent::Before => Err(visitor.say(response::ALREADY_SENT)),
@@ -162,18 +162,22 @@ fn spend(visitor: &Visitor, ticket: &CsrfToken, typed: Option<Draft>) -> Result<
     }
 }
 
-/// Gives the ticket back where it is certain that nothing was made.
+/// Makes the CSRF token usable again if certainly no key was made.
 fn unless_made(visitor: &Visitor, ticket: &CsrfToken, outcome: &Result<IssuedKey, KeyringError>) {
     match outcome {
-        // After a store's error nobody knows.
+        // After a store error, the outcome is unknown.
         Ok(_) | Err(KeyringError::Store(_)) => {}
         Err(_) => visitor.portal.tickets.give_back(&visitor.user, ticket),
     }
 }
 
-/// The one answer that holds the secret (R29).
-async fn shown_once(visitor: &Visitor, issued: &IssuedKey, before: Option<(&str, Option<Time>)>) -> Answer {
-    // The key is made: what cannot be found out now is left out, and the key is shown.
+/// The only response that contains the secret (R29).
+async fn shown_once(
+    visitor: &Visitor,
+    issued: &IssuedKey,
+    before: Option<(&str, Option<Time>)>,
+) -> PageResult {
+    // The key is made and must be shown, so a failure here only leaves details out.
     let projects = visitor.projects().await.unwrap_or_default();
     let frame = visitor.frame().scripted();
     let curl = &visitor.portal.curl;

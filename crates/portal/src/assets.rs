@@ -1,4 +1,4 @@
-//! The stylesheet and the script: compiled in, named by what they hold, and kept by browsers for good.
+//! The stylesheet and the script: compiled in, with a hash in their names, and cached by browsers for ever.
 
 use std::sync::LazyLock;
 
@@ -19,8 +19,8 @@ fn named(content: &str, extension: &str) -> String {
     format!("portal-{digest}.{extension}")
 }
 
-/// Where the portal's stylesheet stands below its mount, such as `/assets/portal-0123456789abcdef.css`: for pages of the
-/// host's own, a sign-in say, that shall look like it. Another version has another name.
+/// The path of the portal's stylesheet below its mount, such as `/assets/portal-0123456789abcdef.css`, for pages of
+/// the host that should have the same style, such as a sign-in. Each version has another name.
 #[must_use]
 pub fn stylesheet() -> String {
     format!("/assets/{}", *CSS_NAME)
@@ -31,7 +31,7 @@ pub(super) fn script() -> String {
 }
 
 pub(super) async fn serve(params: RawPathParams) -> Response {
-    // The last, since an outer router may have a `file` of its own.
+    // The last one, because an outer router may have a `file` of its own.
     let file = params.iter().filter(|(name, _)| *name == "file").last().map(|(_, file)| file);
     let (content, content_type) = match file {
         Some(file) if file == *CSS_NAME => (CSS, "text/css; charset=utf-8"),

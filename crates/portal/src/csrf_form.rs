@@ -1,5 +1,5 @@
-//! Who asks, and for a form: whether it is one of ours. A handler that changes something takes a [`CsrfForm`], and there is
-//! no other way to have one.
+//! [`Visitor`] and [`CsrfForm`]: who sends a request, and whether a form is genuine. A handler that changes
+//! something takes a [`CsrfForm`], which only this file makes, after all checks.
 
 use std::time::Duration;
 
@@ -20,61 +20,61 @@ use tower_api_key::record::{KeyLevel, KeyRecord};
 use super::csrf_token::CsrfToken;
 use super::drafts::{self, Draft};
 use super::fields::Fields;
-use super::portal::{MAX_FORM_LEN, Portal, Shared};
-use super::response::{self, Frame, Instead, Message};
+use super::portal::{MAX_FORM_LEN, Portal, SharedPortal};
+use super::response::{self, EarlyResponse, Frame, Message};
 use super::session::{Freshness, PortalUser, SignedIn};
 
 const READ_DEADLINE: Duration = Duration::from_secs(10);
-/// A draft, each byte of it in up to three.
+/// The size of a draft as a form, in which each byte may take three.
 const MAX_DRAFT_LEN: usize = 4 * drafts::MAX_LEN;
 
-/// Somebody who is signed in and asks for a page.
+/// A signed-in user who requests a page.
 pub(super) struct Visitor {
-    pub(super) portal: Shared,
-    /// The portal's, in the visitor's hands.
+    pub(super) portal: SharedPortal,
+    /// The portal's keyring, with the user as authority.
     pub(super) keyring: Keyring,
     pub(super) user: PortalUser,
     /// Where the portal is mounted.
     pub(super) base: String,
     head: Parts,
-    /// What the form takes that was read, until it is answered.
+    /// The budget's charge for the form that was read.
     room: Option<Charge>,
 }
 
-impl FromRequestParts<Shared> for Visitor {
-    type Rejection = Instead;
+impl FromRequestParts<SharedPortal> for Visitor {
+    type Rejection = EarlyResponse;
 
-    async fn from_request_parts(head: &mut Parts, portal: &Shared) -> Result<Self, Instead> {
+    async fn from_request_parts(head: &mut Parts, portal: &SharedPortal) -> Result<Self, EarlyResponse> {
         match Self::of(head, portal).await? {
             Ok(visitor) => Ok(visitor),
-            Err(Nobody { sign_in_at }) if head.method.is_safe() => Err(response::see(&sign_in_at).into()),
+            Err(SignedOut { sign_in_at }) if head.method.is_safe() => Err(response::see(&sign_in_at).into()),
             Err(nobody) => Err(nobody.refused(portal, &mount(head), response::SIGN_IN)),
         }
     }
 }
 
-/// Somebody who is not signed in.
-struct Nobody {
+/// A request without a signed-in user.
+struct SignedOut {
     sign_in_at: String,
 }
 
-impl Nobody {
-    /// Not a redirect: browsers that hold forms to this origin would not follow it elsewhere.
-    fn refused(self, portal: &Portal, base: &str, message: Message) -> Instead {
+impl SignedOut {
+    /// Not a redirect, which browsers would not follow for a form, because of `form-action 'self'`.
+    fn refused(self, portal: &Portal, base: &str, message: Message) -> EarlyResponse {
         message.linked(self.sign_in_at, "Sign in").answer(&portal.frame(base, None)).into()
     }
 }
 
 impl Visitor {
-    async fn of(head: &Parts, portal: &Shared) -> Result<Result<Self, Nobody>, Instead> {
+    async fn of(head: &Parts, portal: &SharedPortal) -> Result<Result<Self, SignedOut>, EarlyResponse> {
         let base = mount(head);
         match portal.session.user(head).await {
             Ok(SignedIn::User(user)) => {
                 let keyring = portal.keyring.acting_as(Authority::User(user.id().clone()));
-                let (portal, head) = (Shared::clone(portal), head.clone());
+                let (portal, head) = (SharedPortal::clone(portal), head.clone());
                 Ok(Ok(Self { portal, keyring, user, base, head, room: None }))
             }
-            Ok(SignedIn::Nobody { sign_in_at }) => Ok(Err(Nobody { sign_in_at })),
+            Ok(SignedIn::Nobody { sign_in_at }) => Ok(Err(SignedOut { sign_in_at })),
             Err(_) => Err(response::UNAVAILABLE.answer(&portal.frame(&base, None)).into()),
         }
     }
@@ -83,29 +83,29 @@ impl Visitor {
         self.portal.frame(&self.base, Some(&self.user))
     }
 
-    pub(super) fn say(&self, message: Message) -> Instead {
-        Instead::from(message.answer(&self.frame()))
+    pub(super) fn say(&self, message: Message) -> EarlyResponse {
+        EarlyResponse::from(message.answer(&self.frame()))
     }
 
-    /// The key that the path names, if it is the visitor's own.
-    pub(super) async fn own_key(&self) -> Result<KeyRecord, Instead> {
+    /// The key in the path, if it belongs to the visitor.
+    pub(super) async fn own_key(&self) -> Result<KeyRecord, EarlyResponse> {
         let no_such_key = || self.say(response::NO_SUCH_KEY);
         let mut head = self.head.clone();
         let params = RawPathParams::from_request_parts(&mut head, &()).await.map_err(|_| no_such_key())?;
-        // The last, since an outer router may have an `id` of its own.
+        // The last one, because an outer router may have an `id` of its own.
         let named = params.iter().filter(|(name, _)| *name == "id").last();
         let id = named.and_then(|(_, text)| KeyId::new(text).ok()).ok_or_else(no_such_key)?;
         self.find(&id).await?.ok_or_else(no_such_key)
     }
 
-    pub(super) async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, Instead> {
+    pub(super) async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, EarlyResponse> {
         let key = self.keyring.get(id).await.map_err(|_| self.say(response::UNAVAILABLE))?;
         Ok(key.filter(|key| key.owner == *self.user.id()))
     }
 
-    /// What the visitor may do in the account; none for who has no place there at the moment. Whoever has one makes and
-    /// changes keys of their own (R24): a key does what its owner may, so that of somebody who reads only reads, too.
-    pub(super) async fn role(&self) -> Result<Option<Role>, Instead> {
+    /// The visitor's role in the account; `None` without access. Every role may make and change its own keys (R24),
+    /// because a key has only its owner's rights: the key of a user who may only read can only read.
+    pub(super) async fn role(&self) -> Result<Option<Role>, EarlyResponse> {
         match self.keyring.account_status(self.user.id(), &KeyLevel::User).await {
             Ok(AccountStatus::Active { role }) => Ok(role),
             Ok(AccountStatus::Disabled) => Ok(None),
@@ -113,9 +113,9 @@ impl Visitor {
         }
     }
 
-    /// Lets through who may make and change keys, and has proven lately who they are (C11-17). What they typed is kept for
-    /// when they have.
-    pub(super) async fn must_be_fresh_maker(&self, typed: &mut Option<Draft>) -> Result<(), Instead> {
+    /// Requires that the visitor may make keys and has signed in recently (C11-17). Otherwise what they typed is
+    /// kept for later.
+    pub(super) async fn must_be_fresh_maker(&self, typed: &mut Option<Draft>) -> Result<(), EarlyResponse> {
         if self.role().await?.is_none() {
             return Err(self.say(response::NO_ACCESS));
         }
@@ -133,8 +133,8 @@ impl Visitor {
         }
     }
 
-    /// Refuses a form that was not made for this session, or too long ago. What was typed comes back with the new one.
-    pub(super) fn old_form(&self, typed: Option<Draft>) -> Instead {
+    /// Refuses a form that was made for another session or too long ago. What was typed is filled into the new form.
+    pub(super) fn old_form(&self, typed: Option<Draft>) -> EarlyResponse {
         if self.keep(typed) {
             let again = format!("{}{}", self.base, self.head.uri.path());
             return self.say(response::OLD_FORM_KEPT.linked(again, "Open it again"));
@@ -142,24 +142,24 @@ impl Visitor {
         self.say(response::OLD_FORM)
     }
 
-    /// Whether there is anything to keep, and it is kept: of the visitor's own, and of nobody else.
+    /// Keeps a draft of this visitor; returns whether there was one. A draft of another user is not kept.
     fn keep(&self, typed: Option<Draft>) -> bool {
         let drafts = &self.portal.drafts;
         let typed = typed.filter(|typed| drafts.is_of(typed, self.user.id()));
         typed.map(|typed| drafts.keep(typed, self.keyring.now())).is_some()
     }
 
-    /// What the visitor has typed into the form of this page, where it could not be taken before they signed in.
+    /// What the visitor typed into this page's form before they had to sign in.
     pub(super) fn typed(&self) -> Option<Fields> {
-        // Whoever only looks whether the page is there does not take it.
+        // A HEAD request must not consume it.
         if self.head.method != http::Method::GET {
             return None;
         }
         self.portal.drafts.take(self.user.id(), self.head.uri.path(), self.keyring.now())
     }
 
-    /// What a keyring's error means to the visitor.
-    pub(super) fn explain(&self, error: &KeyringError) -> Instead {
+    /// Translates a keyring's error for the visitor.
+    pub(super) fn explain(&self, error: &KeyringError) -> EarlyResponse {
         self.say(match error {
             KeyringError::NotFound => response::NO_SUCH_KEY,
             KeyringError::Ended => response::ENDED,
@@ -170,19 +170,19 @@ impl Visitor {
     }
 }
 
-/// A form that was sent from one of these pages, by the one who is signed in.
+/// A form that was sent from one of these pages by the signed-in user.
 pub(super) struct CsrfForm {
     pub(super) visitor: Visitor,
     pub(super) fields: Fields,
     pub(super) ticket: CsrfToken,
-    /// What was typed, for where the visitor has to sign in first.
+    /// What was typed, for the case that the visitor has to sign in first.
     pub(super) typed: Option<Draft>,
 }
 
-impl FromRequest<Shared> for CsrfForm {
-    type Rejection = Instead;
+impl FromRequest<SharedPortal> for CsrfForm {
+    type Rejection = EarlyResponse;
 
-    async fn from_request(request: Request, portal: &Shared) -> Result<Self, Instead> {
+    async fn from_request(request: Request, portal: &SharedPortal) -> Result<Self, EarlyResponse> {
         let (head, body) = request.into_parts();
         let mut visitor = match Visitor::of(&head, portal).await? {
             Ok(visitor) => visitor,
@@ -209,7 +209,7 @@ impl FromRequest<Shared> for CsrfForm {
     }
 }
 
-/// The fields of a form, up to so many bytes of it, and the room that they take.
+/// Reads the fields of a form up to a size limit; returns them with their charge to the budget.
 async fn read(
     head: Parts,
     body: axum::body::Body,
@@ -233,7 +233,7 @@ async fn read(
     }
 }
 
-/// What seals a form is taken out of its fields; the rest is what was typed.
+/// Takes the CSRF token out of the fields; the other fields are the draft.
 fn open(portal: &Portal, fields: &mut Fields, page: &str) -> (CsrfToken, Option<Draft>) {
     let ticket = CsrfToken { text: fields.take("ticket"), proof: fields.take("proof") };
     let mark = fields.take("draft");
@@ -242,12 +242,12 @@ fn open(portal: &Portal, fields: &mut Fields, page: &str) -> (CsrfToken, Option<
     (ticket, typed)
 }
 
-/// Keeps what was typed by somebody whose session has ended, if a form of ours says for whom it was shown.
+/// Keeps what a user typed whose session has ended, if the form's mark says for whom it was shown.
 async fn keep_of_nobody(portal: &Portal, head: Parts, body: axum::body::Body) -> Option<()> {
     if !came_from_here(portal, &head) {
         return None;
     }
-    // Whoever has no session may be anybody: what they send takes four megabytes at most, and then nothing is read.
+    // A request without a session may come from anybody, so at most four megabytes of such forms are read at once.
     let _turn = portal.nobodys.try_acquire().ok()?;
     let page = head.uri.path().to_owned();
     let room = portal.budget.room(Sender::UNKNOWN);
@@ -256,16 +256,16 @@ async fn keep_of_nobody(portal: &Portal, head: Parts, body: axum::body::Body) ->
     typed.map(|typed| portal.drafts.keep(typed, portal.keyring.now()))
 }
 
-/// Where the portal is mounted: what the host's router has taken from the path. Empty at the root.
+/// The path at which the portal is mounted: what the host's router has removed from the path. Empty at the root.
 fn mount(head: &Parts) -> String {
     let inner = head.uri.path();
     let outer = head.extensions.get::<OriginalUri>().map_or(inner, |OriginalUri(uri)| uri.path());
-    // `/` inside is the mount itself, which may be asked for with and without a slash.
+    // The inner path `/` is the mount itself, which may be requested with or without a trailing slash.
     let inner = if inner == "/" { "" } else { inner };
     outer.strip_suffix(inner).unwrap_or_default().trim_end_matches('/').to_owned()
 }
 
-/// Whether a browser says that one of our own pages sent this. One that says nothing is not believed.
+/// Whether the browser says that the form came from one of our pages. Without such a header it is refused.
 fn came_from_here(portal: &Portal, head: &Parts) -> bool {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let one = |name: HeaderName| {
@@ -277,16 +277,16 @@ fn came_from_here(portal: &Portal, head: &Parts) -> bool {
     };
     let site = one(SEC_FETCH_SITE).map(|site| site.is_ok_and(|site| site == "same-origin"));
     let origin = one(ORIGIN).map(|origin| origin.is_ok_and(|origin| is_ours(portal, head, &origin)));
-    // Whatever is said must agree, and something must be said.
+    // At least one header must be present, and all must agree.
     site.or(origin).is_some() && site.unwrap_or(true) && origin.unwrap_or(true)
 }
 
-/// Whether an origin, in lower case, is the one at which this request was sent.
+/// Whether an origin, in lower case, is that of this request.
 fn is_ours(portal: &Portal, head: &Parts, origin: &str) -> bool {
     if let Some(public) = &portal.public_origin {
         return origin == public;
     }
-    // HTTP/2 says it in the URI.
+    // In HTTP/2 the host is in the URI.
     let host = match head.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => head.headers.get(HOST).and_then(|host| host.to_str().ok()),

@@ -1,4 +1,4 @@
-//! Forms carry a ticket and its proof: the proof binds them to a session, and a ticket is spent once.
+//! CSRF tokens of forms: a ticket that can be used once, and a proof that binds it to a session.
 //!
 //! # Format
 //!
@@ -7,12 +7,12 @@
 //! proof    64 hexadecimal digits       SHA-256 over the session's secret and the ticket, both of fixed length
 //! ```
 //!
-//! A proof is another one in each form, so that compression tells nobody what it is (BREACH).
+//! Each form has another proof, so that compression does not reveal it (BREACH).
 //!
-//! # Room
+//! # Bounds
 //!
-//! Each person has a book of their own for the tickets that they have spent, so that what one person makes refuses no
-//! form of anybody else. All books together are bounded too: the fullest one gives way first.
+//! Used tickets are remembered for each person, so that one person's forms cannot cause another's to be refused.
+//! The total is bounded too: the person with the most tickets loses the oldest first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,14 +26,14 @@ use super::session::PortalUser;
 
 const DIGITS: usize = 13;
 const TICKET_LEN: usize = DIGITS + 22;
-/// How long a form that makes a secret can be sent.
+/// For how many seconds a form that makes a secret can be sent.
 pub(super) const LIFETIME_SECS: i64 = 60 * 60;
-/// How many spent tickets of one person are remembered; then that person's oldest forms are refused.
+/// How many used tickets of one person are remembered. Beyond that, the person's oldest forms are refused.
 const PER_PERSON: usize = 256;
-/// How many are remembered of all people: some six megabytes.
+/// How many are remembered for all people, in about six megabytes.
 const CAPACITY: usize = 65_536;
 
-/// What a form carries.
+/// The token in a form.
 pub(super) struct CsrfToken {
     pub(super) text: String,
     pub(super) proof: String,
@@ -48,7 +48,7 @@ impl CsrfToken {
         Ok(Self { text, proof })
     }
 
-    /// Whether the form was shown within so many seconds.
+    /// Whether the form was shown within this many seconds.
     pub(super) fn is_younger(&self, now: Timestamp, secs_ago: i64) -> bool {
         self.text.len() == TICKET_LEN && *self.text >= *oldest(now, secs_ago)
     }
@@ -70,12 +70,12 @@ fn secs(time: Timestamp) -> i64 {
     time.as_micros().div_euclid(1_000_000).clamp(0, LAST)
 }
 
-/// What every ticket begins with, or comes after, that was made so many seconds ago or later.
+/// A lower bound for the tickets made within this many seconds.
 fn oldest(now: Timestamp, secs_ago: i64) -> String {
     format!("{:0DIGITS$}", secs(now).saturating_sub(secs_ago).max(0))
 }
 
-/// What has become of a ticket.
+/// The result of using a ticket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Spent {
     Now,
@@ -83,41 +83,41 @@ pub(super) enum Spent {
     TooOld,
 }
 
-/// Those that were spent.
+/// The used tickets of all people.
 #[derive(Default)]
-pub(super) struct CsrfTokens(Mutex<Books>);
+pub(super) struct CsrfTokens(Mutex<SpentTickets>);
 
 #[derive(Default)]
-struct Books {
-    of: BTreeMap<UserId, Book>,
-    /// How many tickets stand in all of them.
+struct SpentTickets {
+    of: BTreeMap<UserId, PersonTickets>,
+    /// The number of tickets in all books.
     count: usize,
-    /// CsrfTokens of anybody before this one are refused: they are too old, or nobody knows any more whether they were
-    /// spent.
+    /// Tickets before this one are refused for everybody: they are too old, or it is not known any more whether
+    /// they were used.
     floor: String,
 }
 
-/// One person's. There is at least one ticket in it.
+/// The used tickets of one person, at least one.
 #[derive(Default)]
-struct Book {
+struct PersonTickets {
     spent: BTreeSet<String>,
-    /// As the floor of all, for this person.
+    /// Like `SpentTickets::floor`, for this person.
     floor: String,
 }
 
 impl CsrfTokens {
-    /// Spends a ticket that [is of](CsrfToken::is_of) the session of this person, before anything is made: of two who send
-    /// the same form at once, one is answered. [Give it back](Self::give_back) where nothing was made.
+    /// Uses a ticket that [belongs](CsrfToken::is_of) to this person's session, before anything is made: if the
+    /// same form is sent twice at once, only one is answered. [Give it back](Self::give_back) if nothing was made.
     pub(super) fn spend(&self, user: &PortalUser, ticket: &CsrfToken, now: Timestamp) -> Spent {
         self.spend_within(user.id(), ticket, now, PER_PERSON, CAPACITY)
     }
 
-    /// Nothing was made for it: the same form can be sent again.
+    /// Makes a ticket usable again, because nothing was made.
     pub(super) fn give_back(&self, user: &PortalUser, ticket: &CsrfToken) {
         let mut books = self.lock();
         let books = &mut *books;
         let Some(book) = books.of.get_mut(user.id()) else { return };
-        // A book whose floor still counts is not left empty: it would be forgotten with its floor.
+        // A book whose floor still matters is not emptied, because it would be removed together with its floor.
         if book.spent.len() == 1 && book.floor > books.floor {
             return;
         }
@@ -129,7 +129,7 @@ impl CsrfTokens {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    fn lock(&self) -> MutexGuard<'_, SpentTickets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -148,7 +148,7 @@ impl CsrfTokens {
             books.floor = oldest;
         }
         if books.of.get(user).is_some_and(|book| book.spent.contains(&ticket.text)) {
-            // A clock that jumps back does not bring it back; one that is merely old is told so.
+            // A used ticket stays used if the clock jumps back. A ticket that is only old gets another answer.
             return if ticket.text < books.floor { Spent::TooOld } else { Spent::Before };
         }
         let floor = books.of.get(user).map_or("", |book| &book.floor).max(&books.floor);
@@ -162,7 +162,7 @@ impl CsrfTokens {
     }
 }
 
-impl Books {
+impl SpentTickets {
     fn make_room(&mut self, user: &UserId, per_person: usize, capacity: usize) {
         if let Some(book) = self.of.get_mut(user) {
             self.count -= book.forget_before(&self.floor);
@@ -178,7 +178,7 @@ impl Books {
         }
         self.of.retain(|_, book| !book.spent.is_empty());
         while self.count > capacity {
-            // The one with the most gives way; of several, the one whose oldest ticket is the oldest.
+            // The largest book loses a ticket; among equals, the one with the oldest ticket.
             let fullest = self.of.values_mut().max_by(|one, other| {
                 let more = one.spent.len().cmp(&other.spent.len());
                 more.then_with(|| other.spent.first().cmp(&one.spent.first()))
@@ -187,7 +187,7 @@ impl Books {
             let Some(floor) = fullest.forget_first() else { return };
             self.count -= 1;
             if fullest.spent.is_empty() {
-                // Nothing is left of that book but this. Everybody has one ticket here, so all are held to it.
+                // This was the book's only ticket. Every book has one ticket then, so the floor applies to everybody.
                 self.floor = floor;
                 self.of.retain(|_, book| !book.spent.is_empty());
             }
@@ -195,16 +195,16 @@ impl Books {
     }
 }
 
-impl Book {
-    /// How many were forgotten.
+impl PersonTickets {
+    /// Removes tickets before this one; returns how many.
     fn forget_before(&mut self, floor: &str) -> usize {
         let kept = self.spent.split_off(floor);
         std::mem::replace(&mut self.spent, kept).len()
     }
 
-    /// The oldest ticket is forgotten, and refused like all before it: the new floor.
+    /// Removes the oldest ticket; returns the new floor, so that it and all earlier ones are refused.
     fn forget_first(&mut self) -> Option<String> {
-        // Itself included: whatever is not greater than it is refused from now on.
+        // Just above the removed ticket, so that the ticket itself is refused too.
         let floor = self.spent.pop_first()? + "\u{7f}";
         self.floor.clone_from(&floor);
         Some(floor)
@@ -244,7 +244,7 @@ mod tests {
         UserId::new(id).unwrap()
     }
 
-    /// CsrfTokens of so many seconds after 1000.
+    /// Tickets that were shown at these seconds after 1000.
     fn tickets(seconds: std::ops::Range<i64>) -> Vec<CsrfToken> {
         seconds.map(|second| CsrfToken::issue(&user(1), AT(1000 + second)).unwrap()).collect()
     }

@@ -1,8 +1,8 @@
-//! Command lines that show how a new key is used.
+//! [`Curl`]: example command lines for a new key.
 
 use tower_api_key::keyring::IssuedKey;
 
-/// A command line under a new key, for one scheme that the API reads.
+/// An example command line for a new key and one scheme of the API.
 ///
 /// ```
 /// use tower_api_key_portal::Curl;
@@ -31,7 +31,7 @@ impl Curl {
         Self { title: "Bearer token".to_owned(), url: url.into(), scheme: Scheme::Bearer }
     }
 
-    /// `X-API-Key`, with a `GET` of this URL; the key's project, or a place for one, in `X-Project-ID`.
+    /// `X-API-Key`, with a `GET` of this URL, and the key's project or a placeholder in `X-Project-ID`.
     #[must_use]
     pub fn api_key_header(url: impl Into<String>) -> Self {
         Self { title: "X-API-Key header".to_owned(), url: url.into(), scheme: Scheme::ApiKeyHeader }
@@ -43,7 +43,7 @@ impl Curl {
         Self { title: "JSON body".to_owned(), url: url.into(), scheme: Scheme::JsonBody }
     }
 
-    /// What stands above the line, instead of the scheme's name.
+    /// Sets the title above the line, instead of the scheme's name.
     #[must_use]
     pub fn titled(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
@@ -54,16 +54,16 @@ impl Curl {
         &self.title
     }
 
-    /// The line. It holds the secret: for the page that shows the key, and no other.
+    /// The command line. It contains the secret, so only the page that shows the key may use it.
     pub(super) fn line(&self, issued: &IssuedKey) -> String {
         let key = issued.key().expose_secret();
-        // Ids and keys hold no quotes; the URL is the host's.
+        // Ids and keys contain no quotes; the URL comes from the host.
         let url = shell_quoted(&self.url);
         let project = issued.record().level.project();
         let named = project.map_or("YOUR_PROJECT_ID", |project| project.as_str());
         match self.scheme {
             Scheme::Bearer => format!("curl {url} \\\n  -H 'Authorization: Bearer {key}'"),
-            // A project-level key says itself which project it is for (R46).
+            // A project-level key already says which project it is for (R46).
             Scheme::ApiKeyHeader if project.is_some() => format!("curl {url} \\\n  -H 'X-API-Key: {key}'"),
             Scheme::ApiKeyHeader => {
                 format!("curl {url} \\\n  -H 'X-API-Key: {key}' \\\n  -H 'X-Project-ID: {named}'")

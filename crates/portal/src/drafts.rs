@@ -1,24 +1,25 @@
-//! What somebody has typed into a form that could not be taken because they have to sign in first: the same person finds
-//! it in the form when they come back to it.
+//! [`Drafts`]: keeps what a user typed into a form that was refused because they have to sign in first. The form
+//! contains it when they come back.
 //!
-//! It is kept here and not in the page, since the way to the sign-in and back is the host's, and may lead over other sites.
-//! What is kept is what the fields of a form hold, which is never a secret.
+//! Drafts are kept here and not in the page, because the sign-in is the host's and may lead over other sites. A
+//! draft contains the fields of a form, which are never a secret.
 //!
-//! # Whose it is
+//! # The owner of a draft
 //!
-//! Who sends a form without being signed in is nobody, so each form carries a mark that says for whom it was shown:
+//! A form sent without a session does not say who sent it, so each form contains a mark that says for whom it was
+//! shown:
 //!
 //! ```text
 //! mark     32 + 64 hexadecimal digits  a name for the person, and HMAC-SHA256 of that name and the form's ticket
 //! ```
 //!
-//! Both are made with a secret of this process. A form with a mark that fits its ticket was shown to that person within
-//! the hour, so nobody leaves anything for others, and only the person with that name is shown it. It is shown and not
-//! sent: a key is made, and changed, by a form of the new session.
+//! Both are made with a secret of this process. A mark that matches its ticket proves that the form was shown to
+//! that person within the hour. So nobody can leave a draft for somebody else, and only that person gets to see it.
+//! It is shown and not sent: to make or change a key, the user sends the form again in the new session.
 //!
-//! # Room
+//! # Bounds
 //!
-//! One draft a person, the last one, of 16 KiB and for an hour; 4 MiB in all, and the oldest gives way first.
+//! The last draft of each person, up to 16 KiB, for an hour; 4 MiB in all, and the oldest is evicted first.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,14 +33,14 @@ use tower_api_key::key::{KeyId, UserId};
 use super::csrf_token::{CsrfToken, LIFETIME_SECS};
 use super::fields::Fields;
 
-/// The longest draft, names and values of its fields together.
+/// The longest draft in bytes: names and values of its fields together.
 pub(super) const MAX_LEN: usize = 16 * 1024;
 const CAPACITY: usize = 4 * 1024 * 1024;
-/// What a draft takes besides what was typed.
+/// The overhead of a draft in bytes.
 const OVERHEAD: usize = 512;
 const PERSON_LEN: usize = 32;
 
-/// What was typed, by whom, and on which page. It is nothing before it is [kept](Drafts::keep).
+/// What was typed, by whom, and on which page. It has no effect until it is [kept](Drafts::keep).
 pub(super) struct Draft {
     person: String,
     /// The path within the portal.
@@ -48,21 +49,22 @@ pub(super) struct Draft {
     len: usize,
 }
 
-/// Those that are kept.
+/// The drafts of this process.
 #[derive(Default)]
-pub(super) struct Drafts(Mutex<Shelf>);
+pub(super) struct Drafts(Mutex<StoredDrafts>);
 
 #[derive(Default)]
-struct Shelf {
-    /// Of this process; empty before the first form is shown.
+struct StoredDrafts {
+    /// The secret of this process; empty before the first form is shown.
     secret: String,
-    /// By person: when it was kept, and what.
+    /// By person: when it was kept, and the draft.
     of: BTreeMap<String, (Timestamp, Draft)>,
     len: usize,
 }
 
 impl Drafts {
-    /// The mark of a form that is shown to this person; empty, and then nothing is kept of it, where there is no randomness.
+    /// The mark for a form that is shown to this person. It is empty, so that no draft is kept, if no random bytes
+    /// are available.
     pub(super) fn mark(&self, user: &UserId, ticket: &str) -> String {
         let mut shelf = self.lock();
         if shelf.secret.is_empty() {
@@ -74,7 +76,8 @@ impl Drafts {
         person + &proof
     }
 
-    /// A draft of this form, if its mark is of its ticket, the ticket is not old, and it is not too long.
+    /// Makes a draft of this form, if its mark matches its ticket, the ticket is not too old, and the draft is not
+    /// too long.
     pub(super) fn draft(
         &self,
         mark: &str,
@@ -97,12 +100,12 @@ impl Drafts {
         })
     }
 
-    /// Whether it is this person's.
+    /// Whether the draft belongs to this person.
     pub(super) fn is_of(&self, draft: &Draft, user: &UserId) -> bool {
         self.lock().person(user) == draft.person
     }
 
-    /// Keeps it, in the place of the one before of the same person.
+    /// Keeps the draft, and replaces an earlier one of the same person.
     pub(super) fn keep(&self, draft: Draft, now: Timestamp) {
         self.keep_within(draft, now, CAPACITY);
     }
@@ -119,7 +122,7 @@ impl Drafts {
         }
     }
 
-    /// What this person has left for this page, if anything: once.
+    /// Takes the draft of this person for this page, if there is one.
     pub(super) fn take(&self, user: &UserId, page: &str, now: Timestamp) -> Option<Fields> {
         let mut shelf = self.lock();
         let person = shelf.person(user);
@@ -129,19 +132,19 @@ impl Drafts {
         (now < end).then_some(draft.fields)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shelf> {
+    fn lock(&self) -> MutexGuard<'_, StoredDrafts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shelf {
+impl StoredDrafts {
     fn remove(&mut self, person: &str) -> Option<(Timestamp, Draft)> {
         let removed = self.of.remove(person)?;
         self.len = self.len.saturating_sub(removed.1.len + OVERHEAD);
         Some(removed)
     }
 
-    /// What this process calls somebody.
+    /// The name of a person within this process.
     fn person(&self, user: &UserId) -> String {
         let mut name = self.keyed("person", user.as_str());
         name.truncate(PERSON_LEN);
@@ -153,7 +156,7 @@ impl Shelf {
     }
 
     fn keyed(&self, purpose: &str, text: &str) -> String {
-        // HMAC takes keys of every length.
+        // HMAC accepts keys of any length.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()) else {
             return String::new();
         };
@@ -222,7 +225,7 @@ mod tests {
             drafts.draft(mark, ticket, "/new", &typed("CI"), at(now)).is_some()
         };
         assert!(draft(&mark, &mine, 1000) && draft(&alices, &older, 1000));
-        // Alice's name with a proof of one's own, another ticket, too late, another process, and what is no mark.
+        // Alice's name with another proof, another ticket, too late, another process, and texts that are not a mark.
         let mixed = format!("{}{}", &alices[..PERSON_LEN], &mark[PERSON_LEN..]);
         assert!(!draft(&mixed, &mine, 1000) && !draft(&alices, &mine, 1000));
         assert!(!draft(&mark, &mine, 4601));
@@ -230,7 +233,7 @@ mod tests {
         for none in ["", "x", &mark[1..], &format!("{mark}0"), &"é".repeat(48)] {
             assert!(!draft(none, &mine, 1000), "{none}");
         }
-        // Where no form was ever shown, nothing fits.
+        // If no form was ever shown, no mark matches.
         assert!(Drafts::default().draft(&mark, &mine, "/new", &typed("CI"), at(1000)).is_none());
         assert!(drafts.is_of(&left(&drafts, "alice", "CI", 1000).unwrap(), &user("alice")));
         assert!(!drafts.is_of(&left(&drafts, "alice", "CI", 1000).unwrap(), &user("mallory")));

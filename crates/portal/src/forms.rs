@@ -1,4 +1,4 @@
-//! What people type, kept as they typed it, with what is wrong beside each field.
+//! The forms as they were typed, their validation, and an error message for each field.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,11 +33,11 @@ pub(super) struct KeyForm {
     pub(super) expires_on: String,
     pub(super) restrictions: RestrictionsForm,
     pub(super) errors: KeyErrors,
-    /// Whether it is what was typed before the visitor had to sign in.
+    /// Whether it was filled in from a draft.
     pub(super) is_back: bool,
 }
 
-/// What is wrong, by field.
+/// The errors, by field.
 #[derive(Default)]
 pub(super) struct KeyErrors {
     pub(super) form: Option<&'static str>,
@@ -64,7 +64,7 @@ impl KeyErrors {
                     Some("A user-level key is for all projects. Choose project level, or “No project” here.");
             }
             NewKeyError::Environment => self.environment = Some("Choose an environment."),
-            // The form asks for none of what a later version adds.
+            // A later version may add errors about values that this form does not have.
             _ => self.form = Some("This cannot be a key."),
         }
     }
@@ -99,14 +99,14 @@ impl KeyForm {
         }
     }
 
-    /// It is shown to who has signed in since.
+    /// Marks that it was filled in from a draft.
     pub(super) fn back(mut self) -> Self {
         self.is_back = true;
         self
     }
 
-    /// The key that is asked for, if all of it can be; otherwise every field that is wrong says so. Whose key it is does
-    /// not stand in the form.
+    /// Validates the form. Returns the new key, or sets an error for each invalid field. The owner is not part of
+    /// the form.
     pub(super) fn understand(
         &mut self,
         owner: &UserId,
@@ -149,7 +149,7 @@ impl KeyForm {
         })
     }
 
-    /// A project that is none of the owner's is as good as none.
+    /// Ignores a project that the owner cannot access.
     fn asked(&self, projects: &[Project]) -> NewKeyRequest {
         let of_project = self.level.eq_ignore_ascii_case("PROJECT");
         let known = || projects.iter().any(|project| project.id.as_str() == self.project);
@@ -171,14 +171,14 @@ fn in_days(now: Timestamp, days: u64) -> Timestamp {
     now.saturating_add(Duration::from_secs(days * time::DAY_SECS.unsigned_abs()))
 }
 
-/// The form for what a key is called and how often it may be used.
+/// The form for the name and the rate limits of a key.
 pub(super) struct SettingsForm {
     pub(super) name: String,
     pub(super) limits: String,
-    /// What the page has shown, so that a tab that was long open undoes nothing that came after.
+    /// A digest of what the page showed, so that a page that was open for long does not undo later changes.
     pub(super) seen: String,
     pub(super) is_back: bool,
-    /// What is wrong with the whole.
+    /// An error about the whole form.
     pub(super) error: Option<&'static str>,
     pub(super) name_error: Option<&'static str>,
     pub(super) limits_error: Option<String>,
@@ -204,21 +204,21 @@ impl SettingsForm {
         }
     }
 
-    /// It is shown to who has signed in since.
+    /// Marks that it was filled in from a draft.
     pub(super) fn back(mut self) -> Self {
         self.is_back = true;
         self
     }
 
-    /// The form as the key is now, if it is not any more what the page has shown.
+    /// If the key is no longer as the page showed it, returns the form with its current values.
     pub(super) fn outdated(&self, key: &KeyRecord) -> Option<Self> {
         let now = Self::of(key);
         (self.seen != now.seen).then_some(Self { error: Some(CHANGED_MEANWHILE), ..now })
     }
 
-    /// What is to be changed of a key, which may be nothing; none if something is wrong, and its field says what.
+    /// Validates the form. Returns the update, which may be empty; or `None`, with an error for each invalid field.
     pub(super) fn understand(&mut self, key: &KeyRecord) -> Option<KeyUpdate> {
-        // A key from elsewhere may have no name, and need not get one.
+        // An imported key may have no name, and need not get one.
         let name = NewKey::valid_name(&self.name).or((self.name == key.name).then_some(&*self.name));
         if name.is_none() {
             self.name_error = Some(NAME_ERROR);
@@ -246,13 +246,13 @@ impl SettingsForm {
     }
 }
 
-/// The form for the restrictions of a key that is there.
+/// The form for the restrictions of an existing key.
 pub(super) struct ChangeForm {
     pub(super) restrictions: RestrictionsForm,
-    /// What the page has shown, as in [`SettingsForm`].
+    /// A digest of what the page showed, as in [`SettingsForm`].
     pub(super) seen: String,
     pub(super) is_back: bool,
-    /// What is wrong with the whole.
+    /// An error about the whole form.
     pub(super) error: Option<&'static str>,
 }
 
@@ -271,7 +271,7 @@ impl ChangeForm {
         Self { restrictions, seen: fields.take("seen"), is_back: false, error: None }
     }
 
-    /// It is shown to who has signed in since.
+    /// Marks that it was filled in from a draft.
     pub(super) fn back(mut self) -> Self {
         self.is_back = true;
         self
@@ -288,7 +288,7 @@ impl ChangeForm {
     }
 }
 
-/// What tells one state of a key from another.
+/// A digest of a key's state, to notice changes.
 fn digest(parts: &[&str]) -> String {
     let mut digest = Sha256::new();
     for part in parts {
@@ -298,18 +298,18 @@ fn digest(parts: &[&str]) -> String {
     digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The fields for restrictions, the same for new keys and for those that are there.
+/// The fields for restrictions, of new and of existing keys.
 pub(super) struct RestrictionsForm {
     pub(super) ip: ListForm,
     pub(super) referrer: ListForm,
     pub(super) origin: bool,
     pub(super) endpoints: ListForm,
     pub(super) schemes: ListForm,
-    /// What is wrong with all of them together.
+    /// An error about all restrictions together.
     pub(super) error: Option<&'static str>,
 }
 
-/// One restriction: whether it is there, and its entries, one on each line.
+/// The fields for one restriction: its mode, and its entries, one per line.
 pub(super) struct ListForm {
     /// `off`, `observe` or `enforce`.
     pub(super) mode: String,
@@ -371,7 +371,7 @@ impl RestrictionsForm {
         self.error.is_some() || self.lists().iter().any(|list| list.error.is_some())
     }
 
-    /// Whether anything is typed: the fields stand open then.
+    /// Whether anything was typed, so that the fields are shown open.
     pub(super) fn is_used(&self) -> bool {
         self.lists().iter().any(|list| list.mode != "off" || list.error.is_some())
     }
@@ -390,7 +390,7 @@ impl ListForm {
         Self { mode, text: fields.take(list), error: None }
     }
 
-    /// None if something is wrong; the field says what.
+    /// Validates the field. Returns `None`, with an error, if it is invalid.
     fn understand<R>(&mut self) -> Option<Option<AllowList<R>>>
     where
         R: FromStr<Err = RestrictionError> + PartialEq,
@@ -398,7 +398,7 @@ impl ListForm {
         let lines: Vec<&str> = self.text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let made = match (&*self.mode, lines.is_empty()) {
             ("off", true) => return Some(None),
-            // What was written is not left out in silence, and nothing written is not taken for everything.
+            // Entries are not ignored silently, and an empty list is not taken as "everything".
             ("off", false) => Err("There are entries here, but the choice is “Not restricted”.".to_owned()),
             ("observe" | "enforce", true) => {
                 Err("Write at least one entry, or choose “Not restricted”.".to_owned())
@@ -419,7 +419,7 @@ impl ListForm {
     }
 }
 
-/// How long the old key is to work beside the new one.
+/// Parses how long the old key works beside the new one.
 pub(super) fn grace(choice: &str) -> Option<Grace> {
     let hours = |hours: u64| Grace::For(Duration::from_secs(hours * 60 * 60));
     match choice {

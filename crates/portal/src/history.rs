@@ -1,4 +1,4 @@
-//! What the pages say of the past: when a key was used, through what, and what became of it.
+//! The usage and the audit log of a key, for the pages.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +10,27 @@ use tower_api_key::usage::{Usage, UsageChannel};
 
 use super::time::Time;
 
-/// How one key was used, as far as that was written down.
+/// How one key was used, as far as it was recorded.
 #[derive(Default)]
 pub(super) struct UseView {
-    /// The latest of the ways.
-    pub(super) last: Option<WayView>,
-    pub(super) ways: Vec<WayView>,
-    /// What restrictions that only observe would have refused.
-    pub(super) observed: Vec<WayView>,
+    /// The channel with the latest use.
+    pub(super) last: Option<ChannelView>,
+    pub(super) ways: Vec<ChannelView>,
+    /// Uses that a restriction in observe mode would have refused.
+    pub(super) observed: Vec<ChannelView>,
     latest: Option<Timestamp>,
 }
 
-/// One way of using a key.
+/// The use through one channel.
 #[derive(Clone)]
-pub(super) struct WayView {
+pub(super) struct ChannelView {
     pub(super) name: String,
     pub(super) last: Time,
     pub(super) count: u64,
 }
 
 impl UseView {
-    /// Of each key that was used, by its id.
+    /// The usage of each used key, by its id.
     pub(super) fn of_all(usage: Vec<Usage>) -> BTreeMap<KeyId, Self> {
         let mut all: BTreeMap<KeyId, Self> = BTreeMap::new();
         for usage in usage {
@@ -40,7 +40,7 @@ impl UseView {
     }
 
     fn add(&mut self, usage: &Usage) {
-        let way = WayView::of(usage);
+        let way = ChannelView::of(usage);
         if !usage.through.is_use() {
             self.observed.push(way);
             return;
@@ -53,7 +53,7 @@ impl UseView {
     }
 }
 
-impl WayView {
+impl ChannelView {
     fn of(usage: &Usage) -> Self {
         Self { name: way(&usage.through), last: usage.last.into(), count: usage.count }
     }
@@ -74,27 +74,27 @@ fn way(through: &UsageChannel) -> String {
     }
 }
 
-/// What is known of a key in a rotation's grace: who still calls with it, and when it can be ended.
+/// For a key in its grace period: who still uses it, and when it can be ended.
 #[derive(Default)]
-pub(super) struct Parting {
-    /// The last use since another took its place.
-    pub(super) used: Option<WayView>,
+pub(super) struct GraceView {
+    /// The last use since it was replaced.
+    pub(super) used: Option<ChannelView>,
     pub(super) safe: bool,
-    /// From when on it is safe to end, if nobody calls with it until then.
+    /// From when on it is safe to end it, if it is not used until then.
     pub(super) safe_at: Option<Time>,
 }
 
-impl Parting {
-    /// Nothing of a key that is in no grace.
+impl GraceView {
+    /// Returns `None` for a key that is not in a grace period.
     pub(super) fn of(report: &Report, id: &KeyId) -> Option<Self> {
         let key = report.replaced().find(|key| key.record().id == *id)?;
         let since = key.record().replaced_at?;
         let ending = report.ending(id, Report::QUIET)?;
         Some(Self {
-            used: key.last().filter(|usage| usage.last >= since).map(WayView::of),
+            used: key.last().filter(|usage| usage.last >= since).map(ChannelView::of),
             safe: ending == RetirementStatus::Safe,
             safe_at: match (ending, key.record().expires_at) {
-                // It ends by itself before that.
+                // It expires before that.
                 (RetirementStatus::Wait(until), Some(end)) if end <= until => None,
                 (RetirementStatus::Wait(until), _) => Some(until.into()),
                 _ => None,
@@ -103,7 +103,7 @@ impl Parting {
     }
 }
 
-/// One entry of a key's trail.
+/// One entry of a key's audit log.
 pub(super) struct EntryView {
     pub(super) at: Time,
     pub(super) what: String,
@@ -143,7 +143,7 @@ fn what(event: &KeyEvent) -> String {
     }
 }
 
-/// The text of an [`Authority`](tower_api_key::authority::Authority), in words.
+/// Describes the text of an [`Authority`](tower_api_key::authority::Authority).
 fn by(text: &str, visitor: &UserId) -> String {
     match text.split_once(':') {
         Some(("user", user)) if user == visitor.as_str() => "you".to_owned(),

@@ -1,4 +1,5 @@
-//! Pages on which people make, change, rotate, restrict and revoke their own keys; an axum app mounts them under any path.
+//! Web pages on which people make, change, rotate, restrict and revoke their own keys. An axum app mounts them
+//! under any path.
 //!
 //! ```
 //! use async_trait::async_trait;
@@ -8,11 +9,11 @@
 //! use tower_api_key::store::{MemoryStore, StoreError};
 //! use tower_api_key::{Keyring, UserId};
 //!
-//! /// What your session keeps of somebody who has signed in.
+//! /// What your session stores about a signed-in user.
 //! #[derive(Clone)]
 //! struct Session {
 //!     user: UserId,
-//!     /// Drawn at sign-in, and renewed when somebody else signs in.
+//!     /// Random; set at sign-in, and renewed when another user signs in.
 //!     secret: [u8; 32],
 //! }
 //!
@@ -28,7 +29,7 @@
 //!     }
 //!
 //!     async fn freshness(&self, _: &Parts, _: &PortalUser) -> Result<Freshness, StoreError> {
-//!         // Or, if their password was asked for a while ago, where to give it again.
+//!         // If the user gave their password too long ago, return where to give it again.
 //!         Ok(Freshness::Fresh)
 //!     }
 //! }
@@ -41,28 +42,29 @@
 //! let app: Router = Router::new().nest("/account/api-keys", portal.router());
 //! ```
 //!
-//! # What it holds to
+//! # Guarantees
 //!
-//! - A secret stands in the answer to the form that made it, and nowhere else: not in an address, not in a redirect, and
-//!   not in a second answer to the same form (R29).
-//! - Whoever is signed in is the owner of what is made, and keys of others do not exist (404) for them.
-//! - Everything that changes something is a form sent from these pages: the session's token, `Origin` and
-//!   `Sec-Fetch-Site` must all agree. API keys are no way in: `Authorization` and `X-API-Key` are not looked at.
-//! - The pages work without JavaScript. The one script copies a key and keeps a form from being sent twice.
+//! - A secret is only in the response to the form that made it: not in a URL, not in a redirect, and not in the
+//!   response to the same form sent again (R29).
+//! - The signed-in user owns what is made, and keys of others do not exist for them (404).
+//! - Every change is a form sent from these pages: the session's token, `Origin` and `Sec-Fetch-Site` must all
+//!   agree. API keys give no access: `Authorization` and `X-API-Key` are not read.
+//! - The pages work without JavaScript. The only script copies a key and prevents a form from being sent twice.
 //!
-//! Making, changing and rotating keys is for everybody who has a place in their account, be it to read only (R24): what a key
-//! may do is asked of its owner's role at each request, so that a key of somebody who reads only reads. It asks for a
-//! [fresh](Freshness) sign-in; what was typed meanwhile is still there afterwards, for the same person only. Revoking is
-//! for everybody, at once (R42).
+//! Every member of an account may make, change and rotate keys, even one who may only read (R24): a key has its
+//! owner's role at each request, so the key of a user who may only read can only read. This requires a
+//! [fresh](Freshness) sign-in; what was typed is filled in again afterwards, for the same user only. Everybody may
+//! revoke their keys, without a fresh sign-in (R42).
 //!
 //! # Deployment caveat
 //!
-//! The session's cookie is yours: `HttpOnly`, `Secure`, and `SameSite=Lax` or `Strict`. So is HSTS. A proxy that changes
-//! `Host` makes every form look as if it came from elsewhere: say [`Portal::public_origin`] then.
+//! The session's cookie is yours: make it `HttpOnly`, `Secure`, and `SameSite=Lax` or `Strict`. HSTS is yours too.
+//! A proxy that changes `Host` makes every form look as if it came from another site: set [`Portal::public_origin`]
+//! then.
 //!
-//! That a form is answered once is remembered by each process, and so is, for an hour, what somebody has typed before they
-//! had to sign in again. Where several serve the portal, somebody who sends the very same form again may reach another one
-//! and make a second key, which they see and can revoke; and the form may come back empty.
+//! Each process remembers, for an hour, which forms were answered and what users typed before they had to sign in
+//! again. With several processes, a user who sends the same form twice may reach another process and make a second
+//! key, which they see and can revoke; and a form may come back empty.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Only the library must not panic; tests may.

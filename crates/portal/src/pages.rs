@@ -1,4 +1,4 @@
-//! The pages that change nothing.
+//! The handlers of pages that change nothing.
 
 use askama::Template;
 use axum::extract::Query;
@@ -16,37 +16,37 @@ use super::csrf_form::Visitor;
 use super::csrf_token::CsrfToken;
 use super::fields::Fields;
 use super::forms::{self, ChangeForm, KeyForm, RestrictionsForm, SettingsForm};
-use super::history::{EntryView, Parting, UseView};
-use super::response::{self, Answer, Frame, Instead, page};
+use super::history::{EntryView, GraceView, UseView};
+use super::response::{self, EarlyResponse, Frame, PageResult, page};
 use super::time;
 use super::view::{self, KeyView, RestrictionView};
 
 /// How many keys one page shows.
 const PAGE: u32 = 200;
-/// How many keys are counted.
+/// Up to how many keys are counted.
 const MAX_COUNTED: u32 = 1_000;
-/// How many keys are looked through for the one before another. Few people have more, ended ones included.
+/// How many keys are searched for the predecessor of a key. Few people have more, including ended ones.
 const MAX_KEYS: u32 = 500;
-/// How much of a key's trail is shown.
+/// How many entries of a key's audit log are shown.
 const MAX_ENTRIES: u32 = 50;
 
 type Asked = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
 
 impl Visitor {
-    pub(super) async fn projects(&self) -> Result<Vec<Project>, Instead> {
+    pub(super) async fn projects(&self) -> Result<Vec<Project>, EarlyResponse> {
         let projects = self.keyring.ask(self.portal.projects.projects(self.user.id())).await;
         projects.map_err(|_| self.say(response::UNAVAILABLE))
     }
 
-    pub(super) fn seal(&self) -> Result<Seal, Instead> {
+    pub(super) fn seal(&self) -> Result<Seal, EarlyResponse> {
         let ticket = CsrfToken::issue(&self.user, self.keyring.now());
         let ticket = ticket.map_err(|_| self.say(response::UNAVAILABLE))?;
         let draft = self.portal.drafts.mark(self.user.id(), &ticket.text);
         Ok(Seal { ticket, draft })
     }
 
-    /// What the registry says, if it keeps such a thing.
-    fn kept<T>(&self, answer: Result<T, KeyringError>) -> Result<Option<T>, Instead> {
+    /// The registry's answer; `None` if it does not keep this data.
+    fn kept<T>(&self, answer: Result<T, KeyringError>) -> Result<Option<T>, EarlyResponse> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
             Err(KeyringError::Store(StoreError::NotKept)) => Ok(None),
@@ -54,12 +54,12 @@ impl Visitor {
         }
     }
 
-    async fn view(&self, key: &KeyRecord) -> Result<KeyView, Instead> {
+    async fn view(&self, key: &KeyRecord) -> Result<KeyView, EarlyResponse> {
         Ok(KeyView::of(key, &self.projects().await?, self.keyring.now()))
     }
 }
 
-/// What a form holds besides what is typed.
+/// The hidden fields of a form: its CSRF token and mark.
 pub(super) struct Seal {
     ticket: CsrfToken,
     draft: String,
@@ -70,19 +70,19 @@ pub(super) struct Seal {
 struct KeysPage<'a> {
     frame: &'a Frame,
     keys: &'a [(KeyView, Option<UseView>)],
-    /// Whether it is kept when keys are used.
+    /// Whether the registry keeps usage.
     has_usage: bool,
     filter: &'a Filter,
-    /// Whether there is any key at all, whatever the filter says.
+    /// Whether there is any key, regardless of the filter.
     has_keys: bool,
     may_make: bool,
-    /// Whether the visitor's own keys only read at the moment.
+    /// Whether the visitor's keys may only read at the moment.
     only_reads: bool,
     projects: &'a [Project],
     count: String,
-    /// Where newer keys are.
+    /// The link to newer keys.
     newer: Option<String>,
-    /// Where older keys are.
+    /// The link to older keys.
     older: Option<String>,
 }
 
@@ -126,7 +126,7 @@ impl Filter {
         })
     }
 
-    /// The newest keys that it asks for.
+    /// The query for the newest matching keys.
     fn query(&self, now: Timestamp) -> KeyQuery {
         let query = KeyQuery::new().newest_first().limit(PAGE).text(&*self.text);
         let query = match &*self.state {
@@ -145,7 +145,7 @@ impl Filter {
         }
     }
 
-    /// The same search, at another place.
+    /// The URL of the same search at another place.
     fn at(&self, home: &str, place: Option<(&str, &KeyId)>) -> String {
         let project = self.project.as_ref().map_or("", ProjectId::as_str);
         let mut fields = vec![
@@ -165,7 +165,7 @@ impl Filter {
         link
     }
 
-    /// Whether it asks for less than what is shown without it.
+    /// Whether it shows fewer keys than the default.
     fn is_used(&self) -> bool {
         !self.text.is_empty()
             || self.state != "working"
@@ -179,14 +179,14 @@ impl Filter {
 }
 
 /// A page of keys, and whether there are others on either side.
-struct Found {
+struct Listing {
     page: KeyPage,
     newer: bool,
     older: bool,
 }
 
 impl Visitor {
-    async fn found(&self, filter: &Filter, newest: &KeyQuery) -> Result<Found, Instead> {
+    async fn found(&self, filter: &Filter, newest: &KeyQuery) -> Result<Listing, EarlyResponse> {
         let page = async |query: &KeyQuery| {
             self.keyring.page(self.user.id(), query).await.map_err(|error| match error {
                 KeyringError::NotFound => self.say(response::NO_SUCH_KEY),
@@ -196,20 +196,20 @@ impl Visitor {
         if let Place::Before(key) = &filter.place {
             let page = page(&newest.clone().before(key.clone())).await?;
             if page.more {
-                return Ok(Found { page, newer: true, older: true });
+                return Ok(Listing { page, newer: true, older: true });
             }
-            // There are no newer ones: the first page is shown, and is full.
+            // There are no newer keys, so the full first page is shown.
         }
         if let Place::After(key) = &filter.place {
             let page = page(&newest.clone().after(key.clone())).await?;
-            return Ok(Found { newer: true, older: page.more, page });
+            return Ok(Listing { newer: true, older: page.more, page });
         }
         let page = page(newest).await?;
-        Ok(Found { newer: false, older: page.more, page })
+        Ok(Listing { newer: false, older: page.more, page })
     }
 
-    /// How many keys there are, in words.
-    async fn counted(&self, query: &KeyQuery, found: &Found) -> Result<String, Instead> {
+    /// Says how many keys there are.
+    async fn counted(&self, query: &KeyQuery, found: &Listing) -> Result<String, EarlyResponse> {
         let one_or_more =
             |count: &str| if count == "1" { "1 key".to_owned() } else { format!("{count} keys") };
         let shown = found.page.keys.len();
@@ -228,7 +228,7 @@ impl Visitor {
     }
 }
 
-pub(super) async fn keys(visitor: Visitor, asked: Asked) -> Answer {
+pub(super) async fn keys(visitor: Visitor, asked: Asked) -> PageResult {
     let filter = Filter::read(asked).ok_or_else(|| visitor.say(response::NO_SUCH_KEY))?;
     let now = visitor.keyring.now();
     let query = filter.query(now);
@@ -281,24 +281,24 @@ struct NewPage<'a> {
     restrictions: &'a RestrictionsForm,
     projects: &'a [Project],
     today: String,
-    /// Whether a new key ends those before it (R30).
+    /// Whether a new key ends the previous ones (R30).
     replaces: bool,
 }
 
-pub(super) async fn new_key(visitor: Visitor) -> Answer {
+pub(super) async fn new_key(visitor: Visitor) -> PageResult {
     visitor.must_be_fresh_maker(&mut None).await?;
     let projects = visitor.projects().await?;
     let form = visitor.typed().map_or_else(KeyForm::blank, |mut typed| KeyForm::read(&mut typed).back());
     new_page(StatusCode::OK, &visitor, &form, &projects)
 }
 
-/// The form, as it was typed.
+/// The form with what was typed.
 pub(super) fn new_page(
     status: StatusCode,
     visitor: &Visitor,
     form: &KeyForm,
     projects: &[Project],
-) -> Answer {
+) -> PageResult {
     let frame = visitor.frame().scripted();
     let shown = NewPage {
         frame: &frame,
@@ -319,18 +319,18 @@ struct OneKeyPage<'a> {
     key: &'a KeyView,
     rights: String,
     restrictions: Vec<RestrictionView>,
-    /// How long they are, if they are longer than a key may have today.
+    /// The length of the restrictions, if they are longer than a new key's may be.
     too_long: Option<String>,
-    parting: Parting,
-    /// The key that this one has replaced.
-    before: Option<(&'a KeyView, Parting)>,
-    /// Nothing if that is not kept, and nothing in it if there is none.
+    parting: GraceView,
+    /// The key that this one replaced.
+    before: Option<(&'a KeyView, GraceView)>,
+    /// `None` if the registry keeps no usage; empty if there is none.
     used: Option<UseView>,
     trail: Option<Vec<EntryView>>,
     may_make: bool,
 }
 
-pub(super) async fn key(visitor: Visitor) -> Answer {
+pub(super) async fn key(visitor: Visitor) -> PageResult {
     let record = visitor.own_key().await?;
     let keyring = &visitor.keyring;
     let key = visitor.view(&record).await?;
@@ -338,10 +338,11 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
     let standing = standing.map_err(|_| visitor.say(response::UNAVAILABLE))?;
     let trail = visitor.kept(keyring.history(&record.id, MAX_ENTRIES).await)?;
     let before = predecessor(&visitor, &record, trail.as_deref()).await?;
-    // The one before, if there is one, is followed by this one.
+    // If there is a predecessor, this key follows it.
     let first = before.as_ref().map_or(&record.id, |before| &before.id);
     let report = visitor.kept(keyring.report_of(first).await)?;
-    let parting = |id: &KeyId| report.as_ref().and_then(|report| Parting::of(report, id)).unwrap_or_default();
+    let parting =
+        |id: &KeyId| report.as_ref().and_then(|report| GraceView::of(report, id)).unwrap_or_default();
     let own = [record.id.clone()];
     let used = match visitor.kept(keyring.usage(&own).await)? {
         Some(ways) => {
@@ -368,17 +369,17 @@ pub(super) async fn key(visitor: Visitor) -> Answer {
     Ok(page(StatusCode::OK, &frame, &shown))
 }
 
-/// The key that was replaced by this one.
+/// The key that this one replaced.
 async fn predecessor(
     visitor: &Visitor,
     key: &KeyRecord,
     trail: Option<&[AuditEntry]>,
-) -> Result<Option<KeyRecord>, Instead> {
-    // The first of its family has replaced none.
+) -> Result<Option<KeyRecord>, EarlyResponse> {
+    // The first key of a family has replaced none.
     if key.family == key.id {
         return Ok(None);
     }
-    // A key's trail begins with what it has replaced.
+    // The audit log of a key begins with the key that it replaced.
     let named = trail.into_iter().flatten().rev().find_map(|entry| match &entry.event {
         KeyEvent::Replaces(before) => Some(before),
         _ => None,
@@ -400,12 +401,12 @@ struct RotatePage<'a> {
     frame: &'a Frame,
     seal: &'a Seal,
     key: &'a KeyView,
-    /// What is chosen.
+    /// The selected grace period.
     grace: &'a str,
     is_back: bool,
 }
 
-pub(super) async fn rotate(visitor: Visitor) -> Answer {
+pub(super) async fn rotate(visitor: Visitor) -> PageResult {
     let record = visitor.own_key().await?;
     let key = visitor.view(&record).await?;
     visitor.must_be_fresh_maker(&mut None).await?;
@@ -434,7 +435,7 @@ struct SettingsPage<'a> {
     form: &'a SettingsForm,
 }
 
-pub(super) async fn settings(visitor: Visitor) -> Answer {
+pub(super) async fn settings(visitor: Visitor) -> PageResult {
     let record = visitor.own_key().await?;
     visitor.must_be_fresh_maker(&mut None).await?;
     if !record.is_active(visitor.keyring.now()) {
@@ -445,13 +446,13 @@ pub(super) async fn settings(visitor: Visitor) -> Answer {
     settings_page(StatusCode::OK, &visitor, &record, &form).await
 }
 
-/// The form, as it was typed.
+/// The form with what was typed.
 pub(super) async fn settings_page(
     status: StatusCode,
     visitor: &Visitor,
     key: &KeyRecord,
     form: &SettingsForm,
-) -> Answer {
+) -> PageResult {
     let frame = visitor.frame().scripted();
     let key = visitor.view(key).await?;
     let shown = SettingsPage { frame: &frame, seal: &visitor.seal()?, key: &key, form };
@@ -469,7 +470,7 @@ struct RestrictionsPage<'a> {
     too_long: Option<String>,
 }
 
-pub(super) async fn restrictions(visitor: Visitor) -> Answer {
+pub(super) async fn restrictions(visitor: Visitor) -> PageResult {
     let record = visitor.own_key().await?;
     visitor.must_be_fresh_maker(&mut None).await?;
     if !record.is_active(visitor.keyring.now()) {
@@ -480,13 +481,13 @@ pub(super) async fn restrictions(visitor: Visitor) -> Answer {
     restrictions_page(StatusCode::OK, &visitor, &record, &form).await
 }
 
-/// The form, as it was typed.
+/// The form with what was typed.
 pub(super) async fn restrictions_page(
     status: StatusCode,
     visitor: &Visitor,
     key: &KeyRecord,
     form: &ChangeForm,
-) -> Answer {
+) -> PageResult {
     let frame = visitor.frame().scripted();
     let shown = RestrictionsPage {
         frame: &frame,
@@ -507,7 +508,7 @@ struct RevokePage<'a> {
     key: &'a KeyView,
 }
 
-pub(super) async fn revoke(visitor: Visitor) -> Answer {
+pub(super) async fn revoke(visitor: Visitor) -> PageResult {
     let record = visitor.own_key().await?;
     let key = visitor.view(&record).await?;
     let frame = visitor.frame();

@@ -1,4 +1,4 @@
-//! [`Portal`]: what its host says of it, and what its pages share.
+//! [`Portal`]: the settings of the portal, and the state that its pages share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::drafts::Drafts;
 use super::session::PortalSession;
 
 /// The portal: see [the crate](crate).
-#[must_use = "a portal is nothing before it is a router"]
+#[must_use = "a portal has no effect until `router` makes a router of it"]
 pub struct Portal {
     pub(crate) keyring: Keyring,
     pub(crate) projects: Box<dyn ProjectDirectory>,
@@ -29,19 +29,19 @@ pub struct Portal {
     pub(crate) budget: Budget,
 }
 
-/// Three lists of a hundred entries of 512 characters, each character in up to three bytes; the fourth is short.
+/// Three lists of a hundred entries of 512 characters, of three encoded bytes each. The fourth list is short.
 pub(crate) const MAX_FORM_LEN: usize = 512 * 1024;
-/// For the forms of all people together.
+/// The budget for the forms of all people together.
 const CAP: usize = 16 << 20;
 /// How many forms of people who are not signed in are read at once.
 const NOBODYS: usize = 64;
 
-/// What every handler has.
-pub(crate) type Shared = Arc<Portal>;
+/// The state of every handler.
+pub(crate) type SharedPortal = Arc<Portal>;
 
 impl Portal {
-    /// Pages on the keys of a keyring, for the people whom a session knows. `projects` tells which projects somebody can choose
-    /// for a key.
+    /// Creates a portal for the keys of this keyring and the users of this session. `projects` lists the projects that a
+    /// user can choose for a key.
     pub fn new(keyring: Keyring, projects: impl ProjectDirectory, session: impl PortalSession) -> Self {
         Self {
             keyring,
@@ -58,30 +58,30 @@ impl Portal {
         }
     }
 
-    /// What stands at the top of every page: the name of your API. The default is `API keys`.
+    /// Sets the title of every page, the name of your API. The default is `API keys`.
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
         self
     }
 
-    /// Where people find their account, and can sign out: their name becomes a link to it.
+    /// Sets the page of the user's account, where they can sign out: the user's name becomes a link to it.
     pub fn account_at(mut self, address: impl Into<String>) -> Self {
         self.account_at = Some(address.into());
         self
     }
 
-    /// Shows this command line under a new key: add one for each scheme that your API reads.
+    /// Shows this command line for a new key. Add one for each scheme that your API accepts.
     pub fn curl(mut self, line: Curl) -> Self {
         self.curl.push(line);
         self
     }
 
-    /// The origin at which browsers see the portal, such as `https://keys.example.com`; by default what `Host` says,
-    /// and either scheme.
+    /// Sets the origin at which browsers see the portal, such as `https://keys.example.com`. The default is the
+    /// request's `Host` with either scheme.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Link`] if that is no origin: a scheme, a host, and a port if it is not the scheme's own.
+    /// [`ConfigError::Link`] if it is not an origin: a scheme, a host, and a port unless it is the scheme's default.
     pub fn public_origin(mut self, origin: impl Into<String>) -> Result<Self, ConfigError> {
         let origin = origin.into();
         let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));

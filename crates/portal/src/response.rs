@@ -1,4 +1,4 @@
-//! How pages are answered: the headers that none may lack, and the messages where there is nothing else to show.
+//! Renders responses: pages, the security headers of every response, and pages with only a message.
 
 use askama::Template;
 use axum::response::{IntoResponse, Response};
@@ -13,32 +13,32 @@ use super::assets;
 use super::portal::Portal;
 use super::session::PortalUser;
 
-/// What a handler answers.
-pub(super) type Answer = Result<Response, Instead>;
+/// The result of a handler.
+pub(super) type PageResult = Result<Response, EarlyResponse>;
 
-/// An answer that takes the place of what was asked for.
-pub(super) struct Instead(Box<Response>);
+/// A response that replaces the requested page.
+pub(super) struct EarlyResponse(Box<Response>);
 
-impl From<Response> for Instead {
+impl From<Response> for EarlyResponse {
     fn from(response: Response) -> Self {
         Self(Box::new(response))
     }
 }
 
-impl IntoResponse for Instead {
+impl IntoResponse for EarlyResponse {
     fn into_response(self) -> Response {
         *self.0
     }
 }
 
-/// What stands around every page.
+/// The parts that every page has.
 pub(super) struct Frame {
     pub(super) site: String,
-    /// Where the portal is mounted; empty at the root.
+    /// The path at which the portal is mounted; empty at the root.
     pub(super) base: String,
     pub(super) css: String,
     pub(super) js: String,
-    /// Lets the one script run; without one, none runs.
+    /// The nonce that allows the script; without it, no script runs.
     pub(super) nonce: Option<String>,
     pub(super) user: Option<String>,
     pub(super) account_at: Option<String>,
@@ -59,14 +59,14 @@ impl Portal {
 }
 
 impl Frame {
-    /// The table of keys.
+    /// The URL of the page with all keys.
     pub(super) fn home(&self) -> &str {
         if self.base.is_empty() { "/" } else { &self.base }
     }
 
-    /// With the script, which copies a key and keeps a form from being sent twice.
+    /// Includes the script, which copies a key and prevents a form from being sent twice.
     pub(super) fn scripted(mut self) -> Self {
-        // The same randomness as an id's. Without any, the page does without its script.
+        // The same random source as for ids. Without random bytes, the page has no script.
         self.nonce = KeyId::generate().ok().map(|id| id.as_str().to_owned());
         self
     }
@@ -93,11 +93,11 @@ fn policy(scripts: &str) -> String {
     )
 }
 
-/// What every answer has, whatever else it has (C11-15).
+/// Sets the security headers that every response has (C11-15).
 pub(super) async fn guard(mut response: Response) -> Response {
     const FIXED: [(HeaderName, &str); 6] = [
         (CACHE_CONTROL, "no-store"),
-        // Not `no-referrer` for all of them: browsers would send forms with `Origin: null`.
+        // Not `no-referrer` for all of them, because browsers would then send forms with `Origin: null`.
         (REFERRER_POLICY, "same-origin"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (http::header::X_FRAME_OPTIONS, "DENY"),
@@ -114,7 +114,7 @@ pub(super) async fn guard(mut response: Response) -> Response {
     response
 }
 
-/// To another page, with `GET`.
+/// Redirects to another page, with `GET`.
 pub(super) fn see(location: &str) -> Response {
     match HeaderValue::from_str(location) {
         Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
@@ -122,7 +122,7 @@ pub(super) fn see(location: &str) -> Response {
     }
 }
 
-/// A page that only says something, in plain language.
+/// A page with only a message.
 #[derive(Template)]
 #[template(path = "portal/message.html")]
 struct MessagePage<'a> {
@@ -130,7 +130,7 @@ struct MessagePage<'a> {
     message: &'a Message,
 }
 
-/// What it says, and where to go from there.
+/// A message, and a link to continue.
 pub(super) struct Message {
     status: StatusCode,
     heading: &'static str,
@@ -155,7 +155,7 @@ impl Message {
         self.link.as_ref()
     }
 
-    /// Elsewhere than to the keys.
+    /// Links to another page instead of the list of keys.
     pub(super) fn linked(mut self, address: impl Into<String>, text: &'static str) -> Self {
         self.link = Some((address.into(), text));
         self
@@ -170,7 +170,7 @@ impl Message {
     }
 }
 
-/// Another person's, unknown, or no id at all: nobody learns which (C11-04).
+/// For another user's key, an unknown one, or a malformed id, so that nobody learns which (C11-04).
 pub(super) const NO_SUCH_KEY: Message = Message::new(
     StatusCode::NOT_FOUND,
     "There is no such key",
@@ -181,7 +181,7 @@ pub(super) const UNAVAILABLE: Message = Message::new(
     "This does not work at the moment",
     "The keys cannot be read right now. Try again in a moment.",
 );
-/// After a change was begun.
+/// After a change was started.
 pub(super) const UNKNOWN_OUTCOME: Message = Message::new(
     StatusCode::SERVICE_UNAVAILABLE,
     "This did not work",
@@ -237,7 +237,7 @@ pub(super) const OLD_FORM_KEPT: Message = Message::new(
     "This page is out of date",
     "It was opened before you signed in, or too long ago. Nothing was changed. What you typed is still there.",
 );
-/// After a form has shown what is not so any more.
+/// After a form whose page was outdated.
 pub(super) const CHANGED_MEANWHILE: &str =
     "Nothing was saved: this was changed elsewhere while the page was open. This is how it is now.";
 pub(super) const NO_FORM: Message = Message::new(

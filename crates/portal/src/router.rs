@@ -1,4 +1,4 @@
-//! Which page stands where.
+//! The routes of the portal.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::portal::Portal;
 use super::{actions, assets, pages, response};
 
 impl Portal {
-    /// The router; [nest](Router::nest) it where it shall stand, or merge it to have it at the root.
+    /// Makes the router. [Nest](Router::nest) it under a path, or merge it to mount it at the root.
     pub fn router<S>(self) -> Router<S> {
         let budget = self.budget.clone();
-        // Who sends a form that nobody reads is not asked.
+        // The sender of an unread form is not determined.
         let settle = from_fn(move |request: Request, next: Next| {
             let room = budget.room(Sender::UNKNOWN);
             unread_body::settle(request, next, room)

@@ -1,4 +1,4 @@
-//! Who is signed in: the host's business, asked at every request.
+//! [`PortalSession`]: the host's session, which says at every request who is signed in.
 
 use std::fmt;
 
@@ -8,21 +8,21 @@ use sha2::{Digest as _, Sha256};
 use tower_api_key::key::UserId;
 use tower_api_key::store::StoreError;
 
-/// The host's session, as the portal asks for it.
+/// The host's session.
 ///
-/// Both questions are asked with the head of the request as the router got it: what a layer around the portal has put
-/// into its extensions is there, and `OriginalUri` says where people wanted to go.
+/// Both methods get the head of the request as the router got it: it includes extensions set by a layer around the
+/// portal, and `OriginalUri` is the page that was requested.
 #[async_trait]
 pub trait PortalSession: Send + Sync + 'static {
-    /// Who sends this request.
+    /// Returns the user who sends this request.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the session could not be read: 503, and nobody is taken for signed out.
+    /// [`StoreError`] if the session could not be read: 503, and the user is not treated as signed out.
     async fn user(&self, head: &Parts) -> Result<SignedIn, StoreError>;
 
-    /// Whether this person has proven lately who they are. Asked before a key is made, rotated or restricted; the answer
-    /// [`Fresh`](Freshness::Fresh) to everybody is a host's decision, and not a default.
+    /// Whether this user has signed in recently. It is called before a key is made, rotated or restricted. There is
+    /// no default: a host that always returns [`Fresh`](Freshness::Fresh) must decide so.
     ///
     /// # Errors
     ///
@@ -33,29 +33,29 @@ pub trait PortalSession: Send + Sync + 'static {
 /// Whether somebody is signed in.
 #[derive(Debug)]
 pub enum SignedIn {
-    /// This person.
+    /// This user.
     User(PortalUser),
     /// Nobody.
     Nobody {
-        /// Where to sign in: an address that the host has made, which may say where to come back to. Who comes back to the
-        /// page of a form that they have sent finds in it what they had typed.
+        /// The URL of the host's sign-in, which may include where to return to. If the user returns to the page of
+        /// a form that they have sent, it contains what they typed.
         sign_in_at: String,
     },
 }
 
-/// Whether somebody has proven lately who they are.
+/// Whether the user has signed in recently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// They have.
+    /// Recently enough.
     Fresh,
-    /// Not lately enough.
+    /// Not recently enough.
     Stale {
-        /// Where to do so, such as by giving the password again, and then come back to the same page.
+        /// The URL at which to confirm, such as by giving the password again, before returning to the same page.
         confirm_at: String,
     },
 }
 
-/// Somebody who is signed in.
+/// A signed-in user.
 pub struct PortalUser {
     id: UserId,
     name: String,
@@ -63,22 +63,22 @@ pub struct PortalUser {
 }
 
 impl PortalUser {
-    /// The owner of the keys that are shown and made; what to call them; and their session's secret: 32 bytes drawn
-    /// at random when the session began, kept in it, and of no other session. Forms are bound to it.
+    /// Creates a user: the owner of the keys, the name to show, and the secret of the session: 32 random bytes,
+    /// made when the session began, stored in it, and used by no other session. Forms are bound to it.
     #[must_use]
     pub fn new(id: UserId, name: impl Into<String>, session_secret: &[u8; 32]) -> Self {
-        // Derived, so that nothing of the host's own secret can be learned from a page.
+        // A derived secret, so that a page reveals nothing about the host's own secret.
         let secret = Sha256::new().chain_update("tower-api-key portal\0").chain_update(session_secret);
         Self { id, name: name.into(), secret: secret.finalize().into() }
     }
 
-    /// Whose keys they are.
+    /// The owner of the keys.
     #[must_use]
     pub fn id(&self) -> &UserId {
         &self.id
     }
 
-    /// What to call them.
+    /// The name to show.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

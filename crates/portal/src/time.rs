@@ -1,4 +1,4 @@
-//! Times as people read them: UTC, to the minute.
+//! Formats times for people: UTC, to the minute.
 
 use tower_api_key::clock::Timestamp;
 
@@ -6,7 +6,7 @@ use tower_api_key::clock::Timestamp;
 #[derive(Clone)]
 pub(super) struct Time {
     pub(super) text: String,
-    /// The day alone, where there is little room.
+    /// The day alone, for narrow columns.
     pub(super) day: String,
     pub(super) machine: String,
 }
@@ -26,12 +26,12 @@ impl From<Timestamp> for Time {
     }
 }
 
-/// The day of a time, as a date field wants it.
+/// The day of a time, in the format of a date field.
 pub(super) fn day(time: Timestamp) -> String {
     time.to_string().chars().take(10).collect()
 }
 
-/// The first moment after a day that a date field names; of the last one that can be written, its last second.
+/// The first moment after the day in a date field; for the last possible day, its last second.
 pub(super) fn end_of_day(day: &str) -> Option<Timestamp> {
     let last: Timestamp = format!("{day}T23:59:59Z").parse().ok()?;
     let end = Timestamp::from_micros(last.as_micros().saturating_add(1_000_000));
@@ -45,7 +45,7 @@ pub(super) fn days_between(from: Timestamp, to: Timestamp) -> i64 {
     to.as_micros().saturating_sub(from.as_micros()).div_euclid(DAY_SECS * 1_000_000)
 }
 
-/// How many days are left, to the nearest one; none within the last day.
+/// How many days are left, rounded to the nearest; `None` within the last day.
 pub(super) fn days_left(now: Timestamp, end: Timestamp) -> i64 {
     match days_between(now, end) {
         days if days < 1 => days,

@@ -1,4 +1,4 @@
-//! What the pages show of a key: the one place where records become words.
+//! What the pages show about a key: the only place where records become text.
 
 use tower_api_key::access::AccountStatus;
 use tower_api_key::clock::Timestamp;
@@ -9,24 +9,24 @@ use tower_api_key::store::Project;
 
 use super::time::{Time, days_between, days_left};
 
-/// After so many days a key is called old (R41).
+/// From this age in days a key is called old (R41).
 const OLD_DAYS: i64 = 90;
-/// So many days before its end a key is said to end soon.
+/// This many days before its expiry a key is said to end soon.
 const SOON_DAYS: i64 = 14;
 
-/// A key, in words.
+/// A key, as text.
 pub(super) struct KeyView {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) project: Option<ProjectView>,
     pub(super) environment: Environment,
-    /// The public start and end of its text; empty for keys of a foreign shape.
+    /// The public start and end of the key's text; empty for keys of a foreign shape.
     pub(super) prefix: String,
     pub(super) last4: String,
     pub(super) created: Time,
     pub(super) expires: Option<Time>,
     pub(super) ended: Option<Time>,
-    pub(super) state: State,
+    pub(super) state: KeyState,
     pub(super) advice: Option<String>,
     pub(super) replaced_by: Option<String>,
     pub(super) scopes: Vec<String>,
@@ -34,28 +34,28 @@ pub(super) struct KeyView {
     pub(super) restricted: bool,
 }
 
-/// The project of a key. One that its owner cannot access any more has only its id.
+/// The project of a key. If its owner has lost access to it, only the id is known.
 pub(super) struct ProjectView {
     pub(super) id: String,
     pub(super) name: String,
 }
 
-/// What has become of a key.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum KeyState {
     Active,
-    /// Replaced, and still working for a while.
-    RetirementStatus,
+    /// Replaced, but still working in its grace period.
+    InGrace,
     Replaced,
     Expired,
     Revoked,
 }
 
-impl State {
+impl KeyState {
     fn of(key: &KeyRecord, now: Timestamp) -> Self {
         match (key.is_active(now), key.replaced_by.is_some(), key.revoked_at.is_some()) {
             (true, false, _) => Self::Active,
-            (true, true, _) => Self::RetirementStatus,
+            (true, true, _) => Self::InGrace,
             (false, true, _) => Self::Replaced,
             (false, false, true) => Self::Revoked,
             (false, false, false) => Self::Expired,
@@ -65,25 +65,25 @@ impl State {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Active => "Active",
-            Self::RetirementStatus => "Ending",
+            Self::InGrace => "Ending",
             Self::Replaced => "Replaced",
             Self::Expired => "Expired",
             Self::Revoked => "Revoked",
         }
     }
 
-    /// For the stylesheet.
+    /// The CSS class.
     pub(super) fn class(self) -> &'static str {
         match self {
             Self::Active => "good",
-            Self::RetirementStatus => "soon",
+            Self::InGrace => "soon",
             Self::Replaced | Self::Expired | Self::Revoked => "over",
         }
     }
 
     /// Whether it still works.
     pub(super) fn works(self) -> bool {
-        matches!(self, Self::Active | Self::RetirementStatus)
+        matches!(self, Self::Active | Self::InGrace)
     }
 
     pub(super) fn is_active(self) -> bool {
@@ -93,7 +93,7 @@ impl State {
 
 impl KeyView {
     pub(super) fn of(key: &KeyRecord, projects: &[Project], now: Timestamp) -> Self {
-        let state = State::of(key, now);
+        let state = KeyState::of(key, now);
         Self {
             id: key.id.as_str().to_owned(),
             name: if key.name.is_empty() { "Without a name".to_owned() } else { key.name.clone() },
@@ -129,14 +129,14 @@ impl KeyView {
     }
 }
 
-/// What the owner should know about a working key.
-fn advice(key: &KeyRecord, state: State, now: Timestamp) -> Option<String> {
+/// A hint to the owner of a working key.
+fn advice(key: &KeyRecord, state: KeyState, now: Timestamp) -> Option<String> {
     let days = |count: i64| if count == 1 { "1 day".to_owned() } else { format!("{count} days") };
     let left = key.expires_at.map(|end| days_left(now, end));
     match (state, left) {
-        (State::Active, Some(0)) => Some("Ends within a day".to_owned()),
-        (State::Active, Some(left)) if left <= SOON_DAYS => Some(format!("Ends in {}", days(left))),
-        (State::Active, _) => {
+        (KeyState::Active, Some(0)) => Some("Ends within a day".to_owned()),
+        (KeyState::Active, Some(left)) if left <= SOON_DAYS => Some(format!("Ends in {}", days(left))),
+        (KeyState::Active, _) => {
             let age = days_between(key.created_at, now);
             (age >= OLD_DAYS).then(|| format!("{} old: rotate it", days(age)))
         }
@@ -144,8 +144,8 @@ fn advice(key: &KeyRecord, state: State, now: Timestamp) -> Option<String> {
     }
 }
 
-/// What a key may do at this moment, as one sentence.
-pub(super) fn rights(key: &KeyRecord, standing: AccountStatus, state: State) -> String {
+/// What a key may do now, as one sentence.
+pub(super) fn rights(key: &KeyRecord, standing: AccountStatus, state: KeyState) -> String {
     let place = match &key.level {
         KeyLevel::User => "in your account".to_owned(),
         KeyLevel::Project(project) => format!("on project {project}"),
@@ -169,13 +169,13 @@ pub(super) fn rights(key: &KeyRecord, standing: AccountStatus, state: State) -> 
     }
 }
 
-/// How long restrictions are that are longer than a key may have today.
+/// The length of the restrictions, if they are longer than a new key's may be.
 pub(super) fn too_long(key: &KeyRecord) -> Option<String> {
     let len = key.restrictions.text_len();
     (len > MAX_RESTRICTIONS_LEN).then(|| format!("{} KiB", len.div_ceil(1024)))
 }
 
-/// What a restriction says, in words.
+/// A restriction, as text.
 pub(super) struct RestrictionView {
     pub(super) title: &'static str,
     pub(super) observed: bool,
