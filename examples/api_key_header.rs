@@ -4,7 +4,7 @@
 //! cargo run --example api_key_header
 //! ```
 //!
-//! It makes keys and prints requests to try, each under the status that it gets. `ADDR` sets the address.
+//! It makes keys and prints requests to try, each below the status that it gets. `ADDR` sets the address.
 
 use std::error::Error;
 
@@ -33,8 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let user_level = keyring.issue(NewKey::user_level(alice.clone(), "All my projects")).await?;
     let project_level = keyring.issue(NewKey::project_level(alice, "Only p1", p1)).await?;
 
-    // User-level keys say which project they mean, except where that is declared optional. It is no way around the
-    // key, which is asked for everywhere.
+    // User-level keys must name the project, except where it is declared optional. A key is needed everywhere.
     let auth = ApiKeyAuth::new(store, ApiKeyHeader::default())
         .endpoints(Endpoints::new().project_optional(Method::GET, "/validate"))?;
     let app = Router::new()

@@ -4,7 +4,7 @@
 //! cargo run --example bearer
 //! ```
 //!
-//! It makes a key and prints requests to try, each under the status that it gets. `ADDR` sets the address.
+//! It makes a key and prints requests to try, each below the status that it gets. `ADDR` sets the address.
 
 use std::error::Error;
 
@@ -20,7 +20,7 @@ async fn hello(who: Principal) -> String {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // An API without projects, whose keys are gone when it ends.
+    // An API without projects. Its keys are lost when it ends.
     let store = NoProjects(MemoryStore::new());
     let alice = UserId::new("alice")?;
     let issued =

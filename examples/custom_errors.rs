@@ -4,7 +4,7 @@
 //! cargo run --example custom_errors
 //! ```
 //!
-//! It makes a key and prints requests to try, each under the status that it gets. `ADDR` sets the address.
+//! It makes a key and prints requests to try, each below the status that it gets. `ADDR` sets the address.
 
 use std::error::Error;
 
@@ -17,16 +17,16 @@ use tokio::net::TcpListener;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::{ApiKeyAuth, AuthError, Keyring, MemoryStore, NewKey, NoProjects, Principal, UserId};
 
-/// Status and body are ours; challenges, `Cache-Control` and `Retry-After` are added by the layer.
+/// Makes status and body; the layer adds challenges, `Cache-Control` and `Retry-After`.
 ///
-/// Clients may see the status, the code and the message. The kind tells a revoked key from an unknown one: it is not
-/// for them.
+/// Clients may see the status, the code and the message. They must not see the kind, which distinguishes a revoked
+/// key from an unknown one.
 fn render(error: &AuthError) -> Response<Body> {
     let fault = json!({"fault": {"code": error.public_code(), "text": error.message()}});
     (error.status(), Json(fault)).into_response()
 }
 
-/// Every refusal carries its `AuthError`, so that layers outside see why.
+/// Logs refusals: every refusal carries its `AuthError` in the extensions, so outer layers can read why.
 async fn log(response: Response) -> Response {
     if let Some(error) = response.extensions().get::<AuthError>() {
         eprintln!("refused with {}: {:?}", error.status(), error.kind());

@@ -1,11 +1,11 @@
-//! How do I look up keys and people in a place of my own?
+//! How do I look up keys and people in my own storage?
 //!
 //! ```text
 //! cargo run --example custom_store
 //! ```
 //!
-//! It makes a key and prints requests to try, each under the status that it gets. `ADDR` sets the address. The same on
-//! an application's SQL tables is in `examples/sqlx-store`.
+//! It makes a key and prints requests to try, each below the status that it gets. `ADDR` sets the address. For the
+//! same with an application's SQL tables see `examples/sqlx-store`.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -29,8 +29,8 @@ struct Keys(HashMap<[u8; 32], Arc<KeyRecord>>);
 #[async_trait]
 impl KeyStore for Keys {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
-        // `None` says that there is certainly no such key, and gives 401. A store that cannot tell returns an error,
-        // and gives 503. Whether the key is revoked or expired is not decided here.
+        // `None` means that there is certainly no such key: 401. A store that cannot answer returns an error: 503.
+        // The layer checks whether the key is revoked or expired.
         Ok(self.0.get(digest.as_bytes()).cloned())
     }
 }

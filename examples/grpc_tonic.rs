@@ -4,7 +4,7 @@
 //! cargo run -p conformance --example grpc_tonic
 //! ```
 //!
-//! It makes a key and prints requests to try, each under the `grpc-status` that it gets. `ADDR` sets the address.
+//! It makes a key and prints requests to try, each below the `grpc-status` that it gets. `ADDR` sets the address.
 //!
 //! The service is written by hand, and its messages are plain text, so that no protobuf compiler is needed. With
 //! generated code the layer goes to the same place: `Server::builder().layer(auth).add_service(..)`.
@@ -26,7 +26,7 @@ use tower::{ServiceBuilder, service_fn};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::{ApiKeyAuth, EmptyOrGrpc, Keyring, MemoryStore, NewKey, NoProjects, Principal, UserId};
 
-/// The method itself: the principal is in the extensions of tonic's request, where the layer left it.
+/// The method itself. The principal is in the extensions of tonic's request, where the layer put it.
 async fn hello(request: tonic::Request<String>) -> Result<tonic::Response<String>, Status> {
     let who = request.extensions().get::<Principal>();
     let who = who.ok_or_else(|| Status::internal("the layer is missing"))?.user_id().clone();
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let alice = UserId::new("alice")?;
     let issued = Keyring::new(store.clone()).issue(NewKey::user_level(alice, "For trying out")).await?;
 
-    // tonic's body cannot be made from bytes; refusals of gRPC need none, as they stand in the headers.
+    // tonic's body cannot be made from bytes. gRPC refusals need no body, because they are in the headers.
     let auth = ApiKeyAuth::new(store, Bearer::default()).render_errors(EmptyOrGrpc);
     let service = TowerToHyperService::new(ServiceBuilder::new().layer(auth).service(service_fn(greeter)));
 
@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Messages that are text as it is, where generated code would have protobuf.
+/// A codec for plain text, in place of protobuf.
 #[derive(Clone, Copy)]
 struct PlainText;
 

@@ -1,10 +1,10 @@
-//! How do I ask more of a key on a single route: a scope, a live key, the right to write?
+//! How do I require more of a key on a single route: a scope, a live key, the right to write?
 //!
 //! ```text
 //! cargo run --example guards
 //! ```
 //!
-//! It makes keys and prints requests to try, each under the status that it gets. `ADDR` sets the address.
+//! It makes keys and prints requests to try, each below the status that it gets. `ADDR` sets the address.
 
 use std::error::Error;
 
@@ -34,8 +34,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let tester = NewKey::user_level(alice, "Tries").environment(Environment::Test).scopes(["payouts:write"]);
     let tester = keyring.issue(tester).await?;
 
-    // Guards stand inside of the layer, on single routes. They only narrow what it lets in, and what they refuse looks
-    // like what it refuses.
+    // Guards are inside the layer, on single routes. They only restrict what the layer accepts, and their refusals
+    // look like the layer's.
     let payouts = Router::new()
         .route("/payouts", post(payout))
         .route_layer(RequireScope("payouts:write"))

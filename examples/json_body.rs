@@ -4,7 +4,7 @@
 //! cargo run --example json_body
 //! ```
 //!
-//! It makes keys and prints requests to try, each under the status that it gets. `ADDR` sets the address.
+//! It makes keys and prints requests to try, each below the status that it gets. `ADDR` sets the address.
 
 use std::error::Error;
 
@@ -19,7 +19,7 @@ use tower_api_key::{
     Accounts as _, ApiKeyAuth, Endpoints, Keyring, MemoryStore, NewKey, Principal, ProjectId, UserId,
 };
 
-/// The credentials share the object with what the handler wants, and the handler gets all of it.
+/// The credentials are in the same object as the handler's data, and the handler gets all of it.
 async fn saw(who: Principal, Json(body): Json<Value>) -> String {
     format!("{} sent {body}\n", who.user_id())
 }

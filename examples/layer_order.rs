@@ -1,10 +1,10 @@
-//! Where does the layer stand among others: panics, traces, timeouts, CORS, compression, limits?
+//! In which order do I add the layer and others: panics, traces, timeouts, CORS, compression, limits?
 //!
 //! ```text
 //! cargo run -p conformance --example layer_order
 //! ```
 //!
-//! It makes a key and prints requests to try, each under the status that it gets. `ADDR` sets the address.
+//! It makes a key and prints requests to try, each below the status that it gets. `ADDR` sets the address.
 
 use std::error::Error;
 use std::time::Duration;
@@ -43,23 +43,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/upload", post(upload))
         .route("/broken", get(broken))
-        // Inside of the layer: what is only for those who were let in. This limit bounds extractors, and not the layer.
+        // Inside the layer: only for accepted requests. This limit applies to extractors, not to the layer.
         .layer(DefaultBodyLimit::max(1000))
         .layer(auth)
-        // Outside of it, from here on each outside of the one before. These two change the type of the body, and so
-        // each has a `.layer` of its own: in one `ServiceBuilder` with `JsonBody` they would not compile.
-        // Without this one a compressed body is refused with 415. What comes out of it is measured by the layer.
+        // Outside the layer, from here on each outside the previous one. These two change the body's type, so each
+        // needs its own `.layer`: in one `ServiceBuilder` with `JsonBody` they would not compile. Without this one,
+        // a compressed body is refused with 415. The layer's limits apply to the decompressed body.
         .layer(RequestDecompressionLayer::new())
         .layer(RequestBodyLimitLayer::new(10_000))
         .layer(CompressionLayer::new())
-        // Browsers send preflights without credentials, and read refusals only with CORS headers on them.
+        // Browsers send preflights without credentials, and can read refusals only if they have CORS headers.
         .layer(CorsLayer::permissive())
-        // Counts the time to read a body and to ask a store, too.
+        // Includes the time to read a body and to query a store.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(30)))
-        // Sees refusals. To print headers, put a `SetSensitiveRequestHeadersLayer` outside of it: our layer marks
-        // secrets for those inside only.
+        // Sees refusals. To print headers, add a `SetSensitiveRequestHeadersLayer` outside of it, because our layer
+        // marks secrets only for inner layers.
         .layer(TraceLayer::new_for_http())
-        // Outermost, so that a panic anywhere is a 500.
+        // Outermost, so that a panic anywhere becomes a 500.
         .layer(CatchPanicLayer::new());
 
     let listener = TcpListener::bind(std::env::var("ADDR").as_deref().unwrap_or("127.0.0.1:3000")).await?;

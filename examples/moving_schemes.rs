@@ -1,12 +1,12 @@
-//! How do I move clients from keys in bodies to keys in headers, and break none of them?
+//! How do I move clients from keys in bodies to keys in headers without breaking them?
 //!
 //! ```text
 //! cargo run --example moving_schemes
 //! ```
 //!
-//! It serves the steps of docs/migration.md side by side, each under a path of its own, makes a key for each of two
-//! clients, and prints requests to try, each under the status that it gets. After each step, `GET /{step}/report` tells
-//! who still comes by which way. `ADDR` sets the address.
+//! It serves the steps of docs/migration.md side by side, each under its own path, makes keys for two clients, and
+//! prints requests to try, each below the status that it gets. After each step, `GET /{step}/report` says which
+//! client still uses which scheme. `ADDR` sets the address.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
@@ -40,7 +40,7 @@ async fn report(
     State((keyring, recorder)): State<(Keyring, UsageRecorder)>,
 ) -> Result<String, (StatusCode, String)> {
     let failed = |error: String| (StatusCode::SERVICE_UNAVAILABLE, error);
-    // What was noted is written once a minute, or when somebody cannot wait.
+    // Usage is written once a minute; this writes it now.
     recorder.flush().await.map_err(|error| failed(error.to_string()))?;
     let alice = UserId::new("alice").map_err(|error| failed(error.to_string()))?;
     let report = keyring.report(&alice).await.map_err(|error| failed(error.to_string()))?;
@@ -82,21 +82,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let report = get(report).with_state((keyring.clone(), recorder.clone()));
         Router::new().route("/echo", any(echo)).route("/report", report)
     };
-    // The report is for whoever runs the service. Here it stands open, so that you can look at it.
+    // The report is for operators. It is public here only so that you can look at it.
     let open = |step: &str| Endpoints::new().public(Method::GET, format!("/{step}/report"));
 
-    // 1. As it was: the key in the body.
+    // 1. Before: the key in the body.
     let before = ApiKeyAuth::with_verifier(verifier.clone(), JsonBody::default()).endpoints(open("1"))?;
 
-    // 2. The new ways are open, and answers through the old one say that it is deprecated. Clients that only know how to
-    //    set a header of their own come by `X-API-Key` first.
+    // 2. The new schemes are accepted, and responses to the old one say that it is deprecated. Clients that can only set
+    //    a header of their own use `X-API-Key` first.
     let old = JsonBody::default().deprecated(since(now)?.link(GUIDE)?);
     let both = ApiKeyAuth::with_verifier(verifier.clone(), Bearer::default())
         .or(ApiKeyHeader::default())
         .or(old)
         .endpoints(open("2"))?;
 
-    // 3. They say when it ends. `X-API-Key` is deprecated now, too.
+    // 3. The responses say when the old scheme ends. `X-API-Key` is now deprecated too.
     let ends = since(now)?.sunset((now + 6 * MONTH).into())?.link(GUIDE)?;
     let ending = ApiKeyAuth::with_verifier(verifier.clone(), Bearer::default())
         .rotation_guide(ROTATED)?
@@ -104,15 +104,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .or(JsonBody::default().deprecated(ends))
         .endpoints(open("3"))?;
 
-    // 4. It has ended: 401, and the challenge names what is left. Later the scheme is taken out.
+    // 4. The old scheme has ended: 401, and the challenges name the others. Later the scheme is removed.
     let over = since(now - 6 * MONTH)?.sunset((now - MONTH).into())?.link(GUIDE)?;
     let ended = ApiKeyAuth::with_verifier(verifier.clone(), Bearer::default())
         .rotation_guide(ROTATED)?
         .or(JsonBody::default().deprecated(over))
         .endpoints(open("4"))?;
 
-    // What stood in bodies stood in logs. The shop moved: its key is replaced, with time to change it, by one that no
-    // body can carry.
+    // Bodies may have been logged, and the keys with them. After the shop has moved, its key is replaced, with a
+    // grace period, by one that is not accepted in a body.
     let moved = keyring.issue(NewKey::user_level(UserId::new("alice")?, "second shop")).await?;
     let bearer_only = Restrictions::none().schemes(SchemeRestriction::allow(["bearer"])?);
     let next = keyring.rotate(moved.id(), Grace::For(MONTH)).await?;

@@ -4,7 +4,7 @@
 //! cargo run --example plain_hyper
 //! ```
 //!
-//! It makes a key and prints requests to try, each under the status that it gets. `ADDR` sets the address.
+//! It makes a key and prints requests to try, each below the status that it gets. `ADDR` sets the address.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,7 +22,7 @@ use tower::{ServiceBuilder, service_fn};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, MemoryStore, NewKey, NoProjects, Principal, UserId};
 
-/// The body is hyper's own, `Incoming`, as header schemes never touch it. For `JsonBody` map it before the layer:
+/// The body is hyper's `Incoming`, because header schemes do not touch it. For `JsonBody`, convert it before the layer:
 /// `.map_request(|request: Request<Incoming>| request.map(UnsyncBoxBody::new))`.
 async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let text = match request.extensions().get::<Principal>() {
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let alice = UserId::new("alice")?;
     let issued = Keyring::new(store.clone()).issue(NewKey::user_level(alice, "For trying out")).await?;
 
-    // No router says here which route it matched: the path itself is compared.
+    // There is no router that reports the matched route, so the path itself is compared.
     let auth = ApiKeyAuth::new(store, Bearer::default())
         .endpoints(Endpoints::new().public(Method::GET, "/health").by_path())?;
     let service = TowerToHyperService::new(ServiceBuilder::new().layer(auth).service(service_fn(hello)));

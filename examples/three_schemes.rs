@@ -1,10 +1,10 @@
-//! How do I accept several schemes on one route, say while clients move from one to another?
+//! How do I accept several schemes on one route, for example while clients move from one to another?
 //!
 //! ```text
 //! cargo run --example three_schemes
 //! ```
 //!
-//! It makes a key and prints requests to try, each under the status that it gets. `ADDR` sets the address.
+//! It makes a key and prints requests to try, each below the status that it gets. `ADDR` sets the address.
 
 use std::error::Error;
 
@@ -28,7 +28,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     store.create_project("acme", &p1).await?;
     let issued = Keyring::new(store.clone()).issue(NewKey::user_level(alice, "For trying out")).await?;
 
-    // The first scheme's words are used where no credential was sent. A body is read only if the head held none.
+    // If no credential was sent, the first scheme's messages are used. A body is read only if the head contains no
+    // credential.
     let auth = ApiKeyAuth::new(store, Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default());
     let app = Router::new().route("/echo", any(echo)).layer(auth);
 

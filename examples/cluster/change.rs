@@ -1,4 +1,4 @@
-//! Keys come, change and go.
+//! Makes, changes and revokes keys at random, in several workers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
@@ -19,22 +19,22 @@ use crate::check::{History, Span};
 use crate::options::Dice;
 
 const ACCOUNT: &str = "cluster";
-/// At first, and about as many are good at any time.
+/// The number of keys at the start, and about the number of valid keys at any time.
 const KEYS: usize = 60;
-/// At once.
+/// The number of workers.
 const WORKERS: u64 = 3;
 
 struct Key {
     secret: Arc<ApiKey>,
     id: KeyId,
     owner: UserId,
-    /// For anything at all.
+    /// For any request.
     any: Span,
-    /// For writing.
+    /// For writes.
     write: Span,
 }
 
-/// All keys there were.
+/// All keys that ever existed.
 #[derive(Default)]
 pub(crate) struct Keys(RwLock<Vec<Key>>);
 
@@ -83,7 +83,7 @@ impl Keys {
         self.read()[key].any
     }
 
-    /// For writing, both must allow it.
+    /// When the key may write: both spans must allow it.
     pub(crate) fn write_span(&self, key: usize) -> Span {
         let Key { any, write, .. } = self.read()[key];
         Span {
@@ -93,7 +93,7 @@ impl Keys {
         }
     }
 
-    /// One that is good, as far as is known.
+    /// A key that is valid as far as is known.
     fn good(&self, dice: &mut Dice) -> Option<(usize, KeyId, UserId)> {
         let keys = self.read();
         let good: Vec<_> = (0..keys.len())
@@ -107,7 +107,7 @@ impl Keys {
         self.read().iter().filter(|key| key.any.from.is_some() && key.any.ending.is_none()).count()
     }
 
-    /// Good ones, and the latest of those that have ended: the interesting ones.
+    /// A valid key, or one of those that ended last.
     pub(crate) fn any(&self, dice: &mut Dice) -> usize {
         let len = self.len();
         let recent = len.min(2 * KEYS);
@@ -211,7 +211,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A key that was tried, and refused, before it was there (C8-02).
+    /// Imports a key that was already tried and refused (C8-02).
     async fn import(&self, number: u64) -> Result<(), Failure> {
         let owner = new_member(&self.store, &format!("{}-{number}", self.name)).await?;
         let secret = KeyFormat::default().generate(Environment::Live)?;
@@ -237,7 +237,7 @@ impl Worker {
         match rotated {
             Ok(issued) => {
                 self.history.changed("rotate", Some(began.elapsed()));
-                // What was taken from its owner meanwhile is taken from the new one, too.
+                // What the owner lost meanwhile, the new key loses too.
                 let mut write = Span::default();
                 self.keys.edit(key, |key| {
                     key.any.ended = Some(returned);
@@ -248,7 +248,7 @@ impl Worker {
                     .edit(successor, |key| (key.write.ending, key.write.ended) = (write.ending, write.ended));
             }
             Err(_) => {
-                // Nobody knows whether it was made: the old key shall end in any case.
+                // It is unknown whether the rotation was made. The old key must end in any case.
                 self.history.changed("rotate", None);
                 self.end(key, End::Revoke(id)).await;
             }
@@ -281,7 +281,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A good key that nobody else is about to end.
+    /// Takes a valid key that no other worker is about to end.
     fn take(&self, dice: &mut Dice) -> Option<(usize, KeyId, UserId)> {
         let (key, id, owner) = self.keys.good(dice)?;
         let mut taken = false;
@@ -297,7 +297,7 @@ impl Worker {
         self.keys.edit(key, |key| key.any.ended = Some(returned));
     }
 
-    /// Repeats a change until it says that it is made, and says when that was.
+    /// Repeats a change until it succeeds; returns when that was.
     async fn insist(&self, end: &End) -> Instant {
         loop {
             let began = Instant::now();
@@ -321,7 +321,7 @@ impl Worker {
                 self.keyring.restrict(id, &nobody).await?;
             }
             End::Remove(owner) => match self.store.remove_member(ACCOUNT, owner, now()).await {
-                // The first attempt was made after all.
+                // The first attempt had succeeded.
                 Err(RegistryError::NotFound) => {}
                 other => other?,
             },
@@ -333,7 +333,7 @@ impl Worker {
     }
 }
 
-/// What takes access away, and may be repeated.
+/// A change that takes access away, and may be repeated.
 enum End {
     Revoke(KeyId),
     Restrict(KeyId),

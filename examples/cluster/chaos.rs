@@ -1,4 +1,4 @@
-//! Breaks things, and makes them whole again.
+//! Injects faults, and repairs them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::options::{Dice, Options};
 use crate::proxy::Way;
 
-/// One thing after another, until it is time. Everything is whole when this returns.
+/// Injects one fault after another until `end`. When it returns, everything is repaired.
 pub(crate) async fn until(end: Instant, nodes: &[Arc<Node>], options: &Options, history: &History) {
     let mut dice = Dice(options.seed);
     while Instant::now() < end {

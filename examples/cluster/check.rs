@@ -1,4 +1,4 @@
-//! What happened, and whether that was right.
+//! Records requests and changes, and checks that the answers were right.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -18,28 +18,28 @@ pub(crate) struct Asked {
     pub(crate) status: u16,
 }
 
-/// What a key may do, and since and until when that is certain.
+/// From when until when a key certainly has or has not a right.
 ///
-/// Between the call and its return, both answers are right.
+/// Between a call and its return, both answers are right.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Span {
-    /// The call that gave it has returned.
+    /// When the call that gave the right returned.
     pub(crate) from: Option<Instant>,
-    /// The call that takes it has begun.
+    /// When the call that takes it began.
     pub(crate) ending: Option<Instant>,
-    /// The call that took it has returned.
+    /// When the call that took it returned.
     pub(crate) ended: Option<Instant>,
 }
 
 pub(crate) struct History {
     verbose: bool,
     began: Instant,
-    tally: Mutex<RateLimitStatus>,
+    tally: Mutex<Counts>,
     healed: AtomicBool,
 }
 
 #[derive(Default)]
-struct RateLimitStatus {
+struct Counts {
     accepted: u64,
     refused: u64,
     unavailable: u64,
@@ -56,7 +56,7 @@ impl History {
         Self { verbose, began: Instant::now(), tally: Mutex::default(), healed: AtomicBool::new(false) }
     }
 
-    fn tally(&self) -> std::sync::MutexGuard<'_, RateLimitStatus> {
+    fn tally(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.tally.lock().expect("nobody panics with this lock")
     }
 
@@ -90,7 +90,7 @@ impl History {
         }
     }
 
-    /// Judges one answer by what was certain while it was made.
+    /// Checks one answer against what was certain while the request was made.
     pub(crate) fn answered(&self, asked: Asked, keys: &Keys) {
         let span = if asked.writes { keys.write_span(asked.key) } else { keys.span(asked.key) };
         let accepted = asked.status == 200;
@@ -124,10 +124,10 @@ impl History {
         }
     }
 
-    /// Prints what came of it. Whether the guarantee was kept, and anything was tested at all.
+    /// Prints the result; returns whether the guarantee was kept and anything was tested.
     pub(crate) fn judge(&self, keys: &Keys) -> bool {
         let mut tally = self.tally();
-        let RateLimitStatus { accepted, refused, unavailable, .. } = *tally;
+        let Counts { accepted, refused, unavailable, .. } = *tally;
         println!(
             "requests: {accepted} accepted, {refused} refused, {unavailable} not answered for want of a store or a node"
         );

@@ -1,4 +1,4 @@
-//! What an operator does to a database, beside the store.
+//! An operator's actions on the database: terminating connections and dropping the schema.
 
 use tokio_postgres::NoTls;
 
@@ -10,13 +10,13 @@ async fn operator(url: &str) -> Result<tokio_postgres::Client, Failure> {
     Ok(client)
 }
 
-/// A URL whose connections can be told from others.
+/// Adds an application name to a URL, by which its connections can be found.
 pub(crate) fn named(url: &str, name: &str) -> String {
     let joined = if url.contains('?') { '&' } else { '?' };
     format!("{url}{joined}application_name={name}")
 }
 
-/// Ends every connection of that name.
+/// Terminates every connection with this name.
 pub(crate) async fn terminate(url: &str, name: &str) -> Result<(), Failure> {
     let named = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
     operator(url).await?.execute(named, &[&name]).await?;

@@ -1,4 +1,4 @@
-//! Requests, as fast as they are answered.
+//! Sends requests to the nodes as fast as they are answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,9 +18,9 @@ use crate::check::{Asked, History};
 use crate::node::Node;
 use crate::options::Dice;
 
-/// To each node at once.
+/// The number of clients for each node.
 const CLIENTS: u64 = 3;
-/// Longer than anything is broken, so that what was asked before is answered after.
+/// Longer than any fault lasts, so that every request is answered in the end.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 pub(crate) struct Load {
@@ -89,7 +89,7 @@ async fn client_of(
                 let ended = Instant::now();
                 history.answered(Asked { node: node.number, key, writes, began, ended, status }, &keys);
             }
-            // The node is gone, or halted for too long.
+            // The node is gone, or was stopped for too long.
             Ok(Err(_)) | Err(_) => connection = None,
         }
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,25 +1,27 @@
-//! Three nodes, one PostgreSQL, and keys that are rotated and revoked under load: no node accepts a key after the call
-//! that ended it has returned.
+//! Runs three nodes on one PostgreSQL, and rotates and revokes keys under load: no node may accept a key after the
+//! call that ended it has returned.
 //!
 //! ```text
-//! cargo run --release -p conformance --example cluster                             # ten quiet seconds
-//! cargo run --release -p conformance --example cluster -- --chaos --seconds 600    # nodes are stopped, killed and cut off meanwhile
+//! cargo run --release -p conformance --example cluster                             # ten seconds without faults
+//! cargo run --release -p conformance --example cluster -- --chaos --seconds 600    # nodes are stopped, killed and
+//! cut off meanwhile
 //! ```
 //!
-//! Each node is a process of its own, with [`Cached`](tower_api_key::store::Cached) in front of
-//! [`PostgresStore`](tower_api_key_postgres::PostgresStore), and reaches the database through a proxy of this process that
-//! can be cut or stalled. Changes are made by this process, which has no cache and waits for the nodes all the same. All
-//! times are read from one clock, so "before" and "after" mean something:
+//! Each node is a process with [`Cached`](tower_api_key::store::Cached) in front of
+//! [`PostgresStore`](tower_api_key_postgres::PostgresStore). It reaches the database through a proxy in this
+//! process that can be cut or stalled. This process makes the changes; it has no cache, and waits for the nodes.
+//! All times are read from one clock, so they can be compared:
 //!
-//! - a request that began after a change had returned, and was accepted against it, is a **violation**;
-//! - a 401 or 403 for a key that was good all the time is **wrong**, whatever else happens;
-//! - a 503 is right while something is broken, and wrong once everything has been whole for a while.
+//! - A request that began after a change had returned, and was answered as before the change, is a **violation**.
+//! - A 401 or 403 for a key that was valid all the time is **wrong**, whatever faults there are.
+//! - A 503 is right during a fault, and wrong when everything has been repaired for a while.
 //!
-//! With `--naive` the nodes have a cache with a time to live instead, of half a second: then the guarantee breaks, and this
-//! must find it.
+//! With `--naive` the nodes have a cache with a time to live of half a second instead. This breaks the guarantee,
+//! and the program must detect it.
 //!
-//! `--database-url` (or `DATABASE_URL`) names the database, by default `postgres://postgres@127.0.0.1:5432/postgres`. All
-//! happens in a schema that is dropped at the end. `--restart "command"` is run to restart the server now and then.
+//! `--database-url` (or `DATABASE_URL`) names the database, by default
+//! `postgres://postgres@127.0.0.1:5432/postgres`. The test uses a schema that is dropped at the end. `--restart
+//! "command"` restarts the server from time to time.
 
 mod change;
 mod chaos;
@@ -43,7 +45,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a node may answer from memory without the database. A change waits that long for a node that is gone.
 pub(crate) const LEASE: Duration = Duration::from_secs(1);
-/// When nothing has been broken for so long, everything works again.
+/// How long after the last fault everything must work again.
 const HEALED: Duration = Duration::from_secs(6);
 
 fn main() -> Result<(), Failure> {
@@ -57,7 +59,7 @@ fn main() -> Result<(), Failure> {
     if sound { Ok(()) } else { Err("the guarantee was broken; see above".into()) }
 }
 
-/// Runs everything, and says whether the guarantee was kept.
+/// Runs everything; returns whether the guarantee was kept.
 async fn cluster(options: &Options) -> Result<bool, Failure> {
     println!("seed {}, {} seconds", options.seed, options.seconds);
     let store = PostgresOptions::new(&database::named(&options.database_url, &options.schema))?
@@ -80,7 +82,7 @@ async fn cluster(options: &Options) -> Result<bool, Failure> {
     } else {
         tokio::time::sleep_until(end.into()).await;
     }
-    // What was broken may need a moment; from then on every good key must work.
+    // Recovery may take a moment; from then on every valid key must work.
     tokio::time::sleep(HEALED).await;
     history.healed();
     tokio::time::sleep(HEALED).await;

@@ -1,4 +1,4 @@
-//! What the proof must find: a cache as it is commonly built, which believes what it has heard for a while.
+//! A common cache with a time to live, for which the test must fail.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tower_api_key::store::{Directory, KeyStore, StoreError};
 use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, ProjectId, UserId};
 
-/// A short time, as such caches go: others keep keys for five seconds to an hour.
+/// A short time for such a cache: others keep keys for five seconds to an hour.
 const TIME_TO_LIVE: Duration = Duration::from_millis(500);
 
 type Remembered<K, V> = Arc<Mutex<HashMap<K, (Instant, V)>>>;

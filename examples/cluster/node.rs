@@ -1,4 +1,4 @@
-//! One node: a process with a layer, a cache and a way to the database.
+//! One node: a process with a layer, a cache and a connection to the database.
 
 use std::io;
 use std::process::Stdio;
@@ -22,10 +22,10 @@ use crate::options::Options;
 use crate::proxy::Proxy;
 use crate::{Failure, LEASE};
 
-/// What such a process does.
+/// The main function of a node's process.
 pub(crate) async fn run(database_url: &str, options: &Options) -> Result<(), Failure> {
     let store = loop {
-        // It may be started while the database is out of reach.
+        // The node may be started while the database cannot be reached.
         match PostgresOptions::new(database_url)?.schema(&options.schema)?.connect().await {
             Ok(store) => break store,
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -49,7 +49,7 @@ async fn serve(store: impl KeyStore + Directory) -> Result<(), Failure> {
     println!("{}", listener.local_addr()?);
     axum::serve(listener, app)
         .with_graceful_shutdown(async {
-            // The parent closes our input, or is gone.
+            // Ends when the parent closes our stdin or is gone.
             let mut nothing = String::new();
             let _ = BufReader::new(tokio::io::stdin()).read_line(&mut nothing).await;
         })
@@ -57,11 +57,11 @@ async fn serve(store: impl KeyStore + Directory) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Such a process, as its parent sees it.
+/// A node's process, as its parent sees it.
 pub(crate) struct Node {
     pub(crate) number: usize,
     pub(crate) proxy: Arc<Proxy>,
-    /// Where it listens; another place after each start.
+    /// Where it listens, which changes at each start.
     pub(crate) address: watch::Sender<Option<String>>,
     child: Mutex<Option<Child>>,
     arguments: Vec<String>,
@@ -83,7 +83,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Starts the process, if it does not run.
+    /// Starts the process if it is not running.
     pub(crate) async fn revive(&self) -> io::Result<()> {
         let mut child = self.child.lock().await;
         if child.is_some() {
@@ -108,7 +108,7 @@ impl Node {
         Ok(())
     }
 
-    /// Ends it without a word, as a loss of power does.
+    /// Kills it, like a loss of power.
     pub(crate) async fn kill(&self) {
         self.address.send_replace(None);
         if let Some(mut child) = self.child.lock().await.take() {
@@ -116,7 +116,7 @@ impl Node {
         }
     }
 
-    /// Asks it to end, and waits for that.
+    /// Asks it to shut down, and waits for that.
     pub(crate) async fn stop(&self) {
         if let Some(mut child) = self.child.lock().await.take() {
             drop(child.stdin.take());
@@ -126,7 +126,7 @@ impl Node {
         }
     }
 
-    /// Sends it a signal: `STOP` halts it wherever it is, `CONT` lets it go on.
+    /// Sends it a signal: `STOP` pauses it wherever it is, `CONT` resumes it.
     pub(crate) async fn signal(&self, signal: &str) {
         let child = self.child.lock().await;
         if let Some(id) = child.as_ref().and_then(Child::id) {

@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command-line options.
 
 use crate::Failure;
 
@@ -8,12 +8,12 @@ pub(crate) struct Options {
     pub(crate) seconds: u64,
     pub(crate) seed: u64,
     pub(crate) chaos: bool,
-    /// Says what each node answered around each change.
+    /// Prints what each node answered around each change.
     pub(crate) verbose: bool,
     pub(crate) restart: Option<String>,
-    /// Nodes have a cache with a time to live instead, and the guarantee must be seen to break.
+    /// Uses a cache with a time to live, and expects violations.
     pub(crate) naive: bool,
-    /// This process is a node, and reaches the database here.
+    /// Set if this process is a node: the URL of its database.
     pub(crate) node: Option<String>,
 }
 
@@ -33,7 +33,7 @@ impl Options {
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
                 "--chaos" => options.chaos = true,
                 "--verbose" => options.verbose = true,
@@ -56,7 +56,7 @@ impl Options {
     }
 }
 
-/// Random numbers that a seed repeats (SplitMix64).
+/// Random numbers that are reproducible by a seed (SplitMix64).
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {

@@ -1,4 +1,4 @@
-//! Between a node and the database: hands bytes on, until it is told to lose them.
+//! A TCP proxy between a node and the database that can stall or cut connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What the way to the database is like.
+/// The state of the connection to the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Open,
-    /// Connections stay, and nothing comes through: what a half-open connection looks like.
+    /// Connections stay open but carry no data, like half-open connections.
     Stalled,
     /// Connections break, and new ones are refused.
     Cut,
@@ -48,7 +48,7 @@ async fn pass(node: TcpStream, database: &str, mut way: watch::Receiver<Way>) {
     }
     let Ok(database) = TcpStream::connect(database).await else { return };
     for stream in [&node, &database] {
-        // A delay of 40 ms by Nagle's algorithm is no fault that is looked for.
+        // A delay by Nagle's algorithm (40 ms) is not one of the faults to test.
         let _ = stream.set_nodelay(true);
     }
     let ((from_node, to_node), (from_database, to_database)) = (node.into_split(), database.into_split());

@@ -1,4 +1,4 @@
-//! The server's own sign-in: names and passwords in its file, sessions in memory. A sign-in of your own takes its place.
+//! The server's sign-in: names and passwords in its file, sessions in memory. Replace it by your own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -37,28 +37,28 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS demo_people (
 const SET: &str = "INSERT OR REPLACE INTO demo_people (id, name, password) VALUES (?1, ?2, ?3)";
 const FIND: &str = "SELECT name, password FROM demo_people WHERE id = ?1";
 
-/// As many passwords are looked at at once: each takes 19 MiB and some milliseconds of a core.
+/// How many passwords are checked at once: each takes 19 MiB and some milliseconds of a core.
 const AT_ONCE: usize = 2;
-/// What stands in a session.
+/// The session key of the signed-in person.
 const PERSON: &str = "person";
 
-/// Those who can sign in.
+/// The people who can sign in.
 #[derive(Clone)]
-pub(crate) struct People(Arc<Inner>);
+pub(crate) struct People(Arc<PeopleState>);
 
-struct Inner {
+struct PeopleState {
     file: Mutex<Connection>,
     at_once: Semaphore,
     failures: Throttle,
-    /// A password that nobody has, for names that nobody has: both take as long.
+    /// The hash of an unknown password, checked for unknown names, so that both take the same time.
     nobodys: String,
 }
 
-/// Somebody who is signed in, as the session keeps it.
+/// A signed-in person, as stored in the session.
 pub(crate) struct Person {
     pub(crate) id: UserId,
     pub(crate) name: String,
-    /// What the forms of this session are bound to.
+    /// The secret to which the forms of this session are bound.
     pub(crate) secret: [u8; 32],
     /// When the password was given.
     pub(crate) signed_in_at: Timestamp,
@@ -91,7 +91,7 @@ impl People {
     pub(crate) fn open(file: &Path) -> Result<Self, Failure> {
         let connection = Connection::open(file)?;
         connection.execute_batch(TABLE)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(PeopleState {
             file: Mutex::new(connection),
             at_once: Semaphore::new(AT_ONCE),
             failures: Throttle::new("10/min".parse()?),
@@ -99,7 +99,7 @@ impl People {
         })))
     }
 
-    /// Gives somebody a new password, and returns it: it is stored nowhere as it is.
+    /// Sets a new password for a person and returns it. Only its hash is stored.
     pub(crate) async fn welcome(&self, id: &'static str, name: &'static str) -> Result<String, Failure> {
         let password = password()?;
         let hash = hashed(&password)?;
@@ -107,7 +107,7 @@ impl People {
         Ok(password)
     }
 
-    /// The name of whoever has this id and this password.
+    /// Returns the name of the person with this id and password.
     async fn check(&self, id: &UserId, password: String) -> Result<Option<String>, Failure> {
         let _turn = self.0.at_once.acquire().await?;
         let id = id.as_str().to_owned();
@@ -126,7 +126,7 @@ impl People {
         Ok(if fits.await?? { name } else { None })
     }
 
-    /// SQLite blocks: it is asked away from the threads that serve requests.
+    /// Runs a query on a thread for blocking work, because SQLite blocks.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -143,7 +143,7 @@ fn hashed(password: &str) -> Result<String, Failure> {
     Ok(Argon2::default().hash_password(password.as_bytes())?.to_string())
 }
 
-/// Eighty random bits, as somebody can type them.
+/// A random password of eighty bits that is easy to type.
 fn password() -> Result<String, Failure> {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let random: [u8; 16] = random()?;
@@ -160,11 +160,11 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
 #[derive(Clone)]
 struct Accounts {
     people: People,
-    /// Whose address counts for failures: the same as for keys.
+    /// How to find a client's address for counting failures: the same as for keys.
     clients: ClientAddr,
 }
 
-/// `/account`: who is signed in, signing in, signing out. Forms from other sites are refused.
+/// `/account`: shows who is signed in, signs in and out. Forms from other sites are refused.
 pub(crate) fn routes(people: People, clients: ClientAddr) -> Router {
     Router::new()
         .route("/account", get(account))
@@ -176,19 +176,19 @@ pub(crate) fn routes(people: People, clients: ClientAddr) -> Router {
         .with_state(Accounts { people, clients })
 }
 
-/// Where to sign in, or to give the password again, and then come back to `path`.
+/// The URL to sign in, or to give the password again, and then return to `path`.
 pub(crate) fn sign_in_at(path: &str) -> String {
     format!("/account/sign-in?next={}", next(path))
 }
 
-/// Only pages of the portal are gone to, and only by a plain path.
+/// Where to go after the sign-in: only to pages of the portal, by a plain path.
 fn next(path: &str) -> &str {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.');
     let within = path.strip_prefix(PORTAL).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if within && path.bytes().all(plain) { path } else { PORTAL }
 }
 
-/// The address of whoever asks.
+/// The client's address.
 struct Client(IpAddr);
 
 impl FromRequestParts<Accounts> for Client {
@@ -233,11 +233,11 @@ async fn sign_in(
         people.0.failures.failed(client, now);
         return Ok(form(StatusCode::UNAUTHORIZED, &user, next, "The name or the password is wrong."));
     };
-    // Whoever only gives the password again goes on with the forms that are open.
+    // If the same person gave the password again, forms that are open stay valid.
     let before = Person::of(&session).await?.filter(|before| before.id == id);
     let secret = before.map_or_else(random, |before| Ok(before.secret))?;
     session.clear().await;
-    // An id that somebody else may have put there is worth nothing from here on.
+    // A session id that was set before the sign-in, perhaps by an attacker, must not stay valid.
     session.cycle_id().await?;
     Person { id, name, secret, signed_in_at: now }.keep(&session).await?;
     Ok(Redirect::to(next).into_response())
@@ -281,7 +281,7 @@ fn form(status: StatusCode, user: &str, next: &str, error: &str) -> Response {
     page(status, "Sign in", &content)
 }
 
-/// In the portal's clothes.
+/// A page in the style of the portal.
 pub(crate) fn page(status: StatusCode, title: &str, content: &str) -> Response {
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -313,7 +313,7 @@ pub(crate) async fn guard(mut response: Response) -> Response {
     response
 }
 
-/// Something failed, and nobody is signed in by it.
+/// An error during which nobody is signed in.
 struct Wrong(Failure);
 
 impl<E: Into<Failure>> From<E> for Wrong {

@@ -1,4 +1,4 @@
-//! What the application itself stores: charges. Those of test keys are kept apart and are not persisted (R53).
+//! The application's own data: charges. Those of test keys are kept apart and are not persisted (R53).
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -24,7 +24,7 @@ const MADE: &str = "INSERT INTO demo (made) VALUES (1)";
 const INSERT: &str = "INSERT INTO demo_charges (owner, body_sha256) VALUES (?1, ?2)";
 const OF_OWNER: &str = "SELECT id, body_sha256 FROM demo_charges WHERE owner = ?1 ORDER BY id DESC LIMIT 100";
 
-/// The most test charges that are remembered.
+/// How many test charges are remembered.
 const MAX_TEST_CHARGES: usize = 1000;
 
 /// Live charges in the file, test charges in memory.
@@ -55,7 +55,7 @@ impl Charges {
         self.ask(|live| live.execute(MADE, []).map(drop)).await
     }
 
-    /// Charges. What moves money takes a live principal and no other.
+    /// Makes a charge. It takes a live principal only, because it moves money.
     pub(crate) async fn charge(
         &self,
         LivePrincipal(who): &LivePrincipal,
@@ -69,7 +69,7 @@ impl Charges {
         Ok(made(who, format!("ch_{}", id.await?), true))
     }
 
-    /// Charges nothing, and what it leaves is gone when the server ends.
+    /// Pretends to make a charge, which is forgotten when the server ends.
     pub(crate) fn pretend(&self, TestPrincipal(who): &TestPrincipal, body_sha256: String) -> Value {
         let mut test = self.test.lock().unwrap_or_else(PoisonError::into_inner);
         test.made += 1;
@@ -79,7 +79,7 @@ impl Charges {
         made(who, format!("ch_test_{id}"), false)
     }
 
-    /// The newest hundred of the caller, in the environment of the caller's key.
+    /// The newest hundred charges of the caller, in the environment of the caller's key.
     pub(crate) async fn list(&self, who: &Principal) -> Result<Vec<Value>, Failure> {
         let owner = who.user_id().to_string();
         match who.environment() {
@@ -101,7 +101,7 @@ impl Charges {
         }
     }
 
-    /// SQLite blocks: it is asked away from the threads that serve requests.
+    /// Runs a query on a thread for blocking work, because SQLite blocks.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Two accounts, their people, projects and keys.
+//! Creates the demo data: two accounts with people, projects and keys.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -17,14 +17,14 @@ use tower_api_key::{
 use crate::Failure;
 use crate::auth::People;
 
-/// The keys that were made: their name in the fixture, what they are, and the text, which exists only here. So do the
-/// passwords for the portal.
+/// The keys that were made: their name in the fixture, a description, and their text, which exists only here; and
+/// the passwords for the portal.
 pub(crate) struct Demo {
     passwords: Vec<(&'static str, String)>,
     keys: Vec<(&'static str, &'static str, ApiKey)>,
 }
 
-/// Makes the demo. A start that was broken off is no obstacle: what it made is used, and its keys are revoked.
+/// Creates the demo. After an interrupted start, the existing data is used, and its keys are revoked.
 pub(crate) async fn make(store: &impl Accounts, keyring: &Keyring, people: &People) -> Result<Demo, Failure> {
     let user = UserId::new;
     let (alice, bob, carol, dave) = (user("alice")?, user("bob")?, user("carol")?, user("dave")?);
@@ -90,10 +90,10 @@ fn unless_made(made: Result<(), RegistryError>) -> Result<(), RegistryError> {
     }
 }
 
-/// A key that expired in 2001. A keyring issues none such, so it is imported.
+/// A key that expired in 2001. A keyring cannot issue one, so it is imported.
 async fn expired(keyring: &Keyring, owner: &UserId) -> Result<ApiKey, Failure> {
     let key = KeyFormat::default().generate(Environment::Live)?;
-    // Its own id even if the start is repeated.
+    // A new id for each start, in case the start is repeated.
     let id = KeyId::new(format!("key_expired_{}", Timestamp::from(SystemTime::now()).as_micros()))?;
     let new = NewKey::user_level(owner.clone(), "Alice's expired key")
         .expires_at(Timestamp::from_secs(1_000_000_000));
@@ -112,7 +112,7 @@ impl Demo {
         found.map_or("", |(.., key)| key.expose_secret())
     }
 
-    /// Writes the demo for scripts to read: whole or not at all, and for its owner's eyes only.
+    /// Writes the demo as JSON for scripts: atomically, and readable only by its owner.
     pub(crate) fn write_fixture(&self, path: &Path, address: &str) -> io::Result<()> {
         let keys: Map<String, Value> =
             self.keys.iter().map(|(name, _, key)| ((*name).to_owned(), key.expose_secret().into())).collect();
@@ -148,7 +148,7 @@ impl Demo {
         fs::rename(&unfinished, path)
     }
 
-    /// Shows the keys, and what to try with them.
+    /// Prints the keys, and requests to try.
     pub(crate) fn print(&self, url: &str) {
         println!(
             "\nThe key portal is at {url}/portal. Sign in with one of these; they are shown this once:\n"

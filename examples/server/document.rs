@@ -1,6 +1,6 @@
-//! The OpenAPI document: the routes by this server, what a key is needed for by the layers themselves.
+//! The OpenAPI document: this file describes the routes, and the layers describe which need a key.
 
-#![allow(dead_code, reason = "the functions without a body only carry what the document says of handlers")]
+#![allow(dead_code, reason = "the functions without a body only carry the document's text about handlers")]
 
 use tower_api_key_openapi::{self as openapi, AuthDoc};
 use utoipa::{Modify as _, OpenApi};

@@ -1,4 +1,4 @@
-//! The example server, of which `main.rs` tells all: which variables it reads, and which routes it has.
+//! The example server. `main.rs` documents its variables and routes.
 
 mod auth;
 mod charges;
@@ -32,21 +32,21 @@ use crate::routes::Guards;
 use tower_api_key::ApiKeys;
 use tower_api_key::store::ProjectDirectory;
 
-/// What ends the server: it is printed with its causes.
+/// The error that ends the server. It is printed with its causes.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
-/// What is compiled in on demand: the variable that asks for it, its feature, and whether it is here.
+/// The optional features: the variable that needs it, the feature, and whether it is compiled in.
 const ON_DEMAND: [(&str, &str, bool); 3] = [
     ("DATABASE_URL", "postgres", cfg!(feature = "postgres")),
     ("SMTP_URL", "smtp", cfg!(feature = "smtp")),
     ("LEAK_KEYS", "leaks", cfg!(feature = "leaks")),
 ];
 
-/// Serves until it is told to stop, as the environment says.
+/// Runs the server with the settings in the environment until it is told to stop.
 ///
 /// # Errors
 ///
-/// Whatever is wrong with the environment, the files or the database.
+/// Any error in the environment, the files or the database.
 pub async fn run() -> Result<(), Failure> {
     for (variable, feature, is_here) in ON_DEMAND {
         if !is_here && std::env::var_os(variable).is_some() {
@@ -70,7 +70,7 @@ pub async fn run() -> Result<(), Failure> {
     let clients = clients(&proxies).map_err(|error| format!("PROXIES: {error}"))?;
     let ring = peppers::ring()?;
 
-    // Before anybody is told that the server runs: whoever then ends it shall find it listening.
+    // Before the address is printed, so that a signal after that is handled.
     let stop = serve::told_to_stop()?;
     let listener = TcpListener::bind(&address)
         .await
@@ -85,11 +85,11 @@ pub async fn run() -> Result<(), Failure> {
     let store =
         opened.map_err(|error| format!("cannot use {}: {}", start.file.display(), with_causes(&error)))?;
     println!("Listening on http://{address}, with keys in {}", start.file.display());
-    // It is its own, and always at hand.
+    // SQLite needs no lease, so this node is always ready.
     run_on(store.clone(), store, start, || true, stop).await
 }
 
-/// What does not depend on where keys are.
+/// The settings that do not depend on the store.
 struct Start {
     listener: TcpListener,
     file: PathBuf,
@@ -99,7 +99,7 @@ struct Start {
     ring: Digests,
 }
 
-/// `asked` answers requests, `store` is what it answers from; `has_lease` says whether it does so as fast as it should.
+/// `asked` answers requests, and `store` is behind it. `has_lease` returns whether it may answer from memory.
 async fn run_on(
     asked: impl KeyStore + KeyRegistry + Directory + ProjectDirectory + Clone,
     store: impl KeyRegistry + Accounts + Directory + Clone,
@@ -109,10 +109,11 @@ async fn run_on(
 ) -> Result<(), Failure> {
     let Start { listener, file, fixture, throttle, clients, ring } = start;
     let address = listener.local_addr()?;
-    // The store came first: it makes the file its own. The application's tables live beside the store's.
+    // The store was opened first, because it checks that the file is its own. The application's tables are in the
+    // same file.
     let opened = open(&file);
     let (charges, people) = opened.map_err(|error| format!("cannot use {}: {error}", file.display()))?;
-    // Said once: the keyring makes no key that the layers do not know.
+    // Set once, so that the keyring makes no key that the layers do not find.
     let keys = ApiKeys::new(asked.clone()).digests(ring);
     let keyring = keys.keyring();
     let log = log()?;
@@ -129,7 +130,7 @@ async fn run_on(
             demo.write_fixture(fixture, &address.to_string())
                 .map_err(|error| format!("cannot write {}: {error}", fixture.display()))?;
         }
-        // Last, so that a start that was broken off is repeated as a whole.
+        // Last, so that an interrupted start is repeated as a whole.
         charges.demo_was_made().await?;
         demo.print(&format!("http://{address}"));
     }
@@ -141,12 +142,12 @@ async fn run_on(
     let verifier = if log { verifier.observer(Tracing::with_causes()) } else { verifier };
     let ready = ready::route(verifier.clone(), has_lease);
     let url = format!("http://{address}");
-    // Browsers keep cookies of this machine's own servers without HTTPS; elsewhere, put HTTPS before it.
+    // Browsers keep secure cookies of this machine without HTTPS. Elsewhere, put an HTTPS proxy before it.
     let secure = !address.ip().is_loopback();
-    // From here on: the demo's keys were printed.
+    // From here on, because the demo's keys need no mails.
     #[cfg(feature = "smtp")]
     let keyring = outside::told_by_mail(keyring)?;
-    // It hears which keys were revoked: what they have spent of their limits is forgotten first.
+    // The verifier is told of revoked keys, whose rate-limit state it evicts first.
     let keyring = keyring.observer(verifier.clone());
     #[cfg(feature = "leaks")]
     let leaks = outside::leaks(&keyring, &verifier, &clients)?;
@@ -158,14 +159,14 @@ async fn run_on(
     let writing = tokio::spawn(recorder.clone().run());
     let served = serve::serve(listener, app, stop).await;
     writing.abort();
-    // The uses since the last write, however the serving has ended.
+    // Writes the usage since the last write, however serving ended.
     let flushed = recorder.flush().await;
     served?;
     flushed.map_err(|error| format!("cannot write when keys were used: {}", with_causes(&error)))?;
     Ok(())
 }
 
-/// Whether decisions and changes are told on stderr, if `LOG` names a level.
+/// Whether to log decisions and changes to stderr, as `LOG` says.
 fn log() -> Result<bool, Failure> {
     let Ok(level) = std::env::var("LOG") else { return Ok(false) };
     let level: tracing::Level = level.parse().map_err(|error| format!("LOG: {error}"))?;
@@ -173,7 +174,7 @@ fn log() -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Whose address counts: the peer's, if it is none of these proxies.
+/// The client's address is the peer's, unless the peer is one of these proxies.
 fn clients(proxies: &str) -> Result<ClientAddr, ConfigError> {
     if proxies.is_empty() {
         return Ok(ClientAddr::peer());
@@ -185,7 +186,7 @@ fn open(file: &Path) -> Result<(Charges, People), Failure> {
     Ok((Charges::open(file)?, People::open(file)?))
 }
 
-/// An error, and what caused it, in one line.
+/// An error and its causes, in one line.
 #[must_use]
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     match error.source() {

@@ -1,4 +1,4 @@
-//! What stands outside: the mail server, and secret scanners.
+//! Connections to other services: the mail server and secret scanners.
 
 #[cfg(any(feature = "leaks", feature = "smtp"))]
 use std::env;
@@ -9,10 +9,10 @@ use tower_api_key::Keyring;
 #[cfg(any(feature = "leaks", feature = "smtp"))]
 use crate::Failure;
 
-/// Where secret scanners say what they found.
+/// The route at which secret scanners report leaked keys.
 pub(crate) const LEAKS: &str = "/leaks";
 
-/// Owners are told of new keys by mail, without the key, if `SMTP_URL` names a server.
+/// Notifies owners of new keys by mail, without the key, if `SMTP_URL` names a server.
 #[cfg(feature = "smtp")]
 pub(crate) fn told_by_mail(keyring: Keyring) -> Result<Keyring, Failure> {
     use tower_api_key::UserId;
@@ -21,14 +21,15 @@ pub(crate) fn told_by_mail(keyring: Keyring) -> Result<Keyring, Failure> {
     let Ok(url) = env::var("SMTP_URL") else { return Ok(keyring) };
     let from = env::var("SMTP_FROM").unwrap_or_else(|_| "Example API <keys@example.com>".to_owned());
     let domain = env::var("SMTP_TO").unwrap_or_else(|_| "example.com".to_owned());
-    // Everybody has a mailbox by their id; a service asks its own table of people.
+    // Everybody's mailbox is their id; a real service looks it up in its own table of people.
     let mailbox = move |user: &UserId| Some(format!("{user}@{domain}"));
     let mail =
         EmailDelivery::smtp(&url, &from, mailbox).map_err(|error| format!("SMTP_URL, SMTP_FROM: {error}"))?;
     Ok(keyring.deliver(mail.on_event(|event| eprintln!("mail: {event:?}"))))
 }
 
-/// What stands at [`LEAKS`], if `LEAK_KEYS` names a file with a scanner's public keys. It is read once: a service fetches it.
+/// The route at [`LEAKS`], if `LEAK_KEYS` names a file with a scanner's public keys. It is read once; a real
+/// service fetches them.
 #[cfg(feature = "leaks")]
 pub(crate) fn leaks(
     keyring: &Keyring,

@@ -1,4 +1,4 @@
-//! What a browser sees where there is no page of the portal or of the sign-in.
+//! The start page, and the page for unknown addresses, for browsers.
 
 use axum::response::Response;
 use http::header::ACCEPT;
@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::auth::{guard, page};
 use crate::portal::PORTAL;
 
-/// Whether a person asks for a page: browsers name HTML, and programs take what comes.
+/// Whether the client is a browser: browsers ask for HTML, other programs accept anything.
 pub(crate) fn wanted(method: &Method, headers: &HeaderMap) -> bool {
     let html =
         |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html"));
@@ -15,7 +15,7 @@ pub(crate) fn wanted(method: &Method, headers: &HeaderMap) -> bool {
     matches!(*method, Method::GET | Method::HEAD) && accepted.flat_map(|line| line.split(',')).any(html)
 }
 
-/// At `/`.
+/// The page at `/`.
 pub(crate) async fn home() -> Response {
     let content = format!(
         "<h1>Example API</h1><div class=\"card message\">\

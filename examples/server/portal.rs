@@ -1,4 +1,4 @@
-//! The key portal, for those who have signed in.
+//! The key portal, for signed-in users.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,13 +17,13 @@ use tower_sessions::{Expiry, MemoryStore, Session, SessionManagerLayer};
 use crate::auth::{self, People, Person};
 use tower_api_key::store::ProjectDirectory;
 
-/// Where it stands.
+/// The path of the portal.
 pub(crate) const PORTAL: &str = "/portal";
 
-/// Keys are made and changed by those who gave their password not longer ago than this.
+/// Making and changing keys needs a password that was given within this time.
 const FRESH: Duration = Duration::from_secs(15 * 60);
 
-/// The portal and the sign-in, with sessions around both. They are kept in memory, and end with the server.
+/// The portal and the sign-in, with sessions around both. Sessions are kept in memory and end with the server.
 pub(crate) fn routes(
     keyring: Keyring,
     projects: impl ProjectDirectory,

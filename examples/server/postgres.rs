@@ -1,4 +1,4 @@
-//! Keys, people and projects in PostgreSQL, and answers from memory.
+//! The variant with PostgreSQL: a store in the database, with a cache in front of it.
 
 use std::io;
 
@@ -13,22 +13,22 @@ pub(crate) async fn run(
     start: Start,
     stop: impl Future<Output = io::Result<()>>,
 ) -> Result<(), Failure> {
-    // By which TLS is spoken if the URL demands it, as by `?sslmode=verify-full&sslrootcert=ca.pem`. It fails where there
-    // is one already.
+    // The TLS implementation for a URL with `?sslmode=verify-full&sslrootcert=ca.pem`. The call fails if one is already
+    // installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let connected = match PostgresOptions::new(url) {
-        // What concerns no request: the same log.
+        // For warnings that concern no request.
         Ok(options) => options.observer(Tracing).connect().await,
         Err(error) => Err(StoreError::failed(error)),
     };
     let store = connected.map_err(|error| format!("cannot use DATABASE_URL: {}", with_causes(&error)))?;
     println!("Listening on http://{}, with keys in PostgreSQL", start.listener.local_addr()?);
-    // Requests are answered from memory; keys are managed in the database, which tells every node.
+    // Requests are answered from memory. Keys are managed in the database, which notifies every node.
     let cached = Cached::start(store.clone());
     let node = cached.clone();
     let served = run_on(cached.clone(), store.clone(), start, move || node.has_lease(), stop).await;
-    // The order is that of `docs/operations.md`: requests and usage have ended, and now the node leaves those that changes
-    // wait for; the connections are last.
+    // In the order of `docs/operations.md`: requests and usage have ended; now the node leaves, so that changes no
+    // longer wait for it; the connections are closed last.
     cached.shutdown().await;
     let closed = store.close().await;
     served?;

@@ -12,13 +12,13 @@ use http::header::CACHE_CONTROL;
 use tokio::sync::Mutex;
 use tower_api_key::Verifier;
 
-/// However often it is asked for, the store is asked no more often than this.
+/// However often the route is called, the store is queried at most once in this time.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
 struct Readiness {
     verifier: Verifier,
     has_lease: Box<dyn Fn() -> bool + Send + Sync>,
-    /// When the store was asked, and whether it answered.
+    /// When the store was queried, and whether it answered.
     last: Mutex<Option<(Instant, bool)>>,
 }
 
@@ -37,7 +37,7 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
             answers
         }
     };
-    // What exactly is wrong is not for everybody who asks.
+    // Details are not shown, because everybody may call this.
     let (status, text) = match (answers, (readiness.has_lease)()) {
         (true, true) => (StatusCode::OK, "ready\n"),
         (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n"),

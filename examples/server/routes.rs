@@ -28,10 +28,10 @@ use crate::document;
 use crate::outside::LEAKS;
 use crate::pages;
 
-/// What clients that move may send, whichever scheme they use.
+/// The largest body at the route for clients that move between schemes.
 const MIGRATED: usize = 8 << 20;
 
-/// What the layers of all areas have in common. They count failures together, as it is one verifier.
+/// The parts that the layers of all areas share. They count failures together, because they share one verifier.
 pub(crate) struct Guards {
     pub(crate) verifier: Verifier,
     pub(crate) clients: ClientAddr,
@@ -62,7 +62,7 @@ pub(crate) fn app(
         of_either.under("/migrate"),
     ];
     let document = Json(document::of(&layers, leaks.is_some()));
-    // Outside of all layers: scanners sign, and have no key.
+    // Outside of all layers, because scanners sign their requests and have no key.
     let outside = leaks.map_or_else(Router::new, |leaks| Router::new().route(LEAKS, leaks));
     let app = Router::new()
         .merge(outside)
@@ -76,7 +76,7 @@ pub(crate) fn app(
         .route("/health", get(async || "ok\n"))
         .fallback(nowhere)
         .method_not_allowed_fallback(not_allowed)
-        // A body that comes slowly holds its connection no longer than this.
+        // Ends a connection whose body arrives too slowly.
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(30)))
         .layer(CatchPanicLayer::new());
     Ok(app)
@@ -96,7 +96,7 @@ fn in_the_body(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
     Ok((routes, document))
 }
 
-/// `X-API-Key`, with `X-Project-ID` everywhere but at two routes. `/projects/{id}` is not one of them.
+/// `X-API-Key`, with `X-Project-ID` everywhere except at two routes. `/projects/{id}` is not one of them.
 fn in_a_header(guards: &Guards, store: impl ProjectDirectory) -> Result<(Router, AuthDoc), ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
@@ -114,13 +114,13 @@ fn in_a_header(guards: &Guards, store: impl ProjectDirectory) -> Result<(Router,
     Ok((routes, document))
 }
 
-/// `Authorization: Bearer`, and the keys' own management.
+/// `Authorization: Bearer`, and the routes that manage keys.
 fn as_a_bearer(
     guards: &Guards,
     keyring: Keyring,
     charges: Charges,
 ) -> Result<(Router, AuthDoc), ConfigError> {
-    // Whoever finds a key can end it, without being let in by it.
+    // Anybody who finds a key can revoke it. This route accepts no key as a login.
     let (verifier, clients) = (guards.verifier.clone(), guards.clients.clone());
     let self_revoke = manage::self_revoke(keyring.clone(), verifier, clients);
     let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys")
@@ -177,7 +177,7 @@ impl<S: Send + Sync> FromRequest<S> for Seen {
     }
 }
 
-/// All that a principal knows but its times.
+/// Everything about a principal except times.
 fn shown(who: &Principal) -> Value {
     let role = who.role().as_str();
     json!({
@@ -198,13 +198,13 @@ async fn saw(Seen(seen): Seen) -> Json<Value> {
     Json(seen)
 }
 
-/// A price list for everybody, and another for those who are known.
+/// One price list for requests without a key, another for those with one.
 async fn prices(who: Option<Principal>) -> Json<Value> {
     let per_build = if who.is_some() { 8 } else { 10 };
     Json(json!({"success": true, "data": {"per_build": per_build, "for": who.as_ref().map(shown)}}))
 }
 
-/// One project: the one that the request selected, and no other (C4-09).
+/// One project: only the one that the request selected (C4-09).
 async fn project(who: Principal, Path(id): Path<String>, Seen(seen): Seen) -> Result<Json<Value>, AuthError> {
     if who.project().is_some_and(|project| project.as_str() == id) {
         Ok(Json(seen))
@@ -219,7 +219,7 @@ async fn charge(
     test: Result<TestPrincipal, Response>,
     Seen(mut seen): Seen,
 ) -> Result<Json<Value>, Response> {
-    // What is charged is of no interest here; what was seen will do for finding it again.
+    // The content of a charge does not matter here; the hash of the body is enough to find it again.
     let body_sha256 = seen["body_sha256"].as_str().unwrap_or_default().to_owned();
     seen["charge"] = match (live, test) {
         (Ok(live), _) => {
@@ -241,7 +241,7 @@ fn failed(error: impl std::fmt::Display) -> StatusCode {
     StatusCode::INTERNAL_SERVER_ERROR
 }
 
-/// A body that is not read: in the words and the shape of the layer.
+/// The response for a body that cannot be read, with the layer's messages and format.
 fn unreadable(rejection: BytesRejection) -> Response {
     match rejection.status() {
         status @ StatusCode::PAYLOAD_TOO_LARGE => problem(status, "body_too_large", "Request body too large"),
@@ -249,17 +249,17 @@ fn unreadable(rejection: BytesRejection) -> Response {
     }
 }
 
-/// Within an area, whoever asks.
+/// The fallback within an area.
 async fn not_found() -> Response {
     problem(StatusCode::NOT_FOUND, "not_found", "Not found")
 }
 
-/// Which methods there are is said by axum, in `Allow`.
+/// axum lists the methods in `Allow`.
 async fn not_allowed() -> Response {
     problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
 }
 
-/// Outside of all areas, where people with browsers come by.
+/// The fallback outside of all areas, which people with browsers may reach.
 async fn nowhere(method: Method, headers: HeaderMap) -> Response {
     if pages::wanted(&method, &headers) { pages::no_such_page().await } else { not_found().await }
 }

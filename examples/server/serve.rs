@@ -1,4 +1,4 @@
-//! What `axum::serve` leaves out: who the peer is, a deadline for heads, and an end for those who do not end.
+//! What `axum::serve` lacks: the peer's address, a deadline for request heads, and a deadline for shutdown.
 
 use std::io;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use tower_api_key::client_addr::PeerAddr;
 
 use crate::Failure;
 
-/// A head that is not here in this time ends its connection, and so does a connection that says nothing (C3-23).
+/// A connection is closed if a request's head does not arrive within this time, or if it is idle for this time (C3-23).
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// How long requests that are on their way may take once the server was told to stop.
+/// How long running requests may take after the server was told to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
 
-/// Serves until SIGTERM or ctrl-c, then answers what it has begun to answer.
+/// Serves until SIGTERM or ctrl-c, then finishes running requests.
 pub(crate) async fn serve(
     listener: TcpListener,
     app: Router,
@@ -45,7 +45,7 @@ pub(crate) async fn serve(
                 break;
             }
         };
-        // For keys that are restricted to addresses. Behind a proxy, `ApiKeyAuth::client_addr` names it.
+        // For keys with IP restrictions. Behind a proxy, list it with `ApiKeyAuth::client_addr`.
         let app = app.clone().map_request(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(PeerAddr::from(peer));
             request
@@ -53,7 +53,7 @@ pub(crate) async fn serve(
         let service = TowerToHyperService::new(app);
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
-            // Clients that go away are none of our errors.
+            // A client that disconnects is not an error of the server.
             let _ = connection.await;
         });
     }
@@ -64,13 +64,13 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// Out of file descriptors, say: nothing to end a server for, nor to try again at once.
+/// Waits after an error such as too many open files, which is no reason to end the server or to retry at once.
 async fn pause(error: &io::Error) {
     eprintln!("accept: {error}");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// Ends when the process is told to stop. It is from this call on that signals are waited for, and no longer deadly.
+/// Completes when the process is told to stop. From this call on, signals no longer kill the process.
 #[cfg(unix)]
 pub(crate) fn told_to_stop() -> io::Result<impl Future<Output = io::Result<()>>> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,11 +1,11 @@
-//! How do I keep keys and people in the tables that my application has already?
+//! How do I keep keys and people in my application's existing tables?
 //!
 //! ```text
 //! cargo run --manifest-path examples/sqlx-store/Cargo.toml
 //! ```
 //!
-//! It makes keys and prints requests to try, each under the status that it gets. `ADDR` sets the address. With `--check`
-//! it sends these requests to itself, says whether the answers are right, and ends.
+//! It makes keys and prints requests to try, each below the status that it gets. `ADDR` sets the address. With
+//! `--check` it sends these requests to itself, checks the answers, and ends.
 
 mod store;
 
@@ -37,7 +37,7 @@ async fn orders(who: Principal) -> String {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // One connection that is never closed, because the database lives in memory.
+    // One connection that is never closed, because the database is in memory.
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
         .idle_timeout(None)
@@ -96,7 +96,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Makes a key: its text is for the customer, its digest for the table.
+/// Makes a key: its text goes to the customer, its digest into the table.
 async fn issue(
     pool: &SqlitePool,
     customer: i64,

@@ -1,4 +1,4 @@
-//! The layer's questions, asked of tables that the application had before: one about keys, two about people.
+//! A store on the application's own tables: one query about keys, two about people.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tower_api_key::{
     Timestamp, UserId,
 };
 
-// The application's tables. The layer asks for nothing more than an index on the hash.
+// The application's tables. The layer needs nothing more than an index on the hash.
 pub(crate) const TABLES: &str = "
     CREATE TABLE customers (
         id     INTEGER PRIMARY KEY,
@@ -48,7 +48,7 @@ const SHOPS: &str = "SELECT id, name FROM shops JOIN staff ON shop_id = id WHERE
 #[derive(Clone)]
 pub(crate) struct AppStore(pub(crate) SqlitePool);
 
-/// id, customer, shop, whether it is for the sandbox, and when it was made, expires, and was revoked.
+/// id, customer, shop, whether it is for the sandbox, and when it was created, expires and was revoked.
 type Token = (i64, i64, Option<i64>, bool, i64, Option<i64>, Option<i64>);
 
 #[async_trait]
@@ -59,12 +59,12 @@ impl KeyStore for AppStore {
             .fetch_optional(&self.0)
             .await
             .map_err(StoreError::failed)?;
-        // Revoked and expired tokens are returned as they are: the layer judges them.
+        // Revoked and expired tokens are returned as they are: the layer checks them.
         token.map(|token| record(token, *digest).map(Arc::new)).transpose()
     }
 }
 
-/// A row as the layer wants it. What makes no sense is an error, and never a default.
+/// Converts a row for the layer. An inconsistent row is an error, never replaced by a default.
 fn record(token: Token, digest: KeyDigest) -> Result<KeyRecord, StoreError> {
     let (id, customer, shop, sandbox, created, expires, revoked) = token;
     let id = KeyId::new(format!("token_{id}")).map_err(StoreError::failed)?;
@@ -82,7 +82,7 @@ fn record(token: Token, digest: KeyDigest) -> Result<KeyRecord, StoreError> {
 #[async_trait]
 impl Directory for AppStore {
     async fn account_status(&self, user: &UserId, project: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
-        // An id that the tables cannot hold is the id of nobody.
+        // An id that the tables cannot contain belongs to nobody.
         let Ok(customer) = user.as_str().parse::<i64>() else { return Ok(AccountStatus::Disabled) };
         let active: Option<bool> = sqlx::query_scalar(CUSTOMER)
             .bind(customer)
