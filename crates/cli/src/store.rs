@@ -190,7 +190,7 @@ impl Directory for AnyOwner {
 }
 
 #[async_trait]
-impl ProjectDirectory for Elsewhere {
+impl ProjectDirectory for AnyOwner {
     async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
         Ok(Vec::new())
     }
