@@ -7,20 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use test_kit::{project, user};
+use test_kit::{Call, Hook, Hooked, project, user};
 use tower_api_key::ApiKeys;
 use tower_api_key::clock::{Clock as _, Timestamp};
-use tower_api_key::store::AuditLog;
-use tower_api_key::store::KeyInventory;
-use tower_api_key::store::UsageLog;
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyRegistry, KeyStore as _, Member, MemberRole, MemoryStore, NoProjects,
-    Project, RegistryError, StoreError,
+    Accounts as _, Directory, KeyStore as _, Member, MemberRole, MemoryStore, NoProjects, Project, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    AccountStatus, Authority, Environment, FreshKey, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy,
-    KeyQuery, KeyRecord, Keyring, KeyringError, NewKey, ProjectId, UserId,
+    AccountStatus, Authority, Environment, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy, KeyQuery,
+    KeyRecord, Keyring, KeyringError, NewKey, ProjectId, UserId,
 };
 
 const NOW: i64 = 1_700_000_000;
@@ -174,23 +170,17 @@ struct AndThen {
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl AndThen {
-    fn new(store: &MemoryStore, then: fn(MemoryStore) -> BoxFuture) -> Self {
-        Self { store: store.clone(), happens: AtomicBool::new(true), then }
+    fn directory(store: &MemoryStore, then: fn(MemoryStore) -> BoxFuture) -> Hooked<Self> {
+        Hooked::new(store, Self { store: store.clone(), happens: AtomicBool::new(true), then })
     }
 }
 
 #[async_trait]
-impl Directory for AndThen {
-    async fn account_status(
-        &self,
-        user: &UserId,
-        project: Option<&ProjectId>,
-    ) -> Result<AccountStatus, StoreError> {
-        let standing = self.store.account_status(user, project).await?;
-        if self.happens.swap(false, Ordering::Relaxed) {
+impl Hook for AndThen {
+    async fn after(&self, call: Call) {
+        if call == Call::AccountStatus && self.happens.swap(false, Ordering::Relaxed) {
             (self.then)(self.store.clone()).await;
         }
-        Ok(standing)
     }
 }
 
@@ -220,7 +210,7 @@ async fn c9_15_a_key_issued_while_its_owner_loses_the_right_to_it_does_not_come_
         (of_p1, taken_off_p1),
     ] {
         let store = people().await;
-        let keyring = Keyring::new((store.clone(), AndThen::new(&store, then)));
+        let keyring = Keyring::new((store.clone(), AndThen::directory(&store, then)));
         let issued = keyring.issue(new(user("carol"))).await;
         assert!(matches!(issued, Err(KeyringError::Forbidden)), "{issued:?}");
         let keys = keyring.list(&user("carol"), &KeyQuery::default()).await.unwrap();
@@ -230,7 +220,7 @@ async fn c9_15_a_key_issued_while_its_owner_loses_the_right_to_it_does_not_come_
 
     // What is taken away elsewhere is no matter.
     let store = people().await;
-    let keyring = Keyring::new((store.clone(), AndThen::new(&store, taken_off_p1)));
+    let keyring = Keyring::new((store.clone(), AndThen::directory(&store, taken_off_p1)));
     let issued = keyring.issue(of_user(user("carol"))).await.unwrap();
     assert!(store.find(&issued.key().digest()).await.unwrap().unwrap().revoked_at.is_none());
 }
@@ -427,92 +417,25 @@ async fn nobody_gives_up<T>() -> T {
     panic!("somebody waits without end")
 }
 
-/// A registry that never answers, beside a directory that does.
-#[derive(Clone, Default)]
+/// Never answers.
+#[derive(Default)]
 struct Silent {
-    /// How many have asked it something.
-    asked: Arc<AtomicUsize>,
+    /// How many have asked it to end or to list keys.
+    asked: AtomicUsize,
 }
 
 #[async_trait]
-impl KeyRegistry for Silent {
-    fn is_directory(&self) -> bool {
-        false
-    }
-
-    fn audit_log(&self) -> Option<&dyn AuditLog> {
-        None
-    }
-
-    fn usage_log(&self) -> Option<&dyn UsageLog> {
-        None
-    }
-
-    fn inventory(&self) -> Option<&dyn KeyInventory> {
-        None
-    }
-
-    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
-        nobody_gives_up().await
-    }
-
-    async fn replace(
-        &self,
-        _: &KeyId,
-        _: FreshKey,
-        _: Timestamp,
-        _: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, RegistryError> {
-        nobody_gives_up().await
-    }
-
-    async fn end(
-        &self,
-        _: &KeyId,
-        _: tower_api_key::audit::Revocation,
-        _: Timestamp,
-        _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, RegistryError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        nobody_gives_up().await
-    }
-
-    async fn update(
-        &self,
-        _: &KeyId,
-        _: &tower_api_key::KeyUpdate,
-        _: Timestamp,
-        _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Updated, RegistryError> {
-        nobody_gives_up().await
-    }
-
-    async fn rehash(
-        &self,
-        _: &KeyId,
-        _: &tower_api_key::KeyDigest,
-        _: &tower_api_key::KeyDigest,
-        _: &tower_api_key::DigestMethod,
-        _: Timestamp,
-    ) -> Result<(), RegistryError> {
-        nobody_gives_up().await
-    }
-
-    async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        nobody_gives_up().await
-    }
-
-    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+impl Hook for Silent {
+    async fn before(&self, call: Call) -> Result<(), StoreError> {
+        if matches!(call, Call::End | Call::List) {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+        }
         nobody_gives_up().await
     }
 }
 
-#[async_trait]
-impl Directory for Silent {
-    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
-        nobody_gives_up().await
-    }
+fn silent() -> Hooked<Silent> {
+    Hooked::new(&MemoryStore::new(), Silent::default())
 }
 
 #[tokio::test(start_paused = true)]
@@ -527,9 +450,9 @@ async fn c10_nobody_waits_for_a_store_without_end() {
     let alice = user("alice");
     let new = || NewKey::user_level(alice.clone(), "x");
     for keyring in [
-        Keyring::new(Silent::default()),
-        Keyring::new((Silent::default(), people().await)),
-        Keyring::new(NoProjects(Arc::new(Silent::default()))),
+        Keyring::new(silent()),
+        Keyring::new((silent(), people().await)),
+        Keyring::new(NoProjects(Arc::new(silent()))),
     ] {
         assert!(timed_out(keyring.issue(new()).await.unwrap_err()));
         assert!(timed_out(keyring.rotate(&id, Grace::None).await.unwrap_err()));
@@ -541,7 +464,7 @@ async fn c10_nobody_waits_for_a_store_without_end() {
         assert!(timed_out(keyring.get(&id).await.unwrap_err()));
         assert!(timed_out(keyring.list(&alice, &KeyQuery::default()).await.unwrap_err()));
     }
-    let quick = ApiKeys::new(Silent::default()).change_deadline(Duration::from_millis(5)).unwrap().keyring();
+    let quick = ApiKeys::new(silent()).change_deadline(Duration::from_millis(5)).unwrap().keyring();
     let start = tokio::time::Instant::now();
     assert!(timed_out(quick.revoke(&id).await.unwrap_err()));
     assert!(start.elapsed() < Duration::from_millis(50));
@@ -551,10 +474,10 @@ async fn c10_nobody_waits_for_a_store_without_end() {
 /// own; and what ends keys has turns of its own.
 #[tokio::test(start_paused = true)]
 async fn c17_g_one_person_has_a_few_turns_at_the_store_however_many_act_for_them() {
-    let (silent, id) = (Silent::default(), KeyId::new("key_1").unwrap());
-    let asked = async |silent: &Silent| {
+    let (silent, id) = (silent(), KeyId::new("key_1").unwrap());
+    let asked = async |silent: &Hooked<Silent>| {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        silent.asked.load(Ordering::SeqCst)
+        silent.hook.asked.load(Ordering::SeqCst)
     };
     let keyring = Keyring::new(silent.clone());
     let mut tasks = tokio::task::JoinSet::new();

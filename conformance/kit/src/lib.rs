@@ -5,9 +5,11 @@
 
 mod counted;
 mod exchange;
+mod hooked;
 pub mod meddling;
 mod world;
 
 pub use self::counted::Counted;
 pub use self::exchange::*;
+pub use self::hooked::{Call, Hook, Hooked};
 pub use self::world::*;

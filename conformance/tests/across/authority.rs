@@ -44,7 +44,7 @@ impl Case {
 
     async fn meddling(&self, directory: bool, event: Event, key: &KeyId, moment: usize) -> Meddling {
         let who = (key, &test_kit::user("u_full"));
-        Meddling::new(&self.world.store, &self.clock, directory, event, who, moment)
+        Meddling::at(&self.world.store, &self.clock, event, who, moment).directory(directory)
     }
 
     fn keyring(&self, store: &Meddling, directory: bool) -> Keyring {
@@ -65,7 +65,7 @@ impl Case {
 
     /// Those that were made or changed since, and work.
     async fn alive(&self, store: &Meddling) -> Vec<KeyRecord> {
-        let mut made = store.made_since().await;
+        let mut made = store.hook.made_since().await;
         made.retain(|key| key.is_active(self.clock.now()));
         made
     }
@@ -84,7 +84,7 @@ async fn at_every_moment(
         let key = if on_target { case.target.clone() } else { case.caller().await };
         let store = case.meddling(directory, event, &key, moment).await;
         act(&case, &store).await;
-        if !store.has_happened().await {
+        if !store.hook.has_happened().await {
             return moment;
         }
         let alive = case.alive(&store).await;

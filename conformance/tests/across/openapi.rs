@@ -15,19 +15,15 @@ use p256::ecdsa::{DerSignature, SigningKey};
 use p256::elliptic_curve::Generate as _;
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
-use test_kit::{Answer, World, bearer, echo, post_json, project, request, send, user};
+use test_kit::{Answer, Call, Hook, Hooked, World, bearer, echo, post_json, project, request, send, user};
 use tower_api_key::ApiKeys;
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::deprecation::Deprecation;
 use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::ProjectDirectory;
-use tower_api_key::store::{Directory, KeyStore, Project, StoreError};
+use tower_api_key::store::StoreError;
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{
-    AccountStatus, ApiKeyAuth, AuthError, Endpoints, Grace, KeyDigest, KeyRecord, Keyring, NewKey, ProjectId,
-    Timestamp, UserId, Verifier,
-};
+use tower_api_key::{ApiKeyAuth, AuthError, Endpoints, Grace, Keyring, NewKey, Timestamp, Verifier};
 use tower_api_key_manage as manage;
 use tower_api_key_manage::{Leaks, PublicKey};
 use tower_api_key_openapi::{self as openapi, AuthDoc};
@@ -40,42 +36,18 @@ const AT: &str = "/v1/api-keys";
 const SELF_REVOKE: &str = "/v1/api-keys/self-revoke";
 const LEAKS: &str = "/leaks";
 
-/// A store that can be down.
-#[derive(Clone)]
-struct Store(tower_api_key::MemoryStore, Arc<AtomicBool>);
-
-impl Store {
-    fn up(&self) -> Result<(), StoreError> {
-        if self.1.load(Ordering::SeqCst) { Err(StoreError::Overloaded) } else { Ok(()) }
-    }
-}
+/// Is down when told to.
+#[derive(Clone, Default)]
+struct Down(Arc<AtomicBool>);
 
 #[async_trait]
-impl KeyStore for Store {
-    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
-        self.up()?;
-        self.0.find(digest).await
+impl Hook for Down {
+    async fn before(&self, _: Call) -> Result<(), StoreError> {
+        if self.0.load(Ordering::SeqCst) { Err(StoreError::Overloaded) } else { Ok(()) }
     }
 }
 
-#[async_trait]
-impl Directory for Store {
-    async fn account_status(
-        &self,
-        user: &UserId,
-        project: Option<&ProjectId>,
-    ) -> Result<AccountStatus, StoreError> {
-        self.up()?;
-        self.0.account_status(user, project).await
-    }
-}
-
-#[async_trait]
-impl ProjectDirectory for Store {
-    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.0.projects(user).await
-    }
-}
+type Store = Hooked<Down>;
 
 fn endpoints() -> Endpoints {
     let endpoints = Endpoints::new()
@@ -275,7 +247,7 @@ fn self_revoke(world: &World, store: &Store) -> MethodRouter {
 
 async fn driven() -> (World, Store, Driven) {
     let world = World::new().await;
-    let store = Store(world.store.clone(), Arc::default());
+    let store = Store::new(&world.store, Down::default());
     let auth = layer(store.clone());
     let document = document(&AuthDoc::of(&auth.description()));
     let keyring = Keyring::new(world.store.clone());
@@ -362,9 +334,9 @@ async fn every_answer_of_the_layer_is_in_the_document() {
     let answer = driven.send("/sites", test_kit::get("/sites", &headers), "200:h").await;
     assert!(!answer.header("deprecation").is_empty());
     // 503
-    store.1.store(true, Ordering::SeqCst);
+    store.hook.0.store(true, Ordering::SeqCst);
     driven.send("/sites", as_own("GET", "/sites"), "503/auth_unavailable").await;
-    store.1.store(false, Ordering::SeqCst);
+    store.hook.0.store(false, Ordering::SeqCst);
 
     // Nothing is documented that is not given: but for a body that comes too slowly, all was seen.
     for (path, method, expected) in
@@ -522,7 +494,7 @@ async fn every_answer_of_self_revoke_is_in_the_document() {
     ] {
         driven.send(SELF_REVOKE, request, verdict).await;
     }
-    store.1.store(true, Ordering::SeqCst);
+    store.hook.0.store(true, Ordering::SeqCst);
     driven.send(SELF_REVOKE, by_body(), "503/auth_unavailable").await;
     assert_eq!(driven.document["paths"][SELF_REVOKE]["post"]["security"], json!([]));
 }
@@ -562,7 +534,7 @@ async fn every_answer_of_the_webhook_for_leaks_is_in_the_document() {
     };
     driven.send(LEAKS, forged(), "401/invalid_signature").await;
     driven.send(LEAKS, forged(), "429/rate_limited").await;
-    store.1.store(true, Ordering::SeqCst);
+    store.hook.0.store(true, Ordering::SeqCst);
     driven.send(LEAKS, report(&found, "k1"), "503/auth_unavailable").await;
 }
 

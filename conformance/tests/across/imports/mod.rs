@@ -14,6 +14,7 @@ use axum::body::Body;
 use axum::routing::any;
 use axum::{Extension, Router};
 use http::{Request, StatusCode};
+use test_kit::user;
 use tower::ServiceExt as _;
 use tower_api_key::authority::Authority;
 use tower_api_key::clock::Timestamp;
@@ -22,17 +23,12 @@ use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::CachedKey;
 use tower_api_key::store::RegistryProxy;
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyQuery, KeyRegistry, KeyStore, MemoryStore, Project, RegistryError,
-    StoreError,
+    Accounts as _, Directory, KeyRegistry, KeyStore, MemoryStore, Project, RegistryError, StoreError,
 };
 use tower_api_key::{
-    AccountStatus, ApiKeyAuth, DigestMethod, Digests, FreshKey, KeyDigest, KeyId, KeyRecord, KeyUpdate,
-    Keyring, Pepper, Principal, ProjectId, UserId, Verifier,
+    AccountStatus, ApiKeyAuth, DigestMethod, Digests, KeyDigest, KeyId, KeyRecord, Keyring, Pepper,
+    Principal, ProjectId, UserId, Verifier,
 };
-
-fn user(id: &str) -> UserId {
-    UserId::new(id).unwrap()
-}
 
 fn id(id: &str) -> KeyId {
     KeyId::new(id).unwrap()

@@ -1,14 +1,13 @@
 //! C7-06 to C7-08 of docs/threats.md.
 
 use tower_api_key::KeyPolicy;
-use tower_api_key::store::{Terms, Updated};
+use tower_api_key::store::Terms;
 use tower_api_key::{ConfigError, Credentials, Endpoint};
+
+use test_kit::{Call, Hook, Hooked};
 
 use super::*;
 use tower_api_key::ApiKeys;
-use tower_api_key::store::AuditLog;
-use tower_api_key::store::KeyInventory;
-use tower_api_key::store::UsageLog;
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
@@ -144,82 +143,20 @@ async fn c7_07_a_used_key_gets_the_newest_pepper() {
 /// A registry that fails, or never answers, is nothing to those who use their keys.
 #[tokio::test]
 async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
-    #[derive(Clone)]
-    struct Broken(Arc<AtomicUsize>, bool);
+    struct Broken {
+        asked: AtomicUsize,
+        hangs: bool,
+    }
 
     #[async_trait]
-    impl KeyRegistry for Broken {
-        fn is_directory(&self) -> bool {
-            false
-        }
-
-        fn audit_log(&self) -> Option<&dyn AuditLog> {
-            None
-        }
-
-        fn usage_log(&self) -> Option<&dyn UsageLog> {
-            None
-        }
-
-        fn inventory(&self) -> Option<&dyn KeyInventory> {
-            None
-        }
-
-        async fn insert(&self, _: KeyRecord, _: &Terms) -> Result<(), RegistryError> {
-            Err(StoreError::Overloaded.into())
-        }
-
-        async fn replace(
-            &self,
-            _: &KeyId,
-            _: FreshKey,
-            _: Timestamp,
-            _: &Terms,
-        ) -> Result<KeyRecord, RegistryError> {
-            Err(StoreError::Overloaded.into())
-        }
-
-        async fn end(
-            &self,
-            _: &KeyId,
-            _: tower_api_key::audit::Revocation,
-            _: Timestamp,
-            _: &Terms,
-        ) -> Result<tower_api_key::store::Ended, RegistryError> {
-            Err(StoreError::Overloaded.into())
-        }
-
-        async fn update(
-            &self,
-            _: &KeyId,
-            _: &KeyUpdate,
-            _: Timestamp,
-            _: &Terms,
-        ) -> Result<Updated, RegistryError> {
-            Err(StoreError::Overloaded.into())
-        }
-
-        async fn rehash(
-            &self,
-            _: &KeyId,
-            _: &KeyDigest,
-            _: &KeyDigest,
-            _: &DigestMethod,
-            _: Timestamp,
-        ) -> Result<(), RegistryError> {
-            self.0.fetch_add(1, Ordering::SeqCst);
-            if self.1 {
+    impl Hook for Broken {
+        async fn before(&self, call: Call) -> Result<(), StoreError> {
+            assert_eq!(call, Call::Rehash);
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.hangs {
                 std::future::pending::<()>().await;
             }
-            Err(StoreError::Overloaded.into())
-        }
-
-        async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
             Err(StoreError::Overloaded)
-        }
-
-        async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
-            Err(StoreError::Overloaded.into())
         }
     }
 
@@ -231,7 +168,7 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             .issue(alices("old"))
             .await
             .unwrap();
-        let registry = Broken(Arc::default(), hangs);
+        let registry = Hooked::new(&store, Broken { asked: AtomicUsize::new(0), hangs });
         let verifier =
             ApiKeys::new(store).digests(ring("v2", &["v1"])).verifier().renew_digests(registry.clone());
         let credentials = || Credentials::new(old.key().expose_secret());
@@ -240,7 +177,7 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             tokio::task::yield_now().await;
         }
         // Of those that hang, only so many do.
-        let asked = registry.0.load(Ordering::SeqCst);
+        let asked = registry.hook.asked.load(Ordering::SeqCst);
         assert!(if hangs { (1..=32).contains(&asked) } else { asked == 200 }, "{asked} were asked");
         // Outside of a runtime there is no background, and nothing fails either.
         let outside = std::thread::spawn({

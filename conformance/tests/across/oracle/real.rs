@@ -9,6 +9,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha512};
+use test_kit::{project, user};
 use tower::ServiceExt as _;
 use tower_api_key::client_addr::PeerAddr;
 use tower_api_key::keyring::{ImportRefusal, ImportedDigest, ImportedKey};
@@ -16,7 +17,7 @@ use tower_api_key::restriction::{AllowList, RestrictionError, Restrictions};
 use tower_api_key::store::{NoProjects, Project, RegistryError};
 use tower_api_key::{
     Digests, Environment, Grace, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, KeyUpdate, KeyringError,
-    MemoryStore, NewKey, Pepper, Principal, ProjectId, Role, Timestamp, UserId,
+    MemoryStore, NewKey, Pepper, Principal, ProjectId, Role, Timestamp,
 };
 
 use super::model::{
@@ -34,14 +35,6 @@ pub(crate) struct Real {
     ids: Vec<KeyId>,
     /// As they were imported, to do it again.
     wishes: Vec<Option<(Wish, Origin, bool)>>,
-}
-
-fn user(id: &str) -> UserId {
-    UserId::new(id).unwrap()
-}
-
-fn project(id: &str) -> ProjectId {
-    ProjectId::new(id).unwrap()
 }
 
 fn environment(test: bool) -> Environment {

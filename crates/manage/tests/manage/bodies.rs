@@ -10,21 +10,11 @@ use bytes::Bytes;
 use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tower_api_key::clock::Timestamp;
-use tower_api_key::store::{
-    Accounts as _, Directory, KeyRegistry, MemberRole, Project, RegistryError, StoreError,
-};
-use tower_api_key::{
-    AccountStatus, ApiKey, AuthError, AuthErrorKind, FreshKey, Grace, KeyId, KeyQuery, KeyRecord, Keyring,
-    ProjectId, UserId,
-};
+use tower_api_key::store::{Accounts as _, MemberRole, StoreError};
+use tower_api_key::{ApiKey, AuthError, AuthErrorKind, Grace, Keyring};
 
 use crate::{AT, app, call, create, path_of, record, rows, world};
-use test_kit::{World, bearer, get, member, request, send, user};
-use tower_api_key::store::AuditLog;
-use tower_api_key::store::KeyInventory;
-use tower_api_key::store::ProjectDirectory;
-use tower_api_key::store::UsageLog;
+use test_kit::{Call, Hook, Hooked, World, bearer, get, member, request, send, user};
 
 #[tokio::test]
 async fn c11_01_who_owns_a_key_and_what_it_may_do_is_not_the_clients_to_say() {
@@ -375,10 +365,11 @@ enum Trouble {
     Hangs,
 }
 
-impl Trouble {
-    async fn ask<T, E: From<StoreError>>(self) -> Result<T, E> {
+#[async_trait]
+impl Hook for Trouble {
+    async fn before(&self, _: Call) -> Result<(), StoreError> {
         match self {
-            Self::Fails => Err(StoreError::failed("disk on fire: canary").into()),
+            Self::Fails => Err(StoreError::failed("disk on fire: canary")),
             // Whoever waits for it without end is found when the simulated hour is over.
             Self::Hangs => {
                 tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -388,97 +379,19 @@ impl Trouble {
     }
 }
 
-#[async_trait]
-impl KeyRegistry for Trouble {
-    fn is_directory(&self) -> bool {
-        false
-    }
-
-    fn audit_log(&self) -> Option<&dyn AuditLog> {
-        None
-    }
-
-    fn usage_log(&self) -> Option<&dyn UsageLog> {
-        None
-    }
-
-    fn inventory(&self) -> Option<&dyn KeyInventory> {
-        None
-    }
-
-    async fn insert(&self, _: KeyRecord, _: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
-        self.ask().await
-    }
-
-    async fn replace(
-        &self,
-        _: &KeyId,
-        _: FreshKey,
-        _: Timestamp,
-        _: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, RegistryError> {
-        self.ask().await
-    }
-
-    async fn end(
-        &self,
-        _: &KeyId,
-        _: tower_api_key::audit::Revocation,
-        _: Timestamp,
-        _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, RegistryError> {
-        self.ask().await
-    }
-
-    async fn update(
-        &self,
-        _: &KeyId,
-        _: &tower_api_key::KeyUpdate,
-        _: Timestamp,
-        _: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Updated, RegistryError> {
-        self.ask().await
-    }
-
-    async fn rehash(
-        &self,
-        _: &KeyId,
-        _: &tower_api_key::KeyDigest,
-        _: &tower_api_key::KeyDigest,
-        _: &tower_api_key::DigestMethod,
-        _: Timestamp,
-    ) -> Result<(), RegistryError> {
-        self.ask().await
-    }
-
-    async fn get(&self, _: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.ask().await
-    }
-
-    async fn list(&self, _: &UserId, _: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
-        self.ask().await
-    }
-}
-
-#[async_trait]
-impl Directory for Trouble {
-    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
-        self.ask().await
-    }
-}
-
-#[async_trait]
-impl ProjectDirectory for Trouble {
-    async fn projects(&self, _: &UserId) -> Result<Vec<Project>, StoreError> {
-        self.ask().await
-    }
+/// A registry and directory in such trouble.
+fn in_trouble(world: &World, trouble: Trouble) -> Hooked<Trouble> {
+    Hooked::new(&world.store, trouble)
 }
 
 /// B1: however many keys one owner has, and however many requests: a few of them are at the store at a time.
 #[tokio::test(start_paused = true)]
 async fn c17_g_the_keys_of_one_owner_share_a_few_turns_at_the_store() {
     let world = World::new().await;
-    let keys = tower_api_key_manage::api_keys(Keyring::new((Trouble::Hangs, world.store.clone())));
+    let keys = tower_api_key_manage::api_keys(Keyring::new((
+        in_trouble(&world, Trouble::Hangs),
+        world.store.clone(),
+    )));
     let app = crate::guarded(axum::Router::new().nest(AT, keys), world.store.clone());
     let path = path_of(&world, &world.p1).await;
     let other = world.key("u_own", |_| ()).await;
@@ -507,7 +420,8 @@ async fn c10_a_store_in_trouble_is_a_503_and_never_a_no() {
     for (trouble, kind) in
         [(Trouble::Fails, AuthErrorKind::StoreFailed), (Trouble::Hangs, AuthErrorKind::StoreTimeout)]
     {
-        let keys = tower_api_key_manage::api_keys(Keyring::new((trouble, world.store.clone())));
+        let trouble = in_trouble(&world, trouble);
+        let keys = tower_api_key_manage::api_keys(Keyring::new((trouble.clone(), world.store.clone())));
         let routes =
             axum::Router::new().nest(AT, keys).route("/projects", tower_api_key_manage::projects(trouble));
         let app = crate::guarded(routes, world.store.clone());
@@ -580,5 +494,5 @@ async fn c11_06_what_is_no_id_is_an_unknown_one() {
 }
 
 fn app_with_broken_ledger(world: &World) -> axum::Router {
-    app(world, Keyring::new((Trouble::Fails, world.store.clone())))
+    app(world, Keyring::new((in_trouble(world, Trouble::Fails), world.store.clone())))
 }

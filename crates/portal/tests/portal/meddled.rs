@@ -23,7 +23,7 @@ async fn at_every_moment(
             let path = path.replace("{id}", key.id.as_str());
             let form = site.form("u_full.1", &path, fields).await;
             let who = (&key.id, &test_kit::user("u_full"));
-            let store = Meddling::new(&site.world.store, &site.clock, directory, event, who, moment);
+            let store = Meddling::at(&site.world.store, &site.clock, event, who, moment).directory(directory);
             let keyring = if directory {
                 ApiKeys::new(store.clone()).clock(site.clock.clone()).keyring()
             } else {
@@ -31,11 +31,11 @@ async fn at_every_moment(
             };
             site.app = Router::new().nest(AT, portal(keyring, store.clone()).router());
             let answer = site.post("u_full.1", &path, &form).await;
-            if !store.has_happened().await {
+            if !store.hook.has_happened().await {
                 assert!(moment >= 2, "{path}: only {moment} moments were tried");
                 break;
             }
-            let mut alive = store.made_since().await;
+            let mut alive = store.hook.made_since().await;
             alive.retain(|key| key.is_active(site.clock.now()));
             look(&answer, &alive, &format!("{path}, {event:?} at moment {moment}, directory {directory}"));
         }

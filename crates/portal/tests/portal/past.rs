@@ -4,107 +4,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
+use test_kit::{Call, Hook, Hooked};
+use tower_api_key::KeyId;
 use tower_api_key::authority::Authority;
-use tower_api_key::key::DigestMethod;
-use tower_api_key::key_update::KeyUpdate;
-use tower_api_key::store::{KeyRegistry, RegistryError};
+use tower_api_key::store::UsageLog as _;
 use tower_api_key::usage::Usage;
-use tower_api_key::{FreshKey, KeyDigest, KeyId};
 
 use super::*;
 use tower_api_key::ApiKeys;
-use tower_api_key::store::AuditLog;
-use tower_api_key::store::KeyInventory;
-use tower_api_key::store::UsageLog;
 
-/// A registry that keeps neither trail nor usage, and fails when told to.
-#[derive(Clone)]
-struct Plain(MemoryStore, Arc<AtomicBool>);
-
-impl Plain {
-    fn ask(&self) -> Result<&MemoryStore, StoreError> {
-        if self.1.load(Ordering::SeqCst) { Err(StoreError::Overloaded) } else { Ok(&self.0) }
-    }
-}
+/// Fails when told to.
+struct Failing(Arc<AtomicBool>);
 
 #[async_trait]
-impl KeyRegistry for Plain {
-    fn is_directory(&self) -> bool {
-        false
-    }
-
-    fn audit_log(&self) -> Option<&dyn AuditLog> {
-        None
-    }
-
-    fn usage_log(&self) -> Option<&dyn UsageLog> {
-        None
-    }
-
-    fn inventory(&self) -> Option<&dyn KeyInventory> {
-        None
-    }
-
-    async fn insert(&self, key: KeyRecord, terms: &tower_api_key::store::Terms) -> Result<(), RegistryError> {
-        self.ask()?.insert(key, terms).await
-    }
-
-    async fn replace(
-        &self,
-        old: &KeyId,
-        fresh: FreshKey,
-        old_ends: Timestamp,
-        terms: &tower_api_key::store::Terms,
-    ) -> Result<KeyRecord, RegistryError> {
-        self.ask()?.replace(old, fresh, old_ends, terms).await
-    }
-
-    async fn end(
-        &self,
-        id: &KeyId,
-        why: tower_api_key::audit::Revocation,
-        now: Timestamp,
-        terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Ended, RegistryError> {
-        self.ask()?.end(id, why, now, terms).await
-    }
-
-    async fn update(
-        &self,
-        id: &KeyId,
-        update: &KeyUpdate,
-        now: Timestamp,
-        terms: &tower_api_key::store::Terms,
-    ) -> Result<tower_api_key::store::Updated, RegistryError> {
-        self.ask()?.update(id, update, now, terms).await
-    }
-
-    async fn rehash(
-        &self,
-        id: &KeyId,
-        from: &KeyDigest,
-        to: &KeyDigest,
-        method: &DigestMethod,
-        now: Timestamp,
-    ) -> Result<(), RegistryError> {
-        self.ask()?.rehash(id, from, to, method, now).await
-    }
-
-    async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.ask()?.get(id).await
-    }
-
-    async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
-        self.ask()?.list(owner, query).await
+impl Hook for Failing {
+    async fn before(&self, _: Call) -> Result<(), StoreError> {
+        if self.0.load(Ordering::SeqCst) { Err(StoreError::Overloaded) } else { Ok(()) }
     }
 }
 
-/// A site on such a registry, and what makes it fail.
+/// A site on a registry that keeps neither trail nor usage, and what makes it fail.
 async fn plain() -> (Site, Arc<AtomicBool>) {
     let world = World::new().await;
     let clock = ManualClock::new(Timestamp::from_secs(NOW));
     let fails = Arc::new(AtomicBool::new(false));
-    let registry = Plain(world.store.clone(), Arc::clone(&fails));
+    let registry = Hooked::new(&world.store, Failing(Arc::clone(&fails)));
     let keyring = ApiKeys::new((registry, world.store.clone())).clock(clock.clone()).keyring();
     let app = Router::new().nest(AT, portal(keyring, world.store.clone()).router());
     (Site { world, clock, app }, fails)
