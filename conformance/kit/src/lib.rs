@@ -4,6 +4,7 @@
 #![allow(missing_docs, missing_debug_implementations, reason = "its users are tests")]
 
 mod counted;
+pub mod earlier;
 mod exchange;
 mod hooked;
 pub mod meddling;

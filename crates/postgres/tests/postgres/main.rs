@@ -9,6 +9,7 @@
 
 mod contract;
 mod corrupt;
+mod earlier;
 mod faults;
 mod lease;
 mod log;

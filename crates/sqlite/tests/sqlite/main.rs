@@ -2,6 +2,7 @@
 
 mod contract;
 mod corrupt;
+mod earlier;
 mod file;
 mod sql;
 mod trail;
