@@ -83,20 +83,28 @@ async fn c15_14_after_its_sunset_a_scheme_refuses_and_the_others_are_named() {
             for (request, words) in [(header, "Invalid API key"), (body, "Unauthorized: Invalid API Key")] {
                 let answer = send(&app, request).await;
                 if alive {
-                    assert_eq!(answer.verdict(), "200:h");
+                    assert_eq!(answer.verdict(), "200:h", "{now:?}, alive: {alive:?}");
                     continue;
                 }
-                assert_eq!(answer.verdict(), "401/invalid_api_key");
-                assert_eq!(answer.json()["message"], words);
-                assert_eq!(answer.header("www-authenticate"), [r#"Bearer realm="api""#]);
-                assert_eq!(answer.header("sunset").len(), 1);
+                assert_eq!(answer.verdict(), "401/invalid_api_key", "{now:?}, alive: {alive:?}");
+                assert_eq!(answer.json()["message"], words, "{now:?}, alive: {alive:?}");
+                assert_eq!(
+                    answer.header("www-authenticate"),
+                    [r#"Bearer realm="api""#],
+                    "{now:?}, alive: {alive:?}"
+                );
+                assert_eq!(answer.header("sunset").len(), 1, "{now:?}, alive: {alive:?}");
                 let error = answer.extensions.get::<AuthError>().unwrap();
-                assert_eq!(error.kind(), AuthErrorKind::SchemeEnded);
+                assert_eq!(error.kind(), AuthErrorKind::SchemeEnded, "{now:?}, alive: {alive:?}");
             }
             let challenges = if alive { 3 } else { 1 };
-            assert_eq!(send(&app, get("/", &[])).await.header("www-authenticate").len(), challenges);
+            assert_eq!(
+                send(&app, get("/", &[])).await.header("www-authenticate").len(),
+                challenges,
+                "{now:?}, alive: {alive:?}"
+            );
             let own = get("/", &[("authorization", &bearer(&world.own))]);
-            assert_eq!(send(&app, own).await.verdict(), "200:h");
+            assert_eq!(send(&app, own).await.verdict(), "200:h", "{now:?}, alive: {alive:?}");
         }
     }
 }
@@ -206,7 +214,8 @@ async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
         }
         let ended = keyring.rotate(next.id(), Grace::None).await.unwrap();
         assert!(
-            send(&app, get("/", &[("authorization", &bearer(next.key()))])).await.header("sunset").is_empty()
+            send(&app, get("/", &[("authorization", &bearer(next.key()))])).await.header("sunset").is_empty(),
+            "{cold:?}"
         );
         keyring.revoke(ended.id()).await.unwrap();
     }

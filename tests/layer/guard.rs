@@ -87,10 +87,10 @@ async fn a_guards_refusal_looks_like_the_layers_own() {
     for headers in [[("authorization", &*bearer)], [("x-api-key", ro)]] {
         let own = send(&app, request("POST", "/read", &headers, "")).await;
         let guards = send(&app, request("GET", "/write", &headers, "")).await;
-        assert_eq!(shape(&own), shape(&guards));
-        assert_eq!(guards.header("cache-control"), ["no-store"]);
+        assert_eq!(shape(&own), shape(&guards), "{headers:?}");
+        assert_eq!(guards.header("cache-control"), ["no-store"], "{headers:?}");
         let error = guards.extensions.get::<AuthError>().unwrap();
-        assert_eq!(error.kind(), AuthErrorKind::ReadOnly);
+        assert_eq!(error.kind(), AuthErrorKind::ReadOnly, "{headers:?}");
     }
     let answer = send(&app, get("/scope", &[("authorization", &bearer)])).await;
     assert_eq!(answer.json()["message"], "API key doesn't have permission for this resource");
@@ -163,7 +163,7 @@ async fn without_a_principal_guards_and_extractors_are_a_500_that_names_the_fix(
         let answer = send(&bare, get(path, &[])).await;
         assert_eq!(answer.verdict(), "500/missing_principal", "{path}");
         assert!(answer.json()["message"].as_str().unwrap().contains("`.layer(auth)`"), "{path}");
-        assert_eq!(answer.header("cache-control"), ["no-store"]);
+        assert_eq!(answer.header("cache-control"), ["no-store"], "{path:?}");
     }
 
     let world = World::new().await;
@@ -174,8 +174,16 @@ async fn without_a_principal_guards_and_extractors_are_a_500_that_names_the_fix(
     let open = handlers().layer(auth.clone().endpoints(public).unwrap());
     let with_key = [("authorization", &*bearer(&world.own))];
     for headers in [&[][..], &with_key] {
-        assert_eq!(send(&open, get("/guarded", headers)).await.verdict(), "500/missing_principal");
-        assert_eq!(send(&open, get("/principal", headers)).await.verdict(), "500/missing_principal");
+        assert_eq!(
+            send(&open, get("/guarded", headers)).await.verdict(),
+            "500/missing_principal",
+            "{headers:?}"
+        );
+        assert_eq!(
+            send(&open, get("/principal", headers)).await.verdict(),
+            "500/missing_principal",
+            "{headers:?}"
+        );
         assert_eq!(send(&open, get("/optional", headers)).await.body, b"nobody", "public means nobody");
     }
     let guarded = handlers().layer(auth);

@@ -214,7 +214,7 @@ async fn c9_15_a_key_issued_while_its_owner_loses_the_right_to_it_does_not_come_
         let issued = keyring.issue(new(user("carol"))).await;
         assert!(matches!(issued, Err(KeyringError::Forbidden)), "{issued:?}");
         let keys = keyring.list(&user("carol"), &KeyQuery::default()).await.unwrap();
-        assert_eq!(keys.len(), 1);
+        assert_eq!(keys.len(), 1, "{new:?}, {then:?}");
         assert!(keys[0].revoked_at.is_some(), "it would come back with its owner");
     }
 
@@ -454,15 +454,15 @@ async fn c10_nobody_waits_for_a_store_without_end() {
         Keyring::new((silent(), people().await)),
         Keyring::new(NoProjects(Arc::new(silent()))),
     ] {
-        assert!(timed_out(keyring.issue(new()).await.unwrap_err()));
-        assert!(timed_out(keyring.rotate(&id, Grace::None).await.unwrap_err()));
+        assert!(timed_out(keyring.issue(new()).await.unwrap_err()), "{keyring:?}");
+        assert!(timed_out(keyring.rotate(&id, Grace::None).await.unwrap_err()), "{keyring:?}");
         let revoked = keyring.revoke(&id).await.unwrap_err();
         assert!(
             matches!(revoked, KeyringError::OutcomeUnknown(StoreError::Timeout)),
             "it may have been made"
         );
-        assert!(timed_out(keyring.get(&id).await.unwrap_err()));
-        assert!(timed_out(keyring.list(&alice, &KeyQuery::default()).await.unwrap_err()));
+        assert!(timed_out(keyring.get(&id).await.unwrap_err()), "{keyring:?}");
+        assert!(timed_out(keyring.list(&alice, &KeyQuery::default()).await.unwrap_err()), "{keyring:?}");
     }
     let quick = ApiKeys::new(silent()).change_deadline(Duration::from_millis(5)).unwrap().keyring();
     let start = tokio::time::Instant::now();

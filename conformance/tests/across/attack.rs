@@ -395,9 +395,9 @@ async fn no_other_spelling_of_a_public_endpoint_is_public() {
             assert_eq!(answer.status, 401, "{method}");
         }
         let mut connect = request("CONNECT", "example.com:443", &[], "");
-        assert_eq!(call(connect, shape).await.status, 401);
+        assert_eq!(call(connect, shape).await.status, 401, "{shape:?}");
         connect = request("HEAD", "/health", &[], "");
-        assert_eq!(call(connect, shape).await.status, 200);
+        assert_eq!(call(connect, shape).await.status, 200, "{shape:?}");
     }
     for app in [nested, service, routed] {
         for target in ["/admin/health", "/admin/", "/admin//health", "/admin/x"] {
@@ -498,14 +498,14 @@ async fn times_at_the_ends_overflow_nothing() {
         for grace in [Grace::For(Duration::MAX), Grace::For(Duration::ZERO), Grace::None] {
             let one = keyring.issue(NewKey::user_level(user("u_full"), "n")).await.unwrap();
             let two = keyring.rotate(one.id(), grace).await.unwrap();
-            assert_ne!(one.id(), two.id());
+            assert_ne!(one.id(), two.id(), "{now:?}, grace: {grace:?}");
         }
         let app = Router::new().route("/", any(echo)).layer(ApiKeyAuth::with_verifier(
             ApiKeys::new(world.store.clone()).clock(clock).verifier(),
             Bearer::default(),
         ));
         let answer = send(&app, get("/", &[("authorization", &bearer(issued.key()))])).await;
-        assert_eq!(answer.verdict(), "200:h");
+        assert_eq!(answer.verdict(), "200:h", "{now:?}");
     }
     let world = World::new().await;
     let before_time =
@@ -537,7 +537,7 @@ async fn a_project_level_key_reaches_its_project_only() {
     assert_eq!(send(&app, get("/manage", &[("authorization", &*key)])).await.verdict(), "403/forbidden");
     for (claimed, expected) in [(json!("p2"), "403/project_mismatch"), (json!(null), "200:h")] {
         let body = json!({"apiKey": p1.expose_secret(), "userId": "u_full", "projectId": claimed});
-        assert_eq!(send(&app, post_json("/", &body)).await.verdict(), expected);
+        assert_eq!(send(&app, post_json("/", &body)).await.verdict(), expected, "{claimed:?}");
     }
     world.store.set_member("A", &user("u_full"), &member(MemberRole::Full, &["p2"])).await.unwrap();
     assert_eq!(send(&app, get("/", &[("authorization", &*key)])).await.verdict(), "403/forbidden");

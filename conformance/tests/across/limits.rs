@@ -383,11 +383,27 @@ async fn c17_a5_a_revoked_key_among_the_accepted_ones_is_refused() {
         let [_, site] = Site::all(&world, |verifier| {
             verifier.throttle(KeyThrottle::default().repeats(once()).lookups(once()))
         });
-        assert_eq!(site.see(Place::Bearer, &world.own, "", HOME).await.verdict(), "200:h");
+        assert_eq!(
+            site.see(Place::Bearer, &world.own, "", HOME).await.verdict(),
+            "200:h",
+            "spent_first: {spent_first:?}"
+        );
         if spent_first {
-            assert_eq!(site.see(Place::Bearer, &fresh(), "", HOME).await.status, 401);
-            assert_eq!(site.see(Place::Bearer, &fresh(), "", HOME).await.status, 429);
-            assert_eq!(site.see(Place::Bearer, &world.own, "", HOME).await.verdict(), "200:h");
+            assert_eq!(
+                site.see(Place::Bearer, &fresh(), "", HOME).await.status,
+                401,
+                "spent_first: {spent_first:?}"
+            );
+            assert_eq!(
+                site.see(Place::Bearer, &fresh(), "", HOME).await.status,
+                429,
+                "spent_first: {spent_first:?}"
+            );
+            assert_eq!(
+                site.see(Place::Bearer, &world.own, "", HOME).await.verdict(),
+                "200:h",
+                "spent_first: {spent_first:?}"
+            );
         }
         let record = world.store.find(&world.own.digest()).await.unwrap().unwrap();
         Keyring::new(world.store.clone()).revoke(&record.id).await.unwrap();
@@ -395,12 +411,12 @@ async fn c17_a5_a_revoked_key_among_the_accepted_ones_is_refused() {
         let first = site.see(Place::Bearer, &world.own, "", HOME).await.verdict();
         // Whatever it would have been if it had never been accepted.
         let like_any_other = if spent_first { "429/rate_limited" } else { "401/invalid_api_key" };
-        assert_eq!(first, like_any_other);
+        assert_eq!(first, like_any_other, "spent_first: {spent_first:?}");
         assert_eq!(site.calls.load(SeqCst) - before, 1, "it was looked up");
         // And now it is like any other: it is braked before the store is asked.
         let before = site.calls.load(SeqCst);
         let again = site.see(Place::Bearer, &world.own, "", HOME).await.verdict();
-        assert_eq!(again, "429/rate_limited");
+        assert_eq!(again, "429/rate_limited", "spent_first: {spent_first:?}");
         assert_eq!(site.calls.load(SeqCst) - before, 0, "it was not looked up again");
     }
 }
@@ -410,7 +426,7 @@ async fn c17_a5_a_key_is_remembered_as_accepted_for_an_hour() {
     let world = World::new().await;
     let [_, site] = Site::all(&world, throttled("1/366d"));
     for key in [&world.own, &world.full] {
-        assert_eq!(site.see(Place::Bearer, key, "", AWAY).await.verdict(), "200:h");
+        assert_eq!(site.see(Place::Bearer, key, "", AWAY).await.verdict(), "200:h", "{key:?}");
     }
     assert_eq!(site.see(Place::Bearer, &fresh(), "", HOME).await.status, 401);
     let see = async |key| site.see(Place::Bearer, key, "", HOME).await.status.as_u16();
@@ -526,7 +542,11 @@ async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
             *verdicts.entry(verdict.unwrap()).or_insert(0) += 1;
         }
         // Whoever waited was answered.
-        assert_eq!(verdicts.into_iter().collect::<Vec<_>>(), [("401/invalid_api_key".to_owned(), WAITING)]);
+        assert_eq!(
+            verdicts.into_iter().collect::<Vec<_>>(),
+            [("401/invalid_api_key".to_owned(), WAITING)],
+            "{from:?}"
+        );
     }
 }
 
@@ -567,7 +587,7 @@ async fn c17_g_neither_requests_nor_keys_that_end_hold_up_the_other() {
         assert_eq!(answer.status, StatusCode::OK, "{from:?}: {}", answer.verdict());
         assert!(flood.try_join_next().is_none(), "it has waited for none of them");
         let active = world.store.find(&world.own.digest()).await.unwrap().unwrap().is_active(START);
-        assert_eq!(active, !ends);
+        assert_eq!(active, !ends, "{from:?}, {ends:?}");
     }
 }
 
@@ -639,7 +659,8 @@ async fn a_key_with_limits_is_counted_and_told_so() {
             let early = site.see(place, &limited, "u_own", HOME).await;
             assert_eq!(
                 (early.verdict().as_str(), early.header("retry-after")),
-                ("429/rate_limited", vec!["1"])
+                ("429/rate_limited", vec!["1"]),
+                "{place:?}"
             );
             site.clock.advance(Duration::from_secs(1));
             assert_eq!(site.see(place, &limited, "u_own", HOME).await.verdict(), "200:h", "{at}");
@@ -701,7 +722,7 @@ async fn who_was_counted_is_told_so_whatever_the_answer_is() {
             }
             let mut request = ask(place, &limited, "u_own", Some(HOME));
             *request.uri_mut() = "/guarded".parse().unwrap();
-            assert_eq!(send(&site.app, request).await.verdict(), "429/rate_limited");
+            assert_eq!(send(&site.app, request).await.verdict(), "429/rate_limited", "{place:?}");
         }
     }
 }
@@ -847,15 +868,15 @@ async fn c17_b8_what_revoked_keys_have_spent_is_forgotten_first() {
             answer.map_err(|error| error.kind()).err()
         };
         for key in &others {
-            assert_eq!((ask(key).await, ask(key).await), (None, None));
-            assert_eq!(ask(key).await, Some(AuthErrorKind::RateLimited));
+            assert_eq!((ask(key).await, ask(key).await), (None, None), "observes: {observes:?}");
+            assert_eq!(ask(key).await, Some(AuthErrorKind::RateLimited), "observes: {observes:?}");
         }
         for _ in 0..50 {
             let new =
                 NewKey::user_level(user("u_full"), "in a loop").limits("3/366d".parse::<Limits>().unwrap());
             let key = keyring.issue(new).await.unwrap();
             for _ in 0..3 {
-                assert_eq!(ask(key.key()).await, None);
+                assert_eq!(ask(key.key()).await, None, "observes: {observes:?}");
             }
             keyring.revoke(key.id()).await.unwrap();
         }
@@ -958,7 +979,11 @@ async fn c17_b8_a_key_that_has_ended_and_is_sent_is_forgotten_first() {
                 }
                 if sends {
                     let kind = if revokes { AuthErrorKind::RevokedKey } else { AuthErrorKind::ExpiredKey };
-                    assert_eq!(site.ask(key.key()).await, Some(kind));
+                    assert_eq!(
+                        site.ask(key.key()).await,
+                        Some(kind),
+                        "revokes: {revokes:?}, sends: {sends:?}"
+                    );
                 }
             }
             let remembered = site.remembered(&others).await;
@@ -988,10 +1013,18 @@ async fn c17_b8_no_key_of_a_family_that_lives_resets_its_limits() {
             };
             site.keyring.revoke(ended.id()).await.unwrap();
             for _ in 0..12 {
-                assert_eq!(site.ask(ended.key()).await, Some(AuthErrorKind::RevokedKey));
+                assert_eq!(
+                    site.ask(ended.key()).await,
+                    Some(AuthErrorKind::RevokedKey),
+                    "grace: {grace:?}, ends_old: {ends_old:?}, observes: {observes:?}"
+                );
                 // These have spent less, and go before it.
                 let other = site.issue("9/366d", None).await;
-                assert_eq!(site.ask(other.key()).await, None);
+                assert_eq!(
+                    site.ask(other.key()).await,
+                    None,
+                    "grace: {grace:?}, ends_old: {ends_old:?}, observes: {observes:?}"
+                );
             }
             let answer = site.ask(lives.key()).await;
             let at = format!("{}, {grace:?}, {ends_old}, {observes}", site.store);
@@ -1019,7 +1052,11 @@ async fn c17_b8_the_end_of_a_later_key_is_that_of_its_family() {
                 site.use_up(key.key()).await;
                 site.keyring.revoke(key.id()).await.unwrap();
                 if sends {
-                    assert_eq!(site.ask(key.key()).await, Some(AuthErrorKind::RevokedKey));
+                    assert_eq!(
+                        site.ask(key.key()).await,
+                        Some(AuthErrorKind::RevokedKey),
+                        "observes: {observes:?}, sends: {sends:?}"
+                    );
                 }
             }
             let remembered = site.remembered(&others).await;

@@ -180,7 +180,7 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
             "anyOf" => {
                 let all: Vec<_> = branches().collect();
                 if all.iter().all(Result::is_err) {
-                    return Err(format!("{all:?}"));
+                    return Err(format!("all: {all:?}"));
                 }
             }
             "enum" | "description" | "format" | "examples" | "writeOnly" | "default" | "minimum"
@@ -346,7 +346,7 @@ async fn every_answer_of_the_layer_is_in_the_document() {
         let documented: BTreeSet<&str> = documented.unwrap().keys().map(String::as_str).collect();
         let seen = driven.seen.iter().filter(|(p, m, _)| p == path && m == method);
         let seen: BTreeSet<&str> = seen.map(|(_, _, status)| &**status).collect();
-        assert_eq!(seen, expected.split(' ').collect());
+        assert_eq!(seen, expected.split(' ').collect(), "{path:?}, {method:?}");
         let unseen: Vec<&&str> = documented.difference(&seen).collect();
         assert!(unseen.iter().all(|status| ["408", "429", "503"].contains(status)), "{unseen:?}");
     }
@@ -665,7 +665,7 @@ async fn c17_a3_where_a_key_is_optional_nothing_will_do_too() {
         let operation = &document["paths"]["/v1"]["post"];
         let said = operation["description"].as_str().unwrap();
         assert!(said.starts_with("Takes an API key (") && said.contains(") or none."), "{said}");
-        assert!(operation["responses"]["401"].is_object());
+        assert!(operation["responses"]["401"].is_object(), "{document:?}");
     }
 }
 

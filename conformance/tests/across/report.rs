@@ -225,7 +225,7 @@ async fn r38_the_routes_show_when_and_how_keys_were_used() {
     assert_eq!(usage().await["safe_to_end"], true);
     // Of others' keys, and of what is none, nothing is told; and a project's key sees nothing.
     for id in ["key_unknown", "%00"] {
-        assert_eq!(ask(&format!("/keys/{id}/usage")).await.verdict(), "404/key_not_found");
+        assert_eq!(ask(&format!("/keys/{id}/usage")).await.verdict(), "404/key_not_found", "{id:?}");
     }
     let dead = ask(&format!("/keys/{}/usage", next.id())).await.json()["data"].clone();
     assert_eq!((&dead["replaced_by"], &dead["safe_to_end"]), (&Value::Null, &Value::Null));
@@ -243,7 +243,7 @@ async fn c11_04_usage_of_others_keys_is_that_of_unknown_ones() {
         send(&app, get(&format!("/keys/{id}/usage"), &[("authorization", &bearer(caller))])).await.verdict()
     };
     for foreign in [&world.b, &world.full, &world.test] {
-        assert_eq!(ask(&world.own, foreign).await, "404/key_not_found");
+        assert_eq!(ask(&world.own, foreign).await, "404/key_not_found", "{foreign:?}");
     }
     assert_eq!(ask(&world.p1, &world.p1).await, "403/forbidden");
     assert_eq!(ask(&world.own, &world.p1).await, "200/-");
@@ -356,7 +356,7 @@ async fn c17_b4_the_usage_of_a_key_costs_the_same_however_many_keys_its_owner_ha
         }
         counting.take();
         let answer = send(&app, get(&path, &[("authorization", &bearer(next.key()))])).await;
-        assert_eq!(answer.json()["data"]["safe_to_end"], true);
+        assert_eq!(answer.json()["data"]["safe_to_end"], true, "{more:?}");
         costs.push(counting.take());
     }
     assert_eq!(costs, [costs[0]; 3]);
@@ -441,7 +441,11 @@ async fn c17_g_a_key_that_was_used_long_before_it_was_replaced_is_not_safe_at_on
         desk.came(&other, scheme("bearer"), 1).await;
         let report = desk.keyring.report(&user("u_own")).await.unwrap();
         assert_eq!(report.ending(old.id(), 8 * DAY), until(8 * DAY), "{days} days more");
-        assert_eq!(desk.keyring.report_of(old.id()).await.unwrap().ending(old.id(), 8 * DAY), until(8 * DAY));
+        assert_eq!(
+            desk.keyring.report_of(old.id()).await.unwrap().ending(old.id(), 8 * DAY),
+            until(8 * DAY),
+            "{days:?}"
+        );
     }
     desk.clock.advance(DAY + MINUTE);
     desk.came(&other, scheme("bearer"), 1).await;

@@ -55,21 +55,26 @@ fn the_body_documents_command_lines_work() {
         let answer = demo.curl(command, &[(key, demo.key("alice")), (user, "alice"), (project, "p1")]);
         assert_eq!(answer.status, 200, "{answer:?}");
         let seen = answer.json();
-        assert_eq!(seen["principal"]["user_id"], "alice");
-        assert_eq!(seen["principal"]["project_id"], "p1");
-        assert_eq!(seen["principal"]["role"], "OWNER");
-        assert_eq!(seen["principal"]["scheme"], "json-body");
+        assert_eq!(seen["principal"]["user_id"], "alice", "{command:?}, {key:?}, {user:?}");
+        assert_eq!(seen["principal"]["project_id"], "p1", "{command:?}, {key:?}, {user:?}");
+        assert_eq!(seen["principal"]["role"], "OWNER", "{command:?}, {key:?}, {user:?}");
+        assert_eq!(seen["principal"]["scheme"], "json-body", "{command:?}, {key:?}, {user:?}");
         assert_eq!(
             (&seen["method"], &seen["path"]),
-            (&"POST".into(), &"/pixelStripeApi/projects/upload-file".into())
+            (&"POST".into(), &"/pixelStripeApi/projects/upload-file".into()),
+            "{command:?}, {key:?}, {user:?}"
         );
 
         // To the letter, they are answered as the tables say.
-        assert_eq!(demo.curl(command, &[]).verdict(), verdict(401, "Unauthorized: Invalid API Key"));
+        assert_eq!(
+            demo.curl(command, &[]).verdict(),
+            verdict(401, "Unauthorized: Invalid API Key"),
+            "{command:?}, {key:?}, {user:?}"
+        );
         let answer = demo.curl(command, &[(key, demo.key("alice"))]);
-        assert_eq!(answer.verdict(), verdict(401, "Invalid User"));
+        assert_eq!(answer.verdict(), verdict(401, "Invalid User"), "{command:?}, {key:?}, {user:?}");
         let answer = demo.curl(command, &[(key, demo.key("alice")), (user, "alice")]);
-        assert_eq!(answer.verdict(), verdict(403, "Forbidden"));
+        assert_eq!(answer.verdict(), verdict(403, "Forbidden"), "{command:?}, {key:?}, {user:?}");
     }
 }
 
@@ -102,7 +107,7 @@ fn the_bearer_documents_command_line_works() {
     let sample = ["sk_live", "abc123xyz789"].join("_");
     for unknown in [&*sample, "YOUR_API_KEY"] {
         let answer = demo.curl(USERS, &[("YOUR_API_KEY", unknown)]);
-        assert_eq!(answer.verdict(), verdict(401, "Missing or invalid API key"));
+        assert_eq!(answer.verdict(), verdict(401, "Missing or invalid API key"), "{unknown:?}");
     }
 }
 
@@ -130,7 +135,7 @@ fn the_body_documents_errors() {
     ] {
         // Nobody without a key learns which users there are.
         for user in ["alice", "bob", "nobody", "", "no id!"] {
-            assert_eq!(demo.body("status", key, user, "p1").verdict(), invalid_key);
+            assert_eq!(demo.body("status", key, user, "p1").verdict(), invalid_key, "{key:?}, {user:?}");
         }
     }
 
@@ -148,7 +153,11 @@ fn the_body_documents_errors() {
         ("alice", "alice", "q1"),
         ("alice", "alice", "p4"),
     ] {
-        assert_eq!(demo.body("status", demo.key(key), user, project).verdict(), verdict(403, "Forbidden"));
+        assert_eq!(
+            demo.body("status", demo.key(key), user, project).verdict(),
+            verdict(403, "Forbidden"),
+            "{key:?}, {user:?}, {project:?}"
+        );
     }
     // "the key only works for read endpoints"
     assert_eq!(demo.body("status", carol, "carol", "p1").status, 200);
@@ -181,7 +190,11 @@ fn the_header_documents_errors() {
         for (path, project) in
             [("/validate", None), ("/projects", None), ("/sites", Some("p1")), ("/sites", None)]
         {
-            assert_eq!(demo.header(path, key, project).verdict(), invalid_key);
+            assert_eq!(
+                demo.header(path, key, project).verdict(),
+                invalid_key,
+                "{key:?}, {path:?}, {project:?}"
+            );
         }
     }
     let without = |path: &str| demo.request("GET", path).send().verdict();
@@ -196,14 +209,18 @@ fn the_header_documents_errors() {
 
     // "X-Project-ID required except for /validate and /projects endpoints", and "Not needed" at project level
     for path in ["/validate", "/projects"] {
-        assert_eq!(demo.header(path, alice, None).status, 200);
-        assert_eq!(demo.header(path, alice, Some("p1")).status, 200);
+        assert_eq!(demo.header(path, alice, None).status, 200, "{path:?}");
+        assert_eq!(demo.header(path, alice, Some("p1")).status, 200, "{path:?}");
     }
     for path in ["/sites", "/projects/p1"] {
-        assert_eq!(demo.header(path, alice, None).verdict(), verdict(400, "X-Project-ID header is required"));
-        assert_eq!(demo.header(path, alice, Some("p1")).status, 200);
-        assert_eq!(demo.header(path, p1, None).status, 200);
-        assert_eq!(demo.header(path, p1, Some("p1")).status, 200);
+        assert_eq!(
+            demo.header(path, alice, None).verdict(),
+            verdict(400, "X-Project-ID header is required"),
+            "{path:?}"
+        );
+        assert_eq!(demo.header(path, alice, Some("p1")).status, 200, "{path:?}");
+        assert_eq!(demo.header(path, p1, None).status, 200, "{path:?}");
+        assert_eq!(demo.header(path, p1, Some("p1")).status, 200, "{path:?}");
     }
 
     // The project in the path is the one that was selected (C4-09).
@@ -223,7 +240,7 @@ fn the_bearer_documents_errors() {
     // "Missing or invalid API key", "hasn't been revoked", "typos"
     assert_eq!(demo.request("GET", "/v1/users/usr_123").send().verdict(), invalid_key);
     for key in ["wrong", &*mistyped(alice), demo.key("revoked"), demo.key("expired")] {
-        assert_eq!(demo.bearer("GET", "/v1/users/usr_123", key).verdict(), invalid_key);
+        assert_eq!(demo.bearer("GET", "/v1/users/usr_123", key).verdict(), invalid_key, "{key:?}");
     }
     // "the correct environment": the prefix is part of the key.
     let other = alice.replacen("sk_live_", "sk_test_", 1);
@@ -254,7 +271,7 @@ fn each_demo_key_is_what_the_fixture_says() {
         let expected = json!([user, role, environment, level, "p1", "api-key-header"]);
         let fields = ["user_id", "role", "environment", "level", "project_id", "scheme"];
         assert_eq!(json!(fields.map(|field| who[field].clone())), expected, "{key}");
-        assert!(demo.key(key).starts_with(&format!("sk_{environment}_")));
+        assert!(demo.key(key).starts_with(&format!("sk_{environment}_")), "{key:?}, {user:?}, {role:?}");
     }
     let projects = |key: &str| {
         let data = demo.header("/projects", demo.key(key), None).json()["data"].clone();
@@ -366,7 +383,7 @@ fn r56_the_peers_address_reaches_the_layers() {
     for (network, status) in [("127.0.0.0/8", 200), ("192.0.2.0/24", 403)] {
         let new = json!({"name": "Narrow", "restrictions": {"ip": {"allow": [network]}}});
         let made = demo.create(demo.key("alice"), &new);
-        assert_eq!(made.status, 201);
+        assert_eq!(made.status, 201, "{network:?}");
         let key = made.json()["data"]["key"].as_str().unwrap().to_owned();
         assert_eq!(demo.bearer("GET", "/v1/users/usr_123", &key).status, status, "{network}");
         assert_eq!(demo.header("/validate", &key, None).status, status, "{network}");
@@ -434,9 +451,9 @@ fn r53_test_charges_are_kept_apart_and_not_persisted() {
     };
     for (key, persisted) in [("alice", true), ("alice_test", false)] {
         let answer = demo.bearer("POST", "/v1/charges", demo.key(key)).json();
-        assert_eq!(answer["charge"]["persisted"], persisted);
-        assert_eq!(answer["principal"]["user_id"], "alice");
-        assert_eq!(charges(&demo, key), 1);
+        assert_eq!(answer["charge"]["persisted"], persisted, "{key:?}, persisted: {persisted:?}");
+        assert_eq!(answer["principal"]["user_id"], "alice", "{key:?}, persisted: {persisted:?}");
+        assert_eq!(charges(&demo, key), 1, "{key:?}, persisted: {persisted:?}");
     }
     assert_eq!(charges(&demo, "dave"), 0);
     demo.restart();
@@ -452,7 +469,7 @@ fn at_migrate_echo_any_scheme_will_do_and_two_are_refused() {
     let (alice, path) = (demo.key("alice"), "/migrate/echo");
     for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "PROPFIND"] {
         let answer = demo.bearer(method, path, alice);
-        assert_eq!((answer.status, &answer.json()["method"]), (200, &method.into()));
+        assert_eq!((answer.status, &answer.json()["method"]), (200, &method.into()), "{method:?}");
     }
     let header = demo.request("GET", path).header("X-API-Key", alice).header("X-Project-ID", "p1");
     assert_eq!(header.send().json()["principal"]["scheme"], "api-key-header");
@@ -485,9 +502,9 @@ fn c17_c3_migrate_echo_takes_8_mib_through_every_scheme() {
     for mut request in [bearer, header] {
         request.body = vec![b'x'; most];
         let answer = request.send();
-        assert_eq!((answer.status, &answer.json()["body_len"]), (200, &json!(most)));
+        assert_eq!((answer.status, &answer.json()["body_len"]), (200, &json!(most)), "{request:?}");
         request.body.push(b'x');
-        assert_eq!(problem(&request.send()), too_long);
+        assert_eq!(problem(&request.send()), too_long, "{request:?}");
     }
     let with = |padding: usize| json!({"apiKey": alice, "userId": "alice", "projectId": "p1", "x": "x".repeat(padding)});
     let body = with(most - with(0).to_string().len());
@@ -516,7 +533,11 @@ fn c17_c3_what_there_is_not_has_one_shape() {
         let json = answer.json();
         assert_eq!((answer.status, &json["error"]), (status, &json!(error)), "{method} {path}");
         assert_eq!(answer.header("content-type"), ["application/problem+json"], "{method} {path}");
-        assert_eq!((&json["status"], &json["code"]), (&json!(status), &json!(status)));
+        assert_eq!(
+            (&json["status"], &json["code"]),
+            (&json!(status), &json!(status)),
+            "{method:?}, {path:?}, {error:?}"
+        );
         assert_eq!(answer.header("allow").is_empty(), status != 405, "{method} {path}");
     }
     let mut large = demo.request("POST", "/v1/charges").bearer(alice);
@@ -543,9 +564,13 @@ fn c17_c3_a_browser_gets_a_page() {
         assert!(answer.header("content-security-policy")[0].starts_with("default-src 'none'"), "{path}");
         assert!(answer.text().contains(text), "{path}: {}", answer.text());
         // Others get what programs read; so do browsers where the API is.
-        assert!(demo.request("GET", path).header("Accept", "*/*").send().json()["error"] == "not_found");
         assert!(
-            demo.request("POST", path).header("Accept", BROWSER).send().json()["success"] == json!(false)
+            demo.request("GET", path).header("Accept", "*/*").send().json()["error"] == "not_found",
+            "{path:?}, {text:?}"
+        );
+        assert!(
+            demo.request("POST", path).header("Accept", BROWSER).send().json()["success"] == json!(false),
+            "{path:?}, {text:?}"
         );
     }
     let alice = demo.key("alice");

@@ -88,7 +88,7 @@ fn the_wrong_password_and_the_wrong_name_are_one_answer() {
         [("nobody", password(&demo, "alice")), ("dave", password(&demo, "alice")), ("alice", "")]
     {
         let answer = sign_in(&demo, "", user, password, "/portal");
-        assert_eq!(answer.status, 401);
+        assert_eq!(answer.status, 401, "{user:?}, {password:?}");
         assert_eq!(answer.text().replace(user, "alice"), wrong.text(), "{user}");
     }
     let odd = sign_in(&demo, "", "%3Cscript%3E", "wrong", "/portal");
@@ -121,7 +121,7 @@ fn c11_13_a_sign_in_from_another_site_is_refused() {
         request.headers.retain(|(name, _)| name != "Origin" && name != "Sec-Fetch-Site");
         let answer = request.header("Origin", origin).header("Sec-Fetch-Site", site).send();
         assert_eq!(answer.status, 403, "{origin}");
-        assert!(answer.header("set-cookie").is_empty());
+        assert!(answer.header("set-cookie").is_empty(), "{origin:?}, {site:?}");
     }
 }
 
@@ -176,9 +176,9 @@ fn c17_e3_what_was_typed_comes_back_after_signing_in_again() {
     // Somebody else at the same machine first.
     for (user, kept) in [("alice", false), ("dave", true), ("dave", false)] {
         let answer = sign_in(&demo, "", user, password(&demo, user), "/portal/new");
-        assert_eq!(answer.header("location"), ["/portal/new"]);
+        assert_eq!(answer.header("location"), ["/portal/new"], "{user:?}, kept: {kept:?}");
         let page = get(&demo, "/portal/new", &cookie(&answer));
-        assert_eq!(page.status, 200);
+        assert_eq!(page.status, 200, "{user:?}, kept: {kept:?}");
         assert_eq!(page.text().contains("value=\"Build\""), kept, "{user}");
     }
 }

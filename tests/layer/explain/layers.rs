@@ -181,7 +181,10 @@ async fn c4_paths_count_only_where_the_layer_compares_them() {
         let explanation = auth.explainer().explain(&record, &question).await.unwrap();
         assert_eq!(explanation.is_accepted(), accepted, "{explanation}");
         let odd = Question::new(Method::POST).path("/status/");
-        assert!(!auth.explainer().explain(&record, &odd).await.unwrap().is_accepted());
+        assert!(
+            !auth.explainer().explain(&record, &odd).await.unwrap().is_accepted(),
+            "by_path: {by_path:?}, accepted: {accepted:?}"
+        );
     }
 }
 

@@ -101,8 +101,8 @@ fn c4_11_what_looks_like_a_regular_expression_is_no_endpoint() {
     ] {
         let text = serde_json::json!({"endpoints": {"allow": [endpoint]}}).to_string();
         let error = text.parse::<Restrictions>().expect_err(endpoint);
-        assert!(!error.reason().is_empty());
-        assert_eq!(error.entry(), endpoint);
+        assert!(!error.reason().is_empty(), "{endpoint:?}");
+        assert_eq!(error.entry(), endpoint, "{endpoint:?}");
     }
     let twice = r#"{"endpoints":{"allow":["GET /a","GET /a"]}}"#.parse::<Restrictions>();
     assert!(twice.unwrap_err().reason().contains("twice"));

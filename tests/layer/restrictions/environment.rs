@@ -22,8 +22,12 @@ async fn c15_01_a_key_of_the_other_environment_is_like_an_unknown_one() {
             assert_eq!(other.body, unknown.body, "{}", side.name);
             assert_eq!(other.headers, unknown.headers, "{}", side.name);
             let kind = |answer: &super::Answer| answer.extensions.get::<AuthError>().unwrap().kind();
-            assert_eq!(kind(&other), AuthErrorKind::WrongEnvironment);
-            assert_eq!(kind(&unknown), AuthErrorKind::UnknownKey);
+            assert_eq!(
+                kind(&other),
+                AuthErrorKind::WrongEnvironment,
+                "{environment:?}, {right:?}, {wrong:?}"
+            );
+            assert_eq!(kind(&unknown), AuthErrorKind::UnknownKey, "{environment:?}, {right:?}, {wrong:?}");
         }
     }
     // Where nothing is said, both are let in.

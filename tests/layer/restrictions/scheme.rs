@@ -48,7 +48,7 @@ async fn a_key_comes_through_the_schemes_it_is_bound_to_and_no_others() {
         for (side, answer, _) in sites.ask(&Visit::plain(), Some(key.expose_secret())).await {
             let error =
                 answer.extensions.get::<AuthError>().unwrap_or_else(|| panic!("{}: let in", side.name));
-            assert_eq!((answer.status.as_u16(), error.public_code()), (401, "invalid_api_key"));
+            assert_eq!((answer.status.as_u16(), error.public_code()), (401, "invalid_api_key"), "{names:?}");
             assert_eq!(error.kind(), AuthErrorKind::SchemeNotAllowed, "{}", side.name);
         }
     }

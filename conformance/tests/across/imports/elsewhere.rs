@@ -169,7 +169,7 @@ async fn texts_are_hashed_on_the_way_in() {
     // One that looks like our own was imported all the same.
     for key in [&foreign.id, &ours_there.id] {
         let first = keyring.history(key, 99).await.unwrap().pop().unwrap();
-        assert_eq!(first.event.to_string(), "imported");
+        assert_eq!(first.event.to_string(), "imported", "{key:?}");
     }
 }
 

@@ -116,27 +116,27 @@ async fn c7_07_a_used_key_gets_the_newest_pepper() {
         let mut nobodys = request("json", text);
         *nobodys.body_mut() =
             serde_json::json!({"apiKey": text, "userId": "mallory", "projectId": "p1"}).to_string().into();
-        assert_eq!(renewing.clone().oneshot(nobodys).await.unwrap().status(), 401);
-        assert_eq!(status(&site(verifier), text).await, 200);
+        assert_eq!(renewing.clone().oneshot(nobodys).await.unwrap().status(), 401, "warm: {warm:?}");
+        assert_eq!(status(&site(verifier), text).await, 200, "warm: {warm:?}");
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
         assert_eq!(store.rehashes(), [0, 0], "C7-07");
 
-        assert_eq!(status(&renewing, text).await, 200);
+        assert_eq!(status(&renewing, text).await, 200, "warm: {warm:?}");
         digested_by(&keyring, old.id(), "hmac:v2").await;
         assert_eq!(store.rehashes(), [1, 0], "C7-07");
         store.finds();
         let newest_only = site(ApiKeys::new(store.clone()).digests(ring("v2", &[])).verifier());
         assert_eq!(status(&newest_only, text).await, 200, "C7-07");
         assert_eq!(store.finds(), usize::from(!warm), "C7-07");
-        assert_eq!(status(&renewing, text).await, 200);
+        assert_eq!(status(&renewing, text).await, 200, "warm: {warm:?}");
         assert_eq!(store.rehashes(), [1, 0], "C7-07: once");
         // It is the same key: rotated and revoked as ever.
         let next = keyring.rotate(old.id(), tower_api_key::Grace::None).await.unwrap();
-        assert_eq!(next.record().digested_by.to_string(), "hmac:v2");
-        assert_eq!(status(&renewing, text).await, 401);
-        assert_eq!(status(&renewing, next.key().expose_secret()).await, 200);
+        assert_eq!(next.record().digested_by.to_string(), "hmac:v2", "warm: {warm:?}");
+        assert_eq!(status(&renewing, text).await, 401, "warm: {warm:?}");
+        assert_eq!(status(&renewing, next.key().expose_secret()).await, 200, "warm: {warm:?}");
     }
 }
 
@@ -190,7 +190,7 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
                 matches!(polled, std::task::Poll::Ready(Ok(_)))
             }
         });
-        assert!(outside.join().unwrap());
+        assert!(outside.join().unwrap(), "hangs: {hangs:?}");
     }
 }
 

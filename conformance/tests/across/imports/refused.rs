@@ -69,10 +69,18 @@ async fn what_is_no_digest_is_refused() {
         assert_eq!(refused(keys).await, expected, "{hash}");
     }
     for hash in ["", HEX, "sha512$$", "sha512$x$abc"] {
-        assert_eq!(refused([imported("a", ImportedDigest::sha512(hash))]).await, [format!("a: {NONE}")]);
+        assert_eq!(
+            refused([imported("a", ImportedDigest::sha512(hash))]).await,
+            [format!("a: {NONE}")],
+            "{hash:?}"
+        );
     }
     for id in ["", "1|2"] {
-        assert_eq!(refused([imported("a", ImportedDigest::sanctum(id, HEX))]).await, [format!("a: {NONE}")]);
+        assert_eq!(
+            refused([imported("a", ImportedDigest::sanctum(id, HEX))]).await,
+            [format!("a: {NONE}")],
+            "{id:?}"
+        );
     }
 }
 
@@ -239,18 +247,22 @@ async fn c17_d2_a_key_that_was_renewed_since_is_the_same_key() {
                 ApiKeys::new(Counted::new(store.clone())).digests(rings()).keyring()
             }
         };
-        assert_eq!(import_one(&keyring(), ImportedDigest::sha256(HEX)).await, (1, 0, Vec::new()));
+        assert_eq!(
+            import_one(&keyring(), ImportedDigest::sha256(HEX)).await,
+            (1, 0, Vec::new()),
+            "trail: {trail:?}"
+        );
         // Only the ring has changed yet: the text is digested in another way than the key that is there.
-        assert_eq!(import_one(&keyring(), text("test")).await, there());
-        assert_eq!(import_one(&keyring(), text("tests")).await, id_taken());
+        assert_eq!(import_one(&keyring(), text("test")).await, there(), "trail: {trail:?}");
+        assert_eq!(import_one(&keyring(), text("tests")).await, id_taken(), "trail: {trail:?}");
         let verifier = ApiKeys::new(store.clone()).digests(rings()).verifier().accept_foreign_keys();
         let site = site(verifier.renew_digests(store.clone()));
-        assert_eq!(status(&site, "test").await, 200);
+        assert_eq!(status(&site, "test").await, 200, "trail: {trail:?}");
         digested_by(&keyring(), &id("k"), "hmac:new").await;
-        assert_eq!(import_one(&keyring(), ImportedDigest::sha256(HEX)).await, there());
-        assert_eq!(import_one(&keyring(), text("test")).await, there());
-        assert_eq!(import_one(&keyring(), text("tests")).await, id_taken());
-        assert_eq!(status(&site, "test").await, 200);
+        assert_eq!(import_one(&keyring(), ImportedDigest::sha256(HEX)).await, there(), "trail: {trail:?}");
+        assert_eq!(import_one(&keyring(), text("test")).await, there(), "trail: {trail:?}");
+        assert_eq!(import_one(&keyring(), text("tests")).await, id_taken(), "trail: {trail:?}");
+        assert_eq!(status(&site, "test").await, 200, "trail: {trail:?}");
     }
 }
 

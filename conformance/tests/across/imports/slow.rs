@@ -27,7 +27,11 @@ async fn of_64_first_uses_at_once_all_are_let_in_and_one_replaces_the_hash() {
         let hashes = || SlowHashes::until('.').at_once(NonZeroUsize::new(at_once).unwrap());
         let keyring = ApiKeys::new(store.clone()).digests(slow(hashes())).keyring();
         let (text, digest) = hashed("start");
-        assert_eq!(keyring.import([imported("k", digest)]).await.unwrap().imported, 1);
+        assert_eq!(
+            keyring.import([imported("k", digest)]).await.unwrap().imported,
+            1,
+            "at_once: {at_once:?}"
+        );
         let verifier = ApiKeys::new(store.clone()).digests(slow(hashes())).verifier().accept_foreign_keys();
         let site = site(verifier.renew_digests(store.clone()));
         let requests: Vec<_> = (0..64)
@@ -37,19 +41,23 @@ async fn of_64_first_uses_at_once_all_are_let_in_and_one_replaces_the_hash() {
             })
             .collect();
         for request in requests {
-            assert_eq!(request.await.unwrap(), (StatusCode::OK, "k".to_owned()));
+            assert_eq!(request.await.unwrap(), (StatusCode::OK, "k".to_owned()), "at_once: {at_once:?}");
         }
         digested_by(&keyring, &id("k"), "sha256").await;
         let [replaced, too_late] = store.rehashes();
-        assert_eq!(replaced, 1);
+        assert_eq!(replaced, 1, "at_once: {at_once:?}");
         // Who waited for a turn finds the key fast.
         assert!(too_late < at_once, "{too_late} were checked in vain");
         store.finds();
-        assert_eq!(status(&site, &text).await, 200);
+        assert_eq!(status(&site, &text).await, 200, "at_once: {at_once:?}");
         assert_eq!(store.finds(), 1, "from now on it is as fast as any");
-        assert_eq!(status(&site, "start.another-rest").await, 401);
+        assert_eq!(status(&site, "start.another-rest").await, 401, "at_once: {at_once:?}");
         let counts = keyring.count_by_digest().await.unwrap();
-        assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("sha256".to_owned(), 1)]);
+        assert_eq!(
+            counts.into_iter().collect::<Vec<_>>(),
+            [("sha256".to_owned(), 1)],
+            "at_once: {at_once:?}"
+        );
     }
 }
 
@@ -72,13 +80,13 @@ async fn only_a_start_that_is_known_costs_a_check() {
         let store = Counted { warm, ..Counted::new(store.clone()) };
         let site = site(ApiKeys::new(store).digests(slow(hashes())).verifier().accept_foreign_keys());
         assert_eq!(status(&site, &text).await, 503, "it would be checked");
-        assert_eq!(status(&site, "start.anything").await, 503);
+        assert_eq!(status(&site, "start.anything").await, 503, "warm: {warm:?}");
         for unknown in ["other.anything", "start", "start.", ".start", "nothing"] {
             assert_eq!(status(&site, unknown).await, 401, "{unknown}");
         }
         assert_eq!(status(&site, &revoked).await, 401, "what has ended is not checked");
-        assert_eq!(status(&site, "start2.fast").await, 200);
-        assert_eq!(status(&site, fast.key().expose_secret()).await, 200);
+        assert_eq!(status(&site, "start2.fast").await, 200, "warm: {warm:?}");
+        assert_eq!(status(&site, fast.key().expose_secret()).await, 200, "warm: {warm:?}");
     }
 }
 
@@ -248,7 +256,11 @@ async fn c17_g_bytes_beyond_what_bcrypt_reads_are_not_a_key() {
             let hashes = || slow(SlowHashes::until('.'));
             let keyring = ApiKeys::new(store.clone()).digests(hashes()).keyring();
             let digest = ImportedDigest::slow("start", bcrypt::hash(&longest, 4).unwrap());
-            assert_eq!(keyring.import([imported("k", digest)]).await.unwrap().imported, 1);
+            assert_eq!(
+                keyring.import([imported("k", digest)]).await.unwrap().imported,
+                1,
+                "{sent:?}, renews: {renews:?}"
+            );
             let verifier = ApiKeys::new(store.clone()).digests(hashes()).verifier().accept_foreign_keys();
             let verifier = if renews { verifier.renew_digests(store.clone()) } else { verifier };
             let site = site(verifier);

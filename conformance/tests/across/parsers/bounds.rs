@@ -76,7 +76,7 @@ async fn c17_b2_restrictions_and_metadata_are_bounded_at_every_door() {
         [("/new", with(&NEW, &long_lines)), (&*restrictions_of_first, with(&[], &long_lines))]
     {
         let refused = submit(&site, path, fields).await;
-        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path:?}");
         assert!(text(&refused).contains("at most 8 KiB of text in all"), "{path}");
     }
     let text_of = too_long.to_string();
@@ -219,7 +219,7 @@ async fn c17_b2_lists_of_heavy_keys_end_early_and_go_on() {
             seen.extend(rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()));
             pages += 1;
             let Some(next) = page["next_cursor"].as_str() else { break };
-            assert!(!rows.is_empty() && pages < 50);
+            assert!(!rows.is_empty() && pages < 50, "{limit:?}");
             cursor = format!("cursor={next}");
         }
         seen.sort();

@@ -94,10 +94,15 @@ async fn c17_d4_names_are_judged_alike_at_every_door() {
     {
         let made = site.create(&json!({"name": right})).await;
         assert_eq!(made.json()["data"]["name"], right, "{}", text(&made));
-        assert_eq!(site.patch(&site.id, &json!({"name": right})).await.json()["data"]["name"], right);
+        assert_eq!(
+            site.patch(&site.id, &json!({"name": right})).await.json()["data"]["name"],
+            right,
+            "{number:?}, {right:?}"
+        );
         assert_eq!(
             site.submit(&settings, &[("name", right), ("limits", "")]).await.status,
-            StatusCode::SEE_OTHER
+            StatusCode::SEE_OTHER,
+            "{number:?}, {right:?}"
         );
         let (code, _, err) = site.shell(&["create", "--owner", &owner, "--name", right], "");
         assert_eq!(code, 0, "{err}");
@@ -140,7 +145,7 @@ async fn c17_d7_people_of_identity_providers_are_owners_at_every_door() {
         // The layer, a body that claims the user, and what is said of them.
         let validated =
             send(&site.app, request("GET", "/validate", &[("authorization", &bearer(&site.key))], "")).await;
-        assert_eq!(validated.json()["data"]["user_id"], owner);
+        assert_eq!(validated.json()["data"]["user_id"], owner, "{owner:?}");
         let claim = |user: &str| {
             let key = site.key.expose_secret();
             test_kit::post_json("/echo", json!({"apiKey": key, "userId": user, "projectId": "p1"}))
@@ -149,19 +154,20 @@ async fn c17_d7_people_of_identity_providers_are_owners_at_every_door() {
         let came_in = send(&site.app, claim(owner)).await;
         assert_eq!(came_in.json()["principal"]["user"], owner, "{}", text(&came_in));
         let other = format!("{owner}|");
-        assert_eq!(send(&site.app, claim(&other)).await.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(send(&site.app, claim(&other)).await.status, StatusCode::UNAUTHORIZED, "{owner:?}");
         let question = json!({"user_id": owner}).to_string();
         let explained = site.call("POST", &format!("/{}/explain", site.id), &question).await;
         assert_eq!(explained.json()["data"]["user_id"], owner, "{}", text(&explained));
         // The routes, the pages with their links, and the trail.
         let made = site.create(&json!({"name": "CI"})).await;
         let id = KeyId::new(made.json()["data"]["id"].as_str().unwrap()).unwrap();
-        assert_eq!(site.record(&id).await.owner.as_str(), owner);
-        assert!(text(&site.page("").await).contains(id.as_str()));
+        assert_eq!(site.record(&id).await.owner.as_str(), owner, "{owner:?}");
+        assert!(text(&site.page("").await).contains(id.as_str()), "{owner:?}");
         let settings = format!("/keys/{id}/settings");
         assert_eq!(
             site.submit(&settings, &[("name", "new"), ("limits", "")]).await.status,
-            StatusCode::SEE_OTHER
+            StatusCode::SEE_OTHER,
+            "{owner:?}"
         );
         let page = text(&site.page(&format!("/keys/{id}")).await);
         assert!(page.contains(">you<"), "the trail knows its visitor: {page}");

@@ -189,11 +189,19 @@ async fn c10_01_every_fault_of_every_answer_is_the_same_503() {
             }
             // Garbage is still refused offline, and nothing else is refused for sure.
             let garbage = Ask::get("/x").header("x-api-key", "garbage");
-            assert_eq!(send(&app, garbage.request()).await.verdict(), "401/invalid_api_key");
+            assert_eq!(
+                send(&app, garbage.request()).await.verdict(),
+                "401/invalid_api_key",
+                "{fault:?}, {find:?}, {standing:?}"
+            );
             for key in [&world.revoked, &world.expired, &world.stray] {
                 let answer = send(&app, Ask::get("/x").bearer(key).request()).await;
                 let told = find == Fault::None && !std::ptr::eq(key, &world.stray);
-                assert_eq!(answer.verdict(), if told { "401/invalid_api_key" } else { UNAVAILABLE });
+                assert_eq!(
+                    answer.verdict(),
+                    if told { "401/invalid_api_key" } else { UNAVAILABLE },
+                    "{fault:?}, {find:?}, {standing:?}"
+                );
             }
         }
     }
@@ -218,7 +226,8 @@ async fn c10_02_a_slow_store_is_given_up_and_its_question_dropped() {
                 let answer = send(&app, ask.request()).await;
                 assert_eq!(
                     (answer.verdict().as_str(), kind(&answer)),
-                    (UNAVAILABLE, AuthErrorKind::StoreTimeout)
+                    (UNAVAILABLE, AuthErrorKind::StoreTimeout),
+                    "{find:?}, {standing:?}, {deadline:?}"
                 );
                 assert_eq!(start.elapsed().as_secs(), deadline, "C10-02: {find:?} {standing:?}");
                 assert_eq!(open.load(SeqCst), 0, "C10-02: a question lives on");
@@ -352,7 +361,7 @@ async fn c10_06_a_record_that_cannot_be() {
     // The record of another key: the digests are compared once more.
     let unknown = ("401/invalid_api_key".to_owned(), Some(AuthErrorKind::UnknownKey));
     for other in [&world.b, &world.p1, &world.revoked] {
-        assert_eq!(verdict(record(other), &world.own).await, unknown);
+        assert_eq!(verdict(record(other), &world.own).await, unknown, "{other:?}");
     }
     let mut almost = *world.own.digest().as_bytes();
     for bit in [0, 7, 100, 255] {

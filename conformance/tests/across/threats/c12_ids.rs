@@ -277,7 +277,7 @@ async fn c12_07_projects_of_one_name_in_two_accounts() {
     // Each owner reaches the own one, and nothing says which: the principal's user does.
     for (key, owner) in [(&world.own, "u_own"), (&world.b, "u_b")] {
         let seen = site.expect("C12-07", &Ask::get("/sites").api_key(key).project("p1"), "200:h").await;
-        assert_eq!((seen.user().as_str(), seen.project().as_str()), (owner, "p1"));
+        assert_eq!((seen.user().as_str(), seen.project().as_str()), (owner, "p1"), "{key:?}, {owner:?}");
     }
     // Deleting one ends access to that one alone.
     world.store.delete_project("A", &project("p1")).await.unwrap();

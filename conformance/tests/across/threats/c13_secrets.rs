@@ -311,7 +311,10 @@ async fn c13_02_all_lines_are_marked_before_anything_else_sees_them() {
             Ask::get(path).bearer(&world.own).bearer(&world.b).api_key(&world.own).header("accept", "x");
         let shown = send(&app, ask.project("p1").request()).await.body;
         let shown = String::from_utf8(shown).unwrap();
-        assert_eq!(shown, "authorization:[true, true] x-api-key:[true] x-project-id:[false] accept:[false] ");
+        assert_eq!(
+            shown, "authorization:[true, true] x-api-key:[true] x-project-id:[false] accept:[false] ",
+            "public: {public:?}"
+        );
     }
 }
 
@@ -323,7 +326,7 @@ async fn c13_03_a_redacted_body_shows_no_key_to_whoever_logs_it() {
     for key in [&world.own, &world.p1] {
         let body = json!({"apiKey": key.expose_secret(), "userId": "u_own", "projectId": "p1"});
         let answer = send(&app, Ask::json("/x", body).request()).await;
-        assert_eq!(answer.verdict(), "200:h");
+        assert_eq!(answer.verdict(), "200:h", "{key:?}");
         search("the body", &String::from_utf8(answer.body).unwrap(), &spellings(key));
     }
 }
@@ -357,7 +360,7 @@ async fn c13_05_panics_and_sources_quote_nothing() {
     let body = json!({"apiKey": world.own.expose_secret(), "userId": "u_own"});
     for ask in [Ask::get("/x").bearer(&world.own), Ask::get("/x").api_key(&world.own), Ask::json("/x", body)]
     {
-        assert_eq!(send(&app, ask.request()).await.status, 500);
+        assert_eq!(send(&app, ask.request()).await.status, 500, "{ask:?}");
     }
     let said = said.lock().unwrap().clone();
     assert_eq!(said.matches("while looking for").count(), 3);

@@ -117,18 +117,18 @@ async fn c14_01_only_the_service_that_was_asked_is_called() {
         for _ in 0..1700 {
             for (ask, status) in asks(&world) {
                 let response = service.ready().await.unwrap().call(ask.request()).await.unwrap();
-                assert_eq!(response.status(), status);
+                assert_eq!(response.status(), status, "warm: {warm:?}");
                 accepted += usize::from(status == 200);
             }
         }
-        assert_eq!(calls.load(SeqCst), accepted);
+        assert_eq!(calls.load(SeqCst), accepted, "warm: {warm:?}");
         // Several that are under way at once each have their own.
         let mut futures = Vec::new();
         for (ask, status) in asks(&world) {
             futures.push((service.ready().await.unwrap().call(ask.request()), status));
         }
         for (future, status) in futures.into_iter().rev() {
-            assert_eq!(future.await.unwrap().status(), status);
+            assert_eq!(future.await.unwrap().status(), status, "warm: {warm:?}");
         }
     }
 }
@@ -287,7 +287,8 @@ async fn c14_04_every_body_type() {
             let response = auth.layer(probe).oneshot(request).await.unwrap();
             assert_eq!(
                 (response.status().as_u16(), calls.load(SeqCst)),
-                (status, usize::from(status == 200))
+                (status, usize::from(status == 200)),
+                "{key:?}"
             );
         }
     }
@@ -627,9 +628,9 @@ async fn c14_07_extensions_reach_the_handler_but_for_a_forged_principal() {
             let mut request = ask.request();
             request.extensions_mut().insert(Marker(7));
             let answer = answer(service.clone().oneshot(request).await.unwrap()).await;
-            assert_eq!(answer.status, status);
+            assert_eq!(answer.status, status, "warm: {warm:?}");
             if status == 200 {
-                assert_eq!(answer.body, b"true Some(\"u_own\")");
+                assert_eq!(answer.body, b"true Some(\"u_own\")", "warm: {warm:?}");
             }
         }
     }
@@ -652,17 +653,22 @@ async fn c14_10_a_forged_principal_is_removed() {
         };
         let json = |body: serde_json::Value| Ask::json("/x", body);
         // Without a key, with a bad one, and with somebody else's.
-        assert_eq!(send(&app, with(Ask::get("/x"))).await.verdict(), "401/missing_api_key");
-        assert_eq!(send(&app, with(json(json!({})))).await.verdict(), "401/missing_api_key");
+        assert_eq!(send(&app, with(Ask::get("/x"))).await.verdict(), "401/missing_api_key", "warm: {warm:?}");
+        assert_eq!(
+            send(&app, with(json(json!({})))).await.verdict(),
+            "401/missing_api_key",
+            "warm: {warm:?}"
+        );
         assert_eq!(
             send(&app, with(Ask::get("/x").bearer(&world.revoked))).await.verdict(),
-            "401/invalid_api_key"
+            "401/invalid_api_key",
+            "warm: {warm:?}"
         );
         let answer = send(&app, with(Ask::get("/x").bearer(&world.b))).await;
-        assert_eq!(answer.json()["principal"]["user"], "u_b");
+        assert_eq!(answer.json()["principal"]["user"], "u_b", "warm: {warm:?}");
         let body = json!({"apiKey": world.b.expose_secret(), "userId": "u_b", "projectId": "q1"});
         let answer = send(&app, with(json(body))).await;
-        assert_eq!(answer.json()["principal"]["user"], "u_b");
+        assert_eq!(answer.json()["principal"]["user"], "u_b", "warm: {warm:?}");
         // Nor does it survive where nobody is asked for a key.
         let preflight = Ask::new("OPTIONS", "/x")
             .header("origin", "https://a")
@@ -671,7 +677,8 @@ async fn c14_10_a_forged_principal_is_removed() {
             let answer = send(&app, with(ask)).await;
             assert_eq!(
                 (answer.verdict().as_str(), &answer.json()["principal"]),
-                ("200:h", &serde_json::Value::Null)
+                ("200:h", &serde_json::Value::Null),
+                "warm: {warm:?}"
             );
         }
     }

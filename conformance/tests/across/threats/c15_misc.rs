@@ -125,9 +125,13 @@ async fn c15_10_what_a_handler_refuses_is_the_handlers() {
         });
         let app = app.layer(ApiKeyAuth::new(world.store.clone(), Bearer::default()));
         let answer = send(&app, Ask::get("/x").bearer(&world.own).request()).await;
-        assert_eq!((answer.status.as_u16(), answer.body.as_slice()), (status, &b"own words"[..]));
+        assert_eq!(
+            (answer.status.as_u16(), answer.body.as_slice()),
+            (status, &b"own words"[..]),
+            "{status:?}"
+        );
         assert_eq!(answer.header("www-authenticate"), ["Custom realm=\"x\""], "C15-10: {status}");
-        assert!(answer.header("retry-after").is_empty());
+        assert!(answer.header("retry-after").is_empty(), "{status:?}");
         assert!(answer.extensions.get::<AuthError>().is_none(), "C15-10: {status} was counted as ours");
     }
 }
@@ -210,7 +214,7 @@ async fn c15_11_a_shared_cache_mixes_nobody_up() {
             }
             // Refusals are never stored, for nobody and for those who come after.
             let (body, hit) = cache.send(&app, &Ask::get(path).api_key(&world.revoked)).await;
-            assert!(!hit && String::from_utf8(body).unwrap().contains("invalid_api_key"));
+            assert!(!hit && String::from_utf8(body).unwrap().contains("invalid_api_key"), "{path:?}");
             let (_, hit) = cache.send(&app, &Ask::get(path)).await;
             assert!(!hit, "C15-11: a refusal came from the cache");
         }
@@ -242,7 +246,7 @@ async fn c15_12_answers_of_every_kind_get_the_headers_and_keep_their_bodies() {
         for method in ["GET", "HEAD", "POST"] {
             let ask = Ask::new(method, &format!("/{status}")).bearer(&world.own);
             let answer = send(&app, ask.request()).await;
-            assert_eq!(answer.status.as_u16(), status);
+            assert_eq!(answer.status.as_u16(), status, "{method:?}");
             assert_eq!(answer.header("cache-control"), ["private, no-store"], "C15-12: {method} {status}");
             let vary = answer.header("vary");
             assert_eq!(
@@ -250,7 +254,7 @@ async fn c15_12_answers_of_every_kind_get_the_headers_and_keep_their_bodies() {
                 ["accept", "authorization, x-api-key, x-project-id"],
                 "C15-12: {method} {status}"
             );
-            assert_eq!(answer.header("etag"), ["\"x\""]);
+            assert_eq!(answer.header("etag"), ["\"x\""], "{method:?}");
             let empty = method == "HEAD" || matches!(status, 204 | 304);
             assert_eq!(answer.body, if empty { &b""[..] } else { b"the body" }, "C15-12: {method} {status}");
         }
@@ -263,7 +267,8 @@ async fn c15_12_answers_of_every_kind_get_the_headers_and_keep_their_bodies() {
         let answer = send(&app, Ask::get("/x").bearer(&world.own).request()).await;
         assert_eq!(
             (answer.header("cache-control"), answer.header("vary")),
-            (vec![own], vec!["authorization"])
+            (vec![own], vec!["authorization"]),
+            "own: {own:?}"
         );
     }
 }
@@ -475,8 +480,8 @@ async fn c15_13_grpc_is_refused_in_its_own_words() {
             json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1"}).to_string();
         let mut request = grpc(kind).body(body).request();
         *request.version_mut() = http::Version::HTTP_2;
-        assert_eq!(send(&app, request).await.header("grpc-status"), ["16"]);
-        assert_eq!(send(&app, grpc(kind).bearer(&world.own).request()).await.verdict(), "200:h");
+        assert_eq!(send(&app, request).await.header("grpc-status"), ["16"], "{kind:?}");
+        assert_eq!(send(&app, grpc(kind).bearer(&world.own).request()).await.verdict(), "200:h", "{kind:?}");
     }
     // Other types that begin alike are not gRPC's business.
     let answer =

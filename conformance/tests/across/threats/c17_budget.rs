@@ -111,7 +111,7 @@ async fn c17_b5_half_sent_bodies_of_one_client_leave_room_for_others() {
     // A quarter of the 64 MiB: the others are refused, and not waited for.
     assert_eq!(settled(&held).await, 66 - 16);
     for padding in [0, MIB / 2] {
-        assert_eq!(site.lets_in(Some(v4(2)), padding).await, FINE);
+        assert_eq!(site.lets_in(Some(v4(2)), padding).await, FINE, "{padding:?}");
     }
     // The client itself has no more; where nobody knows who it is, there is room.
     assert_eq!(site.lets_in(thief, MIB / 2).await, FULL);
@@ -132,7 +132,7 @@ async fn c17_b5_nor_do_those_of_many_fill_it() {
         for client in 0..clients {
             held.extend((0..16).map(|_| site.hangs(Some(v4(client)), MIB / 4)));
         }
-        assert!(settled(&held).await < held.len());
+        assert!(settled(&held).await < held.len(), "{clients:?}");
         assert_eq!(site.lets_in(Some(v4(255)), 10_000).await, FINE, "beside {clients}");
         held.iter().for_each(JoinHandle::abort);
     }
@@ -175,7 +175,7 @@ async fn c17_b5_the_deadline_shortens_as_the_room_fills() {
         let start = Instant::now();
         let first = site.hangs(None, MIB);
         let others: Vec<_> = (1..count).map(|_| site.hangs(None, MIB)).collect();
-        assert_eq!(first.await.unwrap().verdict(), "408/body_timeout");
+        assert_eq!(first.await.unwrap().verdict(), "408/body_timeout", "{count:?}");
         took.push(start.elapsed().as_millis());
         for other in others {
             other.await.unwrap();
@@ -324,7 +324,7 @@ async fn c17_g_networks_that_are_nearby_end_where_they_end() {
     ] {
         let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
         let held = [site.hangs_behind(Some(from.parse().unwrap()), Some("192.0.2.1"), 1)];
-        assert_eq!(settled(&held).await, 0);
+        assert_eq!(settled(&held).await, 0, "{from:?}, {nearby:?}");
         let warnings: &[Warning] = if nearby { &[Warning::BodySenderUnknown] } else { &[] };
         assert_eq!(site.warned.take(), warnings, "{from}");
     }

@@ -405,7 +405,7 @@ async fn c17_a2_an_inner_routers_fallback_reports_the_outer_routers_pattern() {
     }
     // Guarded, where nothing opens it.
     for path in ["/files/x", "/files/secret"] {
-        assert_eq!(verdict(&app(Endpoints::new()), &Ask::get(path)).await, MISSING);
+        assert_eq!(verdict(&app(Endpoints::new()), &Ask::get(path)).await, MISSING, "{path:?}");
     }
     // What reads there is its fallback alone.
     let app = app(Endpoints::new().read_subtree(Method::POST, "/files/{*rest}"));
@@ -724,7 +724,7 @@ async fn c17_a3_a_store_that_is_down_is_503_for_keys_and_nothing_to_nobody() {
         Ask::json(OPTIONAL, json),
     ] {
         let answer = sides.expect(&ask, "503/auth_unavailable").await;
-        assert_eq!(answer.header("retry-after"), ["1"]);
+        assert_eq!(answer.header("retry-after"), ["1"], "{ask:?}");
     }
     sides.nobody(&Ask::get(OPTIONAL)).await;
     sides.nobody(&Ask::json(OPTIONAL, json!({"no": "key"}))).await;
@@ -880,14 +880,14 @@ async fn c17_a3_https_is_demanded_of_nobody_too() {
         [Ask::get(OPTIONAL), Ask::get(OPTIONAL).bearer(&world.own), Ask::get(OPTIONAL).bearer(&world.revoked)]
     {
         let answer = sides.expect(&ask, "403/https_required").await;
-        assert_eq!(answer.header("www-authenticate").len(), 0);
+        assert_eq!(answer.header("www-authenticate").len(), 0, "{ask:?}");
         for app in &sides.apps {
             let over_tls = app.clone().layer(Extension(Proto::Https));
             let expected = match verdict(&over_tls, &ask).await {
                 refused if refused == INVALID => continue,
                 let_in => let_in,
             };
-            assert_eq!(expected, "200:h");
+            assert_eq!(expected, "200:h", "{ask:?}");
         }
     }
     sides.expect(&Ask::get("/health"), "200:h").await;
@@ -1047,8 +1047,8 @@ async fn c17_a3_a_preflight_and_a_caches_view_of_nobody() {
     let app = Router::new().route(OPTIONAL, on_get(cached)).layer(auth(&world, optional()));
     for ask in [Ask::get(OPTIONAL), Ask::get(OPTIONAL).bearer(&world.own)] {
         let answer = send(&app, ask.request()).await;
-        assert_eq!(answer.header("cache-control"), ["public, max-age=60"]);
-        assert_eq!(answer.header("vary"), ["accept", "authorization"]);
+        assert_eq!(answer.header("cache-control"), ["public, max-age=60"], "{ask:?}");
+        assert_eq!(answer.header("vary"), ["accept", "authorization"], "{ask:?}");
     }
 }
 
@@ -1126,7 +1126,7 @@ async fn c17_a3_an_explanation_says_that_a_key_is_optional() {
         let other = explainer.explain(&own, &at(path)).await.unwrap();
         assert!(!other.is_optional(), "{path}");
         assert!(!other.to_string().contains("optional"), "{other}");
-        assert_eq!(serde_json::to_value(&other).unwrap().get("key_optional"), None);
+        assert_eq!(serde_json::to_value(&other).unwrap().get("key_optional"), None, "{path:?}");
     }
     // A scheme that has ended is no way to come in as nobody.
     let over = Deprecation::new(Timestamp::from_secs(1)).unwrap().sunset(Timestamp::from_secs(2)).unwrap();

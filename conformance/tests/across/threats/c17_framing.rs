@@ -108,10 +108,10 @@ async fn c17_c1_a_refusal_by_a_header_scheme_ends_the_connection_that_has_a_body
                     let mut request = asked(headers, announced, Body::new(body));
                     *request.version_mut() = version;
                     let (status, closes) = closes(&app, request).await;
-                    assert!(matches!(status, 400 | 401));
+                    assert!(matches!(status, 400 | 401), "{announced:?}, {version:?}, {http1:?}");
                     assert_eq!(closes, expected && http1, "{headers:?} {announced:?} {version:?}");
                     // It does not know how to read it.
-                    assert_eq!(polls.load(SeqCst), 0);
+                    assert_eq!(polls.load(SeqCst), 0, "{announced:?}, {version:?}, {http1:?}");
                 }
             }
         }
@@ -154,7 +154,7 @@ async fn c17_c1_a_short_body_of_a_known_type_is_read_instead() {
                 let body = Pieces::new(of(length), true);
                 let polls = body.polls();
                 let (status, closes) = closes(&app, asked(headers, announced, Body::new(body))).await;
-                assert_eq!(status, 401);
+                assert_eq!(status, 401, "{headers:?}, {announced:?}, {length:?}");
                 assert_eq!(closes, waits || !read, "{headers:?} {announced:?} {length}");
                 if waits || matches!(announced, Announced::Length(length) if length > most as u64) {
                     assert_eq!(polls.load(SeqCst), 0, "{headers:?} {announced:?}: it was asked for");

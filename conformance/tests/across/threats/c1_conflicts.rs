@@ -199,10 +199,22 @@ async fn c1_09_a_header_credential_leaves_the_body_a_stream() {
                     .unwrap()
             };
             let key = world.own.expose_secret();
-            assert_eq!(send(&app, with("x-api-key", key)).await.verdict(), "200:h");
-            assert_eq!(send(&app, with("authorization", &format!("Bearer {key}"))).await.verdict(), "200:h");
+            assert_eq!(
+                send(&app, with("x-api-key", key)).await.verdict(),
+                "200:h",
+                "all: {all:?}, store_warm: {store_warm:?}"
+            );
+            assert_eq!(
+                send(&app, with("authorization", &format!("Bearer {key}"))).await.verdict(),
+                "200:h",
+                "all: {all:?}, store_warm: {store_warm:?}"
+            );
             let revoked = world.revoked.expose_secret();
-            assert_eq!(send(&app, with("x-api-key", revoked)).await.verdict(), "401/invalid_api_key");
+            assert_eq!(
+                send(&app, with("x-api-key", revoked)).await.verdict(),
+                "401/invalid_api_key",
+                "all: {all:?}, store_warm: {store_warm:?}"
+            );
             assert_eq!(polled.load(SeqCst), 0, "C1-09: the body was polled");
         }
     }
@@ -215,7 +227,7 @@ async fn c1_10_the_project_of_the_body_is_not_read_beside_a_header_credential() 
     for body_project in ["p2", "q1", "", "../p1"] {
         let ask = Ask::json("/upload", json!({"projectId": body_project})).api_key(&world.full);
         let seen = site.expect("C1-10", &ask.clone().project("p1"), "200:h").await;
-        assert_eq!(seen.project(), "p1");
+        assert_eq!(seen.project(), "p1", "{body_project:?}");
         site.expect("C1-10", &ask, "400/project_required").await;
     }
     // And the header's project is none of the body's scheme.
@@ -281,7 +293,7 @@ async fn c1_13_another_authentication_scheme_is_no_credential() {
             let foreign = Ask::get("/projects").header("authorization", value);
             let seen = site.expect_offline("C1-13", &foreign, "401/missing_api_key").await;
             // It was not ours, so nothing is said about it.
-            assert_eq!(seen.answer.header("www-authenticate")[0], r#"Bearer realm="api""#);
+            assert_eq!(seen.answer.header("www-authenticate")[0], r#"Bearer realm="api""#, "{value:?}");
             site.expect("C1-13", &foreign.api_key(&world.own), "200:h").await;
         }
         let site = Site::header(&world);

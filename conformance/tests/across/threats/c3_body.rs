@@ -189,7 +189,7 @@ async fn c3_06_nothing_in_the_body() {
     for project in ["", r#","projectId":null"#] {
         let body = format!(r#"{{"apiKey":"{key}","userId":"u_own"{project}}}"#);
         let seen = sites.alone.expect("C3-06", &upload(body), "400/project_required").await;
-        assert_eq!(seen.answer.json()["message"], "projectId is required");
+        assert_eq!(seen.answer.json()["message"], "projectId is required", "{project:?}");
     }
 }
 
@@ -508,7 +508,7 @@ async fn c3_14_ids_are_compared_byte_by_byte() {
     for key in [&world.revoked, &world.expired, &world.stray] {
         for user in ["u_own", "u_b", "nobody", "\0", ""] {
             let seen = site.expect("C3-14", &body(key.expose_secret(), user), INVALID).await;
-            assert_eq!(seen.answer.json()["message"], "Unauthorized: Invalid API Key");
+            assert_eq!(seen.answer.json()["message"], "Unauthorized: Invalid API Key", "{key:?}, {user:?}");
         }
     }
 }
@@ -686,7 +686,7 @@ async fn c3_18_codings() {
         [(0, "200:h"), (800, "200:h"), (1000, "413/body_too_large"), (200_000, "413/body_too_large")]
     {
         let body = with(&world, &format!(r#""x":"{}""#, "y".repeat(padding)));
-        assert_eq!(body.len() > 1000, verdict != "200:h");
+        assert_eq!(body.len() > 1000, verdict != "200:h", "{padding:?}");
         let ask = upload(gzip(body.as_bytes())).header("content-encoding", "gzip");
         let response = app.clone().oneshot(ask.request()).await.unwrap();
         let answered = answer(response).await;
@@ -782,7 +782,7 @@ async fn c3_20_the_limit_is_exact_however_the_body_comes() {
                 continue;
             }
             let text = with(&world, &format!(r#""x":"{}""#, "y".repeat(length - whole.len())));
-            assert_eq!(text.len(), length);
+            assert_eq!(text.len(), length, "{limit:?}, {length:?}");
             for chunk in [1, 7, 64, length] {
                 let app = app(&world, JsonBody::default().limit(limit).unwrap());
                 let frames = text.as_bytes().chunks(chunk).map(|chunk| data(chunk.to_vec())).collect();
@@ -790,7 +790,7 @@ async fn c3_20_the_limit_is_exact_however_the_body_comes() {
                 let verdict = if length > limit { "413/body_too_large" } else { "200:h" };
                 assert_eq!(answered.verdict(), verdict, "C3-20: {length} bytes by {chunk}, limit {limit}");
                 if length <= limit {
-                    assert_eq!(answered.json()["body"], text);
+                    assert_eq!(answered.json()["body"], text, "{limit:?}, {length:?}, {chunk:?}");
                 }
             }
         }
@@ -1016,8 +1016,8 @@ async fn c3_28_trailers_reach_the_handler() {
         frames.push(Ok(Frame::trailers(trailers.clone())));
         let answered = send(&app, post(watched(frames, true).0)).await;
         let json = answered.json();
-        assert_eq!(json["body"], text);
-        assert_eq!(json["trailers"], json!(["x-checksum: \"abc\"", "x-checksum: \"def\""]));
+        assert_eq!(json["body"], text, "{chunk:?}");
+        assert_eq!(json["trailers"], json!(["x-checksum: \"abc\"", "x-checksum: \"def\""]), "{chunk:?}");
     }
     // They are never credentials.
     let mut keys = HeaderMap::new();
@@ -1152,7 +1152,8 @@ async fn c3_34_a_handler_behind_redact_key_cannot_show_the_key() {
         let answered = send(&app, post(watched(frames, true).0)).await;
         assert_eq!(
             (answered.verdict().as_str(), answered.json()["body"].as_str()),
-            ("200:h", Some(expected.as_str()))
+            ("200:h", Some(expected.as_str())),
+            "{chunk:?}"
         );
     }
     // The sender's own copy of the bytes is not written to.
@@ -1190,7 +1191,7 @@ async fn c3_35_an_upload_with_a_header_credential_is_a_stream() {
         headers.insert("x-api-key", world.own.expose_secret().parse().unwrap());
         headers.insert("x-project-id", "p1".parse().unwrap());
         let answered = send(&app, request).await;
-        assert_eq!(answered.json()["first"], 10_000);
-        assert_eq!(polls.load(SeqCst), 1);
+        assert_eq!(answered.json()["first"], 10_000, "{kind:?}");
+        assert_eq!(polls.load(SeqCst), 1, "{kind:?}");
     }
 }

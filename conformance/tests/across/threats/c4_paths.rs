@@ -54,7 +54,7 @@ async fn c4_01_the_exempt_routes_need_no_project() {
     for path in ["/projects", "/validate"] {
         for method in ["GET", "HEAD"] {
             let seen = site.expect("C4-01", &Ask::new(method, path).api_key(&world.own), "200:h").await;
-            assert_eq!(seen.project(), "none");
+            assert_eq!(seen.project(), "none", "{path:?}, {method:?}");
         }
         // If one is named, it is checked as everywhere.
         site.expect("C4-01", &Ask::get(path).api_key(&world.full).project("p3"), "403/forbidden").await;
@@ -147,9 +147,9 @@ async fn c4_05_a_nested_route_of_the_same_name_is_another_route() {
         Router::new().nest("/admin", routes().layer(auth(full.clone()))),
         Router::new().nest("/admin", routes()).layer(auth(full.clone())),
     ] {
-        assert_eq!(verdict(&app, "/admin/projects", true).await, "200:h");
-        assert_eq!(verdict(&app, "/admin/health", false).await, "200:h");
-        assert_eq!(verdict(&app, "/admin/validate", true).await, REQUIRED);
+        assert_eq!(verdict(&app, "/admin/projects", true).await, "200:h", "{app:?}");
+        assert_eq!(verdict(&app, "/admin/health", false).await, "200:h", "{app:?}");
+        assert_eq!(verdict(&app, "/admin/validate", true).await, REQUIRED, "{app:?}");
     }
 }
 

@@ -106,7 +106,7 @@ async fn c7_11_keys_that_differ_in_case_are_two_keys() {
     });
     for (text, owner) in [("import-a1", "u_own"), ("import-A1", "u_full"), ("IMPORT-A1", "u_ro")] {
         let seen = site.expect("C7-11", &Ask::get("/sites").header("x-api-key", text), "200:h").await;
-        assert_eq!(seen.user(), owner);
+        assert_eq!(seen.user(), owner, "{text:?}, {owner:?}");
     }
     for text in ["Import-a1", "import-a", "import-a11", "import-a1 ", "import-\u{e1}1"] {
         site.expect("C7-11", &Ask::get("/sites").header("x-api-key", text), "401/invalid_api_key").await;

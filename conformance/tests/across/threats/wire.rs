@@ -273,7 +273,7 @@ async fn c3_20_a_chunked_body_has_the_same_limit() {
         let heard = server.ask(format!("{}{chunks}0\r\n\r\n", post("transfer-encoding: chunked\r\n"))).await;
         assert_eq!(heard.status, status, "C3-20: {length}");
         if status == 200 {
-            assert_eq!(heard.json()["body"], body);
+            assert_eq!(heard.json()["body"], body, "{length:?}");
         }
     }
 }

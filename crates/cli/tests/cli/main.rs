@@ -797,7 +797,7 @@ fn c17_f3_everybody_and_everything_is_listed() {
     assert_eq!(members, "USER   ROLE      PROJECTS\nalice  OWNER     (all)\nbob    READONLY  p1\n");
     for args in [["project", "list", "C"], ["member", "list", "C"]] {
         let ran = shell.run(&args);
-        assert_eq!((ran.code, &*ran.stdout), (1, ""));
+        assert_eq!((ran.code, &*ran.stdout), (1, ""), "{args:?}");
         assert!(ran.stderr.contains("there is no account C"), "{}", ran.stderr);
     }
 
@@ -828,7 +828,7 @@ fn c17_f3_completions_are_written_without_a_database() {
         for word in ["tower-api-key", "all-owners", "revoke", "suspend"] {
             assert!(script.stdout.contains(word), "{name}: {word}");
         }
-        assert!(script.stderr.is_empty() && !shell.database().exists());
+        assert!(script.stderr.is_empty() && !shell.database().exists(), "{name:?}");
     }
     assert_eq!(shell.run(&["completions", "tcsh"]).code, 2);
 }

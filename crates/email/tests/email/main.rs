@@ -119,10 +119,16 @@ async fn r28_what_cannot_be_sent_is_given_up_and_seen() {
         loop {
             match events.recv().await.unwrap() {
                 EmailEvent::Delayed { .. } => seen += 1,
-                last => break assert_eq!(last, EmailEvent::GivenUp { key: issued.id().clone(), failure }),
+                last => {
+                    break assert_eq!(
+                        last,
+                        EmailEvent::GivenUp { key: issued.id().clone(), failure },
+                        "{url:?}, {owner:?}, {failure:?}"
+                    );
+                }
             }
         }
-        assert_eq!(seen, delays);
+        assert_eq!(seen, delays, "{url:?}, {owner:?}, {failure:?}");
     }
     assert_eq!(never.script_len(), 0);
 }
@@ -299,7 +305,7 @@ async fn c17_b6_a_notice_that_is_refused_takes_no_other_with_it() {
             tokio::task::yield_now().await;
         }
         gate.0.add_permits(1);
-        assert_eq!(ids(&server.mail().await.body), ["key_a"]);
+        assert_eq!(ids(&server.mail().await.body), ["key_a"], "{refusal:?}");
         server.then([refusal, refusal]);
         gate.open();
         let mut arrived = Vec::new();
@@ -339,7 +345,7 @@ async fn c17_b6_a_template_that_panics_keeps_no_place() {
     let (email, _events) = email(&server.url, gate.clone());
     let email = email.templates(Panics).capacity(1).unwrap();
     for id in ["key_1", "key_2", "key_3"] {
-        assert_eq!(say(&email, "u_own", id).await, Delivery::Queued);
+        assert_eq!(say(&email, "u_own", id).await, Delivery::Queued, "{id:?}");
         tokio::task::yield_now().await;
     }
     gate.open();
@@ -374,10 +380,10 @@ async fn r28_names_inject_no_headers_and_are_encoded() {
     ] {
         drop(keyring.issue(new(name)).await.unwrap());
         let mail = server.mail().await;
-        assert_eq!(mail.headers(), usual.headers());
+        assert_eq!(mail.headers(), usual.headers(), "{name:?}");
         assert!(mail.body.contains(&format!("Name: {name}\r\n")), "{}", mail.body);
         if !name.starts_with("=?") {
-            assert_eq!(mail.subject(), format!("New API key: {name}"));
+            assert_eq!(mail.subject(), format!("New API key: {name}"), "{name:?}");
         }
     }
     // A store of others may hold any name; it stays on its line all the same.
@@ -509,7 +515,7 @@ async fn c17_g_no_wait_between_two_attempts_is_longer_than_five_minutes() {
             .retry(attempts, Duration::from_secs(first))
             .unwrap()
             .on_event(move |event| drop(sender.send((tokio::time::Instant::now(), event.clone()))));
-        assert_eq!(say(&email, "u_own", "key_1").await, Delivery::Queued);
+        assert_eq!(say(&email, "u_own", "key_1").await, Delivery::Queued, "{first:?}, {attempts:?}");
         let (mut waits, mut due) = (Vec::new(), None);
         loop {
             let (at, event) = events.recv().await.unwrap();
@@ -523,7 +529,7 @@ async fn c17_g_no_wait_between_two_attempts_is_longer_than_five_minutes() {
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(waits.len() + 1, usize::try_from(attempts).unwrap());
+        assert_eq!(waits.len() + 1, usize::try_from(attempts).unwrap(), "{first:?}, {attempts:?}");
         assert!(waits.iter().all(|wait| *wait <= 300), "{waits:?}");
         assert!(expected.is_empty() || waits == expected, "{waits:?}");
     }

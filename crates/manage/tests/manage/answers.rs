@@ -171,7 +171,7 @@ async fn r39_revoking_answers_the_documented_words_as_often_as_it_is_asked() {
     assert_eq!(call(&app, "GET", "/validate", &world.p1).await.verdict(), "401/invalid_api_key");
     for ended in [&world.revoked, &world.expired] {
         let path = path_of(&world, ended).await;
-        assert_eq!(call(&app, "DELETE", &path, &world.own).await.json(), expected);
+        assert_eq!(call(&app, "DELETE", &path, &world.own).await.json(), expected, "ended: {ended:?}");
     }
     assert_eq!(call(&app, "DELETE", &path_of(&world, &world.own).await, &world.own).await.json(), expected);
     assert_eq!(call(&app, "GET", AT, &world.own).await.verdict(), "401/invalid_api_key", "it revoked itself");
@@ -201,7 +201,8 @@ async fn r31_rotating_hands_out_a_new_secret_and_the_old_one_is_dead() {
         let path = path_of(&world, ended).await;
         assert_eq!(
             call(&app, "POST", &format!("{path}/rotate"), &world.own).await.verdict(),
-            "409/key_ended"
+            "409/key_ended",
+            "ended: {ended:?}"
         );
     }
     let own = path_of(&world, &world.own).await;
@@ -239,7 +240,7 @@ async fn r50_validate_says_what_the_presented_key_is() {
     let foreign = [named[0], ("x-project-id", "q1")];
     assert_eq!(send(&app, get("/validate", &foreign)).await.verdict(), "403/forbidden");
     for key in [&world.revoked, &world.expired, &world.stray] {
-        assert_eq!(call(&app, "GET", "/validate", key).await.verdict(), "401/invalid_api_key");
+        assert_eq!(call(&app, "GET", "/validate", key).await.verdict(), "401/invalid_api_key", "{key:?}");
     }
 }
 
@@ -359,20 +360,28 @@ async fn c17_d6_a_key_is_shown_by_its_id_also_when_it_has_ended() {
     let listed = call(&app, "GET", AT, &world.own).await.json();
     for (n, key) in [&world.own, &world.p1].into_iter().enumerate() {
         let answer = show(&world.own, key).await;
-        assert_eq!(answer.status, 200);
+        assert_eq!(answer.status, 200, "{key:?}");
         assert_eq!(
             answer.json(),
             json!({"success": true, "data": listed["data"][n]}),
             "as the list shows it"
         );
-        assert_eq!(answer.header("cache-control"), ["private, no-store"]);
+        assert_eq!(answer.header("cache-control"), ["private, no-store"], "{key:?}");
     }
     for (key, revoked) in [(&world.revoked, true), (&world.expired, false)] {
         let answer = show(&world.own, key).await.json()["data"].clone();
         let row = record(&world, key).await;
-        assert_eq!((&answer["id"], &answer["last4"]), (&json!(row.id.as_str()), &json!(row.last4)));
-        assert_eq!(answer["expires_at"].is_string(), row.expires_at.is_some());
-        assert_eq!(answer.get("revoked_at").is_some(), revoked);
+        assert_eq!(
+            (&answer["id"], &answer["last4"]),
+            (&json!(row.id.as_str()), &json!(row.last4)),
+            "{key:?}, revoked: {revoked:?}"
+        );
+        assert_eq!(
+            answer["expires_at"].is_string(),
+            row.expires_at.is_some(),
+            "{key:?}, revoked: {revoked:?}"
+        );
+        assert_eq!(answer.get("revoked_at").is_some(), revoked, "{key:?}, revoked: {revoked:?}");
     }
     let narrow = world
         .key("u_own", |key| {
@@ -457,7 +466,7 @@ async fn c17_d6_a_method_that_is_not_there_is_told_which_are() {
             assert_eq!(told.join(","), allowed, "{method} {path}");
             assert_eq!(answer.header("content-type"), ["application/problem+json"], "{method} {path}");
             if method != "HEAD" {
-                assert_eq!(answer.verdict(), "405/method_not_allowed");
+                assert_eq!(answer.verdict(), "405/method_not_allowed", "{path:?}, {allowed:?}, {method:?}");
                 bodies.push(answer.body);
             }
         }

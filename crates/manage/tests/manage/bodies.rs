@@ -298,7 +298,7 @@ async fn c9_a_key_that_is_narrowed_while_its_body_comes_issues_nothing_wider() {
         let before = rows(&world).await;
         body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
         assert_eq!(pending.await.unwrap(), "403/forbidden", "{narrowing}");
-        assert_eq!(rows(&world).await, before);
+        assert_eq!(rows(&world).await, before, "{narrowing:?}");
     }
 }
 
@@ -319,8 +319,8 @@ async fn c9_a_key_that_ends_or_is_narrowed_while_its_body_comes_changes_nothing(
         }
         let before = rows(&world).await;
         body.send(Bytes::from_static(br#"{"name":"x","restrictions":null}"#)).unwrap();
-        assert_eq!(pending.await.unwrap(), verdict);
-        assert_eq!(rows(&world).await, before);
+        assert_eq!(pending.await.unwrap(), verdict, "{narrowed:?}");
+        assert_eq!(rows(&world).await, before, "{narrowed:?}");
     }
 }
 
@@ -344,7 +344,7 @@ async fn c9_an_owner_who_is_demoted_or_suspended_while_a_body_comes_changes_noth
         let before = rows(&world).await;
         body.send(Bytes::from_static(br#"{"name":"x"}"#)).unwrap();
         assert_eq!(pending.await.unwrap(), verdict, "{method}");
-        assert_eq!(rows(&world).await, before);
+        assert_eq!(rows(&world).await, before, "{method:?}, demoted: {demoted:?}");
     }
 }
 
@@ -433,26 +433,27 @@ async fn c10_a_store_in_trouble_is_a_503_and_never_a_no() {
             call(&app, "POST", &format!("{path}/rotate"), &world.own).await,
         ];
         for answer in answers {
-            assert_eq!(answer.verdict(), "503/auth_unavailable");
-            assert_eq!(answer.json()["message"], "Authentication is temporarily unavailable");
+            assert_eq!(answer.verdict(), "503/auth_unavailable", "{kind:?}");
+            assert_eq!(answer.json()["message"], "Authentication is temporarily unavailable", "{kind:?}");
             assert_eq!(
                 (answer.header("retry-after"), answer.header("cache-control")),
-                (vec!["1"], vec!["no-store"])
+                (vec!["1"], vec!["no-store"]),
+                "{kind:?}"
             );
-            assert_eq!(answer.extensions.get::<AuthError>().unwrap().kind(), kind);
-            assert!(!String::from_utf8(answer.body).unwrap().contains("canary"));
+            assert_eq!(answer.extensions.get::<AuthError>().unwrap().kind(), kind, "{kind:?}");
+            assert!(!String::from_utf8(answer.body).unwrap().contains("canary"), "{kind:?}");
         }
         // Whether a key was made, nobody knows: who repeats this at once may have two.
         let answer = create(&app, &world.own, &json!({"name": "x"})).await;
         if kind == AuthErrorKind::StoreTimeout {
-            assert_eq!(answer.verdict(), "503/outcome_unknown");
-            assert_eq!(answer.json()["message"], "The change may have been made: list your keys");
-            assert!(answer.header("retry-after").is_empty());
+            assert_eq!(answer.verdict(), "503/outcome_unknown", "{kind:?}");
+            assert_eq!(answer.json()["message"], "The change may have been made: list your keys", "{kind:?}");
+            assert!(answer.header("retry-after").is_empty(), "{kind:?}");
         } else {
-            assert_eq!(answer.verdict(), "503/auth_unavailable");
+            assert_eq!(answer.verdict(), "503/auth_unavailable", "{kind:?}");
         }
         let named = [("authorization", &*bearer(&world.own))];
-        assert_eq!(send(&app, get(&format!("{AT}/key_1/rotate"), &named)).await.status, 405);
+        assert_eq!(send(&app, get(&format!("{AT}/key_1/rotate"), &named)).await.status, 405, "{kind:?}");
     }
 }
 

@@ -25,17 +25,20 @@ async fn limits_are_asked_for_and_kept_afterwards() {
         let answer = create(&app, &world.own, &json!({"name": "narrow", "limits": limits})).await;
         assert_eq!(answer.status, 201, "{}", answer.verdict());
         let data = answer.json()["data"].clone();
-        assert_eq!(data["limits"], "burst=2/min,200/30d");
+        assert_eq!(data["limits"], "burst=2/min,200/30d", "{limits:?}");
         let key = format!("Bearer {}", data["key"].as_str().unwrap());
         let ask = async || send(&app, request("GET", "/validate", &[("authorization", &key)], "")).await;
         for left in [1, 0] {
-            assert!(ask().await.header("ratelimit")[0].starts_with(&format!("\"burst\";r={left};")));
+            assert!(
+                ask().await.header("ratelimit")[0].starts_with(&format!("\"burst\";r={left};")),
+                "{limits:?}, {left:?}"
+            );
         }
-        assert_eq!(ask().await.verdict(), "429/rate_limited");
+        assert_eq!(ask().await.verdict(), "429/rate_limited", "{limits:?}");
         let listed = call(&app, "GET", AT, &world.own).await.json();
         let listed =
             listed["data"].as_array().unwrap().iter().find(|row| row["id"] == data["id"]).unwrap().clone();
-        assert_eq!(listed["limits"], "burst=2/min,200/30d");
+        assert_eq!(listed["limits"], "burst=2/min,200/30d", "{limits:?}");
     }
     let none = create(&app, &world.own, &json!({"name": "x", "limits": null})).await;
     assert_eq!((none.status.as_u16(), &none.json()["data"]["limits"]), (201, &Value::Null));
@@ -67,7 +70,7 @@ async fn limits_that_are_none_are_refused_with_the_reason() {
             assert_eq!(answer.verdict(), "422/invalid_limits", "{limits}");
             let message = answer.json()["message"].as_str().unwrap().to_owned();
             assert!(message.contains(reason), "{limits}: {message}");
-            assert_eq!(answer.header("cache-control"), ["no-store"]);
+            assert_eq!(answer.header("cache-control"), ["no-store"], "{limits:?}, {reason:?}, {answer:?}");
         }
     }
     let twice = r#"{"name":"x","limits":"1/h","limits":null}"#;
@@ -175,7 +178,7 @@ async fn c11_02_who_may_change_which_key() {
     assert_eq!(unknown.verdict(), "404/key_not_found");
     for foreign in [&world.full, &world.test, &world.b, &world.stray] {
         let answer = change(&app, &world.own, &path_of(&world, foreign).await, &name).await;
-        assert_eq!((answer.status, &answer.body), (unknown.status, &unknown.body));
+        assert_eq!((answer.status, &answer.body), (unknown.status, &unknown.body), "{foreign:?}");
     }
     let own = path_of(&world, &world.own).await;
     assert_eq!(change(&app, &world.p1, &own, &name).await.verdict(), "403/forbidden");
@@ -235,7 +238,7 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
         assert_eq!(change(&app, caller, path, &name).await.verdict(), "403/forbidden", "{path}");
     }
     for key in [&slow, next.key()] {
-        assert_eq!(record(&world, key).await.limits, Some("100/h".parse().unwrap()));
+        assert_eq!(record(&world, key).await.limits, Some("100/h".parse().unwrap()), "{key:?}");
     }
     assert_eq!(record(&world, &restricted).await.restrictions, observing.to_string().parse().unwrap());
     // What changes nothing of it may be said, and all else of its like.
@@ -253,7 +256,7 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
     // Who is neither may widen and narrow all of them.
     for path in [&own_restricted, &own_slow, &successor] {
         let body = json!({"limits": null, "restrictions": null});
-        assert_eq!(change(&app, &world.own, path, &body).await.status, 200);
+        assert_eq!(change(&app, &world.own, path, &body).await.status, 200, "{path:?}");
     }
     assert!(record(&world, &slow).await.limits.is_none());
 }

@@ -173,15 +173,15 @@ async fn c17_b5_half_sent_bodies_of_one_owner_leave_room_for_others() {
         // A quarter of 4 MiB; the others are refused.
         assert_eq!(finished(&held).await, 300 - 64, "{path}");
         let create = |key: &ApiKey| asked("POST", AT, Some(key), 12, r#"{"name":"x"}"#.into());
-        assert_eq!(send(&app, create(&world.full)).await.status, 201);
-        assert_eq!(send(&app, create(&world.b)).await.status, 201);
+        assert_eq!(send(&app, create(&world.full)).await.status, 201, "{path:?}");
+        assert_eq!(send(&app, create(&world.b)).await.status, 201, "{path:?}");
         let more = asked("POST", &path, Some(&world.own), length, half(length));
         let body = send(&app, more).await;
-        assert_eq!(body.verdict(), "503/auth_unavailable");
+        assert_eq!(body.verdict(), "503/auth_unavailable", "{path:?}");
         for held in held {
-            assert!(matches!(held.await.unwrap().status.as_u16(), 408 | 503));
+            assert!(matches!(held.await.unwrap().status.as_u16(), 408 | 503), "{path:?}");
         }
-        assert_eq!(send(&app, create(&world.own)).await.status, 201);
+        assert_eq!(send(&app, create(&world.own)).await.status, 201, "{path:?}");
     }
 }
 

@@ -120,7 +120,7 @@ async fn r42_found_keys_are_revoked_and_their_owners_told_once() {
 
     let own = record(&world, &world.own).await;
     for key in [&world.own, &world.expired, old.key()] {
-        assert!(record(&world, key).await.revoked_at.is_some());
+        assert!(record(&world, key).await.revoked_at.is_some(), "{key:?}");
     }
     assert!(record(&world, new.key()).await.revoked_at.is_none(), "the successor is another secret");
     assert!(record(&world, &world.full).await.revoked_at.is_none());
@@ -247,9 +247,9 @@ async fn r42_a_large_body_is_refused_and_what_cannot_be_told_is_a_503() {
         router(Leaks::new(Keyring::new(MemoryStore::new()), verifier(), keys())),
     ] {
         let answer = send(&app, scanner.report(&body)).await;
-        assert_eq!(answer.verdict(), "503/auth_unavailable");
-        assert_eq!(answer.header("retry-after"), ["1"]);
-        assert!(!String::from_utf8_lossy(&answer.body).contains("network"));
+        assert_eq!(answer.verdict(), "503/auth_unavailable", "{app:?}");
+        assert_eq!(answer.header("retry-after"), ["1"], "{app:?}");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("network"), "{app:?}");
     }
     assert!(record(&world, &world.own).await.revoked_at.is_none());
     assert_eq!(send(&small, scanner.report(&body)).await.status, 200);
@@ -375,7 +375,7 @@ async fn c17_b11_a_report_that_nobody_can_have_signed_is_refused_before_its_body
         let body = Pieces::new(["[]"], true);
         let polls = body.polls();
         let answer = send(&app, report("", headers).map(|_| Body::new(body))).await;
-        assert_eq!(answer.verdict(), "401/invalid_signature");
+        assert_eq!(answer.verdict(), "401/invalid_signature", "{headers:?}");
         assert_eq!(polls.load(Ordering::SeqCst), 0, "{headers:?}");
     }
 }
@@ -439,7 +439,10 @@ async fn c17_b11_whatever_is_not_signed_spends_the_budget_and_what_is_signed_or_
     let once = |leaks: Leaks| leaks.failures("1/d".parse().unwrap());
     let (app, _) = webhook(&world, list(&[scanner.entry(true)]), once);
     for text in ["{}", "[", "", "[]"] {
-        assert!(matches!(send(&app, from(scanner.report(text), FORGER)).await.status.as_u16(), 200 | 400));
+        assert!(
+            matches!(send(&app, from(scanner.report(text), FORGER)).await.status.as_u16(), 200 | 400),
+            "{text:?}"
+        );
     }
     assert_eq!(send(&app, from(scanner.report(body), FORGER)).await.status, 200);
     // What we cannot tell is not the sender's fault.
@@ -468,11 +471,19 @@ async fn c17_b11_behind_a_proxy_that_is_named_a_forger_holds_off_nobody() {
             request
         };
         for _ in 0..2 {
-            assert_eq!(send(&app, through(stranger.report("[]"), "192.0.2.1")).await.status, 401);
+            assert_eq!(
+                send(&app, through(stranger.report("[]"), "192.0.2.1")).await.status,
+                401,
+                "named: {named:?}"
+            );
         }
-        assert_eq!(send(&app, through(stranger.report("[]"), "192.0.2.1")).await.status, 429);
+        assert_eq!(
+            send(&app, through(stranger.report("[]"), "192.0.2.1")).await.status,
+            429,
+            "named: {named:?}"
+        );
         let good = send(&app, through(scanner.report("[]"), "192.0.2.2")).await;
-        assert_eq!(good.status, if named { 200 } else { 429 });
+        assert_eq!(good.status, if named { 200 } else { 429 }, "named: {named:?}");
     }
 }
 

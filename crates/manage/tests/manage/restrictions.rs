@@ -48,11 +48,27 @@ async fn r56_restrictions_are_asked_for_and_enforced_afterwards() {
         let answer = send(&app, create(&world.own, &body)).await;
         assert_eq!(answer.status, 201, "{}", answer.verdict());
         let key = answer.json()["data"]["key"].as_str().unwrap().to_owned();
-        assert_eq!(from(&app, good, call("GET", "/validate", &key)).await.status, 200);
-        assert_eq!(from(&app, bad, call("GET", "/validate", &key)).await.verdict(), "403/restricted");
-        assert_eq!(send(&app, call("GET", "/validate", &key)).await.verdict(), "403/restricted");
+        assert_eq!(
+            from(&app, good, call("GET", "/validate", &key)).await.status,
+            200,
+            "{restrictions:?}, {good:?}, {bad:?}"
+        );
+        assert_eq!(
+            from(&app, bad, call("GET", "/validate", &key)).await.verdict(),
+            "403/restricted",
+            "{restrictions:?}, {good:?}, {bad:?}"
+        );
+        assert_eq!(
+            send(&app, call("GET", "/validate", &key)).await.verdict(),
+            "403/restricted",
+            "{restrictions:?}, {good:?}, {bad:?}"
+        );
         let got = world.store.find(&KeyDigest::of(&key)).await.unwrap().unwrap();
-        assert_eq!(got.restrictions, restrictions.to_string().parse().unwrap());
+        assert_eq!(
+            got.restrictions,
+            restrictions.to_string().parse().unwrap(),
+            "{restrictions:?}, {good:?}, {bad:?}"
+        );
     }
     // Nothing is the same as none.
     for body in
@@ -100,7 +116,7 @@ async fn c4_11_restrictions_that_are_none_are_refused_with_the_reason() {
         assert_eq!(answer.verdict(), "422/invalid_restrictions", "{body}");
         let message = answer.json()["message"].as_str().unwrap().to_owned();
         assert!(message.contains(reason), "{body}: {message}");
-        assert_eq!(answer.header("cache-control"), ["no-store"]);
+        assert_eq!(answer.header("cache-control"), ["no-store"], "{restrictions:?}, {reason:?}");
     }
     // What is said twice is said in two ways.
     for (body, verdict) in [

@@ -177,9 +177,13 @@ async fn c11_02_the_routes_check_rights_whatever_is_declared() {
     let before = rows(&world).await;
     for (key, code) in [(&world.ro, "403/read_only"), (&world.p1, "403/forbidden")] {
         let path = path_of(&world, key).await;
-        assert_eq!(create(&app, key, &json!({"name": "x"})).await.verdict(), code);
-        assert_eq!(call(&app, "DELETE", &path, key).await.verdict(), code);
-        assert_eq!(call(&app, "POST", &format!("{path}/rotate"), key).await.verdict(), code);
+        assert_eq!(create(&app, key, &json!({"name": "x"})).await.verdict(), code, "{key:?}, {code:?}");
+        assert_eq!(call(&app, "DELETE", &path, key).await.verdict(), code, "{key:?}, {code:?}");
+        assert_eq!(
+            call(&app, "POST", &format!("{path}/rotate"), key).await.verdict(),
+            code,
+            "{key:?}, {code:?}"
+        );
     }
     assert_eq!(rows(&world).await, before);
 }
@@ -245,10 +249,16 @@ async fn c11_04_keys_of_others_are_unknown_ones_for_every_pair() {
                 let nobody = call(&app, method, &path.replace("key_", "key_not_"), caller).await;
                 assert_eq!((answer.status, &answer.body), (nobody.status, &nobody.body), "{of} {owner}");
                 match of {
-                    "u_ro" => assert_eq!(answer.verdict(), "403/read_only"),
-                    "u_nobody" => assert_eq!(answer.verdict(), "401/invalid_api_key"),
-                    _ if std::ptr::eq(caller, &world.p1) => assert_eq!(answer.verdict(), "403/forbidden"),
-                    _ => assert_eq!((answer.status.as_u16(), &answer.body), (404, &unknown.body)),
+                    "u_ro" => assert_eq!(answer.verdict(), "403/read_only", "{method:?}, {path:?}"),
+                    "u_nobody" => assert_eq!(answer.verdict(), "401/invalid_api_key", "{method:?}, {path:?}"),
+                    _ if std::ptr::eq(caller, &world.p1) => {
+                        assert_eq!(answer.verdict(), "403/forbidden", "{method:?}, {path:?}")
+                    }
+                    _ => assert_eq!(
+                        (answer.status.as_u16(), &answer.body),
+                        (404, &unknown.body),
+                        "{method:?}, {path:?}"
+                    ),
                 }
             }
         }

@@ -55,7 +55,7 @@ async fn c17_d1_a_grace_that_is_asked_for_is_given() {
         // By the layer's clock, which is before that end.
         assert!(works(&app, world.p1.expose_secret()).await, "{grace}");
         let shown = call(&app, "GET", &path, &world.own).await.json()["data"].clone();
-        assert_eq!(shown["replaced_by"], answer.json()["data"]["id"]);
+        assert_eq!(shown["replaced_by"], answer.json()["data"]["id"], "grace: {grace:?}, {seconds:?}");
     }
 }
 

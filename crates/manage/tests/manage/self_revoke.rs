@@ -78,12 +78,12 @@ async fn r42_a_key_ends_by_itself_and_the_answer_is_always_the_same() {
     ] {
         answers.push(seen(&send(&app, by_header(key.expose_secret())).await));
         answers.push(seen(&send(&app, by_body(key.expose_secret())).await));
-        assert!(!works(&app, key).await);
+        assert!(!works(&app, key).await, "{key:?}, {told_of:?}");
         let expected: Vec<_> = match told_of {
             true => vec![(NoticeKind::SelfRevoked, record(&world, key).await.id.to_string())],
             false => Vec::new(),
         };
-        assert_eq!(told.take(), expected);
+        assert_eq!(told.take(), expected, "{key:?}, {told_of:?}");
     }
     assert!(answers[0].starts_with("200 OK") && answers[0].contains("no-store"), "{}", answers[0]);
     answers.dedup();
@@ -96,7 +96,8 @@ async fn r42_a_key_ends_by_itself_and_the_answer_is_always_the_same() {
         let trail = Keyring::new(world.store.clone()).history(&id, 1).await.unwrap();
         assert_eq!(
             (trail[0].event.to_string(), &*trail[0].by),
-            ("revoked:by_secret".to_owned(), &*format!("key:{id}"))
+            ("revoked:by_secret".to_owned(), &*format!("key:{id}")),
+            "{key:?}"
         );
     }
 }
@@ -164,14 +165,18 @@ async fn r42_every_attempt_counts_for_the_budget_of_self_revoke_whatever_it_find
         [(1, [unknown(), unknown(), unknown()]), (2, [&world.own, &world.full, &world.ro].map(text))]
     {
         for key in &keys {
-            assert_eq!(send(&app, from(by_header(key), client)).await.status, 200);
+            assert_eq!(send(&app, from(by_header(key), client)).await.status, 200, "{client:?}, {keys:?}");
         }
         // What is no key at all costs nothing, and is not counted.
-        assert_eq!(send(&app, from(by_header("garbage"), client)).await.verdict(), "400/not_a_key");
+        assert_eq!(
+            send(&app, from(by_header("garbage"), client)).await.verdict(),
+            "400/not_a_key",
+            "{client:?}, {keys:?}"
+        );
         for key in [text(&world.b), unknown()] {
             let answer = send(&app, from(by_body(&key), client)).await;
-            assert_eq!(answer.verdict(), "429/rate_limited");
-            assert_eq!(answer.header("retry-after"), ["20"]);
+            assert_eq!(answer.verdict(), "429/rate_limited", "{client:?}, {keys:?}, {key:?}");
+            assert_eq!(answer.header("retry-after"), ["20"], "{client:?}, {keys:?}, {key:?}");
         }
     }
     assert!(works(&app, &world.b).await);

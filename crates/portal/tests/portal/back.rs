@@ -66,7 +66,7 @@ async fn c17_e3_after_signing_in_again_the_form_comes_back_filled() {
             }
             let another = if which == 0 { format!("{key}/settings") } else { "/new".to_owned() };
             assert!(!site.page("u_own.3", &another).await.contains(BACK), "{late} {path}");
-            assert_eq!(site.get("u_own.3.stale", &path).await.status, StatusCode::SEE_OTHER);
+            assert_eq!(site.get("u_own.3.stale", &path).await.status, StatusCode::SEE_OTHER, "{late:?}");
             let page = site.page("u_own.3", &path).await;
             assert!(page.contains(BACK) && holds(&page, &fields), "{late} {path}: {page}");
             // Once: whoever opens the form again wants a new one.

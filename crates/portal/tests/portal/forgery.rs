@@ -227,7 +227,11 @@ async fn assets_are_named_by_what_they_hold_and_kept() {
     for (path, kind) in [(css, "text/css; charset=utf-8"), (script, "text/javascript; charset=utf-8")] {
         let answer = site.get("", &path).await;
         assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, vec![kind]), "{path}");
-        assert_eq!(answer.header("cache-control"), ["public, max-age=31536000, immutable"]);
+        assert_eq!(
+            answer.header("cache-control"),
+            ["public, max-age=31536000, immutable"],
+            "{path:?}, {kind:?}"
+        );
     }
 }
 

@@ -64,13 +64,19 @@ async fn c17_e1_one_key_that_works_is_seen_before_520_that_have_ended() {
         };
         import(&site.world.store, keys("u_newcomer", 521, of)).await;
         let page = site.page("u_newcomer.1", "").await;
-        assert_eq!(names(&page), [format!("number {works:05}")]);
-        assert!(page.contains("1 key. Times are UTC.") && link(&page, "More keys").is_none());
+        assert_eq!(names(&page), [format!("number {works:05}")], "works: {works:?}");
+        assert!(
+            page.contains("1 key. Times are UTC.") && link(&page, "More keys").is_none(),
+            "works: {works:?}"
+        );
         let ended = site.page("u_newcomer.1", "?state=ended").await;
         assert!(ended.contains("200 of 520 keys."), "the ended ones are counted");
-        assert_eq!(names(&ended).len(), 200);
-        assert!(site.page("u_newcomer.1", "?state=all").await.contains("200 of 521 keys."));
-        assert!(site.page("u_newcomer.1", "?q=NOTHING").await.contains("No key matches"));
+        assert_eq!(names(&ended).len(), 200, "works: {works:?}");
+        assert!(
+            site.page("u_newcomer.1", "?state=all").await.contains("200 of 521 keys."),
+            "works: {works:?}"
+        );
+        assert!(site.page("u_newcomer.1", "?q=NOTHING").await.contains("No key matches"), "works: {works:?}");
     }
     // And where none works, that is said, and not that there are none.
     let site = Site::new().await;

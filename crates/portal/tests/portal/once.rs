@@ -113,26 +113,37 @@ async fn r31_a_rotated_key_ends_at_once_or_after_the_grace_that_was_chosen() {
         let shown = site.post("u_own.1", &path, &form).await;
         assert_eq!(shown.status, StatusCode::CREATED, "{}", text(&shown));
         let second = html::secret(&text(&shown));
-        assert_eq!(works(&site, &second).await, StatusCode::OK);
+        assert_eq!(works(&site, &second).await, StatusCode::OK, "grace: {grace:?}, {hours:?}");
         // Again is too late, with a form of before and with a new one.
-        assert_eq!(site.post("u_own.1", &path, &form).await.status, StatusCode::CONFLICT);
-        assert_eq!(site.get("u_own.1", &path).await.status, StatusCode::CONFLICT);
+        assert_eq!(
+            site.post("u_own.1", &path, &form).await.status,
+            StatusCode::CONFLICT,
+            "grace: {grace:?}, {hours:?}"
+        );
+        assert_eq!(
+            site.get("u_own.1", &path).await.status,
+            StatusCode::CONFLICT,
+            "grace: {grace:?}, {hours:?}"
+        );
 
         let page = site.page("u_own.1", &format!("/keys/{}", old.id)).await;
         if hours > 0 {
             assert_eq!(works(&site, &first).await, StatusCode::OK, "{grace}");
-            assert!(page.contains("This one still works until"));
+            assert!(page.contains("This one still works until"), "grace: {grace:?}, {hours:?}");
             // Not promised for a time when it has ended by itself.
             assert_eq!(page.contains("It is safe to end from"), hours > 7 * 24, "{grace}");
             let heir = site.shown("u_own", &shown).await;
             let heir = site.page("u_own.1", &format!("/keys/{}", heir.id)).await;
-            assert!(heir.contains("which still works until"));
+            assert!(heir.contains("which still works until"), "grace: {grace:?}, {hours:?}");
             site.clock.advance(Duration::from_secs(hours * 60 * 60 - 1));
             assert_eq!(works(&site, &first).await, StatusCode::OK, "{grace}");
             site.clock.advance(Duration::from_secs(1));
         }
         assert_eq!(works(&site, &first).await, StatusCode::UNAUTHORIZED, "{grace}");
-        assert!(site.page("u_own.1", &format!("/keys/{}", old.id)).await.contains("Replaced"));
+        assert!(
+            site.page("u_own.1", &format!("/keys/{}", old.id)).await.contains("Replaced"),
+            "grace: {grace:?}, {hours:?}"
+        );
     }
     let key = site.first("u_own").await;
     let odd = site.submit("u_own.1", &format!("{key}/rotate"), &[("grace", "99y")]).await;
@@ -192,7 +203,11 @@ async fn r28_the_page_says_whether_the_owner_was_told_and_shows_the_key_all_the_
             assert_eq!(page.contains("message that there is a new key"), said.is_some(), "{delivery:?}");
             assert!(said.is_none_or(|said| page.contains(said)), "{delivery:?}");
         }
-        assert_eq!(works(&site, &html::secret(&text(&rotated))).await, StatusCode::OK);
+        assert_eq!(
+            works(&site, &html::secret(&text(&rotated))).await,
+            StatusCode::OK,
+            "{delivery:?}, {said:?}"
+        );
     }
 }
 
@@ -229,7 +244,10 @@ async fn c17_b7_a_form_that_made_nothing_can_be_sent_again() {
 async fn r30_where_issuing_ends_the_key_before_the_form_says_so() {
     for grace in [true, false] {
         let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace }).unwrap()).await;
-        assert!(site.page("u_b.1", "/new").await.contains("making another ends the one before at once"));
+        assert!(
+            site.page("u_b.1", "/new").await.contains("making another ends the one before at once"),
+            "grace: {grace:?}"
+        );
     }
     let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace: false }).unwrap()).await;
     assert_eq!(site.submit("u_b.1", "/new", &NEW).await.status, StatusCode::CREATED);

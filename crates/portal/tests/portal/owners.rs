@@ -97,7 +97,7 @@ async fn c11_06_what_is_no_id_is_not_looked_for() {
         for page in PAGES {
             let answer = site.get("u_own.1", &format!("/keys/{id}{page}")).await;
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{id}{page}");
-            assert!(!text(&answer).contains("<script>"));
+            assert!(!text(&answer).contains("<script>"), "{id:?}, {page:?}");
         }
     }
 }
@@ -289,8 +289,8 @@ async fn c11_17_making_rotating_and_changing_ask_for_a_fresh_sign_in() {
 async fn a_session_that_cannot_be_read_is_not_taken_for_none() {
     let site = Site::new().await;
     for answer in [site.get("down.1", "/").await, site.post("down.1", "/new", &[]).await] {
-        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(answer.header("retry-after").len(), 1);
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+        assert_eq!(answer.header("retry-after").len(), 1, "{answer:?}");
     }
 }
 

@@ -95,7 +95,7 @@ async fn a_restriction_that_is_wrong_does_not_stay_folded_away() {
             (&mode, "enforce"),
         ];
         let answer = site.submit("u_own.1", "/new", &typed).await;
-        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{list:?}");
         let elements = html::parse(&text(&answer));
         let folded = elements.iter().find(|element| element.name == "details").unwrap();
         assert!(folded.attributes.contains_key("open"), "{list}");
@@ -239,7 +239,7 @@ async fn c11_11_a_name_is_text_on_every_page() {
             let shown = site.submit("u_b.1", "/new", &fields).await;
             let made = site.shown("u_b", &shown).await;
             let mut pages = vec![text(&shown)];
-            assert_eq!(made.name, name);
+            assert_eq!(made.name, name, "{name:?}");
             for page in ["", "/settings", "/rotate", "/restrictions", "/revoke"] {
                 pages.push(site.page("u_b.1", &format!("/keys/{}{page}", made.id)).await);
             }
@@ -367,10 +367,10 @@ async fn it_stands_where_it_is_put() {
             }
         }
         let new = send(&app, test_kit::get(&format!("{mount}/new"), &[("cookie", "session=u_own.1")])).await;
-        assert!(text(&new).contains(&format!("action=\"{mount}/new\"")));
+        assert!(text(&new).contains(&format!("action=\"{mount}/new\"")), "{app:?}, {mount:?}, {home:?}");
         let id = text(&page).split_once("/keys/").unwrap().1.split_once('"').unwrap().0.to_owned();
         let key =
             send(&app, test_kit::get(&format!("{mount}/keys/{id}"), &[("cookie", "session=u_own.1")])).await;
-        assert_eq!(key.status, StatusCode::OK);
+        assert_eq!(key.status, StatusCode::OK, "{app:?}, {mount:?}, {home:?}");
     }
 }

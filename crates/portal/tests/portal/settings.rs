@@ -38,16 +38,28 @@ async fn r34_a_key_gets_another_name_and_other_limits_and_only_what_changes_is_w
     ] {
         let before = now(&site, &key).await;
         let form = html::parse(&site.page("u_own.1", &path).await);
-        assert_eq!(html::find(&form, "name").attributes["value"], before.name);
+        assert_eq!(
+            html::find(&form, "name").attributes["value"],
+            before.name,
+            "{name:?}, {limits:?}, {event:?}"
+        );
         let shown = before.limits.as_ref().map(ToString::to_string).unwrap_or_default();
-        assert_eq!(html::find(&form, "limits").attributes["value"], shown);
+        assert_eq!(html::find(&form, "limits").attributes["value"], shown, "{name:?}, {limits:?}, {event:?}");
         let saved = site.submit("u_own.1", &path, &[("name", name), ("limits", limits)]).await;
         assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", text(&saved));
-        assert_eq!(saved.header("location"), [format!("{AT}/keys/{}", key.id)]);
+        assert_eq!(
+            saved.header("location"),
+            [format!("{AT}/keys/{}", key.id)],
+            "{name:?}, {limits:?}, {event:?}"
+        );
         let after = now(&site, &key).await;
-        assert_eq!(after.name, name.trim());
-        assert_eq!(after.limits, (!limits.is_empty()).then(|| limits.trim().parse().unwrap()));
-        assert_eq!(last_event(&site, &key).await, event);
+        assert_eq!(after.name, name.trim(), "{name:?}, {limits:?}, {event:?}");
+        assert_eq!(
+            after.limits,
+            (!limits.is_empty()).then(|| limits.trim().parse().unwrap()),
+            "{name:?}, {limits:?}, {event:?}"
+        );
+        assert_eq!(last_event(&site, &key).await, event, "{name:?}, {limits:?}, {event:?}");
         let mut expected = key.clone();
         (expected.name, expected.limits) = (after.name.clone(), after.limits.clone());
         assert_eq!(format!("{after:?}"), format!("{expected:?}"), "nothing else has changed");
@@ -74,10 +86,17 @@ async fn c11_08_what_cannot_be_changes_nothing_and_says_so_at_its_field() {
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{name} {limits}");
         let page = html::parse(&text(&answer));
         assert_eq!(html::find(&page, field).attributes["aria-invalid"], "true", "{name} {limits}");
-        assert!(!html::find(&page, &format!("{field}-error")).text.is_empty());
+        assert!(
+            !html::find(&page, &format!("{field}-error")).text.is_empty(),
+            "{name:?}, {limits:?}, {field:?}"
+        );
         // All that was typed is still there.
-        assert_eq!(html::find(&page, "name").attributes["value"], name);
-        assert_eq!(html::find(&page, "limits").attributes["value"], limits);
+        assert_eq!(html::find(&page, "name").attributes["value"], name, "{name:?}, {limits:?}, {field:?}");
+        assert_eq!(
+            html::find(&page, "limits").attributes["value"],
+            limits,
+            "{name:?}, {limits:?}, {field:?}"
+        );
     }
     for field in ["scopes", "owner", "expires_at", "level", "restrictions"] {
         let answer = site.submit("u_own.1", &path, &[("name", "Another"), (field, "x")]).await;
@@ -169,7 +188,8 @@ async fn c17_e3_a_tab_that_was_long_open_undoes_nothing_that_came_after() {
         let saved = site.post("u_own.1", path, &again).await;
         assert_eq!(
             (saved.status, saved.header("location")),
-            (StatusCode::SEE_OTHER, vec![&*format!("{AT}{page}")])
+            (StatusCode::SEE_OTHER, vec![&*format!("{AT}{page}")]),
+            "{path:?}, {stale:?}, {narrower:?}"
         );
         assert_ne!(site.rows().await, narrowed, "{path}");
         // A form that does not say what it has shown is no better.

@@ -140,7 +140,7 @@ async fn c17_b10_a_log_that_cannot_be_pruned_is_folded_and_whoever_missed_that_i
     late.batch_execute("COMMIT").await.unwrap();
     assert_eq!(node.read().await, ["one"]);
     let told = store.changes(&stale).await.unwrap();
-    assert!(words(&told.changes).contains(&"Everything".to_owned()), "{told:?}");
+    assert!(words(&told.changes).contains(&"Everything".to_owned()), "told: {told:?}");
     // A second time: the row that means everything is one of many.
     many_changes(&operator, 52_000).await;
     node.read().await;
@@ -148,7 +148,7 @@ async fn c17_b10_a_log_that_cannot_be_pruned_is_folded_and_whoever_missed_that_i
     soon("the folding", async || (length(&operator).await < 100).then_some(())).await;
     assert_eq!(node.read().await, ["Everything"]);
     let told = store.changes(&stale).await.unwrap();
-    assert!(words(&told.changes).contains(&"Everything".to_owned()), "{told:?}");
+    assert!(words(&told.changes).contains(&"Everything".to_owned()), "told: {told:?}");
 
     // When it is over, all of it goes, and a position of before means nothing.
     drop(forgotten);
@@ -273,10 +273,10 @@ async fn c17_g_a_position_of_another_run_of_the_server_is_worth_nothing() {
         let told = store.changes(&Position::new(format!("{other}/{snapshot}"))).await.unwrap();
         assert_eq!(words(&told.changes), ["Everything"], "{other}");
         assert!(told.position.as_str().starts_with(&format!("{era}/")), "{:?}", told.position);
-        assert!(store.changes(&told.position).await.unwrap().changes.is_empty());
+        assert!(store.changes(&told.position).await.unwrap().changes.is_empty(), "{other:?}");
         // Nor is it an acknowledgement of what is committed here.
         let acked = store.acknowledge(&node.id, &Position::new(format!("{other}/{snapshot}"))).await;
-        assert!(acked.unwrap());
+        assert!(acked.unwrap(), "{other:?}");
         let ours = "SELECT count(*) FROM nodes WHERE era = era()";
         assert_eq!(operator.query_one(ours, &[]).await.unwrap().get::<_, i64>(0), 0, "{other}");
     }

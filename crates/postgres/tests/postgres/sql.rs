@@ -93,11 +93,11 @@ async fn c17_d7_a_database_of_before_takes_ids_of_identity_providers() {
     for id in ["auth0|5f7c", "a+b@example.com", "dXNlcg=="] {
         store.create_account(&id.replace(['|', '+', '='], "."), &user(id)).await.unwrap();
         let key = insert(&store, &format!("key_{}", id.len()), id).await;
-        assert!(is_active(&store, &key).await);
-        assert_eq!(store.account_status(&user(id), None).await.unwrap(), OWNER);
+        assert!(is_active(&store, &key).await, "{id:?}");
+        assert_eq!(store.account_status(&user(id), None).await.unwrap(), OWNER, "{id:?}");
         assert_eq!(before.query_one(&prepared, &[&id]).await.unwrap().get::<_, i64>(0), 1);
         revoke(&store, &key).await;
-        assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 2);
+        assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 2, "{id:?}");
     }
     // The version before writes what it always wrote, and every other id is what it was.
     before.execute("INSERT INTO people VALUES ('bob', 'acme', 'FULL')", &[]).await.unwrap();
@@ -176,7 +176,7 @@ async fn c17_g_a_store_that_was_closed_ends_also_on_a_pool_of_the_applications_o
     assert!(matches!(store.account_status(&user("u"), None).await, Err(StoreError::Failed(_))));
     assert!(matches!(store.get(&known.id).await, Err(StoreError::Failed(_))));
     let revoked = store.revoke(&known.id, NOW, &terms).await;
-    assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Failed(_)))), "{revoked:?}");
+    assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Failed(_)))), "revoked: {revoked:?}");
     assert!(store.join(&node, Duration::from_secs(60)).await.is_err());
     // The pool, and who else has it.
     assert!(is_active(&other, &known).await && !pool.is_closed());

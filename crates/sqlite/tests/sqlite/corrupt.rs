@@ -82,7 +82,7 @@ fn without_rules(file: &File) -> Connection {
             names(&format!("SELECT name FROM pragma_table_info('{table}') ORDER BY cid")).join(", ");
         let lax = format!("CREATE TABLE {table} ({columns}, {keys}) WITHOUT ROWID");
         let changed = operator.execute("UPDATE sqlite_master SET sql = ?1 WHERE name = ?2", [&lax, table]);
-        assert_eq!(changed.unwrap(), 1);
+        assert_eq!(changed.unwrap(), 1, "{table:?}, {keys:?}");
     }
     let version: i64 = operator.query_row("PRAGMA schema_version", [], |row| row.get(0)).unwrap();
     operator.execute_batch(&format!("PRAGMA schema_version = {}", version + 1)).unwrap();
@@ -199,7 +199,7 @@ async fn c17_b9_what_a_refusal_does_not_need_is_not_parsed() {
     assert!(at(60).await.unwrap().is_some_and(|key| !key.is_active(Timestamp::from_secs(60))));
     vandal.execute("UPDATE keys SET revoked_at = 5", []).unwrap();
     for secs in [0, 59, 60] {
-        assert!(at(secs).await.unwrap().is_some_and(|key| key.revoked_at.is_some()));
+        assert!(at(secs).await.unwrap().is_some_and(|key| key.revoked_at.is_some()), "{secs:?}");
     }
     assert!(is_corrupt(&store.find(&key.digest).await), "all of it");
     // What it does need is still looked at.
@@ -210,7 +210,7 @@ async fn c17_b9_what_a_refusal_does_not_need_is_not_parsed() {
         assert!(is_corrupt(&at(60).await), "{damage}");
         let sound = "id = 'k', owner = 'bob', level = 'PROJECT', environment = 'live', digested_by = 'sha256', family = 'k'";
         vandal.execute(&format!("UPDATE keys SET {sound}"), []).unwrap();
-        assert!(at(60).await.is_ok());
+        assert!(at(60).await.is_ok(), "{damage:?}");
     }
 }
 
@@ -278,8 +278,8 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
             // Nobody builds on it either, and it is not mended by the way.
             let replaced =
                 store.insert(key.clone(), &Terms::by(tower_api_key::Authority::System).policy(MANY)).await;
-            assert!(replaced.is_err());
-            assert!(is_corrupt(&store.find(&key.digest).await));
+            assert!(replaced.is_err(), "{damage:?}, {sound:?}");
+            assert!(is_corrupt(&store.find(&key.digest).await), "{damage:?}, {sound:?}");
         }
         vandal.execute_batch("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").unwrap();
     }

@@ -77,11 +77,11 @@ async fn c17_d7_a_file_of_before_takes_ids_of_identity_providers() {
     for id in ["auth0|5f7c", "a+b@example.com", "dXNlcg=="] {
         store.create_account(&id.replace(['|', '+', '='], "."), &user(id)).await.unwrap();
         let key = insert(&store, &format!("key_{}", id.len()), id).await;
-        assert!(is_active(&store, &key).await);
+        assert!(is_active(&store, &key).await, "{id:?}");
         let standing = store.account_status(&user(id), None).await.unwrap();
-        assert_eq!(standing, AccountStatus::Active { role: Some(Role::Owner) });
-        assert_eq!(prepared.query_row([id], |row| row.get::<_, i64>(0)).unwrap(), 1);
-        assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 1);
+        assert_eq!(standing, AccountStatus::Active { role: Some(Role::Owner) }, "{id:?}");
+        assert_eq!(prepared.query_row([id], |row| row.get::<_, i64>(0)).unwrap(), 1, "{id:?}");
+        assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 1, "{id:?}");
     }
     // The version before writes what it always wrote, and every other id is what it was.
     before.execute("INSERT INTO people VALUES ('bob', 'acme', 'FULL')", []).unwrap();
@@ -287,7 +287,7 @@ async fn c17_f3_a_store_is_read_while_another_program_holds_the_lock_for_writers
     assert_eq!(store.get(&inserted.id).await.unwrap().unwrap().name, inserted.name);
     let terms = tower_api_key::store::Terms::by(tower_api_key::Authority::System);
     let revoked = store.revoke(&inserted.id, inserted.created_at, &terms).await;
-    assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Failed(_)))), "{revoked:?}");
+    assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Failed(_)))), "revoked: {revoked:?}");
     writer.execute_batch("COMMIT").unwrap();
     assert_eq!(store.get(&inserted.id).await.unwrap().unwrap().name, "not yet");
     assert!(is_active(&store, &inserted).await);

@@ -40,9 +40,12 @@ async fn c9_18_a_revocation_by_another_process_is_seen_at_once() {
     let store = file.open().await;
     for name in ["key1", "key2", "key3"] {
         let key = insert(&store, name, "u").await;
-        assert!(is_active(&store, &key).await);
-        assert!(in_another_process(&file, "sql::revokes_a_key", name).status().unwrap().success());
-        assert!(!is_active(&store, &key).await);
+        assert!(is_active(&store, &key).await, "{name:?}");
+        assert!(
+            in_another_process(&file, "sql::revokes_a_key", name).status().unwrap().success(),
+            "{name:?}"
+        );
+        assert!(!is_active(&store, &key).await, "{name:?}");
     }
 }
 
@@ -233,7 +236,7 @@ async fn c12_07_no_list_names_another_accounts_project() {
             NO_ACCESS,
             "{sql}"
         );
-        assert!(store.projects(&user("bob")).await.unwrap().is_empty());
+        assert!(store.projects(&user("bob")).await.unwrap().is_empty(), "{sql:?}");
         operator.execute_batch("DELETE FROM access WHERE project = 'p2'").unwrap();
     }
 }
