@@ -57,6 +57,10 @@ impl ChangeLog for Still {
     async fn leave(&self, _: &NodeId) -> Result<(), StoreError> {
         Ok(())
     }
+
+    async fn announce(&self, _: &UserId) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A cache that holds its lease: it remembers what it was asked once.

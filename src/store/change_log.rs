@@ -42,7 +42,7 @@ const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no log of changes, and cannot be cached",
     note = "`PostgresStore` has one; `MemoryStore` and `SqliteStore` answer fast enough without a cache",
-    note = "a directory that stands beside a store cannot be cached with it: cache the store, `(cached, directory)`"
+    note = "a directory that stands beside a store is cached with it by `WithDirectory`, if every change of it is announced; or not at all: `(cached, directory)`"
 )]
 pub trait ChangeLog: Send + Sync + 'static {
     /// Puts the node among those that changes wait for, and *then*, when that is committed, reads where the log ends.
@@ -78,6 +78,14 @@ pub trait ChangeLog: Send + Sync + 'static {
     ///
     /// [`StoreError`]. Then one change will wait for it until its lease has run out.
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError>;
+
+    /// Writes to the log that what `user` may do has changed outside of this store, and returns as every change does: when no
+    /// node answers by what was before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]. It may be in the log; whoever asked announces it again.
+    async fn announce(&self, user: &UserId) -> Result<(), StoreError>;
 
     /// Comes back when there may be news: a hint, which may be lost, late, or wrong. Dropped when the node reads the log
     /// for another reason. One that comes while nobody waits should be kept for the next call.
@@ -225,6 +233,10 @@ impl<L: ChangeLog + ?Sized> ChangeLog for Arc<L> {
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         (**self).leave(node).await
+    }
+
+    async fn announce(&self, user: &UserId) -> Result<(), StoreError> {
+        (**self).announce(user).await
     }
 
     async fn hint(&self) {

@@ -29,6 +29,7 @@ mod memory;
 mod proxy;
 mod terms;
 mod traits;
+mod with_directory;
 
 pub use self::accounts::{Account, Accounts, Member, MemberRole, Person, Project};
 #[cfg(feature = "cache")]
@@ -45,5 +46,6 @@ pub use self::terms::{Ended, KeyPolicy, MakeRoom, Terms, Updated, an_hour_before
 pub use self::traits::{
     AuditLog, CachedKey, Directory, KeyInventory, KeyRegistry, KeyStore, ProjectDirectory, UsageLog,
 };
+pub use self::with_directory::WithDirectory;
 
 pub(crate) use self::deadline::in_time;

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tower_api_key::store::{
     CacheOptions, Cached, Change, ChangeLog, Changes, Directory, Followers, NodeId, Position, StoreError,
-    outlived, settle,
+    WithDirectory, outlived, settle,
 };
 use tower_api_key::{
     AccountStatus, KeyDigest, KeyId, KeyRecord, KeyStore, ProjectId, Role, Timestamp, UserId,
@@ -90,6 +90,19 @@ impl ChangeLog for Told {
     }
 
     async fn leave(&self, _: &NodeId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn announce(&self, user: &UserId) -> Result<(), StoreError> {
+        let length = {
+            let mut log = self.log.lock().unwrap();
+            log.push(Change::Owner(user.clone()));
+            log.len()
+        };
+        self.news.notify_one();
+        while self.acknowledged.load(Ordering::SeqCst) < length {
+            sleep(Duration::from_millis(1)).await;
+        }
         Ok(())
     }
 
@@ -211,4 +224,39 @@ async fn c17_g_a_change_fences_a_silent_node_when_its_lease_is_over_on_every_clo
         assert_eq!(fenced.iter().map(|(_, lease)| *lease).collect::<Vec<_>>(), fences, "{rows:?}");
         assert!(fenced.iter().all(|(at, lease)| *at >= outlived(*lease)), "{rows:?}: {fenced:?}");
     }
+}
+
+/// A directory of an application: one flag in its own tables.
+#[derive(Clone, Default)]
+struct Staff {
+    gone: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Directory for Staff {
+    async fn account_status(&self, _: &UserId, _: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(if self.gone.load(Ordering::SeqCst) { AccountStatus::Disabled } else { OWNER })
+    }
+}
+
+/// The store cannot know of changes in an application's own directory; once they are announced, nobody answers by what was
+/// before (R42).
+#[tokio::test(start_paused = true)]
+async fn r42_a_change_in_a_directory_of_the_application_holds_once_it_is_announced() {
+    let (staff, owner) = (Staff::default(), user("u"));
+    let store = WithDirectory::new(Arc::new(Told::default()), staff.clone());
+    let cached = CacheOptions::new().lease(LEASE).unwrap().start(store);
+    until("the lease", || cached.has_lease()).await;
+    for _ in 0..3 {
+        assert_eq!(cached.account_status(&owner, None).await.unwrap(), OWNER);
+    }
+    assert_eq!(staff.asked.load(Ordering::SeqCst), 1, "it is remembered");
+    staff.gone.store(true, Ordering::SeqCst);
+    assert_eq!(cached.account_status(&owner, None).await.unwrap(), OWNER, "nobody announced it");
+    cached.invalidate(&owner).await.unwrap();
+    assert_eq!(Directory::account_status_cached(&cached, &owner, None), None);
+    assert_eq!(cached.account_status(&owner, None).await.unwrap(), AccountStatus::Disabled);
+    cached.shutdown().await;
 }

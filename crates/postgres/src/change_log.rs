@@ -10,7 +10,7 @@ use crate::session::{Commit, Database, Session};
 use crate::store::PostgresStore;
 use tower_api_key::key::{KeyDigest, UserId};
 use tower_api_key::store::StoreError;
-use tower_api_key::store::{Change, ChangeLog, Changes, Followers, NodeId, Position};
+use tower_api_key::store::{Change, ChangeLog, Changes, Followers, NodeId, Position, RegistryError};
 
 /// A batch with more changes than this is read as `Everything`.
 const MOST: usize = 10_000;
@@ -69,6 +69,9 @@ const FENCE: &str = "
     DELETE FROM tower_api_key.nodes
     WHERE (era <> tower_api_key.era() OR NOT pg_visible_in_snapshot($1::text::xid8, acked)) AND lease_ms <= $2";
 
+/// What a user may do has changed outside of this database.
+const ANNOUNCE: &str = "INSERT INTO tower_api_key.changes (owner) VALUES ($1)";
+
 #[async_trait]
 impl ChangeLog for PostgresStore {
     async fn join(&self, node: &NodeId, lease: Duration) -> Result<Position, StoreError> {
@@ -113,6 +116,17 @@ impl ChangeLog for PostgresStore {
             })
         });
         left.await
+    }
+
+    async fn announce(&self, user: &UserId) -> Result<(), StoreError> {
+        let user = user.clone();
+        let announced = self.take_away(move |session| {
+            Box::pin(async move {
+                session.execute(ANNOUNCE, &[&user.as_str()]).await?;
+                Ok(())
+            })
+        });
+        announced.await.map_err(RegistryError::into_store_error)
     }
 
     async fn hint(&self) {

@@ -163,7 +163,7 @@ impl PostgresStore {
     }
 
     /// Makes a change that may take access away.
-    async fn take_away<T: Send + 'static>(
+    pub(crate) async fn take_away<T: Send + 'static>(
         &self,
         work: impl for<'s> FnOnce(&'s Session) -> SessionFuture<'s, T> + Send + 'static,
     ) -> Result<T, RegistryError> {

@@ -13,6 +13,7 @@ use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::ProjectDirectory;
 use crate::store::accounts::Project;
+use crate::store::change_log::ChangeLog;
 use crate::store::error::StoreError;
 use crate::store::proxy::RegistryProxy;
 use crate::store::traits::CachedKey;
@@ -113,6 +114,22 @@ impl<S> Cached<S> {
             self.memory.lease.end();
         }
         *follower = None;
+    }
+}
+
+impl<S: ChangeLog> Cached<S> {
+    /// Forgets what was remembered of a user, on every node. Call it after each change of what the user may do that the store
+    /// does not make itself, such as one in an application's [own directory](super::super::WithDirectory), and say that the change
+    /// is made when this has returned: no request that is evaluated after that is accepted by what was before.
+    ///
+    /// It goes through the same log as every other change, and takes as long: a few milliseconds, and once a lease where a
+    /// node is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: call it again. Until then, nodes may answer by what was before for as long as they remember it.
+    pub async fn invalidate(&self, user: &UserId) -> Result<(), StoreError> {
+        self.store.announce(user).await
     }
 }
 

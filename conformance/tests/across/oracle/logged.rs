@@ -164,6 +164,10 @@ impl ChangeLog for Logged {
         Ok(())
     }
 
+    async fn announce(&self, user: &UserId) -> Result<(), StoreError> {
+        self.change(async |_, _| ((), vec![Change::Owner(user.clone())])).await
+    }
+
     async fn hint(&self) {
         // The store outlives its nodes.
         let _ = self.heard.lock().await.changed().await;

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use test_kit::{project, user};
 use tokio::task::JoinHandle;
 use tower_api_key::store::{
-    Change, ChangeLog as _, Changes, Member, MemberRole, NodeId, Position, Project, RegistryError, Terms,
-    outlived,
+    Cached, Change, ChangeLog as _, Changes, Member, MemberRole, NodeId, Position, Project, RegistryError,
+    Terms, WithDirectory, outlived,
 };
-use tower_api_key::{Accounts as _, Authority, KeyRecord, KeyRegistry as _, KeyStore as _};
+use tower_api_key::{
+    AccountStatus, Accounts as _, Authority, Directory as _, KeyRecord, KeyRegistry as _, KeyStore as _, Role,
+};
 use tower_api_key_postgres::PostgresStore;
 
 use super::proxy::{Fate, Proxy};
@@ -366,7 +368,7 @@ async fn c9_01_three_nodes_with_caches_never_serve_what_was_revoked() {
     let store = schema.open().await;
     let mut nodes = Vec::new();
     for _ in 0..3 {
-        nodes.push(tower_api_key::store::Cached::start(schema.open().await));
+        nodes.push(Cached::start(schema.open().await));
     }
     let mut took = Vec::new();
     for round in 0..100 {
@@ -417,4 +419,46 @@ async fn c9_07_a_node_that_says_nothing_is_fenced_though_nobody_waits_that_long(
     };
     returned.unwrap();
     assert!(began.elapsed() >= lease, "before the lease was over");
+}
+
+/// A directory of an application, which answers everybody alike.
+#[derive(Clone, Default)]
+struct Staff(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+#[async_trait::async_trait]
+impl tower_api_key::Directory for Staff {
+    async fn account_status(
+        &self,
+        _: &tower_api_key::UserId,
+        _: Option<&tower_api_key::ProjectId>,
+    ) -> Result<AccountStatus, tower_api_key::store::StoreError> {
+        let gone = self.0.load(std::sync::atomic::Ordering::SeqCst);
+        Ok(if gone { AccountStatus::Disabled } else { AccountStatus::Active { role: Some(Role::Owner) } })
+    }
+}
+
+/// What one node announces of a directory that the store does not keep, every node knows when the call has returned (R42).
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a PostgreSQL server"]
+async fn r42_a_change_in_a_directory_of_the_application_is_announced_to_every_node() {
+    let schema = Schema::new();
+    let (staff, owner) = (Staff::default(), user("u"));
+    let (one, two) = (schema.open().await, schema.open().await);
+    let nodes = [one, two].map(|store| Cached::start(WithDirectory::new(store, staff.clone())));
+    for node in &nodes {
+        soon("a lease", async || node.has_lease().then_some(())).await;
+        for _ in 0..2 {
+            let status = node.account_status(&owner, None).await.unwrap();
+            assert_eq!(status, AccountStatus::Active { role: Some(Role::Owner) });
+        }
+        assert!(node.account_status_cached(&owner, None).is_some(), "it is remembered");
+    }
+    staff.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    nodes[0].invalidate(&owner).await.unwrap();
+    for node in &nodes {
+        assert_eq!(node.account_status(&owner, None).await.unwrap(), AccountStatus::Disabled);
+    }
+    for node in &nodes {
+        node.shutdown().await;
+    }
 }

@@ -69,6 +69,10 @@ impl ChangeLog for Watched {
         self.left.store(true, Ordering::SeqCst);
         Ok(())
     }
+
+    async fn announce(&self, user: &UserId) -> Result<(), StoreError> {
+        self.store.announce(user).await
+    }
 }
 
 fn record(revoked: bool) -> Write {

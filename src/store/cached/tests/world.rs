@@ -442,6 +442,10 @@ impl ChangeLog for Connection {
         self.ask(move |state, _| drop(state.nodes.remove(&node))).await
     }
 
+    async fn announce(&self, _: &UserId) -> Result<(), StoreError> {
+        Err(StoreError::NotKept)
+    }
+
     async fn hint(&self) {
         self.link.hints.notified().await;
     }

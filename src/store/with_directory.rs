@@ -1,0 +1,130 @@
+//! A store with a directory of the application's own, cached together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::accounts::Project;
+use super::change_log::{ChangeLog, Changes, NodeId, Position};
+use super::error::StoreError;
+use super::proxy::RegistryProxy;
+use super::traits::{CachedKey, Directory, KeyRegistry, KeyStore, ProjectDirectory};
+use crate::access::AccountStatus;
+use crate::clock::Timestamp;
+use crate::key::{KeyDigest, ProjectId, UserId};
+use crate::record::KeyRecord;
+
+/// Keys from a store that has a [`ChangeLog`], people and projects from a directory of the application's own, for
+/// [`Cached`](super::Cached) to remember both.
+///
+/// The store cannot know when the directory changes: after each change of what somebody may do, call
+/// [`Cached::invalidate`](super::Cached::invalidate), and say that the change is made when that has returned. A change that
+/// is not announced is seen by a node when it asks again: within ten minutes. If that cannot be had, do not cache the
+/// directory: `(cached, directory)`.
+///
+/// ```no_run
+/// # #[cfg(feature = "cache")]
+/// # async fn f<S, D>(store: S, directory: D, alice: tower_api_key::UserId) -> Result<(), tower_api_key::store::StoreError>
+/// # where S: tower_api_key::KeyStore + tower_api_key::store::ChangeLog, D: tower_api_key::Directory {
+/// use tower_api_key::store::{Cached, WithDirectory};
+///
+/// let cached = Cached::start(WithDirectory::new(store, directory)); // the store such as PostgresStore
+/// // ... the application takes a right from alice, in its own tables, and commits; then:
+/// cached.invalidate(&alice).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct WithDirectory<S, D> {
+    store: S,
+    directory: D,
+}
+
+impl<S, D> WithDirectory<S, D> {
+    /// Keys from `store`, people and projects from `directory`.
+    #[must_use]
+    pub fn new(store: S, directory: D) -> Self {
+        Self { store, directory }
+    }
+}
+
+#[async_trait]
+impl<S: KeyStore, D: Send + Sync + 'static> KeyStore for WithDirectory<S, D> {
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.store.find(digest).await
+    }
+
+    async fn find_at(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        self.store.find_at(digest, now).await
+    }
+
+    fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
+        self.store.find_cached(digest)
+    }
+}
+
+#[async_trait]
+impl<S: Send + Sync + 'static, D: Directory> Directory for WithDirectory<S, D> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.directory.account_status(user, project).await
+    }
+
+    fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
+        self.directory.account_status_cached(user, project)
+    }
+}
+
+#[async_trait]
+impl<S: Send + Sync + 'static, D: ProjectDirectory> ProjectDirectory for WithDirectory<S, D> {
+    async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
+        self.directory.projects(user).await
+    }
+}
+
+impl<S: KeyRegistry, D: Send + Sync + 'static> RegistryProxy for WithDirectory<S, D> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.store
+    }
+
+    fn is_directory(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl<S: ChangeLog, D: Send + Sync + 'static> ChangeLog for WithDirectory<S, D> {
+    async fn join(&self, node: &NodeId, lease: Duration) -> Result<Position, StoreError> {
+        self.store.join(node, lease).await
+    }
+
+    async fn changes(&self, after: &Position) -> Result<Changes, StoreError> {
+        self.store.changes(after).await
+    }
+
+    async fn acknowledge(&self, node: &NodeId, position: &Position) -> Result<bool, StoreError> {
+        self.store.acknowledge(node, position).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.store.leave(node).await
+    }
+
+    async fn announce(&self, user: &UserId) -> Result<(), StoreError> {
+        self.store.announce(user).await
+    }
+
+    async fn hint(&self) {
+        self.store.hint().await;
+    }
+}
