@@ -17,16 +17,31 @@ use crate::unread_body::{Unread, WasRead};
 use crate::verifier::Verifier;
 
 /// What all services of one layer share.
-#[derive(Clone)]
 pub(crate) struct Authenticator<Sch, R> {
-    pub(crate) scheme: Sch,
+    /// Shared, so that the builder of the layer clones no scheme of the application's.
+    pub(crate) scheme: Arc<Sch>,
     pub(crate) verifier: Verifier,
     pub(crate) endpoints: EndpointTable,
-    pub(crate) renderer: R,
+    pub(crate) renderer: Arc<R>,
     pub(crate) stamps: ResponseHeaders,
     pub(crate) pass_preflight: bool,
     pub(crate) client: ClientAddr,
     pub(crate) require_https: bool,
+}
+
+impl<Sch, R> Clone for Authenticator<Sch, R> {
+    fn clone(&self) -> Self {
+        Self {
+            scheme: Arc::clone(&self.scheme),
+            verifier: self.verifier.clone(),
+            endpoints: self.endpoints.clone(),
+            renderer: Arc::clone(&self.renderer),
+            stamps: self.stamps.clone(),
+            pass_preflight: self.pass_preflight,
+            client: self.client.clone(),
+            require_https: self.require_https,
+        }
+    }
 }
 
 /// What can be said of a request by its head and by what is at hand.

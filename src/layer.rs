@@ -72,10 +72,10 @@ impl<Sch: Describe> ApiKeyAuth<Sch> {
     pub fn with_verifier(verifier: Verifier, scheme: Sch) -> Self {
         let authenticator = Authenticator {
             stamps: ResponseHeaders::of(&scheme),
-            scheme,
+            scheme: Arc::new(scheme),
             verifier,
             endpoints: EndpointTable::default(),
-            renderer: ProblemDetails::default(),
+            renderer: Arc::new(ProblemDetails::default()),
             pass_preflight: false,
             client: ClientAddr::peer(),
             require_https: false,
@@ -84,24 +84,27 @@ impl<Sch: Describe> ApiKeyAuth<Sch> {
     }
 }
 
-impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
+impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
     /// Also accepts another scheme. A request that uses two is refused with 400.
     ///
     /// The first scheme's words are used where no credential was sent.
     pub fn or<Other: Describe>(self, other: Other) -> ApiKeyAuth<Or<Sch, Other>, R> {
-        self.rebuilt(|scheme, renderer| (Or::new(scheme, other), renderer))
+        self.rebuilt(|scheme, renderer| (Arc::new(Or::of(scheme, other)), renderer))
     }
 
     /// Renders refusals in another way: a closure, or a type of your own.
     pub fn render_errors<Other>(self, renderer: Other) -> ApiKeyAuth<Sch, Other> {
-        self.rebuilt(|scheme, _| (scheme, renderer))
+        self.rebuilt(|scheme, _| (scheme, Arc::new(renderer)))
     }
 
-    fn rebuilt<S: Describe, Other>(self, change: impl FnOnce(Sch, R) -> (S, Other)) -> ApiKeyAuth<S, Other> {
+    fn rebuilt<S: Describe, Other>(
+        self,
+        change: impl FnOnce(Arc<Sch>, Arc<R>) -> (Arc<S>, Arc<Other>),
+    ) -> ApiKeyAuth<S, Other> {
         let before = Arc::unwrap_or_clone(self.authenticator);
         let (scheme, renderer) = change(before.scheme, before.renderer);
         let authenticator = Authenticator {
-            stamps: before.stamps.rebuilt(&scheme),
+            stamps: before.stamps.rebuilt(&*scheme),
             scheme,
             renderer,
             verifier: before.verifier,
@@ -183,10 +186,7 @@ impl<Sch: Describe + Clone, R: Clone> ApiKeyAuth<Sch, R> {
 
     /// Explains what this layer, as it is set up so far, answers to requests: what support needs when somebody says "403".
     /// See [`explain`](crate::explain).
-    pub fn explainer(&self) -> Explainer
-    where
-        Sch: Describe,
-    {
+    pub fn explainer(&self) -> Explainer {
         let Authenticator { scheme, verifier, endpoints, require_https, .. } = &*self.authenticator;
         let mut schemes = Vec::new();
         scheme.describe_each(&mut |scheme| schemes.push(scheme.clone()));
@@ -206,7 +206,7 @@ impl<Sch, R: 'static> ApiKeyAuth<Sch, R> {
     #[must_use]
     pub fn description(&self) -> LayerDescription {
         let Authenticator { stamps, endpoints, renderer, require_https, .. } = &*self.authenticator;
-        let refusal_body = RefusalBody::of(renderer);
+        let refusal_body = RefusalBody::of(&**renderer);
         LayerDescription::new(stamps.schemes().to_vec(), endpoints.clone(), *require_https, refusal_body)
     }
 }

@@ -7,7 +7,8 @@
 //! | [`JsonBody`] | `{"apiKey", "userId", "projectId"}` in a JSON body |
 //! | [`Or`] | two of them, joined by [`ApiKeyAuth::or`](crate::ApiKeyAuth::or) |
 //!
-//! A scheme of your own implements [`HeaderScheme`]: two small methods.
+//! A scheme of your own implements [`HeaderScheme`]: two small methods. `Box<dyn HeaderScheme>` is a scheme, for schemes that are
+//! chosen at start; so is `Option` of any scheme, for one that can be switched off: `None` finds nothing and offers nothing.
 //!
 //! A scheme answers: no credential, a broken credential, or a credential. A broken credential is refused and never
 //! passed on to the next scheme. Two credentials in one head are refused, even if they are equal (R62). Every
@@ -51,7 +52,6 @@ pub use crate::unread_body::Draining;
 /// use tower_api_key::{Challenge, ConfigError, Credentials, Head, SchemeInfo};
 ///
 /// /// `X-Device-Token: ...`
-/// #[derive(Clone)] // the builder of the layer wants it
 /// struct DeviceToken(SchemeInfo);
 ///
 /// const NAME: HeaderName = HeaderName::from_static("x-device-token");
@@ -92,6 +92,29 @@ pub trait HeaderScheme: Send + Sync + 'static {
 
     /// The scheme's name, challenge, headers and messages. It must be the same at every call.
     fn describe(&self) -> &SchemeInfo;
+}
+
+/// A scheme that is chosen at start, such as by the configuration.
+///
+/// ```
+/// use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme, JsonBody};
+/// use tower_api_key::{ApiKeyAuth, MemoryStore};
+///
+/// # let (in_a_header, in_a_body) = (true, false);
+/// let first: Box<dyn HeaderScheme> =
+///     if in_a_header { Box::new(ApiKeyHeader::default()) } else { Box::new(Bearer::default()) };
+/// let second = in_a_body.then(JsonBody::default);
+/// let auth = ApiKeyAuth::new(MemoryStore::new(), first).or(second);
+/// assert_eq!(auth.description().schemes().len(), 1);
+/// ```
+impl<S: HeaderScheme + ?Sized> HeaderScheme for Box<S> {
+    fn read<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, MalformedCredential> {
+        (**self).read(head)
+    }
+
+    fn describe(&self) -> &SchemeInfo {
+        (**self).describe()
+    }
 }
 
 /// The error for a credential that is present but broken.
@@ -210,6 +233,46 @@ impl<S: HeaderScheme, B: Send> Scheme<B> for S {
         body: B,
     ) -> Result<(Option<Credentials<'static>>, B), AuthError> {
         Ok((None, body))
+    }
+}
+
+impl<S: Describe> Describe for Option<S> {
+    fn describe_each<'a>(&'a self, each: &mut dyn FnMut(&'a SchemeInfo)) {
+        if let Some(scheme) = self {
+            scheme.describe_each(each);
+        }
+    }
+}
+
+/// `None` finds no credential, and asks for no body. A layer without any other scheme then refuses each request that needs
+/// a key, with a 401 that has no challenge.
+#[diagnostic::do_not_recommend]
+impl<S: Scheme<B>, B: Send> Scheme<B> for Option<S> {
+    fn read_head<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, AuthError> {
+        self.as_ref().map_or(Ok(None), |scheme| scheme.read_head(head))
+    }
+
+    fn body_interest(&self, head: Head<'_>) -> Result<BodyInterest, AuthError> {
+        self.as_ref().map_or(Ok(BodyInterest::None), |scheme| scheme.body_interest(head))
+    }
+
+    async fn read_body(
+        &self,
+        head: Head<'_>,
+        sender: &Sender,
+        body: B,
+    ) -> Result<(Option<Credentials<'static>>, B), AuthError> {
+        match self {
+            Some(scheme) => scheme.read_body(head, sender, body).await,
+            None => Ok((None, body)),
+        }
+    }
+
+    fn drain(&self, sender: &Sender, body: B) -> Result<Draining, B> {
+        match self {
+            Some(scheme) => scheme.drain(sender, body),
+            None => Err(body),
+        }
     }
 }
 

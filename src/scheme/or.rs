@@ -1,5 +1,8 @@
 //! [`Or`]: joins two schemes.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::{BodyInterest, Describe, Draining, Scheme, Sender};
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::{Credentials, Head};
@@ -8,17 +11,34 @@ use crate::scheme_info::SchemeInfo;
 /// Accepts either of two schemes, but not both at once; made by [`ApiKeyAuth::or`](crate::ApiKeyAuth::or).
 ///
 /// If both find a credential in the head, even a broken one, the request is refused with 400 (R62).
-#[derive(Clone, Debug)]
 pub struct Or<L, R> {
-    left: L,
-    right: R,
+    // Shared, so that a clone of it clones neither.
+    left: Arc<L>,
+    right: Arc<R>,
 }
 
 impl<L, R> Or<L, R> {
     /// Joins two schemes, for your own routes that read credentials themselves. For a layer use
     /// [`ApiKeyAuth::or`](crate::ApiKeyAuth::or).
     pub fn new(left: L, right: R) -> Self {
-        Self { left, right }
+        Self::of(Arc::new(left), right)
+    }
+
+    pub(crate) fn of(left: Arc<L>, right: R) -> Self {
+        Self { left, right: Arc::new(right) }
+    }
+}
+
+impl<L, R> Clone for Or<L, R> {
+    fn clone(&self) -> Self {
+        Self { left: Arc::clone(&self.left), right: Arc::clone(&self.right) }
+    }
+}
+
+impl<L: fmt::Debug, R: fmt::Debug> fmt::Debug for Or<L, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { left, right } = self;
+        f.debug_struct("Or").field("left", left).field("right", right).finish()
     }
 }
 

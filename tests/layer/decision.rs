@@ -5,7 +5,7 @@ use axum::routing::any;
 use http::Method;
 use serde_json::json;
 use test_kit::{World, bearer, echo, get, post_json, project, send, user};
-use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme, JsonBody};
 use tower_api_key::store::Accounts as _;
 use tower_api_key::{ApiKeyAuth, AuthError, AuthErrorKind, Endpoints, KeyLevel, Timestamp};
 
@@ -56,6 +56,44 @@ async fn one_principal_through_three_schemes() {
     assert_eq!(answer.header("www-authenticate")[0], r#"Bearer realm="api""#);
     assert_eq!(send(&app, get("/health", &[])).await.verdict(), "200:h");
     assert_eq!(send(&app, get("/nowhere", &[])).await.verdict(), "401/missing_api_key");
+}
+
+/// `None` finds and offers nothing, `Some` and a box are what is in them; a scheme needs no `Clone`, and neither does a renderer.
+#[tokio::test]
+async fn a_scheme_may_be_optional_or_boxed() {
+    let world = World::new().await;
+    let boxed: Box<dyn HeaderScheme> = Box::new(ApiKeyHeader::default());
+    let auth = |bearer: Option<Bearer>, body: Option<JsonBody>, boxed: Option<Box<dyn HeaderScheme>>| {
+        let auth = ApiKeyAuth::new(world.store.clone(), bearer).or(body).or(boxed);
+        let kept = auth.clone(); // so that the builder cannot take the schemes out of it
+        let auth = auth.endpoints(endpoints()).unwrap();
+        drop(kept);
+        auth
+    };
+    let key = world.own.expose_secret();
+    let body = json!({"apiKey": key, "userId": "u_own", "projectId": "p1"});
+    let requests = || {
+        [
+            get("/sites", &[("authorization", &bearer(&world.own))]),
+            post_json("/upload", &body),
+            get("/sites", &[("x-api-key", key), ("x-project-id", "p1")]),
+        ]
+    };
+    let none = "401/missing_api_key";
+    for (app, verdicts, challenges) in [
+        (auth(Some(Bearer::default()), Some(JsonBody::default()), Some(boxed)), ["200:h"; 3], 3),
+        (auth(Some(Bearer::default()), None, None), ["200:h", none, none], 1),
+        (auth(None, Some(JsonBody::default()), None), [none, "200:h", none], 1),
+        (auth(None, None, None), [none; 3], 0),
+    ] {
+        assert_eq!(app.description().schemes().len(), challenges);
+        let app = routes().layer(app);
+        for (request, verdict) in requests().into_iter().zip(verdicts) {
+            assert_eq!(send(&app, request).await.verdict(), verdict);
+        }
+        let answer = send(&app, get("/sites", &[])).await;
+        assert_eq!((answer.verdict().as_str(), answer.header("www-authenticate").len()), (none, challenges));
+    }
 }
 
 /// Of two things that are wrong, the first in the order of the questions is answered, and nothing is said of the other.
