@@ -15,11 +15,11 @@ use crate::config_error::ConfigError;
 /// all.
 ///
 /// The default is SHA-256 alone, which is sufficient for keys of 196 bits. Add others for [peppers](Pepper) and for
-/// [imported](crate::importing) keys. Give the same value to the [`Verifier`](crate::Verifier::digests) and the
-/// [`Keyring`](crate::Keyring::digests).
+/// [imported](crate::importing) keys. [`ApiKeys::digests`](crate::ApiKeys::digests) sets them for the layer, the
+/// verifier and the keyring.
 ///
 /// ```
-/// use tower_api_key::{Digests, MemoryStore, Pepper, Verifier};
+/// use tower_api_key::{ApiKeys, Digests, MemoryStore, Pepper};
 /// # fn secret(name: &str) -> Vec<u8> { vec![7; 32] }
 ///
 /// let ring = Digests::peppered(Pepper::new("2027", secret("2027"))?)? // issues

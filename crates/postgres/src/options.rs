@@ -117,7 +117,7 @@ impl PostgresOptions {
     ///
     /// At most half of its connections look up keys for requests. It must connect to the primary, which every
     /// request checks. With a given pool the store receives no notifications: nodes with a
-    /// [`Cached`](super::super::Cached) poll the change log instead, and changes wait a little longer for them.
+    /// [`Cached`](tower_api_key::store::Cached) poll the change log instead, and changes wait a little longer for them.
     pub fn on_pool(pool: Pool) -> Self {
         Self::from_source(Source::Pool(pool))
     }

@@ -46,7 +46,7 @@ const AT_ONCE: usize = 100;
 /// ```
 ///
 /// Every request reads the primary of the database, never a replica, so a change by another process or by an
-/// operator's SQL takes effect at the next request. A look-up is one round trip. [`Cached`](super::Cached) answers
+/// operator's SQL takes effect at the next request. A look-up is one round trip. [`Cached`](tower_api_key::store::Cached) answers
 /// from memory and keeps that guarantee.
 ///
 /// When a call that makes a change returns, the change is on disk, and no node with a cache answers from older
@@ -81,7 +81,7 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Closes the store for all clones: it starts no more work, waits for running work even if its caller was
     /// cancelled, and closes the connections. An existing pool that was passed in stays open. Call it at the end of
-    /// a process, after the last request and after [`Cached::shutdown`](super::Cached::shutdown);
+    /// a process, after the last request and after [`Cached::shutdown`](tower_api_key::store::Cached::shutdown);
     /// [`operations`](tower_api_key::operations) describes the order.
     ///
     /// Later calls fail with [`StoreError::Failed`].
