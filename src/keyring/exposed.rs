@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Keyring, KeyringError};
+use super::error::KeyringError;
+use super::keyring::Keyring;
 use crate::audit::Revocation;
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::authority::Authority;

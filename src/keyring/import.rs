@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{ImportRefusal, ImportedDigest, Keyring, KeyringError, NewKey};
+use super::error::KeyringError;
+use super::imported_digest::{ImportRefusal, ImportedDigest};
+use super::keyring::Keyring;
+use super::new_key::NewKey;
 use crate::audit::KeyEvent;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Keyring, KeyringError};
+use super::error::KeyringError;
+use super::keyring::Keyring;
 use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;

@@ -13,7 +13,6 @@ mod repository;
 mod rooms;
 mod sql;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -22,9 +21,6 @@ use self::modules::House;
 
 /// Which room imports which: the plan that the source must equal.
 const EDGES: &str = include_str!("edges.txt");
-
-/// Circles of files that are known and will go: one that is gone must be taken from there.
-const CIRCLES: &str = include_str!("circles.txt");
 
 /// The packages beside the root: within each, files import each other in no circle, and SQL is written as constants.
 const PACKAGES: &[&str] = &[
@@ -56,13 +52,13 @@ struct Faults {
 }
 
 impl Faults {
-    fn of(package: &str, src: &Path, edges: &str, circles: &str) -> Self {
+    fn of(package: &str, src: &Path, edges: &str) -> Self {
         let house = House::read(src);
         let graph = Graph::of(&house);
         Self {
             rooms: rooms::differences(&house, &graph, edges),
             strangers: rooms::strangers(&graph),
-            circles: unknown_circles(&graph, circles),
+            circles: circles_in(&graph),
             evidence: evidence::named_elsewhere(&house, &graph),
             sql: sql::put_together(package, &house, &graph),
             unreadable: graph.wrong,
@@ -71,25 +67,17 @@ impl Faults {
 }
 
 /// Of the source as it is. To read it takes a second, and once is enough.
-static FAULTS: LazyLock<Faults> = LazyLock::new(|| Faults::of(".", &source(), EDGES, CIRCLES));
+static FAULTS: LazyLock<Faults> = LazyLock::new(|| Faults::of(".", &source(), EDGES));
 
-/// The circles of files that are not in a list, and those of the list that are gone.
-fn unknown_circles(graph: &Graph, known: &str) -> Vec<String> {
+/// The circles of files: of each knot, the shortest one.
+fn circles_in(graph: &Graph) -> Vec<String> {
     let edges = graph.edges_of_files();
-    let mut known: BTreeSet<&str> =
-        known.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    let mut new = circles::shortest(&edges);
-    new.retain(|circle| !known.remove(circle.join(" -> ").as_str()));
-    let mut wrong = Vec::new();
-    for (files, circle) in circles::knots(&new) {
-        let words = circles::in_words(&circle, &edges);
-        wrong.push(format!(
-            "{} files import each other in a circle; the shortest one is {words}",
-            files.len()
-        ));
-    }
-    wrong.extend(known.into_iter().map(|gone| format!("circles.txt has a circle that is gone: {gone}")));
-    wrong
+    let knots = circles::knots(&circles::shortest(&edges));
+    let said = knots.iter().map(|(files, circle)| {
+        let words = circles::in_words(circle, &edges);
+        format!("{} files import each other in a circle; the shortest one is {words}", files.len())
+    });
+    said.collect()
 }
 
 /// Fails with one fault a line.
@@ -141,7 +129,7 @@ fn packages_beside_the_root_have_no_circles_and_their_sql_is_constant() {
         let house = House::read(&package(name));
         let graph = Graph::of(&house);
         let sql = sql::put_together(name, &house, &graph);
-        let faults = [unknown_circles(&graph, ""), sql, graph.wrong].concat();
+        let faults = [circles_in(&graph), sql, graph.wrong].concat();
         wrong.extend(faults.into_iter().map(|fault| format!("{name}: {fault}")));
     }
     none_of(&wrong);
@@ -155,8 +143,7 @@ fn draw() {
     println!("{}", rooms::drawing(&house, &Graph::of(&house), EDGES));
 }
 
-/// `cargo test --test architecture -- --ignored print_circles --nocapture` prints every circle of files: in words, and as
-/// `circles.txt` has it. `ARCHITECTURE_SRC` may name another `src/`.
+/// `cargo test --test architecture -- --ignored print_circles --nocapture` prints every circle of files. `ARCHITECTURE_SRC` may name another `src/`.
 #[test]
 #[ignore = "prints the circles, and checks nothing"]
 fn print_circles() {
@@ -175,9 +162,5 @@ fn print_circles() {
     by_length.sort_by_key(|circle| circle.len());
     for circle in by_length {
         println!("{}", circles::in_words(circle, &edges));
-    }
-    println!("== circles.txt");
-    for circle in &circles {
-        println!("{}", circle.join(" -> "));
     }
 }

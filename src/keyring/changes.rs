@@ -1,0 +1,90 @@
+//! Changes of keys that are there, and their end.
+
+use crate::audit::{KeyEvent, Revocation};
+use crate::authority::Authority;
+
+use crate::key::{KeyId, UserId};
+use crate::key_update::KeyUpdate;
+use crate::observer::Change;
+use crate::record::KeyRecord;
+use crate::restriction::Restrictions;
+use crate::store::{KeyRegistry, RegistryError};
+
+use super::error::KeyringError;
+use super::keyring::Keyring;
+use super::name;
+
+impl Keyring {
+    /// Ends a key for good. Revoking it again changes nothing and is no error (R39).
+    ///
+    /// No request that is checked after this has returned is accepted with the key (R42). This is one transaction of the
+    /// registry, and waits for nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::NotFound`], [`KeyringError::Denied`], or the store failed: repeat it then.
+    pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
+        self.end(id, Revocation::ByHand).await.map(drop)
+    }
+
+    /// Whether this ended it.
+    pub(super) async fn end(&self, id: &KeyId, why: Revocation) -> Result<bool, KeyringError> {
+        let now = self.clock.now();
+        let ended = self.take_away(self.registry.end(id, why, now, &self.terms())).await?;
+        if ended.changed {
+            let event = KeyEvent::Revoked(why);
+            let change = Change::new(now, id, &self.authority, &event);
+            self.observers.changed(&change.ending(ended.family.as_ref()));
+        }
+        Ok(ended.changed)
+    }
+
+    /// Changes a key's name, restrictions or limits, and returns its record as it is then. A change that changes nothing
+    /// leaves no trace. Restrictions that are set to observe first show what they would refuse.
+    ///
+    /// No request that is checked after this has returned is accepted against the new ones.
+    ///
+    /// Where the directory stands beside the registry, what the owner of the key that makes the change may do is asked just
+    /// before: a change of that moment may still be made.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Name`], [`KeyringError::Restrictions`], [`KeyringError::NotFound`], [`KeyringError::Ended`],
+    /// [`KeyringError::Denied`], [`KeyringError::TooManyChanges`], or the store failed: repeat it then.
+    pub async fn update(&self, id: &KeyId, update: KeyUpdate) -> Result<KeyRecord, KeyringError> {
+        let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
+        let update = update.check_name(checked)?;
+        if let Some(owner) = self.behalf.as_ref().filter(|_| !self.registry.is_directory()) {
+            self.maker_may_still_manage(owner).await?;
+        }
+        let now = self.clock.now();
+        let (terms, share) =
+            (self.terms(), if update.may_narrow() { &self.shares.ends } else { &self.shares.changes });
+        let updated = self.change_within(share, self.registry.update(id, &update, now, &terms)).await?;
+        if updated.changed {
+            self.changed(now, id, KeyEvent::Updated(update.parts()));
+        }
+        Ok(updated.key)
+    }
+
+    /// Puts other restrictions in the place of a key's: [`update`](Self::update) with nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    pub async fn restrict(&self, id: &KeyId, restrictions: &Restrictions) -> Result<KeyRecord, KeyringError> {
+        self.update(id, KeyUpdate::new().restrictions(restrictions.clone())).await
+    }
+
+    /// A key makes keys only for an owner who may write in their account (R40).
+    pub(super) async fn maker_may_still_manage(&self, owner: &UserId) -> Result<(), KeyringError> {
+        if !matches!(self.authority, Authority::Key(_)) {
+            return Ok(());
+        }
+        let standing = self.standing_at(owner, None).await?;
+        match self.terms().allow_owner(standing, None) {
+            Err(RegistryError::Denied(denied)) => Err(KeyringError::denied(denied)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! [`Keyring`]: whom it acts for, what it is set to, and how its work waits.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::AccountStatus;
+use crate::audit::KeyEvent;
+use crate::authority::Authority;
+use crate::clock::{Clock, Timestamp};
+use crate::config_error::ConfigError;
+use crate::delivery::KeyDelivery;
+use crate::gate::Principal;
+use crate::key::{Digests, KeyFormat, KeyId, UserId};
+use crate::observer::{Change, Observer, Observers};
+use crate::settings::Settings;
+use crate::store::{Directory, KeyPolicy, KeyRegistry, RegistryError, StoreError, Terms};
+
+use super::error::KeyringError;
+use super::shares::Shares;
+use crate::bulkhead::{Bulkhead, Permit};
+use crate::key::ProjectId;
+use crate::store::in_time;
+
+/// Issues, rotates, revokes and lists keys. Cloning is cheap.
+///
+/// Must be used in a tokio runtime with its timer on.
+#[derive(Clone)]
+pub struct Keyring {
+    pub(super) registry: Arc<dyn KeyRegistry>,
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) format: KeyFormat,
+    pub(super) digests: Digests,
+    pub(super) policy: KeyPolicy,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) store_deadline: Duration,
+    pub(super) authority: Authority,
+    /// On whose behalf, where that is known.
+    pub(super) behalf: Option<UserId>,
+    pub(super) shares: Arc<Shares>,
+    pub(super) delivery: Option<Arc<dyn KeyDelivery>>,
+    pub(super) observers: Observers,
+}
+
+impl Keyring {
+    /// Keeps keys in `store`. `(registry, directory)` joins two; `NoProjects(registry)` says that there are no projects. For
+    /// another key format, other digests, clock or deadline: [`ApiKeys::keyring`](crate::ApiKeys::keyring).
+    #[must_use]
+    pub fn new<S: KeyRegistry + Directory>(store: S) -> Self {
+        Self::with_settings(Arc::new(store), &Settings::default())
+    }
+
+    pub(crate) fn with_settings<S: KeyRegistry + Directory>(store: Arc<S>, settings: &Settings) -> Self {
+        Self {
+            registry: Arc::clone(&store) as Arc<dyn KeyRegistry>,
+            directory: store,
+            format: settings.format.clone(),
+            digests: settings.digests.clone(),
+            policy: KeyPolicy::default(),
+            clock: Arc::clone(&settings.clock),
+            store_deadline: settings.change_deadline,
+            authority: Authority::System,
+            behalf: None,
+            shares: Arc::default(),
+            delivery: None,
+            observers: settings.observers.clone(),
+        }
+    }
+
+    /// How many keys a user may have. The default is many, up to 100 per environment (R33): that issuing a key ends
+    /// the one before (R30, [`KeyPolicy::Single`]) is for those who ask for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`] for many that are none.
+    pub fn policy(mut self, policy: KeyPolicy) -> Result<Self, ConfigError> {
+        if policy == (KeyPolicy::Multiple { max: 0 }) {
+            return Err(ConfigError::Zero("the number of keys that a user may have"));
+        }
+        self.policy = policy;
+        Ok(self)
+    }
+
+    /// Tells owners of the keys that are issued and rotated from now on (R28); see [`delivery`](crate::delivery). The
+    /// default is to tell nobody.
+    #[must_use]
+    pub fn deliver(mut self, delivery: impl KeyDelivery) -> Self {
+        self.delivery = Some(Arc::new(delivery));
+        self
+    }
+
+    /// The same keyring in somebody's hands: the registry makes no change that they [may not make](crate::authority), and
+    /// its trail names them. The default is [`Authority::System`], who may make every change.
+    #[must_use]
+    pub fn acting_as(&self, authority: Authority) -> Self {
+        let behalf = match &authority {
+            Authority::User(user) => Some(user.clone()),
+            _ => None,
+        };
+        Self { authority, behalf, ..self.clone() }
+    }
+
+    /// The same keyring in the hands of the key that a request came with, on behalf of its owner: the work that the store
+    /// does for it takes of that owner's share.
+    #[must_use]
+    pub fn acting_as_principal(&self, who: &Principal) -> Self {
+        let (authority, behalf) = (Authority::Key(who.key_id().clone()), Some(who.user_id().clone()));
+        Self { authority, behalf, ..self.clone() }
+    }
+
+    /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
+    /// Shows a change that the registry has made.
+    pub(super) fn changed(&self, at: Timestamp, key: &KeyId, event: KeyEvent) {
+        self.observers.changed(&Change::new(at, key, &self.authority, &event));
+    }
+
+    /// On which terms this keyring has its registry change something.
+    pub(super) fn terms(&self) -> Terms {
+        Terms::by(self.authority.clone()).policy(self.policy).ask_owner(self.registry.is_directory())
+    }
+
+    /// The time by which this keyring judges.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// How many keys a user may have; see [`policy`](Self::policy).
+    #[must_use]
+    pub fn get_policy(&self) -> KeyPolicy {
+        self.policy
+    }
+
+    pub(super) async fn standing_at(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
+        self.read(self.directory.account_status(user, project)).await
+    }
+
+    /// A question, within the share of the one on whose behalf it is asked.
+    pub(super) async fn read<T, E: From<StoreError>>(
+        &self,
+        question: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let _turn = self.turn(&self.shares.reads).await?;
+        in_time(self.store_deadline, question).await
+    }
+
+    /// A change that takes nothing away, or may wait.
+    pub(super) async fn change<T>(
+        &self,
+        change: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, KeyringError> {
+        self.change_within(&self.shares.changes, change).await
+    }
+
+    /// A change that takes access away: it waits for no other kind of work.
+    pub(super) async fn take_away<T>(
+        &self,
+        change: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, KeyringError> {
+        self.change_within(&self.shares.ends, change).await
+    }
+
+    /// A change that was begun and not answered in time may have been made.
+    pub(super) async fn change_within<T>(
+        &self,
+        share: &Bulkhead<UserId>,
+        change: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, KeyringError> {
+        let _turn = self.turn(share).await?;
+        match in_time(self.store_deadline, change).await {
+            Err(RegistryError::Store(error @ StoreError::Timeout)) => {
+                Err(KeyringError::OutcomeUnknown(error))
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// What the application does by itself is not shared out.
+    pub(super) async fn turn(&self, share: &Bulkhead<UserId>) -> Result<Option<Permit<UserId>>, StoreError> {
+        let Some(behalf) = &self.behalf else { return Ok(None) };
+        match tokio::time::timeout(self.store_deadline, share.acquire(behalf)).await {
+            Ok(Ok(turn)) => Ok(Some(turn)),
+            _ => Err(StoreError::Overloaded),
+        }
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring")
+            .field("format", &self.format)
+            .field("policy", &self.policy)
+            .field("store_deadline", &self.store_deadline)
+            .finish_non_exhaustive()
+    }
+}
