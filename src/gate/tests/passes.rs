@@ -5,13 +5,13 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use http::Request;
+use http::{Method, Request};
 use tower::Service;
 
 use super::world::{Answers, Hand, World, block_on, decide, gate, record, text};
 use crate::auth_error::AuthErrorKind;
-use crate::credentials::Credentials;
-use crate::endpoint::{Declared, Endpoint};
+use crate::credentials::{Credentials, Head};
+use crate::endpoint::{Declared, Endpoint, Endpoints};
 use crate::gate::{Access, Entry, Guarded, Nobody, Pass, Principal};
 use crate::key::Environment;
 use crate::restriction::RequestContext;
@@ -92,4 +92,55 @@ fn c17_the_inner_service_finds_the_holder_of_the_pass_and_nobody_else() {
         assert!(who.is_none(), "{declared:?}");
         assert_eq!(format!("{:?}", nobody.unwrap()), why);
     }
+}
+
+/// What of the endpoint table a request meets, and which request is a preflight.
+#[test]
+fn c14_09_a_preflight_is_open_only_where_it_is_passed_and_only_if_it_is_one() {
+    let table = Endpoints::new().public(Method::GET, "/open").optional(Method::GET, "/opt").by_path();
+    let table = table.build().unwrap();
+    let access = |method: Method, path: &str, headers: &[&'static str], pass_preflight: bool| {
+        let mut request = Request::builder().method(method).uri(path);
+        for name in headers {
+            request = request.header(*name, "x");
+        }
+        let request = request.body(()).unwrap();
+        let access = Access::of(&table, Head::of(&request), pass_preflight);
+        (access.is_open(), access.is_required())
+    };
+    let (open, optional, required) = ((true, false), (false, false), (false, true));
+    assert_eq!(access(Method::GET, "/open", &[], false), open);
+    assert_eq!(access(Method::GET, "/opt", &[], false), optional);
+    assert_eq!(access(Method::GET, "/other", &[], false), required);
+    let both = ["origin", "access-control-request-method"];
+    assert_eq!(access(Method::OPTIONS, "/other", &both, true), open);
+    assert_eq!(access(Method::OPTIONS, "/other", &both, false), required);
+    assert_eq!(access(Method::OPTIONS, "/other", &both[..1], true), required);
+    assert_eq!(access(Method::OPTIONS, "/other", &both[1..], true), required);
+    assert_eq!(access(Method::OPTIONS, "/other", &[], true), required);
+    assert_eq!(access(Method::GET, "/other", &both, true), required);
+}
+
+/// The layer is ready when the inner service is, and not before.
+#[test]
+fn c14_01_readiness_is_the_inner_services() {
+    struct Busy;
+
+    impl Service<Request<()>> for Busy {
+        type Response = ();
+        type Error = Infallible;
+        type Future = Ready<Result<(), Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Pending
+        }
+
+        fn call(&mut self, _: Request<()>) -> Self::Future {
+            ready(Ok(()))
+        }
+    }
+
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(Guarded::new(Busy).poll_ready::<()>(&mut context).is_pending());
+    assert!(Guarded::new(Inner).poll_ready::<()>(&mut context).is_ready());
 }
