@@ -47,6 +47,7 @@ impl Role {
 
 /// The status of a user, as a [`Directory`](crate::store::Directory) reports it now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum AccountStatus {
     /// The user is unknown, removed or suspended. Every key of this user is refused with 401, as if unknown.
     Disabled,

@@ -20,6 +20,7 @@ pub(crate) const LONG_RESTRICTIONS: &str = "the restrictions of a key are longer
 
 /// What a key gives access to: everything its owner may do, or one project (R25, R26). Fixed at issue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum KeyLevel {
     /// Every project that the owner may access at the time of the request.
     User,

@@ -68,6 +68,7 @@ enum Trust {
 
 /// The header that the trusted proxies write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProxyHeader {
     /// `X-Forwarded-For`, together with `X-Forwarded-Proto`.
     #[default]
@@ -89,6 +90,7 @@ impl From<SocketAddr> for PeerAddr {
 
 /// How a client reached the outermost trusted proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Proto {
     /// Plain HTTP.
     Http,

@@ -20,6 +20,7 @@ impl Endpoint {
 
 /// Whether an endpoint needs a key. All three cases have a name, so that no missing value can open an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Declared {
     /// Open to everybody. No key is looked at.
     Public,

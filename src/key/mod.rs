@@ -41,6 +41,7 @@ pub(crate) use self::slow::of_start;
 
 /// The environment to which a key belongs (R53 to R55).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Environment {
     /// Real transactions and data: `sk_live_`.
     Live,

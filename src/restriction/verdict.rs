@@ -40,6 +40,7 @@ impl fmt::Display for RestrictionKind {
 
 /// Whether a restriction refuses, or only reports what it would have refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Mode {
     /// It refuses.
     #[default]

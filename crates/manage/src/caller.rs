@@ -44,7 +44,7 @@ impl Caller {
     pub(super) fn may_list(&self) -> Result<(), Refusal> {
         match self.who.level() {
             KeyLevel::User => Ok(()),
-            KeyLevel::Project(_) => Err(self.refuse(AuthErrorKind::Forbidden)),
+            _ => Err(self.refuse(AuthErrorKind::Forbidden)),
         }
     }
 
@@ -70,7 +70,7 @@ impl Caller {
     async fn account_role(&self, keyring: &Keyring) -> Result<Option<Role>, Refusal> {
         match self.with(keyring).account_status(self.who.user_id(), &KeyLevel::User).await {
             Ok(AccountStatus::Active { role }) => Ok(role),
-            Ok(AccountStatus::Disabled) => Ok(None),
+            Ok(_) => Ok(None),
             Err(error) => Err(self.store_failed(error)),
         }
     }

@@ -67,6 +67,8 @@ impl AuthDoc {
             }
             Declared::Optional(endpoint) => (endpoint, true),
             Declared::Required(endpoint) => (endpoint, false),
+            // What this release does not know it says nothing of.
+            _ => return,
         };
         let schemes = Schemes::of(&self.layer);
         operation.security = Some(schemes.requirements(document, method, optional));

@@ -108,7 +108,7 @@ impl Visitor {
     pub(super) async fn role(&self) -> Result<Option<Role>, EarlyResponse> {
         match self.keyring.account_status(self.user.id(), &KeyLevel::User).await {
             Ok(AccountStatus::Active { role }) => Ok(role),
-            Ok(AccountStatus::Disabled) => Ok(None),
+            Ok(_) => Ok(None),
             Err(_) => Err(self.say(response::UNAVAILABLE)),
         }
     }

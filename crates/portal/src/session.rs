@@ -32,6 +32,7 @@ pub trait PortalSession: Send + Sync + 'static {
 
 /// Whether somebody is signed in.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum SignedIn {
     /// This user.
     User(PortalUser),
@@ -45,6 +46,7 @@ pub enum SignedIn {
 
 /// Whether the user has signed in recently.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Freshness {
     /// Recently enough.
     Fresh,

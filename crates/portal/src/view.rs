@@ -125,6 +125,7 @@ impl KeyView {
         match self.environment {
             Environment::Live => "Live",
             Environment::Test => "Test",
+            other => other.as_str(),
         }
     }
 }
@@ -149,12 +150,10 @@ pub(super) fn rights(key: &KeyRecord, standing: AccountStatus, state: KeyState) 
     let place = match &key.level {
         KeyLevel::User => "in your account".to_owned(),
         KeyLevel::Project(project) => format!("on project {project}"),
+        other => format!("at the level {}", other.as_str()),
     };
     match standing {
         _ if !state.works() => "None: the key has ended, and is refused with 401.".to_owned(),
-        AccountStatus::Disabled => {
-            "None at the moment: your account is not active, and the key is refused with 401.".to_owned()
-        }
         AccountStatus::Active { role: None } => {
             format!("None at the moment: you have no access {place}, and the key is refused with 403.")
         }
@@ -166,6 +165,7 @@ pub(super) fn rights(key: &KeyRecord, standing: AccountStatus, state: KeyState) 
             };
             format!("As much as you have {place}: {} ({what}).", role.as_str())
         }
+        _ => "None at the moment: your account is not active, and the key is refused with 401.".to_owned(),
     }
 }
 

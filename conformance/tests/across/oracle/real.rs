@@ -16,7 +16,7 @@ use tower_api_key::keyring::{ImportRefusal, ImportedDigest, ImportedKey};
 use tower_api_key::restriction::{AllowList, RestrictionError, Restrictions};
 use tower_api_key::store::{NoProjects, Project, RegistryError};
 use tower_api_key::{
-    Digests, Environment, Grace, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, KeyUpdate, KeyringError,
+    Digests, Environment, Grace, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyUpdate, KeyringError,
     MemoryStore, NewKey, Pepper, Principal, ProjectId, Role, Timestamp,
 };
 
@@ -300,10 +300,7 @@ fn of_principal(principal: &Principal, ids: &[KeyId]) -> model::Principal {
         // A key that is only just being made has no number yet.
         key: ids.iter().position(|id| id == principal.key_id()).unwrap_or(ids.len()),
         user: principal.user_id().as_str().to_owned(),
-        key_project: match principal.level() {
-            KeyLevel::User => None,
-            KeyLevel::Project(project) => Some(text(project)),
-        },
+        key_project: principal.level().project().map(text),
         project: principal.project().map(text),
         role: match principal.role() {
             Role::Owner => model::Role::Owner,
