@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // look like the layer's.
     let payouts = Router::new()
         .route("/payouts", post(payout))
-        .route_layer(RequireScope("payouts:write"))
+        .route_layer(RequireScope::new("payouts:write"))
         .route_layer(RequireEnvironment(Environment::Live));
     let app = Router::new()
         .route("/balance", get(balance))

@@ -14,7 +14,7 @@
 //!
 //! let app: Router = Router::new()
 //!     .route("/v1/payouts", post(async || "paid"))
-//!     .route_layer(RequireScope("payouts:write")) // 403 for keys without it
+//!     .route_layer(RequireScope::new("payouts:write")) // 403 for keys without it
 //!     .route_layer(RequireEnvironment(Environment::Live)) // 403 for test keys (R55)
 //!     .layer(ApiKeyAuth::new(MemoryStore::new(), Bearer::default()));
 //! ```
@@ -28,6 +28,7 @@
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -58,9 +59,24 @@ use crate::unread_body;
 pub struct RequireClass(pub AccessClass);
 
 /// Lets in keys that have this scope, spelled exactly so; others get 403.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "a guard does nothing until it is added to a route"]
-pub struct RequireScope(pub &'static str);
+pub struct RequireScope(Arc<str>);
+
+impl RequireScope {
+    /// Requires this scope. It may be computed at start, such as from the configuration:
+    ///
+    /// ```
+    /// use tower_api_key::guard::RequireScope;
+    ///
+    /// # let area = "payouts";
+    /// let guard = RequireScope::new(format!("{area}:write"));
+    /// # let _ = guard;
+    /// ```
+    pub fn new(scope: impl Into<Arc<str>>) -> Self {
+        Self(scope.into())
+    }
+}
 
 /// Lets in keys of this environment (R55); others get 403.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +111,7 @@ impl sealed::Demand for RequireClass {
 
 impl sealed::Demand for RequireScope {
     fn refuses(&self, who: &Principal) -> Option<AuthErrorKind> {
-        (!who.has_scope(self.0)).then_some(AuthErrorKind::MissingScope)
+        (!who.has_scope(&self.0)).then_some(AuthErrorKind::MissingScope)
     }
 }
 
@@ -113,7 +129,7 @@ macro_rules! guard {
             type Service = Guarded<S, Self>;
 
             fn layer(&self, inner: S) -> Self::Service {
-                Guarded { inner, guard: *self }
+                Guarded { inner, guard: self.clone() }
             }
         }
     )*};

@@ -137,7 +137,7 @@ fn moving(verifier: Verifier, clock: &ManualClock) -> Router {
         .unwrap()
         .or(ApiKeyHeader::default().requires_project(false).deprecated(old))
         .or(JsonBody::default().requires_project(false));
-    let guarded = get_route(echo).layer(RequireScope("never:granted"));
+    let guarded = get_route(echo).layer(RequireScope::new("never:granted"));
     let own_words = get_route(async |who: tower_api_key::Principal| who.forbidden());
     Router::new().route("/guarded", guarded).route("/own", own_words).fallback(echo).layer(auth)
 }

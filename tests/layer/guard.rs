@@ -24,7 +24,7 @@ fn routes() -> Router {
         .route("/write", on_get(echo).layer(RequireClass(AccessClass::Write)))
         .route("/manage", on_get(echo).layer(RequireClass(AccessClass::Manage)))
         .route("/read", any(echo).layer(RequireClass(AccessClass::Read)))
-        .route("/scope", any(echo).layer(RequireScope("charges:write")))
+        .route("/scope", any(echo).layer(RequireScope::new("charges:write")))
         .route("/live", any(echo).layer(RequireEnvironment(Environment::Live)))
 }
 
@@ -133,11 +133,11 @@ async fn guards_need_no_axum() {
     let handler = tower::service_fn(async |_: Request<()>| {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"in"))))
     });
-    let guarded = RequireScope("a").layer(handler);
+    let guarded = RequireScope::new("a").layer(handler);
     let send = async |who: Option<Principal>| {
         let mut request = Request::new(());
         who.map(|who| request.extensions_mut().insert(who));
-        answer(guarded.oneshot(request).await.unwrap()).await
+        answer(guarded.clone().oneshot(request).await.unwrap()).await
     };
     let who = || test_util::principal(user("u"));
     assert_eq!(send(Some(who().scopes(["a", "b"]).build())).await.body, b"in");

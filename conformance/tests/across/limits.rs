@@ -99,7 +99,7 @@ impl Site {
         let app = Router::new()
             .route("/", any(echo))
             .route("/401", answers_401)
-            .route("/guarded", any(echo).layer(RequireScope("never:granted")))
+            .route("/guarded", any(echo).layer(RequireScope::new("never:granted")))
             .route("/forbidden", any(async |who: Principal| who.forbidden()))
             .layer(auth);
         Self { name, app, clock, calls }

@@ -74,7 +74,7 @@ fn app(verifier: Verifier) -> Router {
     Router::new()
         .route("/health", get(async || "ok"))
         .route("/projects", get(async || "ok"))
-        .route("/scoped", any(echo).layer(RequireScope("no-one-has-it")))
+        .route("/scoped", any(echo).layer(RequireScope::new("no-one-has-it")))
         .route("/forbidden", get(async |who: Principal| -> Result<(), AuthError> { Err(who.forbidden()) }))
         .fallback(echo)
         .layer(auth)

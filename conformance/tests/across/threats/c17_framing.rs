@@ -60,7 +60,7 @@ where
         let endpoints = Endpoints::new().public(Method::POST, "/public").optional(Method::POST, "/optional");
         let auth = ApiKeyAuth::new(Counted::new(world, warm), scheme()).endpoints(endpoints).unwrap();
         Router::new()
-            .route("/scope", post(echo).layer(RequireScope("nobody:has")))
+            .route("/scope", post(echo).layer(RequireScope::new("nobody:has")))
             .route("/test", post(async |_: TestPrincipal| "test"))
             .route("/public", post(async |_: Principal| "nobody"))
             .route("/optional", post(async |_: Principal| "nobody"))
@@ -429,7 +429,7 @@ async fn c17_c1_the_next_request_of_a_pooled_client_is_answered() {
         .or(ApiKeyHeader::default())
         .or(JsonBody::default());
     let app = Router::new()
-        .route("/scope", any(echo).layer(RequireScope("nobody:has")))
+        .route("/scope", any(echo).layer(RequireScope::new("nobody:has")))
         .route("/test", any(async |_: TestPrincipal| "test"))
         .fallback(echo)
         .layer(pause)
