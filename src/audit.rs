@@ -5,12 +5,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
 use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::key::{KeyId, UserId};
 use crate::record::KeyRecord;
+use crate::serde_text::serialize_as_text;
 
 /// One change of one key. A registry writes it in the same transaction as the change, and never modifies it.
+///
+/// Serde writes a map of its fields, with the event as its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditEntry {
@@ -37,6 +42,19 @@ impl AuditEntry {
     #[must_use]
     pub fn from_parts(at: Timestamp, key: KeyId, owner: UserId, by: String, event: KeyEvent) -> Self {
         Self { at, key, owner, by, event }
+    }
+}
+
+impl Serialize for AuditEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { at, key, owner, by, event } = self;
+        let mut entry = serializer.serialize_struct("AuditEntry", 5)?;
+        entry.serialize_field("at", at)?;
+        entry.serialize_field("key", key)?;
+        entry.serialize_field("owner", owner)?;
+        entry.serialize_field("by", by)?;
+        entry.serialize_field("event", event)?;
+        entry.end()
     }
 }
 
@@ -110,6 +128,8 @@ impl fmt::Display for KeyEvent {
         }
     }
 }
+
+serialize_as_text!(KeyEvent);
 
 /// The error for a text that is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -198,5 +218,21 @@ names! {
         Restrictions => "restrictions",
         /// The rate limits.
         Limits => "limits",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_serialized_as_its_texts() {
+        let (key, owner) = (KeyId::new("key_1").unwrap(), UserId::new("alice").unwrap());
+        let event = KeyEvent::Revoked(Revocation::ByHand);
+        let entry = AuditEntry::from_parts(Timestamp::from_secs(1), key, owner, "operator".to_owned(), event);
+        assert_eq!(
+            serde_json::to_string(&entry).unwrap(),
+            r#"{"at":"1970-01-01T00:00:01Z","key":"key_1","owner":"alice","by":"operator","event":"revoked:by_hand"}"#
+        );
     }
 }

@@ -4,7 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::serde_text::{self, serialize_as_text};
+
 /// A point in time: microseconds since the Unix epoch, UTC.
+///
+/// Serde writes and reads RFC 3339 text, as `Display` and `FromStr` do: whole seconds are written, and a fraction is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -42,6 +46,43 @@ impl From<SystemTime> for Timestamp {
             Ok(after) => Self(micros(after)),
             Err(before) => Self(micros(before.duration()).saturating_neg()),
         }
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    /// Exact where the platform can express the time, which Unix always can. Windows can from the year 1601 to about the year
+    /// 30828; what is before becomes the start of 1601, and what is after the end of 9999.
+    fn from(time: Timestamp) -> Self {
+        const START_OF_1601: Duration = Duration::from_secs(11_644_473_600);
+        const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
+        let span = Duration::from_micros(time.0.unsigned_abs());
+        let at = if time.0 < 0 {
+            UNIX_EPOCH.checked_sub(span).or_else(|| UNIX_EPOCH.checked_sub(START_OF_1601))
+        } else {
+            UNIX_EPOCH.checked_add(span).or_else(|| UNIX_EPOCH.checked_add(END_OF_9999))
+        };
+        at.unwrap_or(UNIX_EPOCH)
+    }
+}
+
+#[cfg(feature = "jiff")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jiff")))]
+impl From<jiff::Timestamp> for Timestamp {
+    /// Nanoseconds below a microsecond are cut off, towards the past.
+    fn from(time: jiff::Timestamp) -> Self {
+        let micros = time.as_nanosecond().div_euclid(1000);
+        Self(i64::try_from(micros).unwrap_or(if micros < 0 { i64::MIN } else { i64::MAX }))
+    }
+}
+
+/// An error for times before the year -9999 and after 9999, which jiff cannot express.
+#[cfg(feature = "jiff")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jiff")))]
+impl TryFrom<Timestamp> for jiff::Timestamp {
+    type Error = jiff::Error;
+
+    fn try_from(time: Timestamp) -> Result<Self, jiff::Error> {
+        Self::from_microsecond(time.0)
     }
 }
 
@@ -84,6 +125,14 @@ impl FromStr for Timestamp {
 
     fn from_str(text: &str) -> Result<Self, TimestampError> {
         parse(text.as_bytes()).ok_or(TimestampError)
+    }
+}
+
+serialize_as_text!(Timestamp);
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_text::deserialize(deserializer)
     }
 }
 
@@ -284,6 +333,42 @@ mod tests {
         // A time outside the range is written as the nearest inside.
         assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-31T23:59:59Z");
         assert_eq!(Timestamp::from_micros(i64::MIN).to_string(), "0000-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn times_are_rfc_3339_for_serde() {
+        let time = Timestamp::from_secs(1_735_689_600);
+        let json = serde_json::to_string(&time).unwrap();
+        assert_eq!(json, r#""2025-01-01T00:00:00Z""#);
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
+        let in_part = serde_json::from_str::<Timestamp>(r#""2025-01-01T01:00:00.5+01:00""#).unwrap();
+        assert_eq!(in_part, Timestamp::from_micros(1_735_689_600_500_000));
+        for text in ["1735689600", r#""tomorrow""#, r#""2025-01-01""#, "null"] {
+            assert!(serde_json::from_str::<Timestamp>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_go_to_std_and_back() {
+        for micros in [0, 1, -1, 1_735_689_600_000_001, -62_167_219_200_000_000, i64::MAX, i64::MIN + 1] {
+            let time = Timestamp::from_micros(micros);
+            let there = SystemTime::from(time);
+            if cfg!(unix) {
+                assert_eq!(Timestamp::from(there), time);
+            }
+        }
+    }
+
+    #[cfg(feature = "jiff")]
+    #[test]
+    fn times_go_to_jiff_and_back() {
+        for micros in [0, 1, -1, 1_735_689_600_000_001, -62_167_219_200_000_000] {
+            let time = Timestamp::from_micros(micros);
+            assert_eq!(Timestamp::from(jiff::Timestamp::try_from(time).unwrap()), time);
+        }
+        let before = jiff::Timestamp::from_nanosecond(-1).unwrap();
+        assert_eq!(Timestamp::from(before), Timestamp::from_micros(-1));
+        assert!(jiff::Timestamp::try_from(Timestamp::from_micros(i64::MAX)).is_err());
     }
 
     proptest! {

@@ -52,6 +52,7 @@
 //! | `tracing` | decisions and changes as [events](observer) |
 //! | `metrics` | decisions and changes as [numbers](observer) |
 //! | `full` | all of these |
+//! | `jiff` | conversions between [`Timestamp`] and `jiff::Timestamp` |
 //! | `slow-hashes` | keys that were [imported](importing) with a bcrypt, Argon2 or PBKDF2 hash, until their first use |
 //! | `test-util` | for your dev-dependencies: principals for handler tests, a clock set by hand, a contract suite for stores |
 
@@ -88,6 +89,7 @@ pub mod limit;
 pub mod record;
 pub mod restriction;
 mod route_pattern;
+mod serde_text;
 pub mod store;
 pub mod usage;
 // -- who is it?

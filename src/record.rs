@@ -52,6 +52,9 @@ impl KeyLevel {
 ///
 /// A store of your own fills in the public fields. [`new`](Self::new) makes a user-level live key without expiry,
 /// scopes or metadata.
+///
+/// It has no serde, on purpose: its digest is for stores only, which write and read records by
+/// [`store::codec`](crate::store::codec). What clients are shown is made of single fields.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct KeyRecord {

@@ -4,13 +4,18 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
 use crate::clock::Timestamp;
 use crate::key::KeyId;
+use crate::serde_text::serialize_as_text;
 
 /// The usage of one key through one channel.
 ///
 /// A registry is given new usage and returns the total: it adds the counts up and keeps the latest time, whatever
 /// the order of the calls.
+///
+/// Serde writes a map of its fields, with the channel as its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -31,6 +36,20 @@ impl Usage {
         Self { key, through, last, count }
     }
 }
+
+impl Serialize for Usage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { key, through, last, count } = self;
+        let mut usage = serializer.serialize_struct("Usage", 4)?;
+        usage.serialize_field("key", key)?;
+        usage.serialize_field("through", through)?;
+        usage.serialize_field("last", last)?;
+        usage.serialize_field("count", count)?;
+        usage.end()
+    }
+}
+
+serialize_as_text!(UsageChannel);
 
 /// The channel through which a key was used. The order is that of their texts.
 ///
@@ -79,5 +98,18 @@ impl FromStr for UsageChannel {
             Some(("observed", name)) if !name.is_empty() => Ok(Self::Observed(name.to_owned().into())),
             _ => Err(ParseUsageChannelError),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_serialized_with_the_text_of_its_channel() {
+        let channel = UsageChannel::Scheme("bearer".into());
+        let usage = Usage::new(KeyId::new("key_1").unwrap(), channel, Timestamp::from_secs(1), 3);
+        let json = r#"{"key":"key_1","through":"scheme:bearer","last":"1970-01-01T00:00:01Z","count":3}"#;
+        assert_eq!(serde_json::to_string(&usage).unwrap(), json);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::base62;
 use super::format::RandomSourceError;
+use crate::serde_text::{self, serialize_as_text};
 
 const MAX_ID_LEN: usize = 128;
 
@@ -79,6 +80,15 @@ macro_rules! id {
             }
         }
 
+        serialize_as_text!($name);
+
+        /// Reads a string; one that is no id is an error.
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                serde_text::deserialize(deserializer)
+            }
+        }
+
         impl std::str::FromStr for $name {
             type Err = IdError;
 
@@ -136,6 +146,23 @@ impl KeyId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_strings_for_serde_and_a_text_that_is_none_is_refused() {
+        let user = UserId::new("auth0|5f7c").unwrap();
+        let json = serde_json::to_string(&user).unwrap();
+        assert_eq!(json, r#""auth0|5f7c""#);
+        assert_eq!(serde_json::from_str::<UserId>(&json).unwrap(), user);
+        // Escapes are read, and a reader that has no text to borrow from is one, too.
+        assert_eq!(serde_json::from_str::<KeyId>(r#""key\u005f1""#).unwrap().as_str(), "key_1");
+        assert_eq!(serde_json::from_value::<ProjectId>("p1".into()).unwrap().as_str(), "p1");
+        let long = format!("\"{}\"", "a".repeat(129));
+        for text in [r#""""#, r#""a b""#, r#""a|b""#, r#"" p1""#, "1", "null", "[]", &long] {
+            assert!(serde_json::from_str::<ProjectId>(text).is_err(), "{text}");
+            assert!(serde_json::from_str::<KeyId>(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<UserId>(r#""a b""#).is_err());
+    }
 
     #[test]
     fn c17_d7_ids_of_users_are_as_identity_providers_write_them() {
