@@ -1,11 +1,11 @@
 //! [`Verifier`]: the gate, with what observes and renews around it.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::auth_error::AuthError;
 use crate::body_budget::Sender;
-use crate::config_error::ConfigError;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::gate::{Admission, Gate, Outdated, Paused, Principal, Rules};
@@ -130,16 +130,11 @@ impl Verifier {
     /// spent least are forgotten first, and start afresh: [`Limiter`] says in which order. Before all others go those whose keys
     /// have ended: a verifier sees that when one is sent that is revoked or expired, and hears it at once where it is an
     /// [observer](crate::Keyring::observer) of your keyring. Clones made before count apart.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`].
-    pub fn limited_keys(mut self, capacity: usize) -> Result<Self, ConfigError> {
-        if capacity == 0 {
-            return Err(ConfigError::Zero("the number of keys with limits"));
-        }
+    #[must_use]
+    pub fn limited_keys(mut self, capacity: NonZeroUsize) -> Self {
+        let capacity = capacity.get();
         self.gate.limiter = Arc::new(Limiter::new(capacity));
-        Ok(self)
+        self
     }
 
     /// Whether a text can be a key that is looked up: its shape is one of those that are accepted, and its checksum is right.

@@ -17,6 +17,7 @@
 //! then refused. The proxy's own address is never used in place of the client's.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 
 use http::{HeaderMap, HeaderName};
 
@@ -129,15 +130,9 @@ impl ClientAddr {
     ///
     /// Every connection must pass through all of these proxies. A client that reaches the server without them can
     /// claim any address.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`] if `hops` is 0.
-    pub fn trusted_hops(hops: usize, header: ProxyHeader) -> Result<Self, ConfigError> {
-        if hops == 0 {
-            return Err(ConfigError::Zero("the number of trusted proxies"));
-        }
-        Ok(Self { trust: Trust::Hops(hops), header })
+    #[must_use]
+    pub fn trusted_hops(hops: NonZeroUsize, header: ProxyHeader) -> Self {
+        Self { trust: Trust::Hops(hops.get()), header }
     }
 
     /// Returns the client's address, or `None` if it is unknown. IPv4-mapped IPv6 addresses become IPv4 addresses.

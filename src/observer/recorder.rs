@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -116,16 +117,11 @@ impl UsageRecorder {
     }
 
     /// Sets how many keys may wait to be written; the default is 65,536.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`] if it is zero.
-    pub fn capacity(mut self, keys: usize) -> Result<Self, ConfigError> {
-        if keys == 0 {
-            return Err(ConfigError::Zero("the number of keys whose usage waits to be written"));
-        }
+    #[must_use]
+    pub fn capacity(mut self, keys: NonZeroUsize) -> Self {
+        let keys = keys.get();
         self.capacity = keys;
-        Ok(self)
+        self
     }
 
     /// Sets an [`Observer`] that is warned if [`run`](Self::run) cannot write.

@@ -1,6 +1,7 @@
 //! Document and layer say the same: every answer that is really given stands in the document, in its shape.
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -255,7 +256,8 @@ async fn driven() -> (World, Store, Driven) {
     let public = signer.verifying_key().to_public_key_pem(LineEnding::LF).unwrap();
     let public = PublicKey::from_pem(&public).unwrap();
     let scanner = move |identifier: &str| (identifier == "k1").then(|| public.clone());
-    let leaks = Leaks::new(keyring.clone(), Verifier::new(store.clone()), scanner).limit(4096).unwrap();
+    let leaks =
+        Leaks::new(keyring.clone(), Verifier::new(store.clone()), scanner).limit(NonZero::new(4096).unwrap());
     let leaks = leaks.failures("1/d".parse().unwrap());
     let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
     let app = Router::new()

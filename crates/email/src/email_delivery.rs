@@ -1,6 +1,7 @@
 //! [`EmailDelivery`]: accepts notices and sends them by e-mail.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -123,15 +124,10 @@ impl EmailDelivery {
 
     /// Sets for how many owners notices are kept at once; the default is 1,024. Each takes at most 64 KiB, or one
     /// mail if that is larger, and usually less.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`] if it is zero.
-    pub fn capacity(self, owners: usize) -> Result<Self, ConfigError> {
-        if owners == 0 {
-            return Err(ConfigError::Zero("the number of owners whose mails are kept"));
-        }
-        Ok(self.with(|outbox| outbox.capacity = owners))
+    #[must_use]
+    pub fn capacity(self, owners: NonZeroUsize) -> Self {
+        let owners = owners.get();
+        self.with(|outbox| outbox.capacity = owners)
     }
 
     /// Sends the key itself. The default is to say only that there is a new key.

@@ -1,6 +1,7 @@
 //! How much a [`Cached`](super::Cached) remembers, and for how long.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +22,13 @@ use crate::store::traits::{Directory, KeyStore};
 ///
 /// ```
 /// # fn f() -> Result<(), tower_api_key::ConfigError> {
+/// use std::num::NonZeroUsize;
 /// use std::time::Duration;
+///
 /// use tower_api_key::store::CacheOptions;
 ///
-/// let options = CacheOptions::new().lease(Duration::from_secs(1))?.keys(1_000_000)?;
+/// const KEYS: NonZeroUsize = NonZeroUsize::new(1_000_000).unwrap();
+/// let options = CacheOptions::new().lease(Duration::from_secs(1))?.keys(KEYS);
 /// // let store = options.start(store);
 /// # Ok(())
 /// # }
@@ -71,45 +75,30 @@ impl CacheOptions {
 
     /// How many keys are remembered, and how many standings of owners beside them. When there are more, those that were
     /// not asked for lately go first.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`].
-    pub fn keys(mut self, keys: usize) -> Result<Self, ConfigError> {
-        if keys == 0 {
-            return Err(ConfigError::Zero("the number of cached keys"));
-        }
+    #[must_use]
+    pub fn keys(mut self, keys: NonZeroUsize) -> Self {
+        let keys = keys.get();
         self.keys = keys;
-        Ok(self)
+        self
     }
 
     /// How many bytes of memory the remembered keys may take, and the standings beside them; by default 1 KiB for each of the
     /// [keys](Self::keys). A usual key takes two thirds of that, one with very many restrictions some thirty times as much.
     /// When it is more, keys that were not asked for lately go first.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`].
-    pub fn bytes(mut self, bytes: usize) -> Result<Self, ConfigError> {
-        if bytes == 0 {
-            return Err(ConfigError::Zero("the bytes of cached keys"));
-        }
+    #[must_use]
+    pub fn bytes(mut self, bytes: NonZeroUsize) -> Self {
+        let bytes = bytes.get();
         self.bytes = Some(bytes);
-        Ok(self)
+        self
     }
 
     /// How many unknown keys, and standings that open nothing, are remembered beside them, for up to five seconds.
     /// Whoever tries keys at random fills this, and nothing else.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`].
-    pub fn misses(mut self, misses: usize) -> Result<Self, ConfigError> {
-        if misses == 0 {
-            return Err(ConfigError::Zero("the number of cached misses"));
-        }
+    #[must_use]
+    pub fn misses(mut self, misses: NonZeroUsize) -> Self {
+        let misses = misses.get();
         self.misses = misses;
-        Ok(self)
+        self
     }
 
     /// The wall clock that ends a lease beside the monotonic one, which stands still while a machine is suspended. The

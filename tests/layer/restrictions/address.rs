@@ -1,6 +1,7 @@
 //! C5: from which addresses.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 
 use axum::extract::ConnectInfo;
 use tower_api_key::client_addr::{ClientAddr, PeerAddr, ProxyHeader};
@@ -101,7 +102,7 @@ async fn c5_05_through_two_trusted_proxies() {
     let sites = Sites::behind(&world, proxied(&["10.0.0.0/8"]));
     sites.lets_in("C5-05", &xff(&["evil, 192.0.2.7, 10.0.0.2"]), &key).await;
     sites.restricts("C5-05", &xff(&["192.0.2.7, 198.51.100.1, 10.0.0.2"]), &key, "ip").await;
-    let hops = ClientAddr::trusted_hops(2, ProxyHeader::XForwardedFor).unwrap();
+    let hops = ClientAddr::trusted_hops(NonZero::new(2).unwrap(), ProxyHeader::XForwardedFor);
     let sites = Sites::behind(&world, hops);
     sites.lets_in("C5-05 hops", &xff(&["evil, 192.0.2.7, 10.0.0.2"]), &key).await;
     sites.restricts("C5-05 hops", &xff(&["192.0.2.7, 198.51.100.1, 10.0.0.2"]), &key, "ip").await;
@@ -165,7 +166,7 @@ async fn c5_07_without_the_header_the_proxy_does_not_stand_in() {
     sites.restricts("C5-07", &xff(&[]), &proxy, "ip").await;
     sites.restricts("C5-07", &xff(&[]).header("connection", "x-forwarded-for"), &proxy, "ip").await;
     sites.restricts("C5-07", &xff(&["10.0.0.1"]), &proxy, "ip").await;
-    let hops = ClientAddr::trusted_hops(1, ProxyHeader::XForwardedFor).unwrap();
+    let hops = ClientAddr::trusted_hops(NonZero::new(1).unwrap(), ProxyHeader::XForwardedFor);
     let sites = Sites::behind(&world, hops);
     sites.restricts("C5-07", &xff(&[]), &proxy, "ip").await;
 }

@@ -2,6 +2,7 @@
 
 mod smtp;
 
+use std::num::NonZero;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -181,7 +182,7 @@ fn ids(mail: &str) -> Vec<&str> {
 async fn r28_no_more_owners_have_a_place_than_may() {
     let server = Server::start([]).await;
     let (email, mut events) = email(&server.url, Gate::closed());
-    let email = email.capacity(2).unwrap();
+    let email = email.capacity(NonZero::new(2).unwrap());
     for (owner, expected) in [
         ("u1", Delivery::Queued),
         ("u2", Delivery::Queued),
@@ -343,7 +344,7 @@ async fn c17_b6_a_template_that_panics_keeps_no_place() {
     let mut server = Server::start([]).await;
     let gate = Gate::closed();
     let (email, _events) = email(&server.url, gate.clone());
-    let email = email.templates(Panics).capacity(1).unwrap();
+    let email = email.templates(Panics).capacity(NonZero::new(1).unwrap());
     for id in ["key_1", "key_2", "key_3"] {
         assert_eq!(say(&email, "u_own", id).await, Delivery::Queued, "{id:?}");
         tokio::task::yield_now().await;

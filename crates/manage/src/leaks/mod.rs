@@ -26,6 +26,7 @@ mod signature;
 use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,6 @@ use tower_api_key::auth_error::{AuthError, AuthErrorKind};
 use tower_api_key::body_budget::{Budget, Collected, Sender};
 use tower_api_key::bulkhead::{Bulkhead, Capacity, Full, Permit};
 use tower_api_key::client_addr::ClientAddr;
-use tower_api_key::config_error::ConfigError;
 use tower_api_key::credentials::Head;
 use tower_api_key::delivery::Delivery;
 use tower_api_key::key::{KeyDigest, KeyId, UserId};
@@ -191,17 +191,12 @@ impl Leaks {
 
     /// Sets the size in bytes of the largest body that is read; larger ones get 413. The default is 1 MiB, about a
     /// thousand keys.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`] if it is 0.
-    pub fn limit(mut self, bytes: usize) -> Result<Self, ConfigError> {
-        if bytes == 0 {
-            return Err(ConfigError::Zero("the limit of a body"));
-        }
+    #[must_use]
+    pub fn limit(mut self, bytes: NonZeroUsize) -> Self {
+        let bytes = bytes.get();
         self.limit = bytes;
         self.budget = Budget::new(CAP.max(bytes), bytes);
-        Ok(self)
+        self
     }
 
     /// The route. Mount it under any path.

@@ -239,7 +239,7 @@ async fn r42_a_large_body_is_refused_and_what_cannot_be_told_is_a_503() {
     let router = |leaks: Leaks| Router::new().route("/leaks", leaks.route());
     let body = json!([find(world.own.expose_secret())]).to_string();
 
-    let small = router(Leaks::new(keyring(), verifier(), keys()).limit(body.len()).unwrap());
+    let small = router(Leaks::new(keyring(), verifier(), keys()).limit(body.len().try_into().unwrap()));
     assert_eq!(send(&small, scanner.report(&format!("{body} "))).await.verdict(), "413/body_too_large");
     for app in [
         router(Leaks::new(keyring(), verifier(), Offline)),
@@ -253,7 +253,6 @@ async fn r42_a_large_body_is_refused_and_what_cannot_be_told_is_a_503() {
     }
     assert!(record(&world, &world.own).await.revoked_at.is_none());
     assert_eq!(send(&small, scanner.report(&body)).await.status, 200);
-    assert!(matches!(Leaks::new(keyring(), verifier(), keys()).limit(0), Err(ConfigError::Zero(_))));
 }
 
 /// A store in which the row of one key makes no sense.

@@ -1,6 +1,7 @@
 //! A node that is told to stop: from then on the store is asked, and nobody waits for the node.
 
 use std::future::poll_fn;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
@@ -179,7 +180,11 @@ async fn c17_g_a_cache_has_the_room_that_it_was_given() {
         .collect();
     world.found(&keys);
     let (store, _) = world.connect(Dice::new(1));
-    let options = CacheOptions::new().lease(LEASE).unwrap().keys(5000).unwrap().misses(16).unwrap();
+    let options = CacheOptions::new()
+        .lease(LEASE)
+        .unwrap()
+        .keys(NonZero::new(5000).unwrap())
+        .misses(NonZero::new(16).unwrap());
     let cached = options.start(store);
     let ready = async {
         while !cached.has_lease() {
