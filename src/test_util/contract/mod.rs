@@ -13,6 +13,9 @@
 //! }
 //! ```
 //!
+//! A store that only finds keys, and a directory that only knows people, are checked alone: [`key_store()`] and
+//! [`directory()`] are told how to put records and people into the application's own storage.
+//!
 //! Each check asks for a store of its own. It may be empty, or one more handle to a database that other checks, and
 //! earlier runs, have used: no two checks use the same ids.
 //!
@@ -27,6 +30,7 @@
 )]
 
 mod access;
+mod alone;
 mod authority;
 mod kit;
 mod life;
@@ -38,4 +42,4 @@ mod restrict;
 mod suites;
 mod trail;
 
-pub use self::suites::{accounts, key_store_and_registry};
+pub use self::suites::{accounts, directory, key_store, key_store_and_registry};

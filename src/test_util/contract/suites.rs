@@ -2,8 +2,74 @@
 
 use std::sync::Arc;
 
-use super::{access, authority, life, list, people, policy, rehash, restrict, trail};
+use super::{access, alone, authority, life, list, people, policy, rehash, restrict, trail};
+use crate::access::Role;
+use crate::key::{ProjectId, UserId};
+use crate::record::KeyRecord;
 use crate::store::{Accounts, Directory, KeyRegistry, KeyStore, ProjectDirectory};
+
+/// Checks a [`KeyStore`] alone, over storage that the application writes in its own way: look-up is exact, and a key is found
+/// with all that a request is decided by. A key that has ended may be found or not.
+///
+/// `put` writes a record into the storage of `store`. It returns whether that can hold such a key: an application that has no
+/// project-level keys, say, returns `false` for those, and nothing is asked about them. A user-level live key without
+/// expiry, scopes, restrictions and limits must be kept. What is lost without that is said fails, since a key without
+/// its restrictions opens more than it may.
+///
+/// ```
+/// # use std::collections::HashMap;
+/// # use std::sync::{Arc, Mutex};
+/// use tower_api_key::store::StoreError;
+/// use tower_api_key::test_util::contract;
+/// use tower_api_key::{KeyDigest, KeyRecord, KeyStore};
+///
+/// #[derive(Default)]
+/// struct Keys(Mutex<HashMap<[u8; 32], Arc<KeyRecord>>>);
+///
+/// #[async_trait::async_trait]
+/// impl KeyStore for Keys {
+///     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+///         Ok(self.0.lock().unwrap().get(digest.as_bytes()).cloned())
+///     }
+/// }
+///
+/// #[tokio::main]
+/// async fn main() {
+///     contract::key_store(async || Keys::default(), async |keys: &Keys, record: KeyRecord| {
+///         keys.0.lock().unwrap().insert(*record.digest.as_bytes(), Arc::new(record));
+///         true
+///     })
+///     .await;
+/// }
+/// ```
+///
+/// # Panics
+///
+/// If the store breaks a promise of the trait.
+pub async fn key_store<S: KeyStore>(make: impl AsyncFn() -> S, put: impl AsyncFn(&S, KeyRecord) -> bool) {
+    alone::keys_are_found_as_they_were_put(&make().await, &put).await;
+    alone::only_the_whole_digest_finds_a_key(&make().await, &put).await;
+}
+
+/// Checks a [`Directory`] alone, over people that the application keeps in its own way: everybody may do what they were given
+/// and no more, ids are compared byte by byte, and who is removed may do nothing from the next question on.
+///
+/// `put` gives a user who is not there yet this role, in an account of theirs or another's, on these projects, which
+/// are not there yet either. It returns whether the directory knows such people: one without read-only members, say,
+/// returns `false` for those. `remove` takes a user of the role [`Role::Full`] or [`Role::ReadOnly`] away again.
+///
+/// # Panics
+///
+/// If the directory breaks a promise of the trait.
+pub async fn directory<S: Directory>(
+    make: impl AsyncFn() -> S,
+    put: impl AsyncFn(&S, &UserId, Role, &[ProjectId]) -> bool,
+    remove: impl AsyncFn(&S, &UserId),
+) {
+    let store = async || Arc::new(make().await);
+    alone::people_may_do_what_they_were_given(&store().await, &put).await;
+    alone::who_is_removed_may_nothing(&store().await, &put, &remove).await;
+}
 
 /// Checks [`KeyStore`] and [`KeyRegistry`]: exact look-up, policies, rotation, revocation, who may change what,
 /// restrictions, lists, and races of each; where a registry keeps them, the trail of each key and its usage.
