@@ -234,7 +234,7 @@ impl Verifier {
     }
 
     /// Whether requests can be decided about: asks the store for a key that nobody has, and waits for the answer as long as
-    /// [requests](Self::store_deadline) do. For a readiness check, which should not be open to everybody: each call is a question to
+    /// [requests](crate::ApiKeys::lookup_deadline) do. For a readiness check, which should not be open to everybody: each call is a question to
     /// the store. A directory that stands beside the store is not asked.
     ///
     /// A node that answers from memory is as fast as it should be only with a lease: see `Cached::has_lease`.

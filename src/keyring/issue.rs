@@ -27,7 +27,7 @@ impl Keyring {
     /// [`KeyringError`]: what is asked for cannot be, the owner may not have it or has just lost it, the
     /// [authority](Self::acting_as) may not make it, the policy's number is reached, or the store or the random source
     /// failed. No key works then, save that after [`KeyringError::OutcomeUnknown`] there may be one whose secret nobody
-    /// knows. Where issuing ends the keys before ([`KeyPolicy::Single`]), they may have ended.
+    /// knows. Where issuing ends the keys before ([`KeyPolicy::Single`](crate::store::KeyPolicy::Single)), they may have ended.
     pub async fn issue(&self, new: NewKey) -> Result<IssuedKey, KeyringError> {
         let now = self.clock.now();
         let new = new.check(now)?;

@@ -134,7 +134,7 @@ pub trait Accounts: Send + Sync + 'static {
     }
 }
 
-/// A project, as [`Directory::projects`] lists it.
+/// A project, as [`ProjectDirectory::projects`](crate::store::ProjectDirectory::projects) lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Project {

@@ -3,12 +3,13 @@
 //! | trait | who calls it | methods |
 //! |---|---|---|
 //! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
-//! | [`Directory`] | every request | [`standing`](Directory::account_status), [`projects`](Directory::projects) |
+//! | [`Directory`] | every request | [`account_status`](Directory::account_status) |
+//! | [`ProjectDirectory`] | the list of projects | [`projects`](ProjectDirectory::projects) |
 //! | [`KeyRegistry`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, update, rehash, get, list, count, owners; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
-//! [`MemoryStore`], `SqliteStore` (in `tower-api-key-sqlite`) and `PostgresStore` (in `tower-api-key-postgres`) are all four. A
-//! store of your own needs one method, a directory of your own two. Stores return facts and never verdicts, and know nothing of HTTP.
+//! [`MemoryStore`], `SqliteStore` (in `tower-api-key-sqlite`) and `PostgresStore` (in `tower-api-key-postgres`) are all of them. A
+//! store of your own needs one method, and so does a directory of your own. Stores return facts and never verdicts, and know nothing of HTTP.
 //!
 //! Where several processes share a store that brings a [`ChangeLog`], `Cached` (feature `cache`) answers from memory, and
 //! what was revoked is refused all the same.

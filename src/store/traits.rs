@@ -213,7 +213,7 @@ pub trait KeyRegistry: Send + Sync + 'static {
     /// [`KeyRecord::replace`] at `old_ends`. Returns the new record.
     ///
     /// The policy is kept as by [`insert`](Self::insert): where the old key has a grace, both count; under
-    /// [`KeyPolicy::Single`] all others of the owner and environment end.
+    /// [`KeyPolicy::Single`](crate::store::KeyPolicy::Single) all others of the owner and environment end.
     ///
     /// # Errors
     ///
