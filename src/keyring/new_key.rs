@@ -81,6 +81,12 @@ impl NewKey {
         }
     }
 
+    /// What it gives access to.
+    #[must_use]
+    pub fn level(&self) -> &KeyLevel {
+        &self.level
+    }
+
     /// A key's name without the white space around it, as it is stored; `None` if it can be no [name](Self::user_level).
     #[must_use]
     pub fn valid_name(name: &str) -> Option<&str> {

@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use tower_api_key::keyring::{Grace, KeyringError, NewKey};
+use tower_api_key::keyring::{Grace, KeyringError, NewKey, NewKeyRequest};
 use tower_api_key::limit::Limits;
 use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::StoreError;
-use tower_api_key::{Environment, KeyId, KeyQuery, KeyRecord, KeyUpdate, ProjectId, Timestamp, UserId};
+use tower_api_key::{Environment, KeyId, KeyQuery, KeyRecord, KeyUpdate, Timestamp, UserId};
 
 use crate::args;
 use crate::failure::Failure;
@@ -20,9 +20,9 @@ const HISTORY: u32 = 100;
 const PAGE: u32 = 1000;
 
 pub(crate) async fn create(at: &Store, out: &Out, new: args::NewKey) -> Result<(), Failure> {
-    let (owner, project) = (user(&new.owner)?, new.project.as_deref().map(ProjectId::new));
-    let project = project.transpose().map_err(Failure::usage)?;
-    let new = described(new, &owner, project.as_ref())?;
+    let owner = user(&new.owner)?;
+    let new = described(new, &owner)?;
+    let project = new.level().project().cloned();
     at.with(Purpose::Change, async |store| {
         let issued = match store.keyring.issue(new).await {
             Err(KeyringError::Forbidden) => return Err(store.why_not(&owner, project.as_ref()).await?),
@@ -34,12 +34,14 @@ pub(crate) async fn create(at: &Store, out: &Out, new: args::NewKey) -> Result<(
     .await
 }
 
-fn described(new: args::NewKey, owner: &UserId, project: Option<&ProjectId>) -> Result<NewKey, Failure> {
-    let mut key = match project {
-        None => NewKey::user_level(owner.clone(), new.name),
-        Some(project) => NewKey::project_level(owner.clone(), new.name, project.clone()),
-    };
-    key = key.environment(environment(&new.environment)?).scopes(new.scopes);
+/// The key that the arguments describe. Restrictions, limits and the time of expiry have forms of their own on a command line.
+fn described(new: args::NewKey, owner: &UserId) -> Result<NewKey, Failure> {
+    let mut asked = NewKeyRequest::default();
+    asked.name = Some(new.name);
+    asked.level = new.project.is_some().then(|| "PROJECT".to_owned());
+    asked.project = new.project;
+    asked.environment = Some(new.environment);
+    let mut key = asked.for_owner(owner.clone()).map_err(Failure::usage)?.scopes(new.scopes);
     if let Some(expires) = &new.expires {
         key = key.expires_at(time(expires)?);
     }
