@@ -96,7 +96,7 @@ fn c17_the_inner_service_finds_the_holder_of_the_pass_and_nobody_else() {
 
 /// What of the endpoint table a request meets, and which request is a preflight.
 #[test]
-fn c14_09_a_preflight_is_open_only_where_it_is_passed_and_only_if_it_is_one() {
+fn c17_a3_a_preflight_is_open_only_where_it_is_passed_and_only_if_it_is_one() {
     let table = Endpoints::new().public(Method::GET, "/open").optional(Method::GET, "/opt").by_path();
     let table = table.build().unwrap();
     let access = |method: Method, path: &str, headers: &[&'static str], pass_preflight: bool| {
