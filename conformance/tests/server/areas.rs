@@ -687,7 +687,7 @@ fn c7_07_and_c7_08_peppers_come_from_the_environment() {
     };
     let without = start(&new);
     let said = without.lines_to("Stop with Ctrl-C.");
-    let warning = "Warning: 8 keys need \"hmac:2026\", which is not there. They are refused.";
+    let warning = "Warning: 8 keys need \"hmac:2026\", which is missing. They are refused.";
     assert_eq!(said[1], warning, "C7-07");
     assert_eq!(call(&said), 401, "C7-07");
     drop(without);
