@@ -7,7 +7,7 @@ use tower_api_key::keyring::{Grace, KeyringError, NewKey, NewKeyRequest};
 use tower_api_key::limit::Limits;
 use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::StoreError;
-use tower_api_key::{Environment, KeyId, KeyQuery, KeyRecord, KeyUpdate, Timestamp, UserId};
+use tower_api_key::{Environment, KeyId, KeyQuery, KeyRecord, KeyUpdate, ProjectId, Timestamp, UserId};
 
 use crate::args;
 use crate::failure::Failure;
@@ -36,6 +36,10 @@ pub(crate) async fn create(at: &Store, out: &Out, new: args::NewKey) -> Result<(
 
 /// The key that the arguments describe. Restrictions, limits and the time of expiry have forms of their own on a command line.
 fn described(new: args::NewKey, owner: &UserId) -> Result<NewKey, Failure> {
+    if let Some(project) = &new.project {
+        // Says what an id is made of, which whoever types one wants to know.
+        ProjectId::new(project.as_str()).map_err(Failure::usage)?;
+    }
     let mut asked = NewKeyRequest::default();
     asked.name = Some(new.name);
     asked.level = new.project.is_some().then(|| "PROJECT".to_owned());
