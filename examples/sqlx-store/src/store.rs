@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
-use tower_api_key::store::{Project, StoreError};
+use tower_api_key::store::{Project, ProjectDirectory, StoreError};
 use tower_api_key::{
-    Directory, Environment, KeyDigest, KeyId, KeyLevel, KeyRecord, KeyStore, ProjectId, Role, AccountStatus,
+    AccountStatus, Directory, Environment, KeyDigest, KeyId, KeyLevel, KeyRecord, KeyStore, ProjectId, Role,
     Timestamp, UserId,
 };
 
@@ -81,7 +81,11 @@ fn record(token: Token, digest: KeyDigest) -> Result<KeyRecord, StoreError> {
 
 #[async_trait]
 impl Directory for AppStore {
-    async fn account_status(&self, user: &UserId, project: Option<&ProjectId>) -> Result<AccountStatus, StoreError> {
+    async fn account_status(
+        &self,
+        user: &UserId,
+        project: Option<&ProjectId>,
+    ) -> Result<AccountStatus, StoreError> {
         // An id that the tables cannot contain belongs to nobody.
         let Ok(customer) = user.as_str().parse::<i64>() else { return Ok(AccountStatus::Disabled) };
         let active: Option<bool> = sqlx::query_scalar(CUSTOMER)
@@ -105,7 +109,10 @@ impl Directory for AppStore {
         let role = may_write.map(|may_write| if may_write { Role::Full } else { Role::ReadOnly });
         Ok(AccountStatus::Active { role })
     }
+}
 
+#[async_trait]
+impl ProjectDirectory for AppStore {
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError> {
         let Ok(customer) = user.as_str().parse::<i64>() else { return Ok(Vec::new()) };
         let shops: Vec<(i64, String)> =
