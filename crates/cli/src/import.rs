@@ -190,14 +190,9 @@ fn digest(members: &mut Members) -> Result<ImportedDigest, String> {
         ([("key", key)], None, None, None) => Ok(ImportedDigest::plaintext(key)),
         ([("sanctum", hash)], None, Some(token), None) => Ok(ImportedDigest::sanctum(token, hash)),
         ([("hmac", hash)], Some(pepper), None, None) => Ok(ImportedDigest::hmac(pepper, hash)),
-        ([("slow", hash)], None, None, Some(start)) => slow(start, hash),
+        ([("slow", hash)], None, None, Some(start)) => Ok(ImportedDigest::slow(start, hash)),
         _ => Err("use sanctum_id only with sanctum, pepper only with hmac, and start only with slow".into()),
     }
-}
-
-#[allow(clippy::unnecessary_wraps, reason = "without the feature there is none")]
-fn slow(start: String, hash: String) -> Result<ImportedDigest, String> {
-    Ok(ImportedDigest::slow(start, hash))
 }
 
 fn text(members: &mut Members, name: &str) -> Result<Option<String>, String> {

@@ -37,7 +37,7 @@ pub(crate) async fn create(at: &Store, out: &Out, new: args::NewKey) -> Result<(
 /// The key that the arguments describe. Restrictions, limits and the time of expiry have forms of their own on a command line.
 fn described(new: args::NewKey, owner: &UserId) -> Result<NewKey, Failure> {
     if let Some(project) = &new.project {
-        // Says what an id is made of, which whoever types one wants to know.
+        // The error of `ProjectId` lists the characters of an id; that of the request does not.
         ProjectId::new(project.as_str()).map_err(Failure::usage)?;
     }
     let mut asked = NewKeyRequest::default();

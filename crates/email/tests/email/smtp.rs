@@ -183,7 +183,7 @@ impl Received {
                 Some(text) => String::from_utf8(BASE64.decode(text.as_bytes()).unwrap()).unwrap(),
                 None => word.to_owned(),
             };
-            // Between two encoded words white space is none.
+            // White space between two encoded words is not part of the text (RFC 2047, section 6.2).
             if !(decoded.is_empty() || after_word && encoded.is_some()) {
                 decoded.push(' ');
             }
