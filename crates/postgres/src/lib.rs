@@ -36,3 +36,8 @@ mod store;
 
 pub use crate::options::PostgresOptions;
 pub use crate::store::PostgresStore;
+
+/// The examples of docs/operations.md compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/operations.md")]
+pub struct OperationsDoctests;
