@@ -84,14 +84,14 @@ pub enum Denied {
 /// use tower_api_key::{KeyDigest, KeyId, KeyRecord, Timestamp, UserId};
 ///
 /// let (alice, now) = (UserId::new("alice")?, Timestamp::from_secs(1));
-/// let key = |id: &str| Ok::<_, tower_api_key::key::IdError>(KeyRecord::new(
+/// let key = |id: &str| Ok::<_, tower_api_key::key::ParseIdError>(KeyRecord::new(
 ///     KeyId::new(id)?, KeyDigest::from_bytes([0; 32]), alice.clone(), now,
 /// ));
 /// let (mut maker, made) = (key("key_1")?, key("key_2")?);
 /// assert_eq!(covers(&maker, &made, now), Ok(()));
 /// maker.revoked_at = Some(now);
 /// assert_eq!(covers(&maker, &made, now), Err(Denied::RevokedKey));
-/// # Ok::<(), tower_api_key::key::IdError>(())
+/// # Ok::<(), tower_api_key::key::ParseIdError>(())
 /// ```
 pub fn covers(maker: &KeyRecord, made: &KeyRecord, now: Timestamp) -> Result<(), Denied> {
     if maker.revoked_at.is_some() {

@@ -106,7 +106,7 @@ impl fmt::Display for Timestamp {
 #[error(
     "a time is written as in RFC 3339: 2030-01-01T00:00:00Z, or with an offset: 2030-01-01T00:00:00+01:00"
 )]
-pub struct TimestampError;
+pub struct ParseTimestampError;
 
 /// Accepts exactly RFC 3339 section 5.6: a date, `T` or `t`, a time with seconds and an optional fraction, of which
 /// microseconds are kept, and `Z`, `z` or an offset of hours and minutes. A leap second, which is only allowed at
@@ -118,13 +118,13 @@ pub struct TimestampError;
 /// let noon: Timestamp = "2025-01-01T13:00:00.000+01:00".parse()?;
 /// assert_eq!(noon.to_string(), "2025-01-01T12:00:00Z");
 /// assert!("2025-01-01 12:00:00Z".parse::<Timestamp>().is_err());
-/// # Ok::<(), tower_api_key::clock::TimestampError>(())
+/// # Ok::<(), tower_api_key::clock::ParseTimestampError>(())
 /// ```
 impl FromStr for Timestamp {
-    type Err = TimestampError;
+    type Err = ParseTimestampError;
 
-    fn from_str(text: &str) -> Result<Self, TimestampError> {
-        parse(text.as_bytes()).ok_or(TimestampError)
+    fn from_str(text: &str) -> Result<Self, ParseTimestampError> {
+        parse(text.as_bytes()).ok_or(ParseTimestampError)
     }
 }
 

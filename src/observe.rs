@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::auth_error::AuthError;
 use crate::clock::Timestamp;
 use crate::gate::Principal;
-use crate::observer::{Change, Decision, Observer, Outcome};
+use crate::observer::{Decision, KeyChange, Observer, Outcome};
 use crate::restriction::RequestContext;
 use crate::verifier::Verifier;
 
@@ -74,7 +74,7 @@ fn accepted(at: Timestamp, who: &Principal) -> Decision<'_> {
 /// their limits is the first to be forgotten when [there is no room](Verifier::limited_keys). Keys that replaced each other
 /// are counted together, and that is heard when none of them works any more; if one is used after that, it is taken back.
 impl Observer for Verifier {
-    fn changed(&self, change: &Change<'_>) {
+    fn changed(&self, change: &KeyChange<'_>) {
         if let Some(family) = change.ended_family {
             self.gate.limiter.end(family);
         }

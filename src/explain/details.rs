@@ -1,6 +1,6 @@
 //! The text of each check in an explanation: what was found and what was expected.
 
-use super::explanation::Outcome;
+use super::explanation::CheckOutcome;
 use super::heard::{Heard, throttled};
 use crate::access::{AccessClass, AccountStatus};
 use crate::auth_error::AuthErrorKind;
@@ -25,26 +25,26 @@ pub(super) struct Scene<'s> {
 }
 
 impl Scene<'_> {
-    pub(super) fn outcome(&self, check: Check) -> Outcome {
+    pub(super) fn outcome(&self, check: Check) -> CheckOutcome {
         let observed = |kind| self.key.restrictions.check(kind, self.facts) == Some((Mode::Observe, false));
         match (check, self.heard.of(check)) {
             // A layer checks this before there is a key.
-            (Check::Https, None) => Outcome::Passed,
-            (_, None) => Outcome::NotReached,
-            (_, Some(Some(kind))) => Outcome::Refused(kind),
-            (Check::Restriction(kind), Some(None)) if observed(kind) => Outcome::Observed,
-            (_, Some(None)) => Outcome::Passed,
+            (Check::Https, None) => CheckOutcome::Passed,
+            (_, None) => CheckOutcome::NotReached,
+            (_, Some(Some(kind))) => CheckOutcome::Refused(kind),
+            (Check::Restriction(kind), Some(None)) if observed(kind) => CheckOutcome::Observed,
+            (_, Some(None)) => CheckOutcome::Passed,
         }
     }
 
     pub(super) fn detail(&self, check: Check) -> String {
         let outcome = self.outcome(check);
         let refused = match outcome {
-            Outcome::NotReached => return String::new(),
-            Outcome::Refused(AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout) => {
+            CheckOutcome::NotReached => return String::new(),
+            CheckOutcome::Refused(AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout) => {
                 return self.heard.failure.clone().unwrap_or_default();
             }
-            Outcome::Refused(_) => true,
+            CheckOutcome::Refused(_) => true,
             _ => false,
         };
         match check {
@@ -171,14 +171,14 @@ impl Scene<'_> {
         }
     }
 
-    fn project(&self, outcome: Outcome) -> String {
+    fn project(&self, outcome: CheckOutcome) -> String {
         let named = match self.claims.selected_project() {
             Claim::Named(text) => format!("{text:?} is named"),
             Claim::Missing | Claim::NotAsked => "none is named".to_owned(),
         };
         match (outcome, self.key.level.project()) {
-            (Outcome::Refused(AuthErrorKind::InvalidProject), _) => format!("{named}, which is no id"),
-            (Outcome::Refused(AuthErrorKind::ProjectRequired), _) => {
+            (CheckOutcome::Refused(AuthErrorKind::InvalidProject), _) => format!("{named}, which is no id"),
+            (CheckOutcome::Refused(AuthErrorKind::ProjectRequired), _) => {
                 format!("{named}, and the scheme demands one at this endpoint")
             }
             (_, Some(own)) => format!("{named}, and the key is for {own}"),

@@ -36,14 +36,14 @@ pub struct Explanation {
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub(super) check: Check,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: CheckOutcome,
     pub(super) detail: String,
 }
 
 /// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// The check passes.
     Passed,
     /// The check passes, but would refuse if the restriction were enforced.
@@ -54,7 +54,7 @@ pub enum Outcome {
     NotReached,
 }
 
-impl Outcome {
+impl CheckOutcome {
     /// The name for programs: `passed`, `observed`, `refused`, `not_reached`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -91,7 +91,7 @@ impl Explanation {
         }
         for finding in self.findings.iter_mut().filter(|finding| finding.check == Check::Https) {
             if refused {
-                finding.outcome = Outcome::Refused(AuthErrorKind::InsecureTransport);
+                finding.outcome = CheckOutcome::Refused(AuthErrorKind::InsecureTransport);
             }
             finding.detail = match (required, in_clear) {
                 (false, _) => "the layer does not demand it".into(),
@@ -123,7 +123,7 @@ impl Explanation {
     /// The first check that refuses, if any.
     #[must_use]
     pub fn decided_by(&self) -> Option<&Finding> {
-        self.findings.iter().find(|finding| matches!(finding.outcome, Outcome::Refused(_)))
+        self.findings.iter().find(|finding| matches!(finding.outcome, CheckOutcome::Refused(_)))
     }
 
     /// The refusal as the client sees it; `None` if the request is accepted.
@@ -161,7 +161,7 @@ impl Finding {
 
     /// Its outcome.
     #[must_use]
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> CheckOutcome {
         self.outcome
     }
 
@@ -192,14 +192,14 @@ impl fmt::Display for Explanation {
         let mut decided = false;
         for Finding { check, outcome, detail } in &self.findings {
             let mark = match outcome {
-                Outcome::Passed => "ok",
-                Outcome::Observed => "(no)",
+                CheckOutcome::Passed => "ok",
+                CheckOutcome::Observed => "(no)",
                 // Only the refusal that decides is in capitals; a request would skip the later checks.
-                Outcome::Refused(_) if decided => "no",
-                Outcome::Refused(_) => "NO",
-                Outcome::NotReached => "-",
+                CheckOutcome::Refused(_) if decided => "no",
+                CheckOutcome::Refused(_) => "NO",
+                CheckOutcome::NotReached => "-",
             };
-            decided |= matches!(outcome, Outcome::Refused(_));
+            decided |= matches!(outcome, CheckOutcome::Refused(_));
             let line = format!("  {mark:<5} {check:<12} {detail}");
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -43,5 +43,5 @@ mod heard;
 mod verifier;
 
 pub use self::explainer::{Explainer, Question, UnknownScheme};
-pub use self::explanation::{Explanation, Finding, Outcome};
+pub use self::explanation::{CheckOutcome, Explanation, Finding};
 pub use crate::gate::Check;

@@ -1,7 +1,7 @@
 //! [`Verifier::explain`]: runs every check and describes the results.
 
 use super::details::Scene;
-use super::explanation::{Explanation, Finding, Outcome};
+use super::explanation::{CheckOutcome, Explanation, Finding};
 use super::heard::{Heard, throttled};
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::Claims;
@@ -46,7 +46,7 @@ impl Verifier {
         let finding = |check| Finding { check, outcome: scene.outcome(check), detail: scene.detail(check) };
         let findings: Vec<Finding> = Check::ALL.into_iter().map(finding).collect();
         let refused = findings.iter().find_map(|finding| match finding.outcome {
-            Outcome::Refused(kind) => Some(kind),
+            CheckOutcome::Refused(kind) => Some(kind),
             _ => None,
         });
         Explanation {

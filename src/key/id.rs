@@ -12,7 +12,7 @@ const MAX_ID_LEN: usize = 128;
 /// The text is not an id: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`, and for users also of `| + =`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an id is 1 to 128 of the characters A-Z a-z 0-9 . _ : @ - (of users also | + =)")]
-pub struct IdError;
+pub struct ParseIdError;
 
 /// Whether a text is the id of a project, a key or an account: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
 #[must_use]
@@ -42,10 +42,10 @@ macro_rules! id {
             ///
             /// # Errors
             ///
-            /// [`IdError`] if the length or a character is not allowed.
-            pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
+            /// [`ParseIdError`] if the length or a character is not allowed.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, ParseIdError> {
                 let text = text.as_ref();
-                if $is(text) { Ok(Self(text.into())) } else { Err(IdError) }
+                if $is(text) { Ok(Self(text.into())) } else { Err(ParseIdError) }
             }
 
             /// The text.
@@ -90,17 +90,17 @@ macro_rules! id {
         }
 
         impl std::str::FromStr for $name {
-            type Err = IdError;
+            type Err = ParseIdError;
 
-            fn from_str(text: &str) -> Result<Self, IdError> {
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 Self::new(text)
             }
         }
 
         impl TryFrom<&str> for $name {
-            type Error = IdError;
+            type Error = ParseIdError;
 
-            fn try_from(text: &str) -> Result<Self, IdError> {
+            fn try_from(text: &str) -> Result<Self, ParseIdError> {
                 Self::new(text)
             }
         }
@@ -170,7 +170,7 @@ mod tests {
         for id in ["auth0|5f7c", "a+b@example.com", "google-oauth2|1+2", "dXNlcg==", &longest] {
             assert_eq!(UserId::new(id).unwrap().as_str(), id);
             // Key ids occur in paths and project ids in a header, so their alphabet stays as it was.
-            assert_eq!((KeyId::new(id), ProjectId::new(id)), (Err(IdError), Err(IdError)), "{id}");
+            assert_eq!((KeyId::new(id), ProjectId::new(id)), (Err(ParseIdError), Err(ParseIdError)), "{id}");
         }
         for text in [
             "",
@@ -188,7 +188,7 @@ mod tests {
             "<a>",
             &"x".repeat(129),
         ] {
-            assert_eq!(UserId::new(text), Err(IdError), "{text:?}");
+            assert_eq!(UserId::new(text), Err(ParseIdError), "{text:?}");
         }
     }
 }

@@ -55,24 +55,24 @@ impl fmt::Display for DigestMethod {
 /// The error for a text that is not a digest method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the text is not a known digest method")]
-pub struct DigestMethodError;
+pub struct ParseDigestMethodError;
 
 impl FromStr for DigestMethod {
-    type Err = DigestMethodError;
+    type Err = ParseDigestMethodError;
 
-    fn from_str(text: &str) -> Result<Self, DigestMethodError> {
+    fn from_str(text: &str) -> Result<Self, ParseDigestMethodError> {
         match text.split_once('$') {
             None => match text {
                 "sha256" => Ok(Self::Sha256),
                 "sha512" => Ok(Self::Sha512),
                 "sanctum" => Ok(Self::Sanctum),
                 _ => {
-                    let id = text.strip_prefix(HMAC).ok_or(DigestMethodError)?;
-                    PepperId::new(id).map(Self::Hmac).ok_or(DigestMethodError)
+                    let id = text.strip_prefix(HMAC).ok_or(ParseDigestMethodError)?;
+                    PepperId::new(id).map(Self::Hmac).ok_or(ParseDigestMethodError)
                 }
             },
-            Some((SLOW, hash)) => SlowHash::new(hash).map(Self::Slow).ok_or(DigestMethodError),
-            Some(_) => Err(DigestMethodError),
+            Some((SLOW, hash)) => SlowHash::new(hash).map(Self::Slow).ok_or(ParseDigestMethodError),
+            Some(_) => Err(ParseDigestMethodError),
         }
     }
 }
@@ -162,7 +162,7 @@ mod tests {
             &id,
             &hash,
         ] {
-            assert_eq!(text.parse::<DigestMethod>(), Err(DigestMethodError), "{text}");
+            assert_eq!(text.parse::<DigestMethod>(), Err(ParseDigestMethodError), "{text}");
         }
     }
 }

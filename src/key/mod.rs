@@ -26,8 +26,8 @@ use zeroize::Zeroizing;
 pub use self::digest::KeyDigest;
 pub use self::digests::Digests;
 pub use self::format::{KeyFormat, MAX_KEY_LEN, RandomSourceError};
-pub use self::id::{IdError, KeyId, ProjectId, UserId};
-pub use self::method::{DigestMethod, DigestMethodError, PepperId, SlowHash};
+pub use self::id::{KeyId, ParseIdError, ProjectId, UserId};
+pub use self::method::{DigestMethod, ParseDigestMethodError, PepperId, SlowHash};
 pub use self::pepper::Pepper;
 #[cfg(feature = "slow-hashes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]

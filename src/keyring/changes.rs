@@ -5,7 +5,7 @@ use crate::authority::Authority;
 
 use crate::key::{KeyId, UserId};
 use crate::key_update::KeyUpdate;
-use crate::observer::Change;
+use crate::observer::KeyChange;
 use crate::record::KeyRecord;
 use crate::restriction::Restrictions;
 use crate::store::{KeyRegistry, RegistryError};
@@ -33,7 +33,7 @@ impl Keyring {
         let ended = self.take_away(self.registry.end(id, why, now, &self.terms())).await?;
         if ended.changed {
             let event = KeyEvent::Revoked(why);
-            let change = Change::new(now, id, &self.authority, &event);
+            let change = KeyChange::new(now, id, &self.authority, &event);
             self.observers.changed(&change.ending(ended.family.as_ref()));
         }
         Ok(ended.changed)

@@ -36,7 +36,7 @@ const NO_POLICY: KeyPolicy = KeyPolicy::Multiple { max: u32::MAX };
 /// let hash = "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=";
 /// let key = ImportedKey::new(KeyId::new("unkey_3ZfBq")?, new, ImportedDigest::sha256(hash))
 ///     .created_at(Timestamp::from_secs(1_700_000_000));
-/// # Ok::<(), tower_api_key::key::IdError>(())
+/// # Ok::<(), tower_api_key::key::ParseIdError>(())
 /// ```
 #[derive(Debug)]
 #[must_use = "a description makes no key; pass it to `Keyring::import`"]

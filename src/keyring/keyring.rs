@@ -12,7 +12,7 @@ use crate::config_error::ConfigError;
 use crate::delivery::KeyDelivery;
 use crate::gate::Principal;
 use crate::key::{Digests, KeyFormat, KeyId, UserId};
-use crate::observer::{Change, Observer, Observers};
+use crate::observer::{KeyChange, Observer, Observers};
 use crate::settings::Settings;
 use crate::store::{Directory, KeyPolicy, KeyRegistry, RegistryError, StoreError, Terms};
 
@@ -117,7 +117,7 @@ impl Keyring {
 
     /// Shows a change that the registry has made.
     pub(super) fn changed(&self, at: Timestamp, key: &KeyId, event: KeyEvent) {
-        self.observers.changed(&Change::new(at, key, &self.authority, &event));
+        self.observers.changed(&KeyChange::new(at, key, &self.authority, &event));
     }
 
     /// On which terms this keyring has its registry change something.

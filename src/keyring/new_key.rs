@@ -35,7 +35,7 @@ const MAX_METADATA_VALUE_LEN: usize = 512;
 ///     .scopes(["builds:write"])
 ///     .metadata("team", "infrastructure");
 /// # let _ = key;
-/// # Ok::<(), tower_api_key::key::IdError>(())
+/// # Ok::<(), tower_api_key::key::ParseIdError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a description makes no key; pass it to `Keyring::issue`"]

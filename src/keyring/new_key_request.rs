@@ -28,7 +28,7 @@ use crate::record::KeyLevel;
 /// asked.environment = Some("test".to_owned());
 /// let new = asked.for_owner(alice).unwrap().scopes(["builds:write"]);
 /// # let _ = new;
-/// # Ok::<(), tower_api_key::key::IdError>(())
+/// # Ok::<(), tower_api_key::key::ParseIdError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

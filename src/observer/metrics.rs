@@ -2,7 +2,7 @@
 
 use ::metrics::{counter, histogram};
 
-use super::{Change, Decision, Observer, Outcome, Warning};
+use super::{Decision, KeyChange, Observer, Outcome, Warning};
 use crate::auth_error::AuthErrorKind;
 
 /// Counts decisions, changes and warnings with the crate `metrics`; the table in [the module's
@@ -33,7 +33,7 @@ impl Observer for Metrics {
         }
     }
 
-    fn changed(&self, change: &Change<'_>) {
+    fn changed(&self, change: &KeyChange<'_>) {
         counter!("api_key_changes_total", "event" => change.event.name()).increment(1);
     }
 

@@ -35,7 +35,7 @@ pub use self::tracing::Tracing;
 /// It is called while the request is handled: put slow work into a queue. A panic aborts the request.
 ///
 /// ```
-/// use tower_api_key::observer::{Change, Decision, Observer, Outcome};
+/// use tower_api_key::observer::{KeyChange, Decision, Observer, Outcome};
 ///
 /// struct Audit;
 ///
@@ -46,7 +46,7 @@ pub use self::tracing::Tracing;
 ///         }
 ///     }
 ///
-///     fn changed(&self, change: &Change<'_>) {
+///     fn changed(&self, change: &KeyChange<'_>) {
 ///         println!("{} {} by {}", change.key, change.event, change.by);
 ///     }
 /// }
@@ -58,7 +58,7 @@ pub trait Observer: Send + Sync + 'static {
     }
 
     /// Called after a keyring has changed a key, when its registry has returned.
-    fn changed(&self, change: &Change<'_>) {
+    fn changed(&self, change: &KeyChange<'_>) {
         let _ = change;
     }
 
@@ -73,7 +73,7 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
         (**self).decided(decision);
     }
 
-    fn changed(&self, change: &Change<'_>) {
+    fn changed(&self, change: &KeyChange<'_>) {
         (**self).changed(change);
     }
 
@@ -192,7 +192,7 @@ impl Outcome {
 /// are only in the registry's audit log.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Change<'c> {
+pub struct KeyChange<'c> {
     /// When, by the keyring's clock.
     pub at: Timestamp,
     /// The key.
@@ -206,7 +206,7 @@ pub struct Change<'c> {
     pub ended_family: Option<&'c KeyId>,
 }
 
-impl<'c> Change<'c> {
+impl<'c> KeyChange<'c> {
     pub(crate) fn new(at: Timestamp, key: &'c KeyId, by: &'c Authority, event: &'c KeyEvent) -> Self {
         Self { at, key, by, event, ended_family: None }
     }
@@ -278,7 +278,7 @@ impl Observers {
         self.all.iter().for_each(|observer| observer.decided(decision));
     }
 
-    pub(crate) fn changed(&self, change: &Change<'_>) {
+    pub(crate) fn changed(&self, change: &KeyChange<'_>) {
         self.all.iter().for_each(|observer| observer.changed(change));
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use ::tracing::{Level, event};
 
-use super::{Change, Decision, Observer, Warning};
+use super::{Decision, KeyChange, Observer, Warning};
 use crate::auth_error::AuthErrorKind;
 use crate::store::StoreError;
 
@@ -51,7 +51,7 @@ impl Observer for WithCauses {
         }
     }
 
-    fn changed(&self, change: &Change<'_>) {
+    fn changed(&self, change: &KeyChange<'_>) {
         Tracing.changed(change);
     }
 
@@ -113,7 +113,7 @@ impl Observer for Tracing {
         }
     }
 
-    fn changed(&self, change: &Change<'_>) {
+    fn changed(&self, change: &KeyChange<'_>) {
         let (key_id, by, event) = (change.key.as_str(), change.by.to_string(), change.event.to_string());
         event!(target: "tower_api_key", Level::INFO, event, key_id, by);
     }

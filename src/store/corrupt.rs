@@ -15,7 +15,7 @@ use crate::key::{KeyId, UserId};
 /// let row = CorruptRow::new("its limits do not parse").of_key(&KeyId::new("key_1")?);
 /// assert_eq!(row.to_string(), "key key_1: its limits do not parse");
 /// assert_eq!(row.key_id().map(KeyId::as_str), Some("key_1"));
-/// # Ok::<(), tower_api_key::key::IdError>(())
+/// # Ok::<(), tower_api_key::key::ParseIdError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorruptRow(Box<Row>);

@@ -22,7 +22,7 @@ use crate::scheme_info::SchemeInfo;
 /// let app: Router = Router::new()
 ///     .route("/", get(async |who: Principal| who.user_id().to_string()))
 ///     .layer(Extension(carol));
-/// # Ok::<(), tower_api_key::key::IdError>(())
+/// # Ok::<(), tower_api_key::key::ParseIdError>(())
 /// ```
 pub fn principal(owner: UserId) -> PrincipalBuilder {
     PrincipalBuilder {

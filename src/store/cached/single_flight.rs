@@ -20,15 +20,15 @@ pub(super) struct SingleFlight<Q, V> {
     count: AtomicU64,
 }
 
-pub(super) type Turn<V> = tokio::sync::Mutex<Option<Outcome<V>>>;
+pub(super) type Turn<V> = tokio::sync::Mutex<Option<LookupResult<V>>>;
 
 /// What the last look-up found.
-pub(super) struct Outcome<V> {
+pub(super) struct LookupResult<V> {
     pub(super) began: u64,
     pub(super) answer: Result<V, Arc<StoreError>>,
 }
 
-impl<V: Clone> Outcome<V> {
+impl<V: Clone> LookupResult<V> {
     /// The answer, for whoever arrived before the look-up began: it is as true as one that they would ask for
     /// themselves. For others it may be too old.
     pub(super) fn for_arrival(&self, arrived: u64) -> Option<Result<V, StoreError>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::clock_map::ClockMap;
 use super::faults::{Fault, Faults};
 use super::lease::{Lease, Moment, Term};
-use super::single_flight::{Outcome, SingleFlight, shared};
+use super::single_flight::{LookupResult, SingleFlight, shared};
 use crate::access::AccountStatus;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
@@ -236,7 +236,7 @@ impl<K: Hash + Eq + Clone, V: Answer> VersionedMap<K, V> {
             let stamp = if late { self.stamp(lease, question).unwrap_or(stamp) } else { stamp };
             self.put(question, answer.clone(), stamp);
         }
-        let outcome = last.insert(Outcome { began, answer });
+        let outcome = last.insert(LookupResult { began, answer });
         outcome.answer.clone().map_err(shared)
     }
 

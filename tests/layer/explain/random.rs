@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use http::Method;
 use tower_api_key::credentials::Claims;
 use tower_api_key::deprecation::Deprecation;
-use tower_api_key::explain::{Check, Explanation, Outcome};
+use tower_api_key::explain::{Check, CheckOutcome, Explanation};
 use tower_api_key::limit::KeyThrottle;
 use tower_api_key::restriction::{RequestContext, Restrictions};
 use tower_api_key::store::{Directory, KeyStore, StoreError};
@@ -271,7 +271,7 @@ async fn a8_the_first_check_that_refuses_is_the_answer() {
         let checks: Vec<Check> = explanation.findings().iter().map(|finding| finding.check()).collect();
         assert_eq!(checks, Check::ALL, "{shown}");
         let refusals = explanation.findings().iter().filter_map(|finding| match finding.outcome() {
-            Outcome::Refused(kind) => Some(kind),
+            CheckOutcome::Refused(kind) => Some(kind),
             _ => None,
         });
         let refusals: Vec<AuthErrorKind> = refusals.collect();
@@ -279,14 +279,16 @@ async fn a8_the_first_check_that_refuses_is_the_answer() {
             Ok(principal) => {
                 accepted += 1;
                 assert!(explanation.is_accepted() && refusals.is_empty(), "{shown}");
-                let not_passed = |outcome| !matches!(outcome, Outcome::Passed | Outcome::Observed);
+                let not_passed = |outcome| !matches!(outcome, CheckOutcome::Passed | CheckOutcome::Observed);
                 assert!(
                     !explanation.findings().iter().any(|finding| not_passed(finding.outcome())),
                     "{shown}"
                 );
                 let observed: Vec<Check> = principal.observed().map(Check::Restriction).collect();
-                let said =
-                    explanation.findings().iter().filter(|finding| finding.outcome() == Outcome::Observed);
+                let said = explanation
+                    .findings()
+                    .iter()
+                    .filter(|finding| finding.outcome() == CheckOutcome::Observed);
                 assert_eq!(observed, said.map(|finding| finding.check()).collect::<Vec<_>>(), "{shown}");
             }
             Err(error) => {

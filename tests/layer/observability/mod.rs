@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::routing::{any, get};
 use http::{Method, Request};
 use tower_api_key::guard::RequireScope;
-use tower_api_key::observer::{Change, Decision, Observer, Warning};
+use tower_api_key::observer::{Decision, KeyChange, Observer, Warning};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::{ApiKey, ApiKeyAuth, AuthError, Endpoints, KeyStore as _, Principal, Verifier};
 
@@ -52,7 +52,7 @@ impl Observer for Spy {
         self.say(line);
     }
 
-    fn changed(&self, change: &Change<'_>) {
+    fn changed(&self, change: &KeyChange<'_>) {
         self.say(format!("{} {} by {}", change.key, change.event, change.by));
     }
 

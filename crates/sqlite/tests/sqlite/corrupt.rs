@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use test_kit::{project, user};
-use tower_api_key::key::IdError;
+use tower_api_key::key::ParseIdError;
 use tower_api_key::store::{KeyQuery, Member, MemberRole, Project, RegistryError, StoreError, Terms};
 use tower_api_key::{
     AccountStatus, Accounts as _, Directory as _, KeyId, KeyLevel, KeyRecord, KeyRegistry as _,
@@ -124,7 +124,7 @@ fn evaluate(vandal: &Connection, value: &str) -> (Option<i64>, Option<String>, b
 fn may_hold(vandal: &Connection, column: &str, value: &str) -> bool {
     let (integer, text, null) = evaluate(vandal, value);
     let id = |text: &Option<String>| {
-        text.as_ref().is_some_and(|text| KeyId::new(text).map_err(|IdError| ()).is_ok())
+        text.as_ref().is_some_and(|text| KeyId::new(text).map_err(|ParseIdError| ()).is_ok())
     };
     match column {
         "id" | "owner" | "project" | "family" => id(&text),
