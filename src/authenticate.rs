@@ -45,40 +45,40 @@ impl<Sch, R> Clone for Authenticator<Sch, R> {
 }
 
 /// What can be said of a request by its head and by what is at hand.
-pub(crate) enum Decision {
+pub(crate) enum HeadDecision {
     Pass(Pass),
     Refused(AuthError),
     /// A store must be asked, or a body read.
-    Wait(Waiting),
+    Wait(Suspended),
 }
 
 /// What a request waits for.
-pub(crate) struct Waiting {
-    wait: Wait,
+pub(crate) struct Suspended {
+    wait: SuspendedOn,
     /// When the decision began, if observers want to know.
     started: Option<Instant>,
 }
 
-enum Wait {
+enum SuspendedOn {
     /// A store must be asked about these.
     Store(Box<(Credentials<'static>, Box<Paused>)>),
     /// The body may hold a credential.
     Body(Access),
 }
 
-impl Decision {
+impl HeadDecision {
     #[cold]
     fn refused(kind: AuthErrorKind) -> Self {
         Self::Refused(refusal(kind))
     }
 
     #[cold]
-    fn wait(wait: Wait, started: Option<Instant>) -> Self {
-        Self::Wait(Waiting { wait, started })
+    fn wait(wait: SuspendedOn, started: Option<Instant>) -> Self {
+        Self::Wait(Suspended { wait, started })
     }
 }
 
-impl Wait {
+impl SuspendedOn {
     #[cold]
     fn store(credentials: &Credentials<'_>, paused: Box<Paused>) -> Self {
         Self::Store(Box::new((credentials.copied(), paused)))
@@ -86,7 +86,7 @@ impl Wait {
 }
 
 /// Why a request may not pass, and what is to be done about its body before that is said.
-pub(crate) struct Denied {
+pub(crate) struct DeniedRequest {
     pub(crate) error: AuthError,
     pub(crate) unread: Unread,
 }
@@ -105,7 +105,7 @@ impl<Sch, R> Authenticator<Sch, R> {
 
     /// Decides by the head, as far as that goes without waiting.
     #[inline(always)]
-    pub(crate) fn decide_at_once<B>(&self, head: Head<'_>) -> Decision
+    pub(crate) fn decide_at_once<B>(&self, head: Head<'_>) -> HeadDecision
     where
         Sch: Scheme<B>,
     {
@@ -113,16 +113,16 @@ impl<Sch, R> Authenticator<Sch, R> {
         let decision = self.by_head(head, started);
         if let Some(started) = started {
             match &decision {
-                Decision::Pass(pass) => self.show(started, true, Ok(pass), head),
-                Decision::Refused(error) => self.show(started, true, Err(error), head),
-                Decision::Wait(_) => {}
+                HeadDecision::Pass(pass) => self.show(started, true, Ok(pass), head),
+                HeadDecision::Refused(error) => self.show(started, true, Err(error), head),
+                HeadDecision::Wait(_) => {}
             }
         }
         decision
     }
 
     #[inline(always)]
-    fn by_head<B>(&self, head: Head<'_>, started: Option<Instant>) -> Decision
+    fn by_head<B>(&self, head: Head<'_>, started: Option<Instant>) -> HeadDecision
     where
         Sch: Scheme<B>,
     {
@@ -131,30 +131,32 @@ impl<Sch, R> Authenticator<Sch, R> {
             None
         } else {
             if self.require_https && !self.client.is_secure(&head) {
-                return Decision::refused(AuthErrorKind::InsecureTransport);
+                return HeadDecision::refused(AuthErrorKind::InsecureTransport);
             }
             match self.scheme.read_head(head) {
                 Ok(None) => match self.scheme.body_interest(head) {
-                    Ok(BodyInterest::Wanted) => return Decision::wait(Wait::Body(access), started),
+                    Ok(BodyInterest::Wanted) => {
+                        return HeadDecision::wait(SuspendedOn::Body(access), started);
+                    }
                     Ok(BodyInterest::OtherType) if access.is_required() => {
-                        return Decision::refused(AuthErrorKind::UnsupportedMediaType);
+                        return HeadDecision::refused(AuthErrorKind::UnsupportedMediaType);
                     }
                     Ok(BodyInterest::OtherType | BodyInterest::None) => None,
-                    Err(error) => return Decision::Refused(error),
+                    Err(error) => return HeadDecision::Refused(error),
                 },
                 Ok(found) => found,
-                Err(error) => return Decision::Refused(error),
+                Err(error) => return HeadDecision::Refused(error),
             }
         };
         let (credentials, endpoint) = match access.enter(found.as_ref()) {
             Ok(Entry::Claims(credentials, endpoint)) => (credentials, endpoint),
-            Ok(Entry::Pass(pass)) => return Decision::Pass(pass),
-            Err(kind) => return Decision::refused(kind),
+            Ok(Entry::Pass(pass)) => return HeadDecision::Pass(pass),
+            Err(kind) => return HeadDecision::refused(kind),
         };
         match self.verifier.now(credentials, endpoint, || self.facts(head)) {
-            Ok(Ok(principal)) => Decision::Pass(Pass::from(principal)),
-            Ok(Err(paused)) => Decision::wait(Wait::store(credentials, paused), started),
-            Err(error) => Decision::Refused(error),
+            Ok(Ok(principal)) => HeadDecision::Pass(Pass::from(principal)),
+            Ok(Err(paused)) => HeadDecision::wait(SuspendedOn::store(credentials, paused), started),
+            Err(error) => HeadDecision::Refused(error),
         }
     }
 
@@ -162,25 +164,25 @@ impl<Sch, R> Authenticator<Sch, R> {
     pub(crate) async fn decide<B>(
         self: Arc<Self>,
         request: Request<B>,
-        waiting: Waiting,
-    ) -> Result<(Pass, Request<B>), Denied>
+        waiting: Suspended,
+    ) -> Result<(Pass, Request<B>), DeniedRequest>
     where
         Sch: Scheme<B>,
     {
-        let Waiting { wait, started } = waiting;
+        let Suspended { wait, started } = waiting;
         let (mut parts, body) = request.into_parts();
         let head = Head::from(&parts);
         let decided = match wait {
-            Wait::Store(asked) => {
+            SuspendedOn::Store(asked) => {
                 let (credentials, paused) = *asked;
                 let asked = self.verifier.asking(paused, &credentials, || self.facts(head)).await;
                 let body = Carried::Untouched(body);
                 match asked {
                     Ok(principal) => Ok((Pass::from(principal), body)),
-                    Err(error) => Err(Denied { unread: self.unread(&error, head, body), error }),
+                    Err(error) => Err(DeniedRequest { unread: self.unread(&error, head, body), error }),
                 }
             }
-            Wait::Body(access) => self.by_body(head, access, body).await,
+            SuspendedOn::Body(access) => self.by_body(head, access, body).await,
         };
         if let Some(started) = started {
             match &decided {
@@ -199,11 +201,18 @@ impl<Sch, R> Authenticator<Sch, R> {
                 };
                 Ok((pass, Request::from_parts(parts, body)))
             }
-            Err(Denied { error, unread }) => Err(Denied { error: self.complete(error, head), unread }),
+            Err(DeniedRequest { error, unread }) => {
+                Err(DeniedRequest { error: self.complete(error, head), unread })
+            }
         }
     }
 
-    async fn by_body<B>(&self, head: Head<'_>, access: Access, body: B) -> Result<(Pass, Carried<B>), Denied>
+    async fn by_body<B>(
+        &self,
+        head: Head<'_>,
+        access: Access,
+        body: B,
+    ) -> Result<(Pass, Carried<B>), DeniedRequest>
     where
         Sch: Scheme<B>,
     {
@@ -215,12 +224,12 @@ impl<Sch, R> Authenticator<Sch, R> {
             Ok((found, body)) => (found, body),
             Err(error) => {
                 let unread = if error.is_after_body() { Unread::Nothing } else { Unread::given_up(head) };
-                return Err(Denied { error, unread });
+                return Err(DeniedRequest { error, unread });
             }
         };
         match self.by_claims(head, access, found).await {
             Ok(pass) => Ok((pass, Carried::Read(body))),
-            Err(error) => Err(Denied { error, unread: Unread::Nothing }),
+            Err(error) => Err(DeniedRequest { error, unread: Unread::Nothing }),
         }
     }
 
@@ -243,7 +252,7 @@ impl<Sch, R> Authenticator<Sch, R> {
 
     /// A refusal that was said at once.
     #[cold]
-    pub(crate) fn denied<B>(&self, error: AuthError, request: Request<B>) -> Denied
+    pub(crate) fn denied<B>(&self, error: AuthError, request: Request<B>) -> DeniedRequest
     where
         Sch: Scheme<B>,
     {
@@ -251,7 +260,7 @@ impl<Sch, R> Authenticator<Sch, R> {
         let head = Head::from(&parts);
         let error = self.complete(error, head);
         let unread = self.unread(&error, head, Carried::Untouched(body));
-        Denied { error, unread }
+        DeniedRequest { error, unread }
     }
 
     /// What is to be done about the body of a request that is refused.

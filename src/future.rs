@@ -11,15 +11,15 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::auth_error::AuthError;
-use crate::authenticate::{Authenticator, Denied};
-use crate::gate::{Guarded, Nobody, Pass};
+use crate::authenticate::{Authenticator, DeniedRequest};
+use crate::gate::{GatedService, Nobody, Pass};
 use crate::render::{ErrorRenderer, Unrendered};
 use crate::response_notes::ResponseNotes;
 use crate::scheme_info::SchemeInfo;
 use crate::unread_body::{self, Unread};
 
 /// Whether a request may pass, asked of a store or of its body.
-type Deciding<B> = Pin<Box<dyn Future<Output = Result<(Pass, Request<B>), Denied>> + Send>>;
+type Deciding<B> = Pin<Box<dyn Future<Output = Result<(Pass, Request<B>), DeniedRequest>> + Send>>;
 
 /// Who came in, as far as the answer says something of it.
 pub(crate) enum Admitted {
@@ -45,15 +45,15 @@ pin_project! {
     {
         authenticator: Arc<Authenticator<Sch, R>>,
         #[pin]
-        state: State<S, S::Future, B>,
+        state: FutureState<S, S::Future, B>,
     }
 }
 
 pin_project! {
     #[project = Now]
-    enum State<S, F, B> {
+    enum FutureState<S, F, B> {
         /// Asked, and not answered yet. The service is ready, and waits for the answer.
-        Deciding { decision: Deciding<B>, service: Guarded<S> },
+        Deciding { decision: Deciding<B>, service: GatedService<S> },
         /// The inner service answers somebody who was let in with a key.
         Accepted { #[pin] answer: F, notes: Option<Box<ResponseNotes>> },
         /// The inner service answers somebody who was let in without a credential, where one is optional.
@@ -69,9 +69,9 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
     pub(crate) fn deciding(
         authenticator: Arc<Authenticator<Sch, R>>,
         decision: Deciding<B>,
-        service: Guarded<S>,
+        service: GatedService<S>,
     ) -> Self {
-        Self { authenticator, state: State::Deciding { decision, service } }
+        Self { authenticator, state: FutureState::Deciding { decision, service } }
     }
 
     /// The inner service answers.
@@ -81,15 +81,15 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
         holder: Admitted,
         answer: S::Future,
     ) -> Self {
-        Self { authenticator, state: State::entered(holder, answer) }
+        Self { authenticator, state: FutureState::entered(holder, answer) }
     }
 
-    pub(crate) fn refused(authenticator: Arc<Authenticator<Sch, R>>, denied: Denied) -> Self {
-        Self { authenticator, state: State::refused(denied) }
+    pub(crate) fn refused(authenticator: Arc<Authenticator<Sch, R>>, denied: DeniedRequest) -> Self {
+        Self { authenticator, state: FutureState::refused(denied) }
     }
 }
 
-impl<S, F, B> State<S, F, B> {
+impl<S, F, B> FutureState<S, F, B> {
     #[inline(always)]
     fn entered(holder: Admitted, answer: F) -> Self {
         match holder {
@@ -99,7 +99,7 @@ impl<S, F, B> State<S, F, B> {
         }
     }
 
-    fn refused(Denied { error, unread }: Denied) -> Self {
+    fn refused(DeniedRequest { error, unread }: DeniedRequest) -> Self {
         Self::Refused { error, notes: None, unread }
     }
 }
@@ -118,9 +118,9 @@ where
                 Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
                     Ok((pass, request)) => {
                         let holder = Admitted::of(&pass);
-                        State::entered(holder, service.call(pass, request))
+                        FutureState::entered(holder, service.call(pass, request))
                     }
-                    Err(denied) => State::refused(denied),
+                    Err(denied) => FutureState::refused(denied),
                 },
                 Now::Accepted { answer, notes } => {
                     let mut response = ready!(answer.poll(cx))?;
@@ -128,7 +128,7 @@ where
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
                         this.authenticator.verifier.show_guarded(&error);
                         let unread = Unread::said_by(response.headers());
-                        State::Refused { error, notes: notes.take(), unread }
+                        FutureState::Refused { error, notes: notes.take(), unread }
                     } else {
                         this.authenticator.stamps.authenticated(&mut response, notes.as_deref());
                         return Poll::Ready(Ok(response));
@@ -142,7 +142,7 @@ where
                         let error = this.authenticator.complete_for(error, grpc);
                         this.authenticator.verifier.show_guarded(&error);
                         let unread = Unread::said_by(response.headers());
-                        State::Refused { error, notes: None, unread }
+                        FutureState::Refused { error, notes: None, unread }
                     } else {
                         this.authenticator.stamps.anonymous(&mut response);
                         return Poll::Ready(Ok(response));

@@ -166,7 +166,9 @@ where
                 render::missing_principal(nobody, head.is_grpc())
             }
             Some(who) => match self.guard.refuses(who) {
-                None => return GuardedFuture { state: State::Passed { answer: self.inner.call(request) } },
+                None => {
+                    return GuardedFuture { state: GuardState::Passed { answer: self.inner.call(request) } };
+                }
                 Some(kind) => Unrendered::response(who.refuse(kind).answering(None, head.is_grpc())),
             },
         };
@@ -179,13 +181,13 @@ pin_project! {
     /// The future of a [`Guarded`] service.
     pub struct GuardedFuture<F, ResB, E> {
         #[pin]
-        state: State<F, ResB, E>,
+        state: GuardState<F, ResB, E>,
     }
 }
 
 pin_project! {
     #[project = Now]
-    enum State<F, ResB, E> {
+    enum GuardState<F, ResB, E> {
         Passed { #[pin] answer: F },
         Stopped { #[pin] answer: Ready<Result<Response<ResB>, E>> },
     }
@@ -193,7 +195,7 @@ pin_project! {
 
 impl<F, ResB, E> GuardedFuture<F, ResB, E> {
     fn stopped(response: Response<ResB>) -> Self {
-        Self { state: State::Stopped { answer: ready(Ok(response)) } }
+        Self { state: GuardState::Stopped { answer: ready(Ok(response)) } }
     }
 }
 

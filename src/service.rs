@@ -7,22 +7,22 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::authenticate::{Authenticator, Decision};
+use crate::authenticate::{Authenticator, HeadDecision};
 use crate::credentials::Head;
 use crate::future::{Admitted, ResponseFuture};
-use crate::gate::Guarded;
+use crate::gate::GatedService;
 use crate::render::ErrorRenderer;
 use crate::scheme::Scheme;
 
 /// The service that [`ApiKeyAuth`](crate::ApiKeyAuth) makes of another.
 pub struct ApiKeyService<S, Sch, R> {
-    inner: Guarded<S>,
+    inner: GatedService<S>,
     authenticator: Arc<Authenticator<Sch, R>>,
 }
 
 impl<S, Sch, R> ApiKeyService<S, Sch, R> {
     pub(crate) fn new(inner: S, authenticator: Arc<Authenticator<Sch, R>>) -> Self {
-        Self { inner: Guarded::new(inner), authenticator }
+        Self { inner: GatedService::new(inner), authenticator }
     }
 }
 
@@ -45,15 +45,15 @@ where
         let authenticator = Arc::clone(&self.authenticator);
         authenticator.mark_secrets(&mut request);
         match authenticator.decide_at_once(Head::of(&request)) {
-            Decision::Pass(pass) => {
+            HeadDecision::Pass(pass) => {
                 let holder = Admitted::of(&pass);
                 ResponseFuture::entered(authenticator, holder, self.inner.call(pass, request))
             }
-            Decision::Refused(error) => {
+            HeadDecision::Refused(error) => {
                 let denied = authenticator.denied(error, request);
                 ResponseFuture::refused(authenticator, denied)
             }
-            Decision::Wait(waiting) => {
+            HeadDecision::Wait(waiting) => {
                 // The service that was polled ready is the one to call: its clone may not be.
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth_error::AuthErrorKind;
-use crate::gate::{Check, Gate, Listener, Refusal};
+use crate::gate::{Check, CheckListener, Gate, Refusal};
 use crate::limit::Throttled;
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
@@ -32,7 +32,7 @@ impl Heard {
 /// No further check can be made.
 pub(super) struct Stopped;
 
-impl Listener for Heard {
+impl CheckListener for Heard {
     type Stop = Stopped;
 
     fn hear<E: Into<Refusal>>(&mut self, check: Check, answer: Result<(), E>) -> Result<(), Stopped> {

@@ -51,9 +51,9 @@ impl Pass {
 
 /// The inner service, which can only be called with a [`Pass`].
 #[derive(Clone)]
-pub(crate) struct Guarded<S>(S);
+pub(crate) struct GatedService<S>(S);
 
-impl<S> Guarded<S> {
+impl<S> GatedService<S> {
     pub(crate) fn new(inner: S) -> Self {
         Self(inner)
     }

@@ -8,7 +8,7 @@
 //!                records          status         limit
 //! ```
 //!
-//! A [driver](super::drive) supplies what a step needs to know. A [`Listener`] receives the results: for requests
+//! A [driver](super::drive) supplies what a step needs to know. A [`CheckListener`] receives the results: for requests
 //! it stops at the first refusal, for explanations it goes on.
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::scheme_info::SchemeInfo;
 use crate::store::StoreError;
 
 /// Receives the results of the checks, and says whether to go on. The checks do not know their listener.
-pub(crate) trait Listener {
+pub(crate) trait CheckListener {
     /// Why the remaining checks are skipped.
     type Stop;
 
@@ -47,7 +47,7 @@ pub(crate) trait Listener {
 /// The listener for requests: the first refusal is the answer.
 pub(super) struct FirstRefusal;
 
-impl Listener for FirstRefusal {
+impl CheckListener for FirstRefusal {
     type Stop = Refusal;
 
     #[inline(always)]
@@ -113,7 +113,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
 
     /// Checks 1, for a text with these properties.
     #[inline(always)]
-    pub(super) fn offline<L: Listener>(
+    pub(super) fn offline<L: CheckListener>(
         &self,
         listener: &mut L,
         environment: Option<Environment>,
@@ -126,7 +126,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
 
     /// Checks 3, and 4 as far as the key is concerned. `said` is the environment in the key's text.
     #[inline(always)]
-    pub(super) fn known<L: Listener>(
+    pub(super) fn known<L: CheckListener>(
         &self,
         listener: &mut L,
         found: Option<Found>,
@@ -161,7 +161,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
 
     /// The same for any listener.
     #[inline(always)]
-    pub(super) fn rights<L: Listener>(
+    pub(super) fn rights<L: CheckListener>(
         &self,
         listener: &mut L,
         known: &Known,
@@ -238,7 +238,11 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
 impl Rules {
     /// Whether a known key is in force.
     #[inline(always)]
-    pub(super) fn in_force<L: Listener>(&self, listener: &mut L, key: &KeyRecord) -> Result<(), L::Stop> {
+    pub(super) fn in_force<L: CheckListener>(
+        &self,
+        listener: &mut L,
+        key: &KeyRecord,
+    ) -> Result<(), L::Stop> {
         listener.hear(Check::Revocation, refuse_if(key.revoked_at.is_some(), AuthErrorKind::RevokedKey))?;
         let expired = key.expires_at.is_some_and(|end| self.clock.now() >= end);
         listener.hear(Check::Expiry, refuse_if(expired, AuthErrorKind::ExpiredKey))?;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::asker::Asker;
-use super::case::{Admission, Case, FirstRefusal, Known, Listener};
+use super::case::{Admission, Case, CheckListener, FirstRefusal, Known};
 use super::check::Check;
 use super::lookup::{Found, Lookup, Next};
 use super::refusal::Refusal;
@@ -191,7 +191,7 @@ impl Gate {
     }
 
     /// Reports to a listener every check of a request with this key, whose text is unknown. Nothing is counted.
-    pub(crate) async fn explaining<L: Listener>(
+    pub(crate) async fn explaining<L: CheckListener>(
         &self,
         listener: &mut L,
         key: &KeyRecord,
@@ -206,7 +206,7 @@ impl Gate {
         explained
     }
 
-    async fn explain<'f, L: Listener, F: Fn() -> RequestContext<'f>>(
+    async fn explain<'f, L: CheckListener, F: Fn() -> RequestContext<'f>>(
         &self,
         case: &Case<'_, F>,
         listener: &mut L,

@@ -36,8 +36,8 @@ pub use self::check::Check;
 pub use self::evidence::Principal;
 
 pub(crate) use self::access::{Access, Entry};
-pub(crate) use self::admit::{Guarded, Nobody, Pass};
-pub(crate) use self::case::{Admission, Listener};
+pub(crate) use self::admit::{GatedService, Nobody, Pass};
+pub(crate) use self::case::{Admission, CheckListener};
 pub(crate) use self::drive::Paused;
 pub(crate) use self::lookup::Outdated;
 pub(crate) use self::rate_limits::counts;

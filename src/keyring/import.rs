@@ -101,7 +101,7 @@ struct Ready {
 }
 
 /// Whose it is and for what: what must still be so after it was added.
-type Holder = (UserId, KeyLevel);
+type OwnerAndLevel = (UserId, KeyLevel);
 
 impl Keyring {
     /// Adds keys that another service issued, many at a time, and tells which it did not, and why.
@@ -247,7 +247,7 @@ impl Keyring {
     }
 
     /// Who of those whose keys would work may have them.
-    async fn standing_of(&self, keys: &[Ready]) -> Result<HashMap<Holder, bool>, KeyringError> {
+    async fn standing_of(&self, keys: &[Ready]) -> Result<HashMap<OwnerAndLevel, bool>, KeyringError> {
         let mut holders = HashMap::new();
         for key in keys.iter().filter(|key| self.works(key)) {
             if let Entry::Vacant(vacant) = holders.entry(key.holder()) {
@@ -263,7 +263,7 @@ impl Keyring {
         Ok(holders)
     }
 
-    fn may(&self, key: &Ready, holders: &HashMap<Holder, bool>) -> bool {
+    fn may(&self, key: &Ready, holders: &HashMap<OwnerAndLevel, bool>) -> bool {
         !self.works(key) || holders.get(&key.holder()).is_some_and(|may| *may)
     }
 
@@ -273,7 +273,7 @@ impl Keyring {
 }
 
 impl Ready {
-    fn holder(&self) -> Holder {
+    fn holder(&self) -> OwnerAndLevel {
         (self.record.owner.clone(), self.record.level.clone())
     }
 

@@ -14,9 +14,9 @@ use crate::key::{
 ///
 /// Digests are in hexadecimal, or in base64 with either alphabet, padded or not. Before them may stand what says so: `\x`, as
 /// PostgreSQL writes bytes, or the name of the hash and `:`, `$` or `$$`, such as `sha256:`.
-pub struct ImportedDigest(Known);
+pub struct ImportedDigest(DigestSource);
 
-enum Known {
+enum DigestSource {
     Sha256(String),
     Sha512(String),
     Sanctum {
@@ -98,29 +98,29 @@ impl ImportRefusal {
 impl ImportedDigest {
     /// The SHA-256 of the text (Unkey, better-auth).
     pub fn sha256(hash: impl Into<String>) -> Self {
-        Self(Known::Sha256(hash.into()))
+        Self(DigestSource::Sha256(hash.into()))
     }
 
     /// The SHA-512 of the text, as djangorestframework-api-key writes it (`sha512$$..`) or without those words.
     pub fn sha512(hash: impl Into<String>) -> Self {
-        Self(Known::Sha512(hash.into()))
+        Self(DigestSource::Sha512(hash.into()))
     }
 
     /// The id of a token of Laravel Sanctum, and the SHA-256 of what stands behind `id|` in its text.
     pub fn sanctum(id: impl fmt::Display, hash: impl Into<String>) -> Self {
-        Self(Known::Sanctum { id: id.to_string(), hash: hash.into() })
+        Self(DigestSource::Sanctum { id: id.to_string(), hash: hash.into() })
     }
 
     /// The HMAC-SHA-256 of the text, made with the secret of the pepper of that id
     /// ([`Pepper::from_elsewhere`](crate::Pepper::from_elsewhere)).
     pub fn hmac(pepper: impl Into<String>, hash: impl Into<String>) -> Self {
-        Self(Known::Hmac { pepper: pepper.into(), hash: hash.into() })
+        Self(DigestSource::Hmac { pepper: pepper.into(), hash: hash.into() })
     }
 
     /// The text itself: visible ASCII without quotes, since no header carries another. Only its digest is stored, the newest
     /// of the ring.
     pub fn plaintext(text: impl Into<String>) -> Self {
-        Self(Known::Plaintext(Zeroizing::new(text.into())))
+        Self(DigestSource::Plaintext(Zeroizing::new(text.into())))
     }
 
     /// The public start of the text, and a hash of all of it that is slow on purpose:
@@ -133,7 +133,7 @@ impl ImportedDigest {
     #[cfg(feature = "slow-hashes")]
     #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
     pub fn slow(start: impl Into<String>, hash: impl Into<String>) -> Self {
-        Self(Known::Slow { start: start.into(), hash: hash.into() })
+        Self(DigestSource::Slow { start: start.into(), hash: hash.into() })
     }
 
     pub(super) fn resolve(
@@ -150,13 +150,13 @@ impl ImportedDigest {
             Ok(Resolved { digest, method, prefix: String::new(), last4: String::new(), older: Vec::new() })
         };
         match self.0 {
-            Known::Sha256(hash) => {
+            DigestSource::Sha256(hash) => {
                 by_digest(KeyDigest::from_bytes(decode(named("sha256", &hash))?), DigestMethod::Sha256)
             }
-            Known::Sha512(hash) => {
+            DigestSource::Sha512(hash) => {
                 by_digest(of_sha512(&decode(named("sha512", &hash))?), DigestMethod::Sha512)
             }
-            Known::Sanctum { id, hash } => {
+            DigestSource::Sanctum { id, hash } => {
                 let digest = of_sanctum(&id, &decode(named("sha256", &hash))?);
                 // The text is divided at its first `|`.
                 if id.is_empty() || id.contains('|') {
@@ -167,14 +167,14 @@ impl ImportedDigest {
                     by_digest(digest, DigestMethod::Sanctum)
                 }
             }
-            Known::Hmac { pepper, hash } => {
+            DigestSource::Hmac { pepper, hash } => {
                 let method = format!("hmac:{pepper}").parse();
                 // What is no id may be the secret itself, in its place.
                 let method = method.map_err(|_| ImportRefusal::Method("hmac".to_owned()))?;
                 by_digest(KeyDigest::from_bytes(decode(&hash)?), method)
             }
             #[cfg(feature = "slow-hashes")]
-            Known::Slow { start, hash } => {
+            DigestSource::Slow { start, hash } => {
                 let slow = ring.slow().ok_or_else(|| ImportRefusal::Method("slow".to_owned()))?;
                 let hash = crate::key::SlowHash::new(&hash).filter(crate::key::SlowHash::is_known);
                 let hash = hash.ok_or(ImportRefusal::SlowHash)?;
@@ -183,7 +183,7 @@ impl ImportedDigest {
                 }
                 by_digest(crate::key::of_start(&start), DigestMethod::Slow(hash))
             }
-            Known::Plaintext(text) => {
+            DigestSource::Plaintext(text) => {
                 let newest = ring.newest();
                 if !can_be_key(&text) || !can_be_sent(&text) {
                     return Err(ImportRefusal::Text);

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::store::{Directory, KeyPolicy, KeyRegistry, RegistryError, StoreError, Terms};
 
 use super::error::KeyringError;
-use super::shares::Shares;
+use super::shares::OwnerBulkheads;
 use crate::bulkhead::{Bulkhead, Permit};
 use crate::key::ProjectId;
 use crate::store::in_time;
@@ -37,7 +37,7 @@ pub struct Keyring {
     pub(super) authority: Authority,
     /// On whose behalf, where that is known.
     pub(super) behalf: Option<UserId>,
-    pub(super) shares: Arc<Shares>,
+    pub(super) shares: Arc<OwnerBulkheads>,
     pub(super) delivery: Option<Arc<dyn KeyDelivery>>,
     pub(super) observers: Observers,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::gcra::{FullAt, Ticks};
-use super::shards::{Shards, Spent};
+use super::shards::{Evictable, Shards};
 use super::{Limit, Throttle};
 use crate::clock::Timestamp;
 use crate::key::KeyDigest;
@@ -85,7 +85,7 @@ impl WrongKey {
     }
 }
 
-impl Spent for WrongKey {
+impl Evictable for WrongKey {
     type Rank = (FullAt, FullAt);
 
     fn expires_at(&self) -> FullAt {

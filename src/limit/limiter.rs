@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::gcra::{FullAt, Missing, Rate, Taken, Ticks};
-use super::shards::{Shards, Spent};
+use super::shards::{Evictable, Shards};
 use super::{Limit, Limits, RateLimitStatus};
 use crate::clock::Timestamp;
 
@@ -39,14 +39,14 @@ const MOST_BUCKETS: usize = 32;
 /// that would be remembered longest. So an attacker who wants another key's count evicted must spend as much as
 /// that key has, with as many keys as the limiter holds. Make the capacity at least the number of active keys.
 pub struct Limiter<K> {
-    accounts: Shards<K, Account>,
+    accounts: Shards<K, KeyBuckets>,
     /// Whether anything was ever counted. If no key has limits, the lock is never taken.
     used: AtomicBool,
 }
 
 /// What one key, or one family of keys, has spent.
 #[derive(Default)]
-struct Account {
+struct KeyBuckets {
     buckets: Vec<Bucket>,
     ended: bool,
 }
@@ -61,22 +61,22 @@ struct Bucket {
 
 /// The order in which entries are evicted: see [`Limiter`].
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+struct EvictionRank {
     in_use: bool,
     missing: Missing,
     soonest: Reverse<FullAt>,
 }
 
-impl Spent for Account {
-    type Rank = Rank;
+impl Evictable for KeyBuckets {
+    type Rank = EvictionRank;
 
     fn expires_at(&self) -> FullAt {
         self.buckets.iter().map(|bucket| bucket.full_at).max().unwrap_or_default()
     }
 
-    fn rank(&self, now: Ticks) -> Rank {
+    fn rank(&self, now: Ticks) -> EvictionRank {
         let missing = |bucket: &Bucket| Rate::new(bucket.count, bucket.window).spent(bucket.full_at, now);
-        Rank {
+        EvictionRank {
             in_use: !self.ended,
             missing: self.buckets.iter().map(missing).max().unwrap_or_default(),
             soonest: Reverse(self.expires_at()),
@@ -102,7 +102,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     /// Returns what [`take`](Self::take) would return, without counting.
     pub fn peek(&self, key: &K, limits: &Limits, now: Timestamp) -> RateLimitStatus {
         let kept = self.accounts.read(key, |account| account.tally(limits, now));
-        kept.unwrap_or_else(|| Account::default().tally(limits, now))
+        kept.unwrap_or_else(|| KeyBuckets::default().tally(limits, now))
     }
 
     /// Whether anything was ever counted.
@@ -129,7 +129,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 }
 
-impl Account {
+impl KeyBuckets {
     fn take(&mut self, limits: &Limits, now: Timestamp) -> RateLimitStatus {
         self.ended = false;
         let strictest = self.tally(limits, now);

@@ -16,7 +16,7 @@ const SHARD: usize = 4096;
 const PARTS: usize = 16;
 
 /// What is stored for one key.
-pub(super) trait Spent: Default {
+pub(super) trait Evictable: Default {
     /// Entries with the lowest rank are evicted first.
     type Rank: Ord;
 
@@ -37,7 +37,7 @@ pub(super) struct Shards<K, V> {
 /// Hashed with a random seed, so that nobody can choose keys that collide (C7-04).
 type Shard<K, V> = HashMap<K, V>;
 
-impl<K: Hash + Eq + Clone, V: Spent> Shards<K, V> {
+impl<K: Hash + Eq + Clone, V: Evictable> Shards<K, V> {
     /// Creates a map with room for at least `capacity` entries.
     pub(super) fn new(capacity: usize) -> Self {
         let shards = if capacity < SHARDS { 1 } else { capacity.div_ceil(SHARD).max(SHARDS) };
@@ -103,7 +103,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn make_room<K: Hash + Eq, V: Spent>(shard: &mut Shard<K, V>, room: usize, now: Ticks) {
+fn make_room<K: Hash + Eq, V: Evictable>(shard: &mut Shard<K, V>, room: usize, now: Ticks) {
     if shard.len() < room {
         return;
     }

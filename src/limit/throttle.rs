@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Limit;
 use super::client::Client;
 use super::gcra::{FullAt, Ticks};
-use super::shards::{Shards, Spent};
+use super::shards::{Evictable, Shards};
 use crate::clock::Timestamp;
 
 /// How many clients are remembered by default.
@@ -49,7 +49,7 @@ pub struct Throttle {
 }
 
 /// With one limit for all, the client that spent most is the last to have a full bucket again.
-impl Spent for FullAt {
+impl Evictable for FullAt {
     type Rank = Self;
 
     fn expires_at(&self) -> FullAt {

@@ -98,9 +98,9 @@ impl RawRestrictions {
 
 impl<'de> Deserialize<'de> for RawRestrictions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
+        struct RestrictionsVisitor;
 
-        impl<'de> Visitor<'de> for Members {
+        impl<'de> Visitor<'de> for RestrictionsVisitor {
             type Value = RawRestrictions;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,15 +129,15 @@ impl<'de> Deserialize<'de> for RawRestrictions {
             }
         }
 
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(RestrictionsVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for RawRestriction {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
+        struct RestrictionVisitor;
 
-        impl<'de> Visitor<'de> for Members {
+        impl<'de> Visitor<'de> for RestrictionVisitor {
             type Value = RawRestriction;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,7 +166,7 @@ impl<'de> Deserialize<'de> for RawRestriction {
             }
         }
 
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(RestrictionVisitor)
     }
 }
 

@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::json_fields::{self, Fields, Names};
+use super::json_fields::{self, Fields, MemberNames};
 use super::replay::{Rebuild, Replay};
 use super::{BodyInterest, Describe, Draining, Scheme, Sender, single};
 use crate::auth_error::{AuthError, AuthErrorKind};
@@ -42,7 +42,7 @@ use crate::unread_body;
 #[derive(Clone)]
 pub struct JsonBody {
     info: SchemeInfo,
-    names: Names,
+    names: MemberNames,
     limit: usize,
     deadline: Duration,
     budget: Budget,
@@ -57,7 +57,7 @@ impl Default for JsonBody {
         let challenge = Challenge::from_static(r#"ApiKey realm="api", in="body", name="apiKey""#);
         Self {
             info: info(challenge, ["apiKey", "userId", "projectId"]),
-            names: Names::documented(),
+            names: MemberNames::documented(),
             limit: LIMIT,
             deadline: Duration::from_secs(10),
             budget: Budget::new(64 << 20, LIMIT),
@@ -91,7 +91,7 @@ impl JsonBody {
     /// [`ConfigError::FieldName`] if a name is empty or two differ only in case and separators,
     /// [`ConfigError::Challenge`] if the realm or the key's name is not visible ASCII and spaces.
     pub fn named(key: &str, user: &str, project: &str, realm: &str) -> Result<Self, ConfigError> {
-        let names = Names::new([key, user, project])?;
+        let names = MemberNames::new([key, user, project])?;
         let challenge = Challenge::new("ApiKey", realm)?.param("in", "body")?.param("name", key)?;
         let info = info(challenge, [key, user, project]);
         Ok(Self { info, names, ..Self::default() })

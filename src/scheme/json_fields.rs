@@ -13,7 +13,7 @@ use crate::config_error::ConfigError;
 
 /// The names of the three members.
 #[derive(Clone, Debug)]
-pub(super) struct Names([Name; 3]);
+pub(super) struct MemberNames([Name; 3]);
 
 #[derive(Clone, Debug)]
 struct Name {
@@ -21,7 +21,7 @@ struct Name {
     folded: Box<str>,
 }
 
-impl Names {
+impl MemberNames {
     /// The names in the source documents.
     pub(super) fn documented() -> Self {
         let name = |exact: &str| Name { exact: exact.into(), folded: exact.to_ascii_lowercase().into() };
@@ -68,14 +68,14 @@ pub(super) struct Fields<'de> {
 #[derive(Debug)]
 pub(super) struct NotAnObject;
 
-pub(super) fn read<'de>(text: &'de [u8], names: &Names) -> Result<Fields<'de>, NotAnObject> {
+pub(super) fn read<'de>(text: &'de [u8], names: &MemberNames) -> Result<Fields<'de>, NotAnObject> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let fields = deserializer.deserialize_map(Object(names)).map_err(|_| NotAnObject)?;
     deserializer.end().map_err(|_| NotAnObject)?;
     Ok(fields)
 }
 
-struct Object<'n>(&'n Names);
+struct Object<'n>(&'n MemberNames);
 
 /// The value of one of the three members while the object is read.
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl<'de> Visitor<'de> for Object<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut slots = [Slot::default(), Slot::default(), Slot::default()];
-        while let Some((which, exact)) = members.next_key_seed(MemberName(self.0))?.map(Member::place) {
+        while let Some((which, exact)) = members.next_key_seed(MemberName(self.0))?.map(MemberMatch::place) {
             let slot = which.and_then(|which| slots.get_mut(which));
             match slot {
                 Some(slot) if exact => {
@@ -120,15 +120,15 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-struct MemberName<'n>(&'n Names);
+struct MemberName<'n>(&'n MemberNames);
 
-enum Member {
+enum MemberMatch {
     Exact(usize),
     Similar(usize),
     Other,
 }
 
-impl Member {
+impl MemberMatch {
     fn place(self) -> (Option<usize>, bool) {
         match self {
             Self::Exact(which) => (Some(which), true),
@@ -139,30 +139,30 @@ impl Member {
 }
 
 impl<'de> DeserializeSeed<'de> for MemberName<'_> {
-    type Value = Member;
+    type Value = MemberMatch;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Member, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<MemberMatch, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
 impl Visitor<'_> for MemberName<'_> {
-    type Value = Member;
+    type Value = MemberMatch;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Member, E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<MemberMatch, E> {
         if text.starts_with(PRIVATE) {
             return Err(E::custom("a name of the parser's own"));
         }
         let names = &self.0.0;
         if let Some(which) = names.iter().position(|name| *name.exact == *text) {
-            return Ok(Member::Exact(which));
+            return Ok(MemberMatch::Exact(which));
         }
         let similar = names.iter().position(|name| fold(text).eq(name.folded.chars()));
-        Ok(similar.map_or(Member::Other, Member::Similar))
+        Ok(similar.map_or(MemberMatch::Other, MemberMatch::Similar))
     }
 }
 

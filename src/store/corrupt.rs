@@ -18,10 +18,10 @@ use crate::key::{KeyId, UserId};
 /// # Ok::<(), tower_api_key::key::ParseIdError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CorruptRow(Box<Row>);
+pub struct CorruptRow(Box<Corruption>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Row {
+struct Corruption {
     what: &'static str,
     /// The column by its name in the database, where a value there is not even of the right type.
     column: Option<Box<str>>,
@@ -38,7 +38,7 @@ impl CorruptRow {
     /// A row of nobody knows whom.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
-        Self(Box::new(Row { what, column: None, of: None }))
+        Self(Box::new(Corruption { what, column: None, of: None }))
     }
 
     /// The row is one of this key. What is said first stays.

@@ -21,7 +21,7 @@ const TRIED: &[(&str, &str)] = &[
     ("E0624", "fn nobody() { let _ = crate::gate::Pass::nobody; }"),
     ("E0423", "fn open() -> crate::gate::Access { crate::gate::Access(panic!()) }"),
     // The inner service, past its guard.
-    ("E0616", "fn call<S>(inner: &mut crate::gate::Guarded<S>) -> &mut S { &mut inner.0 }"),
+    ("E0616", "fn call<S>(inner: &mut crate::gate::GatedService<S>) -> &mut S { &mut inner.0 }"),
     // What only its own module can make of a tuple, by its path and by another name.
     ("E0603", "fn time() -> crate::clock::Timestamp { crate::clock::Timestamp(0) }"),
     ("E0423", "fn alias() -> crate::clock::Timestamp { use crate::clock::Timestamp as Time; Time(0) }"),

@@ -11,7 +11,7 @@ use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::deprecation::Deprecation;
 use crate::endpoint::Endpoint;
-use crate::gate::{Check, Gate, Listener, Principal, Refusal};
+use crate::gate::{Check, CheckListener, Gate, Principal, Refusal};
 use crate::key::{Environment, ProjectId};
 use crate::limit::Limiter;
 use crate::record::{KeyLevel, KeyRecord};
@@ -344,7 +344,7 @@ fn facts() -> RequestContext<'static> {
 #[derive(Default)]
 struct All(Vec<AuthErrorKind>);
 
-impl Listener for All {
+impl CheckListener for All {
     type Stop = ();
 
     fn hear<E: Into<Refusal>>(&mut self, check: Check, answer: Result<(), E>) -> Result<(), ()> {

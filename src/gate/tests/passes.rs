@@ -12,7 +12,7 @@ use super::world::{Answers, Hand, World, block_on, decide, gate, record, text};
 use crate::auth_error::AuthErrorKind;
 use crate::credentials::{Credentials, Head};
 use crate::endpoint::{Declared, Endpoint, Endpoints};
-use crate::gate::{Access, Entry, Guarded, Nobody, Pass, Principal};
+use crate::gate::{Access, Entry, GatedService, Nobody, Pass, Principal};
 use crate::key::Environment;
 use crate::restriction::RequestContext;
 
@@ -70,7 +70,7 @@ impl Service<Request<()>> for Inner {
 }
 
 fn call(pass: Pass) -> (Option<Principal>, Option<Nobody>) {
-    let mut guarded = Guarded::new(Inner);
+    let mut guarded = GatedService::new(Inner);
     assert!(guarded.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready());
     let mut request = Request::new(());
     // Somebody outside has put another's there.
@@ -141,6 +141,6 @@ fn c14_01_readiness_is_the_inner_services() {
     }
 
     let mut context = Context::from_waker(Waker::noop());
-    assert!(Guarded::new(Busy).poll_ready::<()>(&mut context).is_pending());
-    assert!(Guarded::new(Inner).poll_ready::<()>(&mut context).is_ready());
+    assert!(GatedService::new(Busy).poll_ready::<()>(&mut context).is_pending());
+    assert!(GatedService::new(Inner).poll_ready::<()>(&mut context).is_ready());
 }

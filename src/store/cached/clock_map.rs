@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 pub(super) struct ClockMap<Q, A> {
     /// Places in `entries`.
     index: HashTable<u32>,
-    entries: Vec<Entry<Q, A>>,
+    entries: Vec<Slot<Q, A>>,
     hand: usize,
     room: usize,
     /// What the entries weigh together, and what they may.
@@ -17,7 +17,7 @@ pub(super) struct ClockMap<Q, A> {
     most_bytes: usize,
 }
 
-struct Entry<Q, A> {
+struct Slot<Q, A> {
     hash: u64,
     question: Q,
     answer: A,
@@ -52,7 +52,7 @@ impl<Q: PartialEq, A> ClockMap<Q, A> {
 
     /// `weight` is what question and answer point to, in bytes. What is heavier than the whole shelf is not kept.
     pub(super) fn put(&mut self, hash: u64, question: Q, answer: A, weight: usize) {
-        let weight = weight.saturating_add(size_of::<Entry<Q, A>>());
+        let weight = weight.saturating_add(size_of::<Slot<Q, A>>());
         let before = self.place(hash, |other| *other == question);
         if let Some(place) = before {
             match self.entries.get_mut(place) {
@@ -74,7 +74,7 @@ impl<Q: PartialEq, A> ClockMap<Q, A> {
         let Ok(place) = u32::try_from(self.entries.len()) else { return };
         // One whose answer has only become another is asked for as before.
         let asked_for = AtomicBool::new(before.is_some());
-        self.entries.push(Entry { hash, question, answer, weight, asked_for });
+        self.entries.push(Slot { hash, question, answer, weight, asked_for });
         self.bytes += weight;
         let entries = &self.entries;
         self.index.insert_unique(hash, place, |place| hash_at(entries, *place));
@@ -130,7 +130,7 @@ impl<Q: PartialEq, A> ClockMap<Q, A> {
     }
 }
 
-fn hash_at<Q, A>(entries: &[Entry<Q, A>], place: u32) -> u64 {
+fn hash_at<Q, A>(entries: &[Slot<Q, A>], place: u32) -> u64 {
     entries.get(place as usize).map_or(0, |entry| entry.hash)
 }
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     /// What an entry weighs that points to nothing.
-    const BARE: usize = size_of::<Entry<u64, u64>>();
+    const BARE: usize = size_of::<Slot<u64, u64>>();
 
     #[test]
     fn c17_b2_a_shelf_is_bounded_by_bytes_as_well_as_by_entries() {

@@ -12,7 +12,7 @@ use super::follower;
 use super::lease::Lease;
 use super::memory::Memory;
 use super::node::{Cached, Following};
-use super::versioned::{Room, VersionedMap};
+use super::versioned::{CacheLimits, VersionedMap};
 use crate::clock::{Clock, SystemClock};
 use crate::config_error::ConfigError;
 use crate::store::change_log::ChangeLog;
@@ -124,7 +124,7 @@ impl CacheOptions {
         store: S,
         faults: Faults,
     ) -> Cached<S> {
-        let room = Room {
+        let room = CacheLimits {
             open: self.keys,
             closed: self.misses,
             bytes: self.bytes.unwrap_or(self.keys.saturating_mul(BYTES_OF_A_KEY)),

@@ -29,7 +29,7 @@ const SMALL: usize = 4096;
 const SMALL_BYTES: usize = SHARDS * 256 * 1024;
 
 /// What a change is about, and what is asked about it, without a copy of either.
-pub(super) trait Question: Copy {
+pub(super) trait CacheLookup: Copy {
     /// As it is kept.
     type Kept: Hash + Eq + Clone;
 
@@ -43,7 +43,7 @@ pub(super) trait Question: Copy {
     fn weight(self) -> usize;
 }
 
-impl Question for &KeyDigest {
+impl CacheLookup for &KeyDigest {
     /// All of the digest, and nothing but it (C8-03).
     type Kept = [u8; 32];
 
@@ -68,7 +68,7 @@ impl Question for &KeyDigest {
     }
 }
 
-impl Question for (&UserId, Option<&ProjectId>) {
+impl CacheLookup for (&UserId, Option<&ProjectId>) {
     type Kept = (UserId, Option<ProjectId>);
 
     fn subject(self, hasher: &Seeded) -> u64 {
@@ -93,7 +93,7 @@ impl Question for (&UserId, Option<&ProjectId>) {
 }
 
 /// An answer that may be kept.
-pub(super) trait Answer: Clone {
+pub(super) trait CachedAnswer: Clone {
     /// Whether it opens something. There are as many of these as there are keys and memberships; of the others there
     /// are as many as somebody cares to ask for, so they have a small place of their own (C8-01).
     fn opens(&self) -> bool;
@@ -101,7 +101,7 @@ pub(super) trait Answer: Clone {
     fn weight(&self) -> usize;
 }
 
-impl Answer for Option<Arc<KeyRecord>> {
+impl CachedAnswer for Option<Arc<KeyRecord>> {
     fn opens(&self) -> bool {
         self.is_some()
     }
@@ -111,7 +111,7 @@ impl Answer for Option<Arc<KeyRecord>> {
     }
 }
 
-impl Answer for AccountStatus {
+impl CachedAnswer for AccountStatus {
     fn opens(&self) -> bool {
         matches!(self, Self::Active { role: Some(_) })
     }
@@ -123,7 +123,7 @@ impl Answer for AccountStatus {
 
 /// How much is kept, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct CacheLimits {
     pub(super) open: usize,
     pub(super) closed: usize,
     /// Of what opens something. The rest is small.
@@ -148,7 +148,7 @@ pub(super) struct VersionedMap<K, V> {
     versions: Box<[AtomicU64]>,
     turns: SingleFlight<K, V>,
     hasher: Seeded,
-    room: Room,
+    room: CacheLimits,
     faults: Faults,
 }
 
@@ -165,8 +165,8 @@ struct Kept<V> {
     until: Moment,
 }
 
-impl<K: Hash + Eq + Clone, V: Answer> VersionedMap<K, V> {
-    pub(super) fn new(room: Room, faults: Faults) -> Self {
+impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
+    pub(super) fn new(room: CacheLimits, faults: Faults) -> Self {
         let small = room.open.min(room.closed) < SMALL || room.bytes < SMALL_BYTES;
         let shards = if small { 1 } else { SHARDS };
         let shelves = || Shard {
@@ -185,7 +185,7 @@ impl<K: Hash + Eq + Clone, V: Answer> VersionedMap<K, V> {
 
     /// The answer, if it is known and as true as the store's. Takes a lock that is never held for long, and allocates
     /// nothing.
-    pub(super) fn warm<Q: Question<Kept = K>>(&self, lease: &Lease, question: Q) -> Option<V> {
+    pub(super) fn warm<Q: CacheLookup<Kept = K>>(&self, lease: &Lease, question: Q) -> Option<V> {
         let subject = question.subject(&self.hasher);
         let hash = question.hash(subject, &self.hasher);
         let kept = {
@@ -205,7 +205,7 @@ impl<K: Hash + Eq + Clone, V: Answer> VersionedMap<K, V> {
 
     /// The answer, from memory or by `look_up`. However many ask at once, one at a time asks the store, and the others
     /// get what it finds.
-    pub(super) async fn get<Q: Question<Kept = K>>(
+    pub(super) async fn get<Q: CacheLookup<Kept = K>>(
         &self,
         lease: &Lease,
         question: Q,
@@ -241,7 +241,7 @@ impl<K: Hash + Eq + Clone, V: Answer> VersionedMap<K, V> {
     }
 
     /// Something about the subject of this question has changed.
-    pub(super) fn forget<Q: Question<Kept = K>>(&self, question: Q) {
+    pub(super) fn forget<Q: CacheLookup<Kept = K>>(&self, question: Q) {
         let subject = question.subject(&self.hasher);
         if let Some(version) = self.version(subject) {
             version.fetch_add(1, Ordering::SeqCst);
@@ -291,12 +291,12 @@ impl<K: Hash + Eq + Clone, V: Answer> VersionedMap<K, V> {
         self.turns.len()
     }
 
-    fn stamp<Q: Question<Kept = K>>(&self, lease: &Lease, question: Q) -> Option<Stamp> {
+    fn stamp<Q: CacheLookup<Kept = K>>(&self, lease: &Lease, question: Q) -> Option<Stamp> {
         let version = self.version(question.subject(&self.hasher))?.load(Ordering::SeqCst);
         Some(Stamp { term: lease.term(), version, at: lease.now() })
     }
 
-    fn put<Q: Question<Kept = K>>(&self, question: Q, answer: V, stamp: Stamp) {
+    fn put<Q: CacheLookup<Kept = K>>(&self, question: Q, answer: V, stamp: Stamp) {
         let opens = answer.opens();
         let weight = question.weight() + answer.weight();
         let lasts = if opens { self.room.open_for } else { self.room.closed_for };

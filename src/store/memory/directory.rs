@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use super::super::codec::row_limit as page;
-use super::super::{Account as ListedAccount, Member, Person as ListedPerson, Project, RegistryError};
+use super::super::{Account, Member, Person, Project, RegistryError};
 use crate::access::{AccountStatus, Role};
 use crate::key::{ProjectId, UserId, is_id};
 
@@ -12,26 +12,26 @@ use crate::key::{ProjectId, UserId, is_id};
 #[derive(Default)]
 pub(super) struct People {
     /// Never shortened, so that a person can point into it.
-    accounts: Vec<Account>,
+    accounts: Vec<AccountEntry>,
     by_name: BTreeMap<Box<str>, usize>,
-    by_user: HashMap<UserId, Person>,
+    by_user: HashMap<UserId, PersonEntry>,
 }
 
 #[derive(Default)]
-struct Account {
+struct AccountEntry {
     suspended: bool,
     /// With their names; `None` is the tombstone of a deleted one.
     projects: BTreeMap<ProjectId, Option<String>>,
     people: BTreeSet<UserId>,
 }
 
-struct Person {
+struct PersonEntry {
     account: usize,
-    access: Access,
+    access: Membership,
 }
 
 /// A member's list never names a project that is not there: deleting one takes it off every list.
-enum Access {
+enum Membership {
     Owner,
     Member(Member),
 }
@@ -41,10 +41,10 @@ impl People {
     pub(super) fn account_status(&self, user: &UserId, project: Option<&ProjectId>) -> AccountStatus {
         let Some((person, account)) = self.active(user) else { return AccountStatus::Disabled };
         let role = match (&person.access, project) {
-            (Access::Owner, None) => Some(Role::Owner),
-            (Access::Owner, Some(project)) => account.has(project).then_some(Role::Owner),
-            (Access::Member(member), None) => Some(member.role.into()),
-            (Access::Member(member), Some(project)) => {
+            (Membership::Owner, None) => Some(Role::Owner),
+            (Membership::Owner, Some(project)) => account.has(project).then_some(Role::Owner),
+            (Membership::Member(member), None) => Some(member.role.into()),
+            (Membership::Member(member), Some(project)) => {
                 member.projects.contains(project).then(|| member.role.into())
             }
         };
@@ -54,8 +54,8 @@ impl People {
     pub(super) fn projects(&self, user: &UserId) -> Vec<Project> {
         let Some((person, account)) = self.active(user) else { return Vec::new() };
         let accessible = |id: &ProjectId| match &person.access {
-            Access::Owner => true,
-            Access::Member(member) => member.projects.contains(id),
+            Membership::Owner => true,
+            Membership::Member(member) => member.projects.contains(id),
         };
         let all = account.projects.iter().filter(|(id, _)| accessible(id));
         all.filter_map(named).collect()
@@ -69,9 +69,10 @@ impl People {
             return Err(RegistryError::Conflict);
         }
         let index = self.accounts.len();
-        self.accounts.push(Account { people: BTreeSet::from([owner.clone()]), ..Account::default() });
+        self.accounts
+            .push(AccountEntry { people: BTreeSet::from([owner.clone()]), ..AccountEntry::default() });
         self.by_name.insert(account.into(), index);
-        self.by_user.insert(owner.clone(), Person { account: index, access: Access::Owner });
+        self.by_user.insert(owner.clone(), PersonEntry { account: index, access: Membership::Owner });
         Ok(())
     }
 
@@ -90,7 +91,7 @@ impl People {
         let name = account.projects.get_mut(project).filter(|name| name.is_some());
         *name.ok_or(RegistryError::NotFound)? = None;
         for user in &account.people {
-            if let Some(Person { access: Access::Member(member), .. }) = self.by_user.get_mut(user) {
+            if let Some(PersonEntry { access: Membership::Member(member), .. }) = self.by_user.get_mut(user) {
                 member.projects.remove(project);
             }
         }
@@ -110,7 +111,8 @@ impl People {
             return Err(RegistryError::Conflict);
         }
         self.account_mut(index)?.people.insert(user.clone());
-        self.by_user.insert(user.clone(), Person { account: index, access: Access::Member(access.clone()) });
+        self.by_user
+            .insert(user.clone(), PersonEntry { account: index, access: Membership::Member(access.clone()) });
         Ok(())
     }
 
@@ -139,9 +141,9 @@ impl People {
         for user in &account.people {
             let Some(person) = self.by_user.get_mut(user) else { continue };
             if user == to {
-                person.access = Access::Owner;
+                person.access = Membership::Owner;
             } else if person.is_owner() {
-                person.access = Access::Member(access.clone());
+                person.access = Membership::Member(access.clone());
             }
         }
         Ok(())
@@ -152,13 +154,13 @@ impl People {
         Ok(())
     }
 
-    pub(super) fn list_accounts(&self, after: Option<&str>, limit: u32) -> Vec<ListedAccount> {
+    pub(super) fn list_accounts(&self, after: Option<&str>, limit: u32) -> Vec<Account> {
         let named = self.by_name.range::<str, _>((after_that(after), Bound::Unbounded));
         let listed = named.filter_map(|(name, index)| {
             let account = self.accounts.get(*index)?;
-            let is_owner = |user: &&UserId| self.by_user.get(*user).is_some_and(Person::is_owner);
+            let is_owner = |user: &&UserId| self.by_user.get(*user).is_some_and(PersonEntry::is_owner);
             let owner = account.people.iter().find(is_owner)?;
-            Some(ListedAccount { suspended: account.suspended, ..ListedAccount::new(&**name, owner.clone()) })
+            Some(Account { suspended: account.suspended, ..Account::new(&**name, owner.clone()) })
         });
         listed.take(page(limit) as usize).collect()
     }
@@ -180,14 +182,14 @@ impl People {
         account: &str,
         after: Option<&UserId>,
         limit: u32,
-    ) -> Result<Vec<ListedPerson>, RegistryError> {
+    ) -> Result<Vec<Person>, RegistryError> {
         let account = self.accounts.get(self.index(account)?).ok_or(RegistryError::NotFound)?;
         let people = account.people.range::<UserId, _>((after_that(after), Bound::Unbounded));
         let listed = people.filter_map(|user| {
             Some(match &self.by_user.get(user)?.access {
-                Access::Owner => ListedPerson::new(user.clone(), Role::Owner, []),
-                Access::Member(member) => {
-                    ListedPerson::new(user.clone(), member.role.into(), member.projects.iter().cloned())
+                Membership::Owner => Person::new(user.clone(), Role::Owner, []),
+                Membership::Member(member) => {
+                    Person::new(user.clone(), member.role.into(), member.projects.iter().cloned())
                 }
             })
         });
@@ -200,7 +202,7 @@ impl People {
     }
 
     /// A user and their account, unless it is suspended.
-    fn active(&self, user: &UserId) -> Option<(&Person, &Account)> {
+    fn active(&self, user: &UserId) -> Option<(&PersonEntry, &AccountEntry)> {
         let person = self.by_user.get(user)?;
         let account = self.accounts.get(person.account)?;
         (!account.suspended).then_some((person, account))
@@ -210,11 +212,11 @@ impl People {
         self.by_name.get(account).copied().ok_or(RegistryError::NotFound)
     }
 
-    fn account_mut(&mut self, index: usize) -> Result<&mut Account, RegistryError> {
+    fn account_mut(&mut self, index: usize) -> Result<&mut AccountEntry, RegistryError> {
         self.accounts.get_mut(index).ok_or(RegistryError::NotFound)
     }
 
-    fn person_in(&self, account: usize, user: &UserId) -> Result<&Person, RegistryError> {
+    fn person_in(&self, account: usize, user: &UserId) -> Result<&PersonEntry, RegistryError> {
         self.by_user.get(user).filter(|person| person.account == account).ok_or(RegistryError::NotFound)
     }
 
@@ -235,14 +237,14 @@ fn after_that<T: ?Sized>(after: Option<&T>) -> Bound<&T> {
     after.map_or(Bound::Unbounded, Bound::Excluded)
 }
 
-impl Account {
+impl AccountEntry {
     fn has(&self, project: &ProjectId) -> bool {
         self.projects.get(project).is_some_and(Option::is_some)
     }
 }
 
-impl Person {
+impl PersonEntry {
     fn is_owner(&self) -> bool {
-        matches!(self.access, Access::Owner)
+        matches!(self.access, Membership::Owner)
     }
 }

@@ -20,7 +20,7 @@ type Digest = [u8; 32];
 
 /// Every key by its digest, and two ways to find a digest.
 #[derive(Default)]
-pub(super) struct Keys {
+pub(super) struct KeyTable {
     by_digest: HashMap<Digest, Arc<KeyRecord>, BuildHasherDefault<DigestHasher>>,
     by_id: HashMap<KeyId, Digest>,
     by_owner: BTreeMap<UserId, Owned>,
@@ -45,7 +45,7 @@ enum End {
     Never,
 }
 
-impl Keys {
+impl KeyTable {
     pub(super) fn find(&self, digest: &KeyDigest) -> Option<Arc<KeyRecord>> {
         self.by_digest.get(digest.as_bytes()).cloned()
     }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use self::audit_log::Used;
 use self::directory::People;
-use self::keys::Keys;
+use self::keys::KeyTable;
 use super::codec::PageBounds;
 use super::{
     Account, Accounts, Directory, Ended, KeyCount, KeyPage, KeyQuery, KeyRegistry, KeyStore, Member, Person,
@@ -43,18 +43,18 @@ use crate::usage::Usage;
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     // One lock for both, because removing a member ends keys in the same step.
-    state: Arc<RwLock<State>>,
+    state: Arc<RwLock<MemoryState>>,
     // And one of its own for what no request asks about.
     used: Arc<Mutex<Used>>,
 }
 
 #[derive(Default)]
-struct State {
-    keys: Keys,
+struct MemoryState {
+    keys: KeyTable,
     people: People,
 }
 
-impl State {
+impl MemoryState {
     /// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
     fn ask_owner(&self, owner: &UserId, level: &KeyLevel, terms: &Terms) -> Result<(), RegistryError> {
         if !terms.asks_owner() {
@@ -75,11 +75,11 @@ impl MemoryStore {
     // Nothing in the state is ever half changed: every method checks first and then writes without a way to fail.
     // So a poisoned lock (a panic in an allocator, at worst) is no reason to refuse for ever.
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, MemoryState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, MemoryState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 

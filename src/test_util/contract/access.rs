@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::kit::{Names, member, ok, project, refused};
+use super::kit::{UniqueNames, member, ok, project, refused};
 use crate::access::{AccountStatus, Role};
 use crate::key::{ProjectId, UserId};
 use crate::store::ProjectDirectory;
@@ -14,7 +14,7 @@ const READ_ONLY: AccountStatus = AccountStatus::Active { role: Some(Role::ReadOn
 const NO_ACCESS: AccountStatus = AccountStatus::Active { role: None };
 
 /// An account `a` with owner `alice`, projects `p1` and `p2`.
-async fn account<S: Accounts>(store: &S, names: &Names) -> String {
+async fn account<S: Accounts>(store: &S, names: &UniqueNames) -> String {
     let account = names.text("a");
     ok(store.create_account(&account, &names.user("alice")).await);
     for id in ["p1", "p2"] {
@@ -55,7 +55,7 @@ pub(super) async fn projects<S: Directory + ProjectDirectory>(store: &S, user: &
 pub(super) async fn owners_may_do_everything_in_their_account<S: Accounts + Directory + ProjectDirectory>(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let alice = names.user("alice");
     assert_eq!(
         account_status(store, &alice, None).await,
@@ -87,7 +87,7 @@ pub(super) async fn owners_may_do_everything_in_their_account<S: Accounts + Dire
 pub(super) async fn members_may_do_what_they_were_given<S: Accounts + Directory + ProjectDirectory>(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let account = account(store, &names).await;
     let (bob, carol, idle) = (names.user("bob"), names.user("carol"), names.user("idle"));
     ok(store.set_member(&account, &bob, &member(MemberRole::Full, ["p1", "p2"])).await);
@@ -116,7 +116,7 @@ pub(super) async fn members_may_do_what_they_were_given<S: Accounts + Directory 
 pub(super) async fn changes_are_seen_by_the_next_request<S: Accounts + Directory + ProjectDirectory>(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let account = account(store, &names).await;
     let (bob, carol) = (names.user("bob"), names.user("carol"));
     for user in [&bob, &carol] {
@@ -152,7 +152,7 @@ pub(super) async fn changes_are_seen_by_the_next_request<S: Accounts + Directory
 pub(super) async fn projects_are_named_within_their_account<S: Accounts + Directory + ProjectDirectory>(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let first = account(store, &names).await;
     let second = names.text("b");
     let (alice, dave, erin) = (names.user("alice"), names.user("dave"), names.user("erin"));
@@ -190,7 +190,7 @@ pub(super) async fn projects_are_named_within_their_account<S: Accounts + Direct
 pub(super) async fn ids_are_compared_byte_by_byte<S: Accounts + Directory + ProjectDirectory>(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let account = account(store, &names).await;
     let (upper, zero) = (names.user("ALICE"), names.user("01"));
     assert_eq!(account_status(store, &upper, None).await, AccountStatus::Disabled);
@@ -226,7 +226,7 @@ pub(super) async fn ids_are_compared_byte_by_byte<S: Accounts + Directory + Proj
 pub(super) async fn deleted_projects_never_come_back<S: Accounts + Directory + ProjectDirectory>(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let account = account(store, &names).await;
     let taken = store.create_project(&account, &project("p1")).await;
     refused!(taken, RegistryError::Conflict, "the id of a project is taken once");
@@ -250,7 +250,7 @@ pub(super) async fn suspension_ends_everything_until_it_is_lifted<
 >(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let account = account(store, &names).await;
     let (alice, bob, dave) = (names.user("alice"), names.user("bob"), names.user("dave"));
     ok(store.set_member(&account, &bob, &member(MemberRole::Full, ["p1"])).await);

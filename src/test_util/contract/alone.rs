@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::kit::{NOW, Names, find, later, ok};
+use super::kit::{NOW, UniqueNames, find, later, ok};
 use crate::access::{AccountStatus, Role};
 use crate::key::{Environment, KeyDigest, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::store::{Directory, KeyStore};
 
 /// One key of each kind that a request is decided by.
-fn kinds(names: &Names) -> Vec<KeyRecord> {
+fn kinds(names: &UniqueNames) -> Vec<KeyRecord> {
     let project = KeyLevel::Project(ProjectId::new(names.text("p")).unwrap());
     let scopes = ["charges:read".to_owned(), "charges:write".to_owned()];
     let restricted = r#"{"ip":{"allow":["192.0.2.0/24"]}}"#;
@@ -51,7 +51,7 @@ pub(super) async fn keys_are_found_as_they_were_put<S: KeyStore>(
     store: &S,
     put: &impl AsyncFn(&S, KeyRecord) -> bool,
 ) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let mut all = Vec::new();
     for key in kinds(&names) {
         assert!(find(store, &key.digest).await.is_none(), "{}: found before it is there", key.name);
@@ -82,7 +82,7 @@ pub(super) async fn only_the_whole_digest_finds_a_key<S: KeyStore>(
     store: &S,
     put: &impl AsyncFn(&S, KeyRecord) -> bool,
 ) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let (lower, upper) = (names.key("sk_live_abc", "u"), names.key("sk_live_ABC", "U"));
     for key in [&lower, &upper] {
         assert!(find(store, &key.digest).await.is_none(), "keys that differ in case are one (C7-11)");
@@ -120,7 +120,7 @@ pub(super) async fn people_may_do_what_they_were_given<S: Directory>(
     store: &Arc<S>,
     put: &impl AsyncFn(&S, &UserId, Role, &[ProjectId]) -> bool,
 ) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let project = |id: &str| ProjectId::new(names.text(id)).unwrap();
     let mut any = false;
     for given in [Role::Owner, Role::Full, Role::ReadOnly] {
@@ -165,7 +165,7 @@ pub(super) async fn who_is_removed_may_nothing<S: Directory>(
     put: &impl AsyncFn(&S, &UserId, Role, &[ProjectId]) -> bool,
     remove: &impl AsyncFn(&S, &UserId),
 ) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     for given in [Role::Full, Role::ReadOnly] {
         let (user, other) = (names.user(given.as_str()), names.user(&format!("other{}", given.as_str())));
         let (own, others) = (

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::kit::{
-    NOW, Names, assert_same, by_system, find, history, is_active, known, later, member, ok, project, race,
-    refused,
+    NOW, UniqueNames, assert_same, by_system, find, history, is_active, known, later, member, ok, project,
+    race, refused,
 };
 use crate::authority::{Authority, Denied};
 use crate::key::Environment;
@@ -25,7 +25,7 @@ fn office() -> Restrictions {
 /// Fails unless `terms` are refused for that reason by every change of `target`, and nothing has changed.
 async fn changes_nothing<S: KeyStore + KeyRegistry>(
     store: &S,
-    names: &Names,
+    names: &UniqueNames,
     terms: &Terms,
     target: &KeyRecord,
     reason: Denied,
@@ -56,7 +56,7 @@ async fn changes_nothing<S: KeyStore + KeyRegistry>(
 
 /// A1: a revoked, expired or unknown key makes, replaces, changes and ends nothing.
 pub(super) async fn no_key_changes_anything_after_its_end<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let maker = names.key("maker", "u");
     let ending = KeyRecord { expires_at: Some(later(5)), ..names.key("ending", "u") };
     let target = KeyRecord { expires_at: Some(later(6)), ..names.key("target", "u") };
@@ -77,7 +77,7 @@ pub(super) async fn no_key_changes_anything_after_its_end<S: KeyStore + KeyRegis
 
 /// A key gives nothing that it does not have, as it is at that moment.
 pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let plain = names.key("plain", "u");
     let wider = KeyRecord { scopes: BTreeSet::from(["more".into()]), ..names.key("wider", "u") };
     let ending = KeyRecord { expires_at: Some(later(60)), ..names.key("ending", "u") };
@@ -120,7 +120,7 @@ pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyRegistry>
 
 /// Keys of others are not there; those of the other environment neither.
 pub(super) async fn keys_of_others_are_unknown<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let own = names.key("own", "u");
     let other = names.key("other", "v");
     let test =
@@ -150,7 +150,7 @@ pub(super) async fn keys_of_others_are_unknown<S: KeyStore + KeyRegistry>(store:
 
 /// Whatever a policy ends, the one who makes a key by it ends.
 pub(super) async fn a_policy_ends_only_what_the_maker_covers<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let maker = names.key("maker", "u");
     let wider = KeyRecord { scopes: BTreeSet::from(["more".into()]), ..names.key("wider", "u") };
     for key in [&maker, &wider] {
@@ -174,7 +174,7 @@ pub(super) async fn a_policy_ends_only_what_the_maker_covers<S: KeyStore + KeyRe
 /// Of a key that is revoked while it makes others, each of these was made before it was revoked, or not at all.
 pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     for round in 0..8 {
-        let names = Arc::new(Names::new());
+        let names = Arc::new(UniqueNames::new());
         let maker = names.key("maker", "u");
         ok(store.insert(maker.clone(), &by_system()).await);
         let results = race(store, 8, |store, number| {
@@ -204,7 +204,7 @@ pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + 
 
 /// A4: a replacement keeps to the policy as an insertion does.
 pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let keys = ["one", "two"].map(|name| names.key(name, "u"));
     for key in &keys {
         ok(store.insert(key.clone(), &by_system()).await);
@@ -238,7 +238,7 @@ pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(sto
 
 /// B11: those who own or hold a key write only so much into its trail; taking access away always works.
 pub(super) async fn changes_are_counted_save_those_that_narrow<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if ok_or_not_kept(history(store, &names.id("none"), 1).await) {
         return;
     }
@@ -274,7 +274,7 @@ fn ok_or_not_kept<T>(answer: Result<T, crate::store::StoreError>) -> bool {
 
 /// The standing of an owner is looked at in the transaction, where the registry is the directory.
 pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if !store.is_directory() {
         return;
     }
@@ -332,7 +332,7 @@ pub(super) async fn who_is_removed_meanwhile_keeps_no_key<
         return;
     }
     for round in 0..8 {
-        let names = Arc::new(Names::new());
+        let names = Arc::new(UniqueNames::new());
         let account = names.text("a");
         ok(store.create_account(&account, &names.user("owner")).await);
         ok(store.set_member(&account, &names.user("u"), &member(MemberRole::Full, [])).await);

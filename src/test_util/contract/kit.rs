@@ -30,11 +30,11 @@ pub(super) fn later(seconds: u64) -> Timestamp {
 }
 
 /// Names that no other check has used, in this run or before, so that checks may share a database.
-pub(super) struct Names {
+pub(super) struct UniqueNames {
     run: String,
 }
 
-impl Names {
+impl UniqueNames {
     pub(super) fn new() -> Self {
         Self { run: KeyId::generate().unwrap().as_str().replace("key_", ".") }
     }

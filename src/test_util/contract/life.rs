@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::kit::{
-    NOW, Names, assert_same, by_system, find, is_active, known, later, ok, project, race, refused, under,
+    NOW, UniqueNames, assert_same, by_system, find, is_active, known, later, ok, project, race, refused,
+    under,
 };
 use super::restrict;
 use crate::audit::Revocation;
@@ -17,7 +18,7 @@ use crate::store::{Ended, KeyPolicy, KeyRegistry, KeyStore, RegistryError};
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
 pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let plain = KeyRecord::new(names.id("plain"), names.digest("plain"), names.user("u"), NOW);
     let ended = KeyRecord {
         revoked_at: Some(Timestamp::from_micros(-5)),
@@ -34,7 +35,7 @@ pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyRegistry>
 
 /// What is left out of a key that has ended opens nothing, whoever takes it for another.
 pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     assert!(ok(store.find_at(&names.digest("unknown"), NOW).await).is_none(), "an unknown key is found");
     let plain = KeyRecord::new(names.id("plain"), names.digest("plain"), names.user("u"), NOW);
     let ends = KeyRecord { expires_at: Some(later(60)), ..full(names.key("ends", "u")) };
@@ -81,7 +82,7 @@ pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + Key
 
 /// Where the end of a key is the end of its family, it is said; and nowhere else.
 pub(super) async fn an_end_says_whether_its_family_ended<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let limited = |name: &str| KeyRecord { limits: "2/d".parse().ok(), ..names.key(name, "u") };
     let end =
         async |key: &KeyId, at: u64| ok(store.end(key, Revocation::ByHand, later(at), &by_system()).await);
@@ -109,7 +110,7 @@ pub(super) async fn an_end_says_whether_its_family_ended<S: KeyStore + KeyRegist
 }
 
 pub(super) async fn look_up_is_exact<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let (lower, upper) = (names.key("sk_live_abc", "u"), names.key("sk_live_ABC", "U"));
     assert!(find(&**store, &lower.digest).await.is_none(), "a key that was never inserted is found");
     ok(store.insert(lower.clone(), &under(MANY)).await);
@@ -129,7 +130,7 @@ pub(super) async fn look_up_is_exact<S: KeyStore + KeyRegistry>(store: &Arc<S>) 
 }
 
 pub(super) async fn ids_and_digests_are_taken_once<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let first = names.key("first", "u");
     ok(store.insert(first.clone(), &under(MANY)).await);
     let same_id = KeyRecord { id: first.id.clone(), ..names.key("other", "u") };
@@ -150,7 +151,7 @@ pub(super) async fn ids_and_digests_are_taken_once<S: KeyStore + KeyRegistry>(st
 }
 
 pub(super) async fn contradictions_are_refused<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let before = names.key("before", "u");
     ok(store.insert(before.clone(), &under(MANY)).await);
     let key = names.key("wrong", "u");
@@ -177,7 +178,7 @@ pub(super) async fn contradictions_are_refused<S: KeyStore + KeyRegistry>(store:
 }
 
 pub(super) async fn revocation_is_final<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let unknown = store.revoke(&names.id("unknown"), NOW, &by_system()).await;
     refused!(unknown, RegistryError::NotFound, "a key that is not there is not revoked");
 
@@ -202,7 +203,7 @@ pub(super) async fn revocation_is_final<S: KeyStore + KeyRegistry>(store: &Arc<S
 }
 
 pub(super) async fn a_replaced_key_is_dead_when_the_call_returns<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let old = full(names.key("old", "u"));
     let bystander = names.key("bystander", "u");
     ok(store.insert(old.clone(), &under(MANY)).await);
@@ -225,7 +226,7 @@ pub(super) async fn a_replaced_key_is_dead_when_the_call_returns<S: KeyStore + K
 }
 
 pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     for (name, own, grace, end) in
         [("endless", None, 60, 60), ("shorter", Some(30), 60, 30), ("longer", Some(90), 60, 60)]
     {
@@ -251,7 +252,7 @@ pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyRegistry>(
 }
 
 pub(super) async fn what_has_ended_is_not_replaced<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let unknown = store.replace(&names.id("unknown"), names.fresh("new", NOW), later(9), &by_system()).await;
     refused!(unknown, RegistryError::NotFound, "a key that is not there is not replaced");
 
@@ -271,7 +272,7 @@ pub(super) async fn what_has_ended_is_not_replaced<S: KeyStore + KeyRegistry>(st
 }
 
 pub(super) async fn a_failed_replacement_changes_nothing<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let (old, other) = (names.key("old", "u"), names.key("other", "v"));
     ok(store.insert(old.clone(), &under(MANY)).await);
     ok(store.insert(other.clone(), &under(MANY)).await);
@@ -297,7 +298,7 @@ pub(super) async fn a_failed_replacement_changes_nothing<S: KeyStore + KeyRegist
 
 pub(super) async fn of_racing_replacements_one_wins<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     for round in 0..8_u64 {
-        let names = Arc::new(Names::new());
+        let names = Arc::new(UniqueNames::new());
         let old = names.key("old", "u");
         ok(store.insert(old.clone(), &under(MANY)).await);
         // Every other time with a grace, during which the old key is active and yet not to be replaced.
@@ -326,7 +327,7 @@ pub(super) async fn of_racing_replacements_one_wins<S: KeyStore + KeyRegistry>(s
 
 pub(super) async fn revocation_and_replacement_may_race<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     for _ in 0..8 {
-        let names = Names::new();
+        let names = UniqueNames::new();
         let old = names.key("old", "u");
         ok(store.insert(old.clone(), &under(MANY)).await);
         let results = race(store, 2, |store, number| {

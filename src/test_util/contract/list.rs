@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::kit::{NOW, Names, assert_same, by_system, later, ok, owners, refused, under};
+use super::kit::{NOW, UniqueNames, assert_same, by_system, later, ok, owners, refused, under};
 use crate::key::{Environment, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{EndpointRestriction, Restrictions};
@@ -10,13 +10,13 @@ use crate::store::{KeyPolicy, KeyQuery, KeyRegistry, MAX_PAGE_LEN, MAX_SEARCHED,
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
-async fn ids<S: KeyRegistry>(store: &S, names: &Names, owner: &str, query: &KeyQuery) -> Vec<KeyId> {
+async fn ids<S: KeyRegistry>(store: &S, names: &UniqueNames, owner: &str, query: &KeyQuery) -> Vec<KeyId> {
     let keys = ok(store.list(&names.user(owner), query).await);
     keys.into_iter().map(|key| key.id).collect()
 }
 
 pub(super) async fn lists_are_ordered_and_paged<S: KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     assert!(ids(&**store, &names, "u", &KeyQuery::default()).await.is_empty());
     // Neither in the order of time nor of ids; of equal times, capital letters come before small ones.
     let made = [("d", 3), ("b", 1), ("B", 1), ("z", 0), ("a", 3), ("C", 1)];
@@ -53,7 +53,7 @@ pub(super) async fn lists_are_ordered_and_paged<S: KeyRegistry>(store: &Arc<S>) 
 }
 
 pub(super) async fn pages_end_early_and_say_whether_there_is_more<S: KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     // Together twice as much as a page holds.
     let entries: Vec<String> = (0..70).map(|number| format!("GET /{number}/{}", "x".repeat(90))).collect();
     let heavy = Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap());
@@ -126,7 +126,7 @@ pub(super) async fn pages_end_early_and_say_whether_there_is_more<S: KeyRegistry
 }
 
 pub(super) async fn lists_are_filtered<S: KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let live = names.key("1-live", "u");
     let test = KeyRecord {
         environment: Environment::Test,
@@ -169,7 +169,7 @@ pub(super) async fn lists_are_filtered<S: KeyRegistry>(store: &Arc<S>) {
 
 /// However a store finds active keys, they are those of all keys that are active, in the same order.
 pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     for n in 0..24 {
         let test = n % 3 == 0;
         let key = KeyRecord {
@@ -226,7 +226,7 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyRegistr
 
 /// Every kind of query, in both orders, from every place in both directions.
 pub(super) async fn lists_go_both_ways<S: KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let project = |name: &str| ProjectId::new(name).unwrap_or_else(|_| unreachable!("{name}"));
     let mut all = Vec::new();
     for n in 0..12_u64 {
@@ -335,7 +335,7 @@ pub(super) async fn lists_go_both_ways<S: KeyRegistry>(store: &Arc<S>) {
 /// What a registry finds only by looking at keys, it does not look for in all of them. A registry that goes on to the end is
 /// right too, as long as it goes on from where it was.
 pub(super) async fn searches_look_at_so_many_keys<S: KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let count = MAX_SEARCHED + 5;
     let keys: Vec<_> = (0..count)
         .map(|n| KeyRecord {
@@ -375,7 +375,7 @@ pub(super) async fn owners_are_listed_once_and_in_pages<S: KeyRegistry>(store: &
     if matches!(owners(store, None, 1).await, Err(StoreError::NotKept)) {
         return;
     }
-    let names = Names::new();
+    let names = UniqueNames::new();
     // Capital letters come before small ones. One has two keys, and the key of another has ended.
     for (key, owner) in [("1", "own-b"), ("2", "own-B"), ("3", "own-a"), ("4", "own-b"), ("5", "own-c")] {
         let key = KeyRecord { revoked_at: (key == "5").then_some(NOW), ..names.key(key, owner) };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::access::{account_status, projects};
 use super::kit::{
-    NOW, Names, assert_same, by_system, is_active, known, later, member, ok, project, race, refused, under,
+    NOW, UniqueNames, assert_same, by_system, is_active, known, later, member, ok, project, race, refused,
+    under,
 };
 use crate::access::{AccountStatus, Role};
 use crate::key::Environment;
@@ -23,7 +24,7 @@ const fn active(role: Role) -> AccountStatus {
 }
 
 pub(super) async fn accounts_are_made_once<S: Accounts + Directory + ProjectDirectory>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let (account, alice, other) = (names.text("a"), names.user("alice"), names.user("other"));
     ok(store.create_account(&account, &alice).await);
     let taken = store.create_account(&account, &other).await;
@@ -56,7 +57,7 @@ pub(super) async fn accounts_are_made_once<S: Accounts + Directory + ProjectDire
 pub(super) async fn everybody_belongs_to_one_account<S: Accounts + Directory + ProjectDirectory>(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let (first, second) = (names.text("a"), names.text("b"));
     let (alice, dave, bob) = (names.user("alice"), names.user("dave"), names.user("bob"));
     ok(store.create_account(&first, &alice).await);
@@ -82,7 +83,7 @@ pub(super) async fn members_take_no_keys_back<
 >(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let account = names.text("a");
     let (alice, bob) = (names.user("alice"), names.user("bob"));
     ok(store.create_account(&account, &alice).await);
@@ -151,7 +152,7 @@ pub(super) async fn accounts_are_transferred_whole<
 >(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let account = names.text("a");
     let (alice, bob, carol) = (names.user("alice"), names.user("bob"), names.user("carol"));
     ok(store.create_account(&account, &alice).await);
@@ -205,7 +206,7 @@ pub(super) async fn accounts_are_transferred_whole<
 pub(super) async fn what_is_not_there_is_not_changed<S: Accounts + Directory + ProjectDirectory>(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     let (account, alice) = (names.text("a"), names.user("alice"));
     ok(store.create_account(&account, &alice).await);
     for unknown in [names.text("z"), String::new(), "%".into(), "' OR '1'='1".into(), "a\0".into()] {
@@ -227,7 +228,7 @@ pub(super) async fn what_is_not_there_is_not_changed<S: Accounts + Directory + P
 }
 
 pub(super) async fn people_and_projects_are_listed_in_pages<S: Accounts>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if matches!(store.list_accounts(None, 1).await, Err(StoreError::NotKept)) {
         return;
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::kit::{
-    NOW, Names, assert_same, by_system, find, is_active, known, later, ok, race, refused, under,
+    NOW, UniqueNames, assert_same, by_system, find, is_active, known, later, ok, race, refused, under,
 };
 use crate::key::Environment;
 use crate::record::{KeyLevel, KeyRecord};
@@ -18,7 +18,7 @@ fn of_test(key: KeyRecord) -> KeyRecord {
 }
 
 pub(super) async fn single_leaves_one_key<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let (test, other) = (of_test(names.key("test", "u")), names.key("other", "U"));
     let project =
         KeyRecord { level: KeyLevel::Project(super::kit::project("p1").id), ..names.key("project", "u") };
@@ -46,7 +46,7 @@ pub(super) async fn single_leaves_one_key<S: KeyStore + KeyRegistry>(store: &Arc
 }
 
 pub(super) async fn multiple_stops_at_the_most<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let none = store.insert(names.key("none", "u"), &under(up_to(0))).await;
     refused!(none, RegistryError::TooManyKeys, "up to no key is none");
 
@@ -78,7 +78,7 @@ pub(super) async fn multiple_stops_at_the_most<S: KeyStore + KeyRegistry>(store:
 }
 
 pub(super) async fn ended_keys_are_imported_as_they_are<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let current = names.key("current", "u");
     ok(store.insert(current.clone(), &under(KeyPolicy::Single { grace: false })).await);
     let ended = KeyRecord { revoked_at: Some(NOW), ..names.key("ended", "u") };
@@ -93,7 +93,7 @@ pub(super) async fn ended_keys_are_imported_as_they_are<S: KeyStore + KeyRegistr
 pub(super) async fn racing_inserts_keep_to_the_policy<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     const RACERS: usize = 12;
     for _ in 0..4 {
-        let names = Names::new();
+        let names = UniqueNames::new();
         let results = race(store, RACERS, |store, number| {
             let key = names.key(&format!("many{number}"), "many");
             async move { store.insert(key, &under(up_to(3))).await }
@@ -131,7 +131,7 @@ pub(super) async fn racing_inserts_keep_to_the_policy<S: KeyStore + KeyRegistry>
     }
 }
 
-async fn count_active<S: KeyStore>(store: &S, names: &Names, name: &str, count: usize) -> usize {
+async fn count_active<S: KeyStore>(store: &S, names: &UniqueNames, name: &str, count: usize) -> usize {
     let mut active = 0;
     for number in 0..count {
         active += usize::from(is_active(store, &names.digest(&format!("{name}{number}")), NOW).await);
@@ -140,7 +140,7 @@ async fn count_active<S: KeyStore>(store: &S, names: &Names, name: &str, count: 
 }
 
 pub(super) async fn many_keys_are_added_like_one_by_one<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let there = names.key("there", "u");
     ok(store.insert(there.clone(), &under(up_to(3))).await);
     let (first, last) = (names.key("first", "u"), names.key("last", "u"));

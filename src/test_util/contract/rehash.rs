@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::kit::{NOW, Names, assert_same, by_system, find, known, later, ok, race, refused, under};
+use super::kit::{NOW, UniqueNames, assert_same, by_system, find, known, later, ok, race, refused, under};
 use crate::key::{DigestMethod, KeyDigest};
 use crate::record::KeyRecord;
 use crate::store::{KeyPolicy, KeyRegistry, KeyStore, RegistryError};
@@ -12,7 +12,7 @@ const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 const METHOD: DigestMethod = DigestMethod::Sha512;
 
 pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     for key in [&key, &other] {
         ok(store.insert(key.clone(), &under(MANY)).await);
@@ -56,7 +56,7 @@ pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyRegi
 }
 
 pub(super) async fn what_is_not_as_it_was_is_not_rehashed<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     let to = KeyDigest::of(&names.text("to"));
     let unknown = store.rehash(&key.id, &key.digest, &to, &METHOD, later(1)).await;
@@ -78,7 +78,7 @@ pub(super) async fn what_is_not_as_it_was_is_not_rehashed<S: KeyStore + KeyRegis
 }
 
 pub(super) async fn of_racing_rehashes_one_wins<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let key = names.key("key", "u");
     ok(store.insert(key.clone(), &under(MANY)).await);
     let own = key.clone();

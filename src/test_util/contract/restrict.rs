@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::kit::{NOW, Names, assert_same, by_system, find, known, later, ok, refused, under};
+use super::kit::{NOW, UniqueNames, assert_same, by_system, find, known, later, ok, refused, under};
 use crate::key::KeyId;
 use crate::key_update::KeyUpdate;
 use crate::record::{KeyRecord, MAX_METADATA_LEN, MAX_RESTRICTIONS_LEN};
@@ -61,7 +61,7 @@ async fn has<S: KeyStore + KeyRegistry>(store: &S, key: &KeyRecord, restrictions
 }
 
 pub(super) async fn restrictions_come_back_as_they_went_in<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     for (number, restrictions) in kinds().into_iter().enumerate() {
         let key = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("key{number}"), "u") };
         ok(store.insert(key.clone(), &under(MANY)).await);
@@ -70,7 +70,7 @@ pub(super) async fn restrictions_come_back_as_they_went_in<S: KeyStore + KeyRegi
 }
 
 pub(super) async fn restrictions_are_carried_over<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     for (number, restrictions) in kinds().into_iter().enumerate() {
         let old = KeyRecord { restrictions: restrictions.clone(), ..names.key(&format!("old{number}"), "u") };
         ok(store.insert(old.clone(), &under(MANY)).await);
@@ -84,7 +84,7 @@ pub(super) async fn restrictions_are_carried_over<S: KeyStore + KeyRegistry>(sto
 }
 
 pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let (key, other) = (names.key("key", "u"), names.key("other", "u"));
     let other = KeyRecord { restrictions: nobody(), ..other };
     for key in [&key, &other] {
@@ -105,7 +105,7 @@ pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyRegistry>(s
 }
 
 pub(super) async fn what_has_ended_is_not_restricted<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let key = KeyRecord { restrictions: all(), ..names.key("key", "u") };
     let unknown = restrict(&**store, &key.id, &all()).await;
     refused!(unknown, RegistryError::NotFound, "an unknown key is not restricted");
@@ -129,7 +129,7 @@ fn long(len: usize) -> Restrictions {
 pub(super) async fn what_is_too_long_is_not_added_and_does_not_become_so<S: KeyStore + KeyRegistry>(
     store: &Arc<S>,
 ) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     let (fits, too_long) = (long(MAX_RESTRICTIONS_LEN - 2000), long(MAX_RESTRICTIONS_LEN));
     assert!(fits.text_len() <= MAX_RESTRICTIONS_LEN && too_long.text_len() > MAX_RESTRICTIONS_LEN);
     let mut key = KeyRecord { restrictions: too_long.clone(), ..names.key("restricted", "u") };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::kit::{
-    NOW, Names, assert_same, by_system, history, is_active, known, later, member, ok, project, race,
+    NOW, UniqueNames, assert_same, by_system, history, is_active, known, later, member, ok, project, race,
     record_usage, refused, under, usage,
 };
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
@@ -21,7 +21,7 @@ const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
 /// Newest first; what one call wrote of one key stands in the order of [`KeyEvent::of_replaced`].
 pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
     }
@@ -79,7 +79,7 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyRegistry>(sto
 }
 
 pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
     }
@@ -118,7 +118,7 @@ pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyRegistry>(sto
 
 /// The trail tells why a key was revoked, and only the first time.
 pub(super) async fn why_a_key_was_revoked_is_told<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
     }
@@ -138,7 +138,7 @@ pub(super) async fn why_a_key_was_revoked_is_told<S: KeyStore + KeyRegistry>(sto
 
 /// Keys that come by [`KeyRegistry::insert_all`] are from elsewhere, even if they look like our own.
 pub(super) async fn many_keys_are_told_as_imported<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
     }
@@ -154,7 +154,7 @@ pub(super) async fn many_keys_are_told_as_imported<S: KeyStore + KeyRegistry>(st
 }
 
 pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
     }
@@ -184,7 +184,7 @@ pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyRegistry>(store:
 pub(super) async fn who_is_removed_leaves_a_trail<S: Accounts + Directory + KeyStore + KeyRegistry>(
     store: &Arc<S>,
 ) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_a_trail(store, &names).await {
         return;
     }
@@ -206,7 +206,7 @@ pub(super) async fn who_is_removed_leaves_a_trail<S: Accounts + Directory + KeyS
 }
 
 pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let (names, store) = (Names::new(), &**store);
+    let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_usage(store, &names).await {
         return;
     }
@@ -248,7 +248,7 @@ pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyRegistry>
 /// C9-16: usage is written beside a revocation, and after it; what was revoked stays revoked, and nothing else of the
 /// key changes.
 pub(super) async fn usage_touches_no_key<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
-    let names = Names::new();
+    let names = UniqueNames::new();
     if !keeps_usage(&**store, &names).await {
         return;
     }
@@ -274,11 +274,11 @@ pub(super) async fn usage_touches_no_key<S: KeyStore + KeyRegistry>(store: &Arc<
     assert_eq!((used.last, used.count), (later(99), 16), "racing writes are added up");
 }
 
-async fn keeps_a_trail<S: KeyRegistry>(store: &S, names: &Names) -> bool {
+async fn keeps_a_trail<S: KeyRegistry>(store: &S, names: &UniqueNames) -> bool {
     kept(history(store, &names.id("unknown"), 1).await)
 }
 
-async fn keeps_usage<S: KeyRegistry>(store: &S, names: &Names) -> bool {
+async fn keeps_usage<S: KeyRegistry>(store: &S, names: &UniqueNames) -> bool {
     let unknown = names.id("unknown");
     let writes = record_usage(store, &[Usage::new(unknown.clone(), UsageChannel::Direct, NOW, 1)]).await;
     let reads = usage(store, &[unknown]).await;

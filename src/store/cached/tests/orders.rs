@@ -20,7 +20,7 @@ use crate::record::KeyRecord;
 use crate::store::StoreError;
 use crate::store::cached::faults::{Fault, Faults};
 use crate::store::cached::lease::Lease;
-use crate::store::cached::versioned::{Room, VersionedMap};
+use crate::store::cached::versioned::{CacheLimits, VersionedMap};
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -71,7 +71,7 @@ impl Desk {
     }
 
     fn with(open: usize, closed: usize, faults: Faults) -> Self {
-        let room = Room {
+        let room = CacheLimits {
             open,
             closed,
             bytes: usize::MAX,

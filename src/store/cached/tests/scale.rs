@@ -17,7 +17,7 @@ use crate::record::KeyRecord;
 use crate::restriction::{EndpointRestriction, Restrictions};
 use crate::store::cached::faults::Faults;
 use crate::store::cached::lease::Lease;
-use crate::store::cached::versioned::{Room, VersionedMap};
+use crate::store::cached::versioned::{CacheLimits, VersionedMap};
 
 type Keys = VersionedMap<[u8; 32], Option<Arc<KeyRecord>>>;
 
@@ -37,7 +37,7 @@ fn cache(keys: u64) -> (Keys, Lease) {
 }
 
 fn cache_of(keys: u64, bytes: usize) -> (Keys, Lease) {
-    let room = Room {
+    let room = CacheLimits {
         open: usize::try_from(keys).unwrap(),
         closed: 8192,
         bytes,
