@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[command(name = "tower-api-key", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     #[command(flatten)]
-    pub(crate) store: Store,
+    pub(crate) store: StoreArgs,
     /// Write JSON to stdout
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -24,7 +24,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 refused or not found, 2 written wrongly, 3 the store failed (repeat it).";
 
 #[derive(clap::Args)]
-pub(crate) struct Store {
+pub(crate) struct StoreArgs {
     /// The SQLite file, or postgres://user@host/database
     // --help does not show its value, which may contain a password.
     #[arg(
@@ -72,9 +72,9 @@ pub(crate) enum Accepted {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Make a key; its secret is written to stdout, only this once
-    Create(NewKey),
+    Create(NewKeyArgs),
     /// List the keys of a user, or of all owners, oldest first
-    List(List),
+    List(ListArgs),
     /// Show one key, its usage and its audit log
     Show {
         /// The key's id
@@ -97,24 +97,24 @@ pub(crate) enum Command {
     /// Change a key's name, restrictions or limits
     Amend(Amend),
     /// Import keys from another service, in bulk
-    Import(Import),
+    Import(ImportArgs),
     /// Explain what a service answers to a request with a key, check by check
     Explain(Explain),
     /// Accounts and their owners
     #[command(subcommand)]
-    Account(Account),
+    Account(AccountCommand),
     /// Projects of an account
     #[command(subcommand)]
-    Project(Project),
+    Project(ProjectCommand),
     /// Members of an account, and their rights
     #[command(subcommand)]
-    Member(Member),
+    Member(MemberCommand),
     /// Write shell completions to stdout
     Completions { shell: clap_complete::Shell },
 }
 
 #[derive(clap::Args)]
-pub(crate) struct NewKey {
+pub(crate) struct NewKeyArgs {
     /// The owner of the key
     #[arg(long, value_name = "USER")]
     pub(crate) owner: String,
@@ -145,7 +145,7 @@ pub(crate) struct NewKey {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct List {
+pub(crate) struct ListArgs {
     /// The owner of the keys
     #[arg(long, value_name = "USER", required_unless_present = "all_owners")]
     pub(crate) owner: Option<String>,
@@ -179,7 +179,7 @@ pub(crate) struct Amend {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Import {
+pub(crate) struct ImportArgs {
     /// A file with one JSON object per line, or CSV with a header line; - is stdin
     pub(crate) file: PathBuf,
     /// The format of the file; by default from its name, or else jsonl
@@ -234,7 +234,7 @@ pub(crate) enum Class {
 }
 
 #[derive(Subcommand)]
-pub(crate) enum Account {
+pub(crate) enum AccountCommand {
     /// Create an account with its owner, and the database if there is none
     Create {
         account: String,
@@ -250,7 +250,7 @@ pub(crate) enum Account {
 }
 
 #[derive(Subcommand)]
-pub(crate) enum Project {
+pub(crate) enum ProjectCommand {
     /// Create a project
     Create {
         account: String,
@@ -266,13 +266,13 @@ pub(crate) enum Project {
 }
 
 #[derive(Subcommand)]
-pub(crate) enum Member {
+pub(crate) enum MemberCommand {
     /// Add a member to an account, or change a member's rights
     Set {
         account: String,
         user: String,
         #[arg(long)]
-        role: Role,
+        role: RoleArg,
         /// A project that the member may access; may be repeated
         #[arg(long = "project", value_name = "PROJECT")]
         projects: Vec<String>,
@@ -284,7 +284,7 @@ pub(crate) enum Member {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Role {
+pub(crate) enum RoleArg {
     Full,
     Readonly,
 }

@@ -6,15 +6,15 @@ use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::{ApiKeyAuth, Endpoints, Verifier};
 
 use crate::args::{self, Class};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::keys::found;
 use crate::show::{Out, say};
-use crate::store::{Purpose, Store};
+use crate::store::{Purpose, StoreOptions};
 
-pub(crate) async fn explain(at: &Store, out: &Out, request: &args::Explain) -> Result<(), Failure> {
+pub(crate) async fn explain(at: &StoreOptions, out: &Out, request: &args::Explain) -> Result<(), CliError> {
     let id = at.id(&request.id)?;
     let method = Method::from_bytes(request.method.as_bytes())
-        .map_err(|_| Failure::usage("--method must be an HTTP method, such as GET"))?;
+        .map_err(|_| CliError::usage("--method must be an HTTP method, such as GET"))?;
     let mut endpoints = Endpoints::new();
     if let (Some(class), Some(route)) = (request.class, &request.route) {
         endpoints = match class {
@@ -29,7 +29,7 @@ pub(crate) async fn explain(at: &Store, out: &Out, request: &args::Explain) -> R
             .or(ApiKeyHeader::default())
             .or(JsonBody::default())
             .endpoints(endpoints)
-            .map_err(Failure::usage)
+            .map_err(CliError::usage)
     };
     let mut question = Question::new(method).scheme(&request.scheme);
     if let Some(route) = &request.route {
@@ -56,8 +56,8 @@ pub(crate) async fn explain(at: &Store, out: &Out, request: &args::Explain) -> R
             say(format_args!("note: {}", store.unknown(&key.owner)));
         }
         let layer = layer(store.verifier.clone())?;
-        let explanation = layer.explainer().explain(&key, &question).await.map_err(Failure::usage)?;
-        let json = serde_json::to_value(&explanation).map_err(|error| Failure::Store(error.to_string()))?;
+        let explanation = layer.explainer().explain(&key, &question).await.map_err(CliError::usage)?;
+        let json = serde_json::to_value(&explanation).map_err(|error| CliError::Store(error.to_string()))?;
         out.answer(&json, || explanation.to_string())
     })
     .await

@@ -19,14 +19,14 @@ use tower_api_key::keyring::{
 };
 use tower_api_key::{KeyId, ProjectId};
 
-use crate::args::{Format, Import};
-use crate::failure::Failure;
+use crate::args::{Format, ImportArgs};
+use crate::error::CliError;
 use crate::keys::{environment, limited, point, restricted, user};
-use crate::lines::{self, Members};
+use crate::lines::{self, JsonObject};
 use crate::show::{Out, say};
-use crate::store::{Purpose, Store};
+use crate::store::{Purpose, StoreOptions};
 
-pub(crate) async fn import(at: &Store, out: &Out, import: &Import) -> Result<(), Failure> {
+pub(crate) async fn import(at: &StoreOptions, out: &Out, import: &ImportArgs) -> Result<(), CliError> {
     let text = read(&import.file)?;
     let csv = match import.format {
         Some(format) => format == Format::Csv,
@@ -49,7 +49,7 @@ pub(crate) async fn import(at: &Store, out: &Out, import: &Import) -> Result<(),
     .await
 }
 
-fn told(out: &Out, mut report: ImportReport, numbers: &[usize]) -> Result<(), Failure> {
+fn told(out: &Out, mut report: ImportReport, numbers: &[usize]) -> Result<(), CliError> {
     report.refused.sort_by_key(|key| key.index);
     let line = |key: &RefusedImport| numbers.get(key.index).copied().unwrap_or_default();
     let refused: Vec<Value> = report
@@ -83,7 +83,7 @@ fn told(out: &Out, mut report: ImportReport, numbers: &[usize]) -> Result<(), Fa
         why += ". ";
         why += &advice;
     }
-    Err(Failure::refused(why))
+    Err(CliError::refused(why))
 }
 
 /// What the operator can do about the refusals, including options for digests that the service could accept.
@@ -108,14 +108,14 @@ fn advice(refused: &[RefusedImport]) -> BTreeSet<String> {
 }
 
 /// Reads the file, without a byte order mark.
-fn read(file: &Path) -> Result<String, Failure> {
+fn read(file: &Path) -> Result<String, CliError> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
         io::stdin().lock().read_to_string(&mut text).map(drop)
     } else {
         std::fs::read_to_string(file).map(|read| text = read)
     };
-    read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
+    read.map_err(|error| CliError::usage(format!("cannot read {}: {error}", file.display())))?;
     if text.starts_with('\u{feff}') {
         text.drain(..'\u{feff}'.len_utf8());
     }
@@ -123,7 +123,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 }
 
 /// Parses one line into a key, or returns what is wrong, without quoting its values.
-fn described(mut members: Members) -> Result<ImportedKey, String> {
+fn described(mut members: JsonObject) -> Result<ImportedKey, String> {
     // An unknown name is an error: it might be a mistyped restriction.
     if let Some(unknown) = lines::unknown(members.keys().map(String::as_str)) {
         return Err(unknown);
@@ -174,7 +174,7 @@ fn described(mut members: Members) -> Result<ImportedKey, String> {
     Ok(key)
 }
 
-fn digest(members: &mut Members) -> Result<ImportedDigest, String> {
+fn digest(members: &mut JsonObject) -> Result<ImportedDigest, String> {
     let pepper = text(members, "pepper")?;
     let token = text(members, "sanctum_id")?;
     let start = text(members, "start")?;
@@ -195,7 +195,7 @@ fn digest(members: &mut Members) -> Result<ImportedDigest, String> {
     }
 }
 
-fn text(members: &mut Members, name: &str) -> Result<Option<String>, String> {
+fn text(members: &mut JsonObject, name: &str) -> Result<Option<String>, String> {
     match members.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -203,15 +203,15 @@ fn text(members: &mut Members, name: &str) -> Result<Option<String>, String> {
     }
 }
 
-fn at(members: &mut Members, name: &str) -> Result<Option<tower_api_key::Timestamp>, String> {
+fn at(members: &mut JsonObject, name: &str) -> Result<Option<tower_api_key::Timestamp>, String> {
     let Some(text) = text(members, name)? else { return Ok(None) };
     let time = point(&text).ok_or_else(|| format!("{name} must be a time such as 2030-01-01T00:00:00Z"))?;
     Ok(Some(time))
 }
 
-fn said(failure: Failure) -> String {
+fn said(failure: CliError) -> String {
     match failure {
-        Failure::Refused(why) | Failure::Usage(why) | Failure::Store(why) => why,
+        CliError::Refused(why) | CliError::Usage(why) | CliError::Store(why) => why,
     }
 }
 

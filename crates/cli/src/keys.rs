@@ -10,16 +10,16 @@ use tower_api_key::store::StoreError;
 use tower_api_key::{Environment, KeyId, KeyQuery, KeyRecord, KeyUpdate, ProjectId, Timestamp, UserId};
 
 use crate::args;
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::show::{self, Out};
-use crate::store::{Opened, Purpose, Store};
+use crate::store::{Opened, Purpose, StoreOptions};
 
 /// How many entries of a key's audit log are shown.
 const HISTORY: u32 = 100;
 /// How many owners are queried at once.
 const PAGE: u32 = 1000;
 
-pub(crate) async fn create(at: &Store, out: &Out, new: args::NewKey) -> Result<(), Failure> {
+pub(crate) async fn create(at: &StoreOptions, out: &Out, new: args::NewKeyArgs) -> Result<(), CliError> {
     let owner = user(&new.owner)?;
     let new = described(new, &owner)?;
     let project = new.level().project().cloned();
@@ -35,23 +35,23 @@ pub(crate) async fn create(at: &Store, out: &Out, new: args::NewKey) -> Result<(
 }
 
 /// The key that the arguments describe. Restrictions, limits and the time of expiry have forms of their own on a command line.
-fn described(new: args::NewKey, owner: &UserId) -> Result<NewKey, Failure> {
+fn described(new: args::NewKeyArgs, owner: &UserId) -> Result<NewKey, CliError> {
     if let Some(project) = &new.project {
         // The error of `ProjectId` lists the characters of an id; that of the request does not.
-        ProjectId::new(project.as_str()).map_err(Failure::usage)?;
+        ProjectId::new(project.as_str()).map_err(CliError::usage)?;
     }
     let mut asked = NewKeyRequest::default();
     asked.name = Some(new.name);
     asked.level = new.project.is_some().then(|| "PROJECT".to_owned());
     asked.project = new.project;
     asked.environment = Some(new.environment);
-    let mut key = asked.for_owner(owner.clone()).map_err(Failure::usage)?.scopes(new.scopes);
+    let mut key = asked.for_owner(owner.clone()).map_err(CliError::usage)?.scopes(new.scopes);
     if let Some(expires) = &new.expires {
         key = key.expires_at(time(expires)?);
     }
     for entry in &new.metadata {
         let (name, value) =
-            entry.split_once('=').ok_or_else(|| Failure::usage("--metadata must be NAME=VALUE"))?;
+            entry.split_once('=').ok_or_else(|| CliError::usage("--metadata must be NAME=VALUE"))?;
         key = key.metadata(name, value);
     }
     if let Some(restrictions) = &new.restrictions {
@@ -60,11 +60,11 @@ fn described(new: args::NewKey, owner: &UserId) -> Result<NewKey, Failure> {
     if let Some(limits) = &new.limits {
         key = key.limits(limited(limits)?);
     }
-    key.validate(now()).map_err(Failure::usage)?;
+    key.validate(now()).map_err(CliError::usage)?;
     Ok(key)
 }
 
-pub(crate) async fn list(at: &Store, out: &Out, which: args::List) -> Result<(), Failure> {
+pub(crate) async fn list(at: &StoreOptions, out: &Out, which: args::ListArgs) -> Result<(), CliError> {
     let (owner, now) = (which.owner.as_deref().map(user).transpose()?, now());
     let mut query = KeyQuery::default();
     query.environment = which.environment.as_deref().map(environment).transpose()?;
@@ -96,7 +96,7 @@ async fn keys_of(
     owner: &UserId,
     query: &KeyQuery,
     keys: &mut Vec<KeyRecord>,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let mut query = query.clone();
     loop {
         let page = store.keyring.list(owner, &query).await?;
@@ -106,7 +106,7 @@ async fn keys_of(
     }
 }
 
-fn listed(out: &Out, keys: &[KeyRecord], now: Timestamp) -> Result<(), Failure> {
+fn listed(out: &Out, keys: &[KeyRecord], now: Timestamp) -> Result<(), CliError> {
     let json: Vec<Value> = keys.iter().map(|key| show::record(key, now)).collect();
     out.answer(&json.into(), || {
         let head = ["ID", "OWNER", "NAME", "PROJECT", "ENVIRONMENT", "KEY", "CREATED", "EXPIRES", "STATE"];
@@ -131,12 +131,12 @@ fn listed(out: &Out, keys: &[KeyRecord], now: Timestamp) -> Result<(), Failure> 
     })
 }
 
-pub(crate) async fn show(at: &Store, out: &Out, id: &str) -> Result<(), Failure> {
+pub(crate) async fn show(at: &StoreOptions, out: &Out, id: &str) -> Result<(), CliError> {
     let id = at.id(id)?;
     at.with(Purpose::Read, async |store| shown(store, out, &id).await).await
 }
 
-async fn shown(store: &Opened, out: &Out, id: &KeyId) -> Result<(), Failure> {
+async fn shown(store: &Opened, out: &Out, id: &KeyId) -> Result<(), CliError> {
     let key = found(store, id).await?;
     let usage = store.keyring.usage(std::slice::from_ref(&key.id)).await?;
     let history = store.keyring.history(&key.id, HISTORY).await?;
@@ -177,11 +177,16 @@ async fn shown(store: &Opened, out: &Out, id: &KeyId) -> Result<(), Failure> {
     })
 }
 
-pub(crate) async fn rotate(at: &Store, out: &Out, id: &str, grace: Option<&str>) -> Result<(), Failure> {
+pub(crate) async fn rotate(
+    at: &StoreOptions,
+    out: &Out,
+    id: &str,
+    grace: Option<&str>,
+) -> Result<(), CliError> {
     let grace = match grace {
         None => Grace::None,
         Some(text) => Grace::For(
-            span(text).ok_or_else(|| Failure::usage("--grace must be a duration such as 12h or 7d"))?,
+            span(text).ok_or_else(|| CliError::usage("--grace must be a duration such as 12h or 7d"))?,
         ),
     };
     let id = at.id(id)?;
@@ -206,12 +211,12 @@ pub(crate) async fn rotate(at: &Store, out: &Out, id: &str, grace: Option<&str>)
     .await
 }
 
-pub(crate) async fn revoke(at: &Store, out: &Out, ids: &[String]) -> Result<(), Failure> {
+pub(crate) async fn revoke(at: &StoreOptions, out: &Out, ids: &[String]) -> Result<(), CliError> {
     let ids: Vec<KeyId> = ids.iter().map(|id| at.id(id)).collect::<Result<_, _>>()?;
     at.with(Purpose::Change, async |store| revoked(store, out, &ids).await).await
 }
 
-async fn revoked(store: &Opened, out: &Out, ids: &[KeyId]) -> Result<(), Failure> {
+async fn revoked(store: &Opened, out: &Out, ids: &[KeyId]) -> Result<(), CliError> {
     let (mut revoked, mut unknown) = (Vec::new(), Vec::new());
     // Continues after an error, because revoking several keys is usually urgent.
     for (index, id) in ids.iter().enumerate() {
@@ -227,23 +232,25 @@ async fn revoked(store: &Opened, out: &Out, ids: &[KeyId]) -> Result<(), Failure
     }
     out.answer(&json!({"revoked": revoked, "not_found": unknown}), String::new)?;
     let Some(first) = unknown.first() else { return Ok(()) };
-    Err(Failure::refused(format!(
+    Err(CliError::refused(format!(
         "{} of the {} keys do not exist; the first of them is number {first}. `tower-api-key list --owner USER --all` shows ids",
         unknown.len(),
         ids.len()
     )))
 }
 
-pub(crate) async fn update(at: &Store, out: &Out, change: args::Amend) -> Result<(), Failure> {
+pub(crate) async fn update(at: &StoreOptions, out: &Out, change: args::Amend) -> Result<(), CliError> {
     let id = at.id(&change.id)?;
     let mut update = KeyUpdate::new();
     if change.name.is_none() && change.restrictions.is_none() && change.limits.is_none() && !change.no_limits
     {
-        return Err(Failure::usage("nothing to change: use --name, --restrictions, --limits or --no-limits"));
+        return Err(CliError::usage(
+            "nothing to change: use --name, --restrictions, --limits or --no-limits",
+        ));
     }
     if let Some(name) = change.name {
         // The rule for names does not depend on the owner.
-        NewKey::user_level(user("anybody")?, &*name).validate(now()).map_err(Failure::usage)?;
+        NewKey::user_level(user("anybody")?, &*name).validate(now()).map_err(CliError::usage)?;
         update = update.name(name);
     }
     if let Some(restrictions) = &change.restrictions {
@@ -264,24 +271,24 @@ pub(crate) async fn update(at: &Store, out: &Out, change: args::Amend) -> Result
     .await
 }
 
-pub(crate) async fn found(store: &Opened, id: &KeyId) -> Result<KeyRecord, Failure> {
+pub(crate) async fn found(store: &Opened, id: &KeyId) -> Result<KeyRecord, CliError> {
     Ok(store.keyring.get(id).await?.ok_or(KeyringError::NotFound)?)
 }
 
-pub(crate) fn user(id: &str) -> Result<UserId, Failure> {
-    UserId::new(id).map_err(Failure::usage)
+pub(crate) fn user(id: &str) -> Result<UserId, CliError> {
+    UserId::new(id).map_err(CliError::usage)
 }
 
-pub(crate) fn environment(name: &str) -> Result<Environment, Failure> {
-    Environment::from_name(name).ok_or_else(|| Failure::usage("an environment must be live or test"))
+pub(crate) fn environment(name: &str) -> Result<Environment, CliError> {
+    Environment::from_name(name).ok_or_else(|| CliError::usage("an environment must be live or test"))
 }
 
-pub(crate) fn restricted(json: &str) -> Result<Restrictions, Failure> {
-    json.parse().map_err(|error| Failure::usage(format!("restrictions: {error}")))
+pub(crate) fn restricted(json: &str) -> Result<Restrictions, CliError> {
+    json.parse().map_err(|error| CliError::usage(format!("restrictions: {error}")))
 }
 
-pub(crate) fn limited(text: &str) -> Result<Limits, Failure> {
-    text.parse().map_err(Failure::usage)
+pub(crate) fn limited(text: &str) -> Result<Limits, CliError> {
+    text.parse().map_err(CliError::usage)
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -289,11 +296,11 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// Parses a duration from now on, or a point in time.
-pub(crate) fn time(text: &str) -> Result<Timestamp, Failure> {
+pub(crate) fn time(text: &str) -> Result<Timestamp, CliError> {
     match span(text) {
         Some(span) => Ok(now().saturating_add(span)),
         None => point(text).ok_or_else(|| {
-            Failure::usage("a time must be a duration such as 90d, or in RFC 3339: 2030-01-01T00:00:00Z")
+            CliError::usage("a time must be a duration such as 90d, or in RFC 3339: 2030-01-01T00:00:00Z")
         }),
     }
 }

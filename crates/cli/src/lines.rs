@@ -10,9 +10,9 @@ use csv::{Position, ReaderBuilder, StringRecord};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 
-pub(crate) type Members = Map<String, Value>;
+pub(crate) type JsonObject = Map<String, Value>;
 
 /// The members that a key may have.
 const NAMES: [&str; 21] = [
@@ -40,8 +40,8 @@ const NAMES: [&str; 21] = [
 ];
 
 /// An error about a line of the file.
-pub(crate) fn wrong(line: usize, why: impl fmt::Display) -> Failure {
-    Failure::Usage(format!("line {line}: {why}; nothing was imported"))
+pub(crate) fn wrong(line: usize, why: impl fmt::Display) -> CliError {
+    CliError::Usage(format!("line {line}: {why}; nothing was imported"))
 }
 
 /// The error for an unknown member. It contains the member's name only if that is unlikely to be anything else.
@@ -76,7 +76,7 @@ fn simple(name: &str) -> String {
 }
 
 /// Parses one JSON object per line.
-pub(crate) fn of_json(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
+pub(crate) fn of_json(text: &str) -> Result<Vec<(usize, JsonObject)>, CliError> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let read = |(index, line): (usize, &str)| {
         let number = index + 1;
@@ -92,7 +92,7 @@ pub(crate) fn of_json(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
 }
 
 /// Parses an object, or returns what is wrong with it: a duplicate member, or `None` for anything else.
-fn object(line: &str) -> Result<Members, Option<String>> {
+fn object(line: &str) -> Result<JsonObject, Option<String>> {
     let mut json = serde_json::Deserializer::from_str(line);
     let mut twice = false;
     let value = EachOnce(&mut twice).deserialize(&mut json);
@@ -120,13 +120,13 @@ fn no_object(line: &str) -> &'static str {
 }
 
 /// Parses one key per row; the first row names the columns.
-pub(crate) fn of_csv(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
+pub(crate) fn of_csv(text: &str) -> Result<Vec<(usize, JsonObject)>, CliError> {
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut lines = LineNumbers { text: text.as_bytes(), at: 0, line: 1 };
     let mut rows = reader.records().map(|record| {
         // The text is valid UTF-8 and rows may have any length, so nothing else can go wrong.
-        let record = record.map_err(|_| Failure::usage("the file is not CSV; nothing was imported"))?;
-        Ok::<_, Failure>((lines.of(record.position()), record))
+        let record = record.map_err(|_| CliError::usage("the file is not CSV; nothing was imported"))?;
+        Ok::<_, CliError>((lines.of(record.position()), record))
     });
     let (first, names) = loop {
         match rows.next() {
@@ -148,7 +148,7 @@ pub(crate) fn of_csv(text: &str) -> Result<Vec<(usize, Members)>, Failure> {
             let (has, head) = (record.len(), names.len());
             return Err(wrong(number, format_args!("it has {has} fields, but the header has {head}")));
         }
-        let mut members = Members::new();
+        let mut members = JsonObject::new();
         for (name, value) in names.iter().zip(&record).filter(|(_, value)| !value.is_empty()) {
             let value = match name {
                 "" => return Err(wrong(number, "there is a value in a column without a name")),
@@ -294,7 +294,7 @@ impl<'de> Visitor<'de> for EachOnce<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut members = Members::new();
+        let mut members = JsonObject::new();
         while let Some(name) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(EachOnce(self.0))?;
             if members.insert(name, value).is_some() {

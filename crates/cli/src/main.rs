@@ -8,8 +8,8 @@
 //! Results go to stdout; messages and errors go to stderr.
 
 mod args;
+mod error;
 mod explain;
-mod failure;
 mod import;
 mod keys;
 mod lines;
@@ -23,36 +23,36 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Args, Command};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::show::{Out, say};
-use crate::store::Store;
+use crate::store::StoreOptions;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(args)),
-        Err(error) => Err(Failure::Store(error.to_string())),
+        Err(error) => Err(CliError::Store(error.to_string())),
     };
     let (why, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Refused(why)) => (why, 1),
-        Err(Failure::Usage(why)) => (why, 2),
-        Err(Failure::Store(why)) => (why, 3),
+        Err(CliError::Refused(why)) => (why, 1),
+        Err(CliError::Usage(why)) => (why, 2),
+        Err(CliError::Store(why)) => (why, 3),
     };
     say(format_args!("error: {why}"));
     ExitCode::from(code)
 }
 
 /// Each command checks its arguments before it opens the store.
-async fn run(args: Args) -> Result<(), Failure> {
+async fn run(args: Args) -> Result<(), CliError> {
     let out = Out { json: args.json };
     if let Command::Completions { shell } = args.command {
         let (mut script, mut command) = (Vec::new(), Args::command());
         clap_complete::generate(shell, &mut command, "tower-api-key", &mut script);
         return out.raw(&script);
     }
-    let store = Store::judged(&args.store)?;
+    let store = StoreOptions::judged(&args.store)?;
     match args.command {
         Command::Create(new) => keys::create(&store, &out, new).await,
         Command::List(which) => keys::list(&store, &out, which).await,

@@ -4,19 +4,23 @@ use serde_json::{Value, json};
 use tower_api_key::store::{Account, Member, MemberRole, Person, Project, RegistryError};
 use tower_api_key::{ProjectId, UserId};
 
-use crate::args::{self, Role};
-use crate::failure::Failure;
+use crate::args::{self, RoleArg};
+use crate::error::CliError;
 use crate::keys::{now, user};
 use crate::show::{Out, table};
-use crate::store::{Opened, Purpose, Store};
+use crate::store::{Opened, Purpose, StoreOptions};
 
 /// How many entries are queried at once.
 const PAGE: u32 = 1000;
 
-pub(crate) async fn account(at: &Store, out: &Out, what: args::Account) -> Result<(), Failure> {
+pub(crate) async fn account(
+    at: &StoreOptions,
+    out: &Out,
+    what: args::AccountCommand,
+) -> Result<(), CliError> {
     let at = at.with_directory()?;
     match what {
-        args::Account::Create { account, owner } => {
+        args::AccountCommand::Create { account, owner } => {
             let (account, owner) = (account_id(account)?, user(&owner)?);
             at.with(Purpose::Begin, async |store| {
                 match store.accounts.create_account(&account, &owner).await {
@@ -27,13 +31,15 @@ pub(crate) async fn account(at: &Store, out: &Out, what: args::Account) -> Resul
             })
             .await
         }
-        args::Account::Suspend { account } => suspend(at, out, account, true).await,
-        args::Account::Resume { account } => suspend(at, out, account, false).await,
-        args::Account::List => at.with(Purpose::Read, async |store| list_accounts(store, out).await).await,
+        args::AccountCommand::Suspend { account } => suspend(at, out, account, true).await,
+        args::AccountCommand::Resume { account } => suspend(at, out, account, false).await,
+        args::AccountCommand::List => {
+            at.with(Purpose::Read, async |store| list_accounts(store, out).await).await
+        }
     }
 }
 
-async fn suspend(at: &Store, out: &Out, account: String, suspended: bool) -> Result<(), Failure> {
+async fn suspend(at: &StoreOptions, out: &Out, account: String, suspended: bool) -> Result<(), CliError> {
     let account = account_id(account)?;
     at.with(Purpose::Change, async |store| {
         match store.accounts.suspend_account(&account, suspended).await {
@@ -45,26 +51,30 @@ async fn suspend(at: &Store, out: &Out, account: String, suspended: bool) -> Res
     .await
 }
 
-fn done(out: &Out, done: &str, account: &str) -> Result<(), Failure> {
+fn done(out: &Out, done: &str, account: &str) -> Result<(), CliError> {
     out.done(format_args!("{done} account {account}"));
     out.answer(&json!({"account": account, "done": done}), String::new)
 }
 
-pub(crate) async fn project(at: &Store, out: &Out, what: args::Project) -> Result<(), Failure> {
+pub(crate) async fn project(
+    at: &StoreOptions,
+    out: &Out,
+    what: args::ProjectCommand,
+) -> Result<(), CliError> {
     let at = at.with_directory()?;
     let done = |account: &str, id: &ProjectId, done: &str| {
         out.done(format_args!("{done} project {id} of account {account}"));
         out.answer(&json!({"account": account, "project": id.as_str(), "done": done}), String::new)
     };
     match what {
-        args::Project::Create { account, project, name } => {
+        args::ProjectCommand::Create { account, project, name } => {
             let (account, id) = (account_id(account)?, project_id(&project)?);
             let project = Project::new(id.clone(), name.unwrap_or(project));
             at.with(Purpose::Change, async |store| {
                 match store.accounts.create_project(&account, &project).await {
                     Err(RegistryError::NotFound) => return Err(no_account(&account)),
                     Err(RegistryError::Conflict) => {
-                        return Err(Failure::refused(format!(
+                        return Err(CliError::refused(format!(
                             "account {account} has or had a project {id}: ids of projects are not used again"
                         )));
                     }
@@ -74,7 +84,7 @@ pub(crate) async fn project(at: &Store, out: &Out, what: args::Project) -> Resul
             })
             .await
         }
-        args::Project::Delete { account, project } => {
+        args::ProjectCommand::Delete { account, project } => {
             let (account, id) = (account_id(account)?, project_id(&project)?);
             at.with(Purpose::Change, async |store| {
                 match store.accounts.delete_project(&account, &id).await {
@@ -85,7 +95,7 @@ pub(crate) async fn project(at: &Store, out: &Out, what: args::Project) -> Resul
             })
             .await
         }
-        args::Project::List { account } => {
+        args::ProjectCommand::List { account } => {
             let account = account_id(account)?;
             at.with(Purpose::Read, async |store| {
                 let projects = projects_of(store, &account).await?;
@@ -103,20 +113,20 @@ pub(crate) async fn project(at: &Store, out: &Out, what: args::Project) -> Resul
     }
 }
 
-pub(crate) async fn member(at: &Store, out: &Out, what: args::Member) -> Result<(), Failure> {
+pub(crate) async fn member(at: &StoreOptions, out: &Out, what: args::MemberCommand) -> Result<(), CliError> {
     let at = at.with_directory()?;
     let done = |account: &str, who: &UserId, done: &str| {
         out.done(format_args!("{done} member {who} of account {account}"));
         out.answer(&json!({"account": account, "user": who.as_str(), "done": done}), String::new)
     };
     match what {
-        args::Member::Set { account, user: who, role, projects } => {
+        args::MemberCommand::Set { account, user: who, role, projects } => {
             let (account, who) = (account_id(account)?, user(&who)?);
             let projects: Vec<ProjectId> =
                 projects.iter().map(|id| project_id(id)).collect::<Result<_, _>>()?;
             let role = match role {
-                Role::Full => MemberRole::Full,
-                Role::Readonly => MemberRole::ReadOnly,
+                RoleArg::Full => MemberRole::Full,
+                RoleArg::Readonly => MemberRole::ReadOnly,
             };
             let member = Member::new(role, projects);
             at.with(Purpose::Change, async |store| {
@@ -132,14 +142,14 @@ pub(crate) async fn member(at: &Store, out: &Out, what: args::Member) -> Result<
             })
             .await
         }
-        args::Member::Remove { account, user: who } => {
+        args::MemberCommand::Remove { account, user: who } => {
             let (account, who) = (account_id(account)?, user(&who)?);
             at.with(Purpose::Change, async |store| {
                 match store.accounts.remove_member(&account, &who, now()).await {
                     Err(RegistryError::NotFound) => {
                         let there = exists(store, &account).await?;
                         return Err(if there {
-                            Failure::refused(format!("{who} is no member of account {account}"))
+                            CliError::refused(format!("{who} is no member of account {account}"))
                         } else {
                             no_account(&account)
                         });
@@ -151,14 +161,14 @@ pub(crate) async fn member(at: &Store, out: &Out, what: args::Member) -> Result<
             })
             .await
         }
-        args::Member::List { account } => {
+        args::MemberCommand::List { account } => {
             let account = account_id(account)?;
             at.with(Purpose::Read, async |store| list_members(store, out, &account).await).await
         }
     }
 }
 
-async fn list_accounts(store: &Opened, out: &Out) -> Result<(), Failure> {
+async fn list_accounts(store: &Opened, out: &Out) -> Result<(), CliError> {
     let mut accounts: Vec<Account> = Vec::new();
     loop {
         let after = accounts.last().map(|account| &*account.id);
@@ -180,7 +190,7 @@ async fn list_accounts(store: &Opened, out: &Out) -> Result<(), Failure> {
     })
 }
 
-async fn list_members(store: &Opened, out: &Out, account: &str) -> Result<(), Failure> {
+async fn list_members(store: &Opened, out: &Out, account: &str) -> Result<(), CliError> {
     let mut people: Vec<Person> = Vec::new();
     loop {
         let after = people.last().map(|person| &person.user);
@@ -211,7 +221,7 @@ async fn list_members(store: &Opened, out: &Out, account: &str) -> Result<(), Fa
     })
 }
 
-async fn projects_of(store: &Opened, account: &str) -> Result<Vec<Project>, Failure> {
+async fn projects_of(store: &Opened, account: &str) -> Result<Vec<Project>, CliError> {
     let mut projects: Vec<Project> = Vec::new();
     loop {
         let after = projects.last().map(|project| &project.id);
@@ -224,7 +234,7 @@ async fn projects_of(store: &Opened, account: &str) -> Result<Vec<Project>, Fail
     }
 }
 
-async fn exists(store: &Opened, account: &str) -> Result<bool, Failure> {
+async fn exists(store: &Opened, account: &str) -> Result<bool, CliError> {
     match store.accounts.list_people(account, None, 0).await {
         Ok(_) => Ok(true),
         Err(RegistryError::NotFound) => Ok(false),
@@ -233,9 +243,9 @@ async fn exists(store: &Opened, account: &str) -> Result<bool, Failure> {
 }
 
 /// Why an account cannot be created.
-async fn in_the_way(store: &Opened, account: &str, owner: &UserId) -> Result<Failure, Failure> {
+async fn in_the_way(store: &Opened, account: &str, owner: &UserId) -> Result<CliError, CliError> {
     if exists(store, account).await? {
-        return Ok(Failure::refused(format!(
+        return Ok(CliError::refused(format!(
             "account {account} exists: `tower-api-key member list {account}` shows who belongs to it"
         )));
     }
@@ -243,8 +253,8 @@ async fn in_the_way(store: &Opened, account: &str, owner: &UserId) -> Result<Fai
 }
 
 /// Why a user cannot be added to an account or removed from it.
-async fn belongs(store: &Opened, account: &str, who: &UserId) -> Result<Failure, Failure> {
-    Ok(Failure::refused(match store.accounts.account_of(who).await? {
+async fn belongs(store: &Opened, account: &str, who: &UserId) -> Result<CliError, CliError> {
+    Ok(CliError::refused(match store.accounts.account_of(who).await? {
         Some(of) if of == account => {
             format!(
                 "{who} is the owner of account {account}, and stays it until the account is transferred to a member"
@@ -255,17 +265,17 @@ async fn belongs(store: &Opened, account: &str, who: &UserId) -> Result<Failure,
     }))
 }
 
-fn no_account(account: &str) -> Failure {
-    Failure::refused(format!(
+fn no_account(account: &str) -> CliError {
+    CliError::refused(format!(
         "there is no account {account}: `tower-api-key account list` shows the existing ones"
     ))
 }
 
 /// Which of several projects does not exist; or that the account does not.
-async fn no_project(store: &Opened, account: &str, named: &[&ProjectId]) -> Result<Failure, Failure> {
+async fn no_project(store: &Opened, account: &str, named: &[&ProjectId]) -> Result<CliError, CliError> {
     let there = projects_of(store, account).await?;
     let missing = named.iter().find(|id| there.iter().all(|project| project.id != ***id));
-    Ok(Failure::refused(match missing {
+    Ok(CliError::refused(match missing {
         Some(id) => format!(
             "account {account} has no project {id}: `tower-api-key project list {account}` shows the existing ones"
         ),
@@ -274,12 +284,12 @@ async fn no_project(store: &Opened, account: &str, named: &[&ProjectId]) -> Resu
 }
 
 /// An account id has the same form as a project id.
-fn account_id(account: String) -> Result<String, Failure> {
+fn account_id(account: String) -> Result<String, CliError> {
     ProjectId::new(&account).map(|_| account).map_err(|_| {
-        Failure::usage("the id of an account must be 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -")
+        CliError::usage("the id of an account must be 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -")
     })
 }
 
-fn project_id(id: &str) -> Result<ProjectId, Failure> {
-    ProjectId::new(id).map_err(Failure::usage)
+fn project_id(id: &str) -> Result<ProjectId, CliError> {
+    ProjectId::new(id).map_err(CliError::usage)
 }

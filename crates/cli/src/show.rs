@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use serde_json::{Value, json};
 use tower_api_key::{IssuedKey, KeyRecord, Timestamp};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 
 /// How results are written.
 pub(crate) struct Out {
@@ -15,13 +15,13 @@ pub(crate) struct Out {
 
 impl Out {
     /// Writes a result as JSON or as this text.
-    pub(crate) fn answer(&self, json: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub(crate) fn answer(&self, json: &Value, text: impl FnOnce() -> String) -> Result<(), CliError> {
         let text = if self.json { format!("{json:#}\n") } else { text() };
         self.raw(text.as_bytes())
     }
 
     /// Writes these bytes. If the reader (`| head`) has closed the pipe, this is not an error.
-    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), CliError> {
         match written(bytes) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => written.map_err(not_written),
@@ -34,7 +34,7 @@ impl Out {
     }
 
     /// Writes a secret, the only time that this is done.
-    pub(crate) fn issued(&self, issued: &IssuedKey, what: impl Display) -> Result<(), Failure> {
+    pub(crate) fn issued(&self, issued: &IssuedKey, what: impl Display) -> Result<(), CliError> {
         let mut shown = record(issued.record(), issued.record().created_at);
         let secret = issued.key().expose_secret();
         if let Value::Object(members) = &mut shown {
@@ -44,7 +44,7 @@ impl Out {
         // Here a closed pipe is an error: without its secret, the key is useless.
         written(text.as_bytes()).map_err(|error| {
             let id = &issued.record().id;
-            Failure::Store(format!(
+            CliError::Store(format!(
                 "key {id} was made, but its secret is lost: cannot write to stdout: {error}"
             ))
         })?;
@@ -64,8 +64,8 @@ fn written(bytes: &[u8]) -> io::Result<()> {
     stdout.flush()
 }
 
-fn not_written(error: io::Error) -> Failure {
-    Failure::Store(format!("cannot write to stdout: {error}"))
+fn not_written(error: io::Error) -> CliError {
+    CliError::Store(format!("cannot write to stdout: {error}"))
 }
 
 /// Everything that is stored about a key except its digest.

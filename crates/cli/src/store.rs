@@ -16,12 +16,12 @@ use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 use tower_api_key_sqlite::SqliteStore;
 
 use crate::args::{self, Accepted};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::show::say;
 use tower_api_key::store::ProjectDirectory;
 
 /// The options about the store and the service, checked before anything is opened.
-pub(crate) struct Store {
+pub(crate) struct StoreOptions {
     database: Database,
     format: KeyFormat,
     ring: Digests,
@@ -56,12 +56,12 @@ pub(crate) struct Opened {
     pub(crate) has_directory: bool,
 }
 
-impl Store {
-    pub(crate) fn judged(args: &args::Store) -> Result<Self, Failure> {
-        let format = KeyFormat::new(&args.key_prefix).map_err(Failure::usage)?;
+impl StoreOptions {
+    pub(crate) fn judged(args: &args::StoreArgs) -> Result<Self, CliError> {
+        let format = KeyFormat::new(&args.key_prefix).map_err(CliError::usage)?;
         let policy = args.max_keys.map(|max| KeyPolicy::Multiple { max });
         if args.max_keys == Some(0) {
-            return Err(Failure::usage("--max-keys must be at least 1"));
+            return Err(CliError::usage("--max-keys must be at least 1"));
         }
         let (ring, database) = (ring(args)?, database(args)?);
         Ok(Self { database, format, ring, policy, has_directory: !args.no_directory })
@@ -73,23 +73,23 @@ impl Store {
 
     /// Parses the id of a key. An invalid id may be a secret that was pasted by mistake, so the message does not
     /// repeat it.
-    pub(crate) fn id(&self, text: &str) -> Result<KeyId, Failure> {
+    pub(crate) fn id(&self, text: &str) -> Result<KeyId, CliError> {
         if self.format.environment_of(text).is_some() {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 "this is the secret of a key, not its id. It is now in the shell's history: rotate the key",
             ));
         }
         KeyId::new(text).map_err(|_| {
-            Failure::usage("this is not a key's id: `tower-api-key list --owner USER` shows ids")
+            CliError::usage("this is not a key's id: `tower-api-key list --owner USER` shows ids")
         })
     }
 
     /// For commands on accounts.
-    pub(crate) fn with_directory(&self) -> Result<&Self, Failure> {
+    pub(crate) fn with_directory(&self) -> Result<&Self, CliError> {
         if self.has_directory {
             Ok(self)
         } else {
-            Err(Failure::usage(
+            Err(CliError::usage(
                 "--no-directory means that this store has no accounts: omit it to manage accounts",
             ))
         }
@@ -99,8 +99,8 @@ impl Store {
     pub(crate) async fn with(
         &self,
         purpose: Purpose,
-        work: impl AsyncFnOnce(&Opened) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        work: impl AsyncFnOnce(&Opened) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
         let file = match &self.database {
             Database::Postgres(options) => {
                 let store = postgres(options, purpose).await?;
@@ -120,7 +120,7 @@ impl Store {
         done
     }
 
-    fn opened<S>(&self, store: S) -> Result<Opened, Failure>
+    fn opened<S>(&self, store: S) -> Result<Opened, CliError>
     where
         S: KeyStore + Directory + KeyRegistry + Accounts + Clone,
     {
@@ -133,7 +133,7 @@ impl Store {
         };
         let keyring = match self.policy {
             None => keyring,
-            Some(policy) => keyring.policy(policy).map_err(Failure::usage)?,
+            Some(policy) => keyring.policy(policy).map_err(CliError::usage)?,
         };
         Ok(Opened {
             keyring: keyring.acting_as(Authority::Operator),
@@ -153,12 +153,12 @@ impl Opened {
         &self,
         owner: &UserId,
         project: Option<&ProjectId>,
-    ) -> Result<Failure, Failure> {
+    ) -> Result<CliError, CliError> {
         let Some(account) = self.accounts.account_of(owner).await? else {
-            return Ok(Failure::refused(self.unknown(owner)));
+            return Ok(CliError::refused(self.unknown(owner)));
         };
         let suspended = self.directory.account_status(owner, None).await? == AccountStatus::Disabled;
-        Ok(Failure::refused(match project {
+        Ok(CliError::refused(match project {
             _ if suspended => {
                 format!("account {account} of {owner} is suspended: `tower-api-key account resume {account}`")
             }
@@ -196,22 +196,22 @@ impl ProjectDirectory for AnyOwner {
     }
 }
 
-fn database(args: &args::Store) -> Result<Database, Failure> {
+fn database(args: &args::StoreArgs) -> Result<Database, CliError> {
     let database = &args.database;
     if database.starts_with("postgres://") || database.starts_with("postgresql://") {
         return Ok(Database::Postgres(Box::new(options(args)?)));
     }
     // The text may contain a password.
     if database.contains("://") {
-        return Err(Failure::usage("--database must be an SQLite file, or postgres://user@host/database"));
+        return Err(CliError::usage("--database must be an SQLite file, or postgres://user@host/database"));
     }
     if args.ca_file.is_some() {
-        return Err(Failure::usage("--ca-file is for PostgreSQL, but --database names an SQLite file"));
+        return Err(CliError::usage("--ca-file is for PostgreSQL, but --database names an SQLite file"));
     }
     Ok(Database::Sqlite(database.clone()))
 }
 
-fn options(args: &args::Store) -> Result<PostgresOptions, Failure> {
+fn options(args: &args::StoreArgs) -> Result<PostgresOptions, CliError> {
     let (connection, tls) = crate::tls::judged(&args.database, args.ca_file.as_deref())?;
     let options = plain_options(args, &connection)?;
     Ok(match tls {
@@ -220,12 +220,12 @@ fn options(args: &args::Store) -> Result<PostgresOptions, Failure> {
     })
 }
 
-fn plain_options(args: &args::Store, connection: &str) -> Result<PostgresOptions, Failure> {
+fn plain_options(args: &args::StoreArgs, connection: &str) -> Result<PostgresOptions, CliError> {
     let options = PostgresOptions::new(connection).and_then(|options| options.schema(&args.schema));
-    options.map_err(|error| Failure::usage(format!("--database, --schema: {error}")))
+    options.map_err(|error| CliError::usage(format!("--database, --schema: {error}")))
 }
 
-async fn sqlite(file: &str, purpose: Purpose) -> Result<SqliteStore, Failure> {
+async fn sqlite(file: &str, purpose: Purpose) -> Result<SqliteStore, CliError> {
     let opened = match purpose {
         Purpose::Begin => SqliteStore::open(file).await,
         Purpose::Change => SqliteStore::open_existing(file).await,
@@ -238,7 +238,7 @@ async fn sqlite(file: &str, purpose: Purpose) -> Result<SqliteStore, Failure> {
     opened.map_err(|error| match &error {
         StoreError::Failed(cause) if cause.is::<ConfigError>() => {
             let what = if Path::new(file).exists() { "store" } else { "database" };
-            Failure::usage(format!(
+            CliError::usage(format!(
                 "there is no {what} in {file}: name another with --database, or create one with `tower-api-key account create`"
             ))
         }
@@ -247,12 +247,12 @@ async fn sqlite(file: &str, purpose: Purpose) -> Result<SqliteStore, Failure> {
 }
 
 /// Every change waits until no node of the service answers from older data.
-async fn postgres(options: &PostgresOptions, purpose: Purpose) -> Result<PostgresStore, Failure> {
+async fn postgres(options: &PostgresOptions, purpose: Purpose) -> Result<PostgresStore, CliError> {
     let options = options.clone();
     let options = if purpose == Purpose::Begin { options } else { options.existing() };
     options.connect().await.map_err(|error| match &error {
         // An unreachable database is a store failure; this is a wrong argument.
-        StoreError::Failed(cause) if cause.is::<ConfigError>() => Failure::usage(format!(
+        StoreError::Failed(cause) if cause.is::<ConfigError>() => CliError::usage(format!(
             "{cause} (--database and --schema name a store, `tower-api-key account create` creates one)"
         )),
         _ => error.into(),
@@ -260,21 +260,21 @@ async fn postgres(options: &PostgresOptions, purpose: Purpose) -> Result<Postgre
 }
 
 /// The digests of the service: otherwise it would not find the keys that are issued here.
-fn ring(args: &args::Store) -> Result<Digests, Failure> {
+fn ring(args: &args::StoreArgs) -> Result<Digests, CliError> {
     let mut ring = None;
     for pepper in &args.peppers {
         let (id, file) = pepper.split_once('=').ok_or_else(|| {
-            Failure::usage("--pepper needs an id and a file: --pepper 2027=/run/secrets/pepper")
+            CliError::usage("--pepper needs an id and a file: --pepper 2027=/run/secrets/pepper")
         })?;
         let secret = fs::read(file)
-            .map_err(|error| Failure::usage(format!("--pepper: cannot read {file}: {error}")))?;
-        let pepper = Pepper::new(id, secret.trim_ascii()).map_err(Failure::usage)?;
+            .map_err(|error| CliError::usage(format!("--pepper: cannot read {file}: {error}")))?;
+        let pepper = Pepper::new(id, secret.trim_ascii()).map_err(CliError::usage)?;
         ring = Some(
             match ring {
                 None => Digests::peppered(pepper),
                 Some(ring) => Digests::accept_pepper(ring, pepper),
             }
-            .map_err(Failure::usage)?,
+            .map_err(CliError::usage)?,
         );
     }
     let ring = ring.unwrap_or_default();
@@ -286,14 +286,14 @@ fn ring(args: &args::Store) -> Result<Digests, Failure> {
     with_slow(ring, args)
 }
 
-fn with_slow(ring: Digests, args: &args::Store) -> Result<Digests, Failure> {
+fn with_slow(ring: Digests, args: &args::StoreArgs) -> Result<Digests, CliError> {
     let Some(start) = &args.accept_slow else { return Ok(ring) };
     let mut characters = start.chars();
     let slow = match (start.parse(), characters.next(), characters.next()) {
         (Ok(bytes), ..) => SlowHashes::first(bytes),
         (Err(_), Some(separator), None) if separator != '0' => SlowHashes::until(separator),
         _ => {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 "--accept-slow says what a key is found by: what stands before a character, such as ., or so many first \
                  bytes, such as 8",
             ));

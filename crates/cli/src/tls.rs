@@ -7,14 +7,14 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 
 /// Separates what only libpq understands from the connection string, and returns the TLS configuration if encryption is
 /// requested: by `--ca-file`, by `sslrootcert`, or by an `sslmode` from `require` on.
 pub(crate) fn judged(
     connection: &str,
     ca_file: Option<&Path>,
-) -> Result<(String, Option<ClientConfig>), Failure> {
+) -> Result<(String, Option<ClientConfig>), CliError> {
     let (mut ca_file, mut demanded, mut disabled) = (ca_file.map(Path::to_owned), false, false);
     // A password may contain a question mark.
     let user = connection.find('@').unwrap_or(0);
@@ -34,7 +34,7 @@ pub(crate) fn judged(
                 kept.push(option);
             }
             Some(("sslrootcert", file)) if file.contains('%') => {
-                return Err(Failure::usage("use --ca-file instead of sslrootcert"));
+                return Err(CliError::usage("use --ca-file instead of sslrootcert"));
             }
             Some(("sslrootcert", file)) => {
                 ca_file.get_or_insert_with(|| PathBuf::from(file));
@@ -43,16 +43,16 @@ pub(crate) fn judged(
         }
     }
     if disabled && (demanded || ca_file.is_some()) {
-        return Err(Failure::usage("sslmode=disable contradicts --ca-file and sslrootcert"));
+        return Err(CliError::usage("sslmode=disable contradicts --ca-file and sslrootcert"));
     }
     let connection = if kept.is_empty() { server.to_owned() } else { format!("{server}?{}", kept.join("&")) };
     Ok((connection, config(ca_file.as_deref(), demanded)?))
 }
 
-fn config(ca_file: Option<&Path>, demanded: bool) -> Result<Option<ClientConfig>, Failure> {
+fn config(ca_file: Option<&Path>, demanded: bool) -> Result<Option<ClientConfig>, CliError> {
     let Some(file) = ca_file else {
         return if demanded {
-            Err(Failure::usage(
+            Err(CliError::usage(
                 "TLS is demanded, and needs --ca-file: the certificates that the server's is signed by, such as those of your \
                  provider, or /etc/ssl/certs/ca-certificates.crt",
             ))
@@ -61,7 +61,7 @@ fn config(ca_file: Option<&Path>, demanded: bool) -> Result<Option<ClientConfig>
         };
     };
     let unreadable = |why: &dyn std::fmt::Display| {
-        Failure::usage(format!("--ca-file: no certificates can be read from {}: {why}", file.display()))
+        CliError::usage(format!("--ca-file: no certificates can be read from {}: {why}", file.display()))
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))? {
@@ -73,6 +73,6 @@ fn config(ca_file: Option<&Path>, demanded: bool) -> Result<Option<ClientConfig>
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| Failure::Store(error.to_string()))?;
+    let config = config.map_err(|error| CliError::Store(error.to_string()))?;
     Ok(Some(config.with_root_certificates(roots).with_no_client_auth()))
 }

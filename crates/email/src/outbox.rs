@@ -116,7 +116,7 @@ pub(crate) type Owners = BTreeMap<UserId, OwnerQueue>;
 /// The queue of one owner.
 #[derive(Default)]
 pub(crate) struct OwnerQueue {
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<QueuedMail>,
     /// How many of them are sent each in its own mail, because a mail with several was refused.
     alone: usize,
     /// The number of jobs that wait or are being sent.
@@ -125,7 +125,7 @@ pub(crate) struct OwnerQueue {
     missing: Missing,
 }
 
-struct Job {
+struct QueuedMail {
     key: KeyId,
     mail: Mail,
     /// How often it was tried.
@@ -142,7 +142,7 @@ struct Missing {
 
 /// The content of one mail.
 struct Bundle {
-    jobs: Vec<Job>,
+    jobs: Vec<QueuedMail>,
     missing: Missing,
 }
 
@@ -162,7 +162,7 @@ impl Outbox {
                 }
                 kept.count += 1;
                 kept.bytes = bytes;
-                kept.waiting.push_back(Job { key, mail, attempts: 0 });
+                kept.waiting.push_back(QueuedMail { key, mail, attempts: 0 });
                 // The owner's task is running and will find it.
                 return Delivery::Queued;
             }
@@ -170,7 +170,7 @@ impl Outbox {
                 drop(owners);
                 return outbox.full(key);
             }
-            let waiting = VecDeque::from([Job { key, mail, attempts: 0 }]);
+            let waiting = VecDeque::from([QueuedMail { key, mail, attempts: 0 }]);
             owners.insert(
                 owner.clone(),
                 OwnerQueue { waiting, count: 1, bytes: size, ..OwnerQueue::default() },
@@ -292,7 +292,7 @@ impl OwnerTask {
         {
             missing = Missing::default();
         }
-        let is_over = |job: &Job| failure.is_final() || job.attempts >= self.outbox.attempts;
+        let is_over = |job: &QueuedMail| failure.is_final() || job.attempts >= self.outbox.attempts;
         let (over, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_over);
         let delayed: Vec<KeyId> = jobs.iter().map(|job| job.key.clone()).collect();
         let again = !jobs.is_empty() || missing.count > 0;
@@ -326,7 +326,7 @@ impl OwnerTask {
     }
 
     /// Releases the places of these jobs.
-    fn gone(&self, jobs: &[Job]) {
+    fn gone(&self, jobs: &[QueuedMail]) {
         if let Some(kept) = self.outbox.owners().get_mut(&self.owner) {
             kept.count = kept.count.saturating_sub(jobs.len());
             kept.bytes = kept.bytes.saturating_sub(jobs.iter().map(|job| job.mail.len()).sum());

@@ -20,7 +20,7 @@ use tower_api_key::usage::{Usage, UsageChannel};
 
 use super::caller::Caller;
 use super::path_key::{Params, known, named};
-use super::refusal::{self, Refusal};
+use super::refusal::{self, RouteError};
 use super::{body, change as changes, new_key, rotation, time};
 
 const MAX_LIMIT: u32 = 100;
@@ -68,7 +68,11 @@ pub fn api_keys<S>(keyring: Keyring) -> Router<S> {
         .with_state(keyring)
 }
 
-async fn list(State(keyring): State<Keyring>, caller: Caller, pairs: Pairs) -> Result<Json<Value>, Refusal> {
+async fn list(
+    State(keyring): State<Keyring>,
+    caller: Caller,
+    pairs: Pairs,
+) -> Result<Json<Value>, RouteError> {
     caller.may_list()?;
     let mut query = asked_for(pairs)?;
     query.environment = Some(caller.who.environment());
@@ -92,7 +96,7 @@ async fn show(
     State(keyring): State<Keyring>,
     caller: Caller,
     params: Params,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Value>, RouteError> {
     caller.may_list()?;
     let key = known(&caller, &keyring, params).await?;
     let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?.unwrap_or_default();
@@ -103,7 +107,7 @@ async fn create(
     State(keyring): State<Keyring>,
     caller: Caller,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, RouteError> {
     caller.may_manage(&keyring).await?;
     let new = new_key::read(&caller, request).await?;
     let issued = caller.with(&keyring).issue(new).await.map_err(|error| caller.explain(error))?;
@@ -115,7 +119,7 @@ async fn change(
     caller: Caller,
     params: Params,
     request: Request,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Value>, RouteError> {
     caller.may_manage(&keyring).await?;
     let update = changes::read(&caller, request).await?;
     let updated = caller.with(&keyring).update(&named(params)?, update).await;
@@ -130,7 +134,7 @@ async fn rotate(
     caller: Caller,
     params: Params,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, RouteError> {
     caller.may_manage(&keyring).await?;
     let grace = rotation::read(&caller, request).await?;
     let rotated = caller.with(&keyring).rotate(&named(params)?, grace).await;
@@ -141,7 +145,7 @@ async fn revoke(
     State(keyring): State<Keyring>,
     caller: Caller,
     params: Params,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Value>, RouteError> {
     caller.may_manage(&keyring).await?;
     // A client that lost the response and repeats the request gets the same answer.
     let revoked = caller.with(&keyring).revoke(&named(params)?).await;
@@ -158,7 +162,7 @@ async fn show_usage(
     State(keyring): State<Keyring>,
     caller: Caller,
     params: Params,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Value>, RouteError> {
     caller.may_list()?;
     let key = known(&caller, &keyring, params).await?;
     let used = usage(&caller, &keyring, slice::from_ref(&key.id)).await?;
@@ -193,7 +197,7 @@ async fn show_usage(
 }
 
 /// Returns `None` if the store keeps no usage.
-async fn usage(caller: &Caller, keyring: &Keyring, ids: &[KeyId]) -> Result<Option<Vec<Usage>>, Refusal> {
+async fn usage(caller: &Caller, keyring: &Keyring, ids: &[KeyId]) -> Result<Option<Vec<Usage>>, RouteError> {
     match caller.with(keyring).usage(ids).await {
         Ok(usage) => Ok(Some(usage)),
         Err(KeyringError::Store(StoreError::NotKept)) => Ok(None),

@@ -20,7 +20,7 @@ use tower_api_key::scheme::is_plain_json;
 use tower_api_key::unread_body;
 
 use super::caller::Caller;
-use super::refusal::{self, Refusal};
+use super::refusal::{self, RouteError};
 
 /// Large enough for a few short strings.
 const MAX_BODY_LEN: usize = 16 * 1024;
@@ -54,13 +54,13 @@ pub(super) struct Members {
 }
 
 impl Members {
-    pub(super) async fn read(caller: &Caller, request: Request) -> Result<Self, Refusal> {
+    pub(super) async fn read(caller: &Caller, request: Request) -> Result<Self, RouteError> {
         must_be_json(caller, request.headers())?;
         Self::of_whole(caller, whole(caller, request).await?)
     }
 
     /// Like `read`, but the body may be missing or empty, whatever its type.
-    pub(super) async fn read_if_any(caller: &Caller, request: Request) -> Result<Option<Self>, Refusal> {
+    pub(super) async fn read_if_any(caller: &Caller, request: Request) -> Result<Option<Self>, RouteError> {
         if request.body().is_end_stream() {
             return Ok(None);
         }
@@ -74,7 +74,7 @@ impl Members {
         Self::of_whole(caller, whole).map(Some)
     }
 
-    fn of_whole(caller: &Caller, Collected { data, charge, .. }: Collected) -> Result<Self, Refusal> {
+    fn of_whole(caller: &Caller, Collected { data, charge, .. }: Collected) -> Result<Self, RouteError> {
         let members = Self::of(&data).map_err(|_| caller.refuse(AuthErrorKind::MalformedBody))?;
         Ok(Self { _charge: Some(charge), ..members })
     }
@@ -97,23 +97,23 @@ impl Members {
         &mut self,
         name: &str,
         invalid: &'static refusal::RouteProblem,
-    ) -> Result<Option<Option<String>>, Refusal> {
+    ) -> Result<Option<Option<String>>, RouteError> {
         let value = self.take(name).map(|value| serde_json::from_str(value.get())).transpose();
         Ok(value.map_err(|_| invalid)?)
     }
 
     /// Reads `restrictions`: `None` if they are missing, `Some(None)` if they are `null`.
-    pub(super) fn restrictions(&mut self) -> Result<Option<Option<Restrictions>>, Refusal> {
+    pub(super) fn restrictions(&mut self) -> Result<Option<Option<Restrictions>>, RouteError> {
         let Some(value) = self.take("restrictions") else { return Ok(None) };
         if value.get() == "null" {
             return Ok(Some(None));
         }
         let read = value.get().parse().map(|restrictions| Some(Some(restrictions)));
-        read.map_err(|error| Refusal::unprocessable("invalid_restrictions", &error))
+        read.map_err(|error| RouteError::unprocessable("invalid_restrictions", &error))
     }
 
     /// Reads `limits`, one text or a list of texts: `None` if they are missing, `Some(None)` if they are `null`.
-    pub(super) fn limits(&mut self) -> Result<Option<Option<Limits>>, Refusal> {
+    pub(super) fn limits(&mut self) -> Result<Option<Option<Limits>>, RouteError> {
         let Some(value) = self.take("limits") else { return Ok(None) };
         if value.get() == "null" {
             return Ok(Some(None));
@@ -122,16 +122,16 @@ impl Members {
             text.parse()
         } else {
             let texts = serde_json::from_str::<Vec<String>>(value.get());
-            let texts = texts.map_err(|_| Refusal::from(&refusal::INVALID_LIMITS))?;
+            let texts = texts.map_err(|_| RouteError::from(&refusal::INVALID_LIMITS))?;
             let limits: Result<Vec<Limit>, _> = texts.iter().map(|text| text.parse()).collect();
             limits.and_then(Limits::all)
         };
         read.map(|limits| Some(Some(limits)))
-            .map_err(|error| Refusal::unprocessable("invalid_limits", &error))
+            .map_err(|error| RouteError::unprocessable("invalid_limits", &error))
     }
 
     /// Refuses all remaining members: a client must not set who owns a key or what it may do (C11-01).
-    pub(super) fn end(self, unknown: &'static refusal::RouteProblem) -> Result<(), Refusal> {
+    pub(super) fn end(self, unknown: &'static refusal::RouteProblem) -> Result<(), RouteError> {
         if self.members.is_empty() { Ok(()) } else { Err(unknown.into()) }
     }
 }
@@ -163,14 +163,14 @@ impl<'de> Visitor<'de> for Object {
     }
 }
 
-fn must_be_json(caller: &Caller, headers: &HeaderMap) -> Result<(), Refusal> {
+fn must_be_json(caller: &Caller, headers: &HeaderMap) -> Result<(), RouteError> {
     if !is_plain_json(headers) {
         return Err(caller.refuse(AuthErrorKind::UnsupportedMediaType));
     }
     Ok(())
 }
 
-async fn whole(caller: &Caller, request: Request) -> Result<Collected, Refusal> {
+async fn whole(caller: &Caller, request: Request) -> Result<Collected, RouteError> {
     // Routes that are not wrapped in `settle` read no body.
     let room = request.extensions().get::<Room>().cloned();
     let room = room.ok_or_else(|| caller.refuse(AuthErrorKind::Overloaded))?;

@@ -14,7 +14,7 @@ use tower_api_key::keyring::{Keyring, KeyringError};
 use tower_api_key::record::{KeyLevel, KeyRecord};
 use tower_api_key::store::StoreError;
 
-use super::refusal::{self, Refusal};
+use super::refusal::{self, RouteError};
 
 /// The period in which the number of changes of one key is limited.
 const CHANGES_PER: Duration = Duration::from_secs(60 * 60);
@@ -41,7 +41,7 @@ impl Caller {
     }
 
     /// Whether the caller may list keys: project-level keys may not see other keys (R40).
-    pub(super) fn may_list(&self) -> Result<(), Refusal> {
+    pub(super) fn may_list(&self) -> Result<(), RouteError> {
         match self.who.level() {
             KeyLevel::User => Ok(()),
             _ => Err(self.refuse(AuthErrorKind::Forbidden)),
@@ -49,7 +49,7 @@ impl Caller {
     }
 
     /// Whether the caller may manage keys: only user-level keys of people who may write in their account (R40).
-    pub(super) async fn may_manage(&self, keyring: &Keyring) -> Result<(), Refusal> {
+    pub(super) async fn may_manage(&self, keyring: &Keyring) -> Result<(), RouteError> {
         self.may_list()?;
         let role = match self.who.project() {
             None => Some(self.who.role()),
@@ -59,7 +59,7 @@ impl Caller {
         self.manages_as(role)
     }
 
-    fn manages_as(&self, role: Option<Role>) -> Result<(), Refusal> {
+    fn manages_as(&self, role: Option<Role>) -> Result<(), RouteError> {
         match role {
             Some(role) if role.allows(AccessClass::Manage) => Ok(()),
             Some(_) => Err(self.refuse(AuthErrorKind::ReadOnly)),
@@ -67,7 +67,7 @@ impl Caller {
         }
     }
 
-    async fn account_role(&self, keyring: &Keyring) -> Result<Option<Role>, Refusal> {
+    async fn account_role(&self, keyring: &Keyring) -> Result<Option<Role>, RouteError> {
         match self.with(keyring).account_status(self.who.user_id(), &KeyLevel::User).await {
             Ok(AccountStatus::Active { role }) => Ok(role),
             Ok(_) => Ok(None),
@@ -78,7 +78,7 @@ impl Caller {
     /// Checks that the caller's key may know everything about another key, with the store's current records of
     /// both, because the body may have taken long to arrive. A key may know everything about itself. (For a change,
     /// the registry checks again.)
-    pub(super) async fn still_covers(&self, keyring: &Keyring, key: &KeyRecord) -> Result<(), Refusal> {
+    pub(super) async fn still_covers(&self, keyring: &Keyring, key: &KeyRecord) -> Result<(), RouteError> {
         let own = self.with(keyring).get(self.who.key_id()).await.map_err(|error| self.explain(error))?;
         let covered = match own {
             None => Err(Denied::UnknownKey),
@@ -94,20 +94,20 @@ impl Caller {
         key.owner == *self.who.user_id() && key.environment == self.who.environment()
     }
 
-    pub(super) fn refuse(&self, kind: AuthErrorKind) -> Refusal {
-        Refusal::Auth(self.error(kind))
+    pub(super) fn refuse(&self, kind: AuthErrorKind) -> RouteError {
+        RouteError::Auth(self.error(kind))
     }
 
-    pub(super) fn store_failed(&self, error: StoreError) -> Refusal {
+    pub(super) fn store_failed(&self, error: StoreError) -> RouteError {
         let kind = match error {
             StoreError::Timeout => AuthErrorKind::StoreTimeout,
             _ => AuthErrorKind::StoreFailed,
         };
-        Refusal::Auth(self.error(kind).with_source(error))
+        RouteError::Auth(self.error(kind).with_source(error))
     }
 
     /// Translates a keyring's error for the caller.
-    pub(super) fn explain(&self, error: KeyringError) -> Refusal {
+    pub(super) fn explain(&self, error: KeyringError) -> RouteError {
         match error {
             KeyringError::Name => (&refusal::INVALID_NAME).into(),
             KeyringError::Expiry => (&refusal::INVALID_EXPIRES_AT).into(),
@@ -115,7 +115,7 @@ impl Caller {
             // pass them on.
             KeyringError::Scopes | KeyringError::Metadata => self.refuse(AuthErrorKind::Forbidden),
             KeyringError::Restrictions => {
-                Refusal::unprocessable("invalid_restrictions", &KeyringError::Restrictions)
+                RouteError::unprocessable("invalid_restrictions", &KeyringError::Restrictions)
             }
             KeyringError::Forbidden => self.refuse(AuthErrorKind::Forbidden),
             KeyringError::Denied(denied) => self.refuse(match denied {
@@ -127,7 +127,7 @@ impl Caller {
             }),
             KeyringError::NoGrace => (&refusal::NO_GRACE).into(),
             KeyringError::TooManyChanges => {
-                Refusal::Auth(self.error(AuthErrorKind::RateLimited).with_retry_after(CHANGES_PER))
+                RouteError::Auth(self.error(AuthErrorKind::RateLimited).with_retry_after(CHANGES_PER))
             }
             KeyringError::OutcomeUnknown(_) => (&refusal::OUTCOME_UNKNOWN).into(),
             KeyringError::NotFound => (&refusal::KEY_NOT_FOUND).into(),
@@ -135,7 +135,7 @@ impl Caller {
             KeyringError::TooManyKeys => (&refusal::TOO_MANY_KEYS).into(),
             KeyringError::Store(error) => self.store_failed(error),
             // The random source failed, or an error that a later version adds.
-            error => Refusal::Auth(self.error(AuthErrorKind::StoreFailed).with_source(error)),
+            error => RouteError::Auth(self.error(AuthErrorKind::StoreFailed).with_source(error)),
         }
     }
 

@@ -13,10 +13,10 @@ use tower_api_key::key_update::KeyUpdate;
 
 use super::body::Members;
 use super::caller::Caller;
-use super::refusal::{self, Refusal};
+use super::refusal::{self, RouteError};
 
 /// Reads the change. The registry decides whether the caller may make it.
-pub(super) async fn read(caller: &Caller, request: Request) -> Result<KeyUpdate, Refusal> {
+pub(super) async fn read(caller: &Caller, request: Request) -> Result<KeyUpdate, RouteError> {
     let mut members = Members::read(caller, request).await?;
     let name = members.text("name", &refusal::INVALID_NAME)?;
     let (restrictions, limits) = (members.restrictions(), members.limits());

@@ -26,7 +26,7 @@ use tower_api_key::keyring::Keyring;
 use super::body::{self, Members};
 use super::caller::Caller;
 use super::path_key::{Params, known};
-use super::refusal::{self, Refusal};
+use super::refusal::{self, RouteError};
 
 /// The members that are read, and the error for a value that is not a text.
 const MEMBERS: [(&str, &refusal::RouteProblem); 10] = [
@@ -95,7 +95,7 @@ async fn answer(
     caller: Caller,
     params: Params,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, RouteError> {
     caller.may_manage(&keyring).await?;
     let question = asked(&caller, request).await?;
     let key = known(&caller, &keyring, params).await?;
@@ -106,7 +106,7 @@ async fn answer(
     Ok(([(CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
-async fn asked(caller: &Caller, request: Request) -> Result<Question, Refusal> {
+async fn asked(caller: &Caller, request: Request) -> Result<Question, RouteError> {
     let mut members = Members::read(caller, request).await?;
     let mut texts = [const { None }; MEMBERS.len()];
     for (place, (name, invalid)) in texts.iter_mut().zip(MEMBERS) {

@@ -16,11 +16,11 @@ use tower_api_key::keyring::{NewKey, NewKeyError, NewKeyRequest};
 
 use super::body::Members;
 use super::caller::Caller;
-use super::refusal::{self, Refusal};
+use super::refusal::{self, RouteError};
 
 /// Reads the request. The new key belongs to the caller, and takes the caller's values where the request sets none. The
 /// registry checks that it is within the caller's rights (C11-02).
-pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, Refusal> {
+pub(super) async fn read(caller: &Caller, request: Request) -> Result<NewKey, RouteError> {
     let who = &caller.who;
     let mut members = Members::read(caller, request).await?;
     let mut text = |name, invalid| members.text(name, invalid).map(Option::flatten);

@@ -7,13 +7,17 @@ use tower_api_key::keyring::Keyring;
 use tower_api_key::record::KeyRecord;
 
 use super::caller::Caller;
-use super::refusal::{self, Refusal};
+use super::refusal::{self, RouteError};
 
 /// The path parameters, or why they could not be read.
 pub(super) type Params = Result<RawPathParams, RawPathParamsRejection>;
 
 /// Returns the key in the path if the caller may see it. Otherwise the caller does not learn why not.
-pub(super) async fn known(caller: &Caller, keyring: &Keyring, params: Params) -> Result<KeyRecord, Refusal> {
+pub(super) async fn known(
+    caller: &Caller,
+    keyring: &Keyring,
+    params: Params,
+) -> Result<KeyRecord, RouteError> {
     let key = caller.with(keyring).get(&named(params)?).await.map_err(|error| caller.explain(error))?;
     Ok(key.filter(|key| caller.knows(key)).ok_or(&refusal::KEY_NOT_FOUND)?)
 }

@@ -11,7 +11,7 @@ use tower_api_key::store::{Project, ProjectDirectory, StoreError};
 
 use super::body;
 use super::caller::Caller;
-use super::refusal::Refusal;
+use super::refusal::RouteError;
 
 /// How long the directory may take.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub fn projects<S: Clone + Send + Sync + 'static>(directory: impl ProjectDirecto
     body::settled(get(async move |caller: Caller| list(&*directory, &caller).await))
 }
 
-async fn list(directory: &impl ProjectDirectory, caller: &Caller) -> Result<Json<Value>, Refusal> {
+async fn list(directory: &impl ProjectDirectory, caller: &Caller) -> Result<Json<Value>, RouteError> {
     let asked = timeout(DEADLINE, directory.projects(caller.who.user_id())).await;
     let projects = asked.unwrap_or(Err(StoreError::Timeout)).map_err(|error| caller.store_failed(error))?;
     let own = caller.who.level().project();

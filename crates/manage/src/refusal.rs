@@ -1,4 +1,4 @@
-//! [`Refusal`]: the error responses of these routes.
+//! [`RouteError`]: the error responses of these routes.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use tower_api_key::auth_error::AuthError;
 use tower_api_key::render::ProblemDetails;
 
 /// Why a request was refused.
-pub(super) enum Refusal {
+pub(super) enum RouteError {
     /// An error of the layer's kinds, rendered by the layer.
     Auth(AuthError),
     /// A value that was not understood. The reason is for the person who wrote it.
@@ -111,19 +111,19 @@ const fn unprocessable(error: &'static str, message: &'static str) -> RouteProbl
     RouteProblem(StatusCode::UNPROCESSABLE_ENTITY, error, message)
 }
 
-impl Refusal {
+impl RouteError {
     pub(super) fn unprocessable(error: &'static str, reason: &impl fmt::Display) -> Self {
         Self::Unprocessable(error, reason.to_string())
     }
 }
 
-impl From<&'static RouteProblem> for Refusal {
+impl From<&'static RouteProblem> for RouteError {
     fn from(own: &'static RouteProblem) -> Self {
         Self::RouteProblem(own)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for RouteError {
     fn into_response(self) -> Response {
         match self {
             Self::Auth(error) => error.into_response(),
@@ -134,7 +134,7 @@ impl IntoResponse for Refusal {
 }
 
 /// Answers a method that the route does not have. axum lists the methods in `Allow`.
-pub(super) async fn method_not_allowed() -> Refusal {
+pub(super) async fn method_not_allowed() -> RouteError {
     (&METHOD_NOT_ALLOWED).into()
 }
 

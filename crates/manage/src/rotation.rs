@@ -15,10 +15,10 @@ use tower_api_key::keyring::Grace;
 
 use super::body::Members;
 use super::caller::Caller;
-use super::refusal::{self, Refusal};
+use super::refusal::{self, RouteError};
 
 /// Reads the grace period.
-pub(super) async fn read(caller: &Caller, request: Request) -> Result<Grace, Refusal> {
+pub(super) async fn read(caller: &Caller, request: Request) -> Result<Grace, RouteError> {
     let Some(mut members) = Members::read_if_any(caller, request).await? else { return Ok(Grace::None) };
     let grace = members.text("grace", &refusal::INVALID_GRACE)?;
     members.end(&refusal::UNKNOWN_OF_ROTATION)?;

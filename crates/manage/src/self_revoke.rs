@@ -22,7 +22,7 @@ use tower_api_key::render::Refusals;
 use tower_api_key::scheme::{Bearer, BodyInterest, JsonBody, Or, Scheme};
 use tower_api_key::unread_body;
 
-use super::refusal::{self, Refusal};
+use super::refusal::{self, RouteError};
 
 /// Larger than any key with its surrounding members.
 const MAX_BODY_LEN: usize = 16 * 1024;
@@ -109,7 +109,7 @@ impl SelfRevoke {
         self.refusals.mark_secrets(request.headers_mut());
         match self.revoke(request).await {
             Ok(()) => {}
-            Err(Refusal::Auth(error)) => return self.refusals.response(error),
+            Err(RouteError::Auth(error)) => return self.refusals.response(error),
             Err(refusal) => return refusal.into_response(),
         }
         let message = "If this was a valid API key, it is revoked now";
@@ -118,7 +118,7 @@ impl SelfRevoke {
         response
     }
 
-    async fn revoke(&self, request: Request) -> Result<(), Refusal> {
+    async fn revoke(&self, request: Request) -> Result<(), RouteError> {
         let (parts, body) = request.into_parts();
         let head = Head::from(&parts);
         let client = self.client.of(&head);
@@ -128,16 +128,16 @@ impl SelfRevoke {
             Err(error) if error.kind() == AuthErrorKind::MalformedKey => {
                 Some(self.end_all_in(&line(&parts.headers), client).await?)
             }
-            Err(error) => return Err(Refusal::Auth(error)),
+            Err(error) => return Err(RouteError::Auth(error)),
         };
         let in_body = match self.read_body(head, body).await {
             Ok(None) => None,
             Ok(Some(credentials)) => Some(self.end_all_in(credentials.expose_secret(), client).await?),
             // The head contains a key, so the body need not.
             Err(_) if in_head.is_some() => None,
-            Err(error) => return Err(Refusal::Auth(error)),
+            Err(error) => return Err(RouteError::Auth(error)),
         };
-        let missing = || Refusal::Auth(AuthError::new(AuthErrorKind::MissingCredentials, None));
+        let missing = || RouteError::Auth(AuthError::new(AuthErrorKind::MissingCredentials, None));
         match in_head.into_iter().chain(in_body).reduce(SearchResult::and).ok_or_else(missing)? {
             SearchResult::All => Ok(()),
             SearchResult::None | SearchResult::TooMany => Err((&refusal::NOT_A_KEY).into()),
@@ -154,14 +154,14 @@ impl SelfRevoke {
     }
 
     /// Revokes every key in the text.
-    async fn end_all_in(&self, text: &str, client: Option<IpAddr>) -> Result<SearchResult, Refusal> {
+    async fn end_all_in(&self, text: &str, client: Option<IpAddr>) -> Result<SearchResult, RouteError> {
         let mut found = SearchResult::None;
         for (count, key) in pieces(text).filter(|piece| self.verifier.may_be_key(piece)).enumerate() {
             if count == MAX_KEYS {
                 return Ok(SearchResult::TooMany);
             }
             let revoked = self.keyring.revoke_by_secret(&self.verifier, key, client).await;
-            revoked.map_err(Refusal::Auth)?;
+            revoked.map_err(RouteError::Auth)?;
             found = SearchResult::All;
         }
         Ok(found)

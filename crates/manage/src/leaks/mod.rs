@@ -55,7 +55,7 @@ use tower_api_key::store::StoreError;
 use tower_api_key::unread_body;
 
 use super::body::READ_DEADLINE;
-use super::refusal::{self, Refusal, RouteProblem};
+use super::refusal::{self, RouteError, RouteProblem};
 
 pub use self::fetched::FetchedKeys;
 pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
@@ -208,7 +208,7 @@ impl Leaks {
         });
         let route = post(async move |request: Request| match self.answer(request).await {
             Ok(found) => Json(found).into_response(),
-            Err(NotTaken::Forged) => Refusal::from(&INVALID_SIGNATURE).into_response(),
+            Err(NotTaken::Forged) => RouteError::from(&INVALID_SIGNATURE).into_response(),
             // The layer does not know the signer, so the refusal is rendered here.
             Err(NotTaken::Auth(error)) => Refusals::default().response(error),
         });

@@ -1,4 +1,4 @@
-//! [`Failure`]: why a command failed, and its exit code.
+//! [`CliError`]: why a command failed, and its exit code.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use tower_api_key::keyring::KeyringError;
 use tower_api_key::store::{RegistryError, StoreError};
 
 /// Why a command failed, or succeeded only in part. It contains no secret.
-pub(crate) enum Failure {
+pub(crate) enum CliError {
     /// The request was refused: exit code 1.
     Refused(String),
     /// The arguments or the file are wrong: exit code 2, as clap uses.
@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     Store(String),
 }
 
-impl Failure {
+impl CliError {
     pub(crate) fn refused(why: impl Display) -> Self {
         Self::Refused(why.to_string())
     }
@@ -25,13 +25,13 @@ impl Failure {
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         Self::Store(with_causes(&error))
     }
 }
 
-impl From<KeyringError> for Failure {
+impl From<KeyringError> for CliError {
     fn from(error: KeyringError) -> Self {
         match error {
             KeyringError::Store(error) => error.into(),
@@ -50,7 +50,7 @@ impl From<KeyringError> for Failure {
     }
 }
 
-impl From<RegistryError> for Failure {
+impl From<RegistryError> for CliError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Store(error) => error.into(),
