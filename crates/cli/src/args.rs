@@ -235,7 +235,7 @@ pub(crate) enum Class {
 
 #[derive(Subcommand)]
 pub(crate) enum AccountCommand {
-    /// Create an account with its owner, and the database if there is none
+    /// Create an account with its owner, and the store if it does not exist
     Create {
         account: String,
         #[arg(long, value_name = "USER")]

@@ -38,8 +38,8 @@ enum Database {
 /// Why a store is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To create a store if there is none. Only `account create` does, so that a mistyped name in another command
-    /// cannot create an empty store.
+    /// To create a store if it does not exist. Only `account create` does this, so that a mistyped name in another
+    /// command cannot create an empty store.
     Begin,
     Change,
     Read,

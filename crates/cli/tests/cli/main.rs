@@ -1,4 +1,4 @@
-//! The program `tower-api-key`, as an operator's shell sees it: stdout, stderr and exit code.
+//! The program `tower-api-key` as a shell sees it: stdout, stderr and exit code.
 
 mod tls;
 
@@ -19,7 +19,7 @@ use tower_api_key_sqlite::SqliteStore;
 
 struct Shell {
     folder: tempfile::TempDir,
-    /// Instead of the file in the folder.
+    /// A database to use instead of the file in the folder.
     database: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Ran {
         serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("{}{}", self.stdout, self.stderr))
     }
 
-    /// The one line that is a secret.
+    /// The secret, alone on one line of stdout.
     fn secret(&self) -> &str {
         assert_eq!(self.stdout.lines().count(), 1, "{}", self.stdout);
         let secret = self.stdout.trim_end();
@@ -49,7 +49,7 @@ impl Ran {
 }
 
 impl Shell {
-    /// With account A of alice, project p1, and bob, who reads it.
+    /// With account A, owned by alice, project p1, and bob, who may read it.
     fn new() -> Self {
         let shell = Self::empty();
         shell.run(&["account", "create", "A", "--owner", "alice"]).ok();
@@ -74,7 +74,7 @@ impl Shell {
         self.run_with(args, "")
     }
 
-    /// Whatever does not end is a defect, and no reason to wait for it.
+    /// Kills a program that does not end, because that is an error.
     fn run_with(&self, args: &[&str], stdin: &str) -> Ran {
         let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let mut child = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
@@ -89,7 +89,7 @@ impl Shell {
             .stderr(stderr.try_clone().unwrap())
             .spawn()
             .unwrap();
-        // A program that does not read leaves a broken pipe.
+        // If the program does not read its stdin, the pipe is broken.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let until = Instant::now() + Duration::from_secs(60);
         let status = loop {
@@ -111,7 +111,7 @@ impl Shell {
         Ran { code: status.code().unwrap(), stdout: text(&mut stdout), stderr: text(&mut stderr) }
     }
 
-    /// What a service on the same file says of a key.
+    /// What a service that uses the same file knows about a key.
     async fn verify(&self, secret: &str) -> Option<Principal> {
         self.verify_by(secret, Digests::default()).await
     }
@@ -182,7 +182,7 @@ async fn a_key_is_made_shown_once_found_by_the_service_rotated_and_revoked() {
     assert_eq!((again.code, &*again.stdout), (1, ""));
     assert!(again.stderr.contains("issue a new one"), "{}", again.stderr);
 
-    // As often as one likes.
+    // Revoking can be repeated.
     for _ in 0..2 {
         let revoked = shell.run(&["revoke", id]).ok();
         assert_eq!((&*revoked.stdout, revoked.stderr), ("", format!("revoked {id}\n")));
@@ -191,7 +191,7 @@ async fn a_key_is_made_shown_once_found_by_the_service_rotated_and_revoked() {
     assert!(shell.verify(rotated.secret()).await.is_some());
     assert_eq!(shell.run(&["list", "--owner", "alice", "--json"]).ok().json().as_array().unwrap().len(), 1);
     assert_eq!(shell.ids("alice").len(), 2);
-    // The trail says who it was.
+    // The audit log says who revoked it.
     let store = SqliteStore::open(shell.database()).await.unwrap();
     let history = store.history(&KeyId::new(id).unwrap(), 10).await.unwrap();
     assert!(history.len() == 3 && history.iter().all(|entry| entry.by == "operator"), "{history:?}");
@@ -204,7 +204,7 @@ fn c13_json_holds_the_secret_once_and_nothing_else_ever_does() {
     let secret = made.json()["key"].as_str().unwrap().to_owned();
     let id = made.json()["id"].as_str().unwrap().to_owned();
     assert!(!made.stderr.contains(&secret));
-    // In the place of an id, somebody pastes the secret.
+    // Somebody pastes the secret instead of the id.
     for args in [
         &["show", &secret] as &[_],
         &["rotate", &secret],
@@ -216,14 +216,14 @@ fn c13_json_holds_the_secret_once_and_nothing_else_ever_does() {
         assert_eq!((ran.code, &*ran.stdout), (2, ""), "{args:?}");
         assert!(ran.stderr.contains("not its id") && !ran.stderr.contains(&secret), "{}", ran.stderr);
     }
-    // Nothing was revoked beside it.
+    // No key was revoked by mistake.
     assert_eq!(shell.run(&["show", &id, "--json"]).ok().json()["state"], "active");
     let foreign = shell.run(&["revoke", "legacy-secret", &id]);
     assert_eq!(foreign.code, 1);
     assert!(foreign.stderr.contains(&format!("revoked {id}")) && !foreign.stderr.contains("legacy-secret"));
 }
 
-/// The address of a database holds a password.
+/// The URL of a database may contain a password.
 #[test]
 fn c13_an_address_of_a_database_is_not_repeated() {
     let shell = Shell::empty();
@@ -350,7 +350,7 @@ async fn keys_are_imported_in_bulk_and_what_was_refused_is_told_by_line() {
     assert_eq!(shell.verify("legacy-two").await.unwrap().project().unwrap().as_str(), "p1");
     assert!(shell.verify("legacy-three").await.is_none());
 
-    // Repeated, it changes nothing.
+    // A second import changes nothing.
     let again = shell
         .run_with(&["import", "-"], &lines[..2].iter().map(|line| format!("{line}\n")).collect::<String>());
     assert_eq!(again.ok().stdout, "imported 0, already there 2, refused 0\n");
@@ -428,14 +428,14 @@ async fn keys_with_a_slow_hash_are_found_by_their_start() {
     let ring = Digests::sha256().accept_slow(SlowHashes::until('.'));
     assert!(shell.verify_by("abc.legacy", ring.clone()).await.is_some());
     assert!(shell.verify_by("abc.other", ring).await.is_none());
-    // Not without the option, and not with a start that it would not find.
+    // Without the option, and with a start that would not find the key.
     assert_eq!(shell.run_with(&["import", "-"], &line("old_2", "abd")).code, 1);
     assert_eq!(shell.run_with(&["import", "-", "--accept-slow", "8"], &line("old_2", "abd")).code, 1);
     let told = shell.run_with(&["import", "-", "--accept-slow", "3"], &line("old_2", "abd")).ok().stdout;
     assert_eq!(told, "imported 1, already there 0, refused 0\n");
 }
 
-/// A schema of a PostgreSQL server that goes with it.
+/// A schema of a PostgreSQL server; it is dropped at the end.
 struct Schema(&'static str);
 
 impl Schema {
@@ -453,7 +453,7 @@ impl Schema {
         options.schema(self.0).unwrap().existing().connect().await.unwrap()
     }
 
-    /// A connection of somebody else's.
+    /// A connection of its own.
     async fn vandal(&self) -> tokio_postgres::Client {
         let (client, connection) =
             tokio_postgres::connect(&Self::server(), tokio_postgres::NoTls).await.unwrap();
@@ -472,14 +472,14 @@ async fn what_a_service_on_postgresql_reads_is_managed_alike() {
     let (schema, mut shell) = (Schema::new("service"), Shell::empty());
     shell.database = Some(Schema::server());
     let run = |args: &[&str]| shell.run(&[&["--schema", schema.0], args].concat());
-    // A name that is mistyped makes no store.
+    // A mistyped name does not create a store.
     let none = run(&["list", "--owner", "alice"]);
     assert!(none.code == 2 && none.stderr.contains("account create"), "{}", none.stderr);
     run(&["account", "create", "A", "--owner", "alice"]).ok();
     run(&["project", "create", "A", "p1"]).ok();
     run(&["member", "set", "A", "bob", "--role", "readonly", "--project", "p1"]).ok();
 
-    // A service that answers from memory, and yet never by what was before a change.
+    // A service that answers from memory, but never from the state before a change.
     let service = Cached::start(schema.open().await);
     let verifier = Verifier::new(service.clone());
     let works = async |secret: &str| verifier.verify(&Credentials::new(secret), Endpoint::READ).await.is_ok();
@@ -554,7 +554,7 @@ async fn people_and_projects_are_managed_as_far_as_keys_need_it() {
     let removed = shell.run(&["member", "remove", "A", "bob", "--json"]).ok();
     assert_eq!(removed.json()["done"], "removed");
     assert!(shell.verify(made.secret()).await.is_none());
-    // The key has ended, and does not come back with the person.
+    // The key has ended, and does not come back when the person does.
     assert_eq!(shell.run(&["list", "--owner", "bob", "--json"]).ok().json(), json!([]));
     assert_eq!(shell.run(&["list", "--owner", "bob", "--all", "--json"]).ok().json()[0]["state"], "revoked");
     let again = shell.run(&["member", "remove", "A", "bob"]);
@@ -577,7 +577,7 @@ async fn people_and_projects_are_managed_as_far_as_keys_need_it() {
     );
 }
 
-/// A name that is mistyped, or a file that nobody has filled: neither is an empty store.
+/// A mistyped name and an empty file are not taken for an empty store.
 #[test]
 fn c17_f3_what_holds_no_store_is_said_to_hold_none() {
     let shell = Shell::empty();
@@ -633,7 +633,7 @@ fn c17_f3_looking_waits_for_no_other_program() {
 #[tokio::test]
 async fn c17_f3_when_a_call_has_ended_everything_is_in_the_file() {
     let shell = Shell::empty();
-    // With a service that has the file open, and without.
+    // With and without a service that has the file open.
     let mut service = None;
     for round in 0..2 {
         let account = format!("A{round}");
@@ -678,7 +678,7 @@ fn c17_f3_what_is_not_in_the_file_yet_is_said() {
     assert_eq!(made.stderr, "made project p3 of account A\n");
 }
 
-/// `tower-api-key list | head`, when `head` has gone.
+/// `tower-api-key list | head`, after `head` has ended.
 #[test]
 fn c17_f3_a_pipe_that_is_closed_is_no_error_unless_a_secret_is_lost() {
     let shell = Shell::new();
@@ -710,7 +710,7 @@ fn c17_f3_a_pipe_that_is_closed_is_no_error_unless_a_secret_is_lost() {
     let (code, said) = into_nothing(&["create", "--owner", "alice", "--name", "Lost"]);
     let made = shell.ids("alice").into_iter().find(|made| *made != id).unwrap();
     assert!(code == 3 && said.contains(&made) && said.contains("its secret is lost"), "{code}: {said}");
-    // Nobody hears what is said on stderr, either.
+    // A closed stderr is not an error either.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let status = Command::new(env!("CARGO_BIN_EXE_tower-api-key"))
@@ -723,7 +723,7 @@ fn c17_f3_a_pipe_that_is_closed_is_no_error_unless_a_secret_is_lost() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// What is written wrongly is told as that, whether the database is there or not.
+/// Invalid arguments are reported whether or not the database exists.
 #[test]
 fn c17_f3_arguments_are_judged_before_the_database() {
     let shell = Shell::empty();
@@ -787,7 +787,7 @@ fn c17_f3_everybody_and_everything_is_listed() {
     );
     let accounts = shell.run(&["account", "list", "--json"]).ok().json();
     assert_eq!(accounts[1], json!({"account": "B", "owner": "carol", "suspended": true}));
-    // A terminal obeys no name.
+    // Control characters are not written to a terminal.
     let projects = shell.run(&["project", "list", "A"]).ok().stdout;
     assert_eq!(projects, "PROJECT  NAME\np1       Project 1\np2       \u{fffd}[31mred\n");
     let projects = shell.run(&["project", "list", "A", "--json"]).ok().json();
@@ -805,7 +805,7 @@ fn c17_f3_everybody_and_everything_is_listed() {
     for owner in ["carol", "bob", "alice", "bob"] {
         shell.run(&["create", "--owner", owner, "--name", "CI"]).ok();
     }
-    // Somebody who is gone has keys that have ended.
+    // A removed person still has ended keys.
     shell.run(&["member", "remove", "A", "bob"]).ok();
     let owners = |args: &[&str]| -> Vec<String> {
         let listed = shell.run(&[&["list", "--all-owners", "--json"], args].concat()).ok().json();
@@ -881,7 +881,7 @@ fn c17_f3_what_is_in_the_way_is_named() {
     }
 }
 
-/// A service whose people are elsewhere, or that has none: its store knows no account.
+/// For a service with another directory, or without one, the store has no accounts.
 #[tokio::test]
 async fn c17_f3_keys_of_a_service_with_another_directory_are_managed_with_no_directory() {
     let shell = Shell::empty();
@@ -933,7 +933,7 @@ fn c17_f3_a_user_has_as_many_keys_as_the_service_allows() {
     assert_eq!(shell.ids("alice").len(), 3);
 }
 
-/// What vanishes without a word is a restriction that a key has no more.
+/// A restriction that is silently dropped would be a restriction that the key no longer has.
 #[test]
 fn c17_d2_what_stands_twice_is_refused() {
     let shell = Shell::new();
@@ -1019,7 +1019,7 @@ fn c17_d2_what_a_file_is_instead_is_told_by_its_head() {
             "id,owner,name,key,\nk,alice,x,,legacy-one\n".to_owned(),
             "line 2: there is a value in a column without a name",
         ),
-        // Lines are those of the file, however they end, and whatever stands inside of quotes.
+        // Line numbers are those of the file, for all kinds of line ends, and inside quotes.
         (
             "csv",
             "id,owner,name,key\r\na,alice,\"x\r\ny\",one\r\n\r\nb,alice,x\r\n".to_owned(),
@@ -1059,7 +1059,7 @@ async fn c17_d2_what_editors_and_spreadsheets_leave_behind_is_read() {
     for id in ["a", "b", "c", "d"] {
         assert!(shell.verify(&format!("legacy-{id}")).await.is_some(), "{id}");
     }
-    // As PostgreSQL and others write a digest.
+    // As PostgreSQL and other programs write a digest.
     let digests = ["\\\\x", "sha256:", "sha256$"].iter().enumerate().map(|(at, word)| {
         let hash = sha256_hex(&format!("digested-{at}"));
         format!(r#"{{"id": "digest_{at}", "owner": "alice", "name": "x", "sha256": "{word}{hash}"}}"#)
@@ -1098,7 +1098,8 @@ fn c17_d2_what_no_header_carries_is_refused_by_its_line() {
     assert!(!ran.stdout.contains("legacy") && !ran.stderr.contains("legacy"));
 }
 
-/// Another key under an id that is there was "already there", and its client 401 after the move.
+/// Regression: another key with an existing id was reported as "already there", and its client got 401 after the
+/// move.
 #[tokio::test]
 async fn c17_d2_a_second_key_under_an_id_is_told() {
     let shell = Shell::new();
@@ -1146,7 +1147,7 @@ fn c17_d2_an_option_is_advised_only_where_it_helps() {
     }
 }
 
-/// What does not parse in a row is told with the id of its key.
+/// If a row cannot be parsed, the error contains the id of its key.
 #[test]
 fn c17_f4_a_damaged_row_is_named() {
     let shell = Shell::new();
@@ -1163,11 +1164,11 @@ fn c17_f4_a_damaged_row_is_named() {
             ran.stderr
         );
     }
-    // It can be ended all the same.
+    // The key can still be revoked.
     shell.run(&["revoke", &id]).ok();
 }
 
-/// Whatever is said of a request is asked about: an option that was forgotten would explain another request.
+/// Each option of `explain` is used: a forgotten one would explain another request.
 #[tokio::test]
 async fn c17_g_every_option_of_explain_reaches_the_question() {
     let shell = Shell::new();

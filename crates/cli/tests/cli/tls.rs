@@ -1,6 +1,6 @@
-//! The program `tower-api-key` on a PostgreSQL server that is reached by TLS, and on one that is not who it says it is.
+//! The program `tower-api-key` with a PostgreSQL server over TLS, and with an impostor.
 //!
-//! The server is the one that other tests need, behind a few lines that end TLS before it.
+//! The server is the one of the other tests, behind a few lines that terminate TLS.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl Authority {
         Self { issuer, file }
     }
 
-    /// A server with a certificate for this name, that counts the connections which were encrypted.
+    /// A server with a certificate for this name. It counts the encrypted connections.
     async fn server(&self, name: &str) -> (u16, Arc<AtomicUsize>) {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -59,7 +59,7 @@ impl Authority {
     }
 }
 
-/// Takes no word in clear but the question whether it speaks TLS.
+/// Accepts nothing unencrypted, except the question whether the server speaks TLS.
 async fn serve(mut client: TcpStream, acceptor: TlsAcceptor, count: Arc<AtomicUsize>) -> Option<()> {
     let mut question = [0; 8];
     client.read_exact(&mut question).await.ok()?;
@@ -124,7 +124,7 @@ async fn c17_f3_a_server_is_reached_by_tls_and_shows_who_it_is() {
         assert!(encrypted.load(Ordering::SeqCst) > before, "{database} {more:?}");
     }
 
-    // Somebody in the middle, with a certificate of their own or of another name, and one who does not encrypt.
+    // A man in the middle with a certificate of another authority or for another name, and one who does not encrypt.
     let (other_name, _) = ours.server("localhost").await;
     for (port, file) in [(port, theirs_file), (other_name, ours_file), (behind().port(), ours_file)] {
         let before = encrypted.load(Ordering::SeqCst);
@@ -139,7 +139,7 @@ async fn c17_f3_a_server_is_reached_by_tls_and_shows_who_it_is() {
     client.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await.unwrap();
 }
 
-/// What is demanded and cannot be is told before anybody is asked.
+/// If TLS is required and impossible, the program says so before it connects.
 #[tokio::test]
 async fn c17_f3_tls_that_is_demanded_is_not_left_out() {
     let folder = tempfile::tempdir().unwrap();

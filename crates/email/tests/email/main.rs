@@ -1,4 +1,4 @@
-//! Owners hear of their keys (R28), by a real mail server on this machine.
+//! Owners get mails about their keys (R28). The mail server is a real one on this machine.
 
 mod smtp;
 
@@ -103,7 +103,7 @@ async fn r28_a_failing_mail_server_loses_no_key_and_is_tried_again() {
 #[tokio::test]
 async fn r28_what_cannot_be_sent_is_given_up_and_seen() {
     let world = World::new().await;
-    // Nobody listens where somebody just did.
+    // A port on which nothing listens any more.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nowhere = format!("smtp://{}", gone.local_addr().unwrap());
     drop(gone);
@@ -134,7 +134,7 @@ async fn r28_what_cannot_be_sent_is_given_up_and_seen() {
     assert_eq!(never.script_len(), 0);
 }
 
-/// The address of nobody is known before the gate opens.
+/// Looks up addresses only after the gate was opened, except for one user.
 #[derive(Clone)]
 struct Gate(Arc<Semaphore>);
 
@@ -154,7 +154,7 @@ impl Recipients for Gate {
         &self,
         user: &UserId,
     ) -> Result<Option<String>, Box<dyn std::error::Error + Send + Sync>> {
-        // The one who makes no noise is not held up.
+        // The quiet user does not have to wait.
         if user.as_str() != "u_b" {
             self.0.acquire().await?.forget();
         }
@@ -173,7 +173,7 @@ async fn say(email: &EmailDelivery, owner: &str, id: &str) -> Delivery {
     email.notify(&Notice::new(NoticeKind::Issued, &record(owner, id))).await
 }
 
-/// The ids that a mail names, in their order.
+/// The ids of keys in a mail, in their order.
 fn ids(mail: &str) -> Vec<&str> {
     mail.lines().filter_map(|line| line.strip_prefix("Key:  ")?.split(' ').next()).collect()
 }
@@ -200,7 +200,7 @@ async fn c17_b6_one_owners_loop_suppresses_no_notice_of_others() {
     let mut server = Server::start([]).await;
     let gate = Gate::closed();
     let (email, _events) = email(&server.url, gate.clone());
-    // More than were ever kept, of few who make noise, and none of it is sent before the others' is.
+    // Two busy users send more notices than are ever queued, before any mail is sent.
     for n in 0..600 {
         say(&email, ["u_own", "u_full"][n % 2], &format!("key_{n}")).await;
     }
@@ -227,7 +227,7 @@ async fn c17_b6_what_happens_meanwhile_goes_into_one_mail_and_what_is_missing_is
             let key = KeyId::new(id).unwrap();
             assert_eq!(events.recv().await.unwrap(), EmailEvent::GivenUp { key, failure });
         }
-        // The first is on its way before the next happens.
+        // The first mail is on its way before the next event happens.
         tokio::task::yield_now().await;
     }
     assert_eq!(queued.len(), 16);
@@ -246,7 +246,7 @@ async fn c17_b6_what_happens_meanwhile_goes_into_one_mail_and_what_is_missing_is
         let key = KeyId::new(id.as_str()).unwrap();
         assert_eq!(events.recv().await.unwrap(), EmailEvent::Sent { key });
     }
-    // There is room again, and nothing is missing any more.
+    // There is space again, and no notice is missing any more.
     assert_eq!(say(&email, "u_own", "key_after").await, Delivery::Queued);
     let after = server.mail().await;
     assert_eq!((ids(&after.body), after.subject()), (vec!["key_after"], "New API key: CI".into()));
@@ -273,11 +273,11 @@ async fn c17_b6_what_is_missing_is_said_though_nothing_else_is_left_to_say() {
     let mut second = first.clone();
     second.id = KeyId::new("key_second").unwrap();
     tokio::task::yield_now().await;
-    // Two of them take more than one owner has.
+    // Two of these notices are larger than one owner's share.
     assert_eq!(email.notify(&Notice::new(NoticeKind::Issued, &second)).await, Delivery::Failed);
     gate.0.add_permits(1);
     assert_eq!(server.mail().await.subject(), "Said");
-    // What says nothing else is tried again like all others, and given up like them.
+    // A mail that only reports missing notices is retried and given up like any other.
     server.then([Reply::HangUp, Reply::Later]);
     gate.open();
     let rest = server.mail().await;
@@ -297,7 +297,8 @@ async fn c17_b6_what_is_missing_is_said_though_nothing_else_is_left_to_say() {
 #[tokio::test]
 async fn c17_b6_a_notice_that_is_refused_takes_no_other_with_it() {
     for refusal in [Reply::Later, Reply::Never] {
-        // The first goes alone; the mail with the three others is refused, and then the first of these.
+        // The first notice is sent alone. The mail with the other three is refused, and so is the next one, with the
+        // first of them.
         let mut server = Server::start([]).await;
         let gate = Gate::closed();
         let (email, mut events) = email(&server.url, gate.clone());
@@ -387,7 +388,7 @@ async fn r28_names_inject_no_headers_and_are_encoded() {
             assert_eq!(mail.subject(), format!("New API key: {name}"), "{name:?}");
         }
     }
-    // A store of others may hold any name; it stays on its line all the same.
+    // A store of another implementation may contain any name; it must stay on its own line.
     let id = KeyId::new("key_imported").unwrap();
     let mut imported = KeyRecord::new(id, KeyDigest::of("x"), user("u_own"), Timestamp::from_secs(1));
     imported.name = "a\r\nBcc: x@example.com\r\n\r\nbody\0".to_owned();
@@ -427,7 +428,7 @@ async fn templates_can_be_replaced() {
     assert!(mail.body.contains(issued.key().expose_secret()));
 }
 
-/// What a hook was told.
+/// What the hook received.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<(NoticeKind, String, KeyId)>>>);
 
@@ -491,10 +492,10 @@ async fn c13_01_nothing_of_a_mail_shows_in_debug() {
     assert!(!shown.contains("hunter2") && !shown.contains("secret text"), "{shown}");
 }
 
-/// Waits are doubled up to five minutes, and no further: a mail is not put off for hours.
+/// The delay between attempts doubles up to five minutes, and not further, so that no mail waits for hours.
 #[tokio::test(start_paused = true)]
 async fn c17_g_no_wait_between_two_attempts_is_longer_than_five_minutes() {
-    /// Cannot tell, so that no server is asked.
+    /// Cannot look up an address, so no server is contacted.
     struct Nobody;
 
     #[async_trait]

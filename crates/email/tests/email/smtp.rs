@@ -1,4 +1,4 @@
-//! A mail server: as much of RFC 5321 as a client needs, and told what to answer.
+//! A mail server for tests: the part of RFC 5321 that a client needs, with scripted replies.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ pub(crate) enum Reply {
     Later,
     /// 550, to the recipient.
     Never,
-    /// Nothing: the connection ends where a mail would begin.
+    /// No reply: the server closes the connection when a mail would begin.
     HangUp,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Received {
     pub(crate) body: String,
 }
 
-/// Whatever should come comes soon.
+/// Waits for something that must happen soon.
 pub(crate) async fn within<T>(coming: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), coming).await.expect("nothing has come")
 }
@@ -41,7 +41,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers what the script says, and accepts when it has ended.
+    /// Replies as the script says, and accepts everything after its end.
     pub(crate) async fn start(script: impl IntoIterator<Item = Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("smtp://{}", listener.local_addr().unwrap());
@@ -64,7 +64,7 @@ impl Server {
         self.mails.try_recv().is_err()
     }
 
-    /// Answers this from now on, and then accepts.
+    /// Adds these replies to the script.
     pub(crate) fn then(&self, script: impl IntoIterator<Item = Reply>) {
         self.script.lock().unwrap().extend(script);
     }
@@ -163,7 +163,7 @@ fn received(from: &str, to: &str, text: &str) -> Received {
 }
 
 impl Received {
-    /// The names of the headers, in their order.
+    /// The names of the headers, in order.
     pub(crate) fn headers(&self) -> Vec<&str> {
         let lines = self.head.split("\r\n").filter(|line| !line.starts_with([' ', '\t']));
         lines.map(|line| line.split_once(':').unwrap().0).collect()

@@ -1,4 +1,4 @@
-//! The shapes of the answers (R38, R39, R50, R51, A.7b).
+//! The format of the responses (R38, R39, R50, R51, A.7b).
 
 use axum::Router;
 use axum::body::Body;
@@ -65,7 +65,7 @@ async fn r38_listing_goes_page_by_page() {
         assert_eq!(seen, all, "limit {limit}");
     }
     assert_eq!(page("?other=1&limit=100").await.0, all);
-    // A key that ends between two pages is no reason to begin anew.
+    // A key that ends between two pages must not break the listing.
     let (_, next) = page("?limit=2").await;
     let next = next.unwrap();
     assert_eq!(call(&app, "DELETE", &format!("{AT}/{next}"), &world.full).await.status, 200);
@@ -395,10 +395,10 @@ async fn c17_d6_a_key_is_shown_by_its_id_also_when_it_has_ended() {
     assert_eq!(shown["restrictions"]["ip"]["allow"], json!(["192.0.2.0/24"]));
     assert!(!shown.to_string().contains(narrow.expose_secret()));
 
-    // People who may only read see their keys; a project's key sees none, not even itself.
+    // People who may only read see their keys. A project-level key sees none, not even itself.
     assert_eq!(show(&world.ro, &world.ro).await.status, 200);
     assert_eq!(show(&world.p1, &world.p1).await.verdict(), "403/forbidden");
-    // Others', the other environment's, unknown ones, and what is no id: one answer.
+    // Keys of others, of the other environment, unknown keys and invalid ids get the same response.
     let mut answers = Vec::new();
     for foreign in [&world.b, &world.full, &world.test] {
         answers.push(show(&world.own, foreign).await);
@@ -415,7 +415,7 @@ async fn c17_d6_a_key_is_shown_by_its_id_also_when_it_has_ended() {
     );
 }
 
-/// No project needs to be named, through whichever scheme.
+/// No scheme requires a project at this route.
 #[tokio::test]
 async fn c17_d6_a_key_is_shown_without_naming_a_project() {
     let (world, app) = world().await;
@@ -473,6 +473,6 @@ async fn c17_d6_a_method_that_is_not_there_is_told_which_are() {
     }
     bodies.dedup();
     assert_eq!(bodies.len(), 1);
-    // Who has no key learns nothing of the routes.
+    // Without a key, a client learns nothing about the routes.
     assert_eq!(send(&app, request("PUT", AT, &[], "")).await.verdict(), "401/missing_api_key");
 }

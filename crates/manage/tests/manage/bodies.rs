@@ -1,4 +1,4 @@
-//! What is read from a client, and what is not.
+//! Which bodies the routes accept, and which they refuse.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -155,7 +155,7 @@ async fn what_is_no_object_of_strings_is_a_400() {
     assert_eq!(rows(&world).await, before);
 }
 
-/// What is right JSON is told which member is wrong, and what it must be.
+/// For valid JSON, the error says which member is wrong and what it must be.
 #[tokio::test]
 async fn c17_d6_a_member_of_another_type_is_named() {
     let (world, app) = world().await;
@@ -198,7 +198,7 @@ async fn c11_13_only_json_is_read_and_only_so_much() {
     for kind in ["application/json", "application/vnd.acme+json", "Application/JSON; charset=\"UTF-8\""] {
         assert_eq!(post(&[kind], body.into()).await, "201/-", "{kind}");
     }
-    // C17-C2: the same types and codings as the layer.
+    // C17-C2: the same content types and codings as in the layer.
     for kind in ["application/json; charset=utf8", "application/json; charset=us-ascii"] {
         assert_eq!(post(&[kind], body.into()).await, "201/-", "{kind}");
     }
@@ -218,7 +218,7 @@ async fn c11_13_only_json_is_read_and_only_so_much() {
     assert_eq!(post(&["application/json"], padded(16 * 1024 + 1)).await, "413/body_too_large");
 }
 
-/// A body that comes when it is let.
+/// A body that arrives when the test sends it.
 struct Later(oneshot::Receiver<Bytes>);
 
 impl http_body::Body for Later {
@@ -245,7 +245,7 @@ fn slow_to(method: &str, path: &str, world: &World) -> (oneshot::Sender<Bytes>, 
     slow_by(&world.own, method, path)
 }
 
-/// A request whose body comes when it is let.
+/// A request whose body arrives when the test sends it.
 pub(crate) fn slow_by(
     caller: &ApiKey,
     method: &str,
@@ -324,7 +324,7 @@ async fn c9_a_key_that_ends_or_is_narrowed_while_its_body_comes_changes_nothing(
     }
 }
 
-/// The same of the owner's rights: they are asked for at the end, too.
+/// The same for the owner's rights, which are also checked at the end.
 #[tokio::test]
 async fn c9_an_owner_who_is_demoted_or_suspended_while_a_body_comes_changes_nothing() {
     for (method, demoted, verdict) in
@@ -358,7 +358,7 @@ async fn a_body_that_never_comes_or_breaks_off_is_not_waited_for() {
     assert_eq!(send(&app, post).await.verdict(), "400/malformed_body");
 }
 
-/// A store that fails, or never answers.
+/// A store that fails or never answers.
 #[derive(Clone, Copy)]
 enum Trouble {
     Fails,
@@ -370,7 +370,7 @@ impl Hook for Trouble {
     async fn before(&self, _: Call) -> Result<(), StoreError> {
         match self {
             Self::Fails => Err(StoreError::failed("disk on fire: canary")),
-            // Whoever waits for it without end is found when the simulated hour is over.
+            // If a request waits forever, it is found when the simulated hour is over.
             Self::Hangs => {
                 tokio::time::sleep(Duration::from_secs(3600)).await;
                 panic!("somebody waits without end")
@@ -379,12 +379,12 @@ impl Hook for Trouble {
     }
 }
 
-/// A registry and directory in such trouble.
+/// A registry and directory with this trouble.
 fn in_trouble(world: &World, trouble: Trouble) -> Hooked<Trouble> {
     Hooked::new(&world.store, trouble)
 }
 
-/// B1: however many keys one owner has, and however many requests: a few of them are at the store at a time.
+/// B1: only a few requests of one owner are at the store at the same time, however many keys the owner has.
 #[tokio::test(start_paused = true)]
 async fn c17_g_the_keys_of_one_owner_share_a_few_turns_at_the_store() {
     let world = World::new().await;
@@ -402,7 +402,7 @@ async fn c17_g_the_keys_of_one_owner_share_a_few_turns_at_the_store() {
             let app = app.clone();
             tasks.spawn(async move { send(&app, request).await });
         }
-        // Those that are at the store are given up first.
+        // The requests that are at the store time out first.
         tokio::time::sleep(Duration::from_millis(5001)).await;
         let mut timed_out = 0;
         while let Some(answer) = tasks.try_join_next() {
@@ -443,7 +443,7 @@ async fn c10_a_store_in_trouble_is_a_503_and_never_a_no() {
             assert_eq!(answer.extensions.get::<AuthError>().unwrap().kind(), kind, "{kind:?}");
             assert!(!String::from_utf8(answer.body).unwrap().contains("canary"), "{kind:?}");
         }
-        // Whether a key was made, nobody knows: who repeats this at once may have two.
+        // It is unknown whether a key was made. If the client repeats the request, it may get a second one.
         let answer = create(&app, &world.own, &json!({"name": "x"})).await;
         if kind == AuthErrorKind::StoreTimeout {
             assert_eq!(answer.verdict(), "503/outcome_unknown", "{kind:?}");
@@ -462,7 +462,7 @@ async fn c11_06_what_is_no_id_is_an_unknown_one() {
     let (world, app) = world().await;
     let unknown = call(&app, "DELETE", &format!("{AT}/key_unknown"), &world.own).await;
     assert_eq!(unknown.verdict(), "404/key_not_found");
-    // A registry that fails every question shows that none is asked for what is no id.
+    // A registry that fails every query shows that an invalid id causes no query.
     let broken = app_with_broken_ledger(&world);
     let long = "k".repeat(10_000);
     let ids = [

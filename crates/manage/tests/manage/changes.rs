@@ -1,4 +1,4 @@
-//! Limits of new keys, and changes of keys that there are: names, restrictions, limits (R33, R34, R56, C11-01, C11-02).
+//! Limits of new keys, and changes of existing keys: names, restrictions, limits (R33, R34, R56, C11-01, C11-02).
 
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ async fn a_change_changes_what_it_says_and_nothing_else() {
         assert!(listed["data"].as_array().unwrap().contains(&expected), "{body}");
     }
     assert_eq!(format!("{:?}", record(&world, &world.p1).await), format!("{before:?}"));
-    // It is in force at once, for the caller's own key, too.
+    // A change takes effect at once, also for the key that made it.
     let own = path_of(&world, &world.own).await;
     let narrowed = json!({"restrictions": {"schemes": {"allow": ["api-key-header"]}}});
     assert_eq!(change(&app, &world.own, &own, &narrowed).await.status, 200);
@@ -188,7 +188,7 @@ async fn c11_02_who_may_change_which_key() {
     );
     assert_eq!(change(&app, &world.revoked, &own, &name).await.verdict(), "401/invalid_api_key");
     assert_eq!(rows(&world).await, before);
-    // A key with more than the caller has.
+    // The target has more rights than the caller.
     let ending = world.key("u_own", |key| key.expires_at = Some(Timestamp::from_secs(4_000_000_000))).await;
     let before = rows(&world).await;
     assert_eq!(change(&app, &ending, &own, &name).await.verdict(), "403/forbidden");
@@ -224,7 +224,7 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
     }
     for limits in [json!(null), json!("101/h"), json!("100/h,9/d"), json!("1/h")] {
         for path in [&own_slow, &successor] {
-            // A caller that works: its predecessor in its grace ends before it.
+            // The caller is not the predecessor, because that ends before it.
             let answer = change(&app, next.key(), path, &json!({"limits": limits})).await;
             assert_eq!(answer.verdict(), "403/forbidden", "{limits}");
         }
@@ -241,7 +241,8 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
         assert_eq!(record(&world, key).await.limits, Some("100/h".parse().unwrap()), "{key:?}");
     }
     assert_eq!(record(&world, &restricted).await.restrictions, observing.to_string().parse().unwrap());
-    // What changes nothing of it may be said, and all else of its like.
+    // Setting the same restrictions or limits again is allowed, and so is any other change of a key that has the
+    // same.
     for (caller, path, body) in [
         (&restricted, &own_restricted, json!({"restrictions": observing, "name": "a"})),
         (&restricted, &own_restricted, json!({"limits": "9/h"})),
@@ -250,10 +251,10 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
     ] {
         assert_eq!(change(&app, caller, path, &body).await.status, 200, "{body}");
     }
-    // Of its family, but with other limits.
+    // The target belongs to the caller's family, but has other limits.
     assert_eq!(change(&app, &world.own, &own_slow, &json!({"limits": "99/h"})).await.status, 200);
     assert_eq!(change(&app, next.key(), &own_slow, &name).await.verdict(), "403/forbidden");
-    // Who is neither may widen and narrow all of them.
+    // A caller without limits and restrictions may change those of all keys.
     for path in [&own_restricted, &own_slow, &successor] {
         let body = json!({"limits": null, "restrictions": null});
         assert_eq!(change(&app, &world.own, path, &body).await.status, 200, "{path:?}");
@@ -261,7 +262,7 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
     assert!(record(&world, &slow).await.limits.is_none());
 }
 
-/// Two keys of one family whose limits differ, used by turns, have no more than each alone.
+/// If two keys of one family have different limits and are used in turn, they get no more than each alone.
 #[tokio::test]
 async fn keys_of_one_family_with_other_limits_keep_what_was_spent() {
     let (world, app) = world().await;
@@ -283,7 +284,7 @@ async fn keys_of_one_family_with_other_limits_keep_what_was_spent() {
 #[tokio::test]
 async fn the_routes_that_change_are_declared() {
     let (world, app) = world().await;
-    // A user-level key needs no project for it through any scheme, and READONLY is refused by the layer.
+    // A user-level key needs no project here through any scheme. The layer refuses READONLY owners.
     let headers = [("x-api-key", world.own.expose_secret()), ("content-type", "application/json")];
     let path = path_of(&world, &world.own).await;
     assert_eq!(send(&app, request("PATCH", &path, &headers, "{}")).await.status, 200);

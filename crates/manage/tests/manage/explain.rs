@@ -1,4 +1,4 @@
-//! `POST /v1/api-keys/{id}/explain`: who may ask, and what is answered.
+//! `POST /v1/api-keys/{id}/explain`: who may use it, and what it returns.
 
 use axum::Router;
 use http::Method;
@@ -52,11 +52,11 @@ async fn support_sees_every_check_and_the_customers_own_answer() {
     let answer = ask(&app, &world.own, &path, &inside).await;
     assert_eq!(answer.json()["data"]["accepted"], true, "{}", answer.json());
     assert_eq!(answer.json()["data"]["answer"], Value::Null);
-    // Nothing is known of a request of which nothing is said.
+    // An empty description leaves everything unknown.
     let answer = ask(&app, &world.own, &path, &json!({})).await;
     assert_eq!(answer.json()["data"]["decided_by"], "ip");
 
-    // Ended keys are what support is asked about.
+    // Support also asks about keys that have ended.
     let path = path_of(&world, &world.revoked).await;
     let answer = ask(&app, &world.own, &path, &json!({})).await;
     assert_eq!(answer.json()["data"]["decided_by"], "revocation");
@@ -83,15 +83,15 @@ async fn c11_only_those_who_may_manage_a_key_have_it_explained() {
     let scoped = world.key("u_own", |key| key.scopes.extend(["a".to_owned()])).await;
     let keys = [&world.own, &world.p1, &world.ro, &world.full, &world.b, &world.test, &world.stray, &scoped];
     for (caller, status, error, keys) in [
-        // Their own, and only within their rights.
+        // Only their own keys, and only keys with at most their rights.
         (&world.own, 200, Value::Null, vec![&world.own, &world.p1]),
         (&world.own, 403, "forbidden".into(), vec![&scoped]),
         (&scoped, 200, Value::Null, vec![&scoped, &world.own]),
         (&world.full, 200, Value::Null, vec![&world.full]),
-        // Of others, and of the other environment, nobody learns that they are.
+        // Nobody learns that keys of others, or of the other environment, exist.
         (&world.own, 404, "key_not_found".into(), vec![&world.full, &world.b, &world.test, &world.stray]),
         (&world.full, 404, "key_not_found".into(), vec![&world.own]),
-        // Who manages no keys.
+        // Callers who may not manage keys.
         (&world.p1, 403, "forbidden".into(), keys.to_vec()),
         (&world.ro, 403, "read_only".into(), keys.to_vec()),
     ] {

@@ -1,5 +1,5 @@
-//! C17-C1 and C17-B5 at these routes: a body that they do not read is read or closes the connection, whatever they answer;
-//! and one caller's bodies leave room for those of others.
+//! C17-C1 and C17-B5 at these routes: an unread body is drained or closes the connection, whatever the response; and
+//! the bodies of one caller leave room for those of others.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use test_kit::{Answer, Pieces, World, bearer, send};
 
 const AT: &str = "/v1/api-keys";
 
-/// All of them, and the webhook.
+/// All routes of this crate, with the webhook.
 fn app(world: &World) -> Router {
     let (store, keyring) = (world.store.clone(), Keyring::new(world.store.clone()));
     let verifier = Verifier::new(store.clone());
@@ -66,12 +66,12 @@ async fn c17_c1_whatever_these_routes_answer_their_bodies_are_cared_for() {
     let app = app(&world);
     let (own, full) = (path_of(&world, &world.own).await, path_of(&world, &world.full).await);
     let own_key = Some(&world.own);
-    // 20 kB of spaces: longer than these routes read, and shorter than what is drained.
+    // 20 kB of spaces: more than these routes read, and less than is drained.
     let (short, long) = (20_000, 64 * 1024 + 1);
     let self_revoke = format!("{AT}/self-revoke");
     let rows: Vec<(&str, String, Option<&ApiKey>, u16)> = vec![
         ("POST", AT.into(), own_key, 413),
-        // Not the layer's, which lets them in.
+        // Refused by the route, and not by the layer.
         ("GET", AT.into(), Some(&world.p1), 403),
         ("GET", format!("{own}/usage"), Some(&world.p1), 403),
         ("GET", AT.into(), own_key, 200),
@@ -97,7 +97,7 @@ async fn c17_c1_whatever_these_routes_answer_their_bodies_are_cared_for() {
                 request.headers_mut().insert("expect", more.parse().unwrap());
             }
             let answer = send(&app, request).await;
-            // The last row ends its key, and then it is the layer that refuses, which knows a header scheme only.
+            // The last row ends its own key. After that the layer refuses, and it has only a header scheme.
             let again = method == "DELETE" && answer.status == 401;
             let at = format!("{method} {path} {length} {more}: {}", answer.status);
             assert!(again || answer.status.as_u16() == status, "{at}");
@@ -109,7 +109,7 @@ async fn c17_c1_whatever_these_routes_answer_their_bodies_are_cared_for() {
     }
 }
 
-/// What was read to its end is not ahead.
+/// A body that was read to its end does not block the next request.
 #[tokio::test]
 async fn c17_c1_a_body_that_these_routes_have_read_costs_no_connection() {
     let world = World::new().await;
@@ -127,7 +127,7 @@ async fn c17_c1_a_body_that_these_routes_have_read_costs_no_connection() {
     assert_eq!((answer.status.as_u16(), closes(&answer)), (200, false));
 }
 
-/// A rest that does not come ends the connection, and is waited for a second only.
+/// If the rest of a body does not arrive, the connection is closed after one second.
 #[tokio::test(start_paused = true)]
 async fn c17_c1_a_rest_that_does_not_come_is_not_waited_for_here_either() {
     let world = World::new().await;
@@ -139,7 +139,7 @@ async fn c17_c1_a_rest_that_does_not_come_is_not_waited_for_here_either() {
     assert_eq!(start.elapsed().as_secs(), 1);
 }
 
-/// Sends a body but for its end.
+/// Sends a body without its end.
 fn hangs(app: &Router, mut request: Request<Body>, from: Option<u8>) -> JoinHandle<Answer> {
     if let Some(last) = from {
         request.extensions_mut().insert(at(last));
@@ -170,7 +170,7 @@ async fn c17_b5_half_sent_bodies_of_one_owner_leave_room_for_others() {
         let held: Vec<_> = (0..300)
             .map(|_| hangs(&app, asked("POST", &path, Some(&world.own), length, half(length)), None))
             .collect();
-        // A quarter of 4 MiB; the others are refused.
+        // One owner may use a quarter of the budget of 4 MiB; the other bodies are refused.
         assert_eq!(finished(&held).await, 300 - 64, "{path}");
         let create = |key: &ApiKey| asked("POST", AT, Some(key), 12, r#"{"name":"x"}"#.into());
         assert_eq!(send(&app, create(&world.full)).await.status, 201, "{path:?}");
@@ -201,7 +201,7 @@ async fn c17_b5_half_sent_bodies_without_a_key_leave_room_for_others() {
     held.iter().for_each(JoinHandle::abort);
 }
 
-/// The webhook reads before it verifies: each address has its share.
+/// The webhook reads bodies before it verifies them, so each address has its own share.
 #[tokio::test(start_paused = true)]
 async fn c17_b5_reports_that_nobody_signed_leave_room_for_others() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! Secret scanners say which keys they found (R42).
+//! Secret scanners report the keys that they found (R42).
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ use tower_api_key::ApiKeys;
 
 const URL: &str = "https://github.com/a/b/blob/main/c";
 
-/// One who signs, as GitHub does.
+/// Signs reports as GitHub does.
 pub(crate) struct Scanner {
     name: &'static str,
     key: SigningKey,
@@ -145,7 +145,7 @@ async fn r42_found_keys_are_revoked_and_their_owners_told_once() {
         assert_eq!((&*seen[0].kind, seen[0].source.as_deref()), ("acme_api_key", Some("commit")));
         seen.clear();
     }
-    // Repeated, it is the same answer, and nobody is told again.
+    // A repeated report gets the same response, and the owner is not notified again.
     assert_eq!(send(&app, scanner.report(&body)).await.body, answer.body);
     assert!(told.take().is_empty() && seen.lock().unwrap().iter().all(|leak| !leak.was_active));
 }
@@ -174,7 +174,7 @@ async fn r42_nothing_is_read_that_is_not_signed() {
         report(&body, &[(IDENTIFIER, "k1"), (SIGNATURE, "not base64!")]),
         report(&body.replace(',', ", "), &[(IDENTIFIER, "k1"), (SIGNATURE, &good)]),
         report(&format!("{body}\n"), &[(IDENTIFIER, "k1"), (SIGNATURE, &good)]),
-        // Never parsed: else it would be a 400.
+        // An unsigned body is not parsed; otherwise the response would be 400.
         report("[", &[(IDENTIFIER, "k1"), (SIGNATURE, &good)]),
         report("", &[(IDENTIFIER, "k1"), (SIGNATURE, &good)]),
         stranger.report(&body),
@@ -205,14 +205,14 @@ async fn r42_what_is_signed_and_no_report_changes_nothing() {
     for body in ["", "{}", "null", "\"a\"", "[", "[]]", "{\"token\": \"a\"}"] {
         assert_eq!(send(&app, scanner.report(body)).await.verdict(), "400/malformed_body", "{body}");
     }
-    // What names no token says nothing, and takes nothing from those that do.
+    // Entries without a token are ignored, and do not affect the other entries.
     let own = find(world.own.expose_secret());
     let body = json!([1, null, {}, {"token": 5}, {"token": null}, [], own]).to_string();
     let answer = send(&app, scanner.report(&body)).await;
     assert_eq!(answer.json(), json!([answered(world.own.expose_secret(), "true_positive")]));
     assert_eq!(seen.lock().unwrap().len(), 1);
     assert_eq!(send(&app, scanner.report("[]")).await.json(), json!([]));
-    // An empty URL is none; a missing one, too.
+    // An empty URL counts as missing.
     let body = json!([{"token": world.full.expose_secret(), "type": "x", "url": ""}]).to_string();
     assert_eq!(send(&app, scanner.report(&body)).await.status, 200);
     let seen = seen.lock().unwrap();
@@ -221,7 +221,7 @@ async fn r42_what_is_signed_and_no_report_changes_nothing() {
 
 #[tokio::test]
 async fn r42_a_large_body_is_refused_and_what_cannot_be_told_is_a_503() {
-    /// Cannot fetch them.
+    /// A source of public keys that always fails.
     struct Offline;
 
     #[async_trait]
@@ -255,7 +255,7 @@ async fn r42_a_large_body_is_refused_and_what_cannot_be_told_is_a_503() {
     assert_eq!(send(&small, scanner.report(&body)).await.status, 200);
 }
 
-/// A store in which the row of one key makes no sense.
+/// A store in which the row of one key is invalid.
 struct Torn(MemoryStore, KeyDigest);
 
 #[async_trait]
@@ -296,7 +296,7 @@ fn r42_a_list_of_public_keys_is_read_strictly() {
     }
 }
 
-/// Who signs may still write anything.
+/// A signed report may contain anything.
 #[test]
 fn c17_b3_no_report_makes_the_webhook_panic() {
     use proptest::collection::vec;
@@ -343,7 +343,7 @@ fn c17_b3_no_report_makes_the_webhook_panic() {
     });
 }
 
-/// The webhook, as a scanner and those who forge reports see it.
+/// The webhook, as seen by a scanner and by forgers.
 fn webhook(
     world: &World,
     keys: impl PublicKeys,
@@ -384,7 +384,7 @@ async fn c17_b11_who_forges_reports_is_slowed_down_and_nobody_else() {
     let world = World::new().await;
     let (scanner, stranger) = (Scanner::new("k1"), Scanner::new("k1"));
     let (app, clock) = webhook(&world, list(&[scanner.entry(true)]), |leaks| leaks);
-    // Good ones spend nothing, however many they are.
+    // Valid reports do not use up the budget, however many there are.
     for _ in 0..120 {
         assert_eq!(send(&app, from(scanner.report("[]"), FORGER)).await.status, 200);
     }
@@ -392,7 +392,7 @@ async fn c17_b11_who_forges_reports_is_slowed_down_and_nobody_else() {
         let answer = send(&app, from(stranger.report("[]"), FORGER)).await;
         assert_eq!(answer.verdict(), "401/invalid_signature");
     }
-    // Then nothing is read of that address: neither what is forged nor what is good.
+    // After that, no report from this address is read, forged or valid.
     for signer in [&stranger, &scanner] {
         let body = Pieces::new(["[]"], true);
         let polls = body.polls();
@@ -403,7 +403,7 @@ async fn c17_b11_who_forges_reports_is_slowed_down_and_nobody_else() {
         assert_eq!(polls.load(Ordering::SeqCst), 0);
     }
     assert_eq!(send(&app, from(scanner.report("[]"), SCANNER)).await.status, 200);
-    // Ten more a second.
+    // The budget refills by ten per second.
     clock.advance(Duration::from_secs(1));
     assert_eq!(send(&app, from(scanner.report("[]"), FORGER)).await.status, 200);
     for _ in 0..10 {
@@ -425,7 +425,7 @@ async fn c17_b11_whatever_is_not_signed_spends_the_budget_and_what_is_signed_or_
         report(body, &[(IDENTIFIER, "k2"), (SIGNATURE, &good)]),
         report(body, &[(IDENTIFIER, "k1"), (SIGNATURE, "not base64!")]),
         report("[ ]", &[(IDENTIFIER, "k1"), (SIGNATURE, &good)]),
-        // Before it can be told whether they are signed.
+        // Refused before the signature can be checked.
         signed(vec![b' '; (1 << 20) + 1].into()),
         signed(Body::new(Pieces::new(["["], false))),
     ];
@@ -444,7 +444,7 @@ async fn c17_b11_whatever_is_not_signed_spends_the_budget_and_what_is_signed_or_
         );
     }
     assert_eq!(send(&app, from(scanner.report(body), FORGER)).await.status, 200);
-    // What we cannot tell is not the sender's fault.
+    // If the webhook cannot check the signature, the sender is not blamed.
     let (app, _) = webhook(&world, Never, once);
     for _ in 0..2 {
         assert_eq!(send(&app, from(scanner.report(body), FORGER)).await.verdict(), "503/auth_unavailable");
@@ -486,7 +486,7 @@ async fn c17_b11_behind_a_proxy_that_is_named_a_forger_holds_off_nobody() {
     }
 }
 
-/// Where the clients' addresses are not known there is no budget of one: no forger holds off the scanner.
+/// Without the client's address there is no budget, because otherwise a forger could block the scanner.
 #[tokio::test]
 async fn c17_b11_those_whose_address_nobody_knows_have_no_budget_of_failures() {
     let world = World::new().await;
@@ -499,7 +499,7 @@ async fn c17_b11_those_whose_address_nobody_knows_have_no_budget_of_failures() {
     assert_eq!(send(&app, scanner.report("[]")).await.status, 200);
 }
 
-/// Never says which keys there are.
+/// Never returns the public keys.
 struct Never;
 
 #[async_trait]
@@ -509,7 +509,7 @@ impl PublicKeys for Never {
     }
 }
 
-/// Says it when it is let, and counts who waits for it.
+/// Returns the public keys when the test says so, and counts the waiting requests.
 struct Slow {
     list: PublicKeyList,
     asked: Arc<AtomicUsize>,
@@ -547,12 +547,12 @@ async fn c17_b11_few_public_keys_are_looked_for_at_once_and_one_client_leaves_ro
     let unknown: Vec<_> = (0..300).map(|_| flood(None)).collect();
     settled().await;
     assert_eq!(asked.load(Ordering::SeqCst), 4, "of all whose address nobody knows");
-    // Half of the places to wait in; the others are told at once.
+    // One client gets half of the places for waiting; its other requests are refused at once.
     assert_eq!(unknown.iter().filter(|task| task.is_finished()).count(), 300 - 128);
     let one: Vec<_> = (0..300).map(|_| flood(Some(FORGER))).collect();
     settled().await;
     assert_eq!(asked.load(Ordering::SeqCst), 8, "and of one address");
-    // The scanner is asked about at once, and answered when that is.
+    // The scanner's request starts at once, and is answered when the keys are there.
     let good = {
         let (app, request) = (app.clone(), from(scanner.report("[]"), SCANNER));
         tokio::spawn(async move { send(&app, request).await })
@@ -566,7 +566,7 @@ async fn c17_b11_few_public_keys_are_looked_for_at_once_and_one_client_leaves_ro
     }
 }
 
-/// A list that changes, and can be out of reach; it counts who fetches it.
+/// A list that can change and fail; it counts the fetches.
 #[derive(Clone)]
 struct Published {
     list: Arc<Mutex<Option<PublicKeyList>>>,
@@ -586,7 +586,7 @@ impl Published {
         self.fetched.swap(0, Ordering::SeqCst)
     }
 
-    /// The webhook over it.
+    /// The webhook with this list.
     fn webhook(&self, world: &World) -> (Router, ManualClock) {
         let (published, clock) = (self.clone(), ManualClock::new(Timestamp::from_secs(1_000_000)));
         let keys = FetchedKeys::new(move || {
@@ -615,14 +615,14 @@ async fn c17_b11_unknown_identifiers_fetch_the_public_keys_once_a_minute() {
         assert_eq!(unknown(&format!("x{number}")).await, 401);
     }
     assert_eq!((ask(old.report("[]")).await, published.fetched()), (200, 1));
-    // New ones are found within the minute, and the old ones go.
+    // New keys are found within a minute, and removed ones disappear.
     published.is(Some(list(&[new.entry(true)])));
     assert_eq!((ask(new.report("[]")).await, published.fetched()), (401, 0));
     clock.advance(Duration::from_secs(60));
     let all = tokio::join!(ask(new.report("[]")), ask(new.report("[]")), unknown("x"), unknown("y"));
     assert_eq!((all, published.fetched()), ((200, 200, 401, 401), 1));
     assert_eq!((ask(old.report("[]")).await, published.fetched()), (401, 0));
-    // What is known is taken for an hour.
+    // Known keys are used for an hour without a fetch.
     clock.advance(Duration::from_secs(3599));
     assert_eq!((ask(new.report("[]")).await, published.fetched()), (200, 0));
     clock.advance(Duration::from_secs(1));
@@ -645,7 +645,7 @@ async fn c17_b11_public_keys_that_cannot_be_fetched_are_tried_once_a_minute() {
     published.is(Some(list(&[scanner.entry(true)])));
     clock.advance(Duration::from_secs(60));
     assert_eq!((ask(scanner.report("[]")).await, published.fetched()), (200, 1));
-    // Later on, what was known counts for a day; of what was not, nobody can tell.
+    // If the list stays unreachable, known keys are used for one day; for unknown ones the response is 503.
     published.is(None);
     clock.advance(Duration::from_secs(3600));
     for _ in 0..20 {
@@ -656,7 +656,7 @@ async fn c17_b11_public_keys_that_cannot_be_fetched_are_tried_once_a_minute() {
     assert_eq!((ask(scanner.report("[]")).await, published.fetched()), (503, 1));
 }
 
-/// Who goes away before the list is there takes it from nobody.
+/// If the first client disconnects during the fetch, the other clients still get the list.
 #[tokio::test]
 async fn c17_b11_public_keys_are_fetched_though_whoever_asked_has_gone() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! The routes for people who hold keys, end to end: through the layer, to a store in memory.
+//! The routes for the holders of keys, end to end: through the layer, with a store in memory.
 
 mod answers;
 mod bodies;
@@ -26,7 +26,7 @@ use tower_api_key_manage as manage;
 
 const AT: &str = "/v1/api-keys";
 
-/// The routes as the documentation mounts them.
+/// The routes, mounted as in the documentation.
 fn routes(keyring: Keyring, store: MemoryStore) -> Router {
     Router::new()
         .nest(AT, manage::api_keys(keyring))
@@ -68,12 +68,12 @@ async fn record(world: &World, key: &ApiKey) -> KeyRecord {
     KeyRecord::clone(&world.store.find(&key.digest()).await.unwrap().unwrap())
 }
 
-/// `/v1/api-keys/{id}` of a key.
+/// The path `/v1/api-keys/{id}` of a key.
 async fn path_of(world: &World, key: &ApiKey) -> String {
     format!("{AT}/{}", record(world, key).await.id)
 }
 
-/// Everything that every owner has, as it can be compared.
+/// All keys of all owners, in a form that can be compared.
 async fn rows(world: &World) -> String {
     let keyring = Keyring::new(world.store.clone());
     let mut rows = String::new();
@@ -85,7 +85,7 @@ async fn rows(world: &World) -> String {
     rows
 }
 
-/// What owners were told.
+/// The notices that owners received.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<(NoticeKind, String)>>>);
 
@@ -107,7 +107,7 @@ impl KeyDelivery for Told {
     }
 }
 
-/// A store of keys that is down.
+/// A key store that fails.
 #[derive(Clone)]
 struct Down;
 

@@ -1,4 +1,4 @@
-//! Restrictions of new keys, and what restricted keys may do to others (R56, C4-11, C11-02).
+//! Restrictions of new keys, and which other keys a restricted key may manage (R56, C4-11, C11-02).
 
 use axum::body::Body;
 use http::Request;
@@ -70,7 +70,7 @@ async fn r56_restrictions_are_asked_for_and_enforced_afterwards() {
             "{restrictions:?}, {good:?}, {bad:?}"
         );
     }
-    // Nothing is the same as none.
+    // Missing, `null` and empty restrictions mean the same.
     for body in
         [r#"{"name":"x"}"#, r#"{"name":"x","restrictions":null}"#, r#"{"name":"x","restrictions":{}}"#]
     {
@@ -118,7 +118,7 @@ async fn c4_11_restrictions_that_are_none_are_refused_with_the_reason() {
         assert!(message.contains(reason), "{body}: {message}");
         assert_eq!(answer.header("cache-control"), ["no-store"], "{restrictions:?}, {reason:?}");
     }
-    // What is said twice is said in two ways.
+    // A duplicate member is refused, because parsers disagree about it.
     for (body, verdict) in [
         (r#"{"name":"x","restrictions":{},"restrictions":{"ip":{"allow":[]}}}"#, "400/malformed_body"),
         (r#"{"name":"x","restrictions":null,"restrictions":null}"#, "400/malformed_body"),
@@ -200,13 +200,13 @@ async fn c11_02_a_restricted_key_rotates_and_revokes_its_like_alone() {
                 }
             }
         }
-        // Its own end is always its own to make.
+        // A key may always revoke itself.
         let path = path_of(&world, &caller).await;
         assert_eq!(from(&app, INSIDE, call("DELETE", &path, caller.expose_secret())).await.status, 200);
     }
 }
 
-/// A key of its own would be a count of its own: a limited key makes none, and replaces only itself.
+/// A limited key creates no key and replaces only itself, because another key would have its own limit.
 #[tokio::test]
 async fn c11_02_a_limited_key_does_not_make_its_way_out_of_its_limits() {
     let (world, app) = world().await;

@@ -1,4 +1,4 @@
-//! A key never gives more than it has (R40, C11-02, C11-04, C11-08).
+//! A key never gives more rights than it has (R40, C11-02, C11-04, C11-08).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,10 +28,10 @@ fn seconds(end: &str) -> i64 {
     if end.starts_with("2090") { 3_786_912_000 } else { 3_471_292_800 }
 }
 
-/// What a key lets somebody do, spelled out: where, in which environment, until when, with which scope.
+/// The rights of a key, enumerated: project, environment, period, scope.
 type Rights = BTreeSet<(String, Environment, usize, String)>;
 
-/// Every right of a key of `owner` that has this level, environment and end.
+/// All rights of a key of `owner` with this level, environment and end.
 fn rights(
     owner: &str,
     level: Option<&str>,
@@ -47,10 +47,10 @@ fn rights(
     };
     let places: Vec<&str> = match level {
         None => own.to_vec(),
-        // What was asked for, whether the owner has it or not.
+        // The requested project, even if the owner has no access to it.
         Some(project) => vec![project],
     };
-    // The moments at which it works: before 2080, before 2090, and after.
+    // The periods in which it works: before 2080, before 2090, and after.
     let moments = match end {
         None => 3,
         Some(end) if end.starts_with("2090") => 2,
@@ -125,11 +125,11 @@ async fn c11_02_new_rights_are_within_the_issuers_over_the_whole_cross_product()
                         let digest = KeyDigest::of(json["data"]["key"].as_str().unwrap());
                         let got = world.store.find(&digest).await.unwrap().unwrap();
                         check_is_what_was_asked(&got, owner, &wanted, &scopes(names));
-                        // The same bounds hold again for whoever gets this key, so none is left behind.
+                        // The new key is revoked, so that it does not affect the next case.
                         Keyring::new(world.store.clone()).revoke(&got.id).await.unwrap();
                         made += 1;
                     } else {
-                        // READONLY is said before the level.
+                        // The check for READONLY comes before the check of the level.
                         let code = if owner == "u_ro" { "read_only" } else { "forbidden" };
                         assert_eq!(answer.verdict(), format!("403/{code}"), "{what}");
                         assert_eq!(rows(&world).await, before, "{what}");
@@ -168,7 +168,7 @@ async fn c11_02_the_routes_check_rights_whatever_is_declared() {
     let world = World::new().await;
     let keyring = Keyring::new(world.store.clone());
     let auth = ApiKeyAuth::new(world.store.clone(), tower_api_key::scheme::Bearer::default());
-    // Somebody declares that nothing here does more than read.
+    // An application that declares all these routes as reads.
     let endpoints = tower_api_key::Endpoints::new()
         .read(http::Method::POST, AT)
         .read(http::Method::DELETE, format!("{AT}/{{id}}"))
@@ -298,7 +298,7 @@ async fn r30_where_issuing_replaces_it_replaces_only_what_the_caller_covers() {
     assert_eq!(answer.status, 201);
     assert_eq!(call(&app, "GET", AT, &world.b).await.verdict(), "401/invalid_api_key", "it replaced itself");
 
-    // A key in a rotation's grace may not end its successor, which outlives it.
+    // In the grace period of a rotation, a key may not end its successor, which lives longer.
     let full = record(&world, &world.full).await.id;
     let successor = keyring.rotate(&full, Grace::For(Duration::from_secs(600))).await.unwrap();
     let end = call(&app, "GET", "/validate", &world.full).await.json()["data"]["expiry"].clone();
@@ -318,7 +318,7 @@ async fn c11_09_the_policys_number_is_a_409() {
     assert_eq!(create(&app, &world.full, &json!({"name": "x"})).await.verdict(), "409/too_many_keys");
 }
 
-/// Who owns p1 and only reads in the account.
+/// This person owns p1, and may only read in the account.
 struct Uneven(MemoryStore);
 
 #[async_trait]

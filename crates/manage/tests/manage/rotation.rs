@@ -1,4 +1,4 @@
-//! What a request to rotate a key asks for: a grace, or none (R31).
+//! A request to rotate a key, with and without a grace period (R31).
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tower_api_key::ApiKeys;
 
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 
-/// The routes of a keyring that is told the time.
+/// The routes of a keyring with a clock that the test sets.
 async fn world() -> (World, Keyring, Router) {
     let world = World::new().await;
     let keyring = ApiKeys::new(world.store.clone()).clock(ManualClock::new(START)).keyring();
@@ -52,7 +52,7 @@ async fn c17_d1_a_grace_that_is_asked_for_is_given() {
         assert_eq!(old.replaced_by.unwrap().as_str(), answer.json()["data"]["id"], "{grace}");
         assert_eq!(answer.json()["data"]["expires_at"], json!(null), "the new one has no end");
         assert!(works(&app, &new_key(&answer)).await, "{grace}");
-        // By the layer's clock, which is before that end.
+        // The layer's clock is before the end of the grace period.
         assert!(works(&app, world.p1.expose_secret()).await, "{grace}");
         let shown = call(&app, "GET", &path, &world.own).await.json()["data"].clone();
         assert_eq!(shown["replaced_by"], answer.json()["data"]["id"], "grace: {grace:?}, {seconds:?}");
@@ -61,7 +61,7 @@ async fn c17_d1_a_grace_that_is_asked_for_is_given() {
 
 #[tokio::test]
 async fn c17_d1_without_a_grace_the_old_key_is_dead_at_once() {
-    // In pieces that hold nothing, it is its end that tells that there is nothing.
+    // An empty stream: only its end shows that the body is empty.
     let in_pieces = || Body::new(test_kit::Pieces::new(Vec::<&'static [u8]>::new(), true));
     let bare = |world: &World, path: &str, body: Body| {
         request("POST", &format!("{path}/rotate"), &[("authorization", &bearer(&world.own))], body)

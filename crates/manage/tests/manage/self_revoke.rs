@@ -1,4 +1,4 @@
-//! Whoever holds a key can end it (R42).
+//! The holder of a key can revoke it (R42).
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tower_api_key::ApiKeys;
 
 const AT: &str = "/v1/api-keys/self-revoke";
 
-/// As the documentation mounts it, beside the other routes.
+/// The route as in the documentation, beside the others.
 fn app(world: &World, keyring: Keyring, verifier: Verifier) -> Router {
     let self_revoke = manage::self_revoke(keyring.clone(), verifier, ClientAddr::peer());
     let endpoints = manage::declare(Endpoints::new(), "/v1/api-keys").public(Method::POST, AT);
@@ -55,7 +55,7 @@ async fn works(app: &Router, key: &ApiKey) -> bool {
     send(app, request("GET", "/echo", &[("authorization", &bearer(key))], "")).await.status == 200
 }
 
-/// Everything that a client sees.
+/// Everything that a client sees of a response.
 fn seen(answer: &Answer) -> String {
     format!("{} {:?} {}", answer.status, answer.headers, String::from_utf8_lossy(&answer.body))
 }
@@ -89,7 +89,7 @@ async fn r42_a_key_ends_by_itself_and_the_answer_is_always_the_same() {
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:#?}");
     assert!(works(&app, &world.full).await, "others live on");
-    // An expired key is revoked, too, so that no clock revives it.
+    // An expired key is also revoked, so that it does not work again if the clock jumps back.
     assert!(record(&world, &world.expired).await.revoked_at.is_some());
     for key in [&world.own, &world.expired] {
         let id = record(&world, key).await.id;
@@ -160,14 +160,14 @@ async fn r42_every_attempt_counts_for_the_budget_of_self_revoke_whatever_it_find
     let unknown = || text(&KeyFormat::default().generate(Environment::Live).unwrap());
     let verifier = ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier().throttle(limit);
     let app = app(&world, Keyring::new(world.store.clone()), verifier);
-    // One client guesses, the other has three keys: they see the same.
+    // One client sends guesses, the other sends its own three keys: both get the same responses.
     for (client, keys) in
         [(1, [unknown(), unknown(), unknown()]), (2, [&world.own, &world.full, &world.ro].map(text))]
     {
         for key in &keys {
             assert_eq!(send(&app, from(by_header(key), client)).await.status, 200, "{client:?}, {keys:?}");
         }
-        // What is no key at all costs nothing, and is not counted.
+        // A text that cannot be a key is not counted.
         assert_eq!(
             send(&app, from(by_header("garbage"), client)).await.verdict(),
             "400/not_a_key",
@@ -185,7 +185,7 @@ async fn r42_every_attempt_counts_for_the_budget_of_self_revoke_whatever_it_find
     assert!(!works(&app, &world.b).await);
 }
 
-/// The layer's requests and this route have budgets of their own, and a key that is in use has none to keep.
+/// The layer and this route have separate budgets, and keys in use are not counted.
 #[tokio::test]
 async fn c17_a5_a_key_is_ended_by_itself_whatever_else_comes_from_its_address() {
     let world = World::new().await;
@@ -208,18 +208,19 @@ async fn c17_a5_a_key_is_ended_by_itself_whatever_else_comes_from_its_address() 
     let use_it = |key: &ApiKey| from(request("GET", "/echo", &[("authorization", &bearer(key))], ""));
     let unknown = || KeyFormat::default().generate(Environment::Live).unwrap();
     assert_eq!(send(&app, use_it(&world.own)).await.status, 200);
-    // The budget of look-ups is spent, and not that of this route.
+    // The layer's budget of look-ups is used up; this route still works.
     assert_eq!(send(&app, use_it(&unknown())).await.status, 401);
     assert_eq!(send(&app, use_it(&world.full)).await.status, 429);
     assert_eq!(send(&app, from(by_header(world.full.expose_secret()))).await.status, 200);
     assert!(record(&world, &world.full).await.revoked_at.is_some());
-    // Now it is, too: what nobody has used lately waits, and a key in use is ended all the same.
+    // Now this route's budget is used up, too: a key that was not used recently must wait, and a key in use is still
+    // revoked.
     let waits = send(&app, from(by_header(world.ro.expose_secret()))).await;
     assert_eq!(waits.verdict(), "429/rate_limited");
     assert!(record(&world, &world.ro).await.revoked_at.is_none());
     assert_eq!(send(&app, from(by_header(world.own.expose_secret()))).await.status, 200);
     assert!(record(&world, &world.own).await.revoked_at.is_some());
-    // And is refused, though it was accepted before.
+    // The revoked key is refused, although it was accepted before.
     assert_ne!(send(&app, use_it(&world.own)).await.status, 200);
 }
 
@@ -232,14 +233,14 @@ async fn r42_a_store_that_cannot_tell_is_a_503_and_never_a_yes() {
     assert_eq!(answer.verdict(), "503/auth_unavailable");
     assert_eq!(answer.header("retry-after"), ["1"]);
     assert!(works(&app, &world.own).await);
-    // A keyring on another store finds nothing to revoke: that is no success either.
+    // A keyring on another store finds no key to revoke: that is not a success either.
     let verifier = Verifier::new(world.store.clone());
     let elsewhere = Keyring::new(tower_api_key::MemoryStore::new());
     let app = self::app(&world, elsewhere, verifier);
     assert_eq!(send(&app, by_header(world.own.expose_secret())).await.verdict(), "503/auth_unavailable");
 }
 
-/// A key that the answer speaks of is ended, or the answer does not speak of it.
+/// If the response mentions a key, that key has been revoked.
 #[tokio::test]
 async fn c17_d3_a_key_is_found_in_what_is_sent() {
     type Around = fn(&str) -> String;
@@ -296,14 +297,14 @@ async fn c17_d3_every_key_that_is_sent_is_ended() {
     let both = format!("{}, {}", world.own.expose_secret(), world.ro.expose_secret());
     assert_eq!(send(&app, by_body(&both)).await.status, 200);
     assert!(!works(&app, &world.own).await && !works(&app, &world.ro).await);
-    // One in the header, and another one in the body.
+    // One key in the header, and another in the body.
     let line = bearer(&world.full);
     let headers = [("authorization", &*line), ("content-type", "application/json")];
     let body = json!({"apiKey": world.b.expose_secret()}).to_string();
     assert_eq!(send(&app, request("POST", AT, &headers, body)).await.status, 200);
     assert!(!works(&app, &world.full).await && !works(&app, &world.b).await);
     assert_eq!(told.take().len(), 4);
-    // Beside a key in the header, a body need hold none.
+    // If there is a key in the header, the body may contain none.
     let line = bearer(&world.p1);
     for body in ["[", "{}", "", r#"{"apiKey":"garbage"}"#] {
         let headers = [("authorization", &*line), ("content-type", "application/json")];
@@ -335,7 +336,7 @@ async fn c17_d3_what_can_be_no_key_is_a_400() {
     assert!(answers[0].contains("no-store") && works(&app, &world.own).await && told.take().is_empty());
 }
 
-/// However much stands in a text, only so many keys of it are looked for, and then the answer claims nothing.
+/// A long text is searched for a limited number of keys; beyond that, the response claims nothing.
 #[tokio::test]
 async fn c17_d3_a_text_is_searched_for_so_many_keys() {
     let world = World::new().await;

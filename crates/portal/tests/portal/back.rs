@@ -1,4 +1,4 @@
-//! What was typed comes back after signing in again, and only to whoever typed it.
+//! After signing in again, the user finds what they typed, and nobody else does.
 
 use http::StatusCode;
 
@@ -7,7 +7,7 @@ use super::*;
 
 const BACK: &str = "This is what you had typed before you signed in";
 
-/// A form on each page that has one, and the fields to look for.
+/// A form on each page that has one, and the fields to check.
 fn forms(key: &str) -> [(String, Vec<(&'static str, &'static str)>); 4] {
     [
         (
@@ -38,7 +38,7 @@ fn holds(page: &str, fields: &[(&str, &str)]) -> bool {
     fields.iter().all(|(name, value)| kept.iter().any(|(field, kept)| field == name && clean(kept) == *value))
 }
 
-/// How a form is sent that was opened in `u_own.1`, and what is answered.
+/// Sends a form that was opened in session `u_own.1`, and returns the response.
 const TOO_LATE: [(&str, StatusCode); 3] = [
     ("", StatusCode::UNAUTHORIZED),
     ("u_own.1.stale", StatusCode::FORBIDDEN),
@@ -59,7 +59,7 @@ async fn c17_e3_after_signing_in_again_the_form_comes_back_filled() {
             assert_eq!(sent.status, status, "{late} {path}");
             assert!(text(&sent).contains("What you typed is still there"), "{late} {path}");
             assert_eq!(site.rows().await, before, "{late} {path}");
-            // Nobody else sees it, nor does it stand on another page, nor before the sign-in is fresh.
+            // Nobody else sees the draft; it is not on other pages, and not shown before the sign-in is fresh.
             for other in ["u_b.1", "u_full.1"] {
                 let blank = site.page(other, "/new").await;
                 assert!(!blank.contains(BACK) && !holds(&blank, &fields), "{other}");
@@ -69,10 +69,10 @@ async fn c17_e3_after_signing_in_again_the_form_comes_back_filled() {
             assert_eq!(site.get("u_own.3.stale", &path).await.status, StatusCode::SEE_OTHER, "{late:?}");
             let page = site.page("u_own.3", &path).await;
             assert!(page.contains(BACK) && holds(&page, &fields), "{late} {path}: {page}");
-            // Once: whoever opens the form again wants a new one.
+            // Only once: the next time, the form is empty.
             let blank = site.page("u_own.3", &path).await;
             assert!(!blank.contains(BACK) && !holds(&blank, &fields), "{late} {path}");
-            // As it came back, it can be sent.
+            // The form with the draft can be sent.
             let form = [html::sealed(&page), filled(&page)].concat();
             let done = site.post("u_own.3", &path, &form).await;
             let expected = if which < 2 { StatusCode::CREATED } else { StatusCode::SEE_OTHER };
@@ -109,13 +109,13 @@ async fn c17_e3_nothing_is_left_for_somebody_else() {
             assert!(!site.page(owner, "/new").await.contains(BACK), "{what}: {owner}");
         }
     }
-    // From another site, by a browser that says so.
+    // From another site, as the browser reports.
     let mut request = posted("", "/new", &victims);
     request.headers_mut().insert("origin", "https://evil.example".parse().unwrap());
     request.headers_mut().insert("sec-fetch-site", "cross-site".parse().unwrap());
     assert_eq!(send(&site.app, request).await.status, StatusCode::UNAUTHORIZED);
     assert!(!site.page("u_own.2", "/new").await.contains(BACK));
-    // That the form itself is good is seen by this; and that a question without an answer's text takes nothing.
+    // The form itself is valid; and a HEAD request does not consume the draft.
     assert_eq!(site.post("", "/new", &victims).await.status, StatusCode::UNAUTHORIZED);
     let mut head = asked("u_own.2", "/new");
     *head.method_mut() = http::Method::HEAD;
@@ -140,7 +140,7 @@ async fn c17_e3_what_is_long_or_old_is_not_kept_and_no_page_says_that_it_is() {
     site.clock.advance(Duration::from_secs(60 * 60 + 1));
     assert!(!text(&site.post("", "/new", &form).await).contains("still there"));
     assert!(!site.page("u_own.3", "/new").await.contains(BACK));
-    // What is kept in time is not kept for long.
+    // A draft is not kept for long.
     let form = site.form("u_own.1", "/new", &NEW).await;
     assert!(text(&site.post("", "/new", &form).await).contains("still there"));
     site.clock.advance(Duration::from_secs(60 * 60));
@@ -157,7 +157,7 @@ async fn c17_e3_what_somebody_has_lost_meanwhile_does_not_come_back_with_the_for
     assert_eq!(site.get("u_full.2", "/new").await.status, StatusCode::FORBIDDEN);
 }
 
-/// A form that does not come to an end.
+/// A form whose body never ends.
 struct Endless;
 
 impl http_body::Body for Endless {
@@ -183,17 +183,17 @@ async fn c17_e3_of_people_without_a_session_not_much_is_read() {
             tokio::spawn(async move { send(&app, request).await.status })
         })
         .collect();
-    // Each of them has begun.
+    // All of these requests have begun.
     for _ in 0..half.len() {
         tokio::task::yield_now().await;
     }
-    // Answered at once, and nothing is promised.
+    // The response comes at once, and no draft is kept.
     let refused = site.post("", "/new", &form).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     assert!(!text(&refused).contains("still there"));
-    // Those who are signed in are not concerned.
+    // Signed-in users are not affected.
     assert_eq!(site.post("u_own.1", "/new", &form).await.status, StatusCode::CREATED);
-    // Nobody holds a place for long.
+    // Nobody keeps a place for long.
     for half in half {
         assert_eq!(half.await.unwrap(), StatusCode::UNAUTHORIZED);
     }

@@ -1,4 +1,4 @@
-//! Forms from elsewhere, keys as a way in, and the headers that every answer has.
+//! Forms from other sites, API keys as credentials, and the headers of every response.
 
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -31,7 +31,7 @@ async fn c11_13_only_a_form_of_our_own_page_changes_anything() {
     ];
     let sites = [Some("same-origin"), Some("same-site"), Some("cross-site"), Some("none"), Some(""), None];
     let mut passed = 0;
-    // What is refused spends no ticket.
+    // A refused form does not use up its token.
     let mut own = site.form("u_own.1", "/new", &NEW).await;
     let anothers = site.form("u_own.2", "/new", &[]).await;
     let others = site.form("u_own.1", "/new", &[]).await;

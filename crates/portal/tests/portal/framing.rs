@@ -1,4 +1,4 @@
-//! C17-C1 and C17-B5: forms that nobody reads, and forms that come slowly.
+//! C17-C1 and C17-B5: forms that are not read, and forms that arrive slowly.
 
 use std::time::Duration;
 
@@ -44,18 +44,18 @@ async fn c17_c1_whatever_the_portal_answers_its_forms_are_cared_for() {
                 request.headers_mut().insert("expect", "100-continue".parse().unwrap());
             }
             let answer = send(&site.app, request).await;
-            // What somebody typed whose session has ended is asked for, and kept.
+            // If a session has ended, what was typed is read and kept.
             let expected = expected && (status != 401 || length > 64 * 1024);
             assert_eq!((answer.status.as_u16(), closes(&answer)), (status, expected), "{what}, {length}");
         }
     }
-    // What was read is not ahead.
+    // The body was read, so it does not block the next request.
     let form = site.form("u_own.1", "/new", &NEW).await;
     let text = encoded(&form);
     let request = with_body(posted("u_own.1", "/new", &form), text.len(), text.clone().into());
     let answer = send(&site.app, request).await;
     assert_eq!((answer.status.as_u16(), closes(&answer)), (201, false));
-    // Too long: no more of it is read.
+    // Too long: the rest is not read.
     let body = Body::new(Pieces::new(vec![vec![b'x'; 10_000]; 70], true));
     let answer = send(&site.app, with_body(posted("u_own.1", "/new", &[]), 700_000, body)).await;
     assert_eq!((answer.status.as_u16(), closes(&answer)), (413, true));
@@ -75,7 +75,7 @@ async fn c17_b5_half_sent_forms_of_one_person_leave_room_for_others() {
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    // A quarter of 16 MiB; the others are told to try again.
+    // One person may use a quarter of the budget of 16 MiB; the other forms are refused.
     let finished = held.iter().filter(|task| task.is_finished()).count();
     assert_eq!(finished, 100 - 8);
     assert_eq!(site.post("u_full.2", "/new", &others).await.status, 201);

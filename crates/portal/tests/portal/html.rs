@@ -1,4 +1,4 @@
-//! Pages, as an HTML5 parser sees them.
+//! Pages, parsed by an HTML5 parser.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,12 +7,12 @@ use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::states::RawKind;
 use html5ever::tokenizer::{BufferQueue, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer};
 
-/// An element, or a text between two.
+/// An element, or text between two elements.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Element {
     pub(crate) name: String,
     pub(crate) attributes: BTreeMap<String, String>,
-    /// What follows it, up to the next tag.
+    /// The text that follows, up to the next tag.
     pub(crate) text: String,
 }
 
@@ -35,7 +35,7 @@ impl TokenSink for Sink {
                     .collect();
                 let shown = if end { format!("/{name}") } else { name.clone() };
                 seen.push(Element { name: shown, attributes, text: String::new() });
-                // What a tree builder would tell the tokenizer.
+                // What a tree builder would report to the tokenizer.
                 match &*name {
                     "title" | "textarea" if !end => return TokenSinkResult::RawData(RawKind::Rcdata),
                     "script" if !end => return TokenSinkResult::RawData(RawKind::ScriptData),
@@ -65,7 +65,7 @@ pub(crate) fn parse(page: &str) -> Vec<Element> {
     tokenizer.sink.0.take()
 }
 
-/// The structure of a page without its words: element names and their attributes' names.
+/// The structure of a page without text: names of elements and attributes.
 pub(crate) fn structure(page: &str) -> Vec<(String, Vec<String>)> {
     parse(page).into_iter().map(|element| (element.name, element.attributes.into_keys().collect())).collect()
 }
@@ -93,7 +93,7 @@ pub(crate) fn sealed(page: &str) -> Vec<(String, String)> {
     fields
 }
 
-/// The secret that a page shows.
+/// The secret on a page.
 pub(crate) fn secret(page: &str) -> String {
     find(&parse(page), "secret").text.clone()
 }

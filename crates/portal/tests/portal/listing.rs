@@ -1,4 +1,4 @@
-//! The list of keys, where there are many.
+//! The list of keys when there are many.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use tower_api_key_sqlite::SqliteStore;
 use super::*;
 use tower_api_key::ApiKeys;
 
-/// So many keys of one owner, the first of which is the oldest; a second between any two.
+/// This many keys of one owner, one second apart, the oldest first.
 fn keys(owner: &str, count: usize, of: impl Fn(usize, &mut KeyRecord)) -> Vec<KeyRecord> {
     let key = |n: usize| {
         let mut digest = [7; 32];
@@ -38,7 +38,7 @@ async fn import(registry: &impl KeyRegistry, keys: Vec<KeyRecord>) {
     }
 }
 
-/// The names on a page, in their order.
+/// The names on a page, in order.
 fn names(page: &str) -> Vec<String> {
     let page = html::parse(page);
     let named =
@@ -46,7 +46,7 @@ fn names(page: &str) -> Vec<String> {
     named.map(|pair| pair[1].text.clone()).collect()
 }
 
-/// Where a button of the page leads, if it is there.
+/// The target of a link on the page, if it exists.
 fn link(page: &str, label: &str) -> Option<String> {
     let elements = html::parse(page);
     let link = elements.iter().find(|element| element.name == "a" && element.text == label)?;
@@ -78,7 +78,7 @@ async fn c17_e1_one_key_that_works_is_seen_before_520_that_have_ended() {
         );
         assert!(site.page("u_newcomer.1", "?q=NOTHING").await.contains("No key matches"), "works: {works:?}");
     }
-    // And where none works, that is said, and not that there are none.
+    // If no key works, the page says so, and not that there are no keys.
     let site = Site::new().await;
     import(&site.world.store, keys("u_newcomer", 520, |_, key| revoked(key))).await;
     assert!(site.page("u_newcomer.1", "").await.contains("No key works at the moment"));
@@ -116,7 +116,7 @@ async fn c17_e1_of_20_000_keys_the_newest_is_on_top_and_pages_go_both_ways() {
     assert_eq!(names(&second)[0], "number 19599");
     assert_eq!(names(&site.page("u_many.1", "?state=all").await)[..2], ["number 19999", "number 19998"]);
 
-    // What is searched for stays searched for, there and back.
+    // The search stays the same when paging in both directions.
     let mut page = site.page("u_many.1", "?state=all&environment=live&q=%26%20ODD%3D%C3%89").await;
     let (mut seen, mut pages) = (names(&page), vec![page.clone()]);
     while let Some(more) = link(&page, "More keys") {

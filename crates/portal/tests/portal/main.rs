@@ -1,4 +1,4 @@
-//! The key portal, through its router, on a store in memory.
+//! The portal, through its router, with a store in memory.
 
 mod back;
 mod forgery;
@@ -32,7 +32,7 @@ const HOST: &str = "app.example.com";
 /// 2025-01-01.
 const NOW: i64 = 1_735_689_600;
 
-/// Sessions that stand in a cookie: `session=u_own.1`, or `session=u_own.1.stale`. The number is the session's.
+/// Sessions in a cookie: `session=u_own.1`, or `session=u_own.1.stale`. The number identifies the session.
 struct Cookies;
 
 fn cookie(head: &Parts) -> Option<Vec<&str>> {
@@ -63,7 +63,7 @@ impl PortalSession for Cookies {
     }
 }
 
-/// The world with a portal before it.
+/// The test world, with a portal in front of it.
 struct Site {
     world: World,
     clock: ManualClock,
@@ -87,14 +87,14 @@ impl Site {
         send(&self.app, asked(session, path)).await
     }
 
-    /// The text of a page that is there.
+    /// The text of a page, which must exist.
     async fn page(&self, session: &str, path: &str) -> String {
         let page = self.get(session, path).await;
         assert_eq!(page.status, StatusCode::OK, "{session} {path}: {}", text(&page));
         text(&page)
     }
 
-    /// The form of a page, as a browser would send it: with what it holds, and these fields.
+    /// The form of a page as a browser would send it: with its default values, and these fields.
     async fn form(&self, session: &str, path: &str, fields: &[(&str, &str)]) -> Vec<(String, String)> {
         let mut form = html::sealed(&self.page(session, path).await);
         form.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -117,7 +117,7 @@ impl Site {
         Keyring::new(self.world.store.clone()).list(&test_kit::user(owner), &query).await.unwrap()
     }
 
-    /// The record of the key that a page shows.
+    /// The record of the key on a page.
     async fn shown(&self, owner: &str, page: &Answer) -> KeyRecord {
         assert_eq!(page.status, StatusCode::CREATED, "{}", text(page));
         let secret = html::secret(&text(page));
@@ -127,7 +127,7 @@ impl Site {
         keys.remove(0)
     }
 
-    /// Everything that every owner has, as it can be compared.
+    /// All keys of all owners, in a form that can be compared.
     async fn rows(&self) -> String {
         let mut rows = String::new();
         for owner in ["u_own", "u_full", "u_ro", "u_b", "u_nobody"] {
@@ -165,7 +165,7 @@ fn signed_in(request: http::request::Builder, session: &str) -> http::request::B
     if session.is_empty() { request } else { request.header("cookie", format!("session={session}")) }
 }
 
-/// As a browser sends a form of its own page.
+/// Sends the form of a page as a browser does.
 fn posted(session: &str, path: &str, fields: &[(String, String)]) -> Request<Body> {
     let request = Request::post(format!("{AT}{path}"))
         .header("host", HOST)
@@ -191,7 +191,7 @@ fn text(answer: &Answer) -> String {
     String::from_utf8(answer.body.clone()).unwrap()
 }
 
-/// The fields of a new key, where nothing special is asked for.
+/// The fields of a new key without special settings.
 const NEW: [(&str, &str); 4] =
     [("name", "CI"), ("level", "USER"), ("environment", "live"), ("expires", "never")];
 

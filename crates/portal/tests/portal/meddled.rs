@@ -1,12 +1,12 @@
-//! What happens between two answers of the store while a person's form is being worked on.
+//! Changes that happen between two answers of the store, while a form is being processed.
 
 use tower_api_key::Clock as _;
 
 use super::*;
 use test_kit::meddling::{Event, Meddling};
 
-/// For each moment after a form was opened: sends it, and looks at the answer and at what was made or changed after
-/// `event` happened and works.
+/// Sends a form and lets `event` happen at each possible moment; checks the response, and what was made or changed
+/// after `event`.
 async fn at_every_moment(
     event: Event,
     path: &str,
@@ -68,7 +68,7 @@ async fn c17_a1_no_form_puts_a_key_in_the_place_of_one_whose_end_has_returned() 
         .await;
     }
 }
-/// Somebody who only reads from now on keeps keys that read (R24).
+/// A person who may only read from now on gets keys that can only read (R24).
 #[tokio::test]
 async fn c17_a1_somebody_who_is_demoted_meanwhile_gets_their_key() {
     at_every_moment(Event::Demote, "/new", &NEW, |answer, _, what| {

@@ -1,4 +1,4 @@
-//! A secret is shown once.
+//! A secret is shown exactly once.
 
 use http::StatusCode;
 
@@ -30,13 +30,13 @@ async fn c11_12_a_secret_stands_in_one_answer() {
         assert!(!value.to_str().unwrap().contains(&secret), "{name}");
     }
 
-    // Sent again, as by a reload, the form makes no second key, and its answer shows none.
+    // If the form is sent again, as by a reload, no second key is made, and the response shows no secret.
     let before = site.rows().await;
     let again = site.post("u_own.1", "/new", &form).await;
     assert_eq!(again.status, StatusCode::CONFLICT);
     assert_eq!(site.rows().await, before);
 
-    // Nor does any other page: not a part of it, save what belongs to its checksum.
+    // No other page contains a part of the secret, except the last four characters, which belong to the checksum.
     let record = site.shown("u_own", &shown).await;
     let mut pages = vec![text(&again)];
     let key = format!("/keys/{}", record.id);
@@ -95,7 +95,7 @@ async fn c11_12_an_old_form_is_shown_again_with_what_was_typed() {
     assert_eq!(site.rows().await, before);
     let page = html::parse(&text(&late));
     assert_eq!(html::find(&page, "name").attributes["value"], "CI");
-    // And can be sent now.
+    // The form can be sent now.
     let mut form = html::sealed(&text(&late));
     form.extend(NEW.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(site.post("u_own.1", "/new", &form).await.status, StatusCode::CREATED);
@@ -114,7 +114,7 @@ async fn r31_a_rotated_key_ends_at_once_or_after_the_grace_that_was_chosen() {
         assert_eq!(shown.status, StatusCode::CREATED, "{}", text(&shown));
         let second = html::secret(&text(&shown));
         assert_eq!(works(&site, &second).await, StatusCode::OK, "grace: {grace:?}, {hours:?}");
-        // Again is too late, with a form of before and with a new one.
+        // A second rotation is too late, both with the old form and with a new one.
         assert_eq!(
             site.post("u_own.1", &path, &form).await.status,
             StatusCode::CONFLICT,
@@ -130,7 +130,7 @@ async fn r31_a_rotated_key_ends_at_once_or_after_the_grace_that_was_chosen() {
         if hours > 0 {
             assert_eq!(works(&site, &first).await, StatusCode::OK, "{grace}");
             assert!(page.contains("This one still works until"), "grace: {grace:?}, {hours:?}");
-            // Not promised for a time when it has ended by itself.
+            // The page does not promise a grace period that is longer than the key's own expiry.
             assert_eq!(page.contains("It is safe to end from"), hours > 7 * 24, "{grace}");
             let heir = site.shown("u_own", &shown).await;
             let heir = site.page("u_own.1", &format!("/keys/{}", heir.id)).await;
@@ -235,7 +235,7 @@ async fn c17_b7_a_form_that_made_nothing_can_be_sent_again() {
     site.submit("u_b.1", &format!("{key}/revoke"), &[]).await;
     let made = site.post("u_b.1", "/new", &form).await;
     site.shown("u_b", &made).await;
-    // And not once more.
+    // But only once.
     let again = text(&site.post("u_b.1", "/new", &form).await);
     assert!(again.contains("This form was already sent"), "{again}");
 }

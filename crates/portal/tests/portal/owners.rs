@@ -1,4 +1,4 @@
-//! Whoever is signed in makes and changes their own keys, and no others.
+//! A signed-in user makes and changes their own keys, and no others.
 
 use axum::body::Body;
 use http::StatusCode;
@@ -35,7 +35,7 @@ async fn c11_01_the_owner_is_who_is_signed_in_whatever_the_form_says() {
         fields.push((field, "u_b"));
         let answer = site.submit("u_own.1", "/new", &fields).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
-        // Nobody is anybody by naming them.
+        // Naming another user in the form has no effect.
         let form = site.form("u_own.1", "/new", &fields).await;
         assert_eq!(site.post("", "/new", &form).await.status, StatusCode::UNAUTHORIZED, "{field}");
     }
@@ -75,7 +75,7 @@ async fn c11_04_another_persons_key_is_as_unknown_as_one_that_is_not_there() {
                 assert_eq!(answer.headers, unknown.headers, "{caller} {owner} {page}");
             }
             for page in &PAGES[1..] {
-                // With a ticket that is good for one of one's own.
+                // With a token that is valid for one of the user's own keys.
                 let form = site.form(&session, &format!("{own}/revoke"), &[]).await;
                 let answer = site.post(&session, &format!("{key}{page}"), &form).await;
                 assert_eq!(
@@ -102,7 +102,7 @@ async fn c11_06_what_is_no_id_is_not_looked_for() {
     }
 }
 
-/// What an API that reads and writes, and the management of keys, answer to a key.
+/// What an API that reads and writes, and the routes that manage keys, answer to a key.
 async fn answers(site: &Site, secret: &str) -> [u16; 3] {
     let manage =
         tower_api_key_manage::api_keys(ApiKeys::new(store(site)).clock(site.clock.clone()).keyring());
@@ -152,7 +152,7 @@ async fn r24_who_only_reads_makes_changes_rotates_and_revokes_their_own_keys_and
     assert_eq!(revoked.header("location"), [format!("{AT}/keys/{}", heir.id)]);
     assert_eq!(answers(&site, &second).await, [401; 3]);
 
-    // Only for projects that they can access, and only for themselves.
+    // Only for projects that they have access to, and only for themselves.
     let at = |project: &'static str| {
         let fields = [("name", "CI"), ("level", "PROJECT"), ("project_id", project)];
         fields.into_iter().chain([("environment", "live"), ("expires", "never")]).collect::<Vec<_>>()
@@ -179,7 +179,7 @@ async fn c17_a1_who_is_demoted_meanwhile_gets_a_key_that_reads_and_who_is_remove
         }
         opened
     };
-    // Removed while the forms were open: none of them does anything.
+    // The owner was removed while the forms were open: none of them changes anything.
     let late = opened().await;
     store(&site).remove_member("A", &person, Timestamp::from_secs(NOW)).await.unwrap();
     let before = site.rows().await;
@@ -189,7 +189,7 @@ async fn c17_a1_who_is_demoted_meanwhile_gets_a_key_that_reads_and_who_is_remove
     }
     assert_eq!(site.rows().await, before);
 
-    // Demoted while they were open: what is made reads.
+    // The owner was demoted while the forms were open: the new key can only read.
     store(&site).set_member("A", &person, &test_kit::member(MemberRole::Full, &["p1"])).await.unwrap();
     let made = site.submit("u_full.1", "/new", &NEW).await;
     let old = format!("/keys/{}", site.shown("u_full", &made).await.id);
@@ -227,7 +227,7 @@ async fn c11_02_who_has_lost_a_project_or_the_account_makes_no_key_for_it() {
     assert_eq!(site.get("u_full.1", &format!("{key}/rotate")).await.status, StatusCode::FORBIDDEN);
     assert_eq!(site.rows().await, before);
     assert!(site.page("u_full.1", &key).await.contains("your account is not active"));
-    // Ending one is possible whatever has happened (R42).
+    // Revoking is always possible (R42).
     assert_eq!(site.submit("u_full.1", &format!("{key}/revoke"), &[]).await.status, StatusCode::SEE_OTHER);
 }
 
@@ -274,7 +274,7 @@ async fn c11_17_making_rotating_and_changing_ask_for_a_fresh_sign_in() {
     ] {
         let asked = site.get("u_own.1.stale", &path).await;
         assert_eq!(asked.header("location"), ["https://sso.example.com/again"], "{path}");
-        // The form was opened in time, and is sent late.
+        // The form was opened in time, and is sent too late.
         let form = site.form("u_own.1", &path, &fields).await;
         let sent = site.post("u_own.1.stale", &path, &form).await;
         assert_eq!(sent.status, StatusCode::FORBIDDEN, "{path}");

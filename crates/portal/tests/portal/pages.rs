@@ -1,11 +1,11 @@
-//! What the pages say, and what they keep.
+//! The texts of the pages, and the fields that they keep.
 
 use http::StatusCode;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
 
 use super::*;
 
-/// What a browser would send of the form on a page, its hidden fields not included.
+/// What a browser would send for the form on a page, without hidden fields.
 pub(crate) fn filled(page: &str) -> Vec<(String, String)> {
     let elements = html::parse(page);
     let mut fields = Vec::new();
@@ -127,7 +127,7 @@ async fn every_choice_of_expiry_is_what_it_says() {
         ("30", "", Some(NOW + 30 * day)),
         ("90", "", Some(NOW + 90 * day)),
         ("365", "", Some(NOW + 365 * day)),
-        // Through the end of the day, and be it today.
+        // The expiry is the end of the day, also for today.
         ("on", "2025-01-01", Some(NOW + day)),
         ("on", "2025-01-31", Some(NOW + 31 * day)),
     ] {
@@ -188,7 +188,7 @@ async fn r56_restrictions_are_written_shown_and_changed() {
         let keys = site.keys("u_own").await;
         keys.into_iter().find(|key| key.id == made.id).unwrap().restrictions
     };
-    // Opened and sent as it is, the form changes nothing.
+    // If the form is sent unchanged, it changes nothing.
     let path = format!("{key}/restrictions");
     let as_it_is = |page: &str| [html::sealed(page), filled(page)].concat();
     let form = as_it_is(&site.page("u_own.1", &path).await);
@@ -244,7 +244,7 @@ async fn c11_11_a_name_is_text_on_every_page() {
                 pages.push(site.page("u_b.1", &format!("/keys/{}{page}", made.id)).await);
             }
             pages.push(site.page("u_b.1", "").await);
-            // As the value of a field, too.
+            // Also as the value of a field.
             let wrong = [("name", name), ("level", "USER"), ("environment", "live"), ("expires", "")];
             pages.push(text(&site.submit("u_b.1", "/new", &wrong).await));
             for page in &pages {
@@ -283,7 +283,7 @@ async fn keys_that_end_soon_are_called_so() {
         let before = site.page("u_own.1", &key).await;
         assert!(!before.contains(said), "{said}");
         site.pass(days);
-        // The first is not said yet.
+        // The first one is not mentioned yet.
         assert_eq!(site.page("u_own.1", &key).await.contains(said), days != 15, "{said}");
     }
 }
@@ -318,7 +318,7 @@ async fn keys_are_listed_by_state_environment_and_name() {
     assert_eq!(site.get("u_own.1", "?after=key_unknown").await.status, StatusCode::NOT_FOUND);
     assert_eq!(site.get("u_own.1", "?before=key_unknown").await.status, StatusCode::NOT_FOUND);
     assert_eq!(site.get("u_own.1", "?q=1&q=2").await.status, StatusCode::NOT_FOUND);
-    // Somebody of the same account who has none.
+    // Another person of the same account, without keys.
     let nobody = site.page("u_newcomer.1", "").await;
     assert!(nobody.contains("You have no keys yet"));
 }

@@ -1,4 +1,4 @@
-//! What the pages say of the past, and what they do where nothing is known of it or the store fails.
+//! Usage and audit log on the pages; and the pages when these are missing or the store fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ impl Hook for Failing {
     }
 }
 
-/// A site on a registry that keeps neither trail nor usage, and what makes it fail.
+/// A site with a registry that keeps no audit log and no usage, and a switch that makes it fail.
 async fn plain() -> (Site, Arc<AtomicBool>) {
     let world = World::new().await;
     let clock = ManualClock::new(Timestamp::from_secs(NOW));
@@ -86,7 +86,7 @@ async fn after_a_rotation_the_pages_say_who_still_calls_with_the_old_key() {
         assert!(page.contains("It is still used") && page.contains(said), "{page}");
         assert!(!page.contains("safe to end now"));
     }
-    // That nobody writes anything down proves nothing.
+    // If nobody records usage, missing usage proves nothing.
     site.pass(8);
     for page in pages().await {
         assert!(!page.contains("safe to end"), "{page}");
@@ -104,7 +104,8 @@ async fn after_a_rotation_the_pages_say_who_still_calls_with_the_old_key() {
     }
 }
 
-/// The key that was replaced is found by the trail, and not among all keys of its owner, of which there may be many.
+/// The predecessor is found through the audit log, and not by reading all keys of its owner, of which there may be
+/// many.
 #[tokio::test]
 async fn c17_b4_the_key_before_is_found_however_many_keys_there_are() {
     let site = Site::new().await;

@@ -1,4 +1,4 @@
-//! What a key is called, and how often it may be used, is its owner's to change.
+//! The owner of a key can change its name and its limits.
 
 use http::StatusCode;
 use tower_api_key::Authority;
@@ -6,7 +6,7 @@ use tower_api_key::store::Terms;
 
 use super::*;
 
-/// The newest entry of a key's trail.
+/// The newest entry of a key's audit log.
 async fn last_event(site: &Site, key: &KeyRecord) -> String {
     let history = Keyring::new(store(site)).history(&key.id, 1).await.unwrap();
     format!("{} by {}", history[0].event, history[0].by)
@@ -64,7 +64,7 @@ async fn r34_a_key_gets_another_name_and_other_limits_and_only_what_changes_is_w
         (expected.name, expected.limits) = (after.name.clone(), after.limits.clone());
         assert_eq!(format!("{after:?}"), format!("{expected:?}"), "nothing else has changed");
     }
-    // Saving what was there has left no second entry.
+    // Sending unchanged values adds no second entry.
     assert_eq!(Keyring::new(store(&site)).history(&key.id, 99).await.unwrap().len(), 5);
 }
 
@@ -90,7 +90,7 @@ async fn c11_08_what_cannot_be_changes_nothing_and_says_so_at_its_field() {
             !html::find(&page, &format!("{field}-error")).text.is_empty(),
             "{name:?}, {limits:?}, {field:?}"
         );
-        // All that was typed is still there.
+        // The form still has everything that was typed.
         assert_eq!(html::find(&page, "name").attributes["value"], name, "{name:?}, {limits:?}, {field:?}");
         assert_eq!(
             html::find(&page, "limits").attributes["value"],
@@ -180,7 +180,7 @@ async fn c17_e3_a_tab_that_was_long_open_undoes_nothing_that_came_after() {
         let refused = site.post("u_own.1", path, &old).await;
         assert_eq!(refused.status, StatusCode::CONFLICT, "{path}");
         assert_eq!(site.rows().await, narrowed, "{path}");
-        // It shows how it is now, and can be sent from here.
+        // The form shows the current values, and can be sent.
         let shown = text(&refused);
         assert!(shown.contains("this was changed elsewhere") && shown.contains(after), "{path}: {shown}");
         let mut again = html::sealed(&shown);
@@ -192,12 +192,12 @@ async fn c17_e3_a_tab_that_was_long_open_undoes_nothing_that_came_after() {
             "{path:?}, {stale:?}, {narrower:?}"
         );
         assert_ne!(site.rows().await, narrowed, "{path}");
-        // A form that does not say what it has shown is no better.
+        // A form without the digest of what it showed is refused, too.
         let mut without = site.form("u_own.1", path, &narrower).await;
         without.retain(|(name, _)| name != "seen");
         assert_eq!(site.post("u_own.1", path, &without).await.status, StatusCode::CONFLICT, "{path}");
     }
-    // What the other form has changed is no reason: each looks at its own.
+    // A change by the other form does not matter: each form checks only its own fields.
     let old = site.form("u_own.1", &settings, &[("name", "Renamed"), ("limits", "")]).await;
     site.submit("u_own.1", &restrictions, &[("ip_mode", "enforce"), ("ip", "192.0.2.9")]).await;
     assert_eq!(site.post("u_own.1", &settings, &old).await.status, StatusCode::SEE_OTHER);
