@@ -1,4 +1,4 @@
-//! c10_06: rows that cannot be. Whatever stands in a column, it is never read as a right.
+//! c10_06: invalid rows. Whatever value a column has, it never gives access.
 
 use test_kit::{project, user};
 use tokio_postgres::Client;
@@ -12,7 +12,7 @@ use tower_api_key_postgres::PostgresStore;
 use super::{MANY, NO_ACCESS, Schema, key};
 use tower_api_key::store::ProjectDirectory as _;
 
-/// Texts, most of them wrong in most columns.
+/// Texts, most of which are invalid in most columns.
 const TEXTS: &[&str] = &[
     "",
     " ",
@@ -42,7 +42,7 @@ const TEXTS: &[&str] = &[
     "\"\\ud800\"",
 ];
 
-/// Takes every rule out of the schema, as only damage or malice would; rows stay as they are.
+/// Removes all constraints of the schema, as only damage or an attacker would; the rows stay as they are.
 async fn without_rules(schema: &Schema) -> Client {
     let vandal = schema.operator().await;
     let rules = "
@@ -78,7 +78,7 @@ async fn store_and_vandal(schema: &Schema) -> (PostgresStore, KeyRecord, Client)
     (store, key, without_rules(schema).await)
 }
 
-/// Whether a column of that row may hold a text, said once more and differently.
+/// A second, independent rule for whether a column of that row may have this text.
 fn may_hold(column: &str, text: &str) -> bool {
     match column {
         "id" | "owner" | "project" | "family" => KeyId::new(text).is_ok(),
@@ -162,7 +162,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
         assert!(if sound { matches!(found, Ok(Some(_))) } else { is_corrupt(&found) }, "{damage}: {found:?}");
         vandal.batch_execute("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").await.unwrap();
     }
-    // A digest that is none is no key's.
+    // No key has a digest of another length.
     vandal.batch_execute("UPDATE keys SET digest = decode(repeat('00', 31), 'hex')").await.unwrap();
     assert!(is_corrupt(&store.get(&key.id).await));
     assert!(store.find(&key.digest).await.unwrap().is_none());

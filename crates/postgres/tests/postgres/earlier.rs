@@ -1,4 +1,4 @@
-//! A schema that the first release has written.
+//! A schema that was written by the first release.
 
 use test_kit::earlier;
 
@@ -12,7 +12,7 @@ async fn a_schema_of_the_first_release_is_read_and_changed() {
     let operator = connect(&server()).await;
     operator.batch_execute(&dump).await.unwrap();
     let shaped = earlier::shaped();
-    // What a key is may not be changed: the row is written anew.
+    // The columns that identify a key cannot be updated, so the row is inserted again.
     let keys = format!("{}.keys", schema.name);
     operator
         .batch_execute(&format!(

@@ -1,4 +1,4 @@
-//! c10: what breaks is an error in time, never a wrong answer, and it passes.
+//! c10: a failure gives an error in time, never a wrong answer, and the store recovers.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::{NOW, OWNER, Schema, insert, is_active, key, revoke, server_behind, s
 
 const DEADLINE: Duration = Duration::from_millis(300);
 
-/// A store whose way to the server can be broken.
+/// A store whose network connection can be broken.
 async fn breakable(schema: &Schema) -> (PostgresStore, Proxy) {
     let (server, _) = server_behind(0);
     let proxy = Proxy::to(server).await;
@@ -22,7 +22,7 @@ async fn breakable(schema: &Schema) -> (PostgresStore, Proxy) {
     (store, proxy)
 }
 
-/// Fails unless the answers are right or none, and counts how many there were of either.
+/// Fails on a wrong answer; returns the number of right answers and of errors.
 async fn ask(store: &PostgresStore, times: usize) -> (usize, usize) {
     let asked: Vec<_> = (0..times)
         .map(|_| {
@@ -76,13 +76,13 @@ async fn c10_02_a_pool_of_dead_connections_recovers() {
     let schema = Schema::new();
     let (store, proxy) = breakable(&schema).await;
     fill(&store).await;
-    // As many connections as there can be, one for each kind of work, which it does at once.
+    // Opens the largest number of connections, one for each kind of work, all at the same time.
     let operator = schema.operator().await;
     let connections = async || -> i64 {
         let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
         operator.query_one(open, &[&schema.name]).await.unwrap().get(0)
     };
-    // No time is measured until then: what else this machine does must not look like a fault.
+    // No time limit applies until then, because other load on this machine must not look like a failure.
     soon("five connections", async || {
         operator.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
         let (good, by) = (key("good", "u"), Terms::by(Authority::System).policy(super::MANY));
@@ -100,7 +100,7 @@ async fn c10_02_a_pool_of_dead_connections_recovers() {
     })
     .await;
     soon("an answer", async || (ask(&store, 1).await == (4, 0)).then_some(())).await;
-    // None of them learns that it is dead.
+    // The store is not told that its connections are dead.
     proxy.all_of_now(Fate::Stall);
     let (_, failed) = ask(&store, 1).await;
     assert!(failed > 0);
@@ -122,13 +122,13 @@ async fn c10_01_a_server_out_of_reach_is_an_error_in_time() {
             assert!(answer.is_err(), "{fate:?}: {answer:?}");
             let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
             assert!(matches!(revoked, Err(RegistryError::Store(_))), "{fate:?}: {revoked:?}");
-            // Four times the deadline and the grace of each: generous, and yet no waiting without end.
+            // Four times the deadlines and their tolerance: generous, but not endless.
             assert!(began.elapsed() < Duration::from_secs(15), "{fate:?}: {:?}", began.elapsed());
         }
         proxy.all_to_come(Fate::Pass);
         soon("an answer", async || (ask(&store, 2).await == (8, 0)).then_some(())).await;
     }
-    // And at the start.
+    // Also when connecting.
     proxy.all_to_come(Fate::Stall);
     let (_, through) = server_behind(proxy.port);
     let late = schema.options_at(&through).deadline(DEADLINE).unwrap().connect().await;
@@ -186,15 +186,15 @@ async fn c10_01_a_missing_table_and_a_lock_are_errors_until_they_are_gone() {
     assert!(matches!(store.find(&key("good", "u").digest).await, Err(StoreError::Timeout)));
     let revoked = store.revoke(&key("good", "u").id, NOW, &Terms::by(Authority::System)).await;
     assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Timeout))), "{revoked:?}");
-    // What has nothing to do with keys is not held up.
+    // Queries that do not read keys are not delayed.
     assert_eq!(store.account_status(&user("u"), None).await.unwrap(), OWNER);
     operator.batch_execute("ROLLBACK").await.unwrap();
     soon("an answer", async || (ask(&store, 2).await == (8, 0)).then_some(())).await;
     assert!(is_active(&store, &key("good", "u")).await, "what failed has changed nothing");
 }
 
-/// A lock holds all changes of one kind up, and whoever sends most decides who is refused, save for those who take access
-/// away and those who ask for requests.
+/// If a lock delays all changes of one kind, the sender of most of them must not cause others to be refused. Calls
+/// that take access away, and look-ups for requests, always have their own capacity.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c10_03_a_flood_of_new_keys_keeps_nobody_from_revoking_or_asking() {
@@ -202,7 +202,7 @@ async fn c10_03_a_flood_of_new_keys_keeps_nobody_from_revoking_or_asking() {
     let store = schema.options().deadline(Duration::from_secs(3)).unwrap().connect().await.unwrap();
     fill(&store).await;
     let operator = schema.operator().await;
-    // The lock under which keys of this one owner are counted.
+    // The lock for counting this owner's keys.
     let lock = format!("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('{} owner v', 0))", schema.name);
     operator.batch_execute(&lock).await.unwrap();
     let flood: Vec<_> = (0..400)

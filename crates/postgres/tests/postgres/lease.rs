@@ -1,4 +1,4 @@
-//! c9: the log of changes, and calls that wait for the nodes that follow it.
+//! c9: the change log, and calls that wait for the nodes that follow it.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use super::{NOW, Schema, insert, is_active, key, nobody_holds_the_log, server_be
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A node that does by hand what a cache does.
+/// A node that does the steps of a cache by hand.
 pub(super) struct Node {
     store: PostgresStore,
     pub(super) id: NodeId,
@@ -33,7 +33,7 @@ impl Node {
         Self { store: store.clone(), id, position }
     }
 
-    /// What is new, in words.
+    /// The new entries of the log, as words.
     pub(super) async fn read(&mut self) -> Vec<String> {
         let Changes { changes, position } = self.store.changes(&self.position).await.unwrap();
         self.position = position;
@@ -68,12 +68,12 @@ pub(super) fn revoking(store: &PostgresStore, key: &KeyRecord) -> JoinHandle<Res
     })
 }
 
-/// Until the change is committed: whoever asks the store sees it.
+/// Waits until the change is committed, so that queries of the store see it.
 pub(super) async fn committed(store: &PostgresStore, key: &KeyRecord) {
     soon("the revocation", async || (!is_active(store, key).await).then_some(())).await;
 }
 
-/// Long enough for a call that does not wait to have returned: it takes some milliseconds.
+/// Long enough for a call that does not wait to return within a few milliseconds.
 pub(super) async fn a_while() {
     tokio::time::sleep(Duration::from_millis(150)).await;
 }
@@ -94,7 +94,7 @@ async fn c9_01_a_change_returns_when_every_node_has_acknowledged_it() {
     assert!(nodes[0].acknowledge().await);
     a_while().await;
     assert!(!call.is_finished(), "one node has not acknowledged it");
-    // To acknowledge what one has seen before says nothing of what came since.
+    // An acknowledgement of an older position does not count for later changes.
     assert!(nodes[1].acknowledge().await);
     a_while().await;
     assert!(!call.is_finished(), "a node acknowledged something else");
@@ -104,7 +104,7 @@ async fn c9_01_a_change_returns_when_every_node_has_acknowledged_it() {
     call.await.unwrap().unwrap();
     assert_eq!(nodes[1].read().await, Vec::<String>::new(), "nothing is told twice");
 
-    // Who leaves is not waited for.
+    // A node that leaves is not waited for.
     for node in &nodes {
         node.store.leave(&node.id).await.unwrap();
         assert!(!node.acknowledge().await);
@@ -126,7 +126,7 @@ async fn c9_07_a_node_that_says_nothing_is_fenced_when_its_lease_is_over_and_not
     store.revoke(&one.id, NOW, &Terms::by(Authority::System)).await.unwrap();
     assert!(began.elapsed() >= outlived(lease), "{:?}", began.elapsed());
     assert!(!silent.acknowledge().await, "it is told so");
-    // And nobody waits for it again.
+    // The next call does not wait for it.
     let began = Instant::now();
     store.revoke(&two.id, NOW, &Terms::by(Authority::System)).await.unwrap();
     assert!(began.elapsed() < lease, "{:?}", began.elapsed());
@@ -166,7 +166,7 @@ async fn c9_12_a_revocation_that_is_repeated_waits_for_the_first() {
     committed(&store, &one).await;
     lost.abort();
     let again = revoking(&store, &one);
-    // Made, and its answer lost: there is nothing more to remove.
+    // The removal was committed, but its answer was lost. The second call finds nothing to remove.
     let gone = tokio::spawn({
         let store = store.clone();
         async move {
@@ -191,7 +191,7 @@ async fn c9_12_a_revocation_that_is_repeated_waits_for_the_first() {
     again.await.unwrap().unwrap();
     assert!(matches!(gone.await.unwrap(), Err(RegistryError::NotFound)));
 
-    // The database goes away between the commit and the acknowledgement: an error that says so.
+    // If the connection breaks between the commit and the acknowledgement, the error says so.
     let (server, _) = server_behind(0);
     let proxy = Proxy::to(server).await;
     let (_, through) = server_behind(proxy.port);
@@ -207,7 +207,7 @@ async fn c9_12_a_revocation_that_is_repeated_waits_for_the_first() {
     assert!(matches!(failed, Err(RegistryError::Store(_))) && text.contains("Unacknowledged"), "{text}");
 }
 
-/// Plain SQL is in the log, whoever writes it and whatever of (C9-17).
+/// Plain SQL gets into the log, whatever it changes (C9-17).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c9_17_what_an_operator_changes_is_in_the_log() {
@@ -241,7 +241,7 @@ async fn c9_17_what_an_operator_changes_is_in_the_log() {
         ),
         ("TRUNCATE keys", vec!["Everything"]),
         ("TRUNCATE access", vec!["Everything"]),
-        // Nothing that a node keeps.
+        // Nodes keep nothing from this table.
         ("UPDATE nodes SET seen_at = seen_at", vec![]),
     ] {
         operator.batch_execute(sql).await.unwrap();
@@ -249,7 +249,7 @@ async fn c9_17_what_an_operator_changes_is_in_the_log() {
     }
 }
 
-/// Whoever changes a whole account, and whoever comes to it at the same moment: the log names the newcomer too.
+/// If an account is changed as a whole while a new member is added, the log names the new member, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c9_15_who_comes_to_an_account_while_it_is_suspended_is_in_the_log() {
@@ -293,7 +293,7 @@ async fn c9_08_positions_that_mean_nothing_here_are_everything() {
         assert!(store.changes(&Position::new(none)).await.is_err(), "{none}");
     }
 
-    // The log is cleaned up once all have seen it; whoever was fenced meanwhile is told everything.
+    // The log is pruned when all nodes have seen it. A node that was fenced meanwhile gets `Everything`.
     let _alone = nobody_holds_the_log().await;
     let stale = late.position.clone();
     store.leave(&late.id).await.unwrap();
@@ -319,7 +319,7 @@ async fn c9_08_positions_that_mean_nothing_here_are_everything() {
     assert!(everything(stale.as_str()).await, "older than what was taken out");
     assert!(!everything(node.position.as_str()).await);
 
-    // What a node acknowledged before a restart says nothing after it.
+    // An acknowledgement from before a restart does not count after it.
     operator.batch_execute("UPDATE nodes SET era = 1, acked = '1:999999999999:'").await.unwrap();
     let call = revoking(&store, &key("key0", "u"));
     committed(&store, &key("key0", "u")).await;
@@ -336,12 +336,12 @@ async fn c9_05_hints_come_and_calls_that_wait_hold_nothing() {
     let schema = Schema::new();
     let (store, operator) = (schema.open().await, schema.operator().await);
     let one = insert(&store, "one", "u").await;
-    // The first says that it hears now.
+    // The first hint says that the store is listening now.
     tokio::time::timeout(Duration::from_secs(10), store.hint()).await.unwrap();
     operator.batch_execute("UPDATE keys SET name = '\"x\"'").await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), store.hint()).await.unwrap();
 
-    // Twenty changes wait with five connections, and everybody else goes on.
+    // Twenty changes wait on five connections, and other calls still work.
     for number in 0..20 {
         insert(&store, &format!("key{number}"), "u").await;
     }
@@ -360,7 +360,7 @@ async fn c9_05_hints_come_and_calls_that_wait_hold_nothing() {
     }
 }
 
-/// The whole stack: three nodes with caches, and nobody is served what was revoked before.
+/// The whole stack: three nodes with caches. None of them accepts a revoked key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c9_01_three_nodes_with_caches_never_serve_what_was_revoked() {
@@ -396,8 +396,8 @@ async fn c9_01_three_nodes_with_caches_never_serve_what_was_revoked() {
     }
 }
 
-/// A lease may be longer than anybody waits for a change: then it is not the first call that outlives it, but the node
-/// must not stand in the way of all that come after.
+/// A lease may be longer than callers wait for a change. The first call may then give up before the lease ends, but
+/// the node must not block all later calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c9_07_a_node_that_says_nothing_is_fenced_though_nobody_waits_that_long() {
@@ -407,7 +407,7 @@ async fn c9_07_a_node_that_says_nothing_is_fenced_though_nobody_waits_that_long(
     let lease = Duration::from_millis(600);
     let _silent = Node::join(&store, lease).await;
     let began = Instant::now();
-    // Whoever repeats a change begins to wait anew.
+    // Every repeated call starts to wait from the beginning.
     let returned = loop {
         let terms = Terms::by(Authority::System);
         let call = store.revoke(&one.id, NOW, &terms);
@@ -421,7 +421,7 @@ async fn c9_07_a_node_that_says_nothing_is_fenced_though_nobody_waits_that_long(
     assert!(began.elapsed() >= lease, "before the lease was over");
 }
 
-/// A directory of an application, which answers everybody alike.
+/// A directory of the application that gives the same answer for everybody.
 #[derive(Clone, Default)]
 struct Staff(std::sync::Arc<std::sync::atomic::AtomicBool>);
 
@@ -437,7 +437,8 @@ impl tower_api_key::Directory for Staff {
     }
 }
 
-/// What one node announces of a directory that the store does not keep, every node knows when the call has returned (R42).
+/// If one node announces a change in a directory outside of the store, every node knows it once the call has returned
+/// (R42).
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a PostgreSQL server"]
 async fn r42_a_change_in_a_directory_of_the_application_is_announced_to_every_node() {

@@ -1,4 +1,4 @@
-//! c17: the log while somebody leaves a transaction open, and what else defects of the log were not seen by.
+//! c17: the change log while a transaction stays open, and other defects of the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use super::{NOW, Schema, insert, is_active, key, nobody_holds_the_log, revoke, s
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A transaction that has drawn a number and does nothing more, as of an application that has forgotten it.
+/// An open transaction with an assigned id that does nothing more, like that of an application that forgot it.
 struct Forgotten {
     _client: Client,
     _alone: MutexGuard<'static, ()>,
@@ -33,7 +33,7 @@ impl Forgotten {
     }
 }
 
-/// Rows as of so many changes, all in one statement.
+/// Inserts this many changes in one statement.
 async fn many_changes(operator: &Client, rows: i64) {
     let sql = "INSERT INTO changes (digest) SELECT sha256(number::text::bytea) FROM generate_series(1, $1::bigint) AS number";
     operator.execute(sql, &[&rows]).await.unwrap();
@@ -53,7 +53,7 @@ impl Observer for Warnings {
     }
 }
 
-/// A process that begins, and cleans up when it reads for the first time.
+/// A new process, which prunes the log at its first read.
 async fn cleans_up(schema: &Schema) -> (PostgresStore, Warnings) {
     let warnings = Warnings::default();
     let store = schema.options().observer(warnings.clone()).connect().await.unwrap();
@@ -85,7 +85,7 @@ async fn c17_b10_a_round_reads_what_is_new_though_a_transaction_stays_open() {
     assert!(node.acknowledge().await);
     revoke_with(&store, &mut node, &one).await;
     drop((node, store, forgotten));
-    // Connections say what they have read when they end. Cleaning up reads all once or twice, too.
+    // Connections report their statistics when they end. Pruning also reads the whole log once or twice.
     let read = "
         SELECT (seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint, n_tup_ins
         FROM pg_stat_user_tables WHERE relid = 'changes'::regclass";
@@ -100,7 +100,7 @@ async fn c17_b10_a_round_reads_what_is_new_though_a_transaction_stays_open() {
     assert!(read < ROWS * ROUNDS / 5, "{read}");
 }
 
-/// Revokes while the node follows.
+/// Revokes a key while the node follows the log.
 async fn revoke_with(store: &PostgresStore, node: &mut Node, one: &tower_api_key::KeyRecord) {
     let call = revoking(store, one);
     committed(store, one).await;
@@ -135,13 +135,13 @@ async fn c17_b10_a_log_that_cannot_be_pruned_is_folded_and_whoever_missed_that_i
     soon("the warning", async || (warnings.0.load(Ordering::SeqCst) == 1).then_some(())).await;
     assert_eq!(node.read().await, ["Everything"]);
     assert_eq!(node.read().await, Vec::<String>::new(), "and once only");
-    // What comes after it is told one by one, also what was begun before.
+    // Later changes are reported one by one, also those of transactions that began before.
     later.batch_execute("INSERT INTO keys SELECT * FROM keys WHERE false; SELECT 1").await.unwrap();
     late.batch_execute("COMMIT").await.unwrap();
     assert_eq!(node.read().await, ["one"]);
     let told = store.changes(&stale).await.unwrap();
     assert!(words(&told.changes).contains(&"Everything".to_owned()), "told: {told:?}");
-    // A second time: the row that means everything is one of many.
+    // A second time, while the row for `Everything` is one of many.
     many_changes(&operator, 52_000).await;
     node.read().await;
     drop(cleans_up(&schema).await);
@@ -150,7 +150,7 @@ async fn c17_b10_a_log_that_cannot_be_pruned_is_folded_and_whoever_missed_that_i
     let told = store.changes(&stale).await.unwrap();
     assert!(words(&told.changes).contains(&"Everything".to_owned()), "told: {told:?}");
 
-    // When it is over, all of it goes, and a position of before means nothing.
+    // After the transaction has ended, the whole log is pruned, and an old position is worthless.
     drop(forgotten);
     let _alone = nobody_holds_the_log().await;
     assert!(node.acknowledge().await);
@@ -172,7 +172,7 @@ async fn c17_b10_a_row_that_stays_for_an_hour_is_a_warning() {
     let schema = Schema::new();
     let operator = schema.operator().await;
     drop(schema.open().await);
-    // That it is old is nothing odd: nobody has changed anything for long.
+    // An old row alone is no reason for a warning: perhaps nothing has changed for a long time.
     operator.execute(old_row, &[]).await.unwrap();
     {
         let _alone = nobody_holds_the_log().await;
@@ -195,7 +195,7 @@ async fn c17_b10_a_row_that_stays_for_an_hour_is_a_warning() {
     operator.execute("UPDATE changes SET at = at - interval '2 minutes'", &[]).await.unwrap();
     let (store, warnings) = cleans_up(&schema).await;
     soon("the warning", async || (warnings.0.load(Ordering::SeqCst) == 1).then_some(())).await;
-    // Said once an hour, however often it is looked at.
+    // The warning is repeated at most once an hour, however often the log is read.
     for number in 0..130 {
         insert(&store, &format!("key{number}"), "u").await;
     }
@@ -203,7 +203,7 @@ async fn c17_b10_a_row_that_stays_for_an_hour_is_a_warning() {
     assert_eq!(warnings.0.load(Ordering::SeqCst), 1);
 }
 
-/// A transaction that drew its number early and is committed late: a node that has seen a later number has not seen it.
+/// A transaction gets its id early and commits late. A node that has seen a later id has not seen this transaction.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_g_a_change_that_is_committed_late_waits_for_the_next_acknowledgement() {
@@ -212,7 +212,7 @@ async fn c17_g_a_change_that_is_committed_late_waits_for_the_next_acknowledgemen
     let (one, two) = (insert(&store, "one", "u").await, insert(&store, "two", "u").await);
     let mut node = Node::join(&store, LONG).await;
     let (holds, operator) = (schema.operator().await, schema.operator().await);
-    // After its UPDATE, a revocation writes into the history. This lock draws no number.
+    // After its UPDATE, a revocation writes into the history. This lock assigns no transaction id.
     holds.batch_execute("BEGIN; LOCK TABLE history IN SHARE MODE").await.unwrap();
     let call = revoking(&store, &one);
     let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'history'::regclass AND NOT granted";
@@ -234,7 +234,8 @@ async fn c17_g_a_change_that_is_committed_late_waits_for_the_next_acknowledgemen
     assert!(is_active(&store, &two).await && !is_active(&store, &one).await);
 }
 
-/// So many changes are told one by one. Of one more, nothing is left out: it is everything.
+/// Up to this number, changes are reported one by one. With one more, the result is `Everything`, so that no change
+/// is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_g_no_change_is_lost_where_there_are_more_than_are_told() {
@@ -242,7 +243,7 @@ async fn c17_g_no_change_is_lost_where_there_are_more_than_are_told() {
     let schema = Schema::new();
     let (store, operator) = (schema.open().await, schema.operator().await);
     insert(&store, "one", "u").await;
-    // Nothing is taken out meanwhile.
+    // Prevents pruning.
     let _forgotten = Forgotten::begin(&schema).await;
     let node = Node::join(&store, LONG).await;
     let rename = "UPDATE keys SET name = '\"x\"'";
@@ -254,11 +255,12 @@ async fn c17_g_no_change_is_lost_where_there_are_more_than_are_told() {
     operator.batch_execute(rename).await.unwrap();
     let told = store.changes(&node.position).await.unwrap();
     assert_eq!(words(&told.changes), ["Everything"]);
-    // And whoever has read that goes on from there.
+    // A node that has read it continues from there.
     assert!(store.changes(&told.position).await.unwrap().changes.is_empty());
 }
 
-/// A node that goes on after the server was restarted, or restored, holds a position of a server that is not there any more.
+/// A node that keeps running after the server was restarted or restored has a position of the earlier run of the
+/// server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_g_a_position_of_another_run_of_the_server_is_worth_nothing() {
@@ -274,7 +276,7 @@ async fn c17_g_a_position_of_another_run_of_the_server_is_worth_nothing() {
         assert_eq!(words(&told.changes), ["Everything"], "{other}");
         assert!(told.position.as_str().starts_with(&format!("{era}/")), "{:?}", told.position);
         assert!(store.changes(&told.position).await.unwrap().changes.is_empty(), "{other:?}");
-        // Nor is it an acknowledgement of what is committed here.
+        // Such a position does not acknowledge changes of this run, either.
         let acked = store.acknowledge(&node.id, &Position::new(format!("{other}/{snapshot}"))).await;
         assert!(acked.unwrap(), "{other:?}");
         let ours = "SELECT count(*) FROM nodes WHERE era = era()";
@@ -282,7 +284,7 @@ async fn c17_g_a_position_of_another_run_of_the_server_is_worth_nothing() {
     }
 }
 
-/// Its rounds are a quarter of a minute apart: what makes it read in time is that it is told.
+/// A node whose rounds are fifteen seconds apart: it can only read in time because of hints.
 async fn rare_rounds(schema: &Schema) -> Cached<PostgresStore> {
     let cached = CacheOptions::new().lease(LONG).unwrap().start(schema.open().await);
     soon("the lease", async || cached.has_lease().then_some(())).await;
@@ -311,7 +313,7 @@ async fn c17_g_a_node_with_a_long_lease_is_told_of_changes() {
         .expect("the node is told: by itself it reads after a quarter of a minute");
     took.sort();
     println!("revocations with a node whose lease is a minute: {took:?}");
-    // The slowest are a matter of what else this machine does.
+    // Only the fastest counts, because the slowest depend on other load on this machine.
     assert!(took[0] < Duration::from_secs(1), "{took:?}");
     timeout(LONG, cached.shutdown()).await.unwrap();
 }

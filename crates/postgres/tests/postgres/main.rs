@@ -1,11 +1,11 @@
-//! What PostgreSQL has to keep. Needs a server: `TOWER_API_KEY_POSTGRES` says which, or it is at 127.0.0.1:5432, where
-//! the user `postgres` needs no password.
+//! Tests of the PostgreSQL store. They need a server: the one in `TOWER_API_KEY_POSTGRES`, or one at 127.0.0.1:5432
+//! where the user `postgres` needs no password.
 //!
 //! ```text
 //! cargo test -p tower-api-key-postgres --test postgres -- --ignored
 //! ```
 //!
-//! Each test has a schema of its own, which goes with it.
+//! Each test has its own schema, which is dropped at the end.
 
 mod contract;
 mod corrupt;
@@ -41,7 +41,7 @@ fn server() -> String {
     server.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned())
 }
 
-/// The address of that server, and how to reach it by another one.
+/// The address of that server, and a connection string to reach it at another port.
 fn server_behind(port: u16) -> (std::net::SocketAddr, String) {
     let config: Config = server().parse().unwrap();
     let host = config.get_hosts().iter().find_map(|host| match host {
@@ -62,7 +62,7 @@ fn server_behind(port: u16) -> (std::net::SocketAddr, String) {
     (address, through)
 }
 
-/// A schema that goes with it.
+/// A schema that is dropped with this value.
 struct Schema {
     name: String,
 }
@@ -87,7 +87,7 @@ impl Schema {
         self.options().connect().await.unwrap()
     }
 
-    /// A connection that knows nothing of this crate, as an operator's.
+    /// A connection without anything of this crate, like an operator's.
     async fn operator(&self) -> Client {
         let client = connect(&server()).await;
         client.batch_execute(&format!("SET search_path = {}", self.name)).await.unwrap();
@@ -98,12 +98,12 @@ impl Schema {
 impl Drop for Schema {
     fn drop(&mut self) {
         let name = self.name.clone();
-        // A runtime of its own: that of the test is in use.
+        // A separate runtime, because the test's own is in use.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let client = connect(&server()).await;
-                // Whoever still holds a lock there is one of the test's own.
+                // If a lock is still held, the test itself holds it.
                 let drop = format!("SET lock_timeout = '5s'; DROP SCHEMA IF EXISTS {name} CASCADE");
                 if let Err(error) = client.batch_execute(&drop).await {
                     eprintln!("the schema {name} is left: {error}");
@@ -120,8 +120,8 @@ async fn connect(server: &str) -> Client {
     client
 }
 
-/// The right to leave a transaction open, or to rely on that nobody does: while one is, nothing is taken out of any log of
-/// this server.
+/// Permission to leave a transaction open, or to rely on there being none: an open transaction keeps every change log
+/// of this server from being pruned.
 async fn nobody_holds_the_log() -> MutexGuard<'static, ()> {
     static HELD: Mutex<()> = Mutex::const_new(());
     HELD.lock().await
@@ -150,15 +150,15 @@ async fn is_active(store: &PostgresStore, key: &KeyRecord) -> bool {
     store.find(&key.digest).await.unwrap().is_some_and(|key| key.is_active(NOW))
 }
 
-/// More than anything here takes on a machine that is busy with something else.
+/// Longer than any step takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What must end by itself: a test that it does not end fails, and does not hang.
+/// Makes a test fail instead of hang if this work does not end.
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what} does not end"))
 }
 
-/// Waits for what must come, and fails if it does not.
+/// Waits until this returns a value, and fails if it never does.
 async fn soon<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let looks = async {
         loop {

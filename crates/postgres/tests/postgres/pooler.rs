@@ -1,4 +1,4 @@
-//! c17: poolers, which stand between a store and its server. These are as unkind as one may be.
+//! c17: poolers between a store and its server, with the strictest behaviour that a pooler may have.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use super::{MANY, NOW, Schema, insert, is_active, key, revoke, server_behind};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// A client keeps its connection.
+    /// A client keeps one server connection.
     Session,
-    /// Each transaction gets a connection of its own.
+    /// Each transaction may get another server connection.
     Transaction,
 }
 
-/// Refuses who says more of itself than PgBouncer's defaults let through.
+/// Refuses startup parameters that PgBouncer's defaults do not allow.
 struct Pooler {
     port: u16,
     accepts: JoinHandle<()>,
@@ -46,10 +46,10 @@ impl Drop for Pooler {
     }
 }
 
-/// Ends when either side does.
+/// Ends when either side closes the connection.
 async fn serve(mut client: TcpStream, server: SocketAddr, mode: Mode) -> Option<()> {
     let mut startup = untyped(&mut client).await?;
-    // "Does it encrypt?": no.
+    // The client asks for encryption: no.
     if startup.len() == 8 {
         client.write_all(b"N").await.ok()?;
         startup = untyped(&mut client).await?;
@@ -75,7 +75,7 @@ async fn serve(mut client: TcpStream, server: SocketAddr, mode: Mode) -> Option<
         let (kind, asked) = message(&mut client).await?;
         let server = connection.as_mut()?;
         server.write_all(&asked).await.ok()?;
-        // A query, or what ends a batch: the server answers until it is ready again.
+        // A query or the end of a batch: the server answers until it is ready again.
         if matches!(kind, b'Q' | b'S') {
             let answer = answer(server).await?;
             client.write_all(&answer).await.ok()?;
@@ -100,7 +100,7 @@ async fn message(from: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     Some((kind, [&[kind], &*rest].concat()))
 }
 
-/// Everything until the server is ready; its last byte says whether a transaction is open.
+/// Reads until the server is ready; the last byte says whether a transaction is open.
 async fn answer(server: &mut TcpStream) -> Option<Vec<u8>> {
     let mut all = Vec::new();
     loop {
@@ -112,7 +112,7 @@ async fn answer(server: &mut TcpStream) -> Option<Vec<u8>> {
     }
 }
 
-/// Behind a pooler in session mode everything goes on, save that only transactions have the server's time-outs.
+/// Behind a pooler in session mode everything works, but only transactions have the server's timeouts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_f1_a_pooler_in_session_mode_that_takes_no_options_is_good_enough() {
@@ -126,7 +126,7 @@ async fn c17_f1_a_pooler_in_session_mode_that_takes_no_options_is_good_enough() 
     revoke(&store, &one).await;
     assert!(!is_active(&store, &one).await);
 
-    // Both kinds of work end in time, whoever ends them.
+    // Both kinds of work end in time, no matter which side ends them.
     let operator = schema.operator().await;
     operator.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let found = timeout(Duration::from_secs(20), store.find(&one.digest)).await.expect("it ends");
@@ -152,7 +152,7 @@ async fn c17_f1_a_pooler_in_transaction_mode_is_found_at_the_start() {
     assert!(why.contains("26000") && why.contains("a direct connection, or session mode"), "{why}");
 }
 
-/// What this crate says of a connection is said to nobody else who gets it from the pooler afterwards.
+/// The session settings of this crate are gone when the pooler gives the connection to another client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_f1_time_outs_end_with_the_transaction_where_the_connection_is_others() {
@@ -177,13 +177,13 @@ async fn c17_f1_time_outs_end_with_the_transaction_where_the_connection_is_other
     }
 }
 
-/// The server itself, and a name by which it shows the connections.
+/// A direct connection to the server, with a name by which the server lists the connections.
 fn named(schema: &Schema) -> String {
     let (server, _) = server_behind(0);
     format!("{} application_name={}", server_behind(server.port()).1, schema.name)
 }
 
-/// In the other case the whole connection is ours, and every statement has the server's time-outs.
+/// Without a pooler the whole connection belongs to the store, and every statement has the server's timeouts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_f1_a_statement_of_a_direct_connection_is_ended_by_the_server() {
@@ -213,7 +213,7 @@ async fn c17_f1_a_statement_of_a_direct_connection_is_ended_by_the_server() {
     assert!(is_active(&store, &one).await);
 }
 
-/// What was begun is waited for, though nobody waits for its answer, and then the connections go.
+/// Closing waits for running work, even if its caller is gone, and then closes the connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_f6_a_store_that_is_closed_has_ended_what_it_began() {
@@ -223,7 +223,7 @@ async fn c17_f6_a_store_that_is_closed_has_ended_what_it_began() {
     let one = insert(&store, "one", "u").await;
     let (holds, operator) = (schema.operator().await, schema.operator().await);
     holds.batch_execute("BEGIN; LOCK TABLE history IN SHARE MODE").await.unwrap();
-    // Its client goes away in the middle of it.
+    // The caller goes away while the work is running.
     let call = super::lease::revoking(&store, &one);
     let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'history'::regclass AND NOT granted";
     super::soon("the revocation", async || {

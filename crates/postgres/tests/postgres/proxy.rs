@@ -1,4 +1,4 @@
-//! A network that can be broken, between a store and its server.
+//! A network between a store and its server that can be broken.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What the network does with connections that were made before this was said. Later ones pass.
+/// What happens to existing connections. Later ones pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
     Pass,
-    /// Both sides are told that it is over.
+    /// Closes both sides.
     Drop,
-    /// Nobody is told anything, and nothing arrives.
+    /// Transports nothing, and reports no error.
     Stall,
 }
 
 pub(super) struct Proxy {
     pub(super) port: u16,
     fate: Arc<watch::Sender<(u64, Fate)>>,
-    /// What becomes of connections made from now on.
+    /// What happens to new connections.
     next: Arc<watch::Sender<Fate>>,
     accepts: JoinHandle<()>,
 }
@@ -40,7 +40,7 @@ impl Proxy {
                         Fate::Pass => {}
                         Fate::Drop => continue,
                         Fate::Stall => {
-                            // Held until the proxy goes.
+                            // Kept open until the proxy ends.
                             tokio::spawn(async move {
                                 let _client = client;
                                 std::future::pending::<()>().await;
@@ -56,12 +56,12 @@ impl Proxy {
         Self { port, fate, next, accepts }
     }
 
-    /// Of the connections that there are.
+    /// Sets what happens to existing connections.
     pub(super) fn all_of_now(&self, fate: Fate) {
         self.fate.send_modify(|(count, now)| (*count, *now) = (*count + 1, fate));
     }
 
-    /// Of those to come.
+    /// Sets what happens to new connections.
     pub(super) fn all_to_come(&self, fate: Fate) {
         self.next.send_replace(fate);
     }

@@ -1,4 +1,4 @@
-//! c17: a role with exactly the rights that `docs/operations.md` names.
+//! c17: a role with exactly the rights that are listed in `docs/operations.md`.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use tower_api_key_postgres::PostgresStore;
 
 use super::{Schema, insert, is_active, nobody_holds_the_log, revoke, server, soon};
 
-/// The block of SQL that makes the role.
+/// The SQL block that creates the role.
 fn grants() -> &'static str {
     let page = include_str!("../../../../docs/operations.md");
     let blocks = page.split("```sql\n").skip(1).filter_map(|block| block.split("```").next());
     blocks.into_iter().find(|block| block.contains("ROLE keys_service")).unwrap()
 }
 
-/// A schema that somebody else made and owns, and a role that may only use it; it goes when this is over.
+/// A schema that belongs to another role, and a role that may only use it. Both are dropped at the end.
 struct Service {
     schema: Schema,
     role: String,
@@ -36,7 +36,7 @@ impl Service {
         Self { schema, role, operator }
     }
 
-    /// As that role, whoever has signed in.
+    /// A store that acts as that role, whatever user has connected.
     async fn open(&self) -> PostgresStore {
         let mark = if server().contains('?') { '&' } else { '?' };
         let as_role = format!("{}{mark}options=-crole%3D{}", server(), self.role);
@@ -57,7 +57,7 @@ async fn c17_f1_the_rights_that_the_documents_name_are_enough() {
     contract::key_store_and_registry(async || store.clone()).await;
     contract::accounts(async || store.clone()).await;
 
-    // What goes on behind: nodes, and the cleaning up of the log, which is folded here because somebody stays open.
+    // Background work: nodes, and pruning the log. An open transaction forces the log to be folded.
     let alone = nobody_holds_the_log().await;
     let open = service.schema.operator().await;
     open.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
@@ -66,7 +66,7 @@ async fn c17_f1_the_rights_that_the_documents_name_are_enough() {
         .execute("INSERT INTO changes (digest) SELECT NULL FROM generate_series(1, 51000)", &[])
         .await
         .unwrap();
-    // The newest row that means everything is what is counted from.
+    // Rows are counted from the newest row that means `Everything`.
     let keys =
         "INSERT INTO changes (digest) SELECT decode(repeat('00', 32), 'hex') FROM generate_series(1, 51000)";
     service.operator.execute(keys, &[]).await.unwrap();
@@ -85,7 +85,7 @@ async fn c17_f1_the_rights_that_the_documents_name_are_enough() {
     assert!(!is_active(&store, &known).await);
     tokio::time::timeout(Duration::from_secs(30), cached.shutdown()).await.unwrap();
 
-    // And not more than enough.
+    // The role has no more rights than necessary.
     store.create_account("another", &user("owner")).await.unwrap();
     store.create_project("another", &Project::new(project("p"), "")).await.unwrap();
     store

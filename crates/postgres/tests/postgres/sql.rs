@@ -1,4 +1,4 @@
-//! Others at the same database: a second store, an operator's SQL, another application.
+//! Other clients of the same database: a second store, an operator's SQL, another application.
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
@@ -58,7 +58,7 @@ async fn what_is_not_ours_or_newer_is_refused_and_left_alone() {
     assert_eq!(operator.query_one(tables, &[&foreign.name]).await.unwrap().get::<_, i64>(0), 1);
 }
 
-/// A schema as the release before left it, with an account and a key of it.
+/// A schema of the previous release, with an account and a key.
 async fn of_version_1(schema: &Schema) -> tokio_postgres::Client {
     let name = &schema.name;
     let operator = super::connect(&server()).await;
@@ -85,7 +85,7 @@ async fn c17_d7_a_database_of_before_takes_ids_of_identity_providers() {
     const KEYS: &str = "SELECT count(*) FROM keys WHERE owner = $1::text";
     let schema = Schema::new();
     let before = of_version_1(&schema).await;
-    // What a node of the version before has prepared goes on.
+    // A statement that a node of the previous release has prepared still works.
     let prepared = before.prepare(KEYS).await.unwrap();
 
     let store = schema.open().await;
@@ -100,7 +100,7 @@ async fn c17_d7_a_database_of_before_takes_ids_of_identity_providers() {
         revoke(&store, &key).await;
         assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 2, "{id:?}");
     }
-    // The version before writes what it always wrote, and every other id is what it was.
+    // The previous release can still write the same rows, and all other ids have the same rules as before.
     before.execute("INSERT INTO people VALUES ('bob', 'acme', 'FULL')", &[]).await.unwrap();
     for wrong in [
         "INSERT INTO people VALUES ('a b', 'acme', 'FULL')",
@@ -140,7 +140,7 @@ async fn c17_b2_a_cache_holds_no_more_bytes_than_it_was_given() {
         assert!(cached.bytes() <= BYTES, "{} bytes", cached.bytes());
         most = most.max(cached.len());
     }
-    // Each takes its text at least, so that not all of them fit, but many do.
+    // Each key needs at least its text, so not all of them fit, but many do.
     assert!((10..BYTES / heavy.text_len()).contains(&most), "{most} keys");
     cached.shutdown().await;
 }
@@ -160,7 +160,7 @@ async fn a_pool_of_the_applications_own_is_taken() {
     assert!(matches!(few, Err(StoreError::Failed(_))));
 }
 
-/// A store that is closed begins nothing any more, also where its pool goes on for others.
+/// A closed store starts no new work, even if its pool is still used by others.
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn c17_g_a_store_that_was_closed_ends_also_on_a_pool_of_the_applications_own() {
@@ -178,7 +178,7 @@ async fn c17_g_a_store_that_was_closed_ends_also_on_a_pool_of_the_applications_o
     let revoked = store.revoke(&known.id, NOW, &terms).await;
     assert!(matches!(revoked, Err(RegistryError::Store(StoreError::Failed(_)))), "revoked: {revoked:?}");
     assert!(store.join(&node, Duration::from_secs(60)).await.is_err());
-    // The pool, and who else has it.
+    // The pool, and the other store that uses it, still work.
     assert!(is_active(&other, &known).await && !pool.is_closed());
     revoke(&other, &known).await;
     assert!(!is_active(&other, &known).await);
@@ -189,7 +189,7 @@ async fn c17_g_a_store_that_was_closed_ends_also_on_a_pool_of_the_applications_o
 async fn c9_04_a_copy_that_lags_is_not_asked() {
     let schema = Schema::new();
     let key = insert(&schema.open().await, "key", "u").await;
-    // A server that says of itself that it is in recovery, from some moment on.
+    // A server that reports to be in recovery from some time on.
     let operator = schema.operator().await;
     operator
         .batch_execute(
@@ -260,7 +260,7 @@ async fn c9_03_of_racing_rotations_one_key_is_left() {
         if round % 2 == 0 {
             assert!(rotated.is_ok() != raced.is_ok(), "both, or neither, of two rotations");
         }
-        // One key is left, and if its secret was given to somebody, it is one of these two.
+        // One key is left. If one of the two calls returned a secret, it is the secret of that key.
         let left: String = operator.query_one(active, &[]).await.unwrap().get(0);
         let given: BTreeSet<String> =
             [rotated, raced].into_iter().flatten().map(|issued| issued.id().as_str().to_owned()).collect();
@@ -297,7 +297,7 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
         assert_eq!(format!("{:?}", store.get(&revoked.id).await.unwrap()), before, "{sql}");
         assert!(is_active(&store, &other).await && !is_active(&store, &revoked).await, "{sql}");
     }
-    // What an operator may well do.
+    // Changes that an operator is allowed to make.
     assert_eq!(operator.execute("UPDATE keys SET name = '\"x\"', expires_at = 7", &[]).await.unwrap(), 2);
     operator
         .execute("UPDATE keys SET replaced_by = 'new', replaced_at = 7 WHERE id = 'other'", &[])
@@ -395,7 +395,7 @@ async fn c12_07_no_list_names_another_accounts_project() {
     assert_eq!(store.account_status(&user("nobody"), None).await.unwrap(), AccountStatus::Disabled);
 }
 
-/// Two accounts take the same person at the same moment: one has them, and the other is told.
+/// Two accounts add the same person at the same time: one succeeds, and the other gets an error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn of_accounts_that_race_for_a_person_one_wins() {
@@ -415,7 +415,7 @@ async fn of_accounts_that_race_for_a_person_one_wins() {
     }
 }
 
-/// Not a promise, a figure: what a request asks, on this machine.
+/// Not a guarantee, only a figure: the time of the queries for one request on this machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
 async fn a_look_up_is_one_round_trip() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use tower_api_key::test_util::contract;
 use tower_api_key_sqlite::SqliteStore;
 
-/// Opens a file of its own for each check.
+/// Opens a new file for each check.
 async fn fresh(directory: &Path) -> SqliteStore {
     let file = tempfile::Builder::new().suffix(".db").tempfile_in(directory).unwrap();
     SqliteStore::open(file.into_temp_path().keep().unwrap()).await.unwrap()
@@ -23,7 +23,7 @@ async fn sqlite_accounts() {
     contract::accounts(async || fresh(directory.path()).await).await;
 }
 
-/// Checks share a database, as they would on a server that is not made anew for each.
+/// All checks share one database, as on a server that is not recreated for each.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_file_for_all_checks() {
     let directory = tempfile::tempdir().unwrap();

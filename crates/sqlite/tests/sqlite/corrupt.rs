@@ -1,4 +1,4 @@
-//! c10_06: rows that cannot be. Whatever stands in a column, it is never read as a right.
+//! c10_06: invalid rows. Whatever value a column has, it never gives access.
 
 use rusqlite::Connection;
 use test_kit::{project, user};
@@ -15,7 +15,7 @@ use tower_api_key::store::AuditLog as _;
 use tower_api_key::store::ProjectDirectory as _;
 use tower_api_key::store::UsageLog as _;
 
-/// SQL expressions, most of them wrong in most columns.
+/// SQL expressions, most of which are invalid in most columns.
 const VALUES: &[&str] = &[
     "NULL",
     "0",
@@ -60,7 +60,7 @@ const VALUES: &[&str] = &[
     "'\"admin\"'",
 ];
 
-/// Takes every rule out of the schema, as only damage or malice would; rows stay as they are.
+/// Removes all constraints of the schema, as only damage or an attacker would; the rows stay as they are.
 fn without_rules(file: &File) -> Connection {
     let operator = file.operator();
     let names = |sql: &str| -> Vec<String> {
@@ -92,7 +92,7 @@ fn without_rules(file: &File) -> Connection {
     vandal
 }
 
-/// A store with a row of each kind, and a connection that may damage them.
+/// A store with one row of each kind, and a connection that may damage the rows.
 async fn store_and_vandal(file: &File) -> (SqliteStore, KeyRecord, Connection) {
     let store = file.open().await;
     store.create_account("a", &user("alice")).await.unwrap();
@@ -111,7 +111,7 @@ fn is_corrupt<T>(answer: &Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::Corrupt(_)))
 }
 
-/// What a value is when SQLite has evaluated it: an integer, a text, or something else.
+/// The value as SQLite evaluates it: an integer, a text, or something else.
 fn evaluate(vandal: &Connection, value: &str) -> (Option<i64>, Option<String>, bool) {
     let read = |row: &rusqlite::Row<'_>| {
         let null = matches!(row.get_ref(0)?, rusqlite::types::ValueRef::Null);
@@ -120,7 +120,7 @@ fn evaluate(vandal: &Connection, value: &str) -> (Option<i64>, Option<String>, b
     vandal.query_row(&format!("SELECT {value}"), [], read).unwrap()
 }
 
-/// Whether a column may hold a value, said once more and differently.
+/// A second, independent rule for whether a column may have this value.
 fn may_hold(vandal: &Connection, column: &str, value: &str) -> bool {
     let (integer, text, null) = evaluate(vandal, value);
     let id = |text: &Option<String>| {
@@ -129,7 +129,7 @@ fn may_hold(vandal: &Connection, column: &str, value: &str) -> bool {
     match column {
         "id" | "owner" | "project" | "family" => id(&text),
         "limits" => text.as_deref() == Some("none"),
-        // Both, or neither.
+        // Both are set, or neither.
         "replaced_by" | "replaced_at" => null,
         "name" => text.is_some(),
         "last4" => ["'none'", "''", "'user'", "'USER'", "'LIVE'", "'test'", "'null'"].contains(&value),
@@ -137,7 +137,7 @@ fn may_hold(vandal: &Connection, column: &str, value: &str) -> bool {
         "expires_at" => null || integer.is_some_and(|micros| micros >= 0),
         "revoked_at" => null || integer.is_some(),
         "restrictions" => value == "'{}'",
-        // The row below is one of a live key for a project, with scopes and metadata.
+        // The row of this test is a live key for a project, with scopes and metadata.
         "digest" | "digested_by" | "level" | "environment" | "prefix" | "scopes" | "metadata" => false,
         unknown => panic!("a column without a rule: {unknown}"),
     }
@@ -157,7 +157,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
         for value in VALUES {
             let context = format!("{column} = {value}");
             if column == "digest" && *value == "NULL" {
-                continue; // SQLite refuses it in any table that is ordered by it.
+                continue; // SQLite does not allow it in tables that are ordered by this column.
             }
             vandal.execute(&format!("UPDATE keys SET {context}"), []).unwrap();
             let found = store.find(&key.digest).await;
@@ -167,11 +167,11 @@ async fn c10_06_a_damaged_key_is_an_error() {
                 assert!(matches!(found, Ok(Some(_))), "{context}: {found:?}");
             } else {
                 damaged += 1;
-                // With another digest it is not the key that was asked for.
+                // With another digest, it is not the key that was looked up.
                 let other = column == "digest" && matches!(found, Ok(None));
                 assert!(is_corrupt(&found) || other, "{context}: {found:?}");
-                // With a damaged id, owner or environment it may not be in the index that was asked, and without a time in
-                // no list.
+                // With a damaged id, owner or environment it may be missing from the index, and without a time from
+                // every list.
                 let got = store.get(&key.id).await;
                 assert!(is_corrupt(&got) || column == "id" && matches!(got, Ok(None)), "{context}: {got:?}");
                 let unlisted =
@@ -187,7 +187,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
     assert!(store.find(&key.digest).await.unwrap().is_some());
 }
 
-/// Only what a refusal needs is parsed: it must not take longer than that of an unknown key (C7-02).
+/// Only the columns that a refusal needs are parsed, so that it takes no longer than for an unknown key (C7-02).
 #[tokio::test]
 async fn c17_b9_what_a_refusal_does_not_need_is_not_parsed() {
     let file = File::new();
@@ -202,7 +202,7 @@ async fn c17_b9_what_a_refusal_does_not_need_is_not_parsed() {
         assert!(at(secs).await.unwrap().is_some_and(|key| key.revoked_at.is_some()), "{secs:?}");
     }
     assert!(is_corrupt(&store.find(&key.digest).await), "all of it");
-    // What it does need is still looked at.
+    // The columns that it needs are still checked.
     for damage in
         ["id = ''", "owner = ''", "level = 'x'", "environment = 'x'", "digested_by = 'x'", "family = ''"]
     {
@@ -214,7 +214,7 @@ async fn c17_b9_what_a_refusal_does_not_need_is_not_parsed() {
     }
 }
 
-/// Two columns that contradict each other, and values that only one kind of key may have.
+/// Two columns that contradict each other, and values that only another kind of key may have.
 #[tokio::test]
 async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
     let file = File::new();
@@ -275,7 +275,7 @@ async fn c10_06_a_key_that_contradicts_itself_is_an_error() {
         let found = store.find(&key.digest).await;
         assert!(if sound { matches!(found, Ok(Some(_))) } else { is_corrupt(&found) }, "{damage}: {found:?}");
         if !sound {
-            // Nobody builds on it either, and it is not mended by the way.
+            // The row cannot be replaced either, and is not silently repaired.
             let replaced =
                 store.insert(key.clone(), &Terms::by(tower_api_key::Authority::System).policy(MANY)).await;
             assert!(replaced.is_err(), "{damage:?}, {sound:?}");
@@ -314,7 +314,7 @@ async fn c10_06_a_damaged_standing_is_an_error() {
                 ("suspended" | "deleted", "0") => {
                     assert!(matches!(standing, Ok(AccountStatus::Active { role: Some(_) })), "{context}");
                 }
-                // A project that is neither there nor deleted is not there.
+                // A project that neither exists nor was deleted does not exist.
                 ("deleted", "NULL") => {
                     assert!(
                         is_corrupt(&standing) || matches!(standing, Ok(AccountStatus::Active { role: None })),
@@ -338,7 +338,7 @@ async fn c10_06_a_damaged_standing_is_an_error() {
     assert!(is_corrupt(&store.projects(&user("alice")).await));
 }
 
-/// Every column of a key, and what is said of it.
+/// Each column of a key, and the error for it.
 #[tokio::test]
 async fn c17_f4_what_does_not_parse_is_named_with_the_id_of_its_key() {
     let file = File::new();
@@ -371,7 +371,7 @@ async fn c17_f4_what_does_not_parse_is_named_with_the_id_of_its_key() {
         ("replaced_at = 5", "key key: a key is replaced by none, or at no time"),
     ] {
         vandal.execute(&format!("UPDATE keys SET {damage}"), []).unwrap();
-        // Asked for by whatever is left of the row.
+        // Found by the digest, or else by the id.
         let found = match store.find(&key.digest).await {
             Ok(None) => store.get(&key.id).await.unwrap_err(),
             found => found.unwrap_err(),

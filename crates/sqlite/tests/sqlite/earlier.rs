@@ -1,4 +1,4 @@
-//! A file that the first release has written.
+//! A file that was written by the first release.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ async fn a_file_of_the_first_release_is_read_and_changed() {
     let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/earlier/2026-11.db");
     std::fs::copy(written, file.path()).unwrap();
     let shaped = earlier::shaped();
-    // What a key is may not be changed: the row is written anew.
+    // The columns that identify a key cannot be updated, so the row is inserted again.
     let operator = file.operator();
     let digest = shaped.digest();
     let columns = "digested_by, id, owner, level, project, environment, name, prefix, last4, scopes, metadata, restrictions, \

@@ -1,4 +1,4 @@
-//! The file itself: made, opened again, opened by several at once, refused.
+//! The file itself: created, opened again, opened several times at once, refused.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ async fn an_empty_file_is_a_fresh_one() {
     insert(&file.open().await, "key", "u").await;
 }
 
-/// A file as the release before left it, with an account and a key of it, and a connection that has it open.
+/// A file of the previous release, with an account and a key, and a connection that has it open.
 fn of_version_1(file: &File) -> rusqlite::Connection {
     let before = file.operator();
     before.execute_batch(include_str!("../../migrations/sqlite-1.sql")).unwrap();
@@ -67,7 +67,7 @@ async fn c17_d7_a_file_of_before_takes_ids_of_identity_providers() {
     const KEYS: &str = "SELECT count(*) FROM keys WHERE owner = ?1";
     let file = File::new();
     let before = of_version_1(&file);
-    // What a process of the version before has prepared goes on.
+    // A statement that a process of the previous release has prepared still works.
     let mut prepared = before.prepare(KEYS).unwrap();
     assert_eq!(prepared.query_row(["alice"], |row| row.get::<_, i64>(0)).unwrap(), 1);
 
@@ -83,7 +83,7 @@ async fn c17_d7_a_file_of_before_takes_ids_of_identity_providers() {
         assert_eq!(prepared.query_row([id], |row| row.get::<_, i64>(0)).unwrap(), 1, "{id:?}");
         assert_eq!(store.history(&key.id, 10).await.unwrap().len(), 1, "{id:?}");
     }
-    // The version before writes what it always wrote, and every other id is what it was.
+    // The previous release can still write the same rows, and all other ids have the same rules as before.
     before.execute("INSERT INTO people VALUES ('bob', 'acme', 'FULL')", []).unwrap();
     for wrong in [
         "INSERT INTO people VALUES ('a b', 'acme', 'FULL')",
@@ -92,7 +92,7 @@ async fn c17_d7_a_file_of_before_takes_ids_of_identity_providers() {
         "INSERT INTO history (key, owner, at, by, event) VALUES ('key|1', 'alice', 1, 'system', 'issued')",
         "INSERT INTO usage VALUES ('key|1', 'direct', 1, 1)",
         "UPDATE keys SET replaced_by = 'key|1', replaced_at = 1 WHERE id = 'key_1'",
-        // And so is what is no check.
+        // The same is true of rules that are not constraints.
         "UPDATE keys SET owner = 'auth0|5f7c' WHERE id = 'key_1'",
     ] {
         assert!(before.execute(wrong, []).is_err(), "{wrong}");
@@ -120,7 +120,7 @@ async fn a_fresh_file_is_its_owners_alone() {
     }
     assert_eq!(seen, 3, "the file, its log, and the index of the log");
 
-    // What somebody has decided on is left alone.
+    // Permissions that somebody has set are not changed.
     let shared = File::new();
     fs::write(shared.path(), "").unwrap();
     fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o660)).unwrap();
@@ -128,7 +128,7 @@ async fn a_fresh_file_is_its_owners_alone() {
     assert_eq!(fs::metadata(shared.path()).unwrap().permissions().mode() & 0o777, 0o660);
 }
 
-/// Refused, for this reason, and left as it was.
+/// The file is refused for this reason, and not changed.
 async fn assert_refused(file: &File, reason: &str) {
     let before = fs::read(file.path()).unwrap();
     let refused = SqliteStore::open(file.path()).await;
@@ -193,7 +193,7 @@ async fn a_truncated_file_is_an_error_and_no_answer() {
             Ok(store) => store.find(&inserted.digest).await,
             Err(error) => Err(error),
         };
-        // Never "there is no such key", which would be a 401.
+        // It is never "there is no such key", which would be a 401.
         if let Ok(found) = found {
             assert!(found.is_some(), "cut to {len} of {} bytes, the key is unknown", whole.len());
         }
@@ -251,7 +251,7 @@ async fn opens_and_inserts_a_key() {
     insert(&store, &name, "u").await;
 }
 
-/// Nothing is made where nothing is, and nothing is changed by looking.
+/// A missing file is not created, and reading changes nothing.
 #[tokio::test]
 async fn c17_f3_a_store_that_must_be_there_is_not_made() {
     let none = |answer: Result<SqliteStore, StoreError>| match answer.unwrap_err() {
@@ -308,7 +308,7 @@ async fn c17_f3_after_a_checkpoint_the_file_alone_is_whole() {
         }
     };
     assert!(!copy().await, "the log holds it, or this test shows nothing");
-    // While somebody reads what was before, nothing that they read may be overwritten, and it says so.
+    // While a reader uses an older snapshot, the pages that it reads must not be overwritten; `checkpoint` says so.
     let reader = file.operator();
     reader.execute_batch("BEGIN; SELECT count(*) FROM keys").unwrap();
     insert(&store, "another", "u").await;
@@ -336,7 +336,7 @@ async fn r29_no_secret_stands_in_the_database_nor_beside_it() {
     let holds = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
     assert!(holds(secrets[0].digest().as_bytes()), "this search finds what is there");
     for secret in &secrets {
-        // Without the public prefix and the checksum, whose end is kept.
+        // The random part, without the public prefix and without the checksum, whose last characters are stored.
         let random = &secret.expose_secret().as_bytes()["sk_live_".len()..][..33];
         assert!(!holds(random) && !holds(&random[..12]) && !holds(&random[21..]));
     }

@@ -1,4 +1,4 @@
-//! What SQLite has to keep: the contract of every store, and what is only about files.
+//! Tests of the SQLite store: the contract of all stores, and everything about files.
 
 mod contract;
 mod corrupt;
@@ -18,7 +18,7 @@ use tower_api_key_sqlite::SqliteStore;
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 1000 };
 
-/// A file in a directory of its own, which goes with it.
+/// A file in its own directory, which is deleted with this value.
 struct File {
     directory: tempfile::TempDir,
 }
@@ -36,7 +36,7 @@ impl File {
         SqliteStore::open(self.path()).await.unwrap()
     }
 
-    /// A connection that knows nothing of this crate, as an operator's.
+    /// A connection without anything of this crate, like an operator's.
     fn operator(&self) -> rusqlite::Connection {
         connect(&self.path())
     }

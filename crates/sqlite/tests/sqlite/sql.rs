@@ -1,4 +1,4 @@
-//! Others at the same file: a second store, a second process, an operator's SQL, a lock.
+//! Other users of the same file: a second store, a second process, an operator's SQL, a lock.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ async fn c9_18_a_revocation_is_seen_through_another_store_at_once() {
     let (one, other) = (file.open().await, file.open().await);
     for round in 0..50 {
         let key = insert(&one, &format!("key{round}"), "u").await;
-        // More often than there are readers, so that each has a view to be outdated.
+        // More look-ups than there are readers, so that each reader has an old snapshot.
         for _ in 0..6 {
             assert!(is_active(&other, &key).await);
         }
@@ -113,7 +113,7 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
         assert!(is_active(&store, &other).await, "{sql}");
         assert!(!is_active(&store, &revoked).await, "{sql}");
     }
-    // What an operator may well do.
+    // Changes that an operator is allowed to make.
     assert_eq!(operator.execute("UPDATE keys SET name = 'x', expires_at = 7", []).unwrap(), 2);
 }
 
@@ -172,7 +172,7 @@ async fn c7_11_the_file_takes_no_digest_but_a_whole_one() {
     assert!(!is_active(&store, &small).await && is_active(&store, &large).await);
 }
 
-/// Standings of the owner `alice` of `p1`, `1` and `P1`, and of the member `u` who may access `1`.
+/// The access of `alice`, who owns `p1`, `1` and `P1`, and of the member `1`, who has access to `1`.
 #[tokio::test]
 async fn c12_04_05_06_ids_are_texts_and_nothing_else() {
     let file = File::new();
@@ -184,7 +184,7 @@ async fn c12_04_05_06_ids_are_texts_and_nothing_else() {
     let access = Member::new(MemberRole::Full, [project("1")]);
     store.set_member("a", &user("1"), &access).await.unwrap();
 
-    // c12_04: numbers. c12_05: case. c12_06: words that somebody may take for more than an id.
+    // c12_04: numbers. c12_05: upper and lower case. c12_06: words that might be taken for more than an id.
     for id in ["01", "1.0", "1e0", "p", "all", "null", "undefined", "me", "self", "0", "-1"] {
         assert_eq!(
             store.account_status(&user("alice"), Some(&project(id))).await.unwrap(),
@@ -197,7 +197,7 @@ async fn c12_04_05_06_ids_are_texts_and_nothing_else() {
     assert_eq!(of_member("1").await, AccountStatus::Active { role: Some(Role::Full) });
     assert_eq!((of_member("p1").await, of_member("P1").await), (NO_ACCESS, NO_ACCESS));
 
-    // Nor does the file take what is no id, whoever writes it.
+    // The file does not accept invalid ids either, not even by plain SQL.
     for id in ["'é'", "'e' || char(769)", "'１'", "'p1 '", "'a' || char(8205)", "''", "'*'", "'%'", "x'7031'"]
     {
         let sql = format!("INSERT INTO projects VALUES ('a', {id}, '', 0)");
@@ -227,7 +227,7 @@ async fn c12_07_no_list_names_another_accounts_project() {
         ["INSERT INTO access VALUES ('bob', 'c', 'p2')", "INSERT INTO access VALUES ('bob', 'a', 'p2')"]
     {
         assert!(operator.execute(sql, []).is_err(), "{sql}");
-        // Where an operator's connection has no foreign keys, the row is there and gives nothing.
+        // If an operator's connection has no foreign keys, the row exists but gives no access.
         operator.execute_batch("PRAGMA foreign_keys = OFF; BEGIN").unwrap();
         operator.execute(sql, []).unwrap();
         operator.execute_batch("COMMIT; PRAGMA foreign_keys = ON").unwrap();
@@ -241,7 +241,7 @@ async fn c12_07_no_list_names_another_accounts_project() {
     }
 }
 
-/// A user issues and ends keys without end: a policy counts active ones only, and nothing ever takes the others away.
+/// A user creates and ends keys forever. A policy counts only active keys, and ended keys are never deleted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_users_ended_keys_stop_nobody() {
     const ENDED: u32 = 100_000;
@@ -256,7 +256,7 @@ async fn a_users_ended_keys_stop_nobody() {
         .unwrap();
     let other = insert(&store, "other", "v").await;
 
-    // However long a list is, nobody who asks about a request waits for it.
+    // Look-ups for requests do not wait for a list, however long it is.
     let everything = || {
         let (store, mut query) = (store.clone(), KeyQuery::default());
         query.limit = u32::MAX;
@@ -274,7 +274,7 @@ async fn a_users_ended_keys_stop_nobody() {
     let everything = began.elapsed();
     assert!(answered * 4 < everything, "{answered:?}, beside {everything:?} for lists of all");
 
-    // And whoever asks for active keys, as the policy does too, does not meet those that have ended.
+    // Queries for active keys, such as that of the policy, do not read ended keys.
     let began = Instant::now();
     let own = insert(&store, "own", "u").await;
     let mut active = KeyQuery::default();
@@ -313,8 +313,8 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
     assert!(!is_active(&store, &key).await);
 }
 
-/// All changes wait for one disk: while it or another process's lock holds them up, whoever sends most decides who is
-/// refused, save for those who take access away.
+/// All changes wait for one disk. While it, or a lock of another process, delays them, the sender of most changes
+/// must not cause others to be refused. Calls that take access away have their own places.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     let file = File::new();
@@ -339,7 +339,7 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     while !flood.iter().any(tokio::task::JoinHandle::is_finished) {
         tokio::task::yield_now().await;
     }
-    // At most one of their places is free, where the first had not begun to wait for the lock.
+    // At most one of these places is free, if the first change had not yet begun to wait for the lock.
     let (alice, bob, carol, p1) = (user("alice"), user("bob"), user("carol"), project("p1"));
     let less = Member::new(MemberRole::ReadOnly, []);
     let terms = Terms::by(tower_api_key::Authority::System);
@@ -351,7 +351,7 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
             store.delete_project("a", &p1),
             store.suspend_account("a", true),
             async {
-                // All of them stand in the queue.
+                // All of them are in the queue.
                 tokio::task::yield_now().await;
                 operator.execute_batch("ROLLBACK").unwrap();
             },
@@ -375,7 +375,7 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
     assert!(refused > 0);
 }
 
-/// The same of what takes a part away: a key is narrowed, an account changes hands.
+/// The same for calls that take a part of the access away: a key is restricted, an account is transferred.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c17_g_a_flood_of_new_keys_keeps_nobody_from_narrowing_a_key() {
     let file = File::new();
@@ -409,7 +409,7 @@ async fn c17_g_a_flood_of_new_keys_keeps_nobody_from_narrowing_a_key() {
             store.update(&scarce.id, &limit, NOW, &terms),
             store.transfer_account("a", &bob, &less),
             async {
-                // All of them stand in the queue.
+                // All of them are in the queue.
                 tokio::task::yield_now().await;
                 operator.execute_batch("ROLLBACK").unwrap();
             },

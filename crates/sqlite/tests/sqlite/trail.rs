@@ -1,4 +1,4 @@
-//! What an SQLite file keeps of the past: written with the change, and not rewritten by anybody's SQL.
+//! The audit log of an SQLite file: it is written with the change, and no SQL can rewrite it.
 
 use tower_api_key::store::{KeyPolicy, RegistryError, StoreError, Terms};
 use tower_api_key::{Authority, KeyRegistry as _, Timestamp, Usage, UsageChannel};
@@ -30,7 +30,7 @@ async fn no_sql_rewrites_what_has_happened() {
     }
 }
 
-/// One transaction: a change whose entry cannot be written is not made.
+/// One transaction: if the entry cannot be written, the change is not made.
 #[tokio::test]
 async fn there_is_no_change_without_its_entry() {
     let file = File::new();
@@ -78,7 +78,7 @@ async fn what_makes_no_sense_is_corrupt_and_not_skipped() {
     assert!(matches!(store.usage(std::slice::from_ref(&key.id)).await, Err(StoreError::Corrupt(_))));
 }
 
-/// C9-16, over the file: many late writes by another process's store, and a revocation among them.
+/// C9-16 on a file: the store of another process writes usage late and often, and a key is revoked meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn c9_16_no_late_usage_revives_a_key() {
     let file = File::new();
