@@ -1,13 +1,13 @@
-//! Circles of files that import each other.
+//! Circular imports between files.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::graph::Edges;
 
-/// Files that import each other in a circle, the first of the alphabet first.
+/// Files that import each other in a circle; the first in the alphabet comes first.
 pub(crate) type Circle = Vec<String>;
 
-/// For every import that is part of a circle, the shortest circle that it is part of.
+/// For every import that is part of a circle, the shortest circle with that import.
 pub(crate) fn shortest(edges: &Edges) -> BTreeSet<Circle> {
     let mut next = BTreeMap::<&str, Vec<&str>>::new();
     for (from, to) in edges.keys() {
@@ -24,13 +24,13 @@ pub(crate) fn shortest(edges: &Edges) -> BTreeSet<Circle> {
     circles
 }
 
-/// Those files that each can be reached from each other, with the shortest circle among them; the largest knot first.
+/// Sets of files that can all be reached from each other, each with its shortest circle; the largest set first.
 pub(crate) fn knots(circles: &BTreeSet<Circle>) -> Vec<(BTreeSet<String>, Circle)> {
     let mut knots: Vec<(BTreeSet<String>, Circle)> = Vec::new();
     for circle in circles {
         let mut files: BTreeSet<String> = circle.iter().cloned().collect();
         let mut shortest = circle.clone();
-        // Circles that share a file are one knot.
+        // Circles with a common file belong to the same set.
         knots.retain(|(others, other)| {
             let is_apart = others.is_disjoint(&files);
             if !is_apart {

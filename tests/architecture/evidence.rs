@@ -1,4 +1,4 @@
-//! Nobody gets in unless one room says so: nothing outside it names what makes the evidence.
+//! Only the room `gate` can accept a request: nothing outside it names a constructor of the evidence.
 
 use syn::visit::Visit;
 use syn::{ImplItemFn, Visibility};
@@ -6,20 +6,20 @@ use syn::{ImplItemFn, Visibility};
 use crate::graph::Graph;
 use crate::modules::House;
 
-/// The room that says yes.
+/// The room that accepts requests.
 const ROOM: &str = "gate";
 
-/// What makes evidence: the file that defines it, and its constructors, the one for tests among them.
+/// What makes evidence: the file of the definition, and the constructors, including the one for tests.
 pub(crate) const MAKERS: &[(&str, &str)] =
     &[("gate/evidence.rs", "verified"), ("gate/evidence.rs", "of_a_test")];
 
-/// The one door beside it, which is only there with the feature `test-util`.
+/// The only exception; it exists only with the feature `test-util`.
 const TEST_DOOR: &str = "test_util";
 
 pub(crate) fn named_elsewhere(house: &House, graph: &Graph) -> Vec<String> {
     let mut wrong = Vec::new();
     for (home, maker) in MAKERS {
-        // By name alone, whatever the type is called there: an alias or `Self` hides nothing.
+        // Compares only the name, so that an alias or `Self` hides nothing.
         let names = |path: &[String]| path.len() > 1 && path[1..].iter().any(|part| part == maker);
         for mention in graph.mentions.iter().filter(|mention| names(&mention.path)) {
             let may = mention.file == *home || [ROOM, TEST_DOOR].contains(&House::room_of(&mention.file));

@@ -1,4 +1,4 @@
-//! Who imports whom: every path in the source, resolved to the file that defines what it names.
+//! Which file imports which: every path in the source, resolved to the file that defines its target.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use syn::{
 
 use crate::modules::{self, House, Id, ROOT};
 
-/// A path as it is written somewhere. A leading `::`, also one after `<Type>`, is its first part.
+/// A path in the source. A leading `::`, also one after `<Type>`, is its first part.
 #[derive(Debug)]
 pub(crate) struct Mention {
     pub(crate) file: String,
@@ -27,15 +27,15 @@ impl Mention {
     }
 }
 
-/// One file that names what another defines.
+/// A file that names something which another file defines.
 #[derive(Debug)]
 pub(crate) struct Import {
     pub(crate) from: String,
     pub(crate) line: usize,
     pub(crate) to: String,
     pub(crate) item: String,
-    /// Whether the one file needs the other. A re-export does not, and neither does naming a module: what is then taken
-    /// from it does.
+    /// Whether the first file depends on the second. Re-exports and names of modules do not count; what is then taken
+    /// from the module does.
     pub(crate) needs: bool,
 }
 
@@ -56,12 +56,12 @@ impl fmt::Display for Import {
 pub(crate) struct Graph {
     pub(crate) imports: Vec<Import>,
     pub(crate) mentions: Vec<Mention>,
-    /// Names of other crates, as they are mentioned. Not all of them are crates: `Vec::new` names `Vec`.
+    /// Names that may be other crates. Not all of them are: `Vec::new` gives `Vec`.
     pub(crate) foreign: Vec<Mention>,
     pub(crate) wrong: Vec<String>,
 }
 
-/// The edges between files, and the items for which they are there.
+/// The edges between files, and the items that cause them.
 pub(crate) type Edges = BTreeMap<(String, String), BTreeSet<String>>;
 
 impl Graph {
@@ -108,14 +108,14 @@ impl Reader<'_> {
         self.graph.wrong.push(what);
     }
 
-    /// A path that stands in this module.
+    /// A path in this module.
     fn path(&mut self, path: Vec<String>, line: usize, by: By) {
         let (file, house) = (self.file().to_owned(), self.house);
         if ["lib.rs", "main.rs"].contains(&&*file) {
             return;
         }
         if let ([name], By::Path | By::Macro) = (path.as_slice(), by) {
-            // Names that were imported are counted where they are imported; re-exports are not, so they count where they
+            // Imported names count where they are imported. Re-exports do not, so re-exported names count where they
             // are used.
             let reexports: Vec<_> = house.reexports(self.module, name).cloned().collect();
             for leaf in reexports {
@@ -154,21 +154,21 @@ impl Reader<'_> {
             }
             let needs = match by {
                 By::Use | By::Path => target.item.is_some(),
-                // What a macro does with a module that is handed to it is not seen.
+                // What a macro does with a module in its arguments is unknown.
                 By::Macro => true,
                 By::ReExport => false,
             };
             let item = target.item.unwrap_or_else(|| path.last().cloned().unwrap_or_default());
             let import = Import { from: file.clone(), line, to, item, needs };
             let inside = import.between_rooms().is_none();
-            // Within a room a re-export is how a room is built, and no import at all.
+            // Re-exports within a room only build the room, so they are not imports.
             if needs || !inside {
                 self.graph.imports.push(import);
             }
         }
     }
 
-    /// The name, if a path takes from the root what the root has from elsewhere.
+    /// The name, if the path takes from the crate's root something that the root only re-exports.
     fn through_the_root(&self, path: &[String]) -> Option<String> {
         let is_root = |path: &[String]| {
             self.house.resolve(self.module, path).iter().any(|at| at.module == ROOT && at.item.is_none())
@@ -181,7 +181,7 @@ impl Reader<'_> {
         path.get(taken).cloned()
     }
 
-    /// Whatever looks like a path among the tokens of a macro or an attribute.
+    /// Everything that looks like a path among the tokens of a macro or an attribute.
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, what: char| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == what);
@@ -190,7 +190,7 @@ impl Reader<'_> {
         while let Some(token) = tokens.get(at) {
             match token {
                 TokenTree::Group(group) => self.tokens(group.stream()),
-                // `.name` is a field or a method, and `$name` is whatever the caller of the macro says.
+                // `.name` is a field or a method, and `$name` comes from the caller of the macro.
                 TokenTree::Ident(first)
                     if *first == "crate" || at == 0 || !(is(at - 1, '.') || is(at - 1, '$')) =>
                 {
@@ -294,12 +294,12 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
-    /// `pub(super)` and `pub(in path)` say who may import, and import nothing.
+    /// `pub(super)` and `pub(in path)` say who may import, but import nothing.
     fn visit_vis_restricted(&mut self, _: &'ast VisRestricted) {}
 }
 
 impl Reader<'_> {
-    /// `#[serde(with = "crate::time")]` names a path too.
+    /// `#[serde(with = "crate::time")]` also names a path.
     fn paths_in_strings(&mut self, tokens: TokenStream) {
         for token in tokens {
             match token {

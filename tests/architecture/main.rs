@@ -1,7 +1,8 @@
-//! Holds the house together: who may import whom, where evidence is made, and how SQL is written.
+//! Checks the architecture: which file may import which, where evidence is made, and how SQL is written.
 //!
-//! The source is read as syntax, and every path is followed to the file that defines what it names. `edges.txt` is the plan
-//! of the rooms; the tests in `planted.rs` and `privacy.rs` see to it that these checks would notice.
+//! The source is parsed, and every path is resolved to the file that defines its target. `edges.txt` is the list of
+//! allowed imports between rooms (the files and folders of `src/`). The tests in `planted.rs` and `privacy.rs` prove
+//! that these checks find violations.
 
 mod circles;
 mod evidence;
@@ -19,10 +20,10 @@ use std::sync::LazyLock;
 use self::graph::Graph;
 use self::modules::House;
 
-/// Which room imports which: the plan that the source must equal.
+/// Which room may import which. The source must have exactly these imports.
 const EDGES: &str = include_str!("edges.txt");
 
-/// The packages beside the root: within each, files import each other in no circle, and SQL is written as constants.
+/// The other packages: within each, there are no circular imports, and all SQL is constant.
 const PACKAGES: &[&str] = &[
     "crates/cli",
     "crates/email",
@@ -41,7 +42,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// All that is wrong with a source, by what it offends against.
+/// All violations in a source, by kind.
 struct Faults {
     unreadable: Vec<String>,
     rooms: Vec<String>,
@@ -66,10 +67,10 @@ impl Faults {
     }
 }
 
-/// Of the source as it is. To read it takes a second, and once is enough.
+/// The violations in the real source. They are computed once, because this takes a second.
 static FAULTS: LazyLock<Faults> = LazyLock::new(|| Faults::of(".", &source(), EDGES));
 
-/// The circles of files: of each knot, the shortest one.
+/// The circular imports: for each set of files that import each other, the shortest circle.
 fn circles_in(graph: &Graph) -> Vec<String> {
     let edges = graph.edges_of_files();
     let knots = circles::knots(&circles::shortest(&edges));
@@ -80,7 +81,7 @@ fn circles_in(graph: &Graph) -> Vec<String> {
     said.collect()
 }
 
-/// Fails with one fault a line.
+/// Fails with one violation per line.
 #[track_caller]
 fn none_of(faults: &[String]) {
     assert!(faults.is_empty(), "\n\n{}\n", faults.join("\n"));
@@ -135,7 +136,7 @@ fn packages_beside_the_root_have_no_circles_and_their_sql_is_constant() {
     none_of(&wrong);
 }
 
-/// `cargo test --test architecture -- --ignored draw --nocapture` prints the house.
+/// `cargo test --test architecture -- --ignored draw --nocapture` prints the rooms.
 #[test]
 #[ignore = "draws the house, and checks nothing"]
 fn draw() {
@@ -143,7 +144,8 @@ fn draw() {
     println!("{}", rooms::drawing(&house, &Graph::of(&house), EDGES));
 }
 
-/// `cargo test --test architecture -- --ignored print_circles --nocapture` prints every circle of files. `ARCHITECTURE_SRC` may name another `src/`.
+/// `cargo test --test architecture -- --ignored print_circles --nocapture` prints all circular imports.
+/// `ARCHITECTURE_SRC` may name another `src/`.
 #[test]
 #[ignore = "prints the circles, and checks nothing"]
 fn print_circles() {

@@ -1,4 +1,4 @@
-//! Reads the crate as a tree of modules: the file each stands in, what it holds, and what its names mean.
+//! Reads a crate as a tree of modules: the file and the items of each, and what its names refer to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,25 +9,25 @@ use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItem, Item, ItemUse, Meta, Token, TraitItem, UseTree, Visibility};
 
-/// A module, by its place in [`House::modules`]; the crate's root is the first.
+/// A module, as an index into [`House::modules`]; the first is the crate's root.
 pub(crate) type Id = usize;
 
 pub(crate) const ROOT: Id = 0;
 
-/// The source of a crate, without what is compiled for tests only.
+/// The source of a crate, without code that is compiled only for tests.
 #[derive(Default)]
 pub(crate) struct House {
     pub(crate) modules: Vec<Module>,
-    /// The lines of code of each file: neither blank nor comment nor test.
+    /// The number of lines of code in each file, without blank lines, comments and tests.
     pub(crate) lines: BTreeMap<String, usize>,
-    /// What these checks cannot look through, and which therefore may not stand in the source.
+    /// Constructs that these checks cannot analyse, and which are therefore not allowed.
     pub(crate) wrong: Vec<String>,
-    /// Files and folders, without their endings, of modules that are compiled for tests only.
+    /// Files and folders, without file extension, of modules that are compiled only for tests.
     tests: BTreeSet<String>,
 }
 
 pub(crate) struct Module {
-    /// Such as `store/mod.rs`. A module that is written inside another has the file of that.
+    /// For example `store/mod.rs`. A module in braces has the file of its parent.
     pub(crate) file: String,
     pub(crate) items: Vec<Item>,
     parent: Id,
@@ -36,7 +36,7 @@ pub(crate) struct Module {
 
 enum Meaning {
     Module(Id),
-    /// Something else that is defined in this module.
+    /// Another item that is defined in this module.
     Item,
     Import(Leaf),
 }
@@ -44,14 +44,14 @@ enum Meaning {
 /// One name of a `use`.
 #[derive(Clone)]
 pub(crate) struct Leaf {
-    /// Ends with `*` if it is a glob, begins with `::` if it is said to lead into another crate.
+    /// A glob ends with `*`; an explicit path into another crate begins with `::`.
     pub(crate) path: Vec<String>,
     pub(crate) name: String,
     pub(crate) line: usize,
     pub(crate) is_reexport: bool,
 }
 
-/// What a path leads to: an item of a module, or the module itself.
+/// The target of a path: an item of a module, or the module itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Target {
     pub(crate) module: Id,
@@ -67,7 +67,7 @@ impl House {
         house
     }
 
-    /// The room of a file: the file or the folder at the top of `src/` that it is, or stands in.
+    /// The room of a file: the first part of its path below `src/`.
     pub(crate) fn room_of(file: &str) -> &str {
         let top = file.split('/').next().unwrap_or(file);
         top.trim_end_matches(".rs")
@@ -144,7 +144,7 @@ impl House {
         self.modules[id].names.entry(name).or_default().push(meaning);
     }
 
-    /// A file that no module declares is not compiled; or it was not found here, and then not checked either.
+    /// Reports files that belong to no module: they are not compiled, or this check did not find and analyse them.
     fn look_for_strays(&mut self, src: &Path, folder: &str) {
         for entry in fs::read_dir(src.join(folder)).unwrap() {
             let entry = entry.unwrap();
@@ -160,7 +160,7 @@ impl House {
         }
     }
 
-    /// The re-exports that a module makes of a name.
+    /// The re-exports of a name by a module.
     pub(crate) fn reexports(&self, scope: Id, name: &str) -> impl Iterator<Item = &Leaf> {
         let meanings = self.modules[scope].names.get(name).map_or(&[][..], Vec::as_slice);
         meanings.iter().filter_map(|meaning| match meaning {
@@ -169,8 +169,8 @@ impl House {
         })
     }
 
-    /// What a path that stands in a module leads to, through re-exports and aliases to where it is defined. Nothing if it
-    /// leads out of the crate.
+    /// Resolves a path of a module to its definition, through re-exports and aliases. Empty for a path into another
+    /// crate.
     pub(crate) fn resolve(&self, scope: Id, path: &[String]) -> Vec<Target> {
         self.follow(scope, path, &mut BTreeSet::new())
     }
@@ -200,10 +200,10 @@ impl House {
     fn descend(&self, at: Id, path: &[String], seen: &mut BTreeSet<(Id, Vec<String>)>) -> Vec<Target> {
         let Some((name, rest)) = path.split_first() else { return vec![Target { module: at, item: None }] };
         let item = Target { module: at, item: Some(name.clone()) };
-        // What no syntax defines is made by a macro of that module.
+        // A name without a definition in the syntax was made by a macro of that module.
         let Some(meanings) = self.modules[at].names.get(name) else { return vec![item] };
         let is_module = |meaning: &Meaning| matches!(meaning, Meaning::Module(_));
-        // A module and a function may have one name: what follows it tells which is meant.
+        // A module and a function may have the same name; what follows decides.
         let only_modules = !rest.is_empty() && meanings.iter().any(is_module);
         let mut targets = Vec::new();
         for meaning in meanings.iter().filter(|meaning| !only_modules || is_module(meaning)) {
@@ -224,7 +224,7 @@ impl House {
     }
 }
 
-/// Every name that the `use` items among these bring, those inside functions too.
+/// All names that these `use` items import, including `use` inside functions.
 fn imports_of(items: &[Item]) -> Vec<Leaf> {
     struct Uses(Vec<Leaf>);
     impl<'ast> Visit<'ast> for Uses {
@@ -297,7 +297,7 @@ fn defined_by(item: &Item) -> Option<String> {
     Some(name.to_string())
 }
 
-/// Whether something is compiled for tests only.
+/// Whether an item is compiled only for tests.
 pub(crate) fn is_for_tests(attributes: &[Attribute]) -> bool {
     fn needs_test(meta: &Meta) -> bool {
         let parts = || match meta {

@@ -1,4 +1,4 @@
-//! Whatever these checks are for is planted in a copy of the source, and each must be named.
+//! Plants every kind of violation in a copy of the source. The checks must report each of them.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{EDGES, Faults, evidence};
 
-/// Each of these takes something from a room that stores must not know.
+/// Imports from a room that stores must not know.
 const IMPORTS: &[&str] = &[
     "use super::super::keyring::Keyring;",
     "use crate::keyring::Keyring;",
@@ -67,7 +67,7 @@ const STRANGERS: &[(&str, &str)] = &[
     ("use crate::scheme::Bearer;", "takes Bearer from scheme/bearer.rs: schemes and stores never meet"),
 ];
 
-/// `MAKER` stands for what makes evidence.
+/// `MAKER` stands for a constructor of the evidence.
 const EVIDENCE: &[(&str, &str)] = &[
     ("fn planted() { Principal::MAKER(); }", "Principal::MAKER"),
     ("use crate::gate::Principal as P; const MADE: fn() = P::MAKER;", "P::MAKER"),
@@ -77,7 +77,7 @@ const EVIDENCE: &[(&str, &str)] = &[
     ("fn planted() { vec![<P>::MAKER()]; }", "::MAKER"),
 ];
 
-/// What a function does with a connection `c` and some text `n`.
+/// Statements of a function with a connection `c` and a text `n`.
 const SQL: &[(&str, &str)] = &[
     ("c.execute(&format!(\"SELECT {n}\"), []);", "`execute` is given format!, which is neither"),
     ("let sql = format!(\"SELECT {n}\"); c.execute(&sql, []);", "`execute` is given sql, which is neither"),
@@ -107,7 +107,7 @@ const GOOD_SQL: &[&str] = &[
     "let number = |sql: &'static str| c.query_row(sql, [], f);",
 ];
 
-/// What is around it.
+/// A function with this statement.
 fn with_sql(text: &str) -> String {
     let constants = "const PLANTED: &str = \"SELECT x\"; static LAZY: LazyLock<String> = LazyLock::new(f);";
     format!("fn planted(c: &Connection, n: &str) {{ {text} }} {constants}")
@@ -115,25 +115,25 @@ fn with_sql(text: &str) -> String {
 
 const CIRCLES_OF_FILES: &[(&str, &str)] = &[
     ("store/mod.rs", "mod two; mod three; mod folder; mod with_key; pub(crate) use self::with_key::Store;"),
-    // Two files, one of them by an alias.
+    // A circle of two files, with an alias in one of them.
     ("store/two/mod.rs", "mod a; mod b;"),
     ("store/two/a.rs", "use super::b as other; struct A(other::B);"),
     ("store/two/b.rs", "pub(super) struct B(super::a::A);"),
-    // Three, two of them by what their folder re-exports.
+    // A circle of three files; two imports go through re-exports of their folder.
     ("store/three/mod.rs", "mod a; mod b; mod c; pub use self::b::B; pub use self::c::*;"),
     ("store/three/a.rs", "use super::B; struct A(B);"),
     ("store/three/b.rs", "pub struct B(super::c::C);"),
     ("store/three/c.rs", "pub struct C(super::a::A);"),
-    // A folder that uses what it re-exports, and what stands in it uses what the folder defines.
+    // A folder that uses its own re-export, and a file in it that uses what the folder defines.
     ("store/folder/mod.rs", "mod a; pub use self::a::A; pub struct Folder(A);"),
     ("store/folder/a.rs", "pub struct A(Box<super::Folder>);"),
-    // In two rooms.
+    // A circle across two rooms.
     ("store/with_key.rs", "pub(crate) struct Store(crate::key::Key);"),
     ("key/mod.rs", "mod with_store; pub(crate) use self::with_store::Key;"),
     ("key/with_store.rs", "pub(crate) struct Key(Box<crate::store::Store>);"),
 ];
 
-/// What is wrong with a copy of the source in which all of that stands.
+/// The reported violations in a copy of the source with everything planted.
 static FAULTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let folder = TempDir::new().unwrap();
     let src = folder.path();
@@ -154,7 +154,7 @@ static FAULTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     stores("good_sql", GOOD_SQL, &with_sql);
     for (home, maker) in evidence::MAKERS {
         stores(maker, &of(EVIDENCE), &|text| text.replace("MAKER", maker));
-        // It gets another name, and the check is not told.
+        // The constructor is renamed, without updating the check.
         let file = src.join(home);
         let text = fs::read_to_string(&file).unwrap();
         fs::write(file, text.replace(&format!("fn {maker}("), "fn renamed(")).unwrap();
@@ -171,13 +171,13 @@ static FAULTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let more = if clock.contains("->") { format!("{clock}, layer") } else { format!("{clock} -> layer") };
     let edges = EDGES.replace(clock, &more) + "\n    nowhere -> clock\n";
     let faults = Faults::of(".", src, &edges);
-    // The same source as that of a package that asks databases.
+    // The same source, checked as a package that may use databases.
     let sql_of_a_store = Faults::of("crates/sqlite", src, &edges).sql;
     let Faults { unreadable, rooms, strangers, circles, evidence, sql } = faults;
     [unreadable, rooms, strangers, circles, evidence, sql, sql_of_a_store].concat()
 });
 
-/// Puts text at the end of a file, which may be new.
+/// Appends text to a file, or creates it.
 fn plant(src: &Path, file: &str, text: &str) {
     let file = src.join(file);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -198,14 +198,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Fails unless one fault has all these words.
+/// Fails unless one report contains all these words.
 #[track_caller]
 fn named(words: &[&str]) {
     let named = FAULTS.iter().any(|fault| words.iter().all(|word| fault.contains(word)));
     assert!(named, "nothing says {words:?}, but\n{}", FAULTS.join("\n"));
 }
 
-/// Fails if any fault has this word.
+/// Fails if any report contains this word.
 #[track_caller]
 fn unnamed(word: &str) {
     let named: Vec<_> = FAULTS.iter().filter(|fault| fault.contains(word)).collect();
@@ -216,7 +216,7 @@ fn unnamed(word: &str) {
 fn an_import_is_found_however_it_is_written() {
     for number in 0..IMPORTS.len() {
         let taken = format!("store/imports{number}.rs:1 takes Keyring from keyring/");
-        // And the line to put into the plan.
+        // The report also says which line to add to the list.
         named(&[
             "store -> keyring is not in edges.txt: ",
             &taken,

@@ -1,33 +1,33 @@
-//! What the compiler holds, and no search for words: that no other room makes evidence, or changes it.
+//! What the compiler itself guarantees: no room but `gate` can make or change evidence.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// What a room beside the one that says yes may try, a line each, and the error that it must get.
+/// What another room may try, one line each, and the compiler error that it must get.
 const TRIED: &[(&str, &str)] = &[
-    // A field of the evidence, read and written.
+    // A field of the evidence: reading and writing.
     ("E0616", "fn read(who: &crate::gate::Principal) -> bool { who.project.is_some() }"),
     ("E0616", "fn write(who: &mut crate::gate::Principal) { who.project = None; }"),
     // The constructor of the evidence.
     ("E0624", "fn make() { let _ = crate::gate::Principal::verified; }"),
-    // What stands in the room, and is not for others.
+    // A private item of the room.
     ("E0603", "use crate::gate::case::FirstRefusal as _;"),
-    // A pass, by its path and by another name.
+    // A `Pass`, by its path and by an alias.
     ("E0423", "fn pass() -> crate::gate::Pass { crate::gate::Pass(panic!()) }"),
     ("E0423", "fn ticket() -> crate::gate::Pass { use crate::gate::Pass as Ticket; Ticket(panic!()) }"),
-    // A pass for nobody, and an endpoint that nobody has declared to be open.
+    // A `Pass` without a principal, and access to an endpoint that is not declared as open.
     ("E0624", "fn nobody() { let _ = crate::gate::Pass::nobody; }"),
     ("E0423", "fn open() -> crate::gate::Access { crate::gate::Access(panic!()) }"),
-    // The inner service, past its guard.
+    // The inner service, without its guard.
     ("E0616", "fn call<S>(inner: &mut crate::gate::GatedService<S>) -> &mut S { &mut inner.0 }"),
-    // What only its own module can make of a tuple, by its path and by another name.
+    // A tuple struct with a private field, by its path and by an alias.
     ("E0603", "fn time() -> crate::clock::Timestamp { crate::clock::Timestamp(0) }"),
     ("E0423", "fn alias() -> crate::clock::Timestamp { use crate::clock::Timestamp as Time; Time(0) }"),
 ];
 
-/// Copies what a package is made of.
+/// Copies the files of a package.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -45,10 +45,10 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Without `test-util`, which is a door of its own.
+/// Without `test-util`, which has its own constructor.
 #[test]
 fn no_other_room_makes_evidence() {
-    // Always the same folder, so that the libraries are compiled once.
+    // Always the same folder, so that dependencies are compiled only once.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("privacy");
     let package = folder.join("package");
     if package.exists() {

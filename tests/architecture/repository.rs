@@ -1,4 +1,4 @@
-//! What must not stand in the repository, and what it must say of itself.
+//! What the repository must not contain, and what it must declare.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::Command;
 fn c13_10_no_key_stands_in_the_repository() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
-    // Outside a checkout (a published package) there is nothing to list.
+    // Outside of a checkout (in a published package) there is nothing to list.
     let Some(listed) = listed.ok().filter(|listed| listed.status.success()) else { return };
     let mut seen = 0;
     for name in String::from_utf8(listed.stdout).unwrap().split('\0').filter(|name| !name.is_empty()) {
@@ -24,10 +24,10 @@ fn c13_10_no_key_stands_in_the_repository() {
     assert!(seen > 20, "only {seen} files were looked at");
 }
 
-/// The stated MSRV is at least what every dependency states.
+/// The declared MSRV is not lower than that of any dependency.
 #[test]
 fn msrv_covers_dependencies() {
-    // Of this platform: what others need may not have been downloaded, and it must work offline.
+    // Only for this platform: dependencies of others may not be downloaded, and the test must work offline.
     let rustc = Command::new("rustc").arg("-vV").output().unwrap();
     let rustc = String::from_utf8(rustc.stdout).unwrap();
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
@@ -50,7 +50,7 @@ fn msrv_covers_dependencies() {
         Some(std::array::from_fn(|_| parts.next().unwrap_or_default()))
     };
     let msrv = version(&packages[&own]).unwrap();
-    // Dev-dependencies may want more: users do not compile them.
+    // Dev-dependencies may need a newer Rust, because users do not compile them.
     let (mut todo, mut done) = (vec![own.clone()], BTreeMap::new());
     while let Some(id) = todo.pop() {
         if done.insert(id.clone(), ()).is_some() {

@@ -1,21 +1,22 @@
-//! Rooms: the files and folders at the top of `src/`. Each has a level, and imports what `edges.txt` says, no more and no less.
+//! Rooms: the files and folders at the top of `src/`. Each has a level, and imports exactly the rooms that
+//! `edges.txt` lists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Graph, Import};
 use crate::modules::House;
 
-/// Crates that a room must not know, and why. Names that are no crates may stand here too.
+/// Crates that a room must not use, and why. Names that are not crates do no harm here.
 const NEVER: &[(&str, &[&str], &str)] =
     &[("store", &["axum", "http", "http_body", "http_body_util", "hyper", "tower"], "stores know no HTTP")];
 
-/// Rooms that must not meet, whatever `edges.txt` says.
+/// Rooms that must not import each other, whatever `edges.txt` says.
 const APART: &[(&str, &str)] = &[("scheme", "store"), ("store", "scheme")];
 
-/// A room that never sees the request, lest an answer tells what was in it.
+/// A room that must never see the request, so that no error response can contain parts of it.
 const BLIND: &str = "render";
 
-/// What `edges.txt` says.
+/// The parsed `edges.txt`.
 #[derive(Default)]
 pub(crate) struct Plan {
     levels: BTreeMap<String, usize>,
@@ -23,7 +24,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// `L0` begins a level; `room -> other, another` is a room of it.
+    /// `L0` begins a level; `room -> other, another` adds a room to it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (mut plan, mut level) = (Self::default(), None);
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -43,7 +44,7 @@ impl Plan {
     }
 }
 
-/// The line of `edges.txt` for a room.
+/// The line for a room in `edges.txt`.
 fn line(room: &str, imports: &BTreeSet<&str>) -> String {
     if imports.is_empty() {
         return room.to_owned();
@@ -55,7 +56,7 @@ fn rooms(house: &House) -> BTreeSet<&str> {
     house.lines.keys().map(|file| House::room_of(file)).filter(|room| *room != "lib").collect()
 }
 
-/// The edges between rooms, and the imports for which each is there.
+/// The edges between rooms, and the imports that cause them.
 fn edges(graph: &Graph) -> BTreeMap<(&str, &str), Vec<&Import>> {
     let mut edges = BTreeMap::<_, Vec<_>>::new();
     for import in &graph.imports {
@@ -71,7 +72,7 @@ fn shown(imports: &[&Import]) -> String {
     shown.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// What differs between the source and `edges.txt`, and what goes upward.
+/// The differences between the source and `edges.txt`, and the imports that go upward.
 pub(crate) fn differences(house: &House, graph: &Graph, plan: &str) -> Vec<String> {
     let plan = match Plan::parse(plan) {
         Ok(plan) => plan,
@@ -112,7 +113,7 @@ pub(crate) fn differences(house: &House, graph: &Graph, plan: &str) -> Vec<Strin
     wrong
 }
 
-/// Rooms that know what they must not.
+/// Rooms that use something that they must not know.
 pub(crate) fn strangers(graph: &Graph) -> Vec<String> {
     let mut wrong = Vec::new();
     for (room, crates, why) in NEVER {
@@ -137,7 +138,7 @@ pub(crate) fn strangers(graph: &Graph) -> Vec<String> {
     wrong
 }
 
-/// The rooms by level, the highest on top, with their lines of code and what they import.
+/// The rooms by level, the highest first, with their lines of code and their imports.
 pub(crate) fn drawing(house: &House, graph: &Graph, plan: &str) -> String {
     let (plan, edges) = (Plan::parse(plan).unwrap_or_default(), edges(graph));
     let mut sizes = BTreeMap::<&str, (usize, usize)>::new();

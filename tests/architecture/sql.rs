@@ -1,4 +1,4 @@
-//! SQL is written, never put together: each text that a database is given is a literal or a constant.
+//! SQL is never built at run time: each text that a database receives is a literal or a constant.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use syn::{
 use crate::graph::Graph;
 use crate::modules::{self, House};
 
-/// Methods of the drivers that take a statement, and where in their arguments it is.
+/// Methods of the database drivers that take a statement, and the position of that argument.
 const ASKING: &[(&str, usize)] = &[
     ("batch_execute", 0),
     ("execute", 0),
@@ -42,19 +42,20 @@ const ASKING: &[(&str, usize)] = &[
     ("simple_query_raw", 0),
 ];
 
-/// Those of them whose names mean nothing else, for calls such as `Client::execute(client, sql)`, which hide the statement.
+/// Methods among them with unambiguous names. They must not be called by path, as in `Client::execute(client, sql)`,
+/// because that hides the statement.
 const BY_PATH: &[&str] = &["batch_execute", "execute_batch", "prepare_cached", "query_row", "simple_query"];
 
-/// Methods that leave a list of constants what it is.
+/// Methods that turn a list of constants into constants.
 const PASSING: &[&str] = &["copied", "get", "iter", "skip", "take"];
 
-/// The packages that ask databases. None but these knows a driver.
+/// The packages that use databases. No other package may use a driver.
 const STORES: &[&str] = &["crates/postgres", "crates/sqlite"];
 
 const DRIVERS: &[&str] = &["deadpool_postgres", "rusqlite", "tokio_postgres"];
 
-/// Texts that are no constants, by package, file, function and what they are called there, and why that is right. One that is gone
-/// must go from here too.
+/// Allowed texts that are not constants: package, file, function, the text's name, and the reason. An entry that is
+/// no longer needed must be removed.
 const EXCEPTIONS: &[(&str, &str, &str, &str, &str)] = &[
     (
         "crates/postgres",
@@ -81,7 +82,7 @@ const EXCEPTIONS: &[(&str, &str, &str, &str, &str)] = &[
     ),
 ];
 
-/// A text that a database is given, and which is neither literal nor constant.
+/// A text that a database receives and that is neither a literal nor a constant.
 struct Made {
     file: String,
     function: String,
@@ -90,7 +91,7 @@ struct Made {
     what: String,
 }
 
-/// What is wrong in a package, such as `crates/sqlite`; the root is `.`.
+/// The violations of a package, such as `crates/sqlite`; the root is `.`.
 pub(crate) fn put_together(package: &str, house: &House, graph: &Graph) -> Vec<String> {
     let constants = constants(house);
     let mut made = Vec::new();
@@ -127,7 +128,7 @@ pub(crate) fn put_together(package: &str, house: &House, graph: &Graph) -> Vec<S
     wrong
 }
 
-/// The names of all constants. What is computed when the program is compiled was not put together from a request.
+/// The names of all constants. A value that is computed at compile time cannot come from a request.
 fn constants(house: &House) -> BTreeSet<String> {
     struct Constants(BTreeSet<String>);
     impl<'ast> Visit<'ast> for Constants {
@@ -141,7 +142,7 @@ fn constants(house: &House) -> BTreeSet<String> {
             self.0.insert(item.ident.to_string());
         }
         fn visit_item_static(&mut self, item: &'ast syn::ItemStatic) {
-            // Not a `LazyLock`, which is filled when the program runs.
+            // A `LazyLock` does not count, because it is filled at run time.
             if let Type::Reference(_) = &*item.ty {
                 self.0.insert(item.ident.to_string());
             }
@@ -154,12 +155,12 @@ fn constants(house: &House) -> BTreeSet<String> {
     constants.0
 }
 
-/// What is known of a local name.
+/// What is known about a local name.
 #[derive(Clone, Copy, PartialEq)]
 enum Bound {
-    /// A text that was there when the program was compiled, or a list of such.
+    /// A text from compile time, or a list of such texts.
     Constant,
-    /// A statement that was prepared, where its text was looked at.
+    /// A prepared statement; its text is checked where it is prepared.
     Statement,
     Other,
 }
@@ -192,7 +193,7 @@ impl Reader<'_> {
         self.bound = bound;
     }
 
-    /// Every name of a pattern; only one that is the whole of it is what was bound.
+    /// All names of a pattern. Only a pattern that is a single name is bound to the value itself.
     fn bind(&mut self, pattern: &Pat, what: Bound) {
         struct Names(Vec<String>);
         impl<'ast> Visit<'ast> for Names {
@@ -266,7 +267,7 @@ impl Reader<'_> {
     }
 }
 
-/// `&'static str` and lists of it.
+/// `&'static str`, and lists of it.
 fn of_type(of: &Type) -> Bound {
     let Type::Reference(reference) = of else { return Bound::Other };
     let is_static = reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static");
@@ -317,7 +318,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         visit::visit_expr_for_loop(self, each);
     }
 
-    /// A name that is given something else later is not what it was.
+    /// A name that is assigned later is no longer known.
     fn visit_expr_assign(&mut self, assigned: &'ast syn::ExprAssign) {
         visit::visit_expr_assign(self, assigned);
         if let Expr::Path(path) = &*assigned.left
@@ -355,7 +356,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
-    /// SQL among the tokens of a macro that makes a text, wherever that then goes.
+    /// Finds SQL in the arguments of a formatting macro, whatever the result is used for.
     fn visit_macro(&mut self, called: &'ast Macro) {
         visit::visit_macro(self, called);
         let name = called.path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default();
@@ -372,7 +373,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
 }
 
 impl Reader<'_> {
-    /// Calls among the tokens of a macro: there a statement is one literal or one constant.
+    /// Calls inside a macro: the statement must be one literal or one constant.
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         for (at, token) in tokens.iter().enumerate() {
@@ -413,7 +414,7 @@ fn has_sql(tokens: TokenStream) -> bool {
     })
 }
 
-/// A short name of an expression.
+/// A short name for an expression, for the report.
 fn shown(text: &Expr) -> String {
     match text {
         Expr::Reference(inner) => shown(&inner.expr),

@@ -1,4 +1,4 @@
-//! A cache and the calls that wait for it, over a store of one's own: what holds of them holds whatever is behind them.
+//! The cache, and calls that wait for nodes, over a store of the test's own.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,10 +23,10 @@ fn key(name: &str, owner: &str) -> KeyRecord {
     KeyRecord::new(KeyId::new(name).unwrap(), KeyDigest::of(name), user(owner), NOW)
 }
 
-/// The longest there is: nothing here waits for its end.
+/// The longest possible lease, which does not end during these tests.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// One key of one person, both good or both not, and a log. Its answers are held back while it is told to.
+/// A store with one key of one person, both valid or both invalid, and a log. It can hold its answers back.
 #[derive(Default)]
 struct Told {
     ended: AtomicBool,
@@ -39,7 +39,7 @@ struct Told {
 }
 
 impl Told {
-    /// What was read is old when it is said.
+    /// Holds back an answer that was already read.
     async fn said<T>(&self, read: T) -> Result<T, StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if self.holds.load(Ordering::SeqCst) {
@@ -122,8 +122,8 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     timeout(LEASE, looks).await.unwrap_or_else(|_| panic!("{what} does not come"));
 }
 
-/// An answer that was read before a change, and arrives when the node has acknowledged it, is worth nothing to those who come
-/// then: whatever the news says of it, "everything" among it.
+/// An answer that was read before a change and arrives after the node has acknowledged the change must not be given
+/// to later requests. This is also true if the log says `Everything`.
 #[tokio::test(start_paused = true)]
 async fn c17_g_what_was_read_before_the_news_is_forgotten_with_it() {
     let (digest, owner) = (key("one", "u").digest, user("u"));
@@ -145,7 +145,7 @@ async fn c17_g_what_was_read_before_the_news_is_forgotten_with_it() {
         until("the acknowledgement", || store.acknowledged.load(Ordering::SeqCst) == 1).await;
         store.holds.store(false, Ordering::SeqCst);
         store.go_on.notify_waiters();
-        // Who came before the change may be told what was before it.
+        // A request from before the change may get the old answer.
         assert!(found.await.unwrap().unwrap().is_some_and(|key| key.is_active(NOW)), "{what}");
         assert_eq!(stands.await.unwrap().unwrap(), OWNER, "{what}");
         until("a lease again", || cached.has_lease()).await;
@@ -164,11 +164,11 @@ async fn c17_g_what_was_read_before_the_news_is_forgotten_with_it() {
     }
 }
 
-/// Nodes, by their leases: each acknowledges the change after some time, or never.
+/// Nodes: the length of each lease, and when the node acknowledges the change, if ever.
 struct Nodes {
     began: Instant,
     rows: Mutex<Vec<(Duration, Option<Duration>)>>,
-    /// When, and up to which lease.
+    /// When a node was fenced, and up to which length of lease.
     fenced: Mutex<Vec<(Duration, Duration)>>,
 }
 
@@ -191,12 +191,12 @@ impl Followers for Nodes {
     }
 }
 
-/// A node is taken from the table when its lease has certainly run out on the slowest clock, and a change returns soon after
-/// the last of them, neither earlier nor much later.
+/// A node is removed from the table when its lease has certainly ended on the slowest clock. The change returns
+/// shortly after the last of them, and not earlier.
 #[tokio::test(start_paused = true)]
 async fn c17_g_a_change_fences_a_silent_node_when_its_lease_is_over_on_every_clock() {
     let ms = Duration::from_millis;
-    // Between two looks at the nodes.
+    // The interval between two queries of the nodes.
     let look = ms(33);
     for lease in [100, 437, 2000, 60_000].map(ms) {
         assert_eq!(outlived(lease), lease + lease / 20 + ms(20));
@@ -208,11 +208,11 @@ async fn c17_g_a_change_fences_a_silent_node_when_its_lease_is_over_on_every_clo
         (vec![(ms(437), None)], vec![ms(437)], outlived(ms(437))),
         (vec![(ms(2000), None)], vec![ms(2000)], outlived(ms(2000))),
         (vec![(ms(60_000), None)], vec![ms(60_000)], outlived(ms(60_000))),
-        // Just in time, and a little too late.
+        // Just in time, and slightly too late.
         (vec![(ms(2000), Some(ms(2050)))], vec![], ms(2050)),
         (vec![(ms(2000), Some(ms(2200)))], vec![ms(2000)], outlived(ms(2000))),
         (vec![(ms(60_000), Some(ms(45_000)))], vec![], ms(45_000)),
-        // The one that is silent is seen when the slower one has answered.
+        // The silent node is noticed when the slower node has answered.
         (vec![(ms(300), None), (ms(5000), Some(ms(2000)))], vec![ms(300)], ms(2000)),
         (vec![(ms(300), None), (ms(5000), None)], vec![ms(5000)], outlived(ms(5000))),
     ] {
@@ -241,8 +241,8 @@ impl Directory for Staff {
     }
 }
 
-/// The store cannot know of changes in an application's own directory; once they are announced, nobody answers by what was
-/// before (R42).
+/// The store cannot see changes in an application's own directory. Once a change is announced, no request gets an old
+/// answer (R42).
 #[tokio::test(start_paused = true)]
 async fn r42_a_change_in_a_directory_of_the_application_holds_once_it_is_announced() {
     let (staff, owner) = (Staff::default(), user("u"));

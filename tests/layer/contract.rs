@@ -1,4 +1,4 @@
-//! The contract suite on the store in memory, and on an application's own that only finds.
+//! The contract suite for the store in memory, and for an application's own store that can only find keys.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,12 +21,12 @@ async fn memory_accounts() {
     contract::accounts(async || MemoryStore::new()).await;
 }
 
-/// An application's own people and keys.
+/// An application's own directory and keys.
 #[derive(Default)]
 struct Own {
     keys: Mutex<HashMap<[u8; 32], Arc<KeyRecord>>>,
     people: Mutex<HashMap<UserId, (Role, Vec<ProjectId>)>>,
-    /// What it gets wrong.
+    /// Its defects.
     loses_restrictions: bool,
     forgives: bool,
 }

@@ -1,4 +1,4 @@
-//! The way of a request, end to end, through each scheme.
+//! Requests through each scheme, end to end.
 
 use axum::Router;
 use axum::routing::any;
@@ -58,14 +58,15 @@ async fn one_principal_through_three_schemes() {
     assert_eq!(send(&app, get("/nowhere", &[])).await.verdict(), "401/missing_api_key");
 }
 
-/// `None` finds and offers nothing, `Some` and a box are what is in them; a scheme needs no `Clone`, and neither does a renderer.
+/// `None` as a scheme finds nothing and has no challenge; `Some` and a box act as their content. Neither schemes nor
+/// renderers need `Clone`.
 #[tokio::test]
 async fn a_scheme_may_be_optional_or_boxed() {
     let world = World::new().await;
     let boxed: Box<dyn HeaderScheme> = Box::new(ApiKeyHeader::default());
     let auth = |bearer: Option<Bearer>, body: Option<JsonBody>, boxed: Option<Box<dyn HeaderScheme>>| {
         let auth = ApiKeyAuth::new(world.store.clone(), bearer).or(body).or(boxed);
-        let kept = auth.clone(); // so that the builder cannot take the schemes out of it
+        let kept = auth.clone(); // so that the builder cannot move the schemes out of it
         let auth = auth.endpoints(endpoints()).unwrap();
         drop(kept);
         auth
@@ -96,7 +97,7 @@ async fn a_scheme_may_be_optional_or_boxed() {
     }
 }
 
-/// Of two things that are wrong, the first in the order of the questions is answered, and nothing is said of the other.
+/// If two things are wrong, the error is about the one that is checked first, and says nothing about the other.
 #[tokio::test]
 async fn the_first_failing_question_answers() {
     let world = World::new().await;
@@ -106,7 +107,7 @@ async fn the_first_failing_question_answers() {
             key.expires_at = Some(Timestamp::from_secs(2));
         })
         .await;
-    // Of somebody who may only read, for a project of that one's.
+    // A key of a person who may only read, for their own project.
     let ro_p1 = world.key("u_ro", |key| key.level = KeyLevel::Project(project("p1"))).await;
     let app = routes().layer(ApiKeyAuth::new(world.store.clone(), JsonBody::default()));
     let kind = async |key: &str, user: Option<&str>, project: Option<&str>| {
@@ -117,7 +118,7 @@ async fn the_first_failing_question_answers() {
     let (own, ro, p1) = (world.own.expose_secret(), world.ro.expose_secret(), world.p1.expose_secret());
     let (both, ro_p1) = (both.expose_secret(), ro_p1.expose_secret());
     for (key, user, project, expected) in [
-        // Keys come before users, and users before projects.
+        // The key is checked before the user, and the user before the project.
         ("sk_live_x", Some("u_b"), Some("?"), AuthErrorKind::MalformedKey),
         (both, Some("u_b"), Some("?"), AuthErrorKind::RevokedKey),
         (world.revoked.expose_secret(), Some("u_b"), Some("?"), AuthErrorKind::RevokedKey),
@@ -127,7 +128,7 @@ async fn the_first_failing_question_answers() {
         (own, Some("u_b"), None, AuthErrorKind::UserMismatch),
         (p1, Some("u_b"), Some("p2"), AuthErrorKind::UserMismatch),
         (p1, Some("u_b"), Some("?"), AuthErrorKind::UserMismatch),
-        // Projects come before rights.
+        // The project is checked before the rights.
         (ro, Some("u_ro"), Some("?"), AuthErrorKind::InvalidProject),
         (ro, Some("u_ro"), None, AuthErrorKind::ProjectRequired),
         (ro_p1, Some("u_ro"), Some("p2"), AuthErrorKind::ProjectMismatch),
@@ -136,13 +137,13 @@ async fn the_first_failing_question_answers() {
     ] {
         assert_eq!(kind(key, user, project).await, Some(expected), "{user:?} and {project:?}");
     }
-    // An owner whose account is suspended comes before what was claimed.
+    // A suspended account is reported before wrong claims.
     world.store.suspend_account("A", true).await.unwrap();
     for (user, project) in [("u_own", "p1"), ("u_b", "p1"), ("u_own", "?"), ("u_b", "?")] {
         let kind = kind(own, Some(user), Some(project)).await;
         assert_eq!(kind, Some(AuthErrorKind::OwnerDisabled), "{user} and {project}");
     }
-    // So does one whom no account knows any more.
+    // So is an owner whom no account knows any more.
     world.store.suspend_account("A", false).await.unwrap();
     world.store.remove_member("A", &user("u_ro"), Timestamp::from_secs(3)).await.unwrap();
     let gone = kind(ro, Some("u_own"), Some("?")).await;

@@ -1,4 +1,4 @@
-//! The way out of a scheme, or of a key that was replaced: what answers say, and what happens after the sunset.
+//! Deprecated schemes and replaced keys: what responses say, and what happens after the sunset.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn deprecation() -> Deprecation {
     Deprecation::new(SINCE).unwrap().sunset(SUNSET).unwrap().link(link).unwrap()
 }
 
-/// Body and header keys are on their way out, bearer keys stay; warm, and cold.
+/// Keys in the body and in the header are deprecated, bearer keys are not; with a warm and a cold store.
 async fn apps(world: &World, now: Timestamp) -> [Router; 2] {
     let auth = |verifier: Verifier| {
         ApiKeyAuth::with_verifier(verifier, Bearer::default())
@@ -63,7 +63,7 @@ async fn c15_14_every_answer_through_a_deprecated_scheme_says_so() {
                 .map(|rel| format!("<https://example.com/migration>; rel=\"{rel}\""));
             assert_eq!(answer.header("link"), links, "{verdict}");
         }
-        // Who uses another scheme, or none, is not bothered.
+        // Requests through another scheme, or without a key, get no such headers.
         for request in [get("/", &[("authorization", &bearer(&world.own))]), get("/", &[])] {
             let answer = send(&app, request).await;
             assert!(answer.header("deprecation").is_empty() && answer.header("sunset").is_empty());
@@ -109,7 +109,7 @@ async fn c15_14_after_its_sunset_a_scheme_refuses_and_the_others_are_named() {
     }
 }
 
-/// A 401 names a challenge even where every scheme has ended.
+/// A 401 has a challenge even if every scheme has ended.
 #[tokio::test]
 async fn a_401_always_has_a_challenge() {
     let world = World::new().await;
@@ -127,7 +127,7 @@ fn days(days: u32) -> Duration {
     24 * days * HOUR
 }
 
-/// An app whose header scheme ends in thirty days, beside two schemes that stay.
+/// An app whose header scheme ends in thirty days, and two other schemes that do not.
 fn moving(verifier: Verifier, clock: &ManualClock) -> Router {
     let ends = clock.now().saturating_add(days(30));
     let old =
@@ -151,8 +151,8 @@ fn ways(path: &str, key: &ApiKey) -> [(&'static str, Request<Body>); 3] {
     ]
 }
 
-/// After a rotation with a grace, the old key's answers say since when and until when, whatever the answer is and
-/// whichever way the key came.
+/// After a rotation with a grace period, all responses to the old key say since when it is deprecated and when it
+/// ends, through every scheme.
 #[tokio::test]
 async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
     let world = World::new().await;
@@ -173,7 +173,7 @@ async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
         clock.advance(days(1));
         let next = keyring.rotate(old.id(), Grace::For(days(7))).await.unwrap();
         clock.advance(HOUR);
-        // Replaced on July 2nd; the key ends before the scheme does.
+        // Replaced on July 2nd; the key ends before the scheme.
         let rotated = ("@1782950400", "Thu, 09 Jul 2026 00:00:00 GMT");
         for (path, status) in [("/", 200), ("/guarded", 403), ("/own", 403)] {
             for (way, request) in ways(path, old.key()) {
@@ -195,7 +195,7 @@ async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
                     .collect();
                 assert_eq!(answer.header("link"), links, "{at}");
             }
-            // Its successor hears of the scheme alone.
+            // Responses to its successor mention only the scheme.
             for (way, request) in ways(path, next.key()) {
                 let answer = send(&app, request).await;
                 let sunset = answer.header("sunset");
@@ -205,7 +205,7 @@ async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
                 assert_eq!(answer.header("deprecation").len(), expected.len(), "{way} {path}, cold: {cold}");
             }
         }
-        // With the grace the word of it ends too: 401 tells nobody that there was a key.
+        // After the grace period the headers end, too: a 401 does not reveal that there was a key.
         clock.advance(days(7));
         for (way, request) in ways("/", old.key()) {
             let answer = send(&app, request).await;
@@ -222,7 +222,7 @@ async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
     assert!(ApiKeyAuth::new(world.store.clone(), Bearer::default()).rotation_guide("/here").is_err());
 }
 
-/// A scheme that ends before the key does.
+/// A scheme that ends before the key.
 #[tokio::test]
 async fn c15_14_of_two_sunsets_the_earlier_one_is_told() {
     let world = World::new().await;
@@ -234,7 +234,7 @@ async fn c15_14_of_two_sunsets_the_earlier_one_is_told() {
     let answer = send(&app, get("/", &[("x-api-key", old.key().expose_secret())])).await;
     assert_eq!(answer.header("deprecation"), ["@1767225600"]);
     assert_eq!(answer.header("sunset"), ["Fri, 31 Jul 2026 00:00:00 GMT"]);
-    // A key that would have ended anyhow ends when it would have.
+    // A key that expires before the end of the grace period still ends at its expiry.
     let end = clock.now().saturating_add(days(2));
     let short = keyring.issue(NewKey::user_level(user("u_own"), "short").expires_at(end)).await.unwrap();
     drop(keyring.rotate(short.id(), Grace::For(days(300))).await.unwrap());

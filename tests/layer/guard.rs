@@ -1,4 +1,4 @@
-//! Guards and extractors: they narrow, and never let anybody in.
+//! Guards and extractors: they restrict access, and never grant it.
 
 use std::convert::Infallible;
 
@@ -65,12 +65,12 @@ async fn guards_narrow_what_the_endpoint_allows() {
         let answer = send(&app, get(path, &[("authorization", &bearer(key))])).await;
         assert_eq!(answer.verdict(), expected, "{path}");
     }
-    // What the layer refuses stays refused, whatever a guard would say.
+    // A request that the layer refuses stays refused, whatever a guard would say.
     let post = request("POST", "/read", &[("authorization", &bearer(&world.ro))], "");
     assert_eq!(send(&app, post).await.verdict(), "403/read_only");
 }
 
-/// Everything of an answer but the date.
+/// Everything in a response except the date.
 fn shape(answer: &test_kit::Answer) -> (u16, Vec<(String, String)>, Value) {
     let headers = answer.headers.iter();
     let mut headers: Vec<_> =
@@ -83,7 +83,7 @@ fn shape(answer: &test_kit::Answer) -> (u16, Vec<(String, String)>, Value) {
 async fn a_guards_refusal_looks_like_the_layers_own() {
     let (world, app) = world().await;
     let (ro, bearer) = (world.ro.expose_secret(), bearer(&world.ro));
-    // Both are READONLY on a write: the first is refused by the layer, the second by the guard.
+    // Both are READONLY at a write: the layer refuses the first, the guard the second.
     for headers in [[("authorization", &*bearer)], [("x-api-key", ro)]] {
         let own = send(&app, request("POST", "/read", &headers, "")).await;
         let guards = send(&app, request("GET", "/write", &headers, "")).await;
@@ -206,7 +206,7 @@ async fn principals_of_tests_are_what_the_verifier_would_make() {
         .layer(Extension(test_util::principal(user("u")).build()));
     assert_eq!(send(&app, get("/", &[])).await.body, b"u");
 
-    // In front of the layer it is worth nothing.
+    // In front of the layer it has no effect.
     let world = World::new().await;
     let app = Router::new()
         .route("/", on_get(echo))

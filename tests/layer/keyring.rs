@@ -1,4 +1,4 @@
-//! Keys are made, replaced and ended: the keyring over a store in memory.
+//! Making, replacing and ending keys: the keyring over a store in memory.
 
 use std::collections::{BTreeSet, HashSet};
 use std::pin::Pin;
@@ -160,7 +160,7 @@ async fn r26_a_key_for_a_project_out_of_reach_is_neither_issued_nor_rotated() {
     keyring.revoke(key.id()).await.expect("revoking asks nobody but the ledger (R42)");
 }
 
-/// Answers what it knows, and only then lets what follows happen: once.
+/// Answers first, and then lets something happen, once.
 struct AndThen {
     store: MemoryStore,
     happens: AtomicBool,
@@ -184,7 +184,7 @@ impl Hook for AndThen {
     }
 }
 
-/// Of all who may have something taken away while a key for it is being issued.
+/// For each way in which the owner can lose access while a key is being issued.
 #[tokio::test]
 async fn c9_15_a_key_issued_while_its_owner_loses_the_right_to_it_does_not_come_back() {
     let of_user: fn(UserId) -> NewKey = |carol| NewKey::user_level(carol, "raced");
@@ -218,14 +218,14 @@ async fn c9_15_a_key_issued_while_its_owner_loses_the_right_to_it_does_not_come_
         assert!(keys[0].revoked_at.is_some(), "it would come back with its owner");
     }
 
-    // What is taken away elsewhere is no matter.
+    // Losing access to another project does not matter.
     let store = people().await;
     let keyring = Keyring::new((store.clone(), AndThen::directory(&store, taken_off_p1)));
     let issued = keyring.issue(of_user(user("carol"))).await.unwrap();
     assert!(store.find(&issued.key().digest()).await.unwrap().unwrap().revoked_at.is_none());
 }
 
-/// Knows once, and then cannot tell.
+/// Answers once, and then fails.
 struct FailsThen(AtomicBool);
 
 #[async_trait]
@@ -411,7 +411,7 @@ async fn a_policy_of_none_and_a_deadline_of_zero_are_refused_at_start() {
     assert!(ApiKeys::new(MemoryStore::new()).change_deadline(Duration::ZERO).is_err());
 }
 
-/// No answer. Whoever waits for it without end is found when the simulated hour is over, and does not hang.
+/// Never answers within an hour of simulated time; if a caller still waits then, the test fails instead of hanging.
 async fn nobody_gives_up<T>() -> T {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     panic!("somebody waits without end")
@@ -420,7 +420,7 @@ async fn nobody_gives_up<T>() -> T {
 /// Never answers.
 #[derive(Default)]
 struct Silent {
-    /// How many have asked it to end or to list keys.
+    /// How many calls wanted to end or list keys.
     asked: AtomicUsize,
 }
 
@@ -470,8 +470,8 @@ async fn c10_nobody_waits_for_a_store_without_end() {
     assert!(start.elapsed() < Duration::from_millis(50));
 }
 
-/// B1: whoever acts for a person takes of that person's few turns at the store, also where each request has a keyring of its
-/// own; and what ends keys has turns of its own.
+/// B1: calls on behalf of one person share a few places at the store, even if each request has its own keyring. Calls
+/// that end keys have their own places.
 #[tokio::test(start_paused = true)]
 async fn c17_g_one_person_has_a_few_turns_at_the_store_however_many_act_for_them() {
     let (silent, id) = (silent(), KeyId::new("key_1").unwrap());
@@ -486,7 +486,7 @@ async fn c17_g_one_person_has_a_few_turns_at_the_store_however_many_act_for_them
         (Authority::User(user("alice")), 4),
         (Authority::User(user("alice")), 0),
         (Authority::User(user("dave")), 4),
-        // What the application does by itself is not shared out.
+        // Calls by the application itself do not share places.
         (Authority::System, 20),
     ] {
         for _ in 0..20 {
@@ -523,8 +523,8 @@ fn c7_10_keys_are_uniform_over_the_alphabet_and_never_repeat() {
         let expected = total as f64 / 62.0;
         alphabet().map(|byte| (f64::from(counts(byte)) - expected).powi(2) / expected).sum::<f64>()
     };
-    // 61 degrees of freedom: mean 61, standard deviation 11. 140 is passed by chance once in 10^7 times; characters drawn
-    // by remainder of a byte would give tens of thousands.
+    // 61 degrees of freedom: mean 61, standard deviation 11. Random data exceeds 140 once in 10^7 runs; characters
+    // computed as the remainder of a byte would give tens of thousands.
     for (place, counts) in counts.iter().enumerate() {
         assert!(alphabet().all(|byte| counts[byte] > 0), "place {place} misses a character");
         let chi = chi_square(&|byte| counts[byte], KEYS);
@@ -557,7 +557,7 @@ async fn c11_05_ids_are_random_and_say_nothing_about_the_secret() {
         ids.push(id);
     }
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
-    // A sequence would rise every time, or never.
+    // The ids of a sequence would always rise, or always fall.
     let rises = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
     assert!((1300..1700).contains(&rises), "{rises}");
 }

@@ -1,86 +1,89 @@
-//! The lease protocol (`docs/lease-protocol.md`) as a model, and every state that it can reach.
+//! A model of the lease protocol (`docs/lease-protocol.md`), and a search of all its reachable states.
 //!
-//! Nodes join, read the log, apply, acknowledge, stand still, crash, are fenced and come back; their messages to the table
-//! of nodes may arrive after they have given up on them; requests and fills are two steps each, with anything in between.
-//! Writers begin, commit in any order, wait, fence and return. Time passes between any two steps.
+//! Nodes join, read the log, apply, acknowledge, pause, crash, are fenced and come back. Their messages to the table
+//! of nodes may arrive after they have given up waiting for them. Requests and fills have two steps each, and
+//! anything may happen in between. Writers begin, commit in any order, wait, fence and return. Time passes between
+//! any two steps.
 //!
-//! *Invariant*: no node accepts a request, begun after a change has returned, on the strength of what was true before it.
+//! *Invariant*: if a request begins after a change has returned, no node accepts it because of data from before the
+//! change.
 //!
-//! A few nodes and changes are searched in each run of the tests, more with `--ignored`:
+//! The normal tests search a few nodes and changes, and `--ignored` searches more:
 //!
 //! ```text
 //! cargo test --test layer lease_model -- --include-ignored --nocapture
 //! ```
 //!
-//! Each of the faults below is one line of the protocol left out, and is found.
+//! Each fault below leaves out one rule of the protocol, and the search must find a violation.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Instant;
 
-/// How long a lease lasts, on the slowest clock.
+/// The length of a lease, on the slowest clock.
 const LEASE: u8 = 2;
 
-/// Some of the changes, one bit each.
+/// A set of changes, one bit each.
 type Set = u8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    /// The lease runs from the answer to the acknowledgement.
+    /// The lease starts when the acknowledgement is answered.
     LeaseFromAnswer,
-    /// The lease does not end.
+    /// The lease never ends.
     LeaseWithoutEnd,
-    /// A request does not look at the lease.
+    /// A request does not check the lease.
     LeaseNotChecked,
-    /// The writer waits a little less than a lease lasts on a slow clock.
+    /// The writer waits slightly less than a lease lasts on a slow clock.
     DriftForgotten,
     /// The writer does not wait.
     NoWait,
-    /// The writer returns when time is up, and leaves the row where it is.
+    /// The writer returns when its time is up, but does not delete the row.
     NoFence,
-    /// The writer looks who there is before it commits.
+    /// The writer looks for nodes before it commits.
     LooksBeforeCommit,
-    /// A node reads where the log ends and begins to remember, then puts down its row, and serves at once.
+    /// A node reads the end of the log and starts to remember answers, inserts its row only then, and serves at once.
     ReadsBeforeItJoins,
-    /// A node that was fenced keeps what it has when it comes back.
+    /// A fenced node keeps its answers when it comes back.
     TermsForgotten,
-    /// A node acknowledges what it will apply later.
+    /// A node acknowledges changes before it applies them.
     AcknowledgesFirst,
-    /// A node goes on under its row when it does not know whether an acknowledgement has arrived, and it arrives late.
+    /// A node keeps its row although it does not know whether an acknowledgement has arrived, and that one arrives
+    /// late.
     DoubtForgotten,
-    /// A fill that was read before a change is kept after it.
+    /// A fill that was read before a change is kept after the change.
     LateFill,
-    /// A node remembers the highest number that it saw.
+    /// A node's position is the highest number that it has seen.
     HighestNumber,
-    /// What is taken out of the log, whoever has seen it, is taken out without a word.
+    /// Rows are removed from the log, even if a node has not seen them, without a row for `Everything`.
     FoldsSilently,
 }
 
 use Fault as F;
 
-/// What is searched.
+/// The variant of the model that is searched.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     fault: Fault,
-    /// Whether look-ups, requests and acknowledgements are one step each, and nodes do not crash. What a node does inside
-    /// of itself does not depend on how many others there are.
+    /// Whether look-ups, requests and acknowledgements are single steps, and nodes do not crash. This loses nothing,
+    /// because what happens inside a node does not depend on the number of other nodes.
     coarse: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Round {
-    /// Not among the nodes, as far as it knows.
+    /// Knows of no row of its own.
     Out,
-    /// Its row is put down.
+    /// Its row is inserted.
     Joining,
-    /// Has read where the log ends, and has no row. Only with a fault.
+    /// Has read the end of the log, and has no row. Only with a fault.
     Peeked {
         read: Set,
     },
     Idle,
-    /// Has read the log, `age` after which everything is counted. Some of the news was no longer there.
+    /// Has read the log, `age` ago, from when the lease counts. Some of the new entries had already been removed.
     Read {
         age: u8,
         folded: Set,
@@ -93,47 +96,48 @@ enum Round {
     Sent {
         age: u8,
     },
-    /// Has its answer.
+    /// Has got the answer.
     Answered {
         kept: bool,
         age: u8,
     },
 }
 
-/// What a node remembers of the key that a change ends.
+/// What a node remembers about the key that a change ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Cell {
-    /// Nothing, or the truth.
+    /// Nothing, or the current state.
     Harmless,
-    /// That it is valid, read in this term.
+    /// That the key is valid, read in this term.
     Valid,
-    /// The same, read in a term before.
+    /// The same, read in an earlier term.
     ValidOnce,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Node {
-    /// Its row in the table, and what is acknowledged there.
+    /// Its row in the table, with the acknowledged position.
     row: Option<Set>,
-    /// The row of the one that crashed.
+    /// The row of a crashed node.
     ghost: Option<Set>,
     round: Round,
-    /// What it has read of the log.
+    /// The part of the log that it has read.
     position: Set,
-    /// What it has applied, where that is another question.
+    /// The part that it has applied, if different.
     applied: Set,
-    /// An acknowledgement on its way.
+    /// An acknowledgement that is being sent.
     wire: Option<Set>,
-    /// One that nobody waits for any more, on its way all the same.
+    /// An acknowledgement that nobody waits for any more, but which may still arrive.
     late: Option<Set>,
-    /// How much is left of its lease.
+    /// The remaining time of its lease.
     lease: u8,
     cells: [Cell; 2],
-    /// Valid keys that were read and are not remembered yet.
+    /// Valid keys that were read but not stored yet.
     fills: Set,
-    /// A request that has read a cell: which, in which state, and whether its change had returned when it began.
+    /// A request that has read a cell: which one, its state, and whether the change had returned when the request
+    /// began.
     request: Option<(u8, Cell, bool)>,
-    /// Whose writer will not look at its row.
+    /// The changes whose writer does not see its row.
     overlooked_by: Set,
 }
 
@@ -141,7 +145,7 @@ struct Node {
 enum Writer {
     Idle,
     Begun,
-    /// This long ago, at most.
+    /// At most this long ago.
     Committed {
         age: u8,
     },
@@ -152,7 +156,7 @@ enum Writer {
 struct State<const N: usize, const C: usize> {
     nodes: [Node; N],
     writers: [Writer; C],
-    /// Whose rows were taken out of the log, for one that means everything.
+    /// The changes whose rows were replaced by the row for `Everything`.
     folded: Set,
 }
 
@@ -171,7 +175,7 @@ const NEW: Node = Node {
     overlooked_by: 0,
 };
 
-/// A request was accepted that must not be.
+/// A request was accepted that must not be accepted.
 #[derive(Debug)]
 struct Violation;
 
@@ -187,13 +191,13 @@ impl<const N: usize, const C: usize> State<N, C> {
         self.writers[change] == Writer::Returned
     }
 
-    /// Which node is which makes no difference.
+    /// Nodes are interchangeable.
     fn sorted(mut self) -> Self {
         self.nodes.sort_unstable();
         self
     }
 
-    /// Everything that can happen next.
+    /// All possible next steps.
     fn next(&self, rules: Rules, mut then: impl FnMut(&'static str, usize, Self)) -> Result<(), Violation> {
         self.time_passes(rules, &mut then);
         let folded = self.committed();
@@ -240,7 +244,7 @@ impl<const N: usize, const C: usize> State<N, C> {
         };
         let (bit, fault): (Set, _) = (1 << change, rules.fault);
         match self.writers[change] {
-            // The number is drawn here; the first change draws the lower one.
+            // The transaction gets its number here; the first change gets the lowest.
             Writer::Idle if change == 0 || self.writers[change - 1] != Writer::Idle => {
                 step("begins", &|next| {
                     next.writers[change] = Writer::Begun;
@@ -284,7 +288,7 @@ impl<const N: usize, const C: usize> State<N, C> {
             then(name, at, next);
         };
         let seen = |position: Set| {
-            // Whoever remembers the highest number takes all lower ones for seen.
+            // With the highest number as its position, a node takes all lower ones for seen.
             if fault == F::HighestNumber && position != 0 {
                 (1 << (8 - position.leading_zeros())) - 1
             } else {
@@ -314,7 +318,7 @@ impl<const N: usize, const C: usize> State<N, C> {
             Round::Idle => step("reads the log", &|node| {
                 let folded = self.folded & !seen(node.position);
                 node.position = seen(node.position) | committed;
-                // What it takes for seen, it does not get to see.
+                // A node does not get changes that it takes for seen.
                 node.round = Round::Read { age: 0, folded };
                 if fault == F::HighestNumber {
                     node.applied |= node.missed(self.nodes[at].position, committed);
@@ -364,7 +368,7 @@ impl<const N: usize, const C: usize> State<N, C> {
             step("applies at last", &|node| node.apply(node.position, fault));
         }
         if let Some(acknowledged) = node.wire {
-            // To a row that is gone it makes no difference.
+            // If the row is gone, the acknowledgement has no effect.
             step("is heard", &|node| {
                 let kept = node.row.is_some();
                 (node.row, node.wire) = (node.row.map(|_| acknowledged), None);
@@ -440,14 +444,14 @@ impl Node {
             return;
         }
         self.lease = 0;
-        // Not even by those who are under way. The real one also clears its memory; that gives back room.
+        // This includes fills that are under way. The real node also clears its memory, which only frees space.
         self.fills = 0;
         let past = |cell: Cell| if cell == Cell::Valid { Cell::ValidOnce } else { cell };
         self.cells = self.cells.map(past);
         self.request = self.request.map(|(change, cell, late)| (change, past(cell), late));
     }
 
-    /// Drops what changes have ended. (To apply one again does no harm.)
+    /// Drops what changes have ended. (Applying a change twice does no harm.)
     fn apply(&mut self, changes: Set, fault: Fault) {
         for change in 0..2 {
             if changes & 1 << change != 0 {
@@ -459,21 +463,21 @@ impl Node {
         }
     }
 
-    /// What a reader gets who asks for numbers above the highest of `position`.
+    /// What a reader misses who asks for numbers above the highest in `position`.
     fn missed(&self, position: Set, committed: Set) -> Set {
         let highest = 8 - position.leading_zeros();
         committed >> highest << highest
     }
 }
 
-/// What was found in all states that can be reached.
+/// The result of searching all reachable states.
 #[derive(Debug)]
 struct Search {
     states: usize,
     violation: Option<Vec<String>>,
 }
 
-/// The nodes are few bytes and are looked up very often.
+/// Nodes are only a few bytes, and are looked up very often.
 #[derive(Default)]
 struct Fast(u64);
 

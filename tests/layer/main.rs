@@ -1,4 +1,4 @@
-//! The layer from outside: requests, keys and decisions, over stores in memory.
+//! The layer from outside: requests, keys and decisions, with stores in memory.
 
 mod cached;
 mod contract;

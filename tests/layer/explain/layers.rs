@@ -1,4 +1,4 @@
-//! Through whole layers: what the router matched, and what the endpoints say of it.
+//! Explanations of whole layers: the route that the router matched, and the declarations for it.
 
 use std::net::IpAddr;
 
@@ -17,14 +17,14 @@ use tower_api_key::{ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Endpoints};
 use test_kit::{World, bearer};
 
 const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::HEAD, Method::DELETE];
-/// The route that the router matches, and a path on it.
+/// The route in the router, and a path that it matches.
 const PLACES: [(&str, &str); 8] = [
     ("/users/{id}", "/users/7"),
     ("/keys/{id}/rotate", "/keys/7/rotate"),
     ("/status", "/status"),
     ("/health", "/health"),
     ("/prices", "/prices"),
-    // Not declared, and perhaps meant by what is.
+    // Not declared, but a declared endpoint might mean it.
     ("/v1/users/{id}", "/v1/users/7"),
     ("/files/{*rest}", "/files/7"),
     ("/else", "/else"),
@@ -128,7 +128,7 @@ async fn c4_c5_c6_an_explanation_agrees_with_its_layer_at_every_endpoint() {
             app = app.route(route, any(async || "in"));
         }
         let inside = app.clone().layer(auth.clone());
-        // Around the router nobody has matched a route yet.
+        // A layer around the router runs before a route is matched.
         let around = Router::new().fallback_service(tower::Layer::layer(&auth, app));
         for (key, (route, path), scheme) in keys
             .iter()
@@ -139,7 +139,7 @@ async fn c4_c5_c6_an_explanation_agrees_with_its_layer_at_every_endpoint() {
             for (method, project) in METHODS.iter().flat_map(|method| {
                 [None, Some("p1"), Some("p3"), Some("no id")].map(|project| (method, project))
             }) {
-                // Bodies are read of some methods only.
+                // Bodies are read only for some methods.
                 if scheme == "json-body" && *method != Method::POST {
                     continue;
                 }

@@ -25,7 +25,7 @@ use tower_api_key::store::CachedKey;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
-/// A generator of random numbers that needs a seed and nothing else (xorshift64*).
+/// A random number generator that needs only a seed (xorshift64*).
 struct Dice(u64);
 
 impl Dice {
@@ -36,7 +36,7 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// One time in so many.
+    /// True once in this many times.
     fn once_in(&mut self, times: u64) -> bool {
         (self.roll() >> 33).is_multiple_of(times)
     }
@@ -46,7 +46,7 @@ impl Dice {
     }
 }
 
-/// One key and one person, or a failure; at hand or not.
+/// One key and one person, or a failure; warm or cold.
 struct Stub {
     key: Answer<Arc<KeyRecord>>,
     standing: Answer<AccountStatus>,
@@ -188,7 +188,7 @@ fn case(dice: &mut Dice) -> Case {
     Case { text, record, verifier, schemes }
 }
 
-/// Explains and asks.
+/// Asks for an explanation and sends the request.
 async fn both(dice: &mut Dice, case: &Case) -> (Explanation, Result<Principal, AuthError>) {
     let mut claims = Claims::new();
     let mut credentials = Credentials::new(&*case.text);
@@ -242,14 +242,14 @@ async fn both(dice: &mut Dice, case: &Case) -> (Explanation, Result<Principal, A
     {
         facts = facts.endpoint(method, path);
     }
-    // A wrong key from an address that may be the same one.
+    // A wrong key from an address that may be the same.
     if dice.once_in(3) {
         let wrong = KeyFormat::default().generate(Environment::Live).unwrap();
         let from = RequestContext::new().address([192, 0, 2, 7]);
         let wrong = Credentials::new(wrong.expose_secret());
         case.verifier.verify_with(&wrong, Endpoint::READ, &from).await.unwrap_err();
     }
-    // Some requests before, so that limits are spent.
+    // Some earlier requests, so that limits are used up.
     for _ in 0..dice.one_of(&[0, 0, 1, 3]) {
         drop(case.verifier.verify_with(&credentials, endpoint, &facts).await);
     }
@@ -300,13 +300,13 @@ async fn a8_the_first_check_that_refuses_is_the_answer() {
                 later += usize::from(refusals.len() > 1);
             }
         }
-        // Nothing of the text but what is public of it.
+        // Of the key, only its public parts appear in the text.
         let json = serde_json::to_string(&explanation).unwrap();
         for told in [&explanation.to_string(), &json, &format!("{explanation:?}")] {
             assert!(!told.contains(&case.text) && !told.contains(&case.text[8..20]), "{told}");
         }
     }
-    // Each check has decided, and each kind was the answer.
+    // Each check has decided at least once, and each kind of error has been the answer.
     let all: BTreeSet<&str> =
         Check::ALL.iter().map(|check| check.as_str()).filter(|name| *name != "https").collect();
     assert_eq!(decided, all);

@@ -1,4 +1,4 @@
-//! What people and programs read of an explanation, and that it leaves no trace.
+//! What people and programs get from an explanation, and that explaining has no side effects.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ async fn c5_c6_what_is_wrong_with_a_key_is_said_with_its_time_and_its_successor(
         let explanation = auth.explainer().explain(&record, &Question::new(Method::GET)).await.unwrap();
         assert!(explanation.to_string().contains(line), "{explanation}");
     }
-    // A key that the registry knows and the store of the requests does not.
+    // A key that is in the registry, but not in the store for requests.
     let record = world.store.find(&world.own.digest()).await.unwrap().unwrap();
     let elsewhere = ApiKeyAuth::new(World::new().await.store, Bearer::default());
     let explanation = elsewhere.explainer().explain(&record, &Question::new(Method::GET)).await.unwrap();
@@ -128,7 +128,7 @@ async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
     clock.advance(Duration::from_secs(30));
     assert!(explain(&*record).await.is_accepted());
 
-    // However often a dead key is explained, its client is not slowed down; a real attempt slows it.
+    // Explaining a dead key any number of times does not slow its client down; one real request does.
     for _ in 0..5 {
         assert_eq!(explain(&*revoked).await.error().unwrap().kind(), AuthErrorKind::RevokedKey);
     }
@@ -138,20 +138,20 @@ async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
     assert_eq!(braked.error().unwrap().kind(), AuthErrorKind::RateLimited);
     let said = "NO    throttle     the key was wrong too often from 192.0.2.7: it may be tried again in 60 s";
     assert!(braked.to_string().contains(said), "{braked}");
-    // Another wrong key from there is stopped because of this one.
+    // Because of it, another wrong key from that address is refused.
     let expired = world.store.find(&world.expired.digest()).await.unwrap().unwrap();
     let braked = explain(&*expired).await;
     assert_eq!(braked.error().unwrap().kind(), AuthErrorKind::RateLimited);
     let said = "NO    throttle     too many wrong keys came from 192.0.2.7: it may try another in 60 s";
     assert!(braked.to_string().contains(said), "{braked}");
-    // A good key that is at hand works all the same.
+    // A valid key that is warm still works.
     let passed = explain(&*record).await;
     assert!(passed.is_accepted(), "{passed}");
     let said = "ok    throttle     192.0.2.7 is not slowed down for this key";
     assert!(passed.to_string().contains(said), "{passed}");
 }
 
-/// Keys that replaced each other spend one account, and what is left of it is said of each of them.
+/// Keys that replaced each other share one limit, and the explanation of each shows what is left of it.
 #[tokio::test]
 async fn c17_g_what_is_left_is_said_of_the_whole_family() {
     let world = World::new().await;
@@ -186,7 +186,7 @@ async fn c17_g_what_is_left_is_said_of_the_whole_family() {
     }
 }
 
-/// From a client that is slowed down: only what a client sees as a wrong key is refused for that.
+/// For a client that is slowed down: only keys that look wrong to the client are refused for that reason.
 #[tokio::test]
 async fn c17_g_the_brake_is_said_of_wrong_keys_only() {
     let world = World::new().await;

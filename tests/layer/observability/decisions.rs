@@ -1,4 +1,4 @@
-//! Each request through the layer is one decision, and holds what is known of it.
+//! Each request through the layer is one decision, with everything that is known about it.
 
 use std::sync::Arc;
 
@@ -40,13 +40,13 @@ async fn each_request_is_one_decision() {
     let typed = |kind: &'static str, body: &'static str| {
         Request::post("/x").header("content-type", kind).body(body.into()).unwrap()
     };
-    // What is decided cold where a store is asked is `?` here.
+    // For a decision that is cold if a store must be asked, this has `?`.
     let rows: Vec<(Request<axum::body::Body>, Vec<String>)> = vec![
         (with_bearer("/x", &world.own), vec![format!("accepted - bearer {own} live ?")]),
         (with_bearer("/projects", &world.own), vec![format!("accepted - bearer {own} live ?")]),
         (
             with_body("/x", &world.own, "u_own"),
-            // Once: nobody has put the clients' addresses there.
+            // Only once: nobody has set the clients' addresses.
             vec!["warned body_sender_unknown".into(), format!("accepted - json-body {own} live cold")],
         ),
         (request("GET", "/health", &[], ""), vec!["open - - - - warm".into()]),
@@ -97,7 +97,7 @@ async fn each_request_is_one_decision() {
     }
 }
 
-/// R14, C15-09: what came in clear is an event, and nothing is said of its key.
+/// R14, C15-09: plain HTTP is an event that says nothing about the key.
 #[tokio::test]
 async fn c15_09_a_request_in_clear_is_an_event() {
     let (world, spy) = (World::new().await, Spy::default());
@@ -169,7 +169,7 @@ async fn a_decision_says_when_and_how_long_and_shows_nothing_secret() {
     }
 }
 
-/// C5-02: the layer cannot know addresses, and a key is restricted to some: that is said, once.
+/// C5-02: a key is restricted to addresses, but the layer cannot know them. There is one warning.
 #[tokio::test]
 async fn c5_02_an_address_that_nobody_knows_is_warned_of_once() {
     let (world, spy) = (World::new().await, Spy::default());
@@ -192,7 +192,7 @@ async fn c5_02_an_address_that_nobody_knows_is_warned_of_once() {
     assert_eq!(send(&app, with_bearer("/x", &key)).await.status, 403);
     assert_eq!(spy.told(), [format!("refused restricted bearer {key_id} live warm")], "once is enough");
 
-    // Where addresses are known, there is nothing to warn of.
+    // If addresses are known, there is no warning.
     let spy = Spy::default();
     let app = super::app(Verifier::new(world.store.clone()).observer(spy.clone()));
     let mut request = with_bearer("/x", &key);
@@ -222,7 +222,7 @@ async fn every_change_of_a_key_is_seen() {
         spy.told(),
         [format!("{} amended:name by system", next.id()), format!("{} revoked:by_hand by system", next.id())]
     );
-    // What fails is no change.
+    // A failed call is not a change.
     keyring.rotate(next.id(), Grace::None).await.unwrap_err();
     keyring.update(next.id(), KeyUpdate::new().name("")).await.unwrap_err();
     assert_eq!(spy.told(), [""; 0]);

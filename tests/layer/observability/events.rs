@@ -1,4 +1,4 @@
-//! Events of `tracing`: their levels, their fields, and nothing else.
+//! The events of `tracing`: their levels and exactly these fields.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use tracing::{Event, Metadata, Subscriber, span};
 use super::{app, id_of, with_bearer, with_body};
 use test_kit::{World, echo, request, send, user};
 
-/// Every event of this crate in one line each: level, then fields. Of others only the text, for secrets.
+/// Each event of this crate as one line: level, then fields. Of other events only the text, to look for secrets.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<(Vec<String>, String)>>);
 
@@ -73,7 +73,7 @@ impl KeyStore for Fails {
     }
 }
 
-/// C13-02, C13-09, C11-18: a fixed set of fields, the key by its id, no secret, and no line of a client's making.
+/// C13-02, C13-09, C11-18: a fixed set of fields, the key by its id, no secret, and no line breaks from a client.
 #[tokio::test]
 async fn c13_02_events_have_their_fields_and_no_more() {
     let world = World::new().await;
@@ -168,7 +168,7 @@ impl std::error::Error for Because {
     }
 }
 
-/// What a driver says is told to whoever asks for it, and to nobody else.
+/// The causes of an error are logged only on request.
 #[tokio::test]
 async fn c17_f2_the_causes_of_a_store_error_are_told_on_request() {
     let heard = Heard::default();
@@ -176,7 +176,7 @@ async fn c17_f2_the_causes_of_a_store_error_are_told_on_request() {
     let key = KeyFormat::default().generate(Environment::Live).unwrap();
     let fails: fn() -> StoreError = || {
         let root = Because("the disk is full", None);
-        // As one error that is handed to several who wait for it.
+        // One error that is shared by several waiting requests.
         let inner = StoreError::failed(Because("a statement was refused", Some(Box::new(root))));
         StoreError::failed(Arc::new(inner))
     };
@@ -190,7 +190,7 @@ async fn c17_f2_the_causes_of_a_store_error_are_told_on_request() {
         told(Verifier::new(NoProjects(Fails(fails))).observer(Tracing::with_causes())).await,
         [format!("{start}: a statement was refused: the disk is full")]
     );
-    // All else is the same.
+    // Everything else is the same.
     let corrupt: fn() -> StoreError = || StoreError::corrupt("a name is no text");
     let (plain, causes) = (
         told(Verifier::new(NoProjects(Fails(corrupt))).observer(Tracing)).await,

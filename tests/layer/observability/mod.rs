@@ -1,4 +1,4 @@
-//! What can be seen: decisions, changes, events, numbers, and when keys were last used.
+//! Observability: decisions, changes, events, metrics, and the last use of keys.
 
 mod decisions;
 mod events;
@@ -19,7 +19,7 @@ use tower_api_key::{ApiKey, ApiKeyAuth, AuthError, Endpoints, KeyStore as _, Pri
 
 use test_kit::{World, bearer, echo, post_json, request};
 
-/// Writes down what it is shown, a line each.
+/// Records what it is told, one line each.
 #[derive(Clone, Default)]
 struct Spy(Arc<Mutex<Vec<String>>>);
 
@@ -28,7 +28,7 @@ impl Spy {
         self.0.lock().unwrap().push(line);
     }
 
-    /// What came since the last time.
+    /// The new lines since the last call.
     fn told(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }

@@ -1,4 +1,4 @@
-//! Numbers of `metrics`: which there are, and that nobody from outside makes more of them.
+//! Metrics: which there are, and that clients cannot create new series.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -74,7 +74,7 @@ impl Recorder for Series {
     }
 }
 
-/// A recorder is of one thread, and nothing here has to wait for another.
+/// The recorder belongs to one thread, so futures are polled here instead of spawned.
 fn at_once<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
@@ -84,7 +84,7 @@ fn at_once<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// C13-04: 10^5 keys and paths that nobody has seen before, and some that are known.
+/// C13-04: 10^5 unknown keys and paths, and some known ones.
 #[test]
 fn c13_04_no_client_makes_a_series() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

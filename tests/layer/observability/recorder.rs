@@ -1,4 +1,4 @@
-//! When keys were last used: noted at requests, written once a minute, lost by nobody's fault but a full memory's.
+//! The last use of keys: recorded at requests, written once a minute, and lost only if memory is full.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use test_kit::{World, send};
 use tower_api_key::ApiKeys;
 use tower_api_key::store::UsageLog;
 
-/// A registry that answers writes of usage as it is told to, and counts them.
+/// A registry that answers writes of usage as the test says, and counts them.
 #[derive(Clone)]
 struct Ledger {
     store: MemoryStore,
     mood: Arc<Mutex<Mood>>,
-    /// How many times each key was written.
+    /// How often each key was written.
     writes: Arc<AtomicUsize>,
     entries: Arc<AtomicUsize>,
 }
@@ -52,7 +52,7 @@ impl Ledger {
         *self.mood.lock().await = mood;
     }
 
-    /// Calls and entries since the last time.
+    /// Calls and entries since the last check.
     fn written(&self) -> (usize, usize) {
         (self.writes.swap(0, Ordering::SeqCst), self.entries.swap(0, Ordering::SeqCst))
     }
@@ -94,7 +94,7 @@ impl UsageLog for Ledger {
         match mood {
             Mood::Writes => self.store.record_usage(batch).await,
             Mood::Fails => Err(StoreError::failed("disk full")),
-            // Whoever waits for it without end is found when the simulated hour is over.
+            // If a request waits forever, it is found when the simulated hour is over.
             Mood::Hangs => {
                 tokio::time::sleep(Duration::from_secs(3600)).await;
                 panic!("somebody waits without end")
@@ -142,12 +142,12 @@ async fn what_was_accepted_is_noted_by_its_way_in() {
     setting.use_own().await;
     setting.clock.set(Timestamp::from_secs(300));
     setting.use_own().await;
-    // A clock that goes back takes nothing back.
+    // If the clock jumps back, no time is set back.
     setting.clock.set(Timestamp::from_secs(200));
     setting.use_own().await;
     send(&setting.app, with_body("/x", &setting.world.own, "u_own")).await;
     send(&setting.app, with_bearer("/x", &watched)).await;
-    // What is refused is no use; what a guard refuses is one, of the key.
+    // A refused request is not a use of the key; a request that only a guard refuses is one.
     for key in [&setting.world.revoked, &setting.world.stray] {
         send(&setting.app, with_bearer("/x", key)).await;
     }
@@ -177,7 +177,7 @@ async fn what_was_accepted_is_noted_by_its_way_in() {
     assert_eq!(would.through.to_string(), "observed:ip");
 }
 
-/// C14-12: however often a key is used, it is written once a minute.
+/// C14-12: a key is written once a minute, however often it is used.
 #[tokio::test(start_paused = true)]
 async fn c14_12_a_key_is_written_once_a_minute() {
     let setting = Setting::new(|recorder| recorder).await;
@@ -199,7 +199,7 @@ async fn c14_12_a_key_is_written_once_a_minute() {
     running.abort();
 }
 
-/// C10-07, C14-12: a registry that is down costs no request anything, and nothing is lost when it is back.
+/// C10-07, C14-12: a failing registry does not affect requests, and nothing is lost once it works again.
 #[tokio::test(start_paused = true)]
 async fn c10_07_a_ledger_that_fails_is_tried_again() {
     let spy = Spy::default();
@@ -208,7 +208,7 @@ async fn c10_07_a_ledger_that_fails_is_tried_again() {
     for mood in [Mood::Fails, Mood::Hangs] {
         setting.registry.is(mood).await;
         setting.use_own().await;
-        // A registry that hangs is given up after some seconds.
+        // A hanging registry is given up after a few seconds.
         tokio::time::sleep(Duration::from_secs(70)).await;
         setting.use_own().await;
         assert_eq!(spy.told(), ["warned usage_not_written"]);
@@ -223,7 +223,7 @@ async fn c10_07_a_ledger_that_fails_is_tried_again() {
     assert_eq!(setting.recorder.forgotten(), 0);
 }
 
-/// A shutdown in the middle of a write: what was taken to be written goes back, and the last flush has it.
+/// A shutdown during a write: the usage goes back into memory, and the last flush writes it.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_is_cut_off_is_made_by_the_next() {
     let setting = Setting::new(|recorder| recorder).await;
@@ -288,7 +288,7 @@ async fn a_ledger_that_keeps_none_is_not_asked_again() {
     setting.use_own().await;
     setting.recorder.flush().await.unwrap();
     assert_eq!(setting.registry.written(), (0, 0));
-    // The registry of this test keeps no trail either, and says so.
+    // This test's registry keeps no audit log either, and says so.
     let keyring = Keyring::new((setting.registry.clone(), setting.world.store.clone()));
     let history = keyring.history(&KeyId::new(&setting.own).unwrap(), 1).await;
     assert!(matches!(history, Err(KeyringError::Store(StoreError::NotKept))));

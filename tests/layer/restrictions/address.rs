@@ -1,4 +1,4 @@
-//! C5: from which addresses.
+//! C5: restrictions by address.
 
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -35,10 +35,10 @@ async fn c5_01_only_from_the_network_that_is_allowed() {
     let sites = Sites::new(&world);
     sites.lets_in("C5-01", &Visit::plain().from(INSIDE), &key).await;
     sites.restricts("C5-01", &Visit::plain().from(OUTSIDE), &key, "ip").await;
-    // A key without restrictions may come from anywhere.
+    // A key without restrictions works from any address.
     sites.lets_in("C5-01", &Visit::plain().from(OUTSIDE), &world.own).await;
     sites.lets_in("C5-01", &Visit::plain(), &world.own).await;
-    // axum's own word for the peer.
+    // The peer as axum reports it.
     let connect = |address: &str| {
         Visit::plain().extension(ConnectInfo(SocketAddr::new(address.parse().unwrap(), 4711)))
     };
@@ -75,12 +75,12 @@ async fn c5_03_headers_of_untrusted_peers_are_not_read() {
             let row = format!("C5-03 {name}");
             sites.restricts(&row, &Visit::plain().from(OUTSIDE).header(header, value), &key, "ip").await;
             sites.restricts(&row, &Visit::plain().header(header, value), &key, "ip").await;
-            // Nor do they take anything away.
+            // They also take no access away.
             let visit = Visit::plain().from(INSIDE).header(header, OUTSIDE);
             sites.lets_in(&row, &visit, &key).await;
         }
     }
-    // Even a trusted proxy is asked by one header only.
+    // Only one header of a trusted proxy is read.
     let sites = Sites::behind(&world, trusting());
     for (header, value) in [("forwarded", "for=192.0.2.7"), ("x-real-ip", INSIDE)] {
         let visit = Visit::plain().from("10.0.0.1").header(header, value);
@@ -107,7 +107,7 @@ async fn c5_05_through_two_trusted_proxies() {
     sites.lets_in("C5-05 hops", &xff(&["evil, 192.0.2.7, 10.0.0.2"]), &key).await;
     sites.restricts("C5-05 hops", &xff(&["192.0.2.7, 198.51.100.1, 10.0.0.2"]), &key, "ip").await;
     sites.restricts("C5-05 hops", &xff(&["192.0.2.7"]), &key, "ip").await;
-    // And by the other header.
+    // The same with the other header.
     let client = ClientAddr::trusted_proxies(["10.0.0.0/8"], ProxyHeader::Forwarded).unwrap();
     let sites = Sites::behind(&world, client);
     let forwarded = |line: &str| Visit::plain().from("10.0.0.1").header("forwarded", line);
@@ -138,7 +138,7 @@ async fn c5_06_entries_that_are_no_addresses_end_the_walk() {
         sites.restricts("C5-06", &xff(&[&format!("192.0.2.7, {entry}")]), &key, "ip").await;
         sites.restricts("C5-06", &xff(&[&format!("192.0.2.7, {entry}, 10.0.0.2")]), &key, "ip").await;
         sites.restricts("C5-06", &xff(&["192.0.2.7", entry]), &key, "ip").await;
-        // Left of the client it is the client's own text.
+        // Entries to the left of the client come from the client itself.
         sites.lets_in("C5-06", &xff(&[entry, "192.0.2.7"]), &key).await;
     }
     for text in
@@ -147,7 +147,7 @@ async fn c5_06_entries_that_are_no_addresses_end_the_walk() {
         sites.lets_in("C5-06", &xff(&[text]), &key).await;
     }
     sites.restricts("C5-06", &xff(&["\"[::1]:80\""]), &key, "ip").await;
-    // Over several lines they are one list.
+    // Several header lines form one list.
     sites.lets_in("C5-06", &xff(&["evil", "192.0.2.7", "10.0.0.3, 10.0.0.2"]), &key).await;
     sites.restricts("C5-06", &xff(&["192.0.2.7", "198.51.100.1", "10.0.0.2"]), &key, "ip").await;
     let padded = |proxies: usize| format!("192.0.2.7{}", ", 10.0.0.2".repeat(proxies));
@@ -184,7 +184,7 @@ async fn c5_08_mapped_addresses_are_ipv4_on_both_sides() {
     }
     sites.lets_in("C5-08", &Visit::plain().from("2001:db8::1"), &six).await;
     sites.restricts("C5-08", &Visit::plain().from("::ffff:198.51.100.1"), &key, "ip").await;
-    // A proxy that a dual-stack listener saw is still the proxy.
+    // A proxy is still trusted if a dual-stack listener reports its address.
     let sites = Sites::behind(&world, proxied(&["10.0.0.1"]));
     let visit = Visit::plain().from("::ffff:10.0.0.1").header("x-forwarded-for", INSIDE);
     sites.lets_in("C5-08", &visit, &key).await;
@@ -233,7 +233,8 @@ async fn c5_12_a_change_is_seen_by_the_next_request() {
     sites.lets_in("C5-12", &from(INSIDE), &world.own).await;
 }
 
-/// What a proxy says of its client it says once: of two words in one element, nobody knows whose they are.
+/// If an element contains two values for one name, it is unknown which of them the proxy has written, so none is
+/// used.
 #[tokio::test]
 async fn c17_g_an_element_that_says_two_things_says_nothing() {
     let (world, key) = world().await;

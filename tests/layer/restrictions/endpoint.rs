@@ -1,4 +1,4 @@
-//! C4-10, C4-11: at which endpoints.
+//! C4-10, C4-11: restrictions by endpoint.
 
 use tower_api_key::restriction::Restrictions;
 
@@ -38,10 +38,10 @@ async fn c4_10_the_route_counts_and_not_the_text_of_the_path() {
     }
     let overridden = Visit::new("POST", "/v1/users/x").header("x-http-method-override", "GET");
     sites.restricts("C4-10", &overridden, &key, "endpoint").await;
-    // The same route under another name of its parameter.
+    // The same route with another name for its parameter.
     let renamed = restricted(&world, r#"{"endpoints":{"allow":["GET /v1/users/{user}"]}}"#).await;
     sites.lets_in("C4-10", &Visit::new("GET", "/v1/users/x"), &renamed).await;
-    // HEAD does not allow GET.
+    // Allowing HEAD does not allow GET.
     let head = restricted(&world, r#"{"endpoints":{"allow":["HEAD /v1/users/{id}"]}}"#).await;
     sites.lets_in("C4-10", &Visit::new("HEAD", "/v1/users/x"), &head).await;
     sites.restricts("C4-10", &Visit::new("GET", "/v1/users/x"), &head, "endpoint").await;
@@ -62,7 +62,7 @@ async fn c4_10_around_any_other_service_paths_count_only_where_that_was_said() {
     for (method, path) in [("GET", "/v1/users/x"), ("HEAD", "/v1/users/x")] {
         sites.lets_in("C4-10 by path", &Visit::new(method, path), &key).await;
     }
-    // A path with two spellings may be another one to whoever routes it.
+    // A path with two spellings may mean another endpoint to the inner router.
     for (method, path) in [
         ("GET", "/v1/users/.."),
         ("GET", "/v1/users/a%2fb"),

@@ -1,4 +1,4 @@
-//! C15-01, C15-02: live and test.
+//! C15-01, C15-02: live and test keys.
 
 use tower_api_key::{AuthError, AuthErrorKind, Environment, KeyFormat};
 
@@ -30,7 +30,7 @@ async fn c15_01_a_key_of_the_other_environment_is_like_an_unknown_one() {
             assert_eq!(kind(&unknown), AuthErrorKind::UnknownKey, "{environment:?}, {right:?}, {wrong:?}");
         }
     }
-    // Where nothing is said, both are let in.
+    // By default, both environments are accepted.
     let sites = Sites::new(&world);
     sites.lets_in("C15-01", &Visit::plain(), &world.own).await;
     sites.lets_in("C15-01", &Visit::plain(), &world.test).await;

@@ -1,4 +1,4 @@
-//! C15-09: in clear nothing is looked at.
+//! C15-09: over plain HTTP, no key is checked.
 
 use tower_api_key::client_addr::{ClientAddr, Proto, ProxyHeader};
 use tower_api_key::{AuthError, AuthErrorKind};
@@ -10,7 +10,7 @@ fn secure(client: ClientAddr) -> Setup {
     Setup { client, https: true, ..Setup::default() }
 }
 
-/// Nothing was looked at: a good key, a bad one and none get one answer, and no store was asked.
+/// A valid key, an invalid one and no key get the same response, and no store is called.
 async fn refused(sites: &Sites, visit: &Visit, world: &World) {
     let good = sites.ask(visit, Some(world.own.expose_secret())).await;
     let bad = sites.ask(visit, Some("sk_live_bad")).await;
@@ -36,7 +36,7 @@ async fn c15_09_the_listener_says_it() {
     refused(&sites, &Visit::plain(), &world).await;
     refused(&sites, &Visit::plain().extension(Proto::Http), &world).await;
     sites.lets_in("C15-09", &Visit::plain().extension(Proto::Https), &world.own).await;
-    // A client's own words are none of the listener's.
+    // Headers of the client do not count for the listener.
     for (name, value) in
         [("x-forwarded-proto", "https"), ("forwarded", "proto=https"), ("x-forwarded-ssl", "on")]
     {
@@ -62,9 +62,9 @@ async fn c15_09_a_trusted_proxy_says_it() {
     }
     let lines = proxied().headers("x-forwarded-proto", &["https", "http"]);
     refused(&sites, &lines, &world).await;
-    // The listener knows only the last part of the way.
+    // The listener only knows the last hop.
     refused(&sites, &proxied().extension(Proto::Https), &world).await;
-    // Past the proxy, the listener is asked, and the header is the client's.
+    // If the request did not come through the proxy, the listener decides, and the header is the client's own.
     let past = Visit::plain().from("192.0.2.7");
     refused(&sites, &past.clone().header("x-forwarded-proto", "https"), &world).await;
     sites.lets_in("C15-09", &past.extension(Proto::Https), &world.own).await;

@@ -1,4 +1,4 @@
-//! How restrictions work together, and where they stand among the other questions.
+//! How restrictions work together, and their place in the order of checks.
 
 use http::Method;
 use tower_api_key::restriction::{RequestContext, RestrictionKind};
@@ -7,8 +7,8 @@ use tower_api_key::{AuthErrorKind, Credentials, Endpoint, Verifier};
 use super::{PLACES, Place, Sites, Visit, restricted};
 use test_kit::World;
 
-/// The four restrictions, of which some only observe. Whether the scheme is a right one is for the key to say: each of the
-/// sites has its own.
+/// All four restrictions, some of which only observe. The key decides whether the scheme is allowed, because each
+/// site has its own scheme.
 fn all(observe: [bool; 4], scheme: bool) -> String {
     let [ip, referrer, endpoints, schemes] =
         observe.map(|observe| if observe { "observe" } else { "enforce" });
@@ -21,7 +21,7 @@ fn all(observe: [bool; 4], scheme: bool) -> String {
     )
 }
 
-/// A request that is right by some of them.
+/// A request that satisfies some of them.
 fn visit(right: [bool; 4]) -> Visit {
     let [ip, referrer, endpoint, _] = right;
     Visit::new("POST", if endpoint { "/v1/charges" } else { "/v1/users/x" })
@@ -34,7 +34,7 @@ fn combinations() -> impl Iterator<Item = [bool; 4]> {
 }
 
 fn names(which: impl Fn(usize) -> bool) -> Vec<&'static str> {
-    // By their places above, in the order in which they are judged.
+    // In the order of the checks, by their positions above.
     let kinds = [3, 0, 1, 2].into_iter().zip(RestrictionKind::ALL);
     kinds.filter(|(at, _)| which(*at)).map(|(_, kind)| kind.as_str()).collect()
 }
@@ -96,7 +96,7 @@ async fn restrictions_come_after_the_user_and_before_the_project() {
         }
     };
     let secret = |key: &tower_api_key::ApiKey| key.expose_secret().to_owned();
-    // Whoever is not the owner learns nothing of restrictions.
+    // A client that names the wrong user learns nothing about restrictions.
     let foreign = Visit { user: "u_full", ..outside() };
     for (place, verdict) in word(foreign, secret(&key)).await {
         let wanted = if place == Place::Body { "401/invalid_user" } else { "403/restricted" };
@@ -108,13 +108,13 @@ async fn restrictions_come_after_the_user_and_before_the_project() {
             assert_eq!(verdict, "403/restricted", "{place:?} {project}");
         }
     }
-    // Without an address that is refused, the project is what is wrong.
+    // If the address is allowed, the error is about the project.
     let visit = Visit { project: "", ..Visit::plain().from("192.0.2.7") };
     for (place, verdict) in word(visit, secret(&key)).await {
         let wanted = if place == Place::Bearer { "200:h" } else { "400/project_required" };
         assert_eq!(verdict, wanted, "{place:?}");
     }
-    // A dead key is dead before it is restricted, and READONLY comes after.
+    // A dead key is reported before its restrictions, and READONLY after them.
     let revoked = of("u_own", |key| key.revoked_at = Some(tower_api_key::Timestamp::from_secs(2))).await;
     let stray = of("u_nobody", |_| ()).await;
     for key in [&revoked, &stray] {

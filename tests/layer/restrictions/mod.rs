@@ -1,5 +1,4 @@
-//! What narrows a key, through every place that a credential can come in by, on stores that answer at once and on stores
-//! that must be waited for: rows C4, C5, C6 and C15 of the threats.
+//! Restrictions of keys, through every scheme, with warm and cold stores: rows C4, C5, C6 and C15 of the threats.
 
 mod address;
 mod endpoint;
@@ -30,13 +29,13 @@ use tower_api_key::{
     ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Endpoints, Environment, Principal, Verifier,
 };
 
-/// A key of `u_own` with restrictions, as the format writes them.
+/// A key of `u_own` with restrictions in their stored format.
 async fn restricted(world: &World, restrictions: &str) -> ApiKey {
     let restrictions: Restrictions = restrictions.parse().unwrap();
     world.key("u_own", |key| key.restrictions = restrictions).await
 }
 
-/// Where a credential can come in by.
+/// Where the credential is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
     Bearer,
@@ -46,14 +45,14 @@ enum Place {
 
 const PLACES: [Place; 3] = [Place::Bearer, Place::Header, Place::Body];
 
-/// What is around the layer.
+/// What surrounds the layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Around {
     /// axum's router, so that the layer knows the route.
     Axum,
-    /// Nothing but a service.
+    /// A service without a router.
     Plain,
-    /// The same, and paths are compared.
+    /// The same, with a layer that compares paths.
     PlainByPath,
 }
 
@@ -96,7 +95,7 @@ impl Visit {
         }
     }
 
-    /// To a route without any peculiarity.
+    /// To an ordinary route.
     fn plain() -> Self {
         Self::new("POST", "/v1/charges")
     }
@@ -120,7 +119,7 @@ impl Visit {
         self
     }
 
-    /// With a credential, or without any.
+    /// With or without a credential.
     fn request(&self, place: Place, key: Option<&str>) -> Request {
         let mut builder = Request::builder().method(self.method.clone()).uri(&self.path);
         for (name, value) in &self.headers {
@@ -167,7 +166,7 @@ struct Side {
     calls: Arc<AtomicUsize>,
 }
 
-/// The same service behind each scheme, over a warm and a cold store.
+/// The same service behind each scheme, with a warm and a cold store.
 struct Sites {
     sides: Vec<Side>,
 }
@@ -215,7 +214,7 @@ impl Sites {
         Self { sides }
     }
 
-    /// Sends a request to all sides, and gives what each answered.
+    /// Sends a request to all of them, and returns the responses.
     async fn ask(&self, visit: &Visit, key: Option<&str>) -> Vec<(&Side, Answer, usize)> {
         let mut answers = Vec::new();
         for side in &self.sides {
@@ -227,7 +226,7 @@ impl Sites {
         answers
     }
 
-    /// Every side lets the request through to the handler.
+    /// All of them accept the request.
     async fn lets_in(&self, row: &str, visit: &Visit, key: &ApiKey) {
         for (side, answer, _) in self.ask(visit, Some(key.expose_secret())).await {
             assert_eq!(answer.status, 200, "{row}, {}: {visit:?}: {}", side.name, answer.verdict());
@@ -235,7 +234,7 @@ impl Sites {
         }
     }
 
-    /// Every side refuses in this way.
+    /// All of them refuse with this error.
     async fn refuses(&self, row: &str, visit: &Visit, key: &ApiKey, verdict: &str) {
         for (side, answer, _) in self.ask(visit, Some(key.expose_secret())).await {
             let error = answer.extensions.get::<AuthError>();
@@ -245,7 +244,8 @@ impl Sites {
         }
     }
 
-    /// Every side refuses because of exactly these restrictions, and says so to those who run the service alone.
+    /// All of them refuse because of exactly these restrictions; only the error's source, which the client does not
+    /// see, names them.
     async fn restricts(&self, row: &str, visit: &Visit, key: &ApiKey, kinds: &str) {
         for (side, answer, _) in self.ask(visit, Some(key.expose_secret())).await {
             let at = format!("{row}, {}: {visit:?}", side.name);

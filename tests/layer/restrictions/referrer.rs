@@ -1,4 +1,4 @@
-//! C6: from which pages.
+//! C6: restrictions by referrer.
 
 use tower_api_key::ApiKey;
 
@@ -102,7 +102,7 @@ async fn c6_07_what_is_no_page_is_refused() {
     pages.refuse("C6-07", &referer("https://evil.com/").header("referer", "https://good.example/")).await;
     pages.refuse("C6-07", &referer(format!("https://good.example/{}", "x".repeat(9000)))).await;
     pages.refuse("C6-07", &referer(b"https://good.example/\xff")).await;
-    // Other names of the same header are no such header.
+    // A header with another spelling does not count.
     pages.refuse("C6-07", &Visit::plain().header("referrer", "https://good.example/")).await;
 }
 

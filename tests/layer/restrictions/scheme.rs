@@ -1,4 +1,5 @@
-//! Through which schemes: a key may be bound to some, so that nobody uses it in a way that its owner has left behind.
+//! Restrictions by scheme: a key can be bound to some schemes, so that it does not work through one that its owner no
+//! longer uses.
 
 use tower_api_key::keyring::{Grace, Keyring, NewKey};
 use tower_api_key::restriction::{Restrictions, SchemeRestriction};
@@ -15,7 +16,7 @@ fn name(place: Place) -> &'static str {
     }
 }
 
-/// What each site says: whether it lets the key in.
+/// The responses of all sites to this key.
 async fn let_in(sites: &Sites, key: &tower_api_key::ApiKey) -> Vec<(Place, String)> {
     let answers = sites.ask(&Visit::plain(), Some(key.expose_secret())).await;
     answers.into_iter().map(|(side, answer, _)| (side.place, answer.verdict())).collect()
@@ -42,7 +43,7 @@ async fn a_key_comes_through_the_schemes_it_is_bound_to_and_no_others() {
             }
         }
     }
-    // A name that no scheme has, or a name in other letters, is nobody.
+    // An unknown scheme, or another spelling of a scheme, matches nothing.
     for names in [r#"["device-token"]"#, r#"["Bearer","JSON-BODY","api_key_header"]"#, "[]"] {
         let key = restricted(&world, &format!(r#"{{"schemes":{{"allow":{names}}}}}"#)).await;
         for (side, answer, _) in sites.ask(&Visit::plain(), Some(key.expose_secret())).await {
