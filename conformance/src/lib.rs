@@ -1,4 +1,4 @@
-//! Programs that run as children. The tests of this package are those that need several packages at once.
+//! Runs programs as child processes. The tests of this package are those that need several packages.
 
 #![allow(missing_docs, missing_debug_implementations, reason = "its users are the tests beside it")]
 

@@ -1,4 +1,4 @@
-//! A store that counts what it is asked.
+//! A store that counts its calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -10,7 +10,7 @@ use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, ProjectId, UserId};
 use crate::World;
 use tower_api_key::store::ProjectDirectory;
 
-/// The store of a [`World`], counting the questions that it is asked. A warm one answers those at once that it can.
+/// The store of a [`World`]. It counts its calls; a warm one answers at once what it can.
 #[derive(Clone)]
 pub struct Counted {
     pub store: MemoryStore,

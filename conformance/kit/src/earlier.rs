@@ -1,5 +1,5 @@
-//! A database that an earlier release has written is read and changed as if it were of today's. Each store brings a copy of
-//! its own, with the same keys and people in it.
+//! A database that was written by an earlier release works like one of today's release. Each store has its own copy,
+//! with the same keys and people.
 
 use axum::Router;
 use axum::body::Body;
@@ -14,7 +14,8 @@ use tower_api_key::{ApiKey, ApiKeyAuth, ApiKeys, Environment, KeyFormat, KeyId, 
 
 use crate::{echo, request, send, user};
 
-/// The key whose digest is to be written over that of `key_shaped`, all zeros: no text of a key stands in the repository.
+/// The test writes this key's digest over that of `key_shaped`, which is all zeros, because the repository must not
+/// contain the text of a key.
 pub fn shaped() -> ApiKey {
     KeyFormat::default().generate(Environment::Live).unwrap()
 }
@@ -22,7 +23,7 @@ pub fn shaped() -> ApiKey {
 /// A few minutes after the database was written.
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_300);
 
-/// What a key's text, a method and path, a project and an address lead to.
+/// The response to this key, method, path, project and address.
 type Row<'a> = (&'a str, &'a str, &'a str, Option<&'a str>, &'a str, &'a str);
 
 const ROWS: &[Row<'_>] = &[
@@ -65,7 +66,8 @@ async fn events(keyring: &Keyring, key: &str) -> Vec<String> {
     history.iter().map(|entry| format!("{} by {}", entry.event, entry.by)).collect()
 }
 
-/// Goes through all that such a store has to keep: who comes in, what is known of keys, and how they are changed.
+/// Checks everything that such a store must keep: which requests are accepted, what is known about keys, and how they
+/// can be changed.
 pub async fn is_read_and_changed<S>(store: S, shaped: &ApiKey)
 where
     S: KeyStore + Directory + KeyRegistry + Clone,

@@ -1,4 +1,4 @@
-//! Requests, what a handler says of them, and what comes back.
+//! Requests, the principal that a handler sees, and responses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tower_api_key::{ApiKey, Principal, ProjectId};
 
-/// Says what reached it.
+/// A handler that returns what it received.
 pub async fn echo(request: Request<Body>) -> Json<Value> {
     let principal = request.extensions().get::<Principal>().map(|principal| {
         json!({
@@ -36,7 +36,7 @@ pub async fn echo(request: Request<Body>) -> Json<Value> {
     }))
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -50,7 +50,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    /// `200:h`, or the status and the machine's word.
+    /// `200:h`, or the status and the error code.
     pub fn verdict(&self) -> String {
         let json = self.json();
         if json["handler"] == true {
@@ -96,7 +96,7 @@ pub fn bearer(key: &ApiKey) -> String {
     format!("Bearer {}", key.expose_secret())
 }
 
-/// A body that comes in these pieces, and then ends, or leaves its reader waiting for more.
+/// A body that yields these pieces, and then ends, or never yields anything more.
 pub struct Pieces {
     left: std::vec::IntoIter<Bytes>,
     ends: bool,
@@ -110,12 +110,12 @@ impl Pieces {
         Self { left: pieces.into_iter(), ends, polls: Arc::default(), claimed: None }
     }
 
-    /// Says that it is so long, as bodies of HTTP do that have a length.
+    /// Declares a length, like HTTP bodies with a `Content-Length`.
     pub fn claiming(self, length: u64) -> Self {
         Self { claimed: Some(length), ..self }
     }
 
-    /// How often it is asked for more.
+    /// How often it was polled.
     pub fn polls(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.polls)
     }

@@ -1,4 +1,4 @@
-//! A store in memory to which something happens at each call: it counts, fails, or does not answer.
+//! A store in memory with a hook around each call, which can count, fail, or never answer.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use tower_api_key::{
     AccountStatus, DigestMethod, FreshKey, KeyDigest, KeyId, KeyRecord, ProjectId, Timestamp, UserId,
 };
 
-/// What a store is asked.
+/// The calls of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Find,
@@ -29,19 +29,19 @@ pub enum Call {
     List,
 }
 
-/// What happens.
+/// The hook.
 #[async_trait]
 pub trait Hook: Send + Sync + 'static {
-    /// Before the store is asked, which it is not if this fails.
+    /// Called before the store; if it fails, the store is not called.
     async fn before(&self, _call: Call) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// After the store has answered.
+    /// Called after the store has answered.
     async fn after(&self, _call: Call) {}
 }
 
-/// The store. It never answers at once, and keeps neither trail, usage nor inventory.
+/// The store. It never answers from memory, and keeps no audit log, usage or inventory.
 pub struct Hooked<H> {
     pub store: MemoryStore,
     pub hook: Arc<H>,
@@ -59,7 +59,7 @@ impl<H: Hook> Hooked<H> {
         Self { store: store.clone(), hook: Arc::new(hook), is_directory: false }
     }
 
-    /// Says of itself whether it is the directory of its owners.
+    /// Sets whether it claims to be the directory of its owners.
     pub fn directory(self, is_directory: bool) -> Self {
         Self { is_directory, ..self }
     }

@@ -1,5 +1,5 @@
-//! What the tests of all packages share: a world with people and keys, stores that count or meddle, and requests. It needs
-//! no database.
+//! What the tests of all packages share: a world with people and keys, stores that count calls or interfere, and
+//! requests. It needs no database.
 
 #![allow(missing_docs, missing_debug_implementations, reason = "its users are tests")]
 

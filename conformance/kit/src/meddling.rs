@@ -1,5 +1,5 @@
-//! A store in which something happens between two of its answers: at a chosen moment, before or after a call, access is
-//! taken away, as another process would do it.
+//! A store in which something happens between two of its answers: at a chosen moment, before or after a call, access
+//! is taken away, as if by another process.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,10 +34,10 @@ pub enum Event {
 
 pub const EVENTS: [Event; 5] = [Event::Revoke, Event::Expire, Event::Narrow, Event::Remove, Event::Demote];
 
-/// The store in which it happens.
+/// The store in which the event happens.
 pub type Meddling = Hooked<Meddler>;
 
-/// What happens there, and when.
+/// The event, and its moment.
 pub struct Meddler {
     store: MemoryStore,
     clock: ManualClock,
@@ -46,13 +46,13 @@ pub struct Meddler {
     owner: UserId,
     moment: usize,
     moments: AtomicUsize,
-    /// Every key of the owner, as it was when it had happened.
+    /// All keys of the owner, as they were right after the event.
     after: Mutex<Option<BTreeMap<KeyId, String>>>,
 }
 
 impl Meddling {
-    /// `event` happens to a member of account A, or to a key of theirs, at this moment of those that there are: before and
-    /// after each call.
+    /// The store with `event` for a member of account A, or for a key of theirs. `moment` counts the moments before
+    /// and after each call.
     pub fn at(
         store: &MemoryStore,
         clock: &ManualClock,
@@ -75,13 +75,13 @@ impl Meddling {
 }
 
 impl Meddler {
-    /// Whether it has happened: if not, there were not so many moments.
+    /// Whether the event has happened. If not, there were fewer moments.
     pub async fn has_happened(&self) -> bool {
         self.after.lock().await.is_some()
     }
 
-    /// Every key of the owner that was made or changed after it had happened, as it is now, save those that were replaced:
-    /// these only end. A person who was removed is a member again.
+    /// All keys of the owner that were made or changed after the event, in their current state. Replaced keys are
+    /// left out, because they can only end. A person who was removed becomes a member again.
     pub async fn made_since(&self) -> Vec<KeyRecord> {
         if self.event == Event::Remove {
             self.member(MemberRole::Full).await;
@@ -110,7 +110,7 @@ impl Meddler {
         let operator = Terms::by(Authority::Operator);
         match self.event {
             Event::Revoke => drop(store.revoke(&self.key, now, &operator).await.unwrap()),
-            // The keys of these tests end within the hour.
+            // The keys of these tests expire within an hour.
             Event::Expire => self.clock.advance(Duration::from_secs(3600)),
             Event::Narrow => {
                 let office = Restrictions::none().ip(IpRestriction::allow(["192.0.2.0/24"]).unwrap());

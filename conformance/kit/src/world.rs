@@ -1,4 +1,4 @@
-//! Two accounts, their people, projects and keys, made at run time.
+//! Two accounts with people, projects and keys, created at run time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ pub struct World {
     pub revoked: ApiKey,
     pub expired: ApiKey,
     pub b: ApiKey,
-    /// Of a user whom no account knows.
+    /// Of a user without an account.
     pub stray: ApiKey,
     next_id: AtomicUsize,
 }
@@ -78,7 +78,7 @@ impl World {
         world
     }
 
-    /// Puts another key into the store.
+    /// Adds another key to the store.
     pub async fn key(&self, owner: &str, change: impl FnOnce(&mut KeyRecord)) -> ApiKey {
         let id = KeyId::new(format!("key_{}", self.next_id.fetch_add(1, Ordering::Relaxed))).unwrap();
         let placeholder = KeyDigest::from_bytes([0; 32]);
@@ -100,7 +100,7 @@ impl World {
         key
     }
 
-    /// Its store behind a counter, which never answers at once: the waiting path is what is tested.
+    /// Its store with a counter, which never answers from memory, so that the waiting path is tested.
     pub fn counted(&self) -> (Counted, Arc<AtomicUsize>) {
         let counted = Counted::new(self, false);
         let calls = Arc::clone(&counted.calls);

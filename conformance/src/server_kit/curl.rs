@@ -1,4 +1,4 @@
-//! Reads `curl` command lines as a shell and curl would, as far as the documents and the examples use them.
+//! Parses `curl` command lines like a shell and curl, for the forms that the documents and examples use.
 
 use super::Request;
 
@@ -57,7 +57,7 @@ impl Curl {
     }
 }
 
-/// A shell's words: quotes, and lines that go on after a backslash.
+/// Splits into words like a shell: quotes, and lines that continue after a backslash.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -85,7 +85,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What `printf '...'` prints: text and bytes in octal.
+/// The output of `printf '...'`: text, and bytes in octal.
 fn printf(line: &str) -> Vec<u8> {
     let words = words(line);
     let [printf, format] = words.as_slice() else { panic!("{line}") };
@@ -105,7 +105,7 @@ fn printf(line: &str) -> Vec<u8> {
     bytes
 }
 
-/// What `gzip` would make of it if it did not compress (RFC 1952, with one stored block of RFC 1951).
+/// What `gzip` would write without compression (RFC 1952, with one stored block of RFC 1951).
 fn gzip(text: &[u8]) -> Vec<u8> {
     let length = u16::try_from(text.len()).unwrap();
     let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -115,7 +115,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-/// What there is to read of shells and of curl, in the way in which documents and examples write it.
+/// Tests for the shell and curl syntax that documents and examples use.
 const LINES: [&str; 5] = [
     "curl -X PUT 'http://h:1/a?b' -H \"A: b \\\"c\\\"\" \\\n  -H 'X-D:e'  -d '{\"f\":\n \"g\"}'",
     r"curl http://h/a\ b -H 'Authorization: Bearer it'\''s' -i -s",
@@ -128,7 +128,7 @@ const LINES: [&str; 5] = [
 #[test]
 fn command_lines_are_read_as_the_shell_reads_them() {
     for line in LINES {
-        // In the place of curl: how many words there are, each of them, and what is piped in.
+        // A script instead of curl prints the number of words, each word, and its stdin.
         let script = format!(
             r#"curl() {{ printf '%s\0' "$#" "$@"; case "$*" in *@-*) cat;; esac; }}
             {line}"#
@@ -146,7 +146,7 @@ fn command_lines_are_read_as_the_shell_reads_them() {
         if after_pipes.contains("@-") {
             let body = Curl::parse(line).request.body;
             if line.contains("| gzip |") {
-                // It compresses, and this does not: what comes out of both is the same.
+                // The real `gzip` compresses and this one does not, so the decompressed data is compared.
                 assert_eq!(gunzip(&body), gunzip(piped), "{line}");
             } else {
                 assert_eq!(body, piped, "{line}");
@@ -168,7 +168,7 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-/// What curl itself sends, where there is one.
+/// Compares with what the real curl sends, if it is installed.
 #[cfg(unix)]
 #[test]
 fn command_lines_send_what_curl_sends() {
@@ -181,10 +181,10 @@ fn command_lines_send_what_curl_sends() {
     }
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    // What it adds by itself.
+    // Headers that curl adds by itself.
     const OWN: [&str; 4] = ["host", "user-agent", "accept", "content-length"];
     for line in LINES {
-        // A shell takes the backslash away, and then it is no address.
+        // The shell removes the backslash, and the rest is not a URL.
         let line = line
             .replace(r"/a\ b", "/a")
             .replace("http://h:1", "http://h")

@@ -1,4 +1,4 @@
-//! The example server with its demo.
+//! The example server with its demo data.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use tempfile::TempDir;
 use super::curl::Curl;
 use super::{Answer, Program, Request};
 
-/// A running server with its demo, in a directory of its own.
+/// A running server with demo data, in its own directory.
 pub struct Demo {
     pub directory: TempDir,
     pub program: Program,
     pub host: String,
     pub fixture: Value,
-    /// What it printed until it was ready.
+    /// The output until it was ready.
     pub lines: Vec<String>,
 }
 
@@ -23,7 +23,7 @@ impl Demo {
         Self::start_with(&[])
     }
 
-    /// With more variables.
+    /// With additional environment variables.
     pub fn start_with(more: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         let (program, lines) = Self::run_with(&directory, more);
@@ -47,7 +47,7 @@ impl Demo {
         (program, lines)
     }
 
-    /// Kills it, and starts it on the same file. The fixture stays as it was; the address does not.
+    /// Kills it, and starts it on the same file. The fixture stays the same; the address changes.
     pub fn restart(&mut self) {
         self.program.kill();
         (self.program, self.lines) = Self::run(&self.directory);
@@ -67,13 +67,13 @@ impl Demo {
         Request::new(method, &self.host, path)
     }
 
-    /// Through the first documents' scheme.
+    /// Through the scheme of the first documents.
     pub fn body(&self, path: &str, key: &str, user: &str, project: &str) -> Answer {
         let body = json!({"apiKey": key, "userId": user, "projectId": project});
         self.request("POST", &format!("/pixelStripeApi/projects/{path}")).json(&body).send()
     }
 
-    /// Through the header document's scheme.
+    /// Through the scheme of the header document.
     pub fn header(&self, path: &str, key: &str, project: Option<&str>) -> Answer {
         let request = self.request("GET", &format!("/api/v1{path}")).header("X-API-Key", key);
         match project {
@@ -83,7 +83,7 @@ impl Demo {
         .send()
     }
 
-    /// Through the bearer document's scheme.
+    /// Through the scheme of the bearer document.
     pub fn bearer(&self, method: &str, path: &str, key: &str) -> Answer {
         self.request(method, path).bearer(key).send()
     }
@@ -92,7 +92,7 @@ impl Demo {
         self.request("POST", "/v1/api-keys").bearer(caller).json(body).send()
     }
 
-    /// A command line of a document, sent here.
+    /// Sends the request of a document's command line to this server.
     pub fn curl(&self, command: &str, replace: &[(&str, &str)]) -> Answer {
         let mut command = command.to_owned();
         for host in ["https://api.streampixel.io", "https://api.example.com"] {

@@ -1,4 +1,4 @@
-//! Programs that run as children, and plain HTTP to them: over a socket, and nothing in between.
+//! Programs as child processes, and plain HTTP to them over a socket.
 
 pub mod curl;
 pub mod demo;
@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use self::curl::Curl;
 
-/// Nothing here takes long; whatever takes so long hangs.
+/// Nothing here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An example, where cargo has put it: `target/debug/examples/`, beside this test's `target/debug/deps/`.
+/// The path of an example as cargo places it: in `target/debug/examples/`, beside this test's `target/debug/deps/`.
 pub fn example(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -30,7 +30,7 @@ pub fn example(name: &str) -> PathBuf {
     let shown = path.display();
     const BUILD: &str = "run `cargo build --workspace --examples`, or `cargo test --workspace`";
     assert!(path.exists(), "{shown} is not built: {BUILD}");
-    // `cargo test -p conformance --test server` builds this test, and not what it tests.
+    // `cargo test -p conformance --test server` builds only this test, and not the examples.
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let packages: &[&str] = match name {
         "server" => &["email", "manage", "openapi", "portal", "postgres", "sqlite"],
@@ -46,7 +46,7 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
-/// When a Rust file, or one in a folder, was changed last.
+/// When a Rust file, or the newest one in a folder, was last changed.
 fn last_change(path: &Path) -> Option<SystemTime> {
     if path.is_dir() && path.ends_with("tests") {
         return None;
@@ -57,12 +57,12 @@ fn last_change(path: &Path) -> Option<SystemTime> {
             .filter_map(|entry| last_change(&entry.unwrap().path()))
             .max();
     }
-    // Unit tests are no part of an example.
+    // Unit tests are not part of an example.
     let rust = path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs");
     if rust { std::fs::metadata(path).ok()?.modified().ok() } else { None }
 }
 
-/// A request that an example prints, under what it says of the answer: `# 403 Forbidden, because ..`.
+/// A request that an example prints, below the expected response: `# 403 Forbidden, because ..`.
 pub struct Announced {
     pub status: u16,
     pub message: String,
@@ -98,7 +98,7 @@ impl Program {
         Self { child, lines }
     }
 
-    /// The next line it prints; `None` when it has ended.
+    /// The next line of its output; `None` after it has ended.
     pub fn line(&self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
@@ -107,7 +107,7 @@ impl Program {
         }
     }
 
-    /// What it prints up to the line that starts so, that line included.
+    /// Its output up to the line with this beginning, including that line.
     pub fn lines_to(&self, start: &str) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
@@ -120,12 +120,12 @@ impl Program {
         }
     }
 
-    /// The requests that an example prints when it starts, all of them and at least two: a good one and a bad one.
+    /// The requests that an example prints when it starts: at least two, a good one and a bad one.
     pub fn announced(&self) -> Vec<Announced> {
         Announced::all_of(&self.lines_to("Stop with Ctrl-C."))
     }
 
-    /// SIGKILL: nothing in the program gets to know of it.
+    /// SIGKILL: the program cannot react to it.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -134,12 +134,12 @@ impl Program {
     /// SIGTERM.
     #[cfg(unix)]
     pub fn tell_to_stop(&self) {
-        // The shell's own `kill`: not every machine has a program of that name.
+        // The shell's own `kill`, because not every machine has a program with that name.
         let kill = format!("kill -TERM {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Waits for its end: whether it ended well.
+    /// Waits for its end; returns whether it succeeded.
     pub fn ended_well(mut self) -> bool {
         while self.line().is_some() {}
         self.child.wait().unwrap().success()
@@ -166,7 +166,7 @@ impl Announced {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -216,7 +216,7 @@ impl Request {
         [bytes.as_bytes(), &self.body].concat()
     }
 
-    /// Sends it, and does not wait for the answer.
+    /// Sends it without waiting for the response.
     pub fn begin(&self) -> std::io::Result<Pending> {
         let mut stream = TcpStream::connect(&self.host)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -234,16 +234,16 @@ impl Request {
 pub struct Pending(TcpStream);
 
 impl Pending {
-    /// The answer; `None` if none came, or only a part of one.
+    /// The response; `None` if there was none, or only a part of it.
     pub fn answer(mut self) -> Option<Answer> {
         let mut bytes = Vec::new();
-        // A server that was killed resets the connection; what came before that may be whole.
+        // A killed server resets the connection; the response before that may be complete.
         let _ = self.0.read_to_end(&mut bytes);
         Answer::parse(&bytes)
     }
 }
 
-/// What came back.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -284,7 +284,7 @@ impl Answer {
         self.headers.get(name).into_iter().flatten().map(String::as_str).collect()
     }
 
-    /// Status and message, as the documents' tables have them.
+    /// Status and message, as in the tables of the documents.
     pub fn verdict(&self) -> (u16, String) {
         let message = self.json()["message"].as_str().map(str::to_owned);
         (self.status, message.unwrap_or_default())

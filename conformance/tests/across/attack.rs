@@ -1,4 +1,5 @@
-//! Attacks on the layer from outside, by whoever knows what it promises. Each of them succeeded once, or was tried hard.
+//! Attacks on the layer from outside by somebody who knows its promises. Each of them once succeeded, or was tried
+//! hard.
 
 use std::convert::Infallible;
 use std::future::Future as _;
@@ -25,7 +26,7 @@ use tower_api_key::{
 use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;
 
-// -- READONLY and declarations that narrow
+// -- READONLY, and declarations that restrict
 
 /// What `NormalizePathLayer::trim_trailing_slash` of tower-http does.
 fn trimmed(mut request: Request<Body>) -> Request<Body> {
@@ -34,8 +35,8 @@ fn trimmed(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// C.4: "missing MatchedPath => treated as requires auth, project required, write". A path that cannot be told is an
-/// undeclared one here, and an undeclared GET reads.
+/// C.4: "missing MatchedPath => treated as requires auth, project required, write". Here, a path that cannot be
+/// determined counts as undeclared, and an undeclared GET reads.
 #[tokio::test]
 async fn a_readonly_key_cannot_reach_a_declared_write_by_another_spelling() {
     let world = World::new().await;
@@ -52,7 +53,7 @@ async fn a_readonly_key_cannot_reach_a_declared_write_by_another_spelling() {
     assert_eq!(call("/export/").await, "403/read_only");
 }
 
-/// The same where axum gives no `MatchedPath`, though the router did match: `nest_service`.
+/// The same for `nest_service`, where axum gives no `MatchedPath` although the router matched the route.
 #[tokio::test]
 async fn a_readonly_key_cannot_reach_a_declared_write_in_a_nested_service() {
     let world = World::new().await;
@@ -65,7 +66,8 @@ async fn a_readonly_key_cannot_reach_a_declared_write_in_a_nested_service() {
     assert_eq!(send(&app, get("/exports/all", &headers)).await.verdict(), "403/read_only");
 }
 
-/// A declaration that nothing will ever match is silent, also where it was to narrow: here the parameter's name.
+/// A declaration that can never match is silently useless, even if it should restrict access: here the name of the
+/// parameter differs.
 #[tokio::test]
 async fn a_narrowing_declaration_that_matches_nothing_is_not_silent() {
     let world = World::new().await;
@@ -82,7 +84,7 @@ async fn echo_of(request: Request<Body>) -> Response<Body> {
     echo(request).await.into_response()
 }
 
-/// One set of declarations, the layer once inside and once outside of the router.
+/// The same declarations, with the layer inside and outside of the router.
 #[tokio::test]
 async fn a_public_pattern_does_not_swallow_a_more_specific_route() {
     let world = World::new().await;
@@ -98,9 +100,10 @@ async fn a_public_pattern_does_not_swallow_a_more_specific_route() {
     assert_eq!(admin.verdict(), "401/missing_api_key");
 }
 
-// -- answers that lie
+// -- misleading responses
 
-/// nginx's `auth_request`, Traefik's `forwardAuth`: a gateway asks with the client's own headers, and looks at the status.
+/// nginx's `auth_request` and Traefik's `forwardAuth`: the gateway asks with the client's own headers, and looks only
+/// at the status.
 #[tokio::test]
 async fn a_client_cannot_choose_that_its_refusal_is_a_200() {
     let world = World::new().await;
@@ -108,7 +111,7 @@ async fn a_client_cannot_choose_that_its_refusal_is_a_200() {
     let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default()).endpoints(endpoints).unwrap();
     let app = Router::new().route("/validate", manage::validate()).layer(auth);
     for content_type in ["application/grpc", "application/grpc; x", "application/grpcNOT"] {
-        // HTTP/1.1, GET, no body: no gRPC client sends such.
+        // HTTP/1.1, GET, no body: no gRPC client sends this.
         let answer = send(&app, get("/validate", &[("content-type", content_type)])).await;
         assert_eq!(answer.status, 401, "{content_type}");
         let headers = [("content-type", content_type), ("authorization", &*bearer(&world.revoked))];
@@ -199,7 +202,7 @@ async fn c17_g_a_parameter_takes_no_error_code_out_of_a_bearer_challenge() {
 
 // -- several credentials
 
-/// R62, and README: "Two credentials in one request are refused".
+/// R62: two credentials in one request are refused.
 #[tokio::test]
 async fn two_credentials_in_one_body_are_refused() {
     let world = World::new().await;
@@ -213,7 +216,7 @@ async fn two_credentials_in_one_body_are_refused() {
     assert_eq!(send(&app, post_json("/", &body)).await.verdict(), "400/conflicting_credentials");
 }
 
-/// HTTP/2 hands values on untrimmed (C2-05). Whoever trims sees two credentials here.
+/// HTTP/2 does not trim values (C2-05). A reader that trims them would see two credentials here.
 #[tokio::test]
 async fn a_space_before_bearer_does_not_hide_a_credential() {
     let world = World::new().await;
@@ -258,7 +261,7 @@ fn virtual_memory() -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// C3-24: a cap for all bodies of a layer. What is reserved for a body is not charged to it.
+/// C3-24: the limit for all bodies of a layer counts the memory that is reserved for a body.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_cap_of_buffered_bodies_holds_for_what_is_reserved() {
@@ -280,7 +283,7 @@ async fn the_cap_of_buffered_bodies_holds_for_what_is_reserved() {
     assert!(taken < 4 * CAP, "{} requests hold {} MiB, the cap is 4", waiting.len(), taken >> 20);
 }
 
-// -- what `Debug` shows
+// -- `Debug` output
 
 #[test]
 fn debug_shows_no_address_of_code() {
@@ -293,9 +296,9 @@ fn debug_shows_no_address_of_code() {
     }
 }
 
-// -- without success
+// -- attacks that failed
 
-/// Nested layers, foreign principals, markers of an outer layer, guards between.
+/// Nested layers, foreign principals, markers of an outer layer, and guards between them.
 #[tokio::test]
 async fn nothing_of_an_outer_layer_counts_inside_an_inner_one() {
     let world = World::new().await;
@@ -315,13 +318,13 @@ async fn nothing_of_an_outer_layer_counts_inside_an_inner_one() {
     assert_eq!(send(&app, get("/a/shut", &with[1..])).await.status, 401);
     assert_eq!(send(&app, get("/a/open", &with)).await.body, b"nobody");
     assert_eq!(send(&app, get("/a/open", &[])).await.body, b"nobody");
-    // The outer layer's key means nothing to the inner one, and the other way round.
+    // The outer layer's key is unknown to the inner one, and vice versa.
     let crossed = bearer(&other.b);
     let crossed = [("authorization", &*crossed), ("x-api-key", world.own.expose_secret())];
     assert_eq!(send(&app, get("/a/shut", &crossed)).await.status, 401);
 }
 
-/// `Unrendered` through two layers is rendered once, by the inner one, and never reaches the client.
+/// `Unrendered` through two layers is rendered once, by the inner layer, and never reaches the client.
 #[tokio::test]
 async fn a_guards_refusal_is_rendered_once_under_two_layers() {
     let world = World::new().await;
@@ -337,7 +340,7 @@ async fn a_guards_refusal_is_rendered_once_under_two_layers() {
     assert_eq!(answer.extensions.get::<AuthError>().unwrap().kind(), AuthErrorKind::ReadOnly);
 }
 
-/// Targets of every form, methods of every kind: nothing but the declared spelling is public.
+/// Request targets of all forms and all kinds of methods: only the declared spelling is public.
 #[tokio::test]
 async fn no_other_spelling_of_a_public_endpoint_is_public() {
     let world = World::new().await;
@@ -407,7 +410,7 @@ async fn no_other_spelling_of_a_public_endpoint_is_public() {
     }
 }
 
-/// READONLY, on every method and on every route that is not declared.
+/// READONLY, with every method, at every undeclared route.
 #[tokio::test]
 async fn a_readonly_key_writes_by_no_method() {
     let world = World::new().await;
@@ -436,7 +439,7 @@ async fn a_readonly_key_writes_by_no_method() {
     }
 }
 
-/// Whatever is dropped half-way gives back what it took of the cap.
+/// A request that is dropped at any moment frees its share of the limit.
 #[tokio::test]
 async fn the_cap_of_buffered_bodies_leaks_nothing_when_requests_are_dropped() {
     let world = World::new().await;
@@ -452,7 +455,7 @@ async fn the_cap_of_buffered_bodies_leaks_nothing_when_requests_are_dropped() {
             body,
         )));
         for _ in 0..polls % 4 {
-            // Where there is no room left, it is refused at once.
+            // If no memory is left, a body is refused at once.
             if std::future::poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await.is_ready() {
                 break;
             }
@@ -461,7 +464,7 @@ async fn the_cap_of_buffered_bodies_leaks_nothing_when_requests_are_dropped() {
     assert_eq!(send(&app, post_json("/", &body)).await.body, b"in");
 }
 
-/// A store is dropped inside a runtime, outside of one, and while it is being asked.
+/// A store is dropped inside a runtime, outside of one, and during a call.
 #[test]
 fn a_sqlite_store_may_be_dropped_anywhere() {
     let folder = tempfile::tempdir().unwrap();
@@ -473,11 +476,11 @@ fn a_sqlite_store_may_be_dropped_anywhere() {
         let clone = store.clone();
         let digest = KeyDigest::from_bytes([0; 32]);
         let mut asked = Box::pin(async move { clone.find(&digest).await });
-        // Answered already or not, as it happens.
+        // The call may or may not have been answered.
         drop(std::future::poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await);
     });
     drop(first);
-    // Another runtime goes on with it.
+    // Another runtime continues to use the store.
     let second = runtime();
     assert!(second.block_on(store.find(&KeyDigest::from_bytes([0; 32]))).unwrap().is_none());
     drop(second);
@@ -485,7 +488,7 @@ fn a_sqlite_store_may_be_dropped_anywhere() {
     runtime().block_on(async { drop(SqliteStore::open(&path).await.unwrap()) });
 }
 
-/// Times at the ends of their range.
+/// Times at the limits of their range.
 #[tokio::test]
 async fn times_at_the_ends_overflow_nothing() {
     use tower_api_key::Grace;
@@ -513,7 +516,7 @@ async fn times_at_the_ends_overflow_nothing() {
     assert!(before_time.issue(NewKey::user_level(user("u_own"), "n")).await.is_err());
 }
 
-/// A key for one project stays one for one project, whatever the request says of projects.
+/// A project-level key works only for its project, whatever project the request names.
 #[tokio::test]
 async fn a_project_level_key_reaches_its_project_only() {
     let world = World::new().await;
@@ -543,7 +546,8 @@ async fn a_project_level_key_reaches_its_project_only() {
     assert_eq!(send(&app, get("/", &[("authorization", &*key)])).await.verdict(), "403/forbidden");
 }
 
-/// A change of nothing writes nothing into the trail of a key: else whoever may change a key could make it grow for ever.
+/// An update that changes nothing writes no entry into the audit log. Otherwise, anybody who may change a key could
+/// make the log grow without limit.
 #[tokio::test]
 async fn c17_b11_a_change_of_nothing_leaves_no_trace() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! No key is made or changed by a key, or for an owner, whose end has returned: whatever happens between any two answers of
-//! the store, by every route of `manage` and every method of the keyring that makes or changes keys.
+//! No key is made or changed by a key whose revocation has returned, or for an owner whose removal has returned,
+//! whatever happens between two answers of the store: for each route of `manage` and each method of the keyring that
+//! makes or changes keys.
 
 use axum::Router;
 use serde_json::json;
@@ -18,10 +19,10 @@ const AT: &str = "/v1/api-keys";
 /// 2025-01-01.
 const NOW: i64 = 1_735_689_600;
 const END: Timestamp = Timestamp::from_secs(NOW + 1800);
-/// More moments than any of these has.
+/// More moments than any of these calls has.
 const MANY: usize = 64;
 
-/// A caller's key that ends within the hour, another key of the same owner, and a clock.
+/// A caller's key that expires within an hour, another key of the same owner, and a clock.
 struct Case {
     world: World,
     clock: ManualClock,
@@ -63,7 +64,7 @@ impl Case {
         Router::new().nest(AT, manage::api_keys(self.keyring(store, directory))).layer(auth)
     }
 
-    /// Those that were made or changed since, and work.
+    /// The working keys among those that were made or changed since then.
     async fn alive(&self, store: &Meddling) -> Vec<KeyRecord> {
         let mut made = store.hook.made_since().await;
         made.retain(|key| key.is_active(self.clock.now()));
@@ -71,7 +72,7 @@ impl Case {
     }
 }
 
-/// For each moment in which something can happen: does it, and says what was made or changed after and works.
+/// For each possible moment: lets the event happen, and returns the working keys that were made or changed after it.
 async fn at_every_moment(
     what: &str,
     event: Event,
@@ -105,7 +106,7 @@ async fn c17_a1_no_key_is_made_by_a_key_after_its_end_has_returned() {
                 ("PATCH", "/{id}", json!({"limits": "9/min"})),
             ];
             for (method, path, body) in requests {
-                // A directory that stands beside the registry is asked just before a change, and that is a race.
+                // A directory outside of the registry is asked just before a change, so here a race is possible.
                 if !directory && method == "PATCH" && matches!(event, Event::Demote | Event::Remove) {
                     continue;
                 }
@@ -123,7 +124,7 @@ async fn c17_a1_no_key_is_made_by_a_key_after_its_end_has_returned() {
     }
 }
 
-/// Without anything happening each of these does what it should: else the test above would show nothing.
+/// Without an event, each of these requests succeeds. Otherwise, the test above would prove nothing.
 #[tokio::test]
 async fn c17_a1_the_same_requests_work_if_nothing_happens() {
     for directory in [true, false] {
@@ -146,7 +147,7 @@ async fn c17_a1_the_same_requests_work_if_nothing_happens() {
     }
 }
 
-/// The application itself makes no key either for an owner who was removed, or in the place of a key that was revoked.
+/// The application itself cannot make a key for a removed owner either, or in place of a revoked key.
 #[tokio::test]
 async fn c17_a1_no_key_is_made_for_an_owner_whose_removal_has_returned() {
     for directory in [true, false] {

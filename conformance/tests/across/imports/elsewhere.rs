@@ -1,4 +1,4 @@
-//! Keys that other packages made, and what they store of them: fixtures.json, made by generate.sh.
+//! Keys that other packages made, with what these packages store: fixtures.json, written by generate.sh.
 
 use serde::Deserialize;
 use tower_api_key::store::{KeyRegistry, KeyStore};
@@ -35,7 +35,7 @@ impl Fixture {
     }
 }
 
-/// Everything that the fixtures need, behind SHA-256.
+/// All digests that the fixtures need, after SHA-256.
 pub(super) fn ring() -> Digests {
     let secret = fixtures().into_iter().find_map(|fixture| fixture.secret).unwrap();
     let secret = Pepper::from_elsewhere("elsewhere", secret).unwrap();
@@ -68,7 +68,7 @@ async fn work_through_every_scheme<S: KeyStore + KeyRegistry + Directory + Clone
     assert!(fixtures.len() >= 10);
     let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
     let site = site(ApiKeys::new(store.clone()).digests(ring()).verifier().accept_foreign_keys());
-    // C8-02: what was refused a moment ago is not remembered.
+    // C8-02: earlier refusals are not remembered.
     for fixture in &fixtures {
         assert_eq!(status(&site, &fixture.key).await, 401, "{}", fixture.from);
     }
@@ -81,23 +81,23 @@ async fn work_through_every_scheme<S: KeyStore + KeyRegistry + Directory + Clone
             assert_eq!((status.as_u16(), body), (200, format!("k{at}")), "{way}: {}", fixture.from);
             assert_eq!(send(&site, way, &mistyped(&fixture.key)).await.0, 401, "{way}: {}", fixture.from);
         }
-        // Nobody may renew them, so they are what they were.
+        // Digests may not be renewed here, so they stay the same.
         let record = keyring.get(&id(&format!("k{at}"))).await.unwrap().unwrap();
         assert_eq!(record.digested_by.kind(), fixture.method);
         assert_eq!((&*record.prefix, &*record.last4), ("", ""), "nothing of the text is known");
     }
-    // A second attempt changes nothing.
+    // A second import changes nothing.
     let keys = fixtures.iter().enumerate().map(|(at, fixture)| imported(&format!("k{at}"), fixture.digest()));
     let report = keyring.import(keys).await.unwrap();
     assert_eq!((report.imported, report.already_there, reasons(&report)), (0, fixtures.len(), vec![]));
-    // A revoked one stays so, and ends like any other.
+    // A revoked key stays revoked.
     keyring.revoke(&id("k0")).await.unwrap();
     let again = keyring.import([imported("k0", fixtures[0].digest())]).await.unwrap();
     assert_eq!((again.imported, again.already_there), (0, 1));
     assert_eq!(status(&site, &fixtures[0].key).await, 401);
 }
 
-/// With a pepper in front, all of them get it at their first use, and are found at once from then on.
+/// With a pepper in front, each key gets it when it is first used, and is then found by the first digest.
 #[tokio::test]
 async fn imported_keys_get_the_newest_digest_at_their_first_use() {
     let store = Counted::new(people().await);
@@ -123,12 +123,12 @@ async fn imported_keys_get_the_newest_digest_at_their_first_use() {
     }
     let counts = keyring.count_by_digest().await.unwrap();
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("hmac:new".to_owned(), fixtures().len() as u64)]);
-    // Only now the doors can be closed.
+    // Only now can the other digests be removed.
     let closed = ApiKeys::new(store.clone()).digests(Digests::peppered(pepper("new")).unwrap()).keyring();
     assert!(closed.missing_digests().await.unwrap().is_empty());
 }
 
-/// Sanctum finds a token by its id, and only then compares: under another id it is none.
+/// Sanctum finds a token by its id and then compares it, so the token does not work with another id.
 #[tokio::test]
 async fn sanctum_tokens_are_found_by_their_whole_text() {
     let store = people().await;
@@ -142,7 +142,7 @@ async fn sanctum_tokens_are_found_by_their_whole_text() {
     for other in [format!("{number}1|{secret}"), format!("|{secret}"), secret.to_owned()] {
         assert_eq!(status(&site, &other).await, 401, "{other}");
     }
-    // Without being told so, `Bearer` takes no pipes (RFC 9110 section 11.2).
+    // By default, `Bearer` accepts no pipes (RFC 9110 section 11.2).
     let strict = Router::new().layer(ApiKeyAuth::with_verifier(verifier, Bearer::default()));
     assert_eq!(status(&strict, &fixture.key).await, 401);
 }
@@ -166,18 +166,18 @@ async fn texts_are_hashed_on_the_way_in() {
     assert_eq!((&*foreign.prefix, &*foreign.last4), ("", ""));
     let ours_there = keyring.get(&ours_there).await.unwrap().unwrap();
     assert_eq!((&*ours_there.prefix, &*ours_there.last4), ("sk_live_", &ours.expose_secret()[43..]));
-    // One that looks like our own was imported all the same.
+    // An imported key may look like one of our own.
     for key in [&foreign.id, &ours_there.id] {
         let first = keyring.history(key, 99).await.unwrap().pop().unwrap();
         assert_eq!(first.event.to_string(), "imported", "{key:?}");
     }
 }
 
-/// A key that moves to the newest digest while it is looked up is found: older digests are asked for first, and the newest
-/// once more at the end.
+/// If a key gets the newest digest during a look-up, it is still found: older digests are tried first, and the newest
+/// one again at the end.
 #[tokio::test]
 async fn a_key_that_moves_while_it_is_looked_up_is_found() {
-    /// Moves the key when it is asked for a given number of times.
+    /// Changes the digest of the key after this number of look-ups.
     struct Moving {
         store: MemoryStore,
         asked: AtomicUsize,
@@ -222,7 +222,7 @@ async fn a_key_that_moves_while_it_is_looked_up_is_found() {
     }
 }
 
-/// `MANY=100000 cargo test --release -p conformance --test across many_keys -- --nocapture` says how long it takes.
+/// `MANY=100000 cargo test --release -p conformance --test across many_keys -- --nocapture` prints how long it takes.
 #[tokio::test]
 async fn many_keys_share_what_a_transaction_costs() {
     let directory = tempfile::tempdir().unwrap();

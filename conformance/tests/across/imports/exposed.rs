@@ -1,4 +1,4 @@
-//! Keys from elsewhere that others hold: they can be ended as well, and nothing more is learned than of other keys.
+//! Leaked imported keys: they can be revoked, too, and this reveals no more than for other keys.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +23,7 @@ async fn is_revoked(keyring: &Keyring, name: &str) -> bool {
     keyring.get(&id(name)).await.unwrap().unwrap().revoked_at.is_some()
 }
 
-/// What the route for whoever holds a key answers.
+/// The response of the route by which a holder revokes a key.
 async fn self_revoke(store: &MemoryStore, way: &str, key: &str) -> String {
     let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
     let route = manage::self_revoke(keyring, verifier(store), ClientAddr::peer());
@@ -54,7 +54,7 @@ async fn r42_whoever_holds_an_imported_key_of_any_kind_can_end_it() {
     }
 }
 
-/// Revoked and expired keys, and such as share a start with them.
+/// Revoked and expired keys, and other keys with the same start.
 async fn ended() -> (MemoryStore, Keyring, [String; 2]) {
     let store = people().await;
     let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
@@ -114,7 +114,8 @@ async fn r42_a_slow_key_that_has_ended_does_not_hold_up_a_scanners_report() {
     }
 }
 
-/// What slow keys and those of Sanctum are found by is made of public parts: whoever knows them sends those, as a key.
+/// Slow hashes and Sanctum tokens are looked up by public parts of the key. A client that knows these parts sends
+/// them as a key.
 #[tokio::test]
 async fn the_words_that_digests_are_told_apart_by_are_no_key() {
     let store = people().await;

@@ -1,4 +1,4 @@
-//! Keys from elsewhere, and peppers: which digests keys are found by, and how they come to the newest.
+//! Imported keys and peppers: by which digests keys are found, and how they get the newest one.
 
 mod elsewhere;
 mod exposed;
@@ -55,13 +55,13 @@ async fn people() -> MemoryStore {
     store
 }
 
-/// A store behind which questions and rehashes are counted, and that never answers warm, unless it shall.
+/// A store that counts look-ups and rehashes. By default it never answers warm.
 #[derive(Clone)]
 struct Counted<S> {
     store: S,
     warm: bool,
     finds: Arc<AtomicUsize>,
-    /// Those that succeeded, and those that were refused.
+    /// The rehashes that succeeded, and those that were refused.
     rehashes: Arc<[AtomicUsize; 2]>,
 }
 
@@ -128,7 +128,7 @@ impl<S: KeyRegistry> RegistryProxy for Counted<S> {
     }
 }
 
-/// The three schemes before a handler that says whose key it was.
+/// The three schemes in front of a handler that returns the owner of the key.
 fn site(verifier: Verifier) -> Router {
     let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default().accept_pipes())
         .or(ApiKeyHeader::default().requires_project(false))
@@ -137,7 +137,7 @@ fn site(verifier: Verifier) -> Router {
     Router::new().route("/", any(handler)).layer(auth)
 }
 
-/// How a key can be sent.
+/// The ways to send a key.
 const WAYS: [&str; 3] = ["bearer", "header", "json"];
 
 fn request(way: &str, key: &str) -> Request<Body> {
@@ -153,7 +153,7 @@ fn request(way: &str, key: &str) -> Request<Body> {
     .unwrap()
 }
 
-/// The status, and whose key it was.
+/// The status, and the owner of the key.
 async fn send(site: &Router, way: &str, key: &str) -> (StatusCode, String) {
     let response = site.clone().oneshot(request(way, key)).await.unwrap();
     let status = response.status();
@@ -165,7 +165,7 @@ async fn status(site: &Router, key: &str) -> u16 {
     send(site, "bearer", key).await.0.as_u16()
 }
 
-/// Waits until the key was digested in that way: renewals run in the background.
+/// Waits until the key has this kind of digest, because renewals run in the background.
 async fn digested_by(keyring: &Keyring, key: &KeyId, kind: &str) {
     for _ in 0..100_000 {
         if keyring.get(key).await.unwrap().unwrap().digested_by.kind() == kind {
