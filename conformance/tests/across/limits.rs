@@ -1,5 +1,4 @@
-//! How often: the brake on failed attempts and the limits of keys, through each scheme, over stores that answer at once
-//! and over stores that must be waited for.
+//! Throttling of wrong keys and rate limits of keys: through each scheme, over warm and cold stores.
 
 use std::net::IpAddr;
 use std::num::NonZero;
@@ -67,7 +66,7 @@ fn fresh() -> ApiKey {
     KeyFormat::default().generate(Environment::Live).unwrap()
 }
 
-/// One app over the store of a world, with all schemes.
+/// An app with all schemes over this world's store.
 struct Site {
     name: &'static str,
     app: Router,
@@ -111,7 +110,7 @@ impl Site {
     }
 }
 
-/// So many different wrong keys of one client.
+/// Sets how many different wrong keys one client may try.
 fn throttled(limit: &str) -> impl Fn(Verifier) -> Verifier {
     move |verifier| verifier.throttle(KeyThrottle::default().lookups(limit.parse().unwrap()))
 }
@@ -120,14 +119,14 @@ fn as_it_is(verifier: Verifier) -> Verifier {
     verifier
 }
 
-/// No field tells what is counted of a key.
+/// No header reveals what is counted for a key.
 fn assert_tells_nothing(answer: &Answer, at: &str) {
     for name in ["ratelimit", "ratelimit-policy"] {
         assert!(answer.header(name).is_empty(), "{at}: {name}");
     }
 }
 
-/// The policy that was told, and the key of those who share it.
+/// The policy, and the partition key that identifies who shares it.
 fn policy(answer: &Answer) -> (&str, &str) {
     let [field] = &answer.header("ratelimit-policy")[..] else { panic!("there is one") };
     let (policy, partition) = field.split_once(";pk=:").unwrap();
@@ -169,20 +168,20 @@ async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
             if site.name == "cold" {
                 assert_eq!(site.calls.load(SeqCst), 20, "{at}");
             }
-            // Others are unaffected, and so is a good key from here, if no store must be asked about it.
+            // Others are not affected. A valid key from here also works if no store must be asked about it.
             assert_eq!(site.see(place, &world.p1, "u_own", AWAY).await.verdict(), "200:h", "{at}");
             let own = site.see(place, &world.own, "u_own", HOME).await.verdict();
             assert_eq!(own, if site.name == "warm" { "200:h" } else { "429/rate_limited" }, "{at}");
-            // Or if it was accepted lately.
+            // It also works if it was accepted recently.
             assert_eq!(site.see(place, &world.p1, "u_own", HOME).await.verdict(), "200:h", "{at}");
-            // And it recovers.
+            // The limit recovers.
             site.clock.advance(Duration::from_millis(100));
             assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
         }
     }
 }
 
-/// Guesses at `/validate` from one address, while somebody else works: how often the store was asked.
+/// Guesses keys at `/validate` from one address while somebody else works; returns the number of calls to the store.
 async fn guess(world: &World, clock: impl Clock, guesses: u32, pace: impl Fn()) -> usize {
     let (counted, calls) = world.counted();
     let verifier = throttled("10/s")(ApiKeys::new(counted).clock(clock).verifier());
@@ -202,7 +201,7 @@ async fn guess(world: &World, clock: impl Clock, guesses: u32, pace: impl Fn()) 
             429 => assert_eq!(answer.header("retry-after"), ["1"]),
             other => panic!("{other}"),
         }
-        // No oracle: nothing but the scheme's words, and nothing of what is counted.
+        // The response has only the scheme's words, and reveals no counts.
         assert!(answer.json().get("data").is_none());
         assert_tells_nothing(&answer, "validate");
         if round % 1000 == 0 {
@@ -218,7 +217,7 @@ async fn guess(world: &World, clock: impl Clock, guesses: u32, pace: impl Fn()) 
 async fn c15_08_validate_is_no_oracle_for_those_who_guess() {
     let world = World::new().await;
     let clock = ManualClock::new(START);
-    // Twenty seconds of a thousand guesses each.
+    // A thousand guesses per second for twenty seconds.
     let asked = guess(&world, clock.clone(), 20_000, || clock.advance(Duration::from_millis(1))).await;
     assert!((200..=210).contains(&asked), "{asked}");
 }
@@ -234,8 +233,8 @@ async fn c7_09_c15_08_a_million_guesses() {
     assert!(asked as f64 <= 10.0 + 10.0 * took.as_secs_f64() + 1.0, "{asked} in {took:?}");
 }
 
-/// Whatever the key is: if no good one, the answers are the same to the last byte, whether it is braked by itself or
-/// because of others.
+/// For each kind of wrong key, the responses are equal to the last byte, whether its own repetitions or other keys
+/// are throttled.
 #[tokio::test]
 async fn c15_07_a_429_does_not_tell_whether_a_key_exists() {
     let world = World::new().await;
@@ -256,7 +255,7 @@ async fn c15_07_a_429_does_not_tell_whether_a_key_exists() {
                     assert_tells_nothing(&answer, &at);
                 }
                 answers.push(site.see(place, key, "u_own", HOME).await);
-                // Two more make three, and then no other is looked up.
+                // Two more keys make three; after that, no other key is looked up.
                 for _ in 0..2 {
                     let answer = site.see(place, &fresh(), "u_own", HOME).await;
                     assert_eq!(answer.verdict(), "401/invalid_api_key", "{at}");
@@ -290,14 +289,15 @@ async fn c17_a5_ten_calls_with_a_dead_key_are_429_for_that_key_alone() {
                 assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
                 assert_eq!(answer.header("retry-after"), ["6"], "{at}");
             }
-            // Neighbours that were never seen here, good ones and another dead one; and the same key from elsewhere.
+            // Keys that were not used here before, valid and dead, are not affected; neither is the same key at
+            // another address.
             assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
             assert_eq!(site.see(place, &world.full, "u_full", HOME).await.verdict(), "200:h", "{at}");
             let expired = site.see(place, &world.expired, "u_own", HOME).await;
             assert_eq!(expired.verdict(), "401/invalid_api_key", "{at}");
             let elsewhere = site.see(place, &world.revoked, "u_own", AWAY).await;
             assert_eq!(elsewhere.verdict(), "401/invalid_api_key", "{at}");
-            // Whoever waits as long as told is looked up again.
+            // After the time in `Retry-After`, the key is looked up again.
             site.clock.advance(Duration::from_secs(6));
             let again = site.see(place, &world.revoked, "u_own", HOME).await;
             assert_eq!(again.verdict(), "401/invalid_api_key", "{at}");
@@ -305,7 +305,7 @@ async fn c17_a5_ten_calls_with_a_dead_key_are_429_for_that_key_alone() {
     }
 }
 
-/// As it was reported: 102 of 147 requests of others were refused. Ten seconds; each of the six tries again at once.
+/// Regression: 102 of 147 requests of others were refused. Ten seconds; each of the six clients retries at once.
 #[tokio::test]
 async fn c17_a5_six_clients_with_an_old_key_cost_others_none_of_147_requests() {
     let world = World::new().await;
@@ -325,7 +325,7 @@ async fn c17_a5_six_clients_with_an_old_key_cost_others_none_of_147_requests() {
                         let old = old[if of_each_their_own { client % 6 } else { 0 }];
                         assert_ne!(site.see(Place::Bearer, old, "", HOME).await.status, 200, "{at}");
                     }
-                    // A key that this process has not seen before.
+                    // A valid key that this process has not seen before.
                     cost += usize::from(site.see(Place::Bearer, key, "", HOME).await.status != 200);
                     site.clock.advance(Duration::from_millis(68));
                 }
@@ -335,7 +335,7 @@ async fn c17_a5_six_clients_with_an_old_key_cost_others_none_of_147_requests() {
     }
 }
 
-/// At the default: fifty at once, and ten a second.
+/// By default: fifty at once, and ten per second.
 #[tokio::test]
 async fn c17_a5_a_scan_of_distinct_unknown_keys_is_braked() {
     let world = World::new().await;
@@ -344,7 +344,7 @@ async fn c17_a5_a_scan_of_distinct_unknown_keys_is_braked() {
         assert_eq!(site.see(Place::Bearer, &world.own, "", HOME).await.verdict(), "200:h", "{at}");
         let before = site.calls.load(SeqCst);
         let (mut unknown, mut refused) = (0, 0);
-        // Ten seconds, a thousand a second.
+        // A thousand per second for ten seconds.
         for _ in 0..10_000 {
             let answer = site.see(Place::Bearer, &fresh(), "", HOME).await;
             match answer.verdict().as_str() {
@@ -366,7 +366,8 @@ async fn c17_a5_a_scan_of_distinct_unknown_keys_is_braked() {
                 "one look-up each, and none for the others"
             );
         }
-        // A key in use from the same address is served, a good one that was not seen lately is not; elsewhere it is.
+        // At the same address, a key in use works, and a valid key that was not used recently does not. At another
+        // address, it does.
         while site.see(Place::Bearer, &fresh(), "", HOME).await.status != 429 {}
         assert_eq!(site.see(Place::Bearer, &world.own, "", HOME).await.verdict(), "200:h", "{at}");
         let unseen = site.see(Place::Bearer, &world.full, "", HOME).await.verdict();
@@ -375,7 +376,7 @@ async fn c17_a5_a_scan_of_distinct_unknown_keys_is_braked() {
     }
 }
 
-/// To have been accepted is a permission to be looked up, and never to pass.
+/// A key that was accepted before may be looked up, but is not accepted because of that.
 #[tokio::test]
 async fn c17_a5_a_revoked_key_among_the_accepted_ones_is_refused() {
     let once = || "1/d".parse().unwrap();
@@ -410,11 +411,11 @@ async fn c17_a5_a_revoked_key_among_the_accepted_ones_is_refused() {
         Keyring::new(world.store.clone()).revoke(&record.id).await.unwrap();
         let before = site.calls.load(SeqCst);
         let first = site.see(Place::Bearer, &world.own, "", HOME).await.verdict();
-        // Whatever it would have been if it had never been accepted.
+        // The response is the one it would get if it had never been accepted.
         let like_any_other = if spent_first { "429/rate_limited" } else { "401/invalid_api_key" };
         assert_eq!(first, like_any_other, "spent_first: {spent_first:?}");
         assert_eq!(site.calls.load(SeqCst) - before, 1, "it was looked up");
-        // And now it is like any other: it is braked before the store is asked.
+        // From now on it is like any other wrong key: it is refused before the store is asked.
         let before = site.calls.load(SeqCst);
         let again = site.see(Place::Bearer, &world.own, "", HOME).await.verdict();
         assert_eq!(again, "429/rate_limited", "spent_first: {spent_first:?}");
@@ -446,23 +447,23 @@ async fn what_costs_no_question_and_what_succeeds_is_no_failed_attempt() {
             let at = format!("{place:?}, {}", site.name);
             for _ in 0..5 {
                 assert_eq!(site.see(place, &world.own, "u_own", HOME).await.verdict(), "200:h", "{at}");
-                // No access to p1 is no failure of the key.
+                // Missing access to p1 does not count as a wrong key.
                 let forbidden = site.see(place, &world.b, "u_b", HOME).await;
                 assert_eq!(forbidden.status, StatusCode::FORBIDDEN, "{at}");
             }
             let mut request = test_kit::get("/", &[("x-api-key", "no key at all")]);
             request.extensions_mut().insert(PeerAddr(HOME.parse().unwrap()));
             assert_eq!(send(&site.app, request).await.status, StatusCode::UNAUTHORIZED, "{at}");
-            // Whose address nobody knows is not slowed down, and slows down nobody.
+            // Clients with an unknown address are not slowed down, and slow down nobody.
             for _ in 0..5 {
                 let answer = send(&site.app, ask(place, &fresh(), "u_own", None)).await;
                 assert_eq!(answer.verdict(), "401/invalid_api_key", "{at}");
             }
-            // The first failure, and no more.
+            // Only the first failure is allowed.
             let verdict = async || site.see(place, &fresh(), "u_own", HOME).await.verdict();
             assert_eq!(verdict().await, "401/invalid_api_key", "{at}");
             assert_eq!(verdict().await, "429/rate_limited", "{at}");
-            // Syntax comes first (A.8: 7 before 8).
+            // Syntax is checked first (A.8: 7 before 8).
             let mut request = test_kit::get("/", &[("x-api-key", "no key at all")]);
             request.extensions_mut().insert(PeerAddr(HOME.parse().unwrap()));
             assert_eq!(send(&site.app, request).await.verdict(), "401/invalid_api_key", "{at}");
@@ -470,13 +471,13 @@ async fn what_costs_no_question_and_what_succeeds_is_no_failed_attempt() {
     }
 }
 
-/// A store as they are: a thousand look-ups wait for it, and what is more is too much. All wait until it is told to go on,
-/// but for those of one key.
+/// A realistic store: a thousand look-ups wait for it, and further ones are refused. All of them wait until the test
+/// continues, except those of one key.
 #[derive(Clone)]
 struct Stalled {
     store: MemoryStore,
     not_this: [u8; 32],
-    /// That one is at hand.
+    /// Whether that key is warm.
     warm: bool,
     places: Arc<Semaphore>,
     go_on: watch::Receiver<bool>,
@@ -510,7 +511,8 @@ impl Directory for Stalled {
     }
 }
 
-/// B1: one address that floods cold look-ups, or all whose address nobody knows, makes nobody else's requests 503.
+/// B1: if one address, or all clients with unknown addresses together, flood the store with look-ups, other clients
+/// do not get 503.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
     const FLOOD: usize = 20_000;
@@ -527,7 +529,7 @@ async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
             let (app, request) = (site.app.clone(), ask(Place::Bearer, &fresh(), "", from));
             flood.spawn(async move { send(&app, request).await.verdict() });
         }
-        // All of them have come in: whoever finds no room has been told so.
+        // All of them have arrived: those without a place were refused at once.
         let mut told = 0;
         while told < FLOOD - WAITING {
             assert_eq!(flood.join_next().await.unwrap().unwrap(), "503/auth_unavailable", "{from:?}");
@@ -542,7 +544,7 @@ async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
         while let Some(verdict) = flood.join_next().await {
             *verdicts.entry(verdict.unwrap()).or_insert(0) += 1;
         }
-        // Whoever waited was answered.
+        // All that waited were answered.
         assert_eq!(
             verdicts.into_iter().collect::<Vec<_>>(),
             [("401/invalid_api_key".to_owned(), WAITING)],
@@ -551,7 +553,7 @@ async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
     }
 }
 
-/// B1: who ends a key by itself, and who uses one, have turns of their own, though both come from one address.
+/// B1: revoking a key by its holder and using a key have separate places, even for one address.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn c17_g_neither_requests_nor_keys_that_end_hold_up_the_other() {
     const AT: &str = "/self-revoke";
@@ -577,7 +579,7 @@ async fn c17_g_neither_requests_nor_keys_that_end_hold_up_the_other() {
             let app = app.clone();
             async move { send(&app, request).await }
         };
-        // More than have a turn at a time.
+        // More than have a place at the same time.
         let mut flood = tokio::task::JoinSet::new();
         for _ in 0..300 {
             let key = fresh();
@@ -592,7 +594,7 @@ async fn c17_g_neither_requests_nor_keys_that_end_hold_up_the_other() {
     }
 }
 
-/// A.8: too many wrong keys (8) come before no room to wait (9), and both before the store has its say.
+/// A.8: too many wrong keys (8) is reported before no place to wait (9), and both before the answer of the store.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn c17_b1_a_429_comes_before_a_503() {
     let world = World::new().await;
@@ -606,7 +608,7 @@ async fn c17_b1_a_429_comes_before_a_503() {
         let (app, request) = (site.app.clone(), ask(Place::Bearer, &fresh(), "", Some(HOME)));
         flood.spawn(async move { send(&app, request).await.verdict() });
     }
-    // There is no room any more.
+    // There is no place any more.
     assert_eq!(flood.join_next().await.unwrap().unwrap(), "503/auth_unavailable");
     let verdict = async |key: &ApiKey| site.see(Place::Bearer, key, "", HOME).await.verdict();
     assert_eq!(verdict(&fresh()).await, "503/auth_unavailable");
@@ -641,7 +643,7 @@ async fn a_key_with_limits_is_counted_and_told_so() {
                 assert_eq!(policy(&answer).0, "\"burst\";q=3;w=60", "{at}");
                 assert!(answer.header("retry-after").is_empty(), "{at}");
             }
-            // By key, wherever it comes from.
+            // Per key, from every address.
             for from in [HOME, AWAY] {
                 let answer = site.see(place, &limited, "u_own", from).await;
                 assert_eq!(answer.verdict(), "429/rate_limited", "{at}");
@@ -651,11 +653,11 @@ async fn a_key_with_limits_is_counted_and_told_so() {
                 assert_eq!(policy(&answer).0, "\"burst\";q=3;w=60", "{at}");
                 assert_eq!(answer.header("cache-control"), ["no-store"], "{at}");
             }
-            // A key without limits is told nothing.
+            // A key without limits gets no such headers.
             let free = site.see(place, &world.own, "u_own", HOME).await;
             assert_eq!(free.verdict(), "200:h", "{at}");
             assert_tells_nothing(&free, &at);
-            // A second too early, and at the time that was told.
+            // One second too early, and exactly at the announced time.
             site.clock.advance(Duration::from_secs(19));
             let early = site.see(place, &limited, "u_own", HOME).await;
             assert_eq!(
@@ -669,7 +671,7 @@ async fn a_key_with_limits_is_counted_and_told_so() {
     }
 }
 
-/// A.8: the limits come last, and a request that is refused for anything else is not counted.
+/// A.8: rate limits are checked last, and a request that is refused for another reason is not counted.
 #[tokio::test]
 async fn only_what_would_be_let_in_is_counted() {
     let world = World::new().await;
@@ -679,22 +681,22 @@ async fn only_what_would_be_let_in_is_counted() {
     for site in Site::all(&world, as_it_is) {
         let at = site.name;
         for _ in 0..3 {
-            // READONLY, by a POST.
+            // READONLY, with a POST.
             let answer = site.see(Place::Body, &read_only, "u_ro", HOME).await;
             assert_eq!(answer.verdict(), "403/read_only", "{at}");
             assert_tells_nothing(&answer, at);
             for place in PLACES {
-                // Another account's project.
+                // The project of another account.
                 assert_eq!(site.see(place, &other, "u_b", HOME).await.verdict(), "403/forbidden", "{at}");
             }
-            // Not the owner: 401, and without a word about limits.
+            // Not the owner: 401, and no headers about limits.
             let answer = site.see(Place::Body, &limited, "u_full", HOME).await;
             assert_eq!(answer.verdict(), "401/invalid_user", "{at}");
             assert_tells_nothing(&answer, at);
         }
         assert_eq!(site.see(Place::Bearer, &read_only, "u_ro", HOME).await.verdict(), "200:h", "{at}");
         assert_eq!(site.see(Place::Bearer, &read_only, "u_ro", HOME).await.verdict(), "429/rate_limited");
-        // And still the other refusals come before.
+        // The other refusals still come first.
         assert_eq!(site.see(Place::Body, &read_only, "u_ro", HOME).await.verdict(), "403/read_only", "{at}");
         assert_eq!(site.see(Place::Bearer, &limited, "u_own", HOME).await.verdict(), "200:h", "{at}");
         let answer = site.see(Place::Body, &limited, "u_full", HOME).await;
@@ -703,7 +705,7 @@ async fn only_what_would_be_let_in_is_counted() {
     }
 }
 
-/// A refusal behind a counted request was counted: a guard's or a handler's 403 tells so like every other answer.
+/// If a guard or a handler refuses a counted request, the response has the headers about limits, like any other.
 #[tokio::test]
 async fn who_was_counted_is_told_so_whatever_the_answer_is() {
     let world = World::new().await;
@@ -728,7 +730,7 @@ async fn who_was_counted_is_told_so_whatever_the_answer_is() {
     }
 }
 
-/// Not even where a handler says 401 of its own.
+/// A 401 has no such headers, even if the handler returns it.
 #[tokio::test]
 async fn no_401_tells_of_limits() {
     let world = World::new().await;
@@ -741,7 +743,7 @@ async fn no_401_tells_of_limits() {
     }
 }
 
-/// Nor where a renderer makes a 401 of a 429.
+/// Nor if a renderer turns a 429 into a 401.
 #[tokio::test]
 async fn a_refusal_that_is_rendered_as_401_tells_of_no_limits() {
     let world = World::new().await;
@@ -779,7 +781,7 @@ async fn several_limits_are_all_kept_and_a_refusal_counts_for_none() {
                 assert_eq!(policy(&answer).0, "\"2/s\";q=2;w=1", "{at}");
                 assert_eq!(answer.header("retry-after"), ["1"], "{at}");
             }
-            // What was refused by the first is not missing in the second.
+            // A request that the first limit refused does not count for the second.
             site.clock.advance(Duration::from_secs(1));
             let answers = [see().await, see().await];
             assert!(answers.iter().all(|answer| answer.verdict() == "200:h"), "{at}");
@@ -793,7 +795,7 @@ async fn several_limits_are_all_kept_and_a_refusal_counts_for_none() {
     }
 }
 
-/// A rotation gives nobody a second account, in any store.
+/// A rotation gives the owner no additional limit, in any store.
 #[tokio::test]
 async fn a_rotated_key_and_its_successors_are_counted_together() {
     let folder = tempfile::tempdir().unwrap();
@@ -841,7 +843,7 @@ async fn shares(place: Place, site: &Site, keyring: &Keyring) {
         partitions.insert(policy(&answer).1.to_owned());
     }
     assert_eq!(partitions.len(), 1, "{at}: clients see that they count together");
-    // Another key of the same person has its own account.
+    // Another key of the same person has its own limit.
     let other = keyring.issue(NewKey::user_level(user("u_full"), "other").limits(limits)).await.unwrap();
     let answer = see(other.key()).await;
     assert_eq!(answer.verdict(), "200:h", "{at}");
@@ -851,7 +853,8 @@ async fn shares(place: Place, site: &Site, keyring: &Keyring) {
     }
 }
 
-/// Made, used up and revoked in a loop: none of that makes a verifier forget what others have spent, if it hears of it.
+/// Making, using up and revoking keys in a loop does not make a verifier forget what other keys have used, if it
+/// observes the keyring.
 #[tokio::test]
 async fn c17_b8_what_revoked_keys_have_spent_is_forgotten_first() {
     for observes in [true, false] {
@@ -891,7 +894,7 @@ async fn c17_b8_what_revoked_keys_have_spent_is_forgotten_first() {
     }
 }
 
-/// People with limits, over a store of some kind; eight families are remembered.
+/// Keys with limits, over one kind of store; the verifier remembers eight families.
 struct Families {
     store: &'static str,
     keyring: Keyring,
@@ -901,7 +904,7 @@ struct Families {
 }
 
 impl Families {
-    /// Over a store that answers at once, one that must be asked, and one that tells little of what has ended.
+    /// Over a warm store, a cold one, and one that says little about ended keys.
     async fn of_each_store(observes: bool) -> Vec<Self> {
         let world = World::new().await;
         let folder = Arc::new(tempfile::tempdir().unwrap());
@@ -939,13 +942,13 @@ impl Families {
         answer.map_err(|error| error.kind()).err()
     }
 
-    /// Uses it as often as it may be.
+    /// Uses the key until its limit is reached.
     async fn use_up(&self, key: &ApiKey) {
         while self.ask(key).await.is_none() {}
         assert_eq!(self.ask(key).await, Some(AuthErrorKind::RateLimited), "{}", self.store);
     }
 
-    /// Four that have spent all of theirs.
+    /// Four keys whose limits are used up.
     async fn others(&self) -> Vec<IssuedKey> {
         let mut others = Vec::new();
         for _ in 0..4 {
@@ -995,7 +998,7 @@ async fn c17_b8_a_key_that_has_ended_and_is_sent_is_forgotten_first() {
     }
 }
 
-/// Whoever holds two keys of a family resets no limit by ending one of them, nor by sending it.
+/// A holder of two keys of a family cannot reset the limit by revoking one of them, or by sending the revoked one.
 #[tokio::test]
 async fn c17_b8_no_key_of_a_family_that_lives_resets_its_limits() {
     for (grace, ends_old, observes) in [
@@ -1021,7 +1024,7 @@ async fn c17_b8_no_key_of_a_family_that_lives_resets_its_limits() {
                     Some(AuthErrorKind::RevokedKey),
                     "grace: {grace:?}, ends_old: {ends_old:?}, observes: {observes:?}"
                 );
-                // These have spent less, and go before it.
+                // These keys have used less of their limits, so they are forgotten first.
                 let other = site.issue("9/366d", None).await;
                 assert_eq!(
                     site.ask(other.key()).await,
@@ -1036,8 +1039,8 @@ async fn c17_b8_no_key_of_a_family_that_lives_resets_its_limits() {
     }
 }
 
-/// The last key of a family is not its first: its end is heard under the right id, and seen where no key before it can be in
-/// its grace any more.
+/// If the last key of a family is not its first one, its end is still reported under the right id. It is also
+/// recognised when no earlier key can be in its grace period any more.
 #[tokio::test]
 async fn c17_b8_the_end_of_a_later_key_is_that_of_its_family() {
     for (observes, sends) in [(true, false), (false, true), (false, false)] {

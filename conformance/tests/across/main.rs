@@ -1,4 +1,4 @@
-//! What several packages do together: the layer with its stores, routes and pages.
+//! Tests of several packages together: the layer with its stores, routes and pages.
 
 mod attack;
 mod authority;

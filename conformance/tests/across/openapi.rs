@@ -1,4 +1,4 @@
-//! Document and layer say the same: every answer that is really given stands in the document, in its shape.
+//! The document and the layer agree: every response that occurs is in the document, in the documented form.
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
@@ -37,7 +37,7 @@ const AT: &str = "/v1/api-keys";
 const SELF_REVOKE: &str = "/v1/api-keys/self-revoke";
 const LEAKS: &str = "/leaks";
 
-/// Is down when told to.
+/// Fails when told to.
 #[derive(Clone, Default)]
 struct Down(Arc<AtomicBool>);
 
@@ -112,7 +112,8 @@ fn document(auth: &AuthDoc) -> Value {
     document.merge(openapi::projects("/projects"));
     auth.modify(&mut document);
     let document = serde_json::to_value(&document).unwrap();
-    // For validators by others, which know OpenAPI's own schema: `OPENAPI_OUT=file cargo test -p conformance --test across openapi`.
+    // To check the document with an external validator:
+    // `OPENAPI_OUT=file cargo test -p conformance --test across openapi`.
     if let Some(file) = std::env::var_os("OPENAPI_OUT") {
         std::fs::write(file, document.to_string()).unwrap();
     }
@@ -129,7 +130,7 @@ fn resolve<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
     }
 }
 
-/// As much of JSON Schema as is used here; a word that is not known fails.
+/// The part of JSON Schema that is used here; unknown keywords fail.
 fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let schema = resolve(document, schema);
     let wrong = |why: &str| Err(format!("{value} is not {why} of {schema}"));
@@ -192,11 +193,11 @@ fn fits(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Headers that clients act on: an answer that has one says so.
+/// Headers that clients act on: if a response has one, it must be documented.
 const HEADERS: [&str; 7] =
     ["www-authenticate", "retry-after", "ratelimit", "ratelimit-policy", "deprecation", "sunset", "link"];
 
-/// Whether an answer is one of those that an operation has; the status under which it stands.
+/// Checks that a response is documented for the operation, and returns its status.
 fn is_documented(document: &Value, path: &str, method: &str, answer: &Answer) -> String {
     let at = format!("{method} {path}: {}", answer.verdict());
     let operation = &document["paths"][path][method.to_ascii_lowercase()];
@@ -224,7 +225,7 @@ struct Driven {
     app: Router,
     document: Value,
     seen: BTreeSet<(String, String, String)>,
-    /// The secret scanner's.
+    /// The scanner's webhook.
     signer: SigningKey,
 }
 
@@ -328,7 +329,7 @@ async fn every_answer_of_the_layer_is_in_the_document() {
     assert!(!answer.header("ratelimit").is_empty());
     let answer = driven.send("/sites", test_kit::get("/sites", &headers), "429/rate_limited").await;
     assert!(!answer.header("retry-after").is_empty());
-    // A key in its grace says when it ends, whatever its scheme.
+    // A key in its grace period says when it ends, whatever its scheme.
     let keyring = Keyring::new(world.store.clone());
     let old = keyring.issue(NewKey::user_level(user("u_own"), "a")).await.unwrap();
     drop(keyring.rotate(old.id(), Grace::For(Duration::from_secs(600))).await.unwrap());
@@ -340,7 +341,7 @@ async fn every_answer_of_the_layer_is_in_the_document() {
     driven.send("/sites", as_own("GET", "/sites"), "503/auth_unavailable").await;
     store.hook.0.store(false, Ordering::SeqCst);
 
-    // Nothing is documented that is not given: but for a body that comes too slowly, all was seen.
+    // Nothing is documented that never occurs: all responses were seen, except for a body that comes too slowly.
     for (path, method, expected) in
         [("/sites", "GET", "200 400 401 403 429 503"), ("/sites", "POST", "200 400 401 403 413 415")]
     {
@@ -374,7 +375,7 @@ async fn every_answer_of_the_routes_of_manage_is_in_the_document() {
         "restrictions": {"ip": {"allow": ["192.0.2.0/24"]}}, "environment": null});
     let schema =
         &driven.document["paths"][AT]["post"]["requestBody"]["content"]["application/json"]["schema"];
-    // A key in the body cannot be combined with this one: unknown members are refused.
+    // A key in the body is not possible here, because unknown members are refused.
     let own_part = &schema["allOf"].as_array().map_or_else(|| schema.clone(), |parts| parts[0].clone());
     fits(&driven.document, own_part, &body).unwrap();
     let issued = driven.send(AT, create(&body.to_string()), "201/-").await.json();
@@ -615,7 +616,7 @@ async fn nothing_refers_to_nothing_and_ids_are_said_once() {
     }
 }
 
-/// What a scheme by itself says, in a document with one guarded operation.
+/// What the document says about a scheme, with one guarded operation.
 fn alone(auth: &AuthDoc, version: OpenApiVersion) -> Value {
     let mut document = operations(&[("/v1", &[HttpMethod::Post]), ("/v10", &[HttpMethod::Post])]);
     document.openapi = version;
@@ -651,7 +652,7 @@ async fn c17_a3_where_a_key_is_optional_nothing_will_do_too() {
     let (bearer, header) = (json!({"bearer": []}), json!({"api-key-header": []}));
     assert_eq!(security(&heads, "/v1"), json!([{}, bearer, header]));
     assert_eq!(security(&heads, "/v10"), json!([bearer, header]));
-    // Nothing stands for the key in the body, too, and is said once.
+    // `{}` stands for the key in the body as well as for no key, and appears once.
     assert_eq!(security(&bodies, "/v1"), json!([{}, bearer, header]));
     assert_eq!(security(&bodies, "/v10"), json!([bearer, header, {}]));
     assert_eq!(security(&body, "/v1"), json!([{}]));
@@ -683,13 +684,13 @@ async fn deprecated_schemes_are_said_to_be_deprecated() {
         "An API key; deprecated since Thu, 01 Jan 2026 00:00:00 GMT, ends Fri, 01 Jan 2100 00:00:00 GMT: \
          https://example.com/migration."
     );
-    // OpenAPI 3.1 allows no other member there.
+    // OpenAPI 3.1 allows no other member here.
     assert!(scheme.get("deprecated").is_none());
     let headers = &document["paths"]["/v1"]["post"]["responses"]["200"]["headers"];
     assert!(headers.get("Deprecation").is_some() && headers.get("Sunset").is_some());
     let newer = alone(&auth, OpenApiVersion::Version32);
     assert_eq!(newer["components"]["securitySchemes"]["bearer"]["deprecated"], true);
-    // Other prefixes are others' matter.
+    // Other paths are not affected.
     assert!(document["paths"]["/v10"]["post"].get("security").is_none());
 }
 

@@ -1,4 +1,4 @@
-//! Who still uses what: the report of a keyring, and what the routes show of it.
+//! Who still uses which scheme: the report of a keyring, and what the routes show of it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn scheme(name: &'static str) -> UsageChannel {
     UsageChannel::Scheme(name.into())
 }
 
-/// A keyring over a store, and what is told to the store as a recorder would.
+/// A keyring over a store, and usage written as a recorder would.
 struct Desk<S> {
     store: Arc<S>,
     keyring: Keyring,
@@ -101,7 +101,7 @@ async fn tells(desk: Desk<impl KeyRegistry + KeyStore>) {
     assert_eq!(through("bearer"), [("moved".to_owned(), desk.clock.now(), 2)]);
     assert!(through("ip").is_empty() && through("api-key-header").is_empty());
     assert_eq!(report.replaced().count(), 0);
-    // Pages are read to their end, and nobody else's keys are in it.
+    // All pages are read, and the report contains no keys of others.
     for number in 0..97 {
         drop(desk.issue(&number.to_string()).await);
     }
@@ -118,9 +118,9 @@ async fn a_replaced_key_is_safe_to_end_when_nobody_has_called_with_it_for_long_e
     let ending = async |quiet| desk.keyring.report(&user("u_own")).await.unwrap().ending(old.id(), quiet);
     let week = 7 * DAY;
     let after = |since: Timestamp| Some(RetirementStatus::Wait(since.saturating_add(week + MINUTE)));
-    // Replaced only now, even if nobody ever called.
+    // It was replaced just now, so it is not safe yet, although nobody has used it.
     assert_eq!(ending(week).await, after(START));
-    // Its caller comes back after six days, and then again.
+    // Its client uses it again every six days.
     for _ in 0..3 {
         desk.clock.advance(6 * DAY);
         desk.came(&old, scheme("json-body"), 1).await;
@@ -130,7 +130,7 @@ async fn a_replaced_key_is_safe_to_end_when_nobody_has_called_with_it_for_long_e
     let last_call = desk.clock.now();
     desk.clock.advance(week);
     desk.came(&next, scheme("bearer"), 1).await;
-    // What was done in the last minute may not be written down yet.
+    // Usage of the last minute may not be written yet.
     assert_eq!(ending(week).await, after(last_call));
     desk.clock.advance(MINUTE);
     assert_eq!(ending(week).await, Some(RetirementStatus::Safe));
@@ -138,12 +138,12 @@ async fn a_replaced_key_is_safe_to_end_when_nobody_has_called_with_it_for_long_e
         ending(2 * week).await,
         Some(RetirementStatus::Wait(last_call.saturating_add(2 * week + MINUTE)))
     );
-    // Where no other key is seen either, nobody may be recording.
+    // If no other key was used either, perhaps nobody records usage.
     desk.clock.advance(2 * week);
     assert_eq!(ending(week).await, Some(RetirementStatus::Unknown));
     desk.came(&next, scheme("bearer"), 1).await;
     assert_eq!(ending(week).await, Some(RetirementStatus::Safe));
-    // What was not replaced has no such end.
+    // A key that was not replaced has no such status.
     let report = desk.keyring.report(&user("u_own")).await.unwrap();
     assert_eq!(report.ending(next.id(), week), None);
     assert!(matches!(desk.keyring.end_grace(next.id()).await, Err(KeyringError::NotFound)));
@@ -154,7 +154,7 @@ async fn a_replaced_key_is_safe_to_end_when_nobody_has_called_with_it_for_long_e
     assert!(desk.keyring.get(next.id()).await.unwrap().unwrap().is_active(desk.clock.now()));
 }
 
-/// Nobody was seen since the rotation: that is silence, and no safety.
+/// If nothing was recorded since the rotation, this is not proof that the key is unused.
 #[tokio::test]
 async fn without_a_recorder_nothing_is_safe() {
     let desk = Desk::of(MemoryStore::new());
@@ -223,7 +223,7 @@ async fn r38_the_routes_show_when_and_how_keys_were_used() {
     assert_eq!((&silent["safe_to_end"], &silent["safe_to_end_at"]), (&Value::Null, &Value::Null));
     came(&next, scheme("bearer"), 1).await;
     assert_eq!(usage().await["safe_to_end"], true);
-    // Of others' keys, and of what is none, nothing is told; and a project's key sees nothing.
+    // The usage of others' keys and of unknown ids is not shown; a project-level key sees no usage at all.
     for id in ["key_unknown", "%00"] {
         assert_eq!(ask(&format!("/keys/{id}/usage")).await.verdict(), "404/key_not_found", "{id:?}");
     }
@@ -250,7 +250,7 @@ async fn c11_04_usage_of_others_keys_is_that_of_unknown_ones() {
     assert_eq!(ask(&world.ro, &world.ro).await, "200/-");
 }
 
-/// A store that counts what it is asked for, and the rows that it gives.
+/// A store that counts calls and returned rows.
 #[derive(Clone)]
 struct Counting {
     store: MemoryStore,
@@ -268,7 +268,7 @@ impl Counting {
         self.rows.fetch_add(rows, Ordering::SeqCst);
     }
 
-    /// Calls and rows since this was asked last.
+    /// Calls and rows since the last check.
     fn take(&self) -> (usize, usize) {
         (self.calls.swap(0, Ordering::SeqCst), self.rows.swap(0, Ordering::SeqCst))
     }
@@ -296,7 +296,7 @@ impl RegistryProxy for Counting {
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
-        // What it has to sort for a page, it has read: every active key that follows.
+        // To sort a page, the store reads every active key that follows.
         let sorted = match query.active_at {
             Some(_) => {
                 let mut all = query.clone();
@@ -324,7 +324,8 @@ impl UsageLog for Counting {
     }
 }
 
-/// Whether a key can be ended is a question about it and its successors, however many keys its owner has.
+/// The cost of asking whether a key can be ended depends on the key and its successors, not on the number of the
+/// owner's keys.
 #[tokio::test]
 async fn c17_b4_the_usage_of_a_key_costs_the_same_however_many_keys_its_owner_has() {
     let store = MemoryStore::new();
@@ -362,7 +363,7 @@ async fn c17_b4_the_usage_of_a_key_costs_the_same_however_many_keys_its_owner_ha
     assert_eq!(costs, [costs[0]; 3]);
     assert!(costs[0].0 <= 6 && costs[0].1 <= 8, "{costs:?}");
 
-    // Of all keys, each is read once, and asked for page by page.
+    // For the whole report, each key is read once, page by page.
     let report = keyring.report(&user("u_own")).await.unwrap();
     assert_eq!(report.keys().len(), 2_002);
     assert_eq!(report.ending(old.id(), 7 * DAY), Some(RetirementStatus::Safe));
@@ -372,7 +373,7 @@ async fn c17_b4_the_usage_of_a_key_costs_the_same_however_many_keys_its_owner_ha
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 2_002, "no key is there twice");
 }
 
-/// Who rotates again and again has a long line of successors: so many of them are looked at.
+/// A key that is rotated again and again has many successors; a limited number of them is checked.
 #[tokio::test]
 async fn c17_b4_a_line_of_successors_is_followed_so_far() {
     let store = MemoryStore::new();
@@ -401,7 +402,7 @@ async fn c17_b4_a_line_of_successors_is_followed_so_far() {
     assert!(matches!(keyring.report_of(&unknown).await, Err(KeyringError::NotFound)));
 }
 
-/// Keys with long restrictions fill a page by their bytes long before they do by their number.
+/// Keys with long restrictions fill a page by size before they fill it by number.
 #[tokio::test]
 async fn c17_g_a_report_of_heavy_keys_holds_them_all() {
     let folder = tempfile::tempdir().unwrap();
@@ -426,7 +427,7 @@ async fn holds_them_all(desk: Desk<impl KeyRegistry + KeyStore>) {
     assert_eq!(report.keys().iter().map(|key| key.record().id.clone()).collect::<BTreeSet<_>>(), ids);
 }
 
-/// What a key did before it was replaced says nothing of those who have not moved yet.
+/// Usage of the successor before the rotation does not prove that clients have moved to it.
 #[tokio::test]
 async fn c17_g_a_key_that_was_used_long_before_it_was_replaced_is_not_safe_at_once() {
     let desk = Desk::of(MemoryStore::new());

@@ -1,4 +1,4 @@
-//! The example server, driven as a client would: over HTTP, by what its fixture names.
+//! The example server, tested over HTTP as a client would use it, with the data of its fixture.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use conformance::server_kit::curl::Curl;
 use conformance::server_kit::demo::Demo;
 use serde_json::{Value, json};
 
-/// The first character after the prefix is another one: the checksum is wrong.
+/// Changes the first character after the prefix, so that the checksum is wrong.
 fn mistyped(key: &str) -> String {
     let (prefix, rest) = key.split_at("sk_live_".len());
     let other = if rest.starts_with('a') { 'b' } else { 'a' };
@@ -20,7 +20,7 @@ fn verdict(status: u16, message: &str) -> (u16, String) {
     (status, message.to_owned())
 }
 
-// -- the documents' command lines
+// -- the command lines of the documents
 
 /// From the first document and its fuller copy.
 const UPLOAD: &str = r#"curl -X POST https://api.streampixel.io/pixelStripeApi/projects/upload-file \
@@ -65,7 +65,7 @@ fn the_body_documents_command_lines_work() {
             "{command:?}, {key:?}, {user:?}"
         );
 
-        // To the letter, they are answered as the tables say.
+        // Word for word, the responses are those of the documents' tables.
         assert_eq!(
             demo.curl(command, &[]).verdict(),
             verdict(401, "Unauthorized: Invalid API Key"),
@@ -103,7 +103,7 @@ fn the_bearer_documents_command_line_works() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["path"], "/v1/users/usr_123");
     assert_eq!(answer.json()["principal"]["scheme"], "bearer");
-    // The document's own key is unknown, like its placeholder.
+    // The document's own key is unknown, because it is a placeholder.
     let sample = ["sk_live", "abc123xyz789"].join("_");
     for unknown in [&*sample, "YOUR_API_KEY"] {
         let answer = demo.curl(USERS, &[("YOUR_API_KEY", unknown)]);
@@ -111,7 +111,7 @@ fn the_bearer_documents_command_line_works() {
     }
 }
 
-// -- the documents' tables of errors
+// -- the error tables of the documents
 
 #[test]
 fn the_body_documents_errors() {
@@ -133,7 +133,7 @@ fn the_body_documents_errors() {
         demo.key("revoked"),
         demo.key("expired"),
     ] {
-        // Nobody without a key learns which users there are.
+        // Without a valid key, nobody learns which users exist.
         for user in ["alice", "bob", "nobody", "", "no id!"] {
             assert_eq!(demo.body("status", key, user, "p1").verdict(), invalid_key, "{key:?}, {user:?}");
         }
@@ -145,7 +145,7 @@ fn the_body_documents_errors() {
     }
     assert_eq!(demo.body("status", demo.key("dave"), "alice", "p1").verdict(), invalid_user);
 
-    // "Key owner has no access to the requested project", which may or may not exist
+    // "Key owner has no access to the requested project", whether or not the project exists
     for (key, user, project) in [
         ("bob", "bob", "p2"),
         ("bob", "bob", "q1"),
@@ -223,7 +223,7 @@ fn the_header_documents_errors() {
         assert_eq!(demo.header(path, p1, Some("p1")).status, 200, "{path:?}");
     }
 
-    // The project in the path is the one that was selected (C4-09).
+    // The project in the path must be the selected one (C4-09).
     assert_eq!(demo.header("/projects/p2", alice, Some("p1")).verdict(), insufficient);
     assert_eq!(demo.header("/projects/p2", alice, Some("p2")).status, 200);
     assert_eq!(demo.header("/projects/p2", p1, None).verdict(), insufficient);
@@ -253,7 +253,7 @@ fn the_bearer_documents_errors() {
     assert_eq!(demo.create(demo.key("carol"), &json!({"name": "No"})).verdict(), no_permission);
 }
 
-// -- what the fixture's keys are
+// -- the keys of the fixture
 
 #[test]
 fn each_demo_key_is_what_the_fixture_says() {
@@ -315,7 +315,7 @@ fn validate_answers_in_its_services_envelope() {
     assert_eq!(answer["data"]["project_id"], "p1");
 }
 
-// -- keys, from end to end
+// -- managing keys
 
 #[test]
 fn keys_are_listed_made_rotated_and_revoked() {
@@ -329,7 +329,7 @@ fn keys_are_listed_made_rotated_and_revoked() {
     let (id, key) = (created["id"].as_str().unwrap(), created["key"].as_str().unwrap());
     assert_eq!(demo.bearer("GET", "/v1/users/usr_123", key).status, 200);
 
-    // The bearer document's list, and what a key is for.
+    // The fields of the bearer document's list, and the scope of a key.
     let list = demo.bearer("GET", "/v1/api-keys", alice);
     assert_eq!(list.status, 200);
     let list = list.json();
@@ -355,14 +355,14 @@ fn keys_are_listed_made_rotated_and_revoked() {
     assert_eq!(demo.bearer("GET", "/v1/users/usr_123", key).verdict(), invalid_key);
     assert_eq!(demo.bearer("GET", "/v1/users/usr_123", new).status, 200);
 
-    // Somebody else's key, and one that is none, look the same.
+    // Another user's key and an invalid id get the same response.
     let revoke = format!("/v1/api-keys/{}", rotated["id"].as_str().unwrap());
     let foreign = demo.bearer("DELETE", &revoke, demo.key("dave"));
     let unknown = demo.bearer("DELETE", "/v1/api-keys/key_123", alice);
     assert_eq!((foreign.status, &foreign.body), (404, &unknown.body));
     assert_eq!(demo.bearer("GET", "/v1/users/usr_123", new).status, 200);
 
-    // The bearer document's answer, also to those who repeat it.
+    // The response of the bearer document, also when repeated.
     for _ in 0..2 {
         let answer = demo.bearer("DELETE", &revoke, alice);
         assert_eq!(answer.status, 200);
@@ -393,7 +393,7 @@ fn r56_the_peers_address_reaches_the_layers() {
     }
 }
 
-/// Behind a proxy that is named, each client is slowed down for itself.
+/// Behind a trusted proxy, each client is throttled separately.
 #[test]
 fn c7_09_c15_08_who_guesses_at_validate_is_slowed_down_and_nobody_else() {
     let demo = Demo::start_with(&[("LOOKUPS", "5/h"), ("PROXIES", "127.0.0.0/8")]);
@@ -416,19 +416,20 @@ fn c7_09_c15_08_who_guesses_at_validate_is_slowed_down_and_nobody_else() {
     }
     assert_eq!(statuses[..5], [401; 5]);
     assert_eq!(statuses[5..], [429; 95]);
-    // In any area, and for whatever key was not accepted lately: none is at hand, as the file is asked at every request.
+    // In each area, for any key that was not accepted recently: no key is warm, because the file is queried for every
+    // request.
     let anywhere = demo.request("GET", "/v1/users/usr_1").bearer(demo.key("alice"));
     assert_eq!(anywhere.header("X-Forwarded-For", "192.0.2.1").send().status, 429);
     for from in ["192.0.2.2", "2001:db8::1", "203.0.113.9, 192.0.2.2"] {
         assert_eq!(validate(demo.key("alice"), from).status, 200, "{from}");
     }
-    // What the client itself wrote in front of what the proxy wrote is not believed.
+    // Entries that the client itself put before the proxy's are ignored.
     assert_eq!(validate(demo.key("bob"), "192.0.2.2, 192.0.2.1").status, 429);
-    // Who was accepted elsewhere is accepted there, too.
+    // A key that was accepted at another address is accepted there, too.
     assert_eq!(validate(demo.key("alice"), "192.0.2.1").status, 200);
 }
 
-/// The scanner's webhook knows the same proxies: else a forger would hold off everybody who comes through them.
+/// The scanner's webhook trusts the same proxies. Otherwise a forger could block all clients behind them.
 #[test]
 fn c17_b11_the_examples_webhook_knows_the_same_proxies() {
     let folder = tempfile::tempdir().unwrap();
@@ -437,7 +438,7 @@ fn c17_b11_the_examples_webhook_knows_the_same_proxies() {
     let demo = Demo::start_with(&[("LEAK_KEYS", keys.to_str().unwrap()), ("PROXIES", "127.0.0.0/8")]);
     let unsigned =
         |from: &str| demo.request("POST", "/leaks").header("X-Forwarded-For", from).json(&json!([])).send();
-    // Fifty at once, and ten more a second.
+    // Fifty at once, and then ten per second.
     let held_off = (0..1000).map(|_| unsigned("192.0.2.1")).find(|answer| answer.status != 401).unwrap();
     assert_eq!((held_off.status, held_off.header("retry-after")), (429, vec!["1"]));
     assert_eq!(unsigned("192.0.2.2").status, 401);
@@ -461,7 +462,7 @@ fn r53_test_charges_are_kept_apart_and_not_persisted() {
     assert_eq!(charges(&demo, "alice_test"), 0);
 }
 
-// -- all three schemes on one route
+// -- all three schemes at one route
 
 #[test]
 fn at_migrate_echo_any_scheme_will_do_and_two_are_refused() {
@@ -480,7 +481,7 @@ fn at_migrate_echo_any_scheme_will_do_and_two_are_refused() {
         header.clone().bearer(alice).send().verdict(),
         verdict(400, "More than one credential was sent")
     );
-    // A credential in the head: the body is the handler's alone.
+    // With a credential in the head, the body belongs to the handler.
     assert_eq!(body.bearer(alice).send().json()["principal"]["scheme"], "bearer");
     let nobody = demo.request("GET", path).send();
     assert_eq!(nobody.verdict(), verdict(401, "Missing or invalid API key"));
@@ -510,7 +511,7 @@ fn c17_c3_migrate_echo_takes_8_mib_through_every_scheme() {
     let body = with(most - with(0).to_string().len());
     let answer = demo.request("POST", path).json(&body).send();
     assert_eq!((answer.status, &answer.json()["body_len"]), (200, &json!(most)), "{}", answer.text());
-    // By the length that is declared: nothing of it is sent here.
+    // Refused because of the declared length; the body is not sent here.
     let declared = demo.request("PUT", path).header("Content-Type", "application/json");
     let answer = declared.header("Content-Length", &(most + 1).to_string()).send();
     assert_eq!(problem(&answer), too_long);
@@ -543,7 +544,7 @@ fn c17_c3_what_there_is_not_has_one_shape() {
     let mut large = demo.request("POST", "/v1/charges").bearer(alice);
     large.body = vec![b'x'; 10_001];
     assert_eq!((large.send().status, large.send().json()["error"].clone()), (413, json!("body_too_large")));
-    // Without a key nobody learns which methods a route has.
+    // Without a key, nobody learns which methods a route supports.
     assert_eq!(demo.request("PUT", "/v1/charges").send().status, 401);
 }
 
@@ -563,7 +564,7 @@ fn c17_c3_a_browser_gets_a_page() {
         assert_eq!(answer.header("content-type"), ["text/html; charset=utf-8"], "{path}");
         assert!(answer.header("content-security-policy")[0].starts_with("default-src 'none'"), "{path}");
         assert!(answer.text().contains(text), "{path}: {}", answer.text());
-        // Others get what programs read; so do browsers where the API is.
+        // Other clients get JSON, and so do browsers in the areas of the API.
         assert!(
             demo.request("GET", path).header("Accept", "*/*").send().json()["error"] == "not_found",
             "{path:?}, {text:?}"
@@ -578,7 +579,7 @@ fn c17_c3_a_browser_gets_a_page() {
     assert_eq!((api.status, &api.json()["error"]), (404, &json!("not_found")));
 }
 
-// -- a key that is optional
+// -- endpoints where a key is optional
 
 #[test]
 fn c17_a3_prices_are_for_everybody_and_a_bad_key_is_refused() {
@@ -598,7 +599,7 @@ fn c17_a3_prices_are_for_everybody_and_a_bad_key_is_refused() {
     assert_eq!(demo.request("POST", "/v1/prices").send().verdict(), refused);
 }
 
-// -- around it
+// -- everything else
 
 #[test]
 fn without_a_key_nobody_learns_which_routes_there_are() {
@@ -612,7 +613,7 @@ fn without_a_key_nobody_learns_which_routes_there_are() {
     assert_eq!(demo.header("/nothing", alice, Some("p1")).status, 404);
     assert_eq!(demo.body("nothing", alice, "alice", "p1").status, 404);
     assert_eq!(demo.request("GET", "/favicon.ico").send().status, 404);
-    // A key of one area says nothing in another.
+    // A key of one area reveals nothing in another.
     assert_eq!(demo.request("GET", "/v1/users/usr_123").header("X-API-Key", alice).send().status, 401);
     assert_eq!(demo.request("GET", "/api/v1/validate").bearer(alice).send().status, 401);
 }
@@ -629,7 +630,7 @@ fn what_it_prints_at_the_first_start_is_true() {
     }
     for (name, key) in demo.fixture["keys"].as_object().unwrap() {
         let key = key.as_str().unwrap();
-        // Beside the line with the password of a person of that name.
+        // Except the line with the password of the person with that name.
         let mut shown = demo.lines.iter().filter(|line| line.starts_with(&format!("  {name} ")));
         assert!(shown.any(|line| line.contains(key)), "{name}");
     }
@@ -655,13 +656,13 @@ fn a_restart_keeps_the_keys_and_shows_none() {
             assert_eq!(demo.bearer("GET", "/v1/users/usr_123", demo.key(key)).status, 401, "{key}");
         }
     }
-    // A fixture that somebody deleted is not made up.
+    // If the fixture was deleted, it is not invented again.
     std::fs::remove_file(demo.file("fixture.json")).unwrap();
     demo.restart();
     assert!(!demo.file("fixture.json").exists());
 }
 
-/// A pepper that is too short, or promised and not there, is a start that fails; one that is taken away is missed loudly.
+/// A pepper that is too short or missing makes the start fail. A pepper that was removed is reported.
 #[test]
 fn c7_07_and_c7_08_peppers_come_from_the_environment() {
     let directory = tempfile::tempdir().unwrap();
@@ -695,7 +696,7 @@ fn c7_07_and_c7_08_peppers_come_from_the_environment() {
     let said = both.lines_to("Stop with Ctrl-C.");
     assert!(!said.iter().any(|line| line.contains("Warning")), "C7-07: {said:?}");
     assert_eq!(call(&said), 200, "C7-07");
-    // Renewed in the background: one key fewer will be missed.
+    // The digest is renewed in the background, so one key fewer is reported.
     let mut missed = said[1].clone();
     for _ in 0..100 {
         let once_more = start(&new);
@@ -741,7 +742,7 @@ fn c7_05_the_file_holds_no_secret_in_any_spelling() {
             }
         }
     };
-    // In the log first, then in the file itself.
+    // First in the write-ahead log, then in the file itself.
     check(&files());
     let connection = rusqlite::Connection::open(demo.file("keys.db")).unwrap();
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -753,7 +754,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// As it is, in hexadecimal, in UTF-16 and in base64, wherever it begins.
+/// The text as it is, in hexadecimal, UTF-16 and base64, at every offset.
 fn spellings(text: &str) -> Vec<Vec<u8>> {
     let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
     let utf16 = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<_>>();
@@ -764,8 +765,8 @@ fn spellings(text: &str) -> Vec<Vec<u8>> {
         utf16(u16::to_le_bytes),
         utf16(u16::to_be_bytes),
     ];
-    // Six bits at a time; a text that begins elsewhere in a group of three is another text. The ends depend on what
-    // stands beside it.
+    // Base64 encodes groups of three bytes, so a text has another encoding at each offset within a group. The first
+    // and last characters depend on the neighbouring bytes.
     for skipped in 0..3 {
         let groups = text.as_bytes()[skipped..].chunks_exact(3);
         let sextets = groups.flat_map(|group| {
@@ -803,7 +804,7 @@ fn the_fixture_and_the_file_are_for_their_owner_alone() {
 #[test]
 fn it_stops_when_it_is_told_to() {
     let demo = Demo::start();
-    // A client that keeps its connection open and says nothing does not keep the server up.
+    // A client that keeps its connection open without sending anything does not stop the server from ending.
     let idle = TcpStream::connect(&demo.host).unwrap();
     demo.program.tell_to_stop();
     assert!(demo.program.ended_well());
@@ -823,7 +824,7 @@ fn what_it_has_begun_it_ends_before_it_stops() {
         demo.key("alice")
     );
     stream.write_all(head.as_bytes()).unwrap();
-    // It says so when the handler wants the body.
+    // The server sends `100 Continue` when the handler reads the body.
     let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
     stream.read_exact(&mut go_on).unwrap();
     assert!(go_on.starts_with(b"HTTP/1.1 100"));
@@ -853,7 +854,7 @@ fn c3_23_half_a_head_does_not_stay_open() {
     });
     for mut stream in streams {
         let mut rest = Vec::new();
-        // Closed, with or without a word of it; but not still open.
+        // The connection is closed, with or without a response, and not kept open.
         stream.read_to_end(&mut rest).unwrap();
     }
 }
@@ -901,7 +902,7 @@ fn c17_f2_a_connection_string_that_demands_tls_is_understood_by_the_server() {
     let made = made.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
     std::fs::write(&file, made.pem()).unwrap();
     let run = |file: &std::path::Path| {
-        // Nobody listens there.
+        // Nothing listens there.
         let url = format!("postgres://127.0.0.1:1/x?sslmode=verify-full&sslrootcert={}", file.display());
         let mut server = std::process::Command::new(conformance::server_kit::example("server"));
         server

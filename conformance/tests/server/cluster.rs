@@ -1,8 +1,8 @@
-//! Three processes, a real PostgreSQL, and what breaks between them: `examples/cluster`, for a short time.
+//! Three processes, a real PostgreSQL, and faults between them: a short run of `examples/cluster`.
 
 use std::process::Command;
 
-/// Runs the cluster; whether it found the guarantee kept, and what it said.
+/// Runs the cluster; returns whether the guarantee was kept, and the output.
 fn cluster(arguments: &[&str]) -> (bool, String) {
     let url = std::env::var("TOWER_API_KEY_POSTGRES");
     let url = url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned());
@@ -16,7 +16,7 @@ fn cluster(arguments: &[&str]) -> (bool, String) {
     (output.status.success(), said)
 }
 
-/// How often something was seen that must not be.
+/// How often a violation was seen.
 fn seen(said: &str, what: &str) -> u64 {
     let line = said.lines().find_map(|line| line.strip_prefix(what)).expect("it is counted");
     line.trim_start_matches(": ").parse().expect("it is a number")

@@ -1,8 +1,8 @@
-//! Killed in the middle of issuing and rotating, again and again: afterwards the file opens, what was acknowledged
-//! holds, and of an old and a new key exactly one works (C9-02).
+//! The server is killed again and again while it issues and rotates keys. Afterwards the file opens, everything that
+//! was acknowledged is there, and of an old and a new key exactly one works (C9-02).
 //!
-//! SIGKILL takes the process and leaves the operating system: it shows that no step of ours is half done. A loss of
-//! power would be a matter of SQLite's and of the disk.
+//! SIGKILL ends the process but not the operating system. It shows that no step is half done. A power failure would
+//! test SQLite and the disk instead.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn kill_servers(rounds: usize) {
         401 => false,
         status => panic!("{status}"),
     };
-    // The ids of alice's active keys of that name.
+    // The ids of alice's active keys with that name.
     let active = |demo: &Demo, name: &str| -> Vec<String> {
         let list = demo.bearer("GET", "/v1/api-keys", &alice).json();
         let keys = list["data"].as_array().unwrap().iter().filter(|key| key["name"] == name);
@@ -84,7 +84,7 @@ fn kill_servers(rounds: usize) {
         } else if old_works {
             lost_before += 1;
         } else {
-            // Nobody knows the new key. Its owner rotates it.
+            // Nobody knows the secret of the new key, so its owner rotates it.
             lost_after += 1;
             current = Key::of(&rotate(&demo, &left[0]).send().json()["data"]);
             assert!(works(&demo, &current.text));
@@ -119,7 +119,7 @@ impl Key {
     }
 }
 
-/// The policy of the first documents: one key, and a new one ends the old.
+/// The policy of the first documents: one key, and a new one ends the old one.
 #[tokio::test]
 async fn c9_02_one_key_per_user_killed_while_it_is_replaced() {
     let directory = TempDir::new().unwrap();
@@ -143,7 +143,7 @@ async fn c9_02_one_key_per_user_killed_while_it_is_replaced() {
         child.kill();
         printed.extend(std::iter::from_fn(|| child.line()));
         let keys = printed.iter().filter_map(|line| line.strip_prefix("key ")).map(str::to_owned);
-        // The last line may be broken off, and then nobody was told.
+        // The last line may be incomplete; then the key was not announced.
         acknowledged.extend(keys.filter(|key| KeyFormat::default().environment_of(key).is_some()));
 
         let store = SqliteStore::open(&file).await.unwrap();
@@ -160,13 +160,13 @@ async fn c9_02_one_key_per_user_killed_while_it_is_replaced() {
             assert!(found.revoked_at.is_some(), "round {round}: a key from before the last works");
         }
         let found = store.find(&KeyDigest::of(last)).await.unwrap().unwrap();
-        // Either it is the one, or one came after it that nobody was told of.
+        // This is the announced key, or a later one that was not announced.
         assert_eq!(found.revoked_at.is_none(), found.id == active[0].id, "round {round}");
         if found.revoked_at.is_some() {
             unanswered += 1;
             assert!(active[0].created_at >= found.created_at, "round {round}");
         }
-        // Looked at once; what is revoked stays so.
+        // Checked now, because a revoked key stays revoked.
         acknowledged.drain(..acknowledged.len() - 1);
     }
     println!("100 kills, {unanswered} of them after a change and before anybody was told");
@@ -190,18 +190,18 @@ async fn replaces_one_key_until_it_is_killed() {
     }
 }
 
-/// On a line of its own, whatever the test harness prints around it.
+/// Writes its own line, whatever the test harness prints around it.
 fn tell(key: &str) {
     std::io::stdout().write_all(format!("\nkey {key}\n").as_bytes()).unwrap();
 }
 
-/// SQLite finds nothing wrong in the file.
+/// SQLite's own checks find nothing wrong in the file.
 fn is_sound(file: &Path) -> bool {
     let connection = Connection::open(file).unwrap();
     connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap() == "ok"
 }
 
-/// Moments that fall anywhere, and differ from run to run.
+/// Random moments, which differ from run to run.
 struct Moments(u64);
 
 impl Moments {
@@ -212,7 +212,8 @@ impl Moments {
         Self(seed | 1)
     }
 
-    /// Lets a random part of `span` pass. Nothing depends on how long it is; it only chooses where the kill falls.
+    /// Waits for a random part of `span`. No result depends on its length; it only decides when the process is
+    /// killed.
     fn wait_within(&mut self, span: Duration) {
         // xorshift64
         self.0 ^= self.0 << 13;

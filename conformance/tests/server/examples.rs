@@ -1,11 +1,11 @@
-//! Every small example runs, and the requests that it prints get the answers it says they get.
+//! Runs every small example. The requests that it prints must get the responses that it announces.
 
 use bytes::Bytes;
 use conformance::server_kit::{Announced, Answer, Program};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-/// Runs an example, sends everything it prints, and returns the answers.
+/// Runs an example, sends everything that it prints, and returns the responses.
 fn run(name: &str) -> Vec<Answer> {
     let program = Program::start(name, &[]);
     program
@@ -144,7 +144,7 @@ async fn grpc_tonic() {
         let response = sender.send_request(builder.body(Full::new(Bytes::from(request.body))).unwrap()).await;
         let (head, body) = response.unwrap().into_parts();
         let body = body.collect().await.unwrap();
-        // Errors stand in the head, all else in the trailers.
+        // Errors are in the head, everything else is in the trailers.
         let trailers = body.trailers().cloned().unwrap_or_default();
         let status = head.headers.get("grpc-status").or(trailers.get("grpc-status")).unwrap();
         assert_eq!(status.to_str().unwrap(), expected.to_string());

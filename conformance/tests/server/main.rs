@@ -1,5 +1,4 @@
-//! The programs that show the layer at work, run as children and driven over HTTP: the example server and the small
-//! examples.
+//! The example server and the small examples, run as child processes and used over HTTP.
 
 mod areas;
 mod cluster;

@@ -1,4 +1,4 @@
-//! The example server's beginning and end, as who deploys it sees them: whether it is ready, and what it leaves behind.
+//! Start and end of the example server, as an operator sees them: whether it is ready, and what it leaves behind.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// A database of its own, which goes when this is over, as the connections to it do.
+/// A separate database; it is dropped at the end, after all connections to it were closed.
 struct Database {
     name: String,
     url: String,
@@ -48,7 +48,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        // A runtime of its own: that of the test is in use.
+        // A separate runtime, because the test's own is in use.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { connect(&server()).await.batch_execute(&drop).await.unwrap() });
@@ -57,7 +57,7 @@ impl Drop for Database {
     }
 }
 
-/// Asks until it says so, for a while.
+/// Asks repeatedly until the server is ready.
 fn says(demo: &Demo, status: u16, text: &str) {
     let began = Instant::now();
     loop {
@@ -99,7 +99,7 @@ async fn c17_f6_a_server_says_when_it_is_ready_and_ends_in_order() {
         count("SELECT count(*) FROM tower_api_key.nodes WHERE seen_at > now() - interval '5 s'").await,
         1
     );
-    // The writer comes by once a second: what it has not seen yet, the end writes.
+    // Usage is written once a second; the shutdown writes the rest.
     let used = "SELECT coalesce(sum(count), 0)::bigint FROM tower_api_key.usage";
     let before = count(used).await;
     let asked = 7;
@@ -114,7 +114,7 @@ async fn c17_f6_a_server_says_when_it_is_ready_and_ends_in_order() {
         0
     );
     let connections = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    // PostgreSQL notices a moment later that a connection was closed.
+    // PostgreSQL notices with a short delay that a connection was closed.
     let began = Instant::now();
     while count(connections).await != 0 {
         assert!(began.elapsed() < Duration::from_secs(10), "a connection is left");

@@ -1,4 +1,4 @@
-//! The example server's sign-in and its key portal, driven over HTTP as a browser would.
+//! The example server's sign-in and its portal, over HTTP as a browser uses them.
 
 use conformance::server_kit::demo::Demo;
 use conformance::server_kit::{Answer, Request};
@@ -7,7 +7,7 @@ fn password<'d>(demo: &'d Demo, user: &str) -> &'d str {
     demo.fixture["passwords"][user].as_str().unwrap()
 }
 
-/// As a browser sends a form of this server's own page.
+/// Sends a form of the server's own page as a browser does.
 fn form(demo: &Demo, path: &str, cookie: &str, fields: &[(&str, &str)]) -> Request {
     let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut request = demo
@@ -24,7 +24,7 @@ fn sign_in(demo: &Demo, cookie: &str, user: &str, password: &str, next: &str) ->
     form(demo, "/account/sign-in", cookie, &[("user", user), ("password", password), ("next", next)]).send()
 }
 
-/// `session=..`, as the answer sets it.
+/// The cookie `session=..` from the response.
 fn cookie(answer: &Answer) -> String {
     let set = answer.header("set-cookie");
     let [set] = set.as_slice() else { panic!("{answer:?}") };
@@ -41,7 +41,7 @@ fn get(demo: &Demo, path: &str, cookie: &str) -> Answer {
     demo.request("GET", path).header("Cookie", cookie).send()
 }
 
-/// What a page's form hides.
+/// The hidden fields of a page's form.
 fn hidden<'p>(page: &'p str, name: &str) -> &'p str {
     let rest = page.split_once(&format!("name=\"{name}\" value=\"")).unwrap().1;
     rest.split_once('"').unwrap().0
@@ -74,7 +74,7 @@ fn whoever_signs_in_makes_a_key_that_works() {
     let secret = &text[text.find("sk_live_").unwrap()..][..47];
     assert_eq!(demo.bearer("GET", "/v1/users/usr_123", secret).status, 200);
     assert_eq!(create(&demo, &session, &page).status, 409);
-    // The commands that the page shows.
+    // The command lines on the page.
     assert!(text.contains(&format!("curl http://{}/v1/users/usr_123", demo.host)));
 }
 
@@ -102,7 +102,7 @@ fn guesses_are_slowed_down() {
     assert!(answers[..10].iter().all(|answer| answer.status == 401));
     assert_eq!(answers[10].status, 429);
     assert!(!answers[10].header("retry-after").is_empty());
-    // The right one, too: nobody learns by it that it is right.
+    // The right password is refused, too, so that nobody learns that it is right.
     assert_eq!(sign_in(&demo, "", "alice", password(&demo, "alice"), "/portal").status, 429);
 }
 
@@ -128,7 +128,7 @@ fn c11_13_a_sign_in_from_another_site_is_refused() {
 #[test]
 fn c11_17_the_session_is_renewed_at_each_sign_in_and_its_forms_go_on() {
     let demo = Demo::start();
-    // Somebody has put this there before.
+    // Somebody has set this session id before.
     let planted = "session=AAAAAAAAAAAAAAAAAAAAAA";
     let first = cookie(&sign_in(&demo, planted, "alice", password(&demo, "alice"), "/portal"));
     assert_ne!(first, planted);
@@ -139,7 +139,7 @@ fn c11_17_the_session_is_renewed_at_each_sign_in_and_its_forms_go_on() {
     assert_eq!(get(&demo, "/portal", &first).status, 303);
     assert_eq!(create(&demo, &second, &page).status, 201);
 
-    // Another person's sign-in on the same session is another session.
+    // If another person signs in with the same session, they get a new session.
     let page = get(&demo, "/portal/new", &second).text();
     let daves = cookie(&sign_in(&demo, &second, "dave", password(&demo, "dave"), "/portal"));
     assert_eq!(create(&demo, &daves, &page).status, 403);
@@ -173,7 +173,7 @@ fn c17_e3_what_was_typed_comes_back_after_signing_in_again() {
     assert_eq!(refused.status, 401);
     let next = "/account/sign-in?next=/portal/new";
     assert!(refused.text().contains(&format!("href=\"{next}\"")), "{}", refused.text());
-    // Somebody else at the same machine first.
+    // First, somebody else on the same machine.
     for (user, kept) in [("alice", false), ("dave", true), ("dave", false)] {
         let answer = sign_in(&demo, "", user, password(&demo, user), "/portal/new");
         assert_eq!(answer.header("location"), ["/portal/new"], "{user:?}, kept: {kept:?}");

@@ -16,7 +16,7 @@ fn ring(newest: &str, older: &[&str]) -> Digests {
     older.iter().fold(ring, |ring, older| ring.accept_pepper(pepper(older)).unwrap())
 }
 
-/// Whoever writes to the store can write the digest of a key of theirs, beside any method.
+/// An attacker who can write to the store can insert the digest of their own key, with any method.
 async fn attack(store: &MemoryStore, name: &str, text: &str, method: &str) {
     let mut row = KeyRecord::new(id(name), KeyDigest::of(text), user("alice"), Timestamp::from_secs(1));
     row.digested_by = method.parse().unwrap();
@@ -33,14 +33,15 @@ async fn c7_06_a_row_that_knows_no_pepper_is_no_key() {
         let closed = ApiKeys::new(store.clone()).digests(ring("p", &[])).verifier().accept_foreign_keys();
         let closed = site(closed);
         assert_eq!([status(&closed, "one").await, status(&closed, "two").await], [401, 401], "C7-06");
-        // As long as keys from before are accepted, so is what looks like one; but no row that contradicts itself.
+        // As long as older keys are accepted, a row that looks like one is, too. A row that contradicts itself is
+        // not.
         let open = ring("p", &[]).accept_sha256();
         let open = site(ApiKeys::new(store).digests(open).verifier().accept_foreign_keys());
         assert_eq!([status(&open, "one").await, status(&open, "two").await], [200, 503], "C7-06");
     }
 }
 
-/// A digest that was made in one way, and says another, is never a key: whichever way is looked first.
+/// A digest that was made with one method and claims another is never accepted, whichever is tried first.
 #[tokio::test]
 async fn c7_06_a_key_is_only_what_it_says_it_is() {
     for (method, expected) in
@@ -75,16 +76,16 @@ async fn c7_07_the_newest_pepper_issues_and_all_verify() {
                 assert_eq!(send(&all, way, key.key().expose_secret()).await.0, 200, "C7-07: {}", key.id());
             }
         }
-        // v1 is taken away.
+        // The pepper v1 is removed.
         let without = site(ring("v2", &[]).accept_sha256());
         assert_eq!(status(&without, v1.key().expose_secret()).await, 401, "C7-07");
         assert_eq!(status(&without, v2.key().expose_secret()).await, 200, "C7-07");
-        // A pepper of the same id and another secret is another pepper.
+        // A pepper with the same id and another secret is another pepper.
         let other = Pepper::new("v2", [7; 32]).unwrap();
         let other = site(Digests::peppered(other).unwrap());
         assert_eq!(status(&other, v2.key().expose_secret()).await, 401, "C7-07");
     }
-    // And said at start, with how many keys need it.
+    // At start, missing peppers are reported, with the number of keys that need them.
     let missing = |ring| {
         let keyring = keyring(ring);
         async move { keyring.missing_digests().await.unwrap().into_iter().collect::<Vec<_>>() }
@@ -93,7 +94,7 @@ async fn c7_07_the_newest_pepper_issues_and_all_verify() {
     assert_eq!(missing(ring("v2", &["v1"]).accept_sha256()).await, [], "C7-07");
     assert_eq!(missing(ring("v2", &[]).accept_sha256()).await, [one("hmac:v1")], "C7-07");
     assert_eq!(missing(Digests::sha256()).await, [one("hmac:v1"), one("hmac:v2")], "C7-07");
-    // What is revoked needs nothing any more.
+    // A revoked key needs no pepper any more.
     keyring(ring("v2", &[])).revoke(v1.id()).await.unwrap();
     assert_eq!(missing(ring("v2", &[]).accept_sha256()).await, [], "C7-07");
 }
@@ -112,7 +113,7 @@ async fn c7_07_a_used_key_gets_the_newest_pepper() {
         let verifier = ApiKeys::new(store.clone()).digests(ring("v2", &["v1"])).verifier();
         let renewing = site(verifier.clone().renew_digests(store.clone()));
         let text = old.key().expose_secret();
-        // Not by requests that are refused, nor where it was not asked for.
+        // Refused requests do not renew a digest, and neither does a verifier that was not told to.
         let mut nobodys = request("json", text);
         *nobodys.body_mut() =
             serde_json::json!({"apiKey": text, "userId": "mallory", "projectId": "p1"}).to_string().into();
@@ -132,7 +133,7 @@ async fn c7_07_a_used_key_gets_the_newest_pepper() {
         assert_eq!(store.finds(), usize::from(!warm), "C7-07");
         assert_eq!(status(&renewing, text).await, 200, "warm: {warm:?}");
         assert_eq!(store.rehashes(), [1, 0], "C7-07: once");
-        // It is the same key: rotated and revoked as ever.
+        // It is still the same key: rotation and revocation work as before.
         let next = keyring.rotate(old.id(), tower_api_key::Grace::None).await.unwrap();
         assert_eq!(next.record().digested_by.to_string(), "hmac:v2", "warm: {warm:?}");
         assert_eq!(status(&renewing, text).await, 401, "warm: {warm:?}");
@@ -140,7 +141,7 @@ async fn c7_07_a_used_key_gets_the_newest_pepper() {
     }
 }
 
-/// A registry that fails, or never answers, is nothing to those who use their keys.
+/// Users of keys do not notice if renewals fail or hang.
 #[tokio::test]
 async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
     struct Broken {
@@ -176,10 +177,10 @@ async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
             verifier.verify(&credentials(), Endpoint::READ).await.unwrap();
             tokio::task::yield_now().await;
         }
-        // Of those that hang, only so many do.
+        // Only a limited number of renewals hang at the same time.
         let asked = registry.hook.asked.load(Ordering::SeqCst);
         assert!(if hangs { (1..=32).contains(&asked) } else { asked == 200 }, "{asked} were asked");
-        // Outside of a runtime there is no background, and nothing fails either.
+        // Outside of a runtime there is no background task, and nothing fails.
         let outside = std::thread::spawn({
             let (verifier, text) = (verifier.clone(), old.key().expose_secret().to_owned());
             move || {

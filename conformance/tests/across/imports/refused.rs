@@ -1,4 +1,4 @@
-//! Which keys are not imported, and what is said of them.
+//! Which keys are not imported, and the reasons in the report.
 
 use tower_api_key::{Environment, KeyFormat, ProjectId};
 
@@ -25,7 +25,7 @@ async fn digests_in_every_spelling_are_one() {
         "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg".to_owned(),
         "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg=".to_owned(),
         "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg".to_owned(),
-        // As PostgreSQL writes bytes, and as others say what it is.
+        // As PostgreSQL writes bytes, and with the name of the hash.
         format!("\\x{HEX}"),
         format!("sha256:{HEX}"),
         format!("sha256${HEX}"),
@@ -159,7 +159,7 @@ async fn the_report_says_which_and_why_and_the_others_come_in() {
     }
 }
 
-/// What is imported keeps what is said of it.
+/// An imported key keeps all its attributes.
 #[tokio::test]
 async fn an_imported_key_is_what_it_was() {
     let keyring = Keyring::new(people().await);
@@ -203,7 +203,7 @@ fn id_taken() -> (usize, usize, Vec<String>) {
     (0, 0, vec!["another key has that id".to_owned()])
 }
 
-/// The client of the second one would be 401 after the move, and nobody would have heard of it.
+/// Otherwise the second key's client would get 401 after the move, and nobody would know why.
 #[tokio::test]
 async fn c17_d2_another_key_under_an_id_that_is_there_is_refused() {
     let text = |text: &str| ImportedDigest::plaintext(text);
@@ -216,14 +216,14 @@ async fn c17_d2_another_key_under_an_id_that_is_there_is_refused() {
     for other in [
         ImportedDigest::sha256(second),
         text("tests"),
-        // Nobody can say whether these are of the same text, and nothing has happened to the key that is there.
+        // It is unknown whether these digests belong to the same text, and the existing key has not been rehashed.
         ImportedDigest::sha512(HEX.repeat(2)),
         ImportedDigest::sanctum(1, HEX),
         ImportedDigest::hmac("elsewhere", HEX),
     ] {
         assert_eq!(import_one(&keyring, other).await, id_taken());
     }
-    // In one file, too.
+    // Also within one file.
     let twice =
         [imported("twice", text("one")), imported("twice", text("two")), imported("twice", text("one"))];
     let report = keyring.import(twice).await.unwrap();
@@ -233,7 +233,7 @@ async fn c17_d2_another_key_under_an_id_that_is_there_is_refused() {
     assert_eq!([status(&site, "one").await, status(&site, "two").await], [200, 401]);
 }
 
-/// A digest changes when a key is renewed, and a ring may change between two attempts.
+/// A digest changes when a key is renewed, and the accepted digests may change between two imports.
 #[tokio::test]
 async fn c17_d2_a_key_that_was_renewed_since_is_the_same_key() {
     let rings = || Digests::peppered(pepper("new")).unwrap().accept_sha256();
@@ -252,7 +252,7 @@ async fn c17_d2_a_key_that_was_renewed_since_is_the_same_key() {
             (1, 0, Vec::new()),
             "trail: {trail:?}"
         );
-        // Only the ring has changed yet: the text is digested in another way than the key that is there.
+        // So far, only the configured digests have changed: the text now has another digest than the stored key.
         assert_eq!(import_one(&keyring(), text("test")).await, there(), "trail: {trail:?}");
         assert_eq!(import_one(&keyring(), text("tests")).await, id_taken(), "trail: {trail:?}");
         let verifier = ApiKeys::new(store.clone()).digests(rings()).verifier().accept_foreign_keys();
@@ -295,11 +295,11 @@ async fn c17_d2_texts_that_no_header_carries_are_refused() {
         let report = keyring.import([imported("k", ImportedDigest::plaintext(text))]).await.unwrap();
         assert_eq!(reasons(&report), [(0, "k", TEXT.to_owned())], "{text:?}");
     }
-    // Nor a part of one that is kept in clear.
+    // Nor in the plaintext part of a digest.
     let start = ImportedDigest::sanctum(" 1", HEX);
     let report = keyring.import([imported("k", start)]).await.unwrap();
     assert_eq!(reasons(&report), [(0, "k", TEXT.to_owned())]);
-    // All others are taken, and work.
+    // All other characters are accepted, and the key works.
     let others: String = (0x21_u8..0x7f).map(char::from).filter(|letter| !"\"'`".contains(*letter)).collect();
     assert_eq!(import_one(&keyring, ImportedDigest::plaintext(&others)).await, (1, 0, Vec::new()));
     let site = site(Verifier::new(store).accept_foreign_keys());
@@ -339,7 +339,7 @@ async fn c17_d2_a_word_before_a_digest_must_be_its_own() {
     }
 }
 
-/// A directory in which an owner has something when they are asked for first, and something else from then on.
+/// A directory that gives one answer to the first call, and another to all later ones.
 struct Changing(AccountStatus, AccountStatus, AtomicUsize);
 
 #[async_trait]
@@ -349,7 +349,7 @@ impl Directory for Changing {
     }
 }
 
-/// Who takes the owner's access away between the look and the change has revoked the keys that were there, and not these.
+/// Removing the owner's access between the check and the change revokes the existing keys, but not these new ones.
 #[tokio::test]
 async fn c17_g_an_owner_who_loses_access_while_keys_are_imported_has_none_of_them() {
     let owner = || AccountStatus::Active { role: Some(tower_api_key::Role::Owner) };

@@ -1,4 +1,4 @@
-//! Slow hashes: found by a start, checked once, and never a way to keep a service busy.
+//! Slow hashes: they are found by the start of the key, checked once, and cannot be used to keep a service busy.
 
 use std::num::NonZeroUsize;
 
@@ -9,7 +9,7 @@ use super::elsewhere::{fixtures, ring};
 use super::*;
 use tower_api_key::ApiKeys;
 
-/// A text whose start is `start`, and its hash; a few milliseconds' work.
+/// A text with this start, and its hash, which takes a few milliseconds to compute.
 fn hashed(start: &str) -> (String, ImportedDigest) {
     let text = format!("{start}.the-rest-of-it");
     let hash = bcrypt::hash(&text, 4).unwrap();
@@ -46,7 +46,7 @@ async fn of_64_first_uses_at_once_all_are_let_in_and_one_replaces_the_hash() {
         digested_by(&keyring, &id("k"), "sha256").await;
         let [replaced, too_late] = store.rehashes();
         assert_eq!(replaced, 1, "at_once: {at_once:?}");
-        // Who waited for a turn finds the key fast.
+        // Requests that waited find the key by its new fast digest.
         assert!(too_late < at_once, "{too_late} were checked in vain");
         store.finds();
         assert_eq!(status(&site, &text).await, 200, "at_once: {at_once:?}");
@@ -64,7 +64,7 @@ async fn of_64_first_uses_at_once_all_are_let_in_and_one_replaces_the_hash() {
 #[tokio::test]
 async fn only_a_start_that_is_known_costs_a_check() {
     let store = people().await;
-    // No check has a place: whatever would be checked gets 503 instead.
+    // There is no place for a check, so each request that needs one gets 503.
     let hashes = || SlowHashes::until('.').waiting(0);
     let keyring = ApiKeys::new(store.clone()).digests(slow(hashes())).keyring();
     let (text, digest) = hashed("start");
@@ -90,10 +90,10 @@ async fn only_a_start_that_is_known_costs_a_check() {
     }
 }
 
-/// A request that is overtaken by a revocation while its key is checked is refused.
+/// If a key is revoked while it is being checked, the request is refused.
 #[tokio::test]
 async fn c9_a_key_that_is_revoked_while_it_is_checked_is_refused() {
-    /// Revokes the key after it was asked for a given number of times.
+    /// Revokes the key after this number of look-ups.
     struct Revoking(MemoryStore, AtomicUsize, usize);
 
     #[async_trait]
@@ -117,15 +117,16 @@ async fn c9_a_key_that_is_revoked_while_it_is_checked_is_refused() {
         let revoking = (Revoking(store.clone(), AtomicUsize::new(0), at), store);
         let verifier =
             ApiKeys::new(revoking).digests(slow(SlowHashes::until('.'))).verifier().accept_foreign_keys();
-        // The newest digest; the start, again when it has its turn, and once more after the check.
+        // Look-ups: the newest digest; the start; the start again when the check begins; and once more after the
+        // check.
         assert_eq!(status(&site(verifier), &text).await, if at < 4 { 401 } else { 200 }, "at {at}");
     }
 }
 
-/// The same of a key that was given another hash meanwhile: what was compared is not what counts any more.
+/// The same if the key gets another hash meanwhile: the hash that was compared is outdated.
 #[tokio::test]
 async fn c17_g_a_key_that_gets_another_hash_while_it_is_checked_is_refused() {
-    /// Holds another hash after it was asked for a given number of times.
+    /// Returns another hash after this number of look-ups.
     struct Rehashing(MemoryStore, AtomicUsize, usize, String);
 
     #[async_trait]
@@ -223,7 +224,7 @@ async fn slow_hashes_that_could_not_be_checked_or_found_are_refused() {
         );
     }
     assert_eq!(report.refused.len(), 13);
-    // A ring that knows no slow hashes would never find them.
+    // Without configured slow hashes, such keys would never be found.
     let (_, digest) = hashed("start");
     let report = Keyring::new(people().await).import([imported("k", digest)]).await.unwrap();
     assert!(reasons(&report)[0].2.contains("\"slow\""));
@@ -239,7 +240,7 @@ async fn c13_a_slow_hash_is_not_shown() {
     assert!(!shown.contains(&fixture.hash) && !shown.contains(fixture.start.as_ref().unwrap()), "{shown}");
 }
 
-/// bcrypt reads no further than 72 bytes: without a look at the length, any number of texts would be one key.
+/// bcrypt ignores everything after 72 bytes. Without a check of the length, many texts would match one key.
 #[tokio::test]
 async fn c17_g_bytes_beyond_what_bcrypt_reads_are_not_a_key() {
     let longest = format!("start.{}", "x".repeat(66));
@@ -273,7 +274,7 @@ async fn c17_g_bytes_beyond_what_bcrypt_reads_are_not_a_key() {
     }
 }
 
-/// Two keys may have one start, and one id by mistake.
+/// Two keys may by mistake have the same start or the same id.
 #[tokio::test]
 async fn c17_d2_another_slow_hash_under_an_id_that_is_there_is_refused() {
     let keyring = ApiKeys::new(people().await).digests(ring()).keyring();
@@ -286,7 +287,7 @@ async fn c17_d2_another_slow_hash_under_an_id_that_is_there_is_refused() {
     assert_eq!(reasons(&report), [(0, "k", "another key has that id".to_owned())]);
 }
 
-/// A start of another length than the ring looks up would be stored and never found.
+/// With a start of another length than is looked up, the key would never be found.
 #[tokio::test]
 async fn c17_g_a_start_of_another_length_is_not_imported() {
     let first = |bytes| slow(SlowHashes::first(NonZeroUsize::new(bytes).unwrap()));

@@ -1,4 +1,4 @@
-//! What a seed makes of a world: one change, and requests that have to do with it.
+//! Draws one change of the world from a seed, and requests that are affected by it.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use super::model::{
     SECOND, SUNSET, Scheme, Slip, Text, User, Verdict, Wish,
 };
 
-/// A small generator, so that a seed says everything.
+/// A small random number generator, so that a seed determines everything.
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -52,7 +52,7 @@ const PLACES: [Place; 9] = [
 ];
 const SCHEMES: [Scheme; 3] = [Scheme::Bearer, Scheme::Header, Scheme::Body];
 
-/// Two accounts with people and projects; `fay` is in none.
+/// Two accounts with people and projects; `fay` belongs to none.
 pub(crate) fn beginning() -> Vec<Change> {
     let made = [("A", "p1"), ("A", "p2"), ("B", "p1")];
     let made = made.map(|(account, project)| Change::MakeProject { account, project });
@@ -73,7 +73,7 @@ pub(crate) fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
     let roll = dice.below(100);
     if roll < 14 || model.keys.len() < 2 {
         let (mut wish, single) = (wish(dice, model), dice.percent(20));
-        // What ends others is most worth asking of those who have some.
+        // Creating a key that ends others is most interesting for an owner who has some.
         if let Some(other) = model.keys.iter().rev().find(|key| key.replaced && model.is_active(key))
             && single
         {
@@ -123,7 +123,7 @@ pub(crate) fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
             Change::DeleteProject { account, project }
         }
         70..79 => {
-            // Those who are nowhere may come back, and their keys may not.
+            // People without an account may come back, but their keys may not.
             let gone: Vec<User> = USERS.into_iter().filter(|user| !model.is_anywhere(user)).collect();
             let held = |user: &User| model.keys.iter().any(|key| key.wish.owner == *user);
             let gone = gone.iter().find(|user| held(user)).map_or(gone.clone(), |user| vec![*user]);
@@ -141,7 +141,7 @@ pub(crate) fn change(dice: &mut Dice, model: &Model, nodes: usize) -> Change {
     }
 }
 
-/// Rather one that has an end of its own.
+/// Prefers a key with an expiry.
 fn rotated(dice: &mut Dice, model: &Model, key: usize) -> usize {
     let ends = |key: &usize| {
         let key = &model.keys[*key];
@@ -151,7 +151,7 @@ fn rotated(dice: &mut Dice, model: &Model, key: usize) -> usize {
     if !ending.is_empty() && dice.percent(50) { dice.of(&ending) } else { key }
 }
 
-/// Rather a young one, or one that works.
+/// Prefers a new key, or one that works.
 fn key(dice: &mut Dice, model: &Model) -> usize {
     let all = model.keys.len();
     let active: Vec<usize> = (0..all).filter(|key| model.is_active(&model.keys[*key])).collect();
@@ -172,7 +172,7 @@ fn wish(dice: &mut Dice, model: &Model) -> Wish {
     };
     let rules = if dice.percent(25) { rules(dice) } else { Rules::default() };
     let limits = if dice.percent(25) { limits(dice) } else { Limits::new() };
-    // Most belong to somebody.
+    // Most of these users belong to an account.
     let owner = if dice.percent(85) { dice.of(&USERS[..5]) } else { "fay" };
     Wish { owner, project, test: dice.percent(20), ends, rules, limits }
 }
@@ -198,14 +198,14 @@ fn limits(dice: &mut Dice) -> Limits {
 
 fn member(dice: &mut Dice, account: Account) -> Member {
     let all = PROJECTS.iter().filter(|(of, _)| *of == account).map(|(_, project)| *project);
-    // One that is not there is an error: rarely.
+    // A key that does not exist is an error, so it is drawn rarely.
     let projects: BTreeSet<Project> = all
         .filter(|project| if matches!(*project, "p1" | "p2") { dice.percent(60) } else { dice.percent(10) })
         .collect();
     Member { writes: dice.percent(60), projects }
 }
 
-/// Seconds and hours forward, back, and to the very moments at which something ends.
+/// Moves the clock by seconds and hours, forward and back, and to the exact time at which something ends.
 fn time(dice: &mut Dice, model: &Model) -> i64 {
     let ends: Vec<i64> = model.keys.iter().filter_map(|key| key.wish.ends).collect();
     let next = ends.iter().copied().filter(|end| *end > model.now).min();
@@ -221,7 +221,8 @@ fn time(dice: &mut Dice, model: &Model) -> i64 {
     }
 }
 
-/// Requests that probably have to do with the change. Every other is let in before it or after it, if one is found that is.
+/// Requests that the change probably affects. Every second one is accepted before or after it, if such a request is
+/// found.
 pub(crate) fn probes(dice: &mut Dice, model: &Model, change: &Change, count: usize) -> Vec<Probe> {
     let (mut before, mut after) = (model.clone(), model.clone());
     after.apply(change);
@@ -291,7 +292,7 @@ fn probe(dice: &mut Dice, model: &Model, change: &Change) -> Probe {
     }
 }
 
-/// What can go wrong with a header cannot with a body, and the other way round.
+/// Replaces mistakes that are impossible for this scheme.
 fn fitting(slip: Slip, scheme: Scheme) -> Slip {
     match (slip, scheme) {
         (Slip::BothHeaders, Scheme::Body) => Slip::None,
@@ -300,7 +301,7 @@ fn fitting(slip: Slip, scheme: Scheme) -> Slip {
     }
 }
 
-/// The keys that a change may make a difference to; the next is the one that it makes.
+/// The keys that a change may affect, including the key that it makes.
 fn concerned(model: &Model, change: &Change) -> Vec<usize> {
     let next = model.keys.len();
     let of = |user: User| (0..next).filter(|key| model.keys[*key].wish.owner == user).collect();

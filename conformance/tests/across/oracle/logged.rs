@@ -1,5 +1,5 @@
-//! A store in memory that several nodes share over connections that take their time, with a log of changes: what
-//! PostgreSQL is to a cache, where there is none.
+//! A store in memory that several nodes share through slow connections, with a change log. It takes the place of
+//! PostgreSQL in tests of the cache.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tower_api_key::{
 #[derive(Clone)]
 pub(crate) struct Logged {
     store: MemoryStore,
-    /// Held by one transaction at a time, so that positions are lengths of the log.
+    /// Locked by one transaction at a time, so that a position is a length of the log.
     log: Arc<Mutex<Log>>,
     length: Arc<watch::Sender<usize>>,
     heard: Arc<Mutex<watch::Receiver<usize>>>,
@@ -37,20 +37,20 @@ struct Log {
 }
 
 impl Log {
-    /// What may concern anybody.
+    /// A change that may affect everybody.
     fn everybody(&self) -> Vec<Change> {
         self.people.iter().cloned().map(Change::Owner).collect()
     }
 }
 
-/// Others come in between.
+/// Lets other tasks run.
 async fn way() {
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }
 }
 
-/// And every now and then, a whole change.
+/// Sometimes takes so long that a whole change happens meanwhile.
 async fn way_back() {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     if COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(16) {
@@ -66,12 +66,12 @@ impl Logged {
         Self { store: MemoryStore::new(), log: Arc::default(), length: Arc::new(length), heard }
     }
 
-    /// For another node.
+    /// A connection for another node.
     pub(crate) fn connect(&self) -> Self {
         Self { heard: Arc::new(Mutex::new(self.length.subscribe())), ..self.clone() }
     }
 
-    /// The digest of a key and what becomes of it, for the log.
+    /// The entries of the log for these keys.
     async fn keys(&self, ids: &[&KeyId]) -> Vec<Change> {
         let mut changes = Vec::new();
         for id in ids {
@@ -87,8 +87,8 @@ impl Logged {
         keys.into_iter().map(|key| Change::Key(key.digest)).collect()
     }
 
-    /// One transaction: what it does and what the log says of it become visible together, and it returns when every node
-    /// has seen it.
+    /// One transaction: the change and its log entries become visible together, and the call returns when every node
+    /// has seen them.
     async fn change<T>(
         &self,
         change: impl AsyncFnOnce(&MemoryStore, &mut Log) -> (T, Vec<Change>),
@@ -169,7 +169,7 @@ impl ChangeLog for Logged {
     }
 
     async fn hint(&self) {
-        // The store outlives its nodes.
+        // The store lives longer than its nodes.
         let _ = self.heard.lock().await.changed().await;
     }
 }

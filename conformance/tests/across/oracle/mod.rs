@@ -1,15 +1,16 @@
-//! The real stack against a model of what must be answered: generated sequences of changes, and requests through every
-//! scheme before, during and after each. When a change has returned, both agree on status, public code and principal,
-//! on every node, cold and warm.
+//! Compares the real stack with a model of the right answers: generated sequences of changes, and requests through
+//! every scheme before, during and after each change. After a change has returned, both must agree on status, public
+//! code and principal, on every node, cold and warm.
 //!
-//! Small here, and as long as one likes by hand; `ORACLE_SEED` is the first seed:
+//! A normal run is small. For a longer one, set these variables; `ORACLE_SEED` is the first seed:
 //!
 //! ```text
 //! ORACLE_SEQUENCES=500 ORACLE_CHANGES=200 cargo test --release -p conformance --test across oracle -- --nocapture
 //! ORACLE_SEQUENCES=20 cargo test -p conformance --test across oracle -- --ignored --nocapture       (needs PostgreSQL)
 //! ```
 //!
-//! A disagreement is made as short as it can be, and printed with what repeats it: `ORACLE_STEPS`.
+//! If they disagree, the sequence is shortened as far as possible and printed as a value of `ORACLE_STEPS`, which
+//! repeats it.
 
 mod draw;
 mod logged;
@@ -27,7 +28,7 @@ use self::model::{Change, Model, Probe, Text, Verdict};
 use self::real::Real;
 use self::stacks::{Common, Kind, Stack};
 
-/// Requests around each change, for each node.
+/// The number of requests around each change, for each node.
 const PROBES: usize = 10;
 
 #[derive(Debug, Default)]
@@ -55,13 +56,14 @@ impl Counts {
     }
 }
 
-/// What was seen, and what should have been.
+/// The observed answer, and the right one.
 struct Disagreement {
     step: usize,
     what: String,
 }
 
-/// A sequence is the seeds of its steps: what one does follows from its seed, and from what is there when it comes.
+/// Runs one sequence. A sequence is a list of seeds, one for each step; the seed and the current state determine what
+/// a step does.
 struct Run {
     model: Model,
     real: Real,
@@ -95,7 +97,7 @@ impl Run {
         let mut dice = Dice::new(seed);
         let change = draw::change(&mut dice, &self.model, self.real.nodes());
         let probes = draw::probes(&mut dice, &self.model, &change, PROBES);
-        // Now and then the first to ask comes while the change is made.
+        // Sometimes the first request after a break comes during the change.
         let asked_before = dice.next().is_multiple_of(2);
         self.real.prepare(&change).await;
         self.told.push(format!("{change:?}"));
@@ -119,7 +121,7 @@ impl Run {
         self.agree(&probes).await.map_err(|wrong| format!("after the change: {wrong}"))
     }
 
-    /// Asks every node, one request after the other.
+    /// Sends the requests to every node, one after the other.
     async fn agree(&mut self, probes: &[Probe]) -> Result<(), String> {
         for probe in probes {
             for node in 0..self.real.nodes() {
@@ -138,7 +140,8 @@ impl Run {
         Ok(())
     }
 
-    /// The same requests while the change is made: as it was before, or as it is after. Not those that count.
+    /// Sends the same requests during the change: the answer may be the old or the new one. Requests that count for a
+    /// limit are left out.
     fn during(&self, probes: &[Probe], change: &Change, before: &Model) -> JoinSet<(Probe, usize, Verdict)> {
         let mut during = JoinSet::new();
         let counts = match change {
@@ -194,7 +197,7 @@ async fn run(kind: Kind, steps: &[u64]) -> (Counts, Vec<String>, Option<Disagree
     (run.counts, run.told, wrong)
 }
 
-/// Leaves out steps as long as there is a disagreement without them.
+/// Leaves out steps as long as the disagreement remains.
 async fn shrink(kind: Kind, mut steps: Vec<u64>) -> (Vec<u64>, Vec<String>, String) {
     let began = Instant::now();
     let (_, mut told, found) = run(kind, &steps).await;
@@ -223,7 +226,7 @@ fn number(name: &str, or: u64) -> u64 {
     std::env::var(name).map_or(or, |text| text.parse().unwrap())
 }
 
-/// A sequence on its own, in a runtime of its own.
+/// Runs a sequence in its own runtime.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(future)
@@ -285,7 +288,7 @@ fn c9_01_postgres_answers_as_the_model_with_and_without_a_cache() {
     agrees(Kind::Postgres, (4, 60));
 }
 
-/// The harness sees what it is for, and says it in few words.
+/// The test finds a planted error, and its report is short.
 #[test]
 fn a_cache_that_is_told_nothing_is_found() {
     let told = block_on(async {

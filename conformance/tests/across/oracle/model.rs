@@ -1,15 +1,15 @@
-//! What must be answered, written down once more from the documents: the order of decisions (REQUIREMENTS A.8), what
-//! people may do (R17 to R27), and what each change means (C9). In a straight line, without a store, a cache, a digest or
-//! anything else of the crate: nothing is imported here.
+//! The right answers, written independently from the documents: the order of decisions (REQUIREMENTS A.8), what
+//! people may do (R17 to R27), and the effect of each change (C9). It is straight-line code without a store, a cache,
+//! a digest or anything else of the crate; it imports nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const SECOND: i64 = 1_000_000;
 /// In microseconds since 1970.
 pub(crate) const BEGIN: i64 = 1_700_000_000 * SECOND;
-/// From here on the layer for live keys accepts nobody by `X-API-Key`.
+/// From this time on, the layer for live keys accepts nobody by `X-API-Key`.
 pub(crate) const SUNSET: i64 = BEGIN + 3 * 3600 * SECOND;
-/// How many active keys of one environment a user may have.
+/// The largest number of active keys of a user in one environment.
 pub(crate) const MOST_KEYS: usize = 5;
 
 pub(crate) type User = &'static str;
@@ -23,7 +23,7 @@ pub(crate) enum Role {
     Owner,
 }
 
-/// What a member may do, and where.
+/// The role and the projects of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) writes: bool,
@@ -37,12 +37,12 @@ pub(crate) enum Scheme {
     Body,
 }
 
-/// Where a request goes.
+/// The endpoint of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Get,
     Post,
-    /// A `POST` that is declared to read.
+    /// A `POST` that is declared as a read.
     ReadByPost,
     /// A `GET` that needs no project.
     GetAnywhere,
@@ -70,7 +70,7 @@ pub(crate) enum Page {
     Theirs,
 }
 
-/// What is allowed, and whether that is only observed.
+/// The allowed values, and whether the restriction only observes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct List<T> {
     pub(crate) observed: bool,
@@ -85,10 +85,10 @@ pub(crate) struct Rules {
     pub(crate) schemes: Option<List<Scheme>>,
 }
 
-/// So many in so many seconds.
+/// Number of requests, and period in seconds.
 pub(crate) type Limits = Vec<(i64, i64)>;
 
-/// What another service knew of a key's text.
+/// What another service stored for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Sha256,
@@ -98,7 +98,7 @@ pub(crate) enum Origin {
     Text,
 }
 
-/// What a key is to be.
+/// The attributes of a new key.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
     pub(crate) owner: User,
@@ -109,7 +109,7 @@ pub(crate) struct Wish {
     pub(crate) limits: Limits,
 }
 
-/// Keys are named by their number: the first is 0, and a key that is not there yet has the next.
+/// Keys are numbered from 0; the next key to be made has the next number.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Issue {
@@ -172,13 +172,13 @@ pub(crate) enum Change {
     Clock {
         to: i64,
     },
-    /// One node is started anew: it remembers nothing.
+    /// One node is restarted and remembers nothing.
     Restart {
         node: usize,
     },
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
@@ -192,17 +192,17 @@ pub(crate) enum Outcome {
     NotRenewed,
 }
 
-/// What is wrong with how a credential is sent.
+/// A mistake in how a credential is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slip {
     None,
-    /// The line, or the member of the body, stands there twice.
+    /// The header or the member of the body appears twice.
     Twice,
     /// In both headers.
     BothHeaders,
-    /// A body that is no JSON.
+    /// A body that is not JSON.
     NoJson,
-    /// A body of another type.
+    /// A body with another content type.
     OtherType,
     /// No credential at all.
     Nothing,
@@ -211,9 +211,9 @@ pub(crate) enum Slip {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Text {
     Key(usize),
-    /// Of the right shape, and nobody's.
+    /// With the right format, but unknown.
     Unknown,
-    /// Of no shape.
+    /// Without the right format.
     Garbage,
 }
 
@@ -227,12 +227,12 @@ pub(crate) enum Named {
 /// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
-    /// To the layer that takes live keys of our own shape only; the other takes all.
+    /// To the layer that accepts only live keys of our own format; the other layer accepts all.
     pub(crate) live_only: bool,
     pub(crate) scheme: Scheme,
     pub(crate) slip: Slip,
     pub(crate) text: Text,
-    /// Only bodies claim a user.
+    /// Only bodies name a user.
     pub(crate) user: Option<User>,
     pub(crate) project: Named,
     pub(crate) place: Place,
@@ -242,7 +242,7 @@ pub(crate) struct Probe {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// In, without a principal.
+    /// Accepted, without a principal.
     Open,
     Refused(u16, String),
     Accepted(Principal),
@@ -264,12 +264,12 @@ pub(crate) struct Principal {
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) wish: Wish,
-    /// How it was imported, and whether as a revoked one; and its end as it was then.
+    /// How it was imported, whether as a revoked key, and its expiry at that time.
     pub(crate) origin: Option<(Origin, bool, Option<i64>)>,
     pub(crate) family: usize,
     pub(crate) revoked: bool,
     pub(crate) replaced: bool,
-    /// Whether it is found by the newest digest.
+    /// Whether it has the newest kind of digest.
     pub(crate) newest: bool,
 }
 
@@ -277,7 +277,7 @@ pub(crate) struct Key {
 struct House {
     owner: User,
     members: BTreeMap<User, Member>,
-    /// With whether it is still there.
+    /// Whether the project still exists.
     projects: BTreeMap<Project, bool>,
     suspended: bool,
 }
@@ -287,7 +287,7 @@ pub(crate) struct Model {
     pub(crate) now: i64,
     pub(crate) keys: Vec<Key>,
     houses: BTreeMap<Account, House>,
-    /// When a bucket is full again: by node, family and period.
+    /// When a limit is fully restored, by node, family and period.
     full_at: BTreeMap<(usize, usize, i64), i64>,
 }
 
@@ -307,7 +307,7 @@ impl Model {
         self.houses.insert(account, House { owner, members, projects, suspended: false });
     }
 
-    /// The first rule that fails answers. The numbers are those of A.8.
+    /// The first rule that is violated decides. The numbers are those of A.8.
     pub(crate) fn decide(&mut self, node: usize, probe: &Probe) -> Verdict {
         // 2: public routes.
         if probe.place == Place::Public {
@@ -317,7 +317,7 @@ impl Model {
         if probe.slip == Slip::BothHeaders || (probe.slip == Slip::Twice && probe.scheme != Scheme::Body) {
             return no(400, "conflicting_credentials");
         }
-        // 5 and 6: bodies of requests that have none, or of another type, are not looked at.
+        // 5 and 6: a body is not read if the method has none, or if it has another content type.
         let is_get = matches!(probe.place, Place::Get | Place::GetAnywhere | Place::OptionalGet);
         let unread = probe.scheme == Scheme::Body && (is_get || probe.slip == Slip::OtherType);
         if probe.slip == Slip::Nothing || unread {
@@ -352,7 +352,7 @@ impl Model {
         if matches!(standing, AccountStatus::Disabled) {
             return no(401, "invalid_api_key");
         }
-        // 10 still: the schemes that it is bound to.
+        // 10, continued: restrictions by scheme.
         let (mut outside, mut observed) = (false, Vec::new());
         let rules = &key.wish.rules;
         judge(&rules.schemes, probe.scheme, "scheme", &mut outside, &mut observed);
@@ -382,7 +382,7 @@ impl Model {
             return no(403, "project_mismatch");
         }
         let AccountStatus::Has(role) = standing else { return no(403, "forbidden") };
-        // 14: who only reads; and keys that only a person's may do.
+        // 14: READONLY, and endpoints for user-level keys only.
         let reads = is_get || probe.place == Place::ReadByPost;
         if role == Role::ReadOnly && !reads {
             return no(403, "read_only");
@@ -390,13 +390,13 @@ impl Model {
         if probe.place == Place::Manage && key.wish.project.is_some() {
             return no(403, "forbidden");
         }
-        // 15: how often.
+        // 15: rate limits.
         let (limits, family, now) = (key.wish.limits.clone(), key.family, self.now);
         let mut after = Vec::new();
         for (count, seconds) in &limits {
             let window = seconds * SECOND;
             let full_at = self.full_at.get(&(node, family, *seconds)).copied().unwrap_or(now);
-            // None is emptier than empty, as it would seem when the clock has gone back.
+            // A limit cannot be more than used up, as it might seem after the clock was set back.
             let owed = (full_at - now).clamp(0, window) + window / count;
             if owed > window {
                 return no(429, "rate_limited");
@@ -407,10 +407,10 @@ impl Model {
             self.full_at.insert((node, family, *seconds), now + owed);
         }
         if !limits.is_empty() {
-            // What is full says nothing any more.
+            // A fully restored limit need not be stored.
             self.full_at.retain(|(at, of, _), full| *at != node || *of != family || *full > now);
         }
-        // 16: in. A key for one project is nobody's owner.
+        // 16: accepted. The holder of a project-level key never has the role of an owner.
         let key = &self.keys[number];
         let role = if key.wish.project.is_some() && role == Role::Owner { Role::Full } else { role };
         Verdict::Accepted(Principal {
@@ -431,7 +431,7 @@ impl Model {
         self.houses.values().any(|house| house.owner == user || house.members.contains_key(user))
     }
 
-    /// What a user may do now, on a project or in the account.
+    /// The current rights of a user, for a project or in the account.
     fn account_status(&self, user: User, project: Option<Project>) -> AccountStatus {
         let Some(house) =
             self.houses.values().find(|house| house.owner == user || house.members.contains_key(user))
@@ -456,7 +456,7 @@ impl Model {
         AccountStatus::Has(if member.writes { Role::Full } else { Role::ReadOnly })
     }
 
-    /// Whether somebody may be given a key of that level now.
+    /// Whether this user may get a key of that level now.
     fn may_have(&self, user: User, project: Option<Project>) -> bool {
         match self.account_status(user, project) {
             AccountStatus::Disabled => false,
@@ -469,7 +469,7 @@ impl Model {
         !key.revoked && key.wish.ends.is_none_or(|end| self.now < end)
     }
 
-    /// Makes a change, or says why it is not made.
+    /// Makes a change, or returns why it is refused.
     pub(crate) fn apply(&mut self, change: &Change) -> Outcome {
         match change.clone() {
             Change::Issue { wish, single } => {
@@ -621,7 +621,7 @@ impl Model {
 }
 
 impl Key {
-    /// Whether its text has another shape than ours.
+    /// Whether its text has a foreign format.
     pub(crate) fn is_foreign(&self) -> bool {
         self.origin.is_some_and(|(origin, ..)| origin != Origin::Text)
     }
@@ -637,7 +637,7 @@ impl Scheme {
     }
 }
 
-/// One restriction. What is not known is not allowed.
+/// Checks one restriction. An unknown value is not allowed.
 fn judge<T: PartialEq>(
     list: &Option<List<T>>,
     is: T,

@@ -1,4 +1,4 @@
-//! The same changes and requests, in the crate's own words.
+//! The same changes and requests, for the real crate.
 
 use std::future::Future;
 use std::time::Duration;
@@ -30,10 +30,10 @@ use tower_api_key::ApiKeys;
 pub(crate) struct Real {
     stack: Stack,
     pub(crate) common: Common,
-    /// Of the keys that are there, and perhaps of one that will be.
+    /// Of the existing keys, and perhaps of the next one.
     texts: Vec<String>,
     ids: Vec<KeyId>,
-    /// As they were imported, to do it again.
+    /// As they were imported, so that the import can be repeated.
     wishes: Vec<Option<(Wish, Origin, bool)>>,
 }
 
@@ -45,7 +45,7 @@ fn generate(prefix: &str, test: bool) -> String {
     KeyFormat::new(prefix).unwrap().generate(environment(test)).unwrap().expose_secret().to_owned()
 }
 
-/// What a keyring with that ring would store of a text.
+/// What a keyring with these digests would store for a text.
 async fn stored(ring: Digests, text: &str, test: bool) -> KeyRecord {
     let keyring = ApiKeys::new(NoProjects(MemoryStore::new())).digests(ring).keyring();
     let id = KeyId::new("key_1").unwrap();
@@ -67,7 +67,7 @@ impl Real {
         self.stack.accounts.create_account(account, &user(owner)).await.unwrap();
     }
 
-    /// The texts of imported keys are known before they are imported.
+    /// The texts of imported keys are known before the import.
     pub(crate) async fn prepare(&mut self, change: &Change) {
         self.texts.truncate(self.ids.len());
         if let Change::Import { wish, origin, .. } = change {
@@ -206,7 +206,7 @@ impl Real {
         self.sending(node, probe).await
     }
 
-    /// A request that is ready to be sent.
+    /// A request, ready to send.
     pub(crate) fn sending(&self, node: usize, probe: &Probe) -> impl Future<Output = Verdict> + Send + use<> {
         let node = &self.stack.nodes[node];
         let router = if probe.live_only { &node.live_only } else { &node.all };
@@ -297,7 +297,7 @@ async fn verdict(response: Response<Body>, ids: &[KeyId]) -> Verdict {
 fn of_principal(principal: &Principal, ids: &[KeyId]) -> model::Principal {
     let text = |project: &ProjectId| project.as_str().to_owned();
     model::Principal {
-        // A key that is only just being made has no number yet.
+        // A key that is just being made has no number yet.
         key: ids.iter().position(|id| id == principal.key_id()).unwrap_or(ids.len()),
         user: principal.user_id().as_str().to_owned(),
         key_project: principal.level().project().map(text),

@@ -1,4 +1,4 @@
-//! The real stacks, each with a few nodes: layers in front of a store, as a service would run them.
+//! The real stacks, each with a few nodes: layers with a store, as a service would run them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,21 +30,21 @@ use super::logged::Logged;
 use super::model;
 use tower_api_key::ApiKeys;
 
-/// So long that no machine is too slow for it.
+/// Longer than even a slow machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Memory,
     Sqlite,
-    /// A cache in front of a store with a log, beside a node without one.
+    /// A cache over a store with a change log, and a node without a cache.
     Cached,
     Postgres,
-    /// A cache that nobody tells of changes: what must be found.
+    /// A cache that is never told about changes. The test must find this error.
     Lying,
 }
 
-/// What is the same in all of a sequence.
+/// What all nodes of a sequence share.
 #[derive(Clone)]
 pub(crate) struct Common {
     pub(crate) clock: ManualClock,
@@ -52,7 +52,7 @@ pub(crate) struct Common {
     pub(crate) decided: Decided,
 }
 
-/// How many decisions were made without waiting, and how many with.
+/// The number of decisions without and with waiting.
 #[derive(Clone, Default)]
 pub(crate) struct Decided(pub Arc<[AtomicU64; 2]>);
 
@@ -73,7 +73,7 @@ impl Common {
     }
 }
 
-/// Of a service that exists nowhere: the driver makes its digests.
+/// The pepper of a service that does not exist; the test makes its digests.
 pub(crate) const OLD_PEPPER: [u8; 32] = *b"a pepper that guards only a test";
 
 pub(crate) struct Node {
@@ -84,14 +84,14 @@ pub(crate) struct Node {
 type Starting = Pin<Box<dyn Future<Output = Node> + Send>>;
 
 pub(crate) struct Stack {
-    /// Up to [`model::MOST_KEYS`] for each.
+    /// Allows up to [`model::MOST_KEYS`] keys per user.
     pub(crate) keyring: Keyring,
-    /// One for each.
+    /// Allows one key per user.
     pub(crate) single: Keyring,
     pub(crate) registry: Arc<dyn KeyRegistry>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) nodes: Vec<Node>,
-    /// Starts the node anew of that number.
+    /// Restarts the node with this number.
     pub(crate) start: Box<dyn Fn(usize) -> Starting + Send + Sync>,
     _kept: Box<dyn Send + Sync>,
 }
@@ -118,7 +118,7 @@ impl Stack {
                 Self::of(store, common, 2, folder, move |number, common| {
                     let (first, path) = (first.clone(), path.clone());
                     Box::pin(async move {
-                        // As another process would.
+                        // As if in another process.
                         let store = if number == 0 { first } else { SqliteStore::open(&path).await.unwrap() };
                         node(store, &common)
                     })
@@ -237,7 +237,7 @@ fn guarded(verifier: Verifier, header: ApiKeyHeader) -> Router {
     paths.into_iter().fold(Router::new(), |router, path| router.route(path, any(say))).layer(auth)
 }
 
-/// Hands the principal back, for whoever has sent the request.
+/// Returns the principal to the sender of the request.
 async fn say(request: Request<Body>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     if let Some(principal) = request.extensions().get::<Principal>() {
@@ -246,7 +246,7 @@ async fn say(request: Request<Body>) -> Response<Body> {
     response
 }
 
-/// A store that must be waited for.
+/// A store that is always cold.
 struct Cold<S>(S);
 
 #[async_trait]
@@ -267,7 +267,7 @@ impl<S: Directory> Directory for Cold<S> {
     }
 }
 
-/// Says of a key what it said at first.
+/// Repeats its first answer about each key forever.
 struct Lying {
     store: MemoryStore,
     said: Arc<std::sync::Mutex<std::collections::HashMap<[u8; 32], Arc<KeyRecord>>>>,
@@ -293,7 +293,7 @@ impl Directory for Lying {
     }
 }
 
-/// A schema of PostgreSQL that goes with it.
+/// A PostgreSQL schema that is dropped with this value.
 struct Schema {
     name: String,
 }
@@ -320,7 +320,7 @@ impl Schema {
 impl Drop for Schema {
     fn drop(&mut self) {
         let name = self.name.clone();
-        // A runtime of its own: that of the test is in use.
+        // A separate runtime, because the test's own is in use.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! c17_b2: what a key holds is bounded at every door, and what is there from before is kept.
+//! c17_b2: the size of a key's data is limited everywhere, and larger data from earlier releases is kept.
 
 use serde_json::json;
 use tower_api_key::KeyStore as _;
@@ -19,7 +19,7 @@ fn long(len: usize) -> Restrictions {
     made
 }
 
-/// In the file, as a release wrote it that had no bound.
+/// Writes directly into the file, like a release that had no limit.
 fn write_before(site: &Site, id: &KeyId, restrictions: &Restrictions) {
     let text = restrictions.to_string();
     let written = site
@@ -57,7 +57,7 @@ async fn c17_b2_restrictions_and_metadata_are_bounded_at_every_door() {
     }
     let restrictions_of_first = format!("/keys/{}/restrictions", site.id);
 
-    // What fits goes through each of them.
+    // Data within the limit is accepted everywhere.
     assert_eq!(site.create(&body(&fits)).await.status, StatusCode::CREATED);
     assert_eq!(submit(&site, "/new", with(&NEW, &short_lines)).await.status, StatusCode::CREATED);
     let text_of = fits.to_string();
@@ -66,7 +66,7 @@ async fn c17_b2_restrictions_and_metadata_are_bounded_at_every_door() {
     assert_eq!(code, 0, "{err}");
     let count = site.keyring.list(&site.owner, &Default::default()).await.unwrap().len();
 
-    // What does not, is refused by each, and says why.
+    // Data above the limit is refused everywhere, with the reason.
     let refused = site.create(&body(&too_long)).await;
     assert_eq!(refused.verdict(), "422/invalid_restrictions");
     assert!(text(&refused).contains("8 KiB"), "{}", text(&refused));
@@ -85,7 +85,7 @@ async fn c17_b2_restrictions_and_metadata_are_bounded_at_every_door() {
         line.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
         line.to_string()
     };
-    // Each entry within its own bound, and all of them together not.
+    // Each entry is within its own limit, but all of them together are not.
     let entries: Vec<String> = (0..20).map(|number| format!("{number}={}", "m".repeat(500))).collect();
     let metadata: serde_json::Map<String, Value> = entries
         .iter()
@@ -102,7 +102,7 @@ async fn c17_b2_restrictions_and_metadata_are_bounded_at_every_door() {
         (many, String::new()),
     ] {
         let (code, out, err) = site.shell(&args, &stdin);
-        // What an argument says is judged before the store is opened.
+        // Arguments are checked before the store is opened.
         let expected = if args[0] == "create" { 2 } else { 1 };
         assert_eq!(code, expected, "{:?} {out} {err}", args.first());
         assert!(format!("{out}{err}").contains("8 KiB"), "{:?} {out} {err}", args.first());
@@ -113,7 +113,7 @@ async fn c17_b2_restrictions_and_metadata_are_bounded_at_every_door() {
     };
     let refused = site.keyring.issue(new(too_long.clone(), "")).await;
     assert!(matches!(refused, Err(KeyringError::Restrictions)), "{refused:?}");
-    // Seventeen control characters are six times as long in JSON.
+    // In JSON, seventeen values of control characters are six times as long.
     let refused = site.keyring.issue(new(fits.clone(), &"\u{1}".repeat(MAX_METADATA_LEN / 17 / 6))).await;
     assert!(matches!(refused, Err(KeyringError::Metadata)), "{refused:?}");
 
@@ -129,7 +129,7 @@ async fn c17_b2_longer_restrictions_of_before_are_kept_and_only_become_shorter()
     let (before, longer, shorter) = (long(30_000), long(30_300), long(20_000));
     write_before(&site, &id, &before);
 
-    // Read and kept: by the store, in force, shown, and carried over by a rotation.
+    // The store reads longer restrictions; they are enforced, shown, and kept by a rotation.
     let store = SqliteStore::open(site.path("keys.db")).await.unwrap();
     let found = store.find(&made.key().digest()).await.unwrap().unwrap();
     assert_eq!(found.restrictions, before);
@@ -149,7 +149,7 @@ async fn c17_b2_longer_restrictions_of_before_are_kept_and_only_become_shorter()
         "of others nothing is said"
     );
 
-    // Nobody makes them longer, and what is told apart from that goes on.
+    // They cannot be made longer. Other changes of the key still work.
     let refused = site.keyring.restrict(&id, &longer).await;
     assert!(matches!(refused, Err(KeyringError::Restrictions)), "{refused:?}");
     let path = format!("/keys/{id}/restrictions");
@@ -165,7 +165,7 @@ async fn c17_b2_longer_restrictions_of_before_are_kept_and_only_become_shorter()
     let id = rotated.record().id.clone();
     assert_eq!(site.record(&id).await.restrictions, before);
 
-    // Shorter they may become: by the portal, whose form they fit, and by the route.
+    // They can be made shorter: in the portal, if they fit into its form, and through the route.
     let path = format!("/keys/{id}/restrictions");
     let form = [("endpoints_mode", "observe"), ("endpoints", &as_lines(&shorter))];
     let saved = site.submit(&path, &form).await;
@@ -189,7 +189,7 @@ async fn c17_b2_lists_of_heavy_keys_end_early_and_go_on() {
         write_before(&site, &id, &heavy);
         ids.push(id.to_string());
     }
-    // In the portal, "More keys" leads from page to page.
+    // In the portal, "More keys" leads to the next page.
     let (mut seen, mut asked, mut pages) = (Vec::new(), String::new(), 0);
     loop {
         let page = text(&site.page(&asked).await);

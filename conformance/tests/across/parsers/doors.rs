@@ -1,10 +1,10 @@
-//! Times, names and ids are the same at every door.
+//! Times, names and ids follow the same rules in all interfaces.
 
 use serde_json::json;
 
 use super::*;
 
-/// The exit code of an import of one key with these members beside the usual ones, and what was said.
+/// Imports one key with these members beside the usual ones; returns the exit code and the messages.
 fn import(site: &Site, members: &Value) -> (i32, String) {
     let id = members.get("id").cloned().unwrap_or_else(|| json!("old_1"));
     let mut line = json!({"owner": site.owner.as_str(), "name": "CI", "key": format!("elsewhere-{}", id.as_str().unwrap())});
@@ -69,7 +69,7 @@ async fn c17_d5_times_are_rfc_3339_at_every_door_in_and_out() {
             assert!(code == 2 && said.contains(member), "{member} {wrong}: {code} {said}");
         }
     }
-    // A date field says a day.
+    // A date field contains a day.
     let form = |day| [NEW.as_slice(), &[("expires", "on"), ("expires_on", day)]].concat();
     let form = |day| form(day).into_iter().filter(|field| *field != ("expires", "never")).collect::<Vec<_>>();
     let made = site.submit("/new", &form("9999-12-31")).await;
@@ -142,7 +142,7 @@ async fn c17_d4_names_are_judged_alike_at_every_door() {
 async fn c17_d7_people_of_identity_providers_are_owners_at_every_door() {
     for owner in ["auth0|5f7c", "a+b@example.com", "dXNlcg=="] {
         let site = Site::of(owner).await;
-        // The layer, a body that claims the user, and what is said of them.
+        // The layer, a body with a user id, and the response to both.
         let validated =
             send(&site.app, request("GET", "/validate", &[("authorization", &bearer(&site.key))], "")).await;
         assert_eq!(validated.json()["data"]["user_id"], owner, "{owner:?}");
@@ -158,7 +158,7 @@ async fn c17_d7_people_of_identity_providers_are_owners_at_every_door() {
         let question = json!({"user_id": owner}).to_string();
         let explained = site.call("POST", &format!("/{}/explain", site.id), &question).await;
         assert_eq!(explained.json()["data"]["user_id"], owner, "{}", text(&explained));
-        // The routes, the pages with their links, and the trail.
+        // The routes, the pages with their links, and the audit log.
         let made = site.create(&json!({"name": "CI"})).await;
         let id = KeyId::new(made.json()["data"]["id"].as_str().unwrap()).unwrap();
         assert_eq!(site.record(&id).await.owner.as_str(), owner, "{owner:?}");
@@ -171,7 +171,7 @@ async fn c17_d7_people_of_identity_providers_are_owners_at_every_door() {
         );
         let page = text(&site.page(&format!("/keys/{id}")).await);
         assert!(page.contains(">you<"), "the trail knows its visitor: {page}");
-        // The command line and an import.
+        // The command line, and an import.
         for args in [
             vec!["create", "--owner", owner, "--name", "CI"],
             vec!["list", "--owner", owner],
@@ -185,7 +185,7 @@ async fn c17_d7_people_of_identity_providers_are_owners_at_every_door() {
         }
         let (code, said) = import(&site, &json!({}));
         assert_eq!(code, 0, "{said}");
-        // Ids of all else stay as they were.
+        // Other ids have the same rules as before.
         for args in [
             vec!["project", "create", "A", "p|1"],
             vec!["account", "create", "A|1", "--owner", "bob"],

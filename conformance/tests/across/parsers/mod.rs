@@ -1,4 +1,4 @@
-//! What comes from outside as text, at every door: the routes, the portal, the command line, an import, a store.
+//! Texts from outside, in all interfaces: the routes, the portal, the command line, an import, a store.
 
 mod bounds;
 mod doors;
@@ -28,7 +28,7 @@ use tower_api_key_sqlite::SqliteStore;
 const AT: &str = "/v1/api-keys";
 const HOST: &str = "app.example.com";
 
-/// One person is signed in.
+/// One person, always signed in.
 struct Always(UserId);
 
 #[async_trait]
@@ -42,7 +42,7 @@ impl PortalSession for Always {
     }
 }
 
-/// Everything on one file: account A of one person, who has a key.
+/// Everything on one file: account A with one person, who has a key.
 struct Site {
     folder: tempfile::TempDir,
     owner: UserId,
@@ -75,7 +75,7 @@ impl Site {
         send(&self.app, request(method, &format!("{AT}{path}"), &headers, body.to_owned())).await
     }
 
-    /// Makes a key by the route, or is told why not.
+    /// Makes a key through the route; returns its response.
     async fn create(&self, body: &Value) -> Answer {
         self.call("POST", "", &body.to_string()).await
     }
@@ -88,7 +88,7 @@ impl Site {
         send(&self.app, request("GET", &format!("/portal{path}"), &[("host", HOST)], "")).await
     }
 
-    /// Opens a form of the portal, fills it in and sends it, as a browser would.
+    /// Opens a form of the portal, fills it in, and sends it as a browser would.
     async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let page = self.page(path).await;
         assert_eq!(page.status, StatusCode::OK, "{}", text(&page));
@@ -116,12 +116,12 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// A connection that knows nothing of this crate, as an operator's.
+    /// A connection without anything of this crate, like an operator's.
     fn operator(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.path("keys.db")).unwrap()
     }
 
-    /// The command line on the same file: exit code, stdout and stderr.
+    /// Runs the command line on the same file; returns exit code, stdout and stderr.
     fn shell(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
         let mut child = Command::new(program())
             .args(args)
@@ -140,7 +140,7 @@ impl Site {
     }
 }
 
-/// The program `tower-api-key`, which stands beside the tests when the whole workspace is tested.
+/// The program `tower-api-key`, which is built beside the tests if the whole workspace is tested.
 fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().and_then(Path::parent).unwrap().join("tower-api-key");
@@ -187,11 +187,11 @@ fn encoded(fields: &[(String, String)]) -> String {
     pairs.collect::<Vec<_>>().join("&")
 }
 
-/// The fields of a new key, where nothing special is asked for.
+/// The fields of a new key without special settings.
 const NEW: [(&str, &str); 4] =
     [("name", "CI"), ("level", "USER"), ("environment", "live"), ("expires", "never")];
 
-/// As many parameters as no router takes.
+/// More parameters than a router accepts.
 fn many_parameters() -> String {
     let route: String = (0..26).map(|number| format!("/{{p{number}}}")).collect();
     format!("GET {route}")

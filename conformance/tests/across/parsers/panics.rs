@@ -1,4 +1,4 @@
-//! c17_b3: no text from outside makes anything panic.
+//! c17_b3: no text from outside causes a panic.
 
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
@@ -46,7 +46,7 @@ async fn c17_b3_a_route_of_26_parameters_is_refused_at_every_door() {
     let route = many.strip_prefix("GET ").unwrap();
     let (code, _, err) = site.shell(&["explain", site.id.as_str(), "--route", route, "--class", "read"], "");
     assert!(code == 2 && err.contains("at most 25 parameters"), "{code} {err}");
-    // And at start.
+    // Also at start.
     let of = |endpoints| {
         ApiKeyAuth::new(tower_api_key::MemoryStore::new(), Bearer::default()).endpoints(endpoints).map(drop)
     };
@@ -60,7 +60,7 @@ async fn c17_b3_a_route_of_26_parameters_is_refused_at_every_door() {
     }
 }
 
-/// Pieces of what is written at one door or another, so that what is drawn goes deep.
+/// Parts of valid texts of all interfaces, so that random texts get past the first checks.
 const PIECES: &[&str] = &[
     "",
     " ",
@@ -190,7 +190,7 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![4 => pieces, 1 => "\\PC{0,60}", 1 => vec(any::<char>(), 0..40).prop_map(|text| text.into_iter().collect())]
 }
 
-/// What reads it must not panic, and what it has read it must read again as the same.
+/// A parser must not panic, and parsing its output must give the same value.
 fn read_twice<T>(text: &str)
 where
     T: std::str::FromStr + ToString + PartialEq + std::fmt::Debug,
@@ -253,7 +253,7 @@ proptest! {
     }
 }
 
-/// What is read of another service's keys.
+/// The parsers for keys of other services.
 fn digests(text: &str, other: &str) -> [ImportedDigest; 6] {
     [
         ImportedDigest::sha256(text),
@@ -265,13 +265,13 @@ fn digests(text: &str, other: &str) -> [ImportedDigest; 6] {
     ]
 }
 
-/// Whatever is sent, an answer comes, and none that says that something broke.
+/// Every request gets a response, and never one that reports an internal error.
 fn sound(answer: &Answer) -> Result<(), TestCaseError> {
     prop_assert!(!answer.status.is_server_error(), "{} {}", answer.status, text(answer));
     Ok(())
 }
 
-/// What bodies and forms hold.
+/// Values for bodies and forms.
 const MEMBERS: &[&str] = &[
     "name",
     "level",
@@ -326,7 +326,7 @@ fn c17_b3_no_request_makes_a_route_or_a_page_panic() {
             let mut made = site.create(&with_name).await;
             sound(&made)?;
             if made.status == StatusCode::CREATED {
-                // Room for the next one.
+                // Makes room for the next key.
                 let id = KeyId::new(made.json()["data"]["id"].as_str().unwrap()).unwrap();
                 site.keyring.revoke(&id).await.unwrap();
             }
@@ -353,7 +353,7 @@ fn c17_b3_no_request_makes_a_route_or_a_page_panic() {
             let body = json!({"apiKey": raw}).to_string();
             let headers = [("content-type", "application/json")];
             sound(&send(&site.app, request("POST", "/self-revoke", &headers, body)).await)?;
-            // An import in which the same text stands everywhere.
+            // An import with the same text in all fields.
             for digest in digests(&raw, &raw) {
                 let new = NewKey::user_level(site.owner.clone(), raw.clone()).metadata(raw.clone(), raw.clone());
                 let key = tower_api_key::keyring::ImportedKey::new(id.clone(), new, digest);
