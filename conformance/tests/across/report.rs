@@ -427,7 +427,8 @@ async fn holds_them_all(desk: Desk<impl KeyRegistry + KeyStore>) {
     assert_eq!(report.keys().iter().map(|key| key.record().id.clone()).collect::<BTreeSet<_>>(), ids);
 }
 
-/// Usage of the successor before the rotation does not prove that clients have moved to it.
+/// Even if a key was last used long before its replacement, its clients get the whole waiting time after the
+/// replacement.
 #[tokio::test]
 async fn c17_g_a_key_that_was_used_long_before_it_was_replaced_is_not_safe_at_once() {
     let desk = Desk::of(MemoryStore::new());

@@ -1,5 +1,5 @@
-//! C10: stores that fail, are slow or talk nonsense, and clocks that jump. "No" is said only when the store has
-//! answered; everything else is 503.
+//! C10: stores that fail, are slow or return invalid data, and clocks that jump. A request gets a definite refusal
+//! only after the store has answered; everything else is 503.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -22,11 +22,11 @@ use tower_api_key::ApiKeys;
 use tower_api_key::store::CachedKey;
 
 const UNAVAILABLE: &str = "503/auth_unavailable";
-/// What a driver could say about itself, and no client may read.
+/// What a driver might say about itself, and what no client may read.
 const DRIVER: &str =
     "connection to postgres://admin:hunter2@10.0.0.1:5432/keys refused: SELECT * FROM api_keys";
 
-/// What goes wrong with a question.
+/// The fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
@@ -50,7 +50,7 @@ impl Fault {
             Self::Overloaded => Err(StoreError::Overloaded),
             Self::Corrupt => Err(StoreError::corrupt("the level of a key is SUPER")),
             Self::SaysTimeout => Err(StoreError::Timeout),
-            // Whoever waits for it without end is found when the simulated hour is over.
+            // If a request waits forever, it is found when the simulated hour is over.
             Self::Hangs => {
                 sleep(Duration::from_secs(3600)).await;
                 panic!("somebody waits without end")
@@ -63,15 +63,15 @@ impl Fault {
     }
 }
 
-/// A store with a fault in each of its two answers.
+/// A store with a fault in each of its two methods.
 #[derive(Clone)]
 struct Faulty {
     store: MemoryStore,
     find: Arc<Mutex<Fault>>,
     standing: Arc<Mutex<Fault>>,
-    /// How many questions are being answered.
+    /// How many calls are running.
     open: Arc<AtomicUsize>,
-    /// Answered from memory whatever the fault.
+    /// A key that is answered from memory, whatever the fault.
     warm: Option<[u8; 32]>,
 }
 
@@ -92,7 +92,7 @@ impl Faulty {
     }
 }
 
-/// One question, until its future is dropped.
+/// A running call, until its future is dropped.
 struct Open(Arc<AtomicUsize>);
 
 impl Open {
@@ -182,12 +182,12 @@ async fn c10_01_every_fault_of_every_answer_is_the_same_503() {
                 {
                     assert!(!shown.contains(text), "{at}: {text} stands in {shown}");
                 }
-                // Those who run the service see why.
+                // The operator gets the cause.
                 let error = answer.extensions.get::<AuthError>().unwrap();
                 assert!(std::error::Error::source(error).is_some(), "{at}");
                 bodies.push(answer.body);
             }
-            // Garbage is still refused offline, and nothing else is refused for sure.
+            // A malformed key is still refused without the store, and nothing else gets a definite refusal.
             let garbage = Ask::get("/x").header("x-api-key", "garbage");
             assert_eq!(
                 send(&app, garbage.request()).await.verdict(),
@@ -234,7 +234,7 @@ async fn c10_02_a_slow_store_is_given_up_and_its_question_dropped() {
             }
         }
     }
-    // Late, but in time: each answer has the deadline to itself.
+    // Late, but in time: each call has the whole deadline.
     let cases = [
         (0, 0, "200:h"),
         (900, 0, "200:h"),
@@ -254,8 +254,8 @@ async fn c10_02_a_slow_store_is_given_up_and_its_question_dropped() {
     assert!(ApiKeys::new(world.store.clone()).lookup_deadline(Duration::ZERO).is_err());
 }
 
-/// The rest of the row (a limit on cold look-ups) comes with caches. What holds without: nobody waits longer than the
-/// deadline, nothing is left behind, and what is answered from memory does not wait at all.
+/// The rest of this row (a limit on cold look-ups) belongs to the cache. What holds without a cache: no request waits
+/// longer than the deadline, nothing keeps running, and warm answers do not wait at all.
 #[tokio::test(start_paused = true)]
 async fn c10_03_a_flood_of_unknown_keys_on_a_slow_store() {
     let world = World::new().await;
@@ -280,7 +280,7 @@ async fn c10_03_a_flood_of_unknown_keys_on_a_slow_store() {
     assert_eq!((start.elapsed().as_secs(), open.load(SeqCst)), (1, 0));
 }
 
-/// There is no switch that lets requests in when the store cannot tell.
+/// No setting accepts requests while the store fails.
 #[test]
 fn c10_04_nothing_fails_open() {
     fn files(folder: &std::path::Path, into: &mut String) {
@@ -315,7 +315,7 @@ async fn c10_05_a_key_without_its_owners_standing_is_no_answer() {
     let world = World::new().await;
     for fault in FAULTS.into_iter().chain([Fault::Hangs]) {
         let app = app(Verifier::new(Faulty::new(&world, Fault::None, fault)));
-        // Somebody with no access, with access to read, and an owner: it cannot be told who is who.
+        // Nobody can tell owners, people who may read, and people without access from each other.
         for (key, project) in [(&world.ro, "p3"), (&world.ro, "p1"), (&world.own, "p1"), (&world.own, "q1")] {
             let ask = Ask::get("/x").api_key(key).project(project);
             assert_eq!(send(&app, ask.request()).await.verdict(), UNAVAILABLE, "C10-05: {fault:?} {project}");
@@ -325,7 +325,7 @@ async fn c10_05_a_key_without_its_owners_standing_is_no_answer() {
     }
 }
 
-/// Answers every question with one record.
+/// Answers every call with one record.
 #[derive(Clone)]
 struct Says(KeyRecord);
 
@@ -354,11 +354,11 @@ async fn c10_06_a_record_that_cannot_be() {
         record
     };
     assert_eq!(verdict(record(&world.own), &world.own).await, ("200:h".to_owned(), None));
-    // The text says live, the record says test, and the other way round.
+    // The prefix of the key says live and the record says test, and vice versa.
     let failed = (UNAVAILABLE.to_owned(), Some(AuthErrorKind::StoreFailed));
     assert_eq!(verdict(with(|key| key.environment = Environment::Test), &world.own).await, failed);
     assert_eq!(verdict(record(&world.test), &world.test).await, failed);
-    // The record of another key: the digests are compared once more.
+    // The record of another key is refused, because the digests are compared again.
     let unknown = ("401/invalid_api_key".to_owned(), Some(AuthErrorKind::UnknownKey));
     for other in [&world.b, &world.p1, &world.revoked] {
         assert_eq!(verdict(record(other), &world.own).await, unknown, "{other:?}");
@@ -371,7 +371,7 @@ async fn c10_06_a_record_that_cannot_be() {
         assert_eq!(verdict(record, &world.own).await, unknown, "C10-06: bit {bit}");
         almost[bit / 8] ^= 1 << (bit % 8);
     }
-    // Revoked wins over every time.
+    // Revocation counts at every time.
     for revoked_at in [i64::MIN, -1, 0, 1, i64::MAX] {
         let mut record = record(&world.own);
         record.revoked_at = Some(Timestamp::from_micros(revoked_at));
@@ -400,7 +400,7 @@ async fn c10_08_the_first_request_after_an_outage_succeeds() {
     }
 }
 
-/// A clock that is set by hand.
+/// A clock that the test sets.
 #[derive(Clone, Default)]
 struct Hand(Arc<AtomicI64>);
 
@@ -428,7 +428,7 @@ async fn c10_09_the_moment_of_expiry() {
         (i64::MIN, Some(i64::MIN), false),
         (i64::MAX - 1, Some(i64::MAX), true),
         (i64::MAX, Some(i64::MAX), false),
-        // 2038, and the year 9999.
+        // The years 2038 and 9999.
         (2_147_483_648_000_000, Some(2_147_483_648_000_000), false),
         (2_147_483_647_999_999, Some(2_147_483_648_000_000), true),
         (253_402_300_799_000_000, Some(253_402_300_800_000_000), true),
@@ -442,12 +442,12 @@ async fn c10_09_the_moment_of_expiry() {
         let verdict = if lives { "200:h" } else { "401/invalid_api_key" };
         assert_eq!(answer.verdict(), verdict, "C10-09: now {now}, end {end:?}");
     }
-    // What lists and policies go by, too.
+    // Lists and policies use this, too.
     let mut record = record(&world.own);
     assert!(record.is_active(Timestamp::from_secs(5)));
     record.revoked_at = Some(Timestamp::from_secs(9));
     assert!(!record.is_active(Timestamp::from_secs(5)), "C10-09: revoked, whatever the time");
-    // Back, and an expired key lives again, but never a revoked one.
+    // If the clock is set back, an expired key works again, but a revoked key never does.
     let app = app(ApiKeys::new(world.store.clone()).clock(clock.clone()).verifier());
     for (now, expired) in [(1_999_999, "200:h"), (2_000_000, "401/invalid_api_key"), (1, "200:h")] {
         clock.0.store(now, SeqCst);
@@ -477,7 +477,7 @@ async fn c10_10_expiry_is_judged_at_every_request() {
     }
 }
 
-/// A key and its standing are asked for at every request, so that what has changed is seen by the next one.
+/// The key and the account status are queried for every request, so the next request sees every change.
 #[tokio::test]
 async fn c10_00_a_directory_of_ones_own_is_believed() {
     struct Rights(AccountStatus);

@@ -1,4 +1,5 @@
-//! C12: SQL and identifier tricks, through requests. No text of a client reaches a store but as a digest or as an id.
+//! C12: SQL injection and tricks with identifiers, through requests. A client's text reaches a store only as a digest
+//! or as a valid id.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use super::kit::{Ask, Site, endpoints};
 use test_kit::{World, echo, project, send, user};
 use tower_api_key::store::ProjectDirectory as _;
 
-/// Remembers what it was asked.
+/// Records the calls that it gets.
 #[derive(Clone)]
 struct Asked {
     store: MemoryStore,
@@ -40,7 +41,7 @@ impl Directory for Asked {
     }
 }
 
-/// Texts that mean something to some database, driver or shell.
+/// Texts with a meaning for some database, driver or shell.
 fn tricks() -> Vec<String> {
     let cores = [
         "' OR '1'='1",
@@ -166,7 +167,7 @@ async fn c12_01_injected_texts_are_texts() {
                 assert!(is_id(text), "C12-01: the store was asked about {text:?}");
                 assert!(text == "u_own" || text == "p1" || *text == trick, "C12-01: asked about {text:?}");
             }
-            // Nor is it echoed.
+            // The response does not repeat the text either.
             let shown = String::from_utf8_lossy(&answer.body);
             assert!(trick.len() < 4 || !shown.contains(&trick), "C12-01: {trick:?} stands in {shown}");
         }
@@ -274,12 +275,12 @@ async fn c12_07_projects_of_one_name_in_two_accounts() {
     let same = Project::new(project("p1"), "another p1");
     world.store.create_project("B", &same).await.unwrap();
     let site = Site::header(&world);
-    // Each owner reaches the own one, and nothing says which: the principal's user does.
+    // Each owner reaches their own project, although the request does not say which: the principal's user decides.
     for (key, owner) in [(&world.own, "u_own"), (&world.b, "u_b")] {
         let seen = site.expect("C12-07", &Ask::get("/sites").api_key(key).project("p1"), "200:h").await;
         assert_eq!((seen.user().as_str(), seen.project().as_str()), (owner, "p1"), "{key:?}, {owner:?}");
     }
-    // Deleting one ends access to that one alone.
+    // Deleting one project ends access only to that one.
     world.store.delete_project("A", &project("p1")).await.unwrap();
     site.expect("C12-07", &Ask::get("/sites").api_key(&world.own).project("p1"), "403/forbidden").await;
     site.expect("C12-07", &Ask::get("/sites").api_key(&world.full).project("p1"), "403/forbidden").await;

@@ -1,4 +1,4 @@
-//! C13: secrets in logs, `Debug`, traces and errors. Every secret is looked for in every spelling.
+//! C13: secrets in logs, `Debug`, traces and errors. The tests look for every secret in every spelling.
 
 use std::convert::Infallible;
 use std::fmt::{Debug, Write as _};
@@ -37,7 +37,7 @@ fn search(what: &str, text: &str, secrets: &[String]) {
     }
 }
 
-/// Looks at both forms of `Debug`.
+/// Checks both forms of `Debug`.
 fn look(value: &dyn Debug, secrets: &[String]) {
     let text = format!("{value:?} {value:#?}");
     search("Debug", &text, secrets);
@@ -102,7 +102,7 @@ async fn c13_01_debug_of_every_type() {
     look(&(StoreError::Overloaded, RegistryError::Conflict, ConfigError::KeyPrefix), &secrets);
 }
 
-/// A head that no layer has marked yet shows nothing either.
+/// The head of a request that no layer has processed shows no secret either.
 #[tokio::test]
 async fn c13_01_debug_of_a_head() {
     let world = World::new().await;
@@ -119,7 +119,7 @@ async fn c13_01_debug_of_a_head() {
     look(&Head::from(&parts), &secrets);
 }
 
-/// A body of somebody else's, who may print what it was made anew from.
+/// A body of another crate that may print the rebuilt body inside it.
 enum Printable {
     Sent(Full<Bytes>),
     Read(Replay),
@@ -163,7 +163,7 @@ async fn c13_01_debug_of_a_body_that_was_read() {
     assert_eq!(auth.layer(inner).oneshot(request).await.unwrap().status(), 200);
 }
 
-/// Keeps everything that is traced.
+/// Records all traces.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<String>>);
 
@@ -212,7 +212,7 @@ impl Subscriber for Kept {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// Prints whatever a handler or an inner layer could print of a request and its answer.
+/// Prints everything that a handler or an inner layer could print of a request and its response.
 async fn printing(request: Request<Body>, next: axum::middleware::Next) -> axum::response::Response {
     tracing::trace!(?request, headers = ?request.headers(), extensions = ?request.extensions(), "inside");
     if let Some(principal) = request.extensions().get::<Principal>() {
@@ -240,7 +240,7 @@ async fn c13_02_nothing_is_traced() {
             .on_request(DefaultOnRequest::new().level(Level::TRACE))
             .on_response(DefaultOnResponse::new().level(Level::TRACE).include_headers(true))
     };
-    // Another name for the header, and another scheme's header beside it: both are marked.
+    // The header of a custom name and that of another scheme: both are marked as sensitive.
     let own_name = ApiKeyHeader::named("X-Device-Token", "X-Device-Project", "api").unwrap();
     let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default())
         .or(own_name)
@@ -282,7 +282,7 @@ async fn c13_02_nothing_is_traced() {
         }
     }
     let text = kept.0.lock().unwrap().clone();
-    // It did listen, and it did see the headers.
+    // The subscriber was active and did see the headers.
     assert!(text.contains("Sensitive") && text.contains("who") && text.contains("RevokedKey"), "{text}");
     assert!(text.contains("x-device-project") && text.lines().count() > 100);
     search("the trace", &text, &canaries(&world));
@@ -366,7 +366,7 @@ async fn c13_05_panics_and_sources_quote_nothing() {
     assert_eq!(said.matches("while looking for").count(), 3);
     search("the panic", &said, &secrets);
 
-    // Whatever a store says goes into the error's source, and no further.
+    // The text of a store error is only in the error's source.
     struct Fails(ApiKey);
 
     #[async_trait]

@@ -1,4 +1,4 @@
-//! C14: the contract of tower: readiness, cancellation, panics, bodies, and what other layers do around and inside.
+//! C14: the contract of tower: readiness, cancellation, panics, bodies, and other layers around and inside.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
@@ -50,7 +50,7 @@ fn all<S: KeyStore + Directory>(store: S) -> ApiKeyAuth<All> {
     ApiKeyAuth::new(store, Bearer::default()).or(ApiKeyHeader::default()).or(JsonBody::default())
 }
 
-/// The same key through each scheme, a bad key, no key, and a broken body.
+/// The same key through each scheme, a wrong key, no key, and a malformed body.
 fn asks(world: &World) -> Vec<(Ask, u16)> {
     let body = json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1"});
     vec![
@@ -63,7 +63,7 @@ fn asks(world: &World) -> Vec<(Ask, u16)> {
     ]
 }
 
-/// A service that counts its calls, and must be asked whether it is ready before each; a clone of it is not ready.
+/// A service that counts its calls and must be polled ready before each; its clones are not ready.
 struct Probe<B = Body> {
     ready: bool,
     calls: Arc<AtomicUsize>,
@@ -122,7 +122,7 @@ async fn c14_01_only_the_service_that_was_asked_is_called() {
             }
         }
         assert_eq!(calls.load(SeqCst), accepted, "warm: {warm:?}");
-        // Several that are under way at once each have their own.
+        // Several requests at the same time each have their own service.
         let mut futures = Vec::new();
         for (ask, status) in asks(&world) {
             futures.push((service.ready().await.unwrap().call(ask.request()), status));
@@ -144,8 +144,8 @@ async fn c14_01_over_layers_that_limit() {
             for (ask, status) in asks(world) {
                 let response = service.ready().await.unwrap().call(ask.request()).await.unwrap();
                 assert_eq!(response.status(), status, "C14-01: {name}, round {round}");
-                // And as servers do it: a clone for each request. The permit of the one that was kept is given back
-                // first: whoever keeps a service that is ready keeps its permit.
+                // Then like a server: one clone for each request. The original is replaced by a clone first, because
+                // a service that was polled ready keeps its permit.
                 service = service.clone();
                 let response = service.clone().oneshot(ask.request()).await.unwrap();
                 assert_eq!(response.status(), status, "C14-01: {name}, round {round}");
@@ -167,7 +167,7 @@ async fn c14_01_over_layers_that_limit() {
     }
 }
 
-/// Ready when it is told to be.
+/// Ready when the test says so.
 #[derive(Clone)]
 struct Gate(Arc<AtomicUsize>);
 
@@ -205,7 +205,7 @@ async fn c14_02_readiness_and_errors_are_the_inner_services() {
     assert_eq!(service.call(Ask::get("/x").request()).await.unwrap().status(), 401);
 }
 
-/// A body that waits for ever.
+/// A body that never ends.
 struct Silent;
 
 impl http_body::Body for Silent {
@@ -220,8 +220,8 @@ impl http_body::Body for Silent {
     }
 }
 
-/// A limit inside the layer is taken before the body is read, which is why the documentation says to put it outside; it
-/// is given back with the answer, whatever the answer is.
+/// A concurrency limit inside the layer takes its permit before the body is read, so the documentation says to put it
+/// outside. The permit is returned with the response, whatever the response is.
 #[tokio::test(start_paused = true)]
 async fn c14_02_a_permit_inside_is_held_while_a_body_is_read() {
     let world = World::new().await;
@@ -238,7 +238,7 @@ async fn c14_02_a_permit_inside_is_held_while_a_body_is_read() {
     assert_eq!(slow.await.unwrap().unwrap().status(), 408);
     let response = service.ready().await.unwrap().call(Ask::get("/x").bearer(&world.own).request()).await;
     assert_eq!(response.unwrap().status(), 200);
-    // Outside, a slow body holds nothing that a quick request needs but one of the outer permits.
+    // If the limit is outside, a slow body only uses one of its permits.
     let service = ConcurrencyLimitLayer::new(2).layer(auth.layer(Probe::new().0));
     let slow =
         Request::post("/x").header("content-type", "application/json").body(Body::new(Silent)).unwrap();
@@ -274,7 +274,7 @@ fn c14_03_what_crosses_threads_may() {
     );
 }
 
-/// Any body will do where none is read; the answer's body is the inner service's, and errors are its own.
+/// Any body type works if the body is not read. The response body and the errors are those of the inner service.
 #[tokio::test]
 async fn c14_04_every_body_type() {
     async fn through<B>(auth: &ApiKeyAuth<Or<Bearer, ApiKeyHeader>>, world: &World, body: impl Fn() -> B)
@@ -300,11 +300,11 @@ async fn c14_04_every_body_type() {
         through(&auth, &world, || UnsyncBoxBody::new(Full::<Bytes>::from("x"))).await;
         through(&auth, &world, || Body::from("x")).await;
         through(&auth, &world, || String::from("x")).await;
-        // Not `Sync`.
+        // A body that is not `Sync`.
         through(&auth, &world, || std::cell::Cell::new(1)).await;
     }
 
-    // Where the body is read, it keeps its type, and so do its errors.
+    // A body that is read keeps its type and its error type.
     async fn read<B>(world: &World, body: impl Fn(String) -> B)
     where
         B: http_body::Body<Data = Bytes> + tower_api_key::scheme::Rebuild,
@@ -330,7 +330,7 @@ async fn c14_04_every_body_type() {
     })
     .await;
 
-    // Compiles: hyper's own body, and an answer without one.
+    // This compiles with hyper's own body, and with a response without one.
     fn compiles<S: Service<Request<hyper::body::Incoming>>>(_: &S) {}
     let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default());
     compiles(&auth.layer(Probe::of().0));
@@ -343,7 +343,7 @@ async fn c14_04_every_body_type() {
     );
 }
 
-/// Where somebody's own code panics.
+/// The user-defined code that panics.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bomb {
     Find,
@@ -424,7 +424,7 @@ impl tower_api_key::scheme::HeaderScheme for BombedScheme {
     }
 }
 
-/// By the decisions over the tables: a panic propagates, and never reaches the handler.
+/// Decision 4: a panic propagates, and the request never reaches the handler.
 #[tokio::test]
 async fn c14_05_a_panic_never_reaches_the_handler() {
     let world = World::new().await;
@@ -449,7 +449,7 @@ async fn c14_05_a_panic_never_reaches_the_handler() {
         let service = auth.layer(probe);
         let key = match bomb {
             Bomb::Renderer => &world.revoked,
-            // Only a key with an end has the clock read.
+            // The clock is only read for a key with an expiry.
             Bomb::Clock => &world.expired,
             _ => &world.own,
         };
@@ -459,12 +459,12 @@ async fn c14_05_a_panic_never_reaches_the_handler() {
             assert!(caught.is_err_and(|error| error.is_panic()), "C14-05: {bomb:?} was swallowed");
         }
         assert_eq!(calls.load(SeqCst), 0, "C14-05: {bomb:?}");
-        // As a layer, where tower-http catches it: nothing but a 500.
+        // If tower-http catches the panic, the response is a 500.
         let app = ServiceBuilder::new().layer(CatchPanicLayer::new()).service(service);
         let response = app.oneshot(Ask::get("/x").bearer(key).request()).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR, "C14-05: {bomb:?}");
     }
-    // What panics in the inner service is the inner service's.
+    // A panic of the inner service propagates, too.
     let inner = tower::service_fn(async |_: Request<Body>| -> Result<Response<Full<Bytes>>, Infallible> {
         panic!("inner")
     });
@@ -473,7 +473,7 @@ async fn c14_05_a_panic_never_reaches_the_handler() {
     assert!(caught.is_err_and(|error| error.is_panic()));
 }
 
-/// Answers every question only at the third time of asking, and says how many are under way.
+/// Answers each call only when it is polled for the third time, and counts the running calls.
 #[derive(Clone)]
 struct Hesitant {
     store: MemoryStore,
@@ -554,14 +554,14 @@ impl http_body::Body for Pausing {
     }
 }
 
-/// Polled 0, 1, 2, ... times and then dropped: nothing is lost, whatever the moment.
+/// Polls a request 0, 1, 2, ... times and then drops it: nothing is lost, whatever the moment.
 #[tokio::test]
 async fn c14_06_dropped_at_every_moment() {
     let world = World::new().await;
     let text = json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1"}).to_string();
     let open = Arc::<AtomicUsize>::default();
     let store = Hesitant { store: world.store.clone(), open: Arc::clone(&open) };
-    // Room for one body at a time and not for a byte more, and one permit.
+    // Memory for exactly one body, and one permit.
     let body = JsonBody::default().limit(text.len()).unwrap().buffer_cap(text.len()).unwrap();
     let auth = ApiKeyAuth::new(store, Bearer::default()).or(body);
     let (probe, calls) = Probe::new();
@@ -597,7 +597,7 @@ async fn c14_06_dropped_at_every_moment() {
             drop(service);
             assert_eq!(open.load(SeqCst), 0, "C14-06: {name}: a question lives on, at {polls}");
             assert_eq!(calls.load(SeqCst) - before, usize::from(answered), "C14-06: {name}, at {polls}");
-            // All the room is there again.
+            // All memory is free again.
             let response = limited.clone().oneshot(body_request()).await.unwrap();
             assert_eq!(response.status(), 200, "C14-06: {name}: something was lost at {polls}");
             if answered {
@@ -652,7 +652,7 @@ async fn c14_10_a_forged_principal_is_removed() {
             request
         };
         let json = |body: serde_json::Value| Ask::json("/x", body);
-        // Without a key, with a bad one, and with somebody else's.
+        // Without a key, with a wrong one, and with another user's key.
         assert_eq!(send(&app, with(Ask::get("/x"))).await.verdict(), "401/missing_api_key", "warm: {warm:?}");
         assert_eq!(
             send(&app, with(json(json!({})))).await.verdict(),
@@ -669,7 +669,7 @@ async fn c14_10_a_forged_principal_is_removed() {
         let body = json!({"apiKey": world.b.expose_secret(), "userId": "u_b", "projectId": "q1"});
         let answer = send(&app, with(json(body))).await;
         assert_eq!(answer.json()["principal"]["user"], "u_b", "warm: {warm:?}");
-        // Nor does it survive where nobody is asked for a key.
+        // The forged principal is also removed where no key is needed.
         let preflight = Ask::new("OPTIONS", "/x")
             .header("origin", "https://a")
             .header("access-control-request-method", "GET");
@@ -684,12 +684,12 @@ async fn c14_10_a_forged_principal_is_removed() {
     }
 }
 
-/// The orders that the documentation names, and what each gives.
+/// The orders of layers that the documentation mentions, and their effects.
 #[tokio::test(start_paused = true)]
 async fn c14_08_other_layers_around_it() {
     let world = World::new().await;
     let auth = || all(world.store.clone()).endpoints(endpoints()).unwrap();
-    // Outside: CORS, trace, panics, a timeout for the whole, decompression. They see refusals.
+    // Outside: CORS, trace, panics, a timeout for everything, decompression. These layers see refusals.
     let app = Router::new()
         .fallback(echo)
         .layer(auth())
@@ -712,21 +712,22 @@ async fn c14_08_other_layers_around_it() {
         Request::post("/x").header("content-type", "application/json").body(Body::new(Silent)).unwrap();
     assert_eq!(send(&app, slow).await.status, 504, "an outer timeout ends the reading of a body");
 
-    // CORS inside never sees a preflight, unless it is let through.
+    // If CORS is inside, it never sees a preflight, unless the layer passes preflights.
     let inside =
         |auth: ApiKeyAuth<All>| Router::new().fallback(echo).layer(CorsLayer::permissive()).layer(auth);
     assert_eq!(send(&inside(auth()), preflight.request()).await.status, 401);
     let answer = send(&inside(auth().pass_preflight(true)), preflight.request()).await;
     assert_eq!((answer.status.as_u16(), answer.header("access-control-allow-origin")), (200, vec!["*"]));
 
-    // axum's own limit bounds extractors, not this layer: it has its own.
+    // axum's own limit applies to extractors, not to this layer, which has its own.
     let text = json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1", "x": "y".repeat(3 << 20)});
     let app = Router::new().fallback(echo).layer(auth()).layer(DefaultBodyLimit::max(10));
     assert_eq!(send(&app, Ask::json("/x", &text).request()).await.verdict(), "413/body_too_large");
     let large = ApiKeyAuth::new(world.store.clone(), JsonBody::default().limit(4 << 20).unwrap());
     let app = Router::new().fallback(echo).layer(large.clone()).layer(DefaultBodyLimit::max(10));
     assert_eq!(send(&app, Ask::json("/x", &text).request()).await.verdict(), "200:h");
-    // tower-http's limits the stream that is read: by the declared length with 413, else as a body that breaks off.
+    // tower-http's limit applies to the body that the layer reads: a longer declared length gets 413, a longer stream
+    // is an incomplete body.
     let app = Router::new().fallback(echo).layer(large).layer(RequestBodyLimitLayer::new(1000));
     let declared = Ask::json("/x", &text).header("content-length", text.to_string().len().to_string());
     assert_eq!(send(&app, declared.request()).await.status, 413);
@@ -735,12 +736,12 @@ async fn c14_08_other_layers_around_it() {
     let streamed = request.body(Body::new(Pausing { chunks: chunks.into_iter(), paused: false })).unwrap();
     assert_eq!(send(&app, streamed).await.verdict(), "400/malformed_body");
 
-    // Decompression inside comes too late for a scheme that reads bodies: 415, and not garbage.
+    // If decompression is inside, a scheme that reads bodies sees compressed data: 415, and not a malformed body.
     let app = Router::new().fallback(echo).layer(RequestDecompressionLayer::new()).layer(auth());
     let coded = Ask::json("/x", "{}").header("content-encoding", "gzip");
     assert_eq!(send(&app, coded.request()).await.verdict(), "415/unsupported_media_type");
 
-    // In one `ServiceBuilder` with axum's `from_fn`: the body's type is the same on both sides.
+    // In one `ServiceBuilder` with axum's `from_fn`: the body type is the same on both sides.
     let pass = axum::middleware::from_fn(async |request: Request<Body>, next: axum::middleware::Next| {
         next.run(request).await
     });

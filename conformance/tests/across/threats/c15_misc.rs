@@ -1,4 +1,4 @@
-//! C15: whose rights a key has, and what the layer does to answers.
+//! C15: whose rights a key has, and how the layer changes responses.
 
 use std::collections::HashMap;
 
@@ -26,15 +26,15 @@ async fn c15_04_a_key_of_a_project_that_is_gone() {
     let ask = || Ask::get("/sites").api_key(&world.p1);
     site.expect("C15-04", &ask(), "200:h").await;
     world.store.delete_project("A", &project("p1")).await.unwrap();
-    // Neither 401, nor the account instead.
+    // Neither a 401, nor access to the account instead.
     site.expect("C15-04", &ask(), FORBIDDEN).await;
     site.expect("C15-04", &ask().project("p1"), FORBIDDEN).await;
     site.expect("C15-04", &ask().project("p2"), "403/project_mismatch").await;
-    // One of that name in another account is another project.
+    // A project with that name in another account is another project.
     let moved = Project::new(project("p1"), "moved");
     world.store.create_project("B", &moved).await.unwrap();
     site.expect("C15-04", &ask(), FORBIDDEN).await;
-    // The name is not used again in its own.
+    // An account cannot use the name again.
     assert!(world.store.create_project("A", &moved).await.is_err());
 }
 
@@ -45,15 +45,15 @@ async fn c15_04_rights_are_the_owners_of_this_moment() {
     let write = |project: &str| Ask::new("POST", "/upload").bearer(&world.full).project(project);
     site.expect("C15-04", &write("p1"), "200:h").await;
     site.expect("C15-04", &write("p2"), "200:h").await;
-    // Removed from one project, the key lives on in the other.
+    // After removal from one project, the key still works for the other.
     world.store.set_member("A", &user("u_full"), &member(MemberRole::Full, &["p2"])).await.unwrap();
     site.expect("C15-04", &write("p1"), FORBIDDEN).await;
     site.expect("C15-04", &write("p2"), "200:h").await;
-    // Demoted: reads go on.
+    // After a demotion, reads still work.
     world.store.set_member("A", &user("u_full"), &member(MemberRole::ReadOnly, &["p2"])).await.unwrap();
     site.expect("C15-04", &write("p2"), "403/read_only").await;
     site.expect("C15-04", &Ask::get("/sites").bearer(&world.full).project("p2"), "200:h").await;
-    // Suspended and back.
+    // Suspended, and resumed.
     world.store.suspend_account("A", true).await.unwrap();
     for key in [&world.own, &world.full, &world.ro, &world.p1, &world.test] {
         site.expect("C15-04", &Ask::get("/sites").bearer(key), INVALID).await;
@@ -61,7 +61,7 @@ async fn c15_04_rights_are_the_owners_of_this_moment() {
     site.expect("C15-04", &Ask::get("/sites").bearer(&world.b), "200:h").await;
     world.store.suspend_account("A", false).await.unwrap();
     site.expect("C15-04", &Ask::get("/sites").bearer(&world.full).project("p2"), "200:h").await;
-    // Removed, and taken on again: the old key does not come back with the person.
+    // If a person is removed and added again, the old key does not come back.
     world.store.remove_member("A", &user("u_full"), Timestamp::from_secs(10)).await.unwrap();
     site.expect("C15-04", &Ask::get("/sites").bearer(&world.full), INVALID).await;
     world.store.set_member("A", &user("u_full"), &member(MemberRole::Full, &["p2"])).await.unwrap();
@@ -87,7 +87,7 @@ async fn c15_05_the_keys_of_an_owner_who_gave_the_account_away() {
     assert_eq!(role(&ask("POST", &world.full, "p3")).await, "\"Owner\"");
 }
 
-/// A project-level key is never more than its project: not even its account owner's.
+/// A project-level key never has more rights than its project, even if its owner owns the account.
 #[tokio::test]
 async fn c15_05_a_project_level_key_decides_nothing_about_the_account() {
     let world = World::new().await;
@@ -136,11 +136,12 @@ async fn c15_10_what_a_handler_refuses_is_the_handlers() {
     }
 }
 
-/// The headers that `Vary` named, as they were in the request.
+/// The request's values of the headers in `Vary`.
 type Varied = Vec<(String, Option<String>)>;
 
-/// A shared cache as RFC 9111 allows it: it stores answers to GET unless it is told not to, also to requests with keys
-/// in headers that it does not know, and gives them to requests that agree in what `Vary` names.
+/// A shared cache within the rules of RFC 9111. It stores responses to GET unless forbidden, including those to
+/// requests with keys in headers that it does not know. It reuses them for requests with the same values of the
+/// headers in `Vary`.
 #[derive(Default)]
 struct Cache {
     stored: HashMap<String, (Varied, Vec<u8>)>,
@@ -212,14 +213,14 @@ async fn c15_11_a_shared_cache_mixes_nobody_up() {
                 let (body, _) = cache.send(&app, &Ask::get(path).bearer(key)).await;
                 assert_eq!(body, owner.as_bytes(), "C15-11: {path}");
             }
-            // Refusals are never stored, for nobody and for those who come after.
+            // Refusals are never stored.
             let (body, hit) = cache.send(&app, &Ask::get(path).api_key(&world.revoked)).await;
             assert!(!hit && String::from_utf8(body).unwrap().contains("invalid_api_key"), "{path:?}");
             let (_, hit) = cache.send(&app, &Ask::get(path)).await;
             assert!(!hit, "C15-11: a refusal came from the cache");
         }
     }
-    // The cache does leak without the headers, or the test would show nothing.
+    // Without these headers the cache does mix up users; otherwise this test would prove nothing.
     let stripped = routes().layer(ApiKeyAuth::new(world.store.clone(), header())).layer(
         axum::middleware::map_response(async |mut response: Response<Body>| {
             response.headers_mut().remove("cache-control");
@@ -259,7 +260,7 @@ async fn c15_12_answers_of_every_kind_get_the_headers_and_keep_their_bodies() {
             assert_eq!(answer.body, if empty { &b""[..] } else { b"the body" }, "C15-12: {method} {status}");
         }
     }
-    // What the handler says of caching stands.
+    // `Cache-Control` of the handler is not changed.
     for own in ["public, max-age=60", "no-cache", "max-age=0"] {
         let app = Router::new()
             .fallback(move || async move { plain(200, &[("cache-control", own)], "") })
@@ -273,7 +274,7 @@ async fn c15_12_answers_of_every_kind_get_the_headers_and_keep_their_bodies() {
     }
 }
 
-/// The exact words of each scheme (REQUIREMENTS A.7), and what its challenge says.
+/// The exact words of each scheme (REQUIREMENTS A.7), and its challenge.
 #[tokio::test]
 async fn c15_00_each_scheme_refuses_in_its_own_words() {
     let world = World::new().await;
@@ -340,7 +341,8 @@ async fn c15_00_each_scheme_refuses_in_its_own_words() {
         assert_eq!(answer.json()["title"], message, "{ask:?}");
         assert_eq!(answer.header("www-authenticate"), challenges, "{ask:?}");
     }
-    // The well-known challenge comes first, whatever the order of the schemes; the words are those of the first scheme.
+    // The well-known challenge comes first, whatever the order of the schemes. The words are those of the first
+    // scheme.
     let auth = ApiKeyAuth::new(world.store.clone(), JsonBody::default())
         .or(ApiKeyHeader::default())
         .or(Bearer::default());
@@ -351,7 +353,7 @@ async fn c15_00_each_scheme_refuses_in_its_own_words() {
     assert_eq!((challenges.len(), challenges[0]), (3, "Bearer realm=\"api\""));
 }
 
-/// What cannot work is refused where it is built.
+/// An invalid configuration is an error of the builder.
 #[test]
 fn c15_00_wrong_configuration_is_found_at_start() {
     use std::time::Duration;
@@ -415,7 +417,7 @@ fn c15_00_wrong_configuration_is_found_at_start() {
     assert!(KeyFormat::new("a_1").is_ok() && KeyFormat::new("tenletters").is_ok());
 }
 
-/// With names of one's own, and nothing under the usual ones.
+/// With custom names, the default names are not accepted.
 #[tokio::test]
 async fn c15_00_other_names() {
     let world = World::new().await;
@@ -475,7 +477,7 @@ async fn c15_13_grpc_is_refused_in_its_own_words() {
             assert!(!message.is_empty() && message.is_ascii(), "{at}");
             assert!(answer.extensions.get::<AuthError>().is_some_and(AuthError::is_grpc), "{at}");
         }
-        // The body is gRPC's, and is not looked at.
+        // The body is gRPC's, so it is not read.
         let body =
             json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1"}).to_string();
         let mut request = grpc(kind).body(body).request();
@@ -483,7 +485,7 @@ async fn c15_13_grpc_is_refused_in_its_own_words() {
         assert_eq!(send(&app, request).await.header("grpc-status"), ["16"], "{kind:?}");
         assert_eq!(send(&app, grpc(kind).bearer(&world.own).request()).await.verdict(), "200:h", "{kind:?}");
     }
-    // Other types that begin alike are not gRPC's business.
+    // Other content types with the same beginning are not gRPC.
     let answer =
         send(&app, Ask::new("POST", "/x").header("content-type", "application/graphql").request()).await;
     assert_eq!(answer.verdict(), "401/missing_api_key");

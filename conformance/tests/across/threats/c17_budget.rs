@@ -1,4 +1,4 @@
-//! C17-B5: the room for bodies is shared out, so that nobody fills it for others.
+//! C17-B5: the memory for bodies is divided, so that nobody uses up the share of others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn v4(last: u8) -> IpAddr {
     Ipv4Addr::new(198, 51, 100, last).into()
 }
 
-/// Hears of warnings.
+/// Records warnings.
 #[derive(Clone, Default)]
 struct Warned(Arc<Mutex<Vec<Warning>>>);
 
@@ -57,7 +57,7 @@ impl Site {
         Self { app: Router::new().fallback(echo).layer(auth), world, warned }
     }
 
-    /// A body that is sent but for its end.
+    /// Sends a body without its end.
     fn hangs(&self, from: Option<IpAddr>, length: usize) -> JoinHandle<Answer> {
         self.hangs_behind(from, None, length)
     }
@@ -75,7 +75,7 @@ impl Site {
         tokio::spawn(async move { answer(app.oneshot(request).await.unwrap()).await })
     }
 
-    /// Whether a good caller at this address is let in.
+    /// Sends a valid request from this address; returns the result.
     async fn lets_in(&self, from: Option<IpAddr>, padding: usize) -> String {
         let key = self.world.own.expose_secret();
         let text = json!({"apiKey": key, "userId": "u_own", "projectId": "p1", "x": " ".repeat(padding)});
@@ -94,7 +94,7 @@ fn by(from: Option<IpAddr>, forwarded: Option<&str>, body: Body) -> Request<Body
     request
 }
 
-/// Lets everything that can go on go on, and says how many were answered.
+/// Lets all tasks run as far as they can; returns how many were answered.
 async fn settled(tasks: &[JoinHandle<Answer>]) -> usize {
     tokio::time::sleep(Duration::from_millis(1)).await;
     tasks.iter().filter(|task| task.is_finished()).count()
@@ -108,15 +108,15 @@ async fn c17_b5_half_sent_bodies_of_one_client_leave_room_for_others() {
     let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
     let thief = Some(v4(1));
     let held: Vec<_> = (0..66).map(|_| site.hangs(thief, MIB - 1)).collect();
-    // A quarter of the 64 MiB: the others are refused, and not waited for.
+    // One client may use a quarter of the 64 MiB. Its other bodies are refused at once.
     assert_eq!(settled(&held).await, 66 - 16);
     for padding in [0, MIB / 2] {
         assert_eq!(site.lets_in(Some(v4(2)), padding).await, FINE, "{padding:?}");
     }
-    // The client itself has no more; where nobody knows who it is, there is room.
+    // This client has no memory left; for clients with an unknown address, there is some.
     assert_eq!(site.lets_in(thief, MIB / 2).await, FULL);
     assert_eq!(site.lets_in(None, MIB / 2).await, FINE);
-    // All is given back.
+    // All memory is freed.
     for held in held {
         let verdict = held.await.unwrap().verdict();
         assert!(verdict == FULL || verdict == "408/body_timeout", "{verdict}");
@@ -148,7 +148,7 @@ async fn c17_b5_an_ipv6_client_is_a_64() {
     assert_eq!(site.lets_in(Some(at(1, 99)), MIB / 2).await, FULL);
 }
 
-/// Nothing is taken by what is only announced.
+/// A declared length alone uses no memory.
 #[tokio::test(start_paused = true)]
 async fn c17_b5_bytes_count_when_they_arrive() {
     let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
@@ -166,7 +166,7 @@ async fn c17_b5_bytes_count_when_they_arrive() {
     assert_eq!(site.lets_in(Some(v4(2)), MIB / 2).await, FINE);
 }
 
-/// Where nobody is known, the deadline is all that there is.
+/// If addresses are unknown, the deadline is the only protection.
 #[tokio::test(start_paused = true)]
 async fn c17_b5_the_deadline_shortens_as_the_room_fills() {
     let mut took = Vec::new();
@@ -181,9 +181,11 @@ async fn c17_b5_the_deadline_shortens_as_the_room_fills() {
             other.await.unwrap();
         }
     }
-    // Whole while half is free, half of it and a bit where a quarter is, a tenth where nothing is.
+    // The whole deadline while half of the memory is free, slightly more than half of it when a quarter is free, and
+    // a tenth when nothing is free.
     assert_eq!(took, [10_000, 10_000, 5_500, 1_000]);
-    // A share is no less a room: whoever takes all of it, or somebody behind the same address, has it again soon.
+    // The same applies to a share: a client that uses all of its share, or another client at the same address, soon
+    // has memory again.
     let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
     let start = Instant::now();
     let _held: Vec<_> = (0..66).map(|_| site.hangs(Some(v4(1)), MIB - 1)).collect();
@@ -194,7 +196,7 @@ async fn c17_b5_the_deadline_shortens_as_the_room_fills() {
     assert_eq!(site.lets_in(Some(v4(1)), MIB / 2).await, FINE);
     other.await.unwrap();
     assert_eq!(start.elapsed().as_secs(), 10, "others have all their time");
-    // And it does so for those who wait already.
+    // The shorter deadline also applies to requests that are already waiting.
     let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
     let start = Instant::now();
     let first = site.hangs(None, MIB);
@@ -238,7 +240,7 @@ async fn c17_b5_behind_a_proxy_that_is_named_its_clients_have_shares() {
     assert_eq!(site.warned.take(), []);
 }
 
-/// A cap that is smaller than four bodies still has room for one of the largest size.
+/// A limit of less than four bodies still allows one body of the largest size.
 #[tokio::test]
 async fn c17_b5_one_body_of_the_largest_size_finds_room() {
     for (limit, cap) in [(MIB, MIB), (MIB, 2 * MIB), (MIB, 3 * MIB), (MIB, MIB / 2)] {
@@ -256,7 +258,7 @@ async fn c17_b5_one_body_of_the_largest_size_finds_room() {
     }
 }
 
-/// What is thrown away is no way around it.
+/// Bodies that are read and discarded count, too.
 #[tokio::test(start_paused = true)]
 async fn c17_b5_what_is_only_drained_takes_room_too() {
     let scheme = JsonBody::default().limit(1000).unwrap().buffer_cap(100_000).unwrap();
@@ -272,7 +274,7 @@ async fn c17_b5_what_is_only_drained_takes_room_too() {
     let (first, polls) = drains(1);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(!first.is_finished() && polls.load(SeqCst) == 2, "it waits for the rest");
-    // The client's share is taken: the second is left where it is, and its connection ends.
+    // The client's share is used up: the second body is not read, and its connection is closed.
     let (second, _) = drains(1);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(second.is_finished());
@@ -289,7 +291,7 @@ async fn c17_b5_what_is_only_drained_takes_room_too() {
     }
 }
 
-/// Who may speak for others is known to the last address of each of these networks.
+/// Peers that may act as a proxy for others: these networks, exactly up to their last addresses.
 #[tokio::test(start_paused = true)]
 async fn c17_g_networks_that_are_nearby_end_where_they_end() {
     for (from, nearby) in [

@@ -47,16 +47,16 @@ fn auth(world: &World, endpoints: Endpoints) -> Auth {
 async fn verdict(app: &Router, ask: &Ask) -> String {
     let answer = send(app, ask.request()).await;
     match answer.extensions.get::<AuthError>() {
-        // `HEAD` has no body to say it in.
+        // A response to `HEAD` has no body.
         Some(error) => format!("{}/{}", answer.status.as_u16(), error.public_code()),
         None if answer.body.is_empty() => format!("{}:h", answer.status.as_u16()),
         None => answer.verdict(),
     }
 }
 
-// -- A2: what a router reports is not what is declared
+// -- A2: the router reports another pattern than the declared one
 
-/// axum takes no router for a route's service, but one with a layer around it.
+/// axum does not accept a router as the service of a route, but it accepts one with a layer around it.
 fn wrapped<S>(
     service: S,
 ) -> impl Service<Request<Body>, Response = S::Response, Error = Infallible, Future: Send> + Clone + Send + Sync
@@ -66,12 +66,12 @@ where
     ServiceBuilder::new().map_request(|request: Request<Body>| request).service(service)
 }
 
-/// Whatever stands behind the layer's router, as far as routes go.
+/// A router behind the layer's router.
 fn inner(paths: &[&str]) -> Router {
     paths.iter().fold(Router::new(), |router, path| router.route(path, any(echo))).fallback(echo)
 }
 
-/// Routes that axum reports otherwise than they are declared, each behind the layer: what is declared, and the app.
+/// Routes for which axum reports another pattern than the declared one, each behind the layer: name, path, app.
 fn arrangements(auth: impl Fn(&str) -> Auth) -> Vec<(&'static str, &'static str, Router)> {
     let around = |auth: Auth, router: Router| ServiceBuilder::new().layer(auth).service(router);
     vec![
@@ -195,7 +195,7 @@ async fn c17_a2_a_get_that_is_declared_to_write_stays_a_write_behind_another_rou
     }
 }
 
-/// The same of what only people's own keys may do: a project's key does not manage by another router.
+/// The same for endpoints that need a user-level key: a project-level key gets no access through another router.
 #[tokio::test]
 async fn c17_a2_what_is_declared_to_manage_is_not_a_plain_write_behind_another_router() {
     let world = World::new().await;
@@ -205,7 +205,7 @@ async fn c17_a2_what_is_declared_to_manage_is_not_a_plain_write_behind_another_r
         let ask = Ask::new("POST", path);
         let own = verdict(&app, &ask.clone().bearer(&world.own)).await;
         assert_eq!(own, "200:h", "{name}");
-        // Where nothing at all is known of the route it stays a write, which a project's key may do.
+        // If nothing is known about the route, it counts as a write, which a project-level key may do.
         let unknown = name.starts_with("a nested service") || name.starts_with("a fallback");
         if verdict(&app, &ask.bearer(&world.p1)).await == "403/forbidden" {
             refused += 1;
@@ -216,8 +216,7 @@ async fn c17_a2_what_is_declared_to_manage_is_not_a_plain_write_behind_another_r
     assert!(refused >= 14, "{refused}");
 }
 
-/// What is beside a declared write, in one router and as it is declared, is not drawn in.
-/// Where several declarations may be meant, the one that asks for most counts, in whatever order they are written.
+/// If several declarations may apply, the strictest counts, whatever their order.
 #[tokio::test]
 async fn c17_g_of_several_declarations_that_may_be_meant_the_narrowest_counts() {
     let world = World::new().await;
@@ -311,7 +310,7 @@ async fn c17_a2_reads_stay_reads_beside_a_declared_write() {
     assert_eq!(verdict(&app, &Ask::new("POST", "/status").bearer(&world.ro)).await, "200:h");
 }
 
-/// After a catch-all comes what another router matched: that cannot be compared with anything, whatever it looks like.
+/// What follows a catch-all was matched by another router, so it cannot be compared with a declaration.
 #[tokio::test]
 async fn c17_a2_what_comes_after_a_catch_all_cannot_be_compared() {
     let world = World::new().await;
@@ -334,7 +333,7 @@ async fn c17_a2_what_comes_after_a_catch_all_cannot_be_compared() {
     }
 }
 
-/// An explanation of such a request is what the layer answers.
+/// The explanation of such a request agrees with the layer.
 #[tokio::test]
 async fn c17_a2_an_explanation_agrees_behind_another_router() {
     let world = World::new().await;
@@ -365,7 +364,7 @@ async fn c17_a2_an_explanation_agrees_behind_another_router() {
     }
 }
 
-/// Without a declared write among the reads, another router makes no difference: reads are reads.
+/// If none of the endpoints is declared to write, reads stay reads behind another router.
 #[tokio::test]
 async fn c17_a2_where_no_read_writes_another_router_changes_nothing() {
     let world = World::new().await;
@@ -377,7 +376,8 @@ async fn c17_a2_where_no_read_writes_another_router_changes_nothing() {
     }
 }
 
-/// axum reports the outer route for the inner router's fallback. What of it a declaration opens is said by name.
+/// For the inner router's fallback, axum reports the outer route. A declaration only opens it with a method for
+/// subtrees.
 #[tokio::test]
 async fn c17_a2_an_inner_routers_fallback_reports_the_outer_routers_pattern() {
     let world = World::new().await;
@@ -398,16 +398,16 @@ async fn c17_a2_an_inner_routers_fallback_reports_the_outer_routers_pattern() {
         let app = app(endpoints);
         let outer = (200, "/files/{*rest}".to_owned());
         assert_eq!(body(&app, Ask::get("/files/x")).await, outer);
-        // Its own routes are others, whatever stands around it.
+        // The inner router's own routes have other patterns.
         assert_eq!(verdict(&app, &Ask::get("/files/secret")).await, MISSING);
         let with_key = Ask::get("/files/secret").bearer(&world.own);
         assert_eq!(body(&app, with_key).await, (200, "/files/{*rest}/files/secret".to_owned()));
     }
-    // Guarded, where nothing opens it.
+    // Without such a declaration, both need a key.
     for path in ["/files/x", "/files/secret"] {
         assert_eq!(verdict(&app(Endpoints::new()), &Ask::get(path)).await, MISSING, "{path:?}");
     }
-    // What reads there is its fallback alone.
+    // Only the fallback is a read.
     let app = app(Endpoints::new().read_subtree(Method::POST, "/files/{*rest}"));
     let post = |path: &str| Ask::new("POST", path).bearer(&world.ro);
     assert_eq!(send(&app, post("/files/x").request()).await.status, 200);
@@ -476,19 +476,19 @@ fn c17_a2_undeclared_finds_what_does_not_meet() {
     let auth = ApiKeyAuth::new(MemoryStore::new(), Bearer::default()).endpoints(endpoints).unwrap();
     let routes = ["/projects", "/export", "/jobs/{id}/run", "/files/{*path}"];
     assert_eq!(auth.undeclared(routes), Default::default());
-    // A prefix is missing, and a route has come that nobody thought of.
+    // One declaration lacks a prefix, and a new route was added without a declaration.
     let found = auth.undeclared(["/projects", "/v1/export", "/jobs/{id}/run", "/files/{path}", "/new"]);
     assert_eq!(found.declarations, ["GET /export", "POST /export", "GET /files/{*rest}"]);
     assert_eq!(found.routes, ["/v1/export", "/files/{path}", "/new"]);
     let found = auth.undeclared(Vec::<String>::new());
     assert_eq!((found.routes.len(), found.declarations.len()), (0, 5));
-    // It is kept by what the builder does afterwards.
+    // Later calls of the builder keep the declarations.
     assert_eq!(auth.or(ApiKeyHeader::default()).undeclared(routes), Default::default());
 }
 
-// -- A3: a key that is optional
+// -- A3: endpoints where a key is optional
 
-/// A store that can be waited for, and that can fail.
+/// A store that can be warm or cold, and that can fail.
 #[derive(Clone)]
 struct Slow {
     store: MemoryStore,
@@ -538,10 +538,10 @@ impl Directory for Slow {
     }
 }
 
-/// One set of routes behind a store that answers at once, one behind a store that must be waited for.
+/// The same routes with a warm and with a cold store.
 struct Sides {
     apps: [Router; 2],
-    /// Whether something in heads is looked at, by which answers may differ.
+    /// Whether responses depend on the request's headers.
     varies: bool,
     down: Arc<AtomicBool>,
 }
@@ -574,7 +574,7 @@ impl Sides {
         Self { apps: [app(true), app(false)], varies: true, down }
     }
 
-    /// The same through all three schemes.
+    /// All three schemes.
     fn all(world: &World) -> Self {
         Self::new(world, |store, routes| {
             let auth = ApiKeyAuth::new(store, Bearer::default().project_header("X-Project-ID").unwrap())
@@ -597,7 +597,7 @@ impl Sides {
         answer
     }
 
-    /// Let in without a principal, and told so.
+    /// Accepted without a principal, and the handler sees none.
     async fn nobody(&self, ask: &Ask) {
         let answer = self.expect(ask, "200:h").await;
         assert_eq!(answer.json()["principal"], Value::Null, "{ask:?}");
@@ -605,7 +605,7 @@ impl Sides {
         assert_eq!(!answer.header("vary").is_empty(), self.varies, "{ask:?}");
     }
 
-    /// Let in with this user's key.
+    /// Accepted with this user's key.
     async fn somebody(&self, ask: &Ask, user: &str) {
         let answer = self.expect(ask, "200:h").await;
         assert_eq!(answer.json()["principal"]["user"], user, "{ask:?}");
@@ -629,7 +629,7 @@ async fn c17_a3_no_credential_is_nobody_and_a_good_one_is_somebody() {
         Ask::get("/prices?x=1"),
         Ask::get("/offers/7"),
         Ask::new("POST", OPTIONAL),
-        // What no scheme looks at is no credential.
+        // Other headers are not credentials.
         Ask::get(OPTIONAL).header("authorization", "Basic dTpw"),
         Ask::get(OPTIONAL).header("authorization", "Digest x").header("authorization", "Basic dTpw"),
         Ask::get(OPTIONAL).header("x-project-id", "p1"),
@@ -649,14 +649,14 @@ async fn c17_a3_no_credential_is_nobody_and_a_good_one_is_somebody() {
     ] {
         sides.somebody(&ask, user).await;
     }
-    // `HEAD` goes where `GET` goes; other methods and other routes are what they are.
+    // `HEAD` counts as `GET`; other methods and routes still need a key.
     let head = sides.see(&Ask::new("HEAD", OPTIONAL)).await;
     assert_eq!((head.status.as_u16(), head.header("vary").len()), (200, 1));
     for ask in [Ask::new("PUT", OPTIONAL), Ask::new("get", OPTIONAL), Ask::get("/mine"), Ask::get("/prices/")]
     {
         sides.expect(&ask, MISSING).await;
     }
-    // A public endpoint stays blind.
+    // A public endpoint ignores keys.
     let blind = sides.expect(&Ask::get("/health").bearer(&world.own), "200:h").await;
     assert_eq!((&blind.json()["principal"], blind.header("vary").len()), (&Value::Null, 0));
     sides.expect(&Ask::get("/health").bearer(&world.revoked), "200:h").await;
@@ -678,7 +678,7 @@ async fn c17_a3_a_bad_credential_is_never_nobody() {
         sides.expect(&Ask::get(OPTIONAL).header("x-api-key", text), INVALID).await;
     }
     sides.expect(&Ask::get(OPTIONAL).header("authorization", "bearer"), INVALID).await;
-    // More than one, good or bad or the same.
+    // More than one credential, whether valid, wrong or equal.
     let own = bearer(&world.own);
     for ask in [
         Ask::get(OPTIONAL).bearer(&world.own).api_key(&world.own),
@@ -689,14 +689,14 @@ async fn c17_a3_a_bad_credential_is_never_nobody() {
     ] {
         sides.expect(&ask, "400/conflicting_credentials").await;
     }
-    // A good one that may not.
+    // A valid key without permission.
     let ask = |key: &ApiKey| Ask::get(OPTIONAL).api_key(key);
     sides.expect(&ask(&world.full).project("p3"), "403/forbidden").await;
     sides.expect(&ask(&world.p1).project("p2"), "403/project_mismatch").await;
     sides.expect(&ask(&world.own).project("no id"), "400/invalid_project").await;
     let post = Ask::new("POST", OPTIONAL).api_key(&world.ro).project("p1");
     sides.expect(&post, READ_ONLY).await;
-    // The project may be left out only where that is declared, with a key.
+    // With a key, the project is only optional where that is declared.
     sides.expect(&Ask::get("/offers/7").api_key(&world.own), "400/project_required").await;
     let restricted = world.key("u_own", |key| {
         key.restrictions = r#"{"ip":{"allow":["192.0.2.0/24"]}}"#.parse().unwrap();
@@ -734,7 +734,7 @@ async fn c17_a3_a_store_that_is_down_is_503_for_keys_and_nothing_to_nobody() {
     sides.expect(&Ask::get(OPTIONAL).header("x-api-key", mistyped(&world.own)), INVALID).await;
 }
 
-/// The rows of bodies, alone and beside header schemes.
+/// The cases for bodies, with the body scheme alone and with header schemes.
 #[tokio::test]
 async fn c17_a3_bodies_at_an_optional_endpoint() {
     let world = World::new().await;
@@ -761,7 +761,7 @@ async fn c17_a3_bodies_at_an_optional_endpoint() {
         ];
         for ask in &nobody {
             sides.nobody(ask).await;
-            // The handler gets the body as it came, read or not.
+            // The handler gets the body unchanged, whether or not it was read.
             let request = ask.request();
             let sent = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
             assert_eq!(sides.see(ask).await.json()["body"], String::from_utf8_lossy(&sent).as_ref());
@@ -794,7 +794,7 @@ async fn c17_a3_bodies_at_an_optional_endpoint() {
         for (body, expected) in &refused {
             sides.expect(&Ask::json(OPTIONAL, body), expected).await;
         }
-        // It is JSON, and may hold a key that cannot be read.
+        // The body is JSON, and may contain a key that cannot be read.
         for ask in [
             typed("application/json; charset=utf-16", &good),
             Ask::json(OPTIONAL, &good).header("content-encoding", "gzip"),
@@ -807,7 +807,7 @@ async fn c17_a3_bodies_at_an_optional_endpoint() {
                 "413/body_too_large",
             )
             .await;
-        // Where a key is needed, all that is nobody here is refused.
+        // Where a key is required, all requests without one are refused.
         for ask in [Ask::new("POST", "/mine"), Ask::json("/mine", "{}")] {
             let seen = sides.see(&ask).await.verdict();
             assert!(seen == MISSING || seen == "415/unsupported_media_type", "{seen}");
@@ -815,7 +815,7 @@ async fn c17_a3_bodies_at_an_optional_endpoint() {
     }
 }
 
-/// A body that never ends: refused in its time, whether or not a key would have come.
+/// A body that never ends is refused in time, whether or not it would have contained a key.
 #[tokio::test(start_paused = true)]
 async fn c17_a3_a_slow_body_at_an_optional_endpoint_is_not_waited_for() {
     let world = World::new().await;
@@ -827,7 +827,7 @@ async fn c17_a3_a_slow_body_at_an_optional_endpoint_is_not_waited_for() {
     assert_eq!(answer.await.expect("it is answered").verdict(), "408/body_timeout");
 }
 
-/// A body that never says anything.
+/// A body that never yields anything.
 struct Silent;
 
 impl http_body::Body for Silent {
@@ -842,7 +842,7 @@ impl http_body::Body for Silent {
     }
 }
 
-/// `null` in one body scheme's member does not hide the key in another's, as before.
+/// `null` in one body scheme's member does not hide the key in the member of another.
 #[tokio::test]
 async fn c17_a3_two_body_schemes_and_a_null() {
     let world = World::new().await;
@@ -893,7 +893,7 @@ async fn c17_a3_https_is_demanded_of_nobody_too() {
     sides.expect(&Ask::get("/health"), "200:h").await;
 }
 
-/// Handlers and guards that need a principal: 401 where the client can send one, 500 where it cannot.
+/// Handlers and guards that need a principal: 401 if the client can send a key, 500 if it cannot help.
 #[tokio::test]
 async fn c17_a3_what_needs_a_principal_says_401_in_the_layers_words() {
     let world = World::new().await;
@@ -928,13 +928,13 @@ async fn c17_a3_what_needs_a_principal_says_401_in_the_layers_words() {
         assert_eq!(answer.header("vary"), ["authorization, x-api-key, x-project-id"], "{path}");
         let error = answer.extensions.get::<AuthError>().unwrap();
         assert_eq!(error.kind(), AuthErrorKind::MissingCredentials, "{path}");
-        // gRPC hears it as gRPC says it.
+        // gRPC clients get the error in gRPC's form.
         let mut grpc = Ask::new("POST", path).header("content-type", "application/grpc").request();
         *grpc.version_mut() = http::Version::HTTP_2;
         let answer = send(&app, grpc).await;
         assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, vec!["16"]), "{path}");
         assert_eq!(answer.header("grpc-message"), ["Invalid API key"], "{path}");
-        // With a key all is as elsewhere.
+        // With a key, everything is as usual.
         assert_eq!(send(&app, Ask::get(path).bearer(&world.own).request()).await.status, 200, "{path}");
         assert_eq!(verdict(&app, &Ask::get(path).bearer(&world.revoked)).await, INVALID, "{path}");
     }
@@ -944,21 +944,21 @@ async fn c17_a3_what_needs_a_principal_says_401_in_the_layers_words() {
     assert_eq!(send(&app, Ask::get("/maybe").request()).await.body, b"nobody");
     assert_eq!(send(&app, Ask::get("/maybe").bearer(&world.own).request()).await.body, b"somebody");
     assert_eq!(verdict(&app, &Ask::get("/maybe").bearer(&world.revoked)).await, INVALID);
-    // A handler's own refusal of nobody is rendered, too.
+    // If the handler itself refuses a request without a key, the layer renders the error.
     let answer = send(&app, Ask::get("/refuses").request()).await;
     assert_eq!(
         (answer.verdict().as_str(), &answer.json()["message"]),
         ("403/forbidden", &json!("Insufficient permissions"))
     );
 
-    // The crate's own routes are handlers that need one.
+    // The crate's own routes are such handlers.
     let routes = Router::new().route("/validate", manage::validate());
     let optional_validate = Endpoints::new().optional(Method::GET, "/validate");
     let app = routes.layer(layer().endpoints(optional_validate).unwrap());
     assert_eq!(verdict(&app, &Ask::get("/validate")).await, MISSING);
     assert_eq!(send(&app, Ask::get("/validate").bearer(&world.own).request()).await.status, 200);
 
-    // In a renderer's own way.
+    // A custom renderer is used.
     let render = |error: &AuthError| {
         let mut response = Response::new(Body::from(format!("no: {}", error.message())));
         *response.status_mut() = error.status();
@@ -968,7 +968,7 @@ async fn c17_a3_what_needs_a_principal_says_401_in_the_layers_words() {
     let answer = send(&own, Ask::get("/principal").request()).await;
     assert_eq!((answer.status.as_u16(), &*answer.body), (401, &b"no: Invalid API key"[..]));
 
-    // Where the client can do nothing about it, it is the service's mistake.
+    // If the client cannot help, it is the service's error.
     let public = declared(|endpoints, method, path| endpoints.public(method, path));
     for app in [handlers(), handlers().layer(layer().endpoints(public).unwrap())] {
         for path in needy {
@@ -1006,7 +1006,7 @@ async fn c17_a3_grpc_is_let_in_and_refused_as_others_are() {
     assert_eq!(call(Some("Bearer x".to_owned())).await, (Some("16".to_owned()), None));
 }
 
-/// Nobody is nobody: what layers outside say of a principal does not reach the handler, nor what they say of nobody.
+/// Neither a principal nor its absence is taken over from an outer layer.
 #[tokio::test]
 async fn c17_a3_nothing_of_an_outer_layer_counts_at_an_optional_endpoint() {
     let world = World::new().await;
@@ -1018,12 +1018,12 @@ async fn c17_a3_nothing_of_an_outer_layer_counts_at_an_optional_endpoint() {
     let json_alone = ApiKeyAuth::new(world.store.clone(), JsonBody::default()).endpoints(optional()).unwrap();
     let app = routes().layer(json_alone).layer(foreign());
     assert_eq!(send(&app, Ask::json(OPTIONAL, "{}").request()).await.json()["principal"], Value::Null);
-    // An inner layer that needs a key needs one, whatever the outer one lets in, and the other way round.
+    // An inner layer that requires a key does so whatever the outer layer accepted, and vice versa.
     let app = routes().layer(layer(Endpoints::new())).layer(layer(optional()));
     assert_eq!(verdict(&app, &ask).await, MISSING);
     let app = routes().layer(layer(optional())).layer(layer(Endpoints::new()));
     assert_eq!(verdict(&app, &ask).await, MISSING);
-    // A public endpoint inside of an optional one is public: a handler that needs a principal is a mistake there.
+    // A public endpoint inside an optional one is public, so a handler there must not need a principal.
     let needy = || Router::new().route(OPTIONAL, on_get(async |_: Principal| "in"));
     let public = || Endpoints::new().public(Method::GET, OPTIONAL);
     let app = needy().layer(layer(public())).layer(layer(optional()));
@@ -1042,7 +1042,7 @@ async fn c17_a3_a_preflight_and_a_caches_view_of_nobody() {
         .header("access-control-request-method", "GET");
     assert_eq!(verdict(&app, &preflight).await, "200:h");
     assert_eq!(verdict(&app, &Ask::new("OPTIONS", OPTIONAL).bearer(&world.revoked)).await, INVALID);
-    // A handler's own word on caching stands, for nobody and for somebody.
+    // Caching headers of the handler are not changed, with and without a key.
     let cached = async || ([("cache-control", "public, max-age=60"), ("vary", "accept")], "x");
     let app = Router::new().route(OPTIONAL, on_get(cached)).layer(auth(&world, optional()));
     for ask in [Ask::get(OPTIONAL), Ask::get(OPTIONAL).bearer(&world.own)] {
@@ -1052,10 +1052,10 @@ async fn c17_a3_a_preflight_and_a_caches_view_of_nobody() {
     }
 }
 
-/// What came of a request, and why.
+/// The outcome of a decision, and the kind of error.
 type Told = (Outcome, Option<AuthErrorKind>);
 
-/// Keeps what it is shown.
+/// Records decisions.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<Told>>>);
 
@@ -1084,7 +1084,7 @@ async fn c17_a3_those_who_look_on_see_nobody_as_open() {
             Ask::get(OPTIONAL).bearer(&world.own),
             Ask::get("/offers/7"),
             Ask::get(OPTIONAL).bearer(&world.revoked),
-            // Nobody is not a failed attempt, and is not slowed down by one.
+            // A request without a key is not a failed attempt, and failed attempts do not slow it down.
             Ask::get(OPTIONAL),
         ] {
             send(&app, ask.request()).await;
@@ -1116,7 +1116,7 @@ async fn c17_a3_an_explanation_says_that_a_key_is_optional() {
     assert!(good.is_accepted() && good.is_optional() && !good.is_public());
     assert!(good.to_string().contains("a key is optional here"), "{good}");
     assert_eq!(serde_json::to_value(&good).unwrap()["key_optional"], true);
-    // A key that is sent must be good.
+    // If a key is sent, it must be valid.
     let bad = explainer.explain(&revoked, &at("/offers/{offer}")).await.unwrap();
     assert_eq!(bad.error().unwrap().kind(), AuthErrorKind::RevokedKey);
     assert!(bad.is_optional());
@@ -1128,7 +1128,7 @@ async fn c17_a3_an_explanation_says_that_a_key_is_optional() {
         assert!(!other.to_string().contains("optional"), "{other}");
         assert_eq!(serde_json::to_value(&other).unwrap().get("key_optional"), None, "{path:?}");
     }
-    // A scheme that has ended is no way to come in as nobody.
+    // After the sunset of a scheme, its credentials are not ignored.
     let over = Deprecation::new(Timestamp::from_secs(1)).unwrap().sunset(Timestamp::from_secs(2)).unwrap();
     let verifier =
         ApiKeys::new(world.store.clone()).clock(ManualClock::new(Timestamp::from_secs(9))).verifier();
@@ -1138,9 +1138,9 @@ async fn c17_a3_an_explanation_says_that_a_key_is_optional() {
     assert_eq!(verdict(&app, &Ask::get(OPTIONAL)).await, "200:h");
 }
 
-// -- G: builders forget nothing
+// -- G: builder methods can be called in any order
 
-/// A setter, before and after which others are called.
+/// A builder method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Endpoints,
@@ -1162,7 +1162,7 @@ fn render(error: &AuthError) -> Response<Body> {
     response
 }
 
-/// The setters that change no type.
+/// The methods that do not change the builder's type.
 fn set<S, R>(auth: ApiKeyAuth<S, R>, step: Step) -> ApiKeyAuth<S, R>
 where
     S: tower_api_key::scheme::Describe + Clone,
@@ -1181,7 +1181,7 @@ where
     }
 }
 
-/// The setters in some order: those that change the type of the layer cut it in three.
+/// Calls the methods in this order. Two of them change the layer's type, so there are three parts.
 fn built(verifier: Verifier, order: &[Step]) -> Router {
     let bearer = Bearer::default();
     let header = ApiKeyHeader::default().requires_project(false);
@@ -1200,7 +1200,7 @@ fn built(verifier: Verifier, order: &[Step]) -> Router {
     }
 }
 
-/// Every order of some things.
+/// All permutations.
 fn orders(things: &[Step]) -> Vec<Vec<Step>> {
     if things.is_empty() {
         return vec![Vec::new()];
@@ -1216,7 +1216,7 @@ fn orders(things: &[Step]) -> Vec<Vec<Step>> {
     all
 }
 
-/// Requests that tell apart what was set and what was not.
+/// Requests whose results show which methods were called.
 struct Probes {
     restricted: ApiKey,
     replaced: ApiKey,
@@ -1284,7 +1284,7 @@ async fn c17_g_no_setter_of_the_layer_is_forgotten_in_any_order() {
     for order in &all {
         assert_eq!(probes.verdicts(&built(verifier.clone(), order)).await, expected, "{order:?}");
     }
-    // Each of them is seen: without it, something else is said.
+    // Each method has an effect: without it, the results differ.
     for left_out in &STEPS[..5] {
         let order: Vec<Step> = STEPS.into_iter().filter(|step| step != left_out).collect();
         assert_ne!(probes.verdicts(&built(verifier.clone(), &order)).await, expected, "{left_out:?}");

@@ -1,5 +1,5 @@
-//! C17-C1: on HTTP/1.x the next request of a connection stands behind the body of this one. A refusal that does not read
-//! it to its end says `Connection: close`, or reads a short rest where it can; HTTP/2 needs neither.
+//! C17-C1: on HTTP/1.x, an unread body precedes the next request of the connection. A refusal that does not read it
+//! says `Connection: close`, or reads a short rest if it can. HTTP/2 needs neither.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use tower::ServiceExt as _;
 /// Nothing here takes long; a test that would hang fails instead.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A request with a body that nobody has yet looked at, by what its head says.
+/// What the head of a request says about an unread body.
 #[derive(Clone, Copy, Debug)]
 enum Announced {
     Nothing,
@@ -51,7 +51,7 @@ fn asked(headers: &[(&str, &str)], announced: Announced, body: Body) -> Request<
     request
 }
 
-/// Both kinds of stores: one that answers at once, and one that is waited for.
+/// Apps with a warm and with a cold store.
 fn apps<S>(world: &World, scheme: impl Fn() -> S) -> [Router; 2]
 where
     S: Scheme<Body> + Describe + Clone,
@@ -69,7 +69,7 @@ where
     })
 }
 
-/// The status, and whether the answer says that the connection ends.
+/// The status, and whether the response closes the connection.
 async fn closes(app: &Router, request: Request<Body>) -> (u16, bool) {
     let answer = timeout(PATIENCE, async { answer(app.clone().oneshot(request).await.unwrap()).await });
     let answer = answer.await.expect("no answer");
@@ -110,7 +110,7 @@ async fn c17_c1_a_refusal_by_a_header_scheme_ends_the_connection_that_has_a_body
                     let (status, closes) = closes(&app, request).await;
                     assert!(matches!(status, 400 | 401), "{announced:?}, {version:?}, {http1:?}");
                     assert_eq!(closes, expected && http1, "{headers:?} {announced:?} {version:?}");
-                    // It does not know how to read it.
+                    // The layer does not know how to read this body.
                     assert_eq!(polls.load(SeqCst), 0, "{announced:?}, {version:?}, {http1:?}");
                 }
             }
@@ -118,7 +118,7 @@ async fn c17_c1_a_refusal_by_a_header_scheme_ends_the_connection_that_has_a_body
     }
 }
 
-/// Whoever is let in is answered by the handler, and those answers are not the layer's.
+/// Responses of the handler are not changed.
 #[tokio::test]
 async fn c17_c1_what_a_handler_answers_is_left_alone() {
     let world = World::new().await;
@@ -146,9 +146,9 @@ async fn c17_c1_a_short_body_of_a_known_type_is_read_instead() {
                 (Announced::Length(most as u64), most, true),
                 (Announced::Chunked, 1, true),
                 (Announced::Chunked, most, true),
-                // Not even begun, as the head says how much it is.
+                // The body is not read at all, because its declared length is too large.
                 (Announced::Length(most as u64 + 1), most + 1, false),
-                // Begun, and given up.
+                // The layer begins to read, and gives up.
                 (Announced::Chunked, most + 1, false),
             ] {
                 let body = Pieces::new(of(length), true);
@@ -164,7 +164,7 @@ async fn c17_c1_a_short_body_of_a_known_type_is_read_instead() {
     }
 }
 
-/// The three schemes, on both kinds of stores.
+/// The three schemes, with warm and cold stores.
 fn three(world: &World) -> [Router; 2] {
     [true, false].map(|warm| {
         let auth = ApiKeyAuth::new(Counted::new(world, warm), Bearer::default())
@@ -186,7 +186,7 @@ async fn c17_c1_a_rest_that_does_not_come_is_not_waited_for() {
     }
 }
 
-/// Frames without data cost a sender nothing: so many of them, and the rest is not waited for.
+/// A sender can send any number of empty frames for free, so only a limited number is read.
 #[tokio::test]
 async fn c17_g_a_rest_of_empty_frames_is_read_so_far() {
     let world = World::new().await;
@@ -201,7 +201,7 @@ async fn c17_g_a_rest_of_empty_frames_is_read_so_far() {
     }
 }
 
-/// What was read to its end is not ahead any more, whoever then refuses.
+/// A body that was read to its end does not block the next request, whoever refuses this one.
 #[tokio::test]
 async fn c17_c1_after_a_body_that_was_read_the_connection_goes_on() {
     let world = World::new().await;
@@ -238,7 +238,7 @@ async fn c17_c1_a_body_whose_reading_was_given_up_ends_the_connection() {
         let silent = Pieces::new(Vec::<Vec<u8>>::new(), false);
         for (announced, body, expected) in [
             (Announced::Length(10), silent, (408, true)),
-            // Too long: the rest is short and was read, long, or more than there is room for.
+            // Too long for the scheme. The rest is short and was read; or long; or longer than the memory.
             (Announced::Chunked, chunks(6), (413, false)),
             (Announced::Chunked, chunks(200), (413, true)),
             (Announced::Length(100_000), chunks(200), (413, true)),
@@ -249,7 +249,7 @@ async fn c17_c1_a_body_whose_reading_was_given_up_ends_the_connection() {
                 "{announced:?}"
             );
         }
-        // No room: nothing is read.
+        // There is no memory left, so nothing is read.
         let held: Vec<_> = (0..5)
             .map(|_| {
                 let body = Pieces::new([vec![b' '; 1000]], false);
@@ -292,7 +292,7 @@ async fn c17_c1_guards_and_extractors_say_it_too() {
     }
 }
 
-/// Where a key is optional, and something inside wants one all the same.
+/// A key is optional, but something inside the layer needs one.
 #[tokio::test]
 async fn c17_c1_nobody_at_an_optional_endpoint_is_refused_like_others() {
     let world = World::new().await;
@@ -313,7 +313,7 @@ async fn c17_c1_nobody_at_an_optional_endpoint_is_refused_like_others() {
     }
 }
 
-/// A renderer makes the body, and the layer the framing.
+/// The renderer makes the body of the response, and the layer decides about the connection.
 #[tokio::test]
 async fn c17_c1_whoever_renders_it() {
     let world = World::new().await;
@@ -329,9 +329,9 @@ async fn c17_c1_whoever_renders_it() {
     assert_eq!(closes(&app, asked(&[], Announced::Length(1), "x".into())).await, (401, true));
 }
 
-// -- on a connection
+// -- over a real connection
 
-/// One that serves this app over HTTP/1.1, as hyper does.
+/// Serves this app over HTTP/1.1 with hyper.
 struct Server {
     address: std::net::SocketAddr,
     serving: tokio::task::JoinHandle<()>,
@@ -352,7 +352,7 @@ impl Server {
     }
 }
 
-/// A client that keeps its connection for as long as nobody says that it ends, as pools of proxies do.
+/// A client that reuses its connection until the server closes it, like the connection pool of a proxy.
 struct Pooled<'s> {
     server: &'s Server,
     stream: Option<TcpStream>,
@@ -364,7 +364,8 @@ impl<'s> Pooled<'s> {
         Self { server, stream: None, opened: 0 }
     }
 
-    /// Sends the first part, and a moment later the second, so that the server may answer in between; hears the answer.
+    /// Sends the first part, and the second a moment later, so that the server may respond in between; returns the
+    /// status.
     async fn ask(&mut self, before: &[u8], after: &[u8]) -> Option<u16> {
         if self.stream.is_none() {
             self.stream = Some(TcpStream::connect(self.server.address).await.unwrap());
@@ -376,7 +377,7 @@ impl<'s> Pooled<'s> {
         let send = async {
             if !after.is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                // Whether anybody reads it is not the client's matter.
+                // It does not matter to the client whether the server reads this.
                 let _ = writing.write_all(after).await;
             }
         };
@@ -389,7 +390,7 @@ impl<'s> Pooled<'s> {
     }
 }
 
-/// The status of one answer, and whether it says that the connection ends.
+/// The status of one response, and whether it closes the connection.
 async fn hear(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u16, bool)> {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
@@ -416,11 +417,12 @@ async fn hear(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u16, bool)> {
     Some((status, head.lines().any(|line| line == "connection: close")))
 }
 
-/// Two requests: one that is refused, with a body of this length of which a part comes at once; then a good one.
+/// Two requests: the first is refused and has a body of this length, of which a part is sent at once; the second is
+/// valid.
 #[tokio::test]
 async fn c17_c1_the_next_request_of_a_pooled_client_is_answered() {
     let world = World::new().await;
-    // As a handler of a real service: it takes a moment, and other tasks run.
+    // Like the handler of a real service: it takes a moment, while other tasks run.
     let pause = from_fn(async |request: Request<Body>, next: Next| {
         tokio::task::yield_now().await;
         next.run(request).await
@@ -467,7 +469,7 @@ async fn c17_c1_the_next_request_of_a_pooled_client_is_answered() {
                 let mut client = Pooled::of(&server);
                 let at = format!("{path} {headers:.20} {length} {at_once} {chunked}");
                 let heard = client.ask(&[head.as_bytes(), before].concat(), after).await;
-                // A long upload may be cut off (see the documentation); a short one is answered.
+                // A long upload may be cut off (see the documentation); a short one gets its response.
                 assert!(heard == Some(status) || (heard.is_none() && length > 65_536), "{at}: {heard:?}");
                 for _ in 0..2 {
                     assert_eq!(
@@ -481,7 +483,7 @@ async fn c17_c1_the_next_request_of_a_pooled_client_is_answered() {
     }
 }
 
-/// A short body that was refused costs no connection, where somebody knows how to read it.
+/// A short refused body does not close the connection, if the layer knows how to read it.
 #[tokio::test]
 async fn c17_c1_a_short_refused_body_costs_no_connection() {
     let world = World::new().await;
@@ -495,7 +497,7 @@ async fn c17_c1_a_short_refused_body_costs_no_connection() {
         assert_eq!(client.ask(&[head.as_bytes(), before].concat(), after).await, Some(401));
     }
     assert_eq!(client.opened, 1);
-    // Reading would ask for what was only announced.
+    // With `Expect: 100-continue` nothing is read, because that would ask the client for the body.
     let expecting = head.replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
     assert_eq!(client.ask(expecting.as_bytes(), b"").await, Some(401));
     assert!(client.stream.is_none());

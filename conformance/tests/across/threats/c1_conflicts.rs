@@ -1,4 +1,5 @@
-//! C1: several credentials, duplicates, conflicts. Exactly one credential, in one place, on one line.
+//! C1: several credentials, duplicates, conflicts. A request must have exactly one credential, in one place, on one
+//! line.
 
 use axum::Router;
 use axum::body::Body;
@@ -40,7 +41,8 @@ async fn c1_02_two_bearer_lines_of_which_one_is_valid() {
             let ask = Ask::get("/sites").bearer(first).bearer(second);
             site.expect_offline("C1-02", &ask, CONFLICT).await;
         }
-        // Another authentication scheme on the other line hides nothing either, in either order and at any distance.
+        // A line with another authentication scheme does not hide a credential either, in any order and at any
+        // distance.
         let basic = |ask: Ask| ask.header("authorization", "Basic dTpw");
         let lines = [
             basic(Ask::get("/sites")).bearer(&world.own),
@@ -125,7 +127,7 @@ async fn c1_07_invalid_bearer_beside_valid_header() {
     }
 }
 
-/// By the decisions over the tables: one header credential decides, and the body is not looked at.
+/// Decision 1: one header credential decides, and the body is not read.
 #[tokio::test]
 async fn c1_08_a_header_credential_decides_whatever_the_body_holds() {
     let world = World::new().await;
@@ -144,7 +146,7 @@ async fn c1_08_a_header_credential_decides_whatever_the_body_holds() {
         let seen = site.expect("C1-08", &Ask::json("/upload", body).bearer(&world.own), "200:h").await;
         assert_eq!((seen.user().as_str(), seen.project().as_str()), ("u_own", "none"), "C1-08: {body}");
     }
-    // And an invalid one decides too: the body is no second chance.
+    // This also holds for an invalid one: the body is not tried instead.
     let body = credentials(world.own.expose_secret(), "u_own", "p1");
     for key in [&world.revoked, &world.expired, &world.stray] {
         let ask = Ask::json("/upload", &body).api_key(key).project("p1");
@@ -156,7 +158,7 @@ async fn c1_08_a_header_credential_decides_whatever_the_body_holds() {
     site.expect_offline("C1-08", &ask, "401/invalid_api_key").await;
 }
 
-/// The body is not even polled: the handler gets the stream as it came, whatever its size and pace.
+/// The body is not even polled: the handler gets the stream unchanged, whatever its size and speed.
 #[tokio::test]
 async fn c1_09_a_header_credential_leaves_the_body_a_stream() {
     use std::sync::Arc;
@@ -230,7 +232,7 @@ async fn c1_10_the_project_of_the_body_is_not_read_beside_a_header_credential() 
         assert_eq!(seen.project(), "p1", "{body_project:?}");
         site.expect("C1-10", &ask, "400/project_required").await;
     }
-    // And the header's project is none of the body's scheme.
+    // The header's project does not count for the body scheme.
     let body = json!({"apiKey": world.full.expose_secret(), "userId": "u_full", "projectId": "p2"});
     let seen = site.expect("C1-10", &Ask::json("/upload", body).project("p1"), "200:h").await;
     assert_eq!(seen.project(), "p2");
@@ -248,7 +250,7 @@ async fn c1_11_a_project_header_that_is_repeated_or_empty() {
     for (site, ask) in both(Ask::get("/projects").project("p1").project("p2")) {
         site.expect_offline("C1-11", &ask, CONFLICT).await;
     }
-    // Before anything is said of the key.
+    // This is checked before the key.
     let twice = Ask::get("/sites").project("p1").project("p1");
     header.expect_offline("C1-11", &twice.clone().header("x-api-key", "garbage"), CONFLICT).await;
     bearer.expect_offline("C1-11", &twice.header("authorization", "Bearer"), CONFLICT).await;
@@ -258,7 +260,7 @@ async fn c1_11_a_project_header_that_is_repeated_or_empty() {
                 site.expect("C1-11", &ask, "400/invalid_project").await;
             }
         }
-        // Of a project-level key, too: it is malformed whoever sends it.
+        // With a project-level key, a malformed project is refused, too.
         let ask = Ask::get("/sites").project(value).api_key(&world.p1);
         header.expect("C1-11", &ask, "400/invalid_project").await;
     }
@@ -282,7 +284,7 @@ async fn c1_12_bearer_reads_a_project_only_when_told_to() {
     untold.expect("C1-12", &twice, "200:h").await;
 }
 
-/// By the decisions over the tables: other authentication schemes are not ours.
+/// Decision 2: other authentication schemes are ignored.
 #[tokio::test]
 async fn c1_13_another_authentication_scheme_is_no_credential() {
     let world = World::new().await;
@@ -292,7 +294,7 @@ async fn c1_13_another_authentication_scheme_is_no_credential() {
         for site in [Site::heads(&world), Site::all(&world)] {
             let foreign = Ask::get("/projects").header("authorization", value);
             let seen = site.expect_offline("C1-13", &foreign, "401/missing_api_key").await;
-            // It was not ours, so nothing is said about it.
+            // The credential was not for us, so the challenge reports no error.
             assert_eq!(seen.answer.header("www-authenticate")[0], r#"Bearer realm="api""#, "{value:?}");
             site.expect("C1-13", &foreign.api_key(&world.own), "200:h").await;
         }
@@ -355,7 +357,7 @@ async fn c1_16_another_spelling_of_the_name_is_another_header() {
     for name in ["x-api-key", "X-API-Key", "X-API-KEY", "x-Api-kEY"] {
         site.expect("C1-16", &Ask::get("/projects").header(name, key), "200:h").await;
     }
-    // Nor is X_Project_ID the project.
+    // `X_Project_ID` is not the project header either.
     let ask = Ask::get("/sites").api_key(&world.own).header("X_Project_ID", "p1");
     site.expect("C1-16", &ask, "400/project_required").await;
 }
@@ -385,7 +387,7 @@ async fn c1_19_a_public_route_has_no_principal_whatever_is_sent() {
             assert!(seen.answer.header("cache-control").is_empty(), "C1-19: nothing was authenticated");
         }
     }
-    // Only that method is public.
+    // Only the declared method is public.
     for method in ["POST", "DELETE", "OPTIONS", "get"] {
         Site::all(&world).expect_offline("C1-19", &Ask::new(method, "/health"), "401/missing_api_key").await;
     }
@@ -422,7 +424,7 @@ async fn c1_20_identity_headers_of_a_client_have_no_effect() {
     Site::bearer(&world).expect("C1-20", &ask, "403/read_only").await;
 }
 
-/// By the decisions over the tables: each layer decides anew, and none trusts what an outer one found.
+/// Decision 3: each layer decides for itself, and none trusts an outer one.
 #[tokio::test]
 async fn c1_21_two_layers_decide_twice() {
     let (world, other) = (World::new().await, World::new().await);
@@ -435,19 +437,19 @@ async fn c1_21_two_layers_decide_twice() {
     assert_eq!(send(&twice(&world, &world), ask()).await.verdict(), "200:h");
     assert_eq!(send(&twice(&other, &world), ask()).await.verdict(), "401/invalid_api_key");
     assert_eq!(send(&twice(&world, &other), ask()).await.verdict(), "401/invalid_api_key");
-    // A body is read twice, and still whole.
+    // Both layers read the body, and it stays complete.
     let body = credentials(world.own.expose_secret(), "u_own", "p1");
     let answer = send(&twice(&world, &world), Ask::json("/upload", &body).request()).await;
     assert_eq!((answer.verdict().as_str(), answer.json()["body"].as_str()), ("200:h", Some(body.as_str())));
     let answer = send(&twice(&other, &world), Ask::json("/upload", &body).request()).await;
     assert_eq!(answer.verdict(), "401/invalid_api_key");
-    // Behind a layer that redacts, there is no key to be found any more.
+    // If the outer layer redacts the key, the inner layer finds none.
     let redacting = ApiKeyAuth::new(world.store.clone(), JsonBody::default().redact_key(true));
     let plain = ApiKeyAuth::new(world.store.clone(), JsonBody::default());
     let app = routes().layer(plain).layer(redacting);
     assert_eq!(send(&app, Ask::json("/upload", &body).request()).await.verdict(), "401/invalid_api_key");
 
-    // What was public outside is not public inside.
+    // A public endpoint of the outer layer is not public in the inner one.
     let outer = ApiKeyAuth::new(world.store.clone(), Bearer::default())
         .endpoints(Endpoints::new().public(http::Method::GET, "/sites"))
         .unwrap();

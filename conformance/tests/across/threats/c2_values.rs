@@ -8,7 +8,7 @@ use test_kit::World;
 
 const INVALID: &str = "401/invalid_api_key";
 
-/// The same text as a key through each of the three schemes.
+/// Sends the same text as a key through each of the three schemes.
 fn asks(text: &[u8]) -> Vec<(&'static str, Ask)> {
     let bearer = [b"Bearer ", text].concat();
     let mut asks = vec![
@@ -43,7 +43,7 @@ impl Sites {
         }
     }
 
-    /// Refuses this text as a key everywhere, without asking a store.
+    /// Expects that all of them refuse this text without calling a store.
     async fn refuse(&self, row: &str, text: impl AsRef<[u8]>) {
         for (scheme, ask) in asks(text.as_ref()) {
             self.of(scheme).expect_offline(row, &ask, INVALID).await;
@@ -107,13 +107,13 @@ async fn c2_02_what_is_not_one_token_after_bearer() {
             "C2-02: {value:?}"
         );
     }
-    // Neither the letters nor a space go on here: a longer name, and so another scheme.
+    // Without a space after `Bearer`, it is a longer name, and so another scheme.
     for value in [&malformed[19], &format!("Bearer{key}"), &format!("Bearer:{key}"), &format!("Bearer={key}")]
     {
         let ask = Ask::get("/sites").header("authorization", value);
         site.expect_offline("C2-02", &ask, "401/missing_api_key").await;
     }
-    // HTTP/2 does not trim, and others do: a credential there, and a broken one.
+    // HTTP/2 does not trim values. Because other readers do, this counts as a malformed credential.
     let ask = Ask::get("/sites").header("authorization", format!(" Bearer {key}"));
     site.expect_offline("C2-02", &ask, INVALID).await;
 }
@@ -142,7 +142,7 @@ async fn c2_04_bytes_that_are_no_ascii() {
     for raw in [&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\x80", b"\xfe\xff"] {
         sites.refuse("C2-04", [key.as_bytes(), raw].concat()).await;
         sites.refuse("C2-04", [raw, key.as_bytes()].concat()).await;
-        // In the place of a character: a lossy conversion must not make a key of it.
+        // In place of a character: a lossy conversion must not turn this into a key.
         sites.refuse("C2-04", [&key.as_bytes()[..46], raw].concat()).await;
     }
 }
@@ -179,7 +179,7 @@ async fn c2_06_long_keys_are_refused_unhashed() {
         sites.refuse("C2-06", &padded).await;
     }
 
-    // Where keys of any shape are looked up, only up to 512 bytes: one more, and no store hears of it.
+    // If foreign keys are accepted, look-ups are limited to 512 bytes; one byte more, and the store is not called.
     let foreign = Site::new(&world, |store, routes| {
         let verifier = Verifier::new(store).accept_foreign_keys();
         routes.layer(ApiKeyAuth::with_verifier(verifier, tower_api_key::scheme::ApiKeyHeader::default()))
@@ -202,7 +202,7 @@ async fn c2_06_long_keys_are_refused_unhashed() {
     }
 }
 
-/// The one at `at` replaced by another of base62.
+/// Replaces the character at `at` by another one of base62.
 fn changed(text: &str, at: usize) -> String {
     let mut bytes = text.as_bytes().to_vec();
     bytes[at] = if bytes[at] == b'a' { b'b' } else { b'a' };
@@ -217,7 +217,7 @@ async fn c2_07_a_wrong_checksum() {
     for at in 8..key.len() {
         sites.refuse("C2-07", changed(key, at)).await;
     }
-    // Two changes, of which one may undo what the other did to a weaker checksum.
+    // Two changes that might cancel each other out in a weaker checksum.
     sites.refuse("C2-07", changed(&changed(key, 10), 46)).await;
 }
 
@@ -239,7 +239,7 @@ async fn c2_08_another_spelling_of_a_key() {
         format!("{key}/"),
     ];
     for spelling in &spellings {
-        // A key without lower-case letters is possible, and next to never made.
+        // It is possible, but very unlikely, that a key has no lower-case letters.
         if spelling != key {
             sites.refuse("C2-08", spelling).await;
         }
@@ -248,7 +248,7 @@ async fn c2_08_another_spelling_of_a_key() {
     sites.body.expect_offline("C2-08", &Ask::json("/upload", nul), INVALID).await;
 }
 
-/// Every prefix, deletion, insertion and transposition of a valid key.
+/// All prefixes, deletions, insertions and transpositions of a valid key.
 #[tokio::test]
 async fn c2_09_every_near_miss_of_a_valid_key() {
     let world = World::new().await;
@@ -275,7 +275,7 @@ async fn c2_09_every_near_miss_of_a_valid_key() {
     }
 }
 
-/// A text with the checksum that belongs to it, as anybody can make one.
+/// Appends the right checksum, which anybody can compute.
 fn with_checksum(body: &str) -> String {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut crc = !0_u32;
@@ -299,7 +299,7 @@ async fn c2_10_the_random_part_of_a_key_in_another_environment() {
     let world = World::new().await;
     let sites = Sites::new(&world);
     let key = world.own.expose_secret();
-    // The checksum is no secret: this one is right.
+    // The checksum is not secret: this implementation computes it correctly.
     assert_eq!(with_checksum(&key[..41]), key);
     let forged = with_checksum(&format!("sk_test_{}", &key[8..41]));
     assert_eq!(KeyFormat::default().environment_of(&forged), Some(Environment::Test));
@@ -307,13 +307,13 @@ async fn c2_10_the_random_part_of_a_key_in_another_environment() {
         let seen = sites.of(scheme).expect("C2-10", &ask, INVALID).await;
         assert_eq!(seen.calls, 1, "C2-10: the store was to be asked once");
     }
-    // Nor another prefix, nor another random part, nor another length.
+    // Another prefix, another random part and another length are refused, too.
     for body in
         [format!("pk_live_{}", &key[8..41]), format!("sk_live_{}", &key[9..41]), format!("{}0", &key[..41])]
     {
         sites.refuse("C2-10", with_checksum(&body)).await;
     }
-    // Nor other characters than an issued key has.
+    // So are characters that issued keys do not have.
     for body in
         ["-".repeat(33), format!("{}_", "0".repeat(32)), format!("{}\u{e4}", "0".repeat(31)), " ".repeat(33)]
     {
@@ -321,7 +321,7 @@ async fn c2_10_the_random_part_of_a_key_in_another_environment() {
         assert_eq!(KeyFormat::default().environment_of(&forged), None, "C2-10: {forged:?}");
         sites.refuse("C2-10", forged).await;
     }
-    // At no place of it.
+    // At every position.
     for place in 0..33 {
         for other in ["-", "_", "/", "@", "[", "{", " "] {
             let mut body = key[8..41].to_owned();
@@ -330,7 +330,7 @@ async fn c2_10_the_random_part_of_a_key_in_another_environment() {
             assert_eq!(KeyFormat::default().environment_of(&forged), None, "C2-10: {other:?} at {place}");
         }
     }
-    // Nor the prefix in another case, even where its checksum is right.
+    // So is the prefix in another case, even with the right checksum.
     for prefix in ["SK_LIVE_", "SK_live_", "Sk_live_", "sk_LIVE_", "sk_Live_", "SK_TEST_", "sk_Test_"] {
         let forged = with_checksum(&format!("{prefix}{}", &key[8..41]));
         assert_eq!(KeyFormat::default().environment_of(&forged), None, "C2-10: {prefix:?}");
@@ -374,7 +374,7 @@ async fn c2_12_what_is_no_project_and_what_is_nobodys() {
         bearer.expect("C2-12", &ask.clone().bearer(&world.full), "403/forbidden").await;
         let body_ask = json!({"apiKey": world.full.expose_secret(), "userId": "u_full", "projectId": value});
         body.expect("C2-12", &Ask::json("/upload", body_ask), "403/forbidden").await;
-        // A project-level key names its own or none.
+        // With a project-level key, only its own project may be named.
         header.expect("C2-12", &ask.api_key(&world.p1), "403/project_mismatch").await;
     }
     header.expect("C2-12", &Ask::get("/sites").project("p1").api_key(&world.p1), "200:h").await;

@@ -1,5 +1,5 @@
-//! C3: the key in the body. What the layer takes, `serde_json::Value` takes, and both read the same three strings; what
-//! two readers could read differently is refused.
+//! C3: the key in the body. If the layer accepts a body, `serde_json::Value` accepts it too, and both read the same
+//! three strings. A body that two parsers could read differently is refused.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const MISSING: &str = "401/missing_api_key";
 const MALFORMED: &str = "400/malformed_body";
 const MEDIA: &str = "415/unsupported_media_type";
 
-/// The three members of somebody who may write to p1, as text to put into an object.
+/// The three members of a user who may write to p1, as the inside of an object.
 fn members(world: &World) -> String {
     let key = world.own.expose_secret();
     format!(r#""apiKey":"{key}","userId":"u_own","projectId":"p1""#)
@@ -53,7 +53,7 @@ impl Sites {
         Self { alone: Site::body(world), all: Site::all(world) }
     }
 
-    /// The body scheme decides alike, alone and beside others.
+    /// The body scheme gives the same result alone and with other schemes.
     async fn expect(&self, row: &str, ask: &Ask, verdict: &str) {
         for site in [&self.alone, &self.all] {
             let seen = site.expect(row, ask, verdict).await;
@@ -96,7 +96,7 @@ async fn c3_02_a_name_that_is_spelled_with_escapes() {
         let only = format!(r#"{{"{name}":"{key}","userId":"u_own","projectId":"p1"}}"#);
         sites.expect("C3-02", &upload(only), "200:h").await;
     }
-    // So may the value be.
+    // The value may be written with escapes, too.
     let escaped: String = key.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
     let body = format!(r#"{{"apiKey":"{escaped}","userId":"u\u005fown","projectId":"\u00701"}}"#);
     sites.expect("C3-02", &upload(body), "200:h").await;
@@ -132,10 +132,10 @@ async fn c3_03_a_name_that_another_reader_would_take_for_a_credential() {
             sites.expect("C3-03", &upload(before), MALFORMED).await;
         }
     }
-    // Alone they are nothing of ours.
+    // Without the real names, they are ordinary members.
     let body = json!({"api_key": world.own.expose_secret(), "user_id": "u_own", "project_id": "p1"});
     sites.expect("C3-03", &upload(body.to_string()), MISSING).await;
-    // And these are other words.
+    // These names are not similar enough.
     for name in ["apiKeys", "apiKey ", "xapiKey", "apikey2", "user", "project", "apiKe", "", "api key"] {
         sites.expect("C3-03", &upload(with(&world, &format!(r#""{name}":1"#))), "200:h").await;
     }
@@ -180,7 +180,7 @@ async fn c3_06_nothing_in_the_body() {
     }
     sites.expect("C3-06", &upload(r#"{"apiKey":"","userId":"u_own","projectId":"p1"}"#), INVALID).await;
     sites.expect("C3-06", &upload(" "), MALFORMED).await;
-    // Without a user: the key is valid, and nobody is named.
+    // The key is valid, but no user is named.
     let key = world.own.expose_secret();
     for user in ["", r#","userId":null"#] {
         let body = format!(r#"{{"apiKey":"{key}","projectId":"p1"{user}}}"#);
@@ -250,7 +250,7 @@ async fn c3_09_depth() {
         let levels = if open.len() > 6 { 2 } else { 1 };
         for depth in [10, 120, 124, 125, 126, 127, 128, 129, 200, 1500, 100_000].map(|depth| depth / levels) {
             let body = nested(open, close, depth);
-            // The very same limit as the handler's.
+            // Exactly the same limit as the handler's.
             let verdict = if serde_json::from_str::<Value>(&body).is_ok() { "200:h" } else { MALFORMED };
             sites.expect("C3-09", &upload(body), verdict).await;
         }
@@ -356,8 +356,8 @@ async fn c3_11_numbers_and_what_is_almost_json() {
     sites.expect("C3-11", &upload(with(&world, r#""x":1,"#)), MALFORMED).await;
 }
 
-/// Names by which serde_json talks to itself, where features that another crate may switch on would listen (axum's `json`
-/// switches on one). The verdict is the same with and without them.
+/// Names that serde_json uses internally. It reacts to them if another crate switches on certain features (axum's
+/// `json` switches on one). The result must be the same with and without these features.
 #[tokio::test]
 async fn c3_11_names_that_the_parser_uses_itself() {
     let world = World::new().await;
@@ -382,7 +382,7 @@ async fn c3_11_names_that_the_parser_uses_itself() {
             sites.expect("C3-11", &upload(body.clone()), verdict).await;
             assert!(verdict == MALFORMED || serde_json::from_str::<Value>(&body).is_ok(), "C3-11: {body}");
         }
-        // In the object of the credentials there is no place for them.
+        // They are not allowed in the object with the credentials.
         for top in [
             format!(r#"{{"{token}":{value},{}}}"#, members(&world)),
             with(&world, &format!(r#""{token}":{value}"#)),
@@ -425,7 +425,7 @@ async fn c3_12_other_encodings() {
     ] {
         sites.expect("C3-12", &typed(kind), MEDIA).await;
     }
-    // However it is set apart, it must not be overlooked.
+    // The parameter must be found, however it is separated.
     for kind in [
         "application/json;\tcharset=utf-16",
         "application/json; charset\t=utf-16",
@@ -499,12 +499,12 @@ async fn c3_14_ids_are_compared_byte_by_byte() {
         assert_eq!(seen.answer.json()["message"], "Invalid User");
         answers.push((seen.calls, format!("{:?}", seen.answer.headers), seen.answer.body));
     }
-    // Somebody else, nobody and no id at all cannot be told apart.
+    // Another user, an unknown user and an invalid id get the same response.
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
     for text in [format!("{key}\0"), format!("{key}\u{200b}"), format!("\0{key}")] {
         site.expect_offline("C3-14", &body(&text, "u_own"), INVALID).await;
     }
-    // Without a valid key nothing is said of users.
+    // Without a valid key, the response reveals nothing about users.
     for key in [&world.revoked, &world.expired, &world.stray] {
         for user in ["u_own", "u_b", "nobody", "\0", ""] {
             let seen = site.expect("C3-14", &body(key.expose_secret(), user), INVALID).await;
@@ -555,7 +555,7 @@ async fn c3_15_other_content_types() {
             all.expect_offline("C3-15", &ask, MISSING).await;
         }
     }
-    // Two types on one line are two types, wherever the line is cut.
+    // Two content types on one line are refused, wherever the line might be split.
     for kind in [
         "application/json; x=y, text/plain",
         "application/json;x=\"a\", text/plain",
@@ -615,7 +615,7 @@ async fn c3_17_what_axum_takes_for_json() {
         "application/json; profile=x",
         "application/json; charset=utf-8; v=1",
         "application/vnd.x.v1+json; v=\"a b\"",
-        // C17-C2: UTF-8 by another name, and a part of it.
+        // C17-C2: another name for UTF-8, and a subset of it.
         "application/json; charset=utf8",
         "application/json;charset=\"UTF8\"",
         "application/json; charset=us-ascii",
@@ -630,7 +630,7 @@ async fn c3_17_what_axum_takes_for_json() {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    // Stored blocks of a deflate stream: valid gzip without a compressor.
+    // Stored blocks of a deflate stream: valid gzip without compression.
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     let mut chunks = bytes.chunks(60_000).peekable();
     while let Some(chunk) = chunks.next() {
@@ -666,17 +666,17 @@ async fn c3_18_codings() {
     let lines =
         upload(text.clone()).header("content-encoding", "identity").header("content-encoding", "gzip");
     sites.expect("C3-18", &lines, MEDIA).await;
-    // Nothing is sniffed.
+    // The content is not sniffed.
     sites.expect("C3-18", &upload(gzip(text.as_bytes())), MALFORMED).await;
 
-    // C17-C2: what says that there is no coding means what is accepted.
+    // C17-C2: an explicit `identity` is accepted.
     for coding in ["identity", "", "Identity", "identity, identity", " , identity"] {
         let coded = |body: Vec<u8>| upload(body).header("content-encoding", coding);
         sites.expect("C17-C2", &coded(text.clone().into_bytes()), "200:h").await;
         sites.expect("C17-C2", &coded(gzip(text.as_bytes())), MALFORMED).await;
     }
 
-    // With a layer outside that decompresses, the limit is on what comes out of it.
+    // If a layer outside decompresses, the limit applies to the decompressed size.
     let scheme = JsonBody::default().limit(1000).unwrap();
     let auth = ApiKeyAuth::new(world.store.clone(), scheme);
     let guarded = Router::new().fallback(echo).layer(auth);
@@ -694,7 +694,7 @@ async fn c3_18_codings() {
     }
 }
 
-/// A body that says how often it was asked, and how long it claims to be.
+/// A body that counts how often it was polled, and may claim another length.
 struct Watch {
     frames: std::vec::IntoIter<Result<Frame<Bytes>, &'static str>>,
     polls: Arc<AtomicUsize>,
@@ -745,7 +745,7 @@ fn app(world: &World, scheme: JsonBody) -> Router {
 #[tokio::test]
 async fn c3_19_a_declared_length_above_the_limit_is_not_read() {
     let world = World::new().await;
-    // A short one is read all the same, though not for what it says: the connection goes on then (C17-C1).
+    // A short body is read although it is refused, so that the connection stays open (C17-C1).
     for (length, too_long, read) in [
         ("1000", false, true),
         ("1001", true, true),
@@ -763,7 +763,7 @@ async fn c3_19_a_declared_length_above_the_limit_is_not_read() {
         assert_eq!(polls.load(SeqCst) > 0, read, "C3-19: {length}");
         assert_eq!(answered.header("connection").is_empty(), read, "C3-19: {length}");
     }
-    // Nor by what the body says of itself.
+    // The body's own size hint counts, too.
     let polls = Arc::<AtomicUsize>::default();
     let frames = vec![data("{}")].into_iter();
     let body = Watch { frames, polls: Arc::clone(&polls), hint: Some(1001), ends: true };
@@ -795,13 +795,13 @@ async fn c3_20_the_limit_is_exact_however_the_body_comes() {
             }
         }
     }
-    // Reading stops where the limit is passed: whatever follows is left where it is.
+    // Reading stops at the limit; the rest is not read.
     let app = app(&world, JsonBody::default().limit(100).unwrap());
     let frames = (0..1000).map(|_| data(vec![b' '; 10])).collect();
     let (body, polls) = watched(frames, true);
     assert_eq!(send(&app, post(body)).await.verdict(), "413/body_too_large");
     assert_eq!(polls.load(SeqCst), 11);
-    // By default a body may be one mebibyte.
+    // The default limit is one mebibyte.
     let app = self::app(&world, JsonBody::default());
     for (length, status) in [(1 << 20, 200), ((1 << 20) + 1, 413)] {
         let text = with(&world, &format!(r#""x":"{}""#, "y".repeat(length - whole.len())));
@@ -813,7 +813,7 @@ async fn c3_20_the_limit_is_exact_however_the_body_comes() {
 async fn c3_23_a_slow_body_is_given_up_at_the_deadline() {
     let world = World::new().await;
     let app = app(&world, JsonBody::default().read_deadline(Duration::from_secs(7)).unwrap());
-    // Nothing at all, and a byte a second: the deadline is for the whole.
+    // Nothing at all, and one byte per second: the deadline is for the whole body.
     let silent = watched(Vec::new(), false).0;
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let trickle = tokio::spawn(async move {
@@ -859,7 +859,7 @@ async fn c3_24_all_bodies_together_have_a_cap() {
     let scheme = || JsonBody::default().limit(1000).unwrap().buffer_cap(3000).unwrap();
     let auth = ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default()).or(scheme());
     let app = Router::new().fallback(echo).layer(auth.clone());
-    // Three that hang after 900 bytes each take 2700 of 3000 bytes.
+    // Three bodies that hang after 900 bytes use 2700 of 3000 bytes.
     let hang = |app: &Router| {
         let body = watched(vec![data(vec![b' '; 900])], false).0;
         let request = post(body);
@@ -869,7 +869,7 @@ async fn c3_24_all_bodies_together_have_a_cap() {
     let slow: Vec<_> = (0..3).map(|_| hang(&app)).collect();
     tokio::task::yield_now().await;
     tokio::time::sleep(Duration::from_millis(1)).await;
-    // No room for a fourth: one that says so is not read at all, one that does not is given up.
+    // There is no memory for a fourth: with a declared length it is not read at all, otherwise reading stops.
     let (body, polls) = watched(vec![data(vec![b' '; 900])], false);
     let mut declared = post(body);
     declared.headers_mut().insert("content-length", "900".parse().unwrap());
@@ -880,7 +880,7 @@ async fn c3_24_all_bodies_together_have_a_cap() {
     assert_eq!(polls.load(SeqCst), 0);
     let answered = send(&app, post(watched(vec![data(vec![b' '; 900])], false).0)).await;
     assert_eq!(answered.verdict(), "503/auth_unavailable");
-    // Where there is no room for a byte, nothing is read at all.
+    // If there is no memory for a single byte, nothing is read.
     let last = {
         let (app, request) = (app.clone(), post(watched(vec![data(vec![b' '; 300])], false).0));
         tokio::spawn(async move { answer(app.oneshot(request).await.unwrap()).await })
@@ -891,7 +891,7 @@ async fn c3_24_all_bodies_together_have_a_cap() {
     assert_eq!(polls.load(SeqCst), 0);
     last.abort();
     assert!(last.await.is_err());
-    // A small one still finds room, and other schemes need none. Clones of the layer share the cap.
+    // A small body still fits, and other schemes need no memory. Clones of the layer share the limit.
     let small = format!("{{{}}}", members(&world));
     assert_eq!(send(&app, post(Body::from(small.clone()))).await.verdict(), "200:h");
     let header = Ask::get("/x").api_key(&world.own).project("p1");
@@ -899,7 +899,7 @@ async fn c3_24_all_bodies_together_have_a_cap() {
     let twin = Router::new().fallback(echo).layer(auth);
     let answered = send(&twin, post(watched(vec![data(vec![b' '; 900])], false).0)).await;
     assert_eq!(answered.verdict(), "503/auth_unavailable");
-    // Once the slow ones are given up, all is free again.
+    // After the slow bodies have timed out, all memory is free.
     for slow in slow {
         assert_eq!(slow.await.unwrap().verdict(), "408/body_timeout");
     }
@@ -909,7 +909,7 @@ async fn c3_24_all_bodies_together_have_a_cap() {
     }
 }
 
-/// By default 64 MiB: a body that declares more than there is room for is not asked for.
+/// The default is 64 MiB: a body that declares more is not read.
 #[tokio::test]
 async fn c3_24_the_cap_that_is_there_by_default() {
     let world = World::new().await;
@@ -923,7 +923,7 @@ async fn c3_24_the_cap_that_is_there_by_default() {
     }
 }
 
-/// Bytes count until nobody holds them any more: a handler that has not read its body holds it.
+/// Bytes count as long as they exist, including those in a body that a handler has not read yet.
 #[tokio::test]
 async fn c3_24_a_body_counts_while_a_handler_holds_it() {
     let world = World::new().await;
@@ -956,7 +956,7 @@ async fn c3_25_a_body_that_breaks_off() {
     for frames in [
         vec![Err("gone")],
         vec![data(cut.clone()), Err("gone")],
-        // Complete JSON is not a complete body.
+        // Complete JSON does not mean that the body is complete.
         vec![data(text.clone()), Err("gone")],
         vec![data(text), Ok(Frame::trailers(HeaderMap::new())), Err("gone")],
         vec![data(cut)],
@@ -998,7 +998,7 @@ async fn c3_28_trailers_reach_the_handler() {
     async fn shown(request: Request<Body>) -> Json<Value> {
         let mut body = request.into_body();
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        // Servers and clients ask this to know whether to go on.
+        // Servers and clients use this to decide whether to continue.
         assert!(!http_body::Body::is_end_stream(&body), "C3-28: the trailers would be forgotten");
         let collected = body.collect().await.unwrap();
         let trailers = collected.trailers().cloned().unwrap_or_default();
@@ -1019,7 +1019,7 @@ async fn c3_28_trailers_reach_the_handler() {
         assert_eq!(json["body"], text, "{chunk:?}");
         assert_eq!(json["trailers"], json!(["x-checksum: \"abc\"", "x-checksum: \"def\""]), "{chunk:?}");
     }
-    // They are never credentials.
+    // Trailers are never credentials.
     let mut keys = HeaderMap::new();
     keys.insert("x-api-key", world.own.expose_secret().parse().unwrap());
     keys.insert("authorization", format!("Bearer {}", world.own.expose_secret()).parse().unwrap());
@@ -1031,8 +1031,8 @@ async fn c3_28_trailers_reach_the_handler() {
     assert_eq!(send(&app, post(watched(frames, true).0)).await.verdict(), MISSING);
 }
 
-/// I7: whatever was sent, the handler's request is the same, and says its size exactly. (The property test in `random`
-/// does the same with random bodies.)
+/// I7: the handler gets the request unchanged, with its exact size. (The property test in `random` does the same with
+/// random bodies.)
 #[tokio::test]
 async fn c3_29_the_handler_sees_what_was_sent() {
     async fn shown(request: Request<Body>) -> Json<Value> {
@@ -1094,7 +1094,8 @@ async fn c3_30_a_flood_of_empty_frames() {
     assert_eq!(polls.load(SeqCst), 1025, "C3-30: so many frames were read");
 }
 
-/// Linear in the body's size. No time is measured: the whole is a few milliseconds, or minutes if it is quadratic.
+/// The work is linear in the size of the body. No time is measured: it takes a few milliseconds, or minutes if the
+/// work is quadratic.
 #[tokio::test]
 async fn c3_31_large_and_odd_objects() {
     let world = World::new().await;
@@ -1131,7 +1132,7 @@ async fn c3_33_nothing_of_the_body_is_quoted() {
         format!(r#"{{"apiKey":"{key}","userId":{{"{key}":"{key}"}}}}"#),
     ];
     for body in bodies {
-        // The site looks for every secret in the answer, the error and the error's source.
+        // The test site looks for every secret in the response, the error and the error's source.
         let seen = site.expect_offline("C3-33", &upload(body), MALFORMED).await;
         let error = seen.answer.extensions.get::<AuthError>().unwrap();
         assert!(std::error::Error::source(error).is_none());
@@ -1139,7 +1140,7 @@ async fn c3_33_nothing_of_the_body_is_quoted() {
     }
 }
 
-/// What a handler does with the body is its own matter; `redact_key` leaves it no key to show.
+/// A handler may do anything with the body; with `redact_key`, there is no key in it.
 #[tokio::test]
 async fn c3_34_a_handler_behind_redact_key_cannot_show_the_key() {
     let world = World::new().await;
@@ -1156,21 +1157,21 @@ async fn c3_34_a_handler_behind_redact_key_cannot_show_the_key() {
             "{chunk:?}"
         );
     }
-    // The sender's own copy of the bytes is not written to.
+    // The sender's own copy of the bytes is not changed.
     let shared = Bytes::from(text.clone());
     let answered = send(&app, post(Body::from(shared.clone()))).await;
     assert_eq!(answered.json()["body"], expected);
     assert_eq!(shared, text);
-    // Spelled with escapes it cannot be replaced in place.
+    // A key with escapes cannot be replaced in place.
     let escaped = text.replacen("sk_", r"\u0073k_", 1);
     assert_eq!(send(&app, post(Body::from(escaped))).await.verdict(), MALFORMED);
-    // Members of other names are the client's to fill: only the credential is ours.
+    // Other members are not redacted; only the credential is.
     let other = with(&world, r#""note":"apiKey""#);
     let answered = send(&app, post(Body::from(other))).await;
     assert_eq!(answered.verdict(), "200:h");
 }
 
-/// The body is for the scheme to read only where it is JSON: uploads with a header credential flow by.
+/// The scheme only reads JSON bodies without a header credential; all other uploads are streamed.
 #[tokio::test]
 async fn c3_35_an_upload_with_a_header_credential_is_a_stream() {
     async fn first_frame(request: Request<Body>) -> Json<Value> {
@@ -1182,7 +1183,7 @@ async fn c3_35_an_upload_with_a_header_credential_is_a_stream() {
     let auth = ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default()).or(JsonBody::default());
     let app = Router::new().fallback(first_frame).layer(auth);
     for kind in ["multipart/form-data; boundary=x", "application/json"] {
-        // A first frame, and then nothing more for ever: the handler has what is there.
+        // One frame, and then never anything more: the handler gets the first frame.
         let (body, polls) = watched(vec![data(vec![0; 10_000])], false);
         let mut request = post(body);
         let headers = request.headers_mut();

@@ -1,4 +1,5 @@
-//! C4: paths, exemptions, methods. Declarations go by what the router matched, or by a path in plain form.
+//! C4: paths, exemptions, methods. Declarations apply to the route that the router matched, or to a path in canonical
+//! form.
 
 use axum::Router;
 use axum::body::Body;
@@ -15,7 +16,7 @@ use test_kit::{World, answer, bearer, echo, send};
 const REQUIRED: &str = "400/project_required";
 const MISSING: &str = "401/missing_api_key";
 
-/// Spellings that some server, proxy or router takes for `/projects`, and axum does not.
+/// Spellings that some server, proxy or router treats as `/projects`, and axum does not.
 const LOOKALIKES: [&str; 24] = [
     "//projects",
     "/projects/",
@@ -56,10 +57,10 @@ async fn c4_01_the_exempt_routes_need_no_project() {
             let seen = site.expect("C4-01", &Ask::new(method, path).api_key(&world.own), "200:h").await;
             assert_eq!(seen.project(), "none", "{path:?}, {method:?}");
         }
-        // If one is named, it is checked as everywhere.
+        // If a project is named, it is checked as usual.
         site.expect("C4-01", &Ask::get(path).api_key(&world.full).project("p3"), "403/forbidden").await;
         site.expect("C4-01", &Ask::get(path).api_key(&world.p1).project("p2"), "403/project_mismatch").await;
-        // Exempt from naming a project is not exempt from a key.
+        // An endpoint without a required project still requires a key.
         site.expect_offline("C4-01", &Ask::get(path), MISSING).await;
         site.expect("C4-01", &Ask::get(path).api_key(&world.revoked), "401/invalid_api_key").await;
     }
@@ -97,14 +98,14 @@ async fn c4_03_a_lookalike_of_a_public_route_is_not_public() {
     for path in ["/HEALTH", "/health/x", "/healthz", "/", "/health/..", "/health%3f"] {
         site.expect_offline("C4-03", &Ask::get(path), MISSING).await;
     }
-    // As a `route_layer`, the layer leaves unknown routes to the router.
+    // As a `route_layer`, the layer does not run for unknown routes.
     let auth = ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default());
     let app = Router::new().route("/sites", any(echo)).route_layer(auth);
     assert_eq!(send(&app, Ask::get("/sites").request()).await.verdict(), MISSING);
     assert_eq!(send(&app, Ask::get("/nowhere").request()).await.status, 404);
 }
 
-/// Whoever rewrites the path outside decides what it is, for the router and the rules alike.
+/// If an outer layer rewrites the path, the new path counts, both for the router and for the declarations.
 #[tokio::test]
 async fn c4_04_a_path_normalized_outside_is_the_path() {
     let world = World::new().await;
@@ -124,7 +125,7 @@ async fn c4_05_a_nested_route_of_the_same_name_is_another_route() {
     let auth = |endpoints: Endpoints| {
         ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default()).endpoints(endpoints).unwrap()
     };
-    // The layer is inside the nested router, which sees the path without its prefix.
+    // The layer is inside the nested router, which sees the path without the prefix.
     let inside = Router::new().nest("/admin", routes().layer(auth(endpoints())));
     let verdict = async |app: &Router, path: &str, with_key: bool| {
         let ask = Ask::get(path);
@@ -136,7 +137,7 @@ async fn c4_05_a_nested_route_of_the_same_name_is_another_route() {
     }
     assert_eq!(verdict(&inside, "/admin/health", false).await, MISSING, "C4-05: public by the wrong path");
 
-    // Outside, too, and written in full it applies.
+    // The same with the layer outside. A declaration with the full path applies.
     let outside = Router::new().nest("/admin", routes()).layer(auth(endpoints()));
     assert_eq!(verdict(&outside, "/admin/projects", true).await, REQUIRED);
     assert_eq!(verdict(&outside, "/admin/health", false).await, MISSING);
@@ -153,7 +154,7 @@ async fn c4_05_a_nested_route_of_the_same_name_is_another_route() {
     }
 }
 
-/// Nested services and fallbacks of nested routers see a rewritten path, and the router matched nothing of it.
+/// Nested services and fallbacks of nested routers see a rewritten path that the router has not matched.
 #[tokio::test]
 async fn c4_06_what_the_router_did_not_match_matches_no_declaration() {
     let world = World::new().await;
@@ -179,7 +180,7 @@ async fn c4_06_what_the_router_did_not_match_matches_no_declaration() {
     }
 }
 
-/// The pattern that is declared is the route's, and not one that the path would also match.
+/// The declared pattern is compared with the pattern of the route, and not with the path.
 #[tokio::test]
 async fn c4_06_a_path_that_the_router_matched_otherwise() {
     let world = World::new().await;
@@ -243,7 +244,7 @@ async fn c4_08_other_forms_of_the_target() {
 async fn c4_12_methods_are_what_they_are() {
     let world = World::new().await;
     let site = Site::bearer(&world);
-    // Overrides are ignored in both directions.
+    // Method overrides are ignored in both directions.
     for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
         site.expect(
             "C4-12",
@@ -254,7 +255,7 @@ async fn c4_12_methods_are_what_they_are() {
         let ask = Ask::new("POST", "/upload?_method=GET").bearer(&world.ro).header(name, "GET");
         site.expect("C4-12", &ask, "403/read_only").await;
     }
-    // Only these two read by themselves, and only in this spelling.
+    // Only these two methods are reads by default, and only in this spelling.
     for method in ["GET", "HEAD"] {
         site.expect("C4-12", &Ask::new(method, "/sites").bearer(&world.ro), "200:h").await;
     }
@@ -264,15 +265,15 @@ async fn c4_12_methods_are_what_they_are() {
         site.expect("C4-12", &Ask::new(method, "/sites").bearer(&world.ro), "403/read_only").await;
         site.expect("C4-12", &Ask::new(method, "/sites").bearer(&world.full), "200:h").await;
     }
-    // A declaration for `POST` is none for `post`, and none for `HEAD`.
+    // A declaration for `POST` does not apply to `post` or to `HEAD`.
     site.expect("C4-12", &Ask::new("post", "/status").bearer(&world.ro), "403/read_only").await;
-    // `HEAD` of a public route is public, as `HEAD` is `GET` without a body.
+    // `HEAD` of a public route is public, because it is `GET` without a body.
     let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default()).endpoints(endpoints()).unwrap();
     let app = routes().layer(auth);
     assert_eq!(send(&app, Ask::new("HEAD", "/health").request()).await.status, 200);
 }
 
-/// Every route and method: what somebody who may only read can do is exactly what is declared, or what `GET` does.
+/// For every route and method: a person who may only read can do exactly what is declared as a read, and `GET`.
 #[tokio::test]
 async fn c4_13_what_a_reader_may_do() {
     let world = World::new().await;
@@ -288,7 +289,7 @@ async fn c4_13_what_a_reader_may_do() {
                 "200:h" => open.push(format!("{method} {path}")),
                 verdict => assert_eq!(verdict, "403/read_only", "C4-13: {method} {path}"),
             }
-            // A reader's project-level key is no stronger.
+            // The person's project-level key can do no more.
             let elsewhere = Ask::new(method, path).bearer(&world.ro).project("p2");
             site.expect("C4-13", &elsewhere, "403/forbidden").await;
         }
@@ -302,7 +303,7 @@ async fn c4_13_what_a_reader_may_do() {
     assert_eq!(open, expected);
 }
 
-/// Outside a router there is no matched route: the path counts, but only in its plain form.
+/// Outside of a router there is no matched route: the path counts, but only in canonical form.
 #[tokio::test]
 async fn c4_14_outside_the_router_only_plain_paths_match() {
     let world = World::new().await;
@@ -356,7 +357,7 @@ async fn c4_14_outside_the_router_only_plain_paths_match() {
     assert_eq!(verdict(Ask::get("/projects").api_key(&world.own)).await, "200:h");
 }
 
-/// Whatever an application puts behind the layer is guarded, whether the router matched it or not.
+/// All services behind the layer are guarded, whether or not the router matched the route.
 #[tokio::test]
 async fn c4_15_everything_behind_the_layer_is_guarded() {
     let world = World::new().await;
@@ -389,7 +390,7 @@ async fn c4_15_everything_behind_the_layer_is_guarded() {
         let answer = send(&app, Ask::get(path).header("authorization", bearer(&world.own)).request()).await;
         assert_eq!(answer.verdict(), "200:h", "C4-15: {path}");
     }
-    // A preflight is like any other request, unless it was asked to be let through; then it has no principal.
+    // A preflight is an ordinary request, unless the layer passes preflights; then it has no principal.
     let preflight = || {
         Ask::new("OPTIONS", "/nowhere")
             .header("origin", "https://good.example")
@@ -411,7 +412,7 @@ async fn c4_15_everything_behind_the_layer_is_guarded() {
     }
 }
 
-/// A declaration that could mean two things, or nothing, is found when the layer is built.
+/// An ambiguous or useless declaration is an error of the builder.
 #[tokio::test]
 async fn c4_16_declarations_are_checked_at_start() {
     let build = |endpoints: Endpoints| {

@@ -1,4 +1,4 @@
-//! C7: what can be learned of keys by comparing, counting and timing.
+//! C7: what can be learned about keys by comparing, counting and timing.
 
 use serde_json::json;
 use tower_api_key::scheme::ApiKeyHeader;
@@ -8,7 +8,7 @@ use tower_api_key::{ApiKey, ApiKeyAuth, Credentials, KeyDigest, KeyId, KeyRecord
 use super::kit::{Ask, Site};
 use test_kit::{World, user};
 
-/// Does not compile if a type has the trait: then there are two ways to read `Without`.
+/// Does not compile if the type has the trait, because `Without` is then ambiguous.
 macro_rules! without {
     ($trait:path: $($type:ty),+) => {$(
         const _: fn() = || {
@@ -23,7 +23,7 @@ macro_rules! without {
     )+};
 }
 
-// C7-01: secrets and digests cannot be compared with `==`, sorted or hashed, nor printed or serialized.
+// C7-01: secrets and digests have no `==`, order, hash, `Display` or serialization.
 without!(PartialEq: ApiKey, KeyDigest, Credentials<'static>, KeyRecord);
 without!(std::hash::Hash: ApiKey, KeyDigest, Credentials<'static>);
 without!(PartialOrd: ApiKey, KeyDigest, Credentials<'static>);
@@ -44,8 +44,8 @@ fn c7_01_digests_match_only_if_every_bit_does() {
     }
 }
 
-/// Unknown, revoked, expired: one path, one number of questions, one answer to the last byte. (A key of a disabled owner
-/// costs one question more: the owner must be looked at to know it.)
+/// Unknown, revoked and expired keys: the same path, number of calls and response, to the last byte. (A key of a
+/// disabled owner needs one more call, to find that out.)
 #[tokio::test]
 async fn c7_02_what_a_bad_key_was_cannot_be_told() {
     let world = World::new().await;
@@ -83,7 +83,7 @@ async fn c7_02_what_a_bad_key_was_cannot_be_told() {
     }
 }
 
-/// Case counts, byte for byte, in keys of any shape.
+/// Upper and lower case differ, in keys of any format.
 #[tokio::test]
 async fn c7_11_keys_that_differ_in_case_are_two_keys() {
     let world = World::new().await;
@@ -111,7 +111,7 @@ async fn c7_11_keys_that_differ_in_case_are_two_keys() {
     for text in ["Import-a1", "import-a", "import-a11", "import-a1 ", "import-\u{e1}1"] {
         site.expect("C7-11", &Ask::get("/sites").header("x-api-key", text), "401/invalid_api_key").await;
     }
-    // Nothing is stored under less than the whole digest.
+    // A digest is always stored and compared as a whole.
     let short = MemoryStore::new();
     let mut bytes = *KeyDigest::of("x").as_bytes();
     bytes[31] ^= 1;

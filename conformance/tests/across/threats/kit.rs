@@ -1,5 +1,5 @@
-//! Sends one request to two sites, one whose store answers at once and one whose store must be waited for, and checks
-//! on every answer what must hold for all of them (I1 to I7).
+//! Sends one request to two sites, one with a warm store and one with a cold store, and checks on every response what
+//! must always hold (I1 to I7).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -73,7 +73,7 @@ impl Ask {
     }
 }
 
-/// Two guarded routers, alike but for their stores.
+/// Two guarded routers that differ only in their stores.
 pub(crate) struct Site {
     sides: [Side; 2],
     secrets: Vec<String>,
@@ -86,10 +86,10 @@ struct Side {
     reached: Arc<AtomicUsize>,
 }
 
-/// What one request led to.
+/// The result of one request.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// `200:h` if a handler answered, else the status and the machine's word.
+    /// `200:h` if a handler answered, otherwise the status and the error code.
     pub(crate) verdict: String,
     pub(crate) calls: usize,
     pub(crate) answer: Answer,
@@ -105,7 +105,7 @@ impl Seen {
     }
 }
 
-/// Every secret of a world, and what is derived from it, in every spelling that could end up somewhere.
+/// All secrets of a world and all values derived from them, in every spelling that might appear.
 pub(crate) fn canaries(world: &World) -> Vec<String> {
     let keys = [
         &world.own,
@@ -126,7 +126,7 @@ pub(crate) fn spellings(key: &ApiKey) -> Vec<String> {
     let digest = *key.digest().as_bytes();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     vec![
-        // Without the prefix, which is public, and the last four characters, which may be shown.
+        // Without the public prefix and without the last four characters, which may be shown.
         text[8..43].to_owned(),
         hex(text.as_bytes())[16..].to_owned(),
         base64(text.as_bytes())[12..56].to_owned(),
@@ -148,7 +148,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// What is declared on most sites here.
+/// The declarations of most sites.
 pub(crate) fn endpoints() -> Endpoints {
     Endpoints::new()
         .project_optional(Method::GET, "/projects")
@@ -164,11 +164,11 @@ pub(crate) fn routes() -> Router {
         .fallback(echo)
 }
 
-/// Says that a handler answered: `HEAD` has no body to say it in.
+/// A header by which handlers mark their responses, because a response to `HEAD` has no body.
 const HANDLED: HeaderName = HeaderName::from_static("x-handled");
 
-/// Counts what reaches the handlers, and sees that each carries its evidence: exactly a principal, or none where the
-/// route is public (I1).
+/// Counts the requests that reach a handler, and checks their evidence: exactly one principal, or none at a public
+/// route (I1).
 async fn count(State(reached): State<Arc<AtomicUsize>>, request: Request<Body>, next: Next) -> Response {
     reached.fetch_add(1, SeqCst);
     let public = request.uri().path() == "/health" && request.method() == Method::GET;
@@ -179,7 +179,7 @@ async fn count(State(reached): State<Arc<AtomicUsize>>, request: Request<Body>, 
 }
 
 impl Site {
-    /// Lets `build` put a layer around routes that were given.
+    /// `build` puts a layer around these routes.
     pub(crate) fn over(world: &World, routes: Router, build: impl Fn(Counted, Router) -> Router) -> Self {
         let side = |name, warm| {
             let store = Counted::new(world, warm);
@@ -218,7 +218,7 @@ impl Site {
         })
     }
 
-    /// `Authorization: Bearer` and `X-API-Key`, and no body.
+    /// `Authorization: Bearer` and `X-API-Key`, but not the body.
     pub(crate) fn heads(world: &World) -> Self {
         Self::new(world, |store, routes| {
             let auth = ApiKeyAuth::new(store, Bearer::default()).or(ApiKeyHeader::default());
@@ -235,7 +235,7 @@ impl Site {
         })
     }
 
-    /// Sends a request to both sides, which must agree.
+    /// Sends a request to both sites, which must agree.
     pub(crate) async fn see(&self, row: &str, ask: &Ask) -> Seen {
         let [warm, cold] = &self.sides;
         let one = self.see_one(row, ask, warm).await;
@@ -260,7 +260,7 @@ impl Site {
             }
             _ => answer.verdict(),
         };
-        // I1, I2: a handler runs exactly when it answers, and a refusal says why to layers outside.
+        // I1, I2: the handler runs if and only if it answers, and outer layers see the error of a refusal.
         assert_eq!(reached, usize::from(answered), "{at}: a handler was reached {reached} times");
         let error = answer.extensions.get::<AuthError>();
         assert_eq!(error.is_none(), answered, "{at}: {verdict}, and the error is {error:?}");
@@ -268,7 +268,7 @@ impl Site {
             self.no_secret(&at, &format!("{error:?} {error:#?} {error}"));
             assert_eq!(answer.header("cache-control"), ["no-store"], "{at}");
         }
-        // I3. The handler echoes the body, so only what the layer said is looked at.
+        // I3. The handler returns the body, so only the layer's own output is checked.
         self.no_secret(&at, &format!("{:?}", answer.headers));
         if !answered {
             self.no_secret(&at, &String::from_utf8_lossy(&answer.body));
@@ -288,14 +288,14 @@ impl Site {
         }
     }
 
-    /// Expects a verdict; of a refusal that is 4xx for reasons of syntax, also that no store was asked.
+    /// Expects this result.
     pub(crate) async fn expect(&self, row: &str, ask: &Ask, verdict: &str) -> Seen {
         let seen = self.see(row, ask).await;
         assert_eq!(seen.verdict, verdict, "{row}: {ask:?}");
         seen
     }
 
-    /// The same, and no store was asked.
+    /// The same, and no store was called.
     pub(crate) async fn expect_offline(&self, row: &str, ask: &Ask, verdict: &str) -> Seen {
         let seen = self.expect(row, ask, verdict).await;
         assert_eq!(seen.calls, 0, "{row}: a store was asked about {ask:?}");

@@ -1,5 +1,5 @@
-//! The rows of the threat model as tests, by their ids (`c3_02_...` is C3-02): what is attacked, and the only right
-//! answer. A module a chapter.
+//! The rows of the threat model as tests, named by their ids (`c3_02_...` is C3-02): the attack, and the only right
+//! answer. One module per chapter.
 
 mod kit;
 

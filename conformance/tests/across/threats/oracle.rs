@@ -1,5 +1,5 @@
-//! Sends arbitrary bodies and headers through the layer, and compares its answer with that of a slow and obvious reader.
-//! Used by the property tests beside it and by the fuzz targets in `fuzz/`.
+//! Sends arbitrary bodies and headers through the layer, and compares the result with that of a slow and simple
+//! reader. The property tests beside it and the fuzz targets in `fuzz/` use it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,7 +20,7 @@ use tower_api_key::{
     ProjectId, Role, Timestamp, UserId, Verifier,
 };
 
-/// Knows every key, all of one owner, who may do everything. Remembers the last key it was asked about.
+/// A store that knows every key; all belong to one owner with all rights. It records the last key that was looked up.
 #[derive(Clone)]
 struct Everything {
     owner: Arc<Mutex<UserId>>,
@@ -57,18 +57,18 @@ struct Seen {
 
 type Boxed = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What a request led to: the machine's word, or what the handler saw.
+/// The result of a request: the error code, or what the handler saw.
 type Outcome = Result<Seen, String>;
 
-/// Everything that is needed for one input, made once.
+/// Everything that is needed to run an input, created once.
 pub(crate) struct Rig {
     runtime: tokio::runtime::Runtime,
     store: Everything,
     plain: ApiKeyAuth<JsonBody>,
     redacting: ApiKeyAuth<JsonBody>,
-    /// Where a key is optional.
+    /// With endpoints where a key is optional.
     optional: ApiKeyAuth<JsonBody>,
-    /// Each for keys of our own shape, and for keys of any.
+    /// Each for keys of our own format, and for foreign keys.
     bearer: [ApiKeyAuth<Bearer>; 2],
     header: [ApiKeyAuth<ApiKeyHeader>; 2],
     both: [ApiKeyAuth<Or<Bearer, ApiKeyHeader>>; 2],
@@ -89,7 +89,7 @@ impl Default for Rig {
         let scheme = || Bearer::default().project_header("X-Project-ID").unwrap();
         let key =
             |environment| KeyFormat::default().generate(environment).unwrap().expose_secret().to_owned();
-        // All records of this store are live ones.
+        // All records of this store are for the live environment.
         let (valid, other) = (key(Environment::Live), key(Environment::Live));
         let wrong = other[..46].to_owned() + if other.ends_with('a') { "b" } else { "a" };
         Self {
@@ -122,7 +122,7 @@ fn word(word: &str) -> Outcome {
     Err(word.to_owned())
 }
 
-/// Sends a request with frames for a body through a layer. A macro, since each layer is a type of its own.
+/// Sends a request with a body of these frames through a layer. It is a macro because each layer has its own type.
 macro_rules! through {
     ($rig:expr, $auth:expr, $request:expr) => {{
         let seen = Arc::new(Mutex::new(None));
@@ -155,7 +155,7 @@ macro_rules! through {
     }};
 }
 
-/// The members of an object in their order, however often each is said.
+/// The members of an object in order, including duplicates.
 struct Members(Vec<(String, Value)>);
 
 impl<'de> Visitor<'de> for Members {
@@ -173,7 +173,7 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// The three strings, as an obvious reader finds them; `None` where two readers could disagree, or one refuses.
+/// The three strings as a simple reader finds them; `None` if two readers could disagree, or one would refuse.
 fn read(text: &[u8]) -> Option<[Option<String>; 3]> {
     let value: Value = serde_json::from_slice(text).ok()?;
     let mut deserializer = serde_json::Deserializer::from_slice(text);
@@ -193,14 +193,14 @@ fn read(text: &[u8]) -> Option<[Option<String>; 3]> {
             [Value::String(text)] if similar == 1 => *slot = Some(text.clone()),
             _ => return None,
         }
-        // What the handler's `Value` says is the same.
+        // The handler's `Value` has the same strings.
         assert_eq!(value.get(name).and_then(Value::as_str), slot.as_deref());
     }
     Some(found)
 }
 
 impl Rig {
-    /// One body, cut into frames at places that `cuts` says, with trailers if it says so.
+    /// Runs one body, split into frames as `cuts` says, perhaps with trailers.
     pub(crate) fn json_body(&self, text: &[u8], cuts: &[u8]) -> bool {
         let expected = read(text);
         let [key, claimed, project] = expected.clone().unwrap_or_default();
@@ -219,7 +219,7 @@ impl Rig {
         };
         let trailers = cuts.first().is_some_and(|first| first % 4 == 1);
         let outcome: Outcome = through!(self, self.plain, request(text, cuts, trailers));
-        // Names that the parser keeps for itself are refused, even where `Value` lets them pass.
+        // Names that the parser reserves are refused, even where `Value` accepts them.
         let private = unescaped(text).contains("$serde_json::private::");
         let refused_for_that = private && matches!(&outcome, Err(word) if word == "malformed_body");
         let shown = String::from_utf8_lossy(text);
@@ -244,7 +244,7 @@ impl Rig {
         let digest = key.as_deref().filter(|_| !refused_at_once).map(|key| *KeyDigest::of(key).as_bytes());
         assert_eq!(asked, digest, "another key for {shown}");
 
-        // Where a key is optional: the same answer, but that nobody is let in who says nothing of a key.
+        // With an optional key: the same result, except that a request without a key is accepted without a principal.
         let optional: Outcome = through!(self, self.optional, request(text, cuts, trailers));
         let named = serde_json::from_slice::<Value>(text).is_ok_and(|value| value.get("apiKey").is_some());
         match (&outcome, &optional) {
@@ -261,7 +261,7 @@ impl Rig {
             (Ok(_), Err(word)) => panic!("{word}, where a key is optional, for {shown}"),
         }
 
-        // With the key redacted: the same answer, and the same bytes but for the key's.
+        // With redaction: the same result, and the same bytes except for the key.
         let redacted: Outcome = through!(self, self.redacting, request(text, cuts, trailers));
         match (&outcome, &redacted) {
             (Ok(_), Ok(seen)) => {
@@ -284,7 +284,7 @@ impl Rig {
     }
 }
 
-/// The text with what it spells as `\u00..` in plain.
+/// The text without `\u00..` escapes.
 fn unescaped(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut parts = text.split("\\u00");
@@ -296,7 +296,7 @@ fn unescaped(text: &[u8]) -> String {
     })
 }
 
-/// Frames of the sizes that `cuts` says, over and over; 0 is an empty frame.
+/// Frames of the sizes in `cuts`, repeated; 0 is an empty frame.
 fn request(text: &[u8], cuts: &[u8], trailers: bool) -> Request<Boxed> {
     let mut frames = Vec::new();
     let mut rest = text;
@@ -333,7 +333,7 @@ impl http_body::Body for Frames {
     }
 }
 
-/// Header lines of an input: one a line, of which the first character names the header. `\x01` in a value stands for a
+/// The header lines of an input, one per line; the first character selects the header. `\x01` in a value stands for a
 /// valid key, `\x02` for one with a wrong checksum.
 fn lines(input: &[u8], keys: &[String; 2]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -360,7 +360,7 @@ fn lines(input: &[u8], keys: &[String; 2]) -> HeaderMap {
     headers
 }
 
-/// What a scheme finds, by an obvious reading of the rules.
+/// What a scheme finds, by a simple reading of the rules.
 #[derive(Clone, Debug, PartialEq)]
 enum Found {
     Nothing,
@@ -403,7 +403,7 @@ fn api_key(headers: &HeaderMap) -> Found {
     }
 }
 
-/// The shape of a key, spelled out.
+/// The format of a key, spelled out.
 fn is_key(text: &str) -> bool {
     const ALPHABET: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let Some(rest) = text.strip_prefix("sk_live_").or(text.strip_prefix("sk_test_")) else { return false };
@@ -423,7 +423,7 @@ fn is_key(text: &str) -> bool {
 }
 
 impl Rig {
-    /// Some header lines, through each scheme and both, with keys of our own shape and of any.
+    /// Runs some header lines, through each scheme and both, with keys of our own format and with foreign keys.
     pub(crate) fn headers(&self, input: &[u8]) -> bool {
         let headers = lines(input, &self.keys);
         *self.store.owner.lock().unwrap() = user("someone");
@@ -472,7 +472,7 @@ fn expected(
     }
     match found {
         Found::Key(key) if is_key(&key) => {
-            // The records of this store are live ones.
+            // The records of this store are for the live environment.
             if key.starts_with("sk_test_") {
                 return refuse("auth_unavailable");
             }
@@ -488,7 +488,7 @@ fn expected(
     }
 }
 
-/// Bodies that some reader of JSON was wrong about.
+/// Bodies that some JSON parser got wrong.
 pub(crate) const BODIES: [&[u8]; 49] = [
     br#"{"apiKey":"k","userId":"u","projectId":"p"}"#,
     br#" { "projectId" : "p" , "x" : [1, 2.5e3, -0, true, null, {"a":"b"}] , "userId":"u", "apiKey":"k" } "#,
@@ -541,7 +541,7 @@ pub(crate) const BODIES: [&[u8]; 49] = [
     b"{}",
 ];
 
-/// Header lines that some reader was wrong about; see [`lines`].
+/// Header lines that some parser got wrong; see [`lines`].
 pub(crate) const LINES: [&[u8]; 24] = [
     b"aBearer \x01",
     b"aBearer \x01\npp1",

@@ -1,4 +1,4 @@
-//! C3-29 and the header readers, with random input against the oracle. `fuzz/` does the same with a fuzzer.
+//! C3-29 and the header readers with random input, compared with the oracle. `fuzz/` does the same with a fuzzer.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ thread_local! {
     static RIG: Rig = Rig::default();
 }
 
-/// Names that mean something, or look as if.
+/// Names with a meaning, and similar ones.
 const NAMES: [&str; 16] = [
     "apiKey",
     "userId",
@@ -61,7 +61,7 @@ fn object(
     })
 }
 
-/// Bodies that are mostly right: the three members somewhere among others.
+/// Bodies that are mostly valid: the three members somewhere among others.
 fn body() -> impl Strategy<Value = String> {
     let text = || "[a-z0-9]{1,6}".prop_map(|text| format!("\"{text}\""));
     let three = (text(), text(), text(), vec((prop::sample::select(&NAMES[6..]), value()), 0..3))
@@ -133,7 +133,7 @@ proptest! {
     }
 }
 
-/// What header lines are made of.
+/// Parts of header lines.
 const PIECES: [&[u8]; 28] = [
     b"\na",
     b"\nk",
@@ -175,7 +175,7 @@ fn every_seed_through_the_oracle() {
     });
 }
 
-/// A generator of random numbers that needs a seed and nothing else (xorshift64*).
+/// A random number generator that needs only a seed (xorshift64*).
 struct Dice(u64);
 
 impl Dice {
@@ -195,7 +195,7 @@ impl Dice {
     }
 }
 
-/// Changes an input here and there, by bytes and by pieces of others.
+/// Changes an input in a few places, by bytes and by parts of other inputs.
 fn mutate(dice: &mut Dice, mut input: Vec<u8>, pieces: &[&[u8]]) -> Vec<u8> {
     for _ in 0..=dice.below(4) {
         let at = dice.below(input.len() + 1);
@@ -227,7 +227,7 @@ fn mutate(dice: &mut Dice, mut input: Vec<u8>, pieces: &[&[u8]]) -> Vec<u8> {
     input
 }
 
-/// How long to go on: `ROWS_FUZZ_SECONDS`, or a minute. The seed is printed; `ROWS_FUZZ_SEED` repeats it.
+/// Runs for `ROWS_FUZZ_SECONDS`, or for a minute. The seed is printed; `ROWS_FUZZ_SEED` repeats the run.
 fn go_on(name: &str, seeds: &[&[u8]], pieces: &[&[u8]], run: impl Fn(&Rig, &mut Dice, &[u8]) -> bool) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let time = Duration::from_secs(number("ROWS_FUZZ_SECONDS").unwrap_or(60));
@@ -243,7 +243,7 @@ fn go_on(name: &str, seeds: &[&[u8]], pieces: &[&[u8]], run: impl Fn(&Rig, &mut 
         inputs += 1;
         if run(&rig, &mut dice, &input) {
             accepted += 1;
-            // What is accepted is worth going on from.
+            // Accepted inputs are good starting points.
             if pool.len() < 2000 {
                 pool.push(input);
             } else if dice.below(10) == 0 {
@@ -253,7 +253,7 @@ fn go_on(name: &str, seeds: &[&[u8]], pieces: &[&[u8]], run: impl Fn(&Rig, &mut 
         }
     }
     println!("{name}: {inputs} inputs, {accepted} of them accepted, in {} s", time.as_secs());
-    // It did not run into a wall of refusals.
+    // Enough inputs were accepted, so the test did more than produce refusals.
     assert!(accepted * 1000 > inputs, "{name}: {accepted} of {inputs} were accepted");
 }
 

@@ -1,4 +1,4 @@
-//! Rows that are about bytes on a connection, against a real server on a free port of this machine.
+//! Rows about bytes on a connection, tested with a real server on a free port of this machine.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -49,7 +49,7 @@ async fn count(State(reached): State<Arc<AtomicUsize>>, request: Request<Body>, 
     next.run(request).await
 }
 
-/// Hands the connection over, and sends back what comes.
+/// Upgrades the connection, and returns what it receives.
 async fn upgrade(mut request: Request<Body>) -> Response {
     assert!(request.extensions().get::<Principal>().is_some());
     let upgrade = hyper::upgrade::on(&mut request);
@@ -68,7 +68,7 @@ async fn upgrade(mut request: Request<Body>) -> Response {
         .unwrap()
 }
 
-/// Answers before it has looked at the body.
+/// Responds before it has read the body.
 async fn quick(_: Request<Body>) -> &'static str {
     "quick"
 }
@@ -96,7 +96,7 @@ impl Server {
         Client { stream: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     async fn ask(&self, bytes: impl AsRef<[u8]>) -> Heard {
         let mut client = self.connect().await;
         client.send(bytes).await;
@@ -108,7 +108,7 @@ impl Server {
     }
 }
 
-/// A connection, and what was read of it too early.
+/// A connection, and bytes that were read too early.
 struct Client {
     stream: TcpStream,
     read: Vec<u8>,
@@ -131,7 +131,7 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Reads more; `false` at the end of the connection, however it ended.
+    /// Reads more; returns `false` at the end of the connection, however it ended.
     async fn more(&mut self) -> bool {
         let mut buffer = [0; 4096];
         match timeout(PATIENCE, self.stream.read(&mut buffer)).await.expect("the server says nothing") {
@@ -143,7 +143,7 @@ impl Client {
         }
     }
 
-    /// One response with a declared length; interim ones are responses, too.
+    /// Reads one response with a declared length; interim responses count, too.
     async fn hear(&mut self) -> Heard {
         let end = loop {
             if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -169,7 +169,7 @@ impl Client {
         Heard { status, body: std::mem::replace(&mut self.read, rest) }
     }
 
-    /// Everything until the server closes.
+    /// Reads until the server closes the connection.
     async fn closes(&mut self) -> Vec<u8> {
         while self.more().await {}
         std::mem::take(&mut self.read)
@@ -244,7 +244,7 @@ async fn c3_19_a_body_that_is_too_long_is_never_asked_for() {
     for expect in ["", "expect: 100-continue\r\n"] {
         let mut client = server.connect().await;
         client.send(post(&format!("content-length: 100000\r\n{expect}"))).await;
-        // At once, before a byte of the body; no 100 comes before it, and the connection is done for.
+        // The response comes at once, before any byte of the body and without a 100, and the connection is closed.
         let heard = client.hear().await;
         assert_eq!(
             (heard.status, &heard.json()["error"]),
@@ -255,7 +255,7 @@ async fn c3_19_a_body_that_is_too_long_is_never_asked_for() {
             assert!(client.closes().await.is_empty(), "C3-19: the connection goes on");
         }
     }
-    // No more is a header credential's refusal kept waiting for a body.
+    // The refusal of a header credential does not wait for the body either.
     let mut client = server.connect().await;
     client.send(post("content-length: 100000\r\nexpect: 100-continue\r\nx-api-key: garbage\r\n")).await;
     assert_eq!(client.hear().await.status, 401);
@@ -303,7 +303,7 @@ async fn c3_22_a_body_that_is_wanted_is_asked_for() {
     client.send(&body).await;
     let heard = client.hear().await;
     assert_eq!((heard.status, &heard.json()["body"]), (200, &json!(body)));
-    // Nobody asks for a body that only the handler could want, until the handler does: this one does not.
+    // A body that only the handler could use is not requested until the handler reads it. This one never does.
     let mut client = server.connect().await;
     let bearer = format!("authorization: Bearer {}\r\n", world.own.expose_secret());
     let head =
@@ -339,7 +339,7 @@ async fn c3_25_a_client_that_goes_away() {
         client
             .send(format!("{}{}", post(&format!("content-length: {}\r\n", text.len())), &text[..sent]))
             .await;
-        // Half closed: the server can still say what it thinks of it.
+        // The client closes its side; the server can still respond.
         client.stream.shutdown().await.unwrap();
         let heard = String::from_utf8(client.closes().await).unwrap();
         assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 400"), "C3-25: {heard}");
@@ -349,7 +349,7 @@ async fn c3_25_a_client_that_goes_away() {
     whole_body_fits(&server, &text).await;
 }
 
-/// Until the server has noticed that others are gone, there is no room; then there is.
+/// Until the server notices that other clients are gone, there is no memory; then there is.
 async fn whole_body_fits(server: &Server, text: &str) {
     let all = async {
         loop {
@@ -371,7 +371,7 @@ async fn c3_32_after_a_refusal_the_next_request_is_the_next_request() {
     let server = Server::start(&world, JsonBody::default().limit(1000).unwrap()).await;
     let own =
         format!("GET /projects HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", world.own.expose_secret());
-    // Refused by their heads and their bodies unread; what stands in those bodies is a request, and never becomes one.
+    // The heads are refused and the bodies are not read. Each body contains a request, which must never be executed.
     let smuggled = own.clone();
     for headers in ["x-api-key: garbage\r\n", "", "content-encoding: gzip\r\n"] {
         let mut client = server.connect().await;
@@ -387,7 +387,7 @@ async fn c3_32_after_a_refusal_the_next_request_is_the_next_request() {
         let served = server.reached.load(SeqCst) - before;
         assert!(served <= 1, "C3-32: the body was taken for a request: {rest}");
     }
-    // Read and refused: the connection goes on.
+    // Read and refused: the connection stays open.
     let mut client = server.connect().await;
     client.send(format!("{}[]{own}", post("content-length: 2\r\n"))).await;
     assert_eq!(client.hear().await.status, 400);
@@ -477,7 +477,7 @@ async fn c1_22_http2_repeats_are_repeats() {
         (&[("authorization", &bearer), ("authorization", b"Basic x")], 400, &conflict),
         (&[("x-api-key", key), ("x-api-key", key)], 400, &conflict),
         (&[("x-api-key", key), ("authorization", &bearer)], 400, &conflict),
-        // C2-05: nothing is trimmed, wherever it comes from.
+        // C2-05: values are never trimmed.
         (&[("x-api-key", &spaced)], 401, &json!("invalid_api_key")),
         (&[("x-api-key", key), ("x-project-id", b"p1"), ("x-project-id", b"p1")], 400, &conflict),
     ];
@@ -490,7 +490,7 @@ async fn c1_22_http2_repeats_are_repeats() {
     assert_eq!(h2_send(&mut sender, fine, Body::empty()).await.unwrap().0, 200);
 }
 
-/// Some frames, and then an error.
+/// Yields some frames, and then an error.
 struct Breaks(std::vec::IntoIter<Bytes>);
 
 impl http_body::Body for Breaks {
@@ -522,7 +522,7 @@ async fn c3_26_http2_bodies_that_break_their_word() {
         }
     }
     println!("the server reset {refused} streams by itself");
-    // Reset in the middle, and a client that loses interest in the middle.
+    // A stream that is reset in the middle, and a client that stops sending in the middle.
     for cut in [0, 1, text.len() - 1, text.len()] {
         let mut sender = h2(&server).await;
         let chunks = vec![Bytes::copy_from_slice(&text.as_bytes()[..cut])].into_iter();
@@ -540,7 +540,7 @@ async fn c3_26_http2_bodies_that_break_their_word() {
     let given_up = timeout(Duration::from_millis(20), pending).await;
     assert!(given_up.is_err(), "C3-26: answered before the body was there");
     assert_eq!(server.seen(), (0, 0));
-    // The connection is sound, the room is free, and no task holds on to a body.
+    // The connection still works, the memory is free, and no task keeps a body.
     drop(frames);
     whole_body_fits(&server, &text).await;
     let (status, json) = h2_send(&mut sender, &[json], Body::from(text.clone())).await.unwrap();
