@@ -1,4 +1,4 @@
-//! [`ApiKeys`]: one place to say what layer, verifier and keyring must agree on.
+//! [`ApiKeys`]: one place for the settings that layer, verifier and keyring must agree on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use crate::settings::Settings;
 use crate::store::{Directory, KeyRegistry, KeyStore};
 use crate::verifier::Verifier;
 
-/// A store of keys, and what everything that works on it must agree on: the format of keys, their digests, the clock, the
-/// deadlines and the observers. The layer, the verifier and the keyring are made of it, so that they cannot disagree.
+/// A store of keys, and the settings of everything that works on it: the format of keys, their digests, the clock,
+/// the deadlines and the observers. Layer, verifier and keyring are made from it, so they always have the same
+/// settings.
 ///
-/// A keyring with other digests than the layer's would make keys that the layer does not know; said here, that cannot be
-/// written. Cloning is cheap.
+/// This prevents, for example, a keyring whose digests differ from the layer's: the layer would not find its keys.
+/// Cloning is cheap.
 ///
 /// ```
 /// use tower_api_key::scheme::{ApiKeyHeader, Bearer};
@@ -39,44 +40,44 @@ pub struct ApiKeys<S> {
 }
 
 impl<S> ApiKeys<S> {
-    /// Keys, people and projects are in `store`. `(keys, directory)` joins two stores, and
-    /// [`NoProjects(keys)`](crate::store::NoProjects) says that there are no projects.
+    /// Uses `store` for keys, people and projects. `(keys, directory)` combines two stores.
+    /// [`NoProjects(keys)`](crate::store::NoProjects) is for applications without projects.
     #[must_use]
     pub fn new(store: S) -> Self {
         Self { store: Arc::new(store), settings: Settings::default() }
     }
 
-    /// The format of keys: what new ones look like, and what is let through to the store. The default is `sk_live_...`,
-    /// `sk_test_...` (R37, R38).
+    /// Sets the format of keys: what new keys look like, and which texts are looked up in the store. The default is
+    /// `sk_live_...`, `sk_test_...` (R37, R38).
     #[must_use]
     pub fn key_format(mut self, format: KeyFormat) -> Self {
         self.settings.format = format;
         self
     }
 
-    /// The digests under which keys are kept and looked up; the default is SHA-256. More are for [peppers](crate::Pepper),
-    /// and for keys that were [imported](crate::importing).
+    /// Sets the digests by which keys are stored and looked up. The default is SHA-256. Others are for
+    /// [peppers](crate::Pepper) and for [imported](crate::importing) keys.
     #[must_use]
     pub fn digests(mut self, digests: Digests) -> Self {
         self.settings.digests = digests;
         self
     }
 
-    /// The clock that dates keys and judges their expiry and limits; the default is the system's.
+    /// Sets the clock by which keys are dated, expire and are rate-limited. The default is the system's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.settings.clock = Arc::new(clock);
         self
     }
 
-    /// Shows decisions and changes to an [`Observer`], after those that are already there. The default is nobody.
+    /// Adds an [`Observer`] of decisions and changes. It is called after those added before. The default is none.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.settings.observers.add(observer);
         self
     }
 
-    /// How long a store may take for one answer to a request before it is a 503; the default is one second.
+    /// Sets how long a request waits for an answer of a store before it gets a 503. The default is one second.
     ///
     /// # Errors
     ///
@@ -86,12 +87,13 @@ impl<S> ApiKeys<S> {
         Ok(self)
     }
 
-    /// How long a store may take for one change or question of a keyring; the default is five seconds, longer than the
-    /// built-in stores wait for a lock that somebody else holds.
+    /// Sets how long a keyring waits for one change or query of the store. The default is five seconds, which is
+    /// longer than the built-in stores wait for a lock.
     ///
-    /// When it has passed, nobody knows: a change that still waits behind others is never begun, and one that was begun may
-    /// be finished. The answer is [`KeyringError::OutcomeUnknown`](crate::KeyringError::OutcomeUnknown), also where a store
-    /// says by itself that it took too long.
+    /// After a timeout it is unknown whether the change was made: a change that was still queued is never started,
+    /// but one that was started may be finished. The error is
+    /// [`KeyringError::OutcomeUnknown`](crate::KeyringError::OutcomeUnknown), also if the store itself reports the
+    /// timeout.
     ///
     /// # Errors
     ///
@@ -107,8 +109,8 @@ impl<S> ApiKeys<S> {
         &self.store
     }
 
-    /// A layer for one scheme; [`ApiKeyAuth::or`] adds others. For foreign keys, a throttle or one environment only, set up
-    /// a [verifier](Self::verifier) and pass it to [`ApiKeyAuth::with_verifier`].
+    /// Creates a layer for one scheme; [`ApiKeyAuth::or`] adds others. For foreign keys, a throttle or one
+    /// environment only, configure a [verifier](Self::verifier) and pass it to [`ApiKeyAuth::with_verifier`].
     pub fn layer<Sch: Describe>(&self, scheme: Sch) -> ApiKeyAuth<Sch>
     where
         S: KeyStore + Directory,
@@ -116,7 +118,7 @@ impl<S> ApiKeys<S> {
         ApiKeyAuth::with_verifier(self.verifier(), scheme)
     }
 
-    /// A verifier: what the layer decides with, for credentials that do not come in the head of a request, too.
+    /// Creates a verifier, which can also verify credentials that do not come in an HTTP request.
     #[must_use]
     pub fn verifier(&self) -> Verifier
     where
@@ -125,7 +127,7 @@ impl<S> ApiKeys<S> {
         Verifier::with_settings(Arc::clone(&self.store), &self.settings)
     }
 
-    /// A keyring: issues, rotates, revokes and lists keys.
+    /// Creates a keyring, which issues, rotates, revokes and lists keys.
     #[must_use]
     pub fn keyring(&self) -> Keyring
     where

@@ -173,7 +173,7 @@ macro_rules! names {
         }
 
         impl $name {
-            /// Its name in the text of a [`KeyEvent`].
+            /// The name in the text of a [`KeyEvent`].
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {

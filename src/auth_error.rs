@@ -14,13 +14,13 @@ use crate::scheme_info::SchemeInfo;
 
 /// Why a request was refused.
 ///
-/// [`kind`](Self::kind) is for logs, metrics and audit: it tells a revoked key from an expired or unknown one.
-/// [`status`](Self::status), [`public_code`](Self::public_code) and [`message`](Self::message) are what the client
-/// may see, and do not. No part of it holds a secret or echoes what the client sent.
+/// [`kind`](Self::kind) is for logs, metrics and audit: it tells a revoked key from an expired or unknown one. The
+/// client may see [`status`](Self::status), [`public_code`](Self::public_code) and [`message`](Self::message),
+/// which are the same for all three. No part of the error contains a secret or repeats what the client sent.
 ///
-/// Every refusal by the layer, and by guards, extractors and routes behind it that refuse with an `AuthError`, carries it
-/// in the response's extensions, so that layers outside can see why. What the routes of `manage` say of keys by themselves
-/// (there is no such key, a name is none, ...) is no refusal of the caller and carries none.
+/// Every refusal by the layer, or by a guard, extractor or route behind it that returns an `AuthError`, has it in
+/// the response's extensions, so that outer layers can see the reason. Errors that the routes of `manage` report
+/// about keys (an unknown key, an invalid name, ...) do not refuse the caller, and have none.
 ///
 /// ```
 /// # fn f<B>(response: &http::Response<B>) {
@@ -48,69 +48,69 @@ struct Inner {
 /// Why the client must wait, and how long.
 #[derive(Clone, Debug)]
 pub(crate) enum Wait {
-    /// Too many wrong keys: it is told how long, and nothing of what is counted.
+    /// The client sent too many wrong keys. It is told how long to wait, but not what is counted.
     Failures(Duration),
-    /// A limit of its key, which it may know.
+    /// A rate limit of the key, which the client may know.
     Limit(Arc<RateLimitStatus>),
 }
 
-/// What went wrong, for those who run the service. Not for clients: it tells revoked from unknown.
+/// What went wrong, for operators. Do not show it to clients: it tells a revoked key from an unknown one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuthErrorKind {
-    /// No credential was sent where one is looked for.
+    /// No credential was sent.
     MissingCredentials,
-    /// What was sent is no key: its grammar, shape or checksum is wrong. No store was asked.
+    /// The text that was sent is not a key: its grammar, shape or checksum is wrong. No store was asked.
     MalformedKey,
     /// The store does not know the key.
     UnknownKey,
     /// The key was revoked or replaced.
     RevokedKey,
-    /// The key's time has run out.
+    /// The key is expired.
     ExpiredKey,
-    /// The key is of the other environment than the layer's (R55).
+    /// The key is of an environment that the layer does not accept (R55).
     WrongEnvironment,
-    /// The scheme's sunset is over: it accepts nobody any more.
+    /// The scheme's sunset is over, so it accepts no more keys.
     SchemeEnded,
     /// The key's owner is unknown, removed or suspended.
     OwnerDisabled,
-    /// The key is bound to other schemes than the one through which it came.
+    /// The key is restricted to other schemes than the one through which it was sent.
     SchemeNotAllowed,
     /// The claimed user is missing, or is not the key's owner (R9).
     UserMismatch,
-    /// A user-level key, and no project named where one is required (R5, R45).
+    /// The request has a user-level key, and names no project although one is required (R5, R45).
     ProjectRequired,
-    /// What was named as the project is no id.
+    /// The named project is not a valid id.
     InvalidProject,
     /// The key belongs to another project than the one named (R46).
     ProjectMismatch,
-    /// The owner has no access to the project, or the key not to this kind of endpoint (R11).
+    /// The owner has no access to the project, or the key has no access to this kind of endpoint (R11).
     Forbidden,
-    /// The owner may only read here (R20).
+    /// The owner may only read in this project (R20).
     ReadOnly,
-    /// The request is outside of the key's restrictions; see [`AuthError`]'s source for which (R57).
+    /// A restriction of the key forbids the request (R57). The source of the [`AuthError`] says which.
     Restricted,
-    /// The request came in clear, and the layer demands HTTPS (R14). The key was not looked at.
+    /// The request came over plain HTTP, and the layer requires HTTPS (R14). The key was not looked at.
     InsecureTransport,
-    /// The key lacks a scope that a guard demands.
+    /// The key lacks a scope that a guard requires.
     MissingScope,
-    /// The key was wrong too often from the client's address, too many other wrong keys came from it, or too many requests
-    /// with the key.
+    /// The client's address sent this wrong key, or other wrong keys, too often, or the key's rate limit is
+    /// exceeded.
     RateLimited,
-    /// More than one credential, or repeated header lines (R62).
+    /// The request has more than one credential, or a credential header is repeated (R62).
     ConflictingCredentials,
-    /// The body is not a JSON object that says each credential at most once, or it broke off.
+    /// The body is not a JSON object that contains each credential at most once, or it broke off.
     MalformedBody,
-    /// The body's type or coding is not one that is read.
+    /// The body's content type or encoding is not supported.
     UnsupportedMediaType,
-    /// The body is larger than the layer reads.
+    /// The body is larger than the layer's limit.
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
-    /// The layer holds as many bytes of bodies, checks as many slow hashes, or has as many look-ups of the client waiting,
-    /// as it may.
+    /// The layer is at a limit: of the bytes of buffered bodies, of concurrent slow-hash checks, or of waiting
+    /// look-ups of this client.
     Overloaded,
-    /// A store failed, or what it holds makes no sense; see [`AuthError`]'s source.
+    /// A store failed, or returned data that is corrupt. The source of the [`AuthError`] says more.
     StoreFailed,
     /// A store did not answer in time.
     StoreTimeout,
@@ -151,7 +151,7 @@ impl AuthErrorKind {
         }
     }
 
-    /// The status of a refusal of this kind.
+    /// The HTTP status of a refusal of this kind.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -183,7 +183,7 @@ impl AuthErrorKind {
         }
     }
 
-    /// The machine's word for it, which clients may see: unknown, revoked and expired keys have one.
+    /// The machine-readable code, which clients may see. Unknown, revoked and expired keys have the same code.
     #[must_use]
     pub fn public_code(self) -> &'static str {
         match self {
@@ -216,7 +216,7 @@ impl AuthErrorKind {
 }
 
 impl AuthError {
-    /// A refusal in the words of a scheme; without one, in those of the layer's first.
+    /// Creates a refusal with the messages of a scheme; without a scheme, with those of the layer's first.
     ///
     /// For schemes of your own that read bodies: [`Scheme`](crate::scheme::Scheme).
     #[must_use]
@@ -232,8 +232,8 @@ impl AuthError {
         }))
     }
 
-    /// The same refusal, by somebody who has read the request's body to its end: on HTTP/1.x its connection can go on. For
-    /// schemes of your own that read bodies.
+    /// Marks that the request's body has been read to its end, so that an HTTP/1.x connection can be kept open. For
+    /// your own schemes that read bodies.
     #[must_use]
     pub fn after_body(mut self) -> Self {
         Arc::make_mut(&mut self.0).after_body = true;
@@ -244,21 +244,20 @@ impl AuthError {
         self.0.after_body
     }
 
-    /// The same refusal with what caused it, for those who run the service: clients never see it.
+    /// Adds the cause, for operators. Clients never see it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Arc::make_mut(&mut self.0).source = Some(source.into().into());
         self
     }
 
-    /// The same refusal with how long the client should wait, as `Retry-After` says it: for
-    /// [`RateLimited`](AuthErrorKind::RateLimited).
+    /// Adds how long the client should wait, for `Retry-After`: for [`RateLimited`](AuthErrorKind::RateLimited).
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         self.with_wait(Wait::Failures(wait))
     }
 
-    /// The same refusal for a client that speaks gRPC, as [`Head::is_grpc`](crate::Head::is_grpc) tells, or does not.
+    /// Sets whether the client speaks gRPC; see [`Head::is_grpc`](crate::Head::is_grpc).
     #[must_use]
     pub fn for_grpc(mut self, grpc: bool) -> Self {
         Arc::make_mut(&mut self.0).grpc = grpc;
@@ -270,7 +269,7 @@ impl AuthError {
         self
     }
 
-    /// With the key that was refused, for those who look on.
+    /// Adds the key that was refused, for observers.
     pub(crate) fn with_about(mut self, about: (KeyId, Environment)) -> Self {
         Arc::make_mut(&mut self.0).about = Some(about);
         self
@@ -284,14 +283,14 @@ impl AuthError {
         self.0.wait.as_ref()
     }
 
-    /// The same refusal for another reason.
+    /// Replaces the reason.
     pub(crate) fn of_kind(mut self, kind: AuthErrorKind) -> Self {
         Arc::make_mut(&mut self.0).kind = kind;
         self
     }
 
-    /// What the layer knows and the place that refused did not: whose words apply if no scheme was used, and
-    /// whether the client speaks gRPC.
+    /// Adds what only the layer knows: the first scheme, whose messages apply if no scheme was used, and whether
+    /// the client speaks gRPC.
     pub(crate) fn answering(mut self, first: Option<&SchemeInfo>, grpc: bool) -> Self {
         let inner = Arc::make_mut(&mut self.0);
         inner.scheme = inner.scheme.take().or_else(|| first.cloned());
@@ -299,19 +298,20 @@ impl AuthError {
         self
     }
 
-    /// What went wrong, for those who run the service.
+    /// What went wrong, for operators.
     #[must_use]
     pub fn kind(&self) -> AuthErrorKind {
         self.0.kind
     }
 
-    /// The status of the answer.
+    /// The HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.kind.status()
     }
 
-    /// The machine's word for it, as clients may see it: `error` in the default body; see [`problems`](crate::problems).
+    /// The machine-readable code, which clients may see: `error` in the default body; see
+    /// [`problems`](crate::problems).
     #[must_use]
     pub fn public_code(&self) -> &'static str {
         self.0.kind.public_code()

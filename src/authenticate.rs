@@ -1,4 +1,5 @@
-//! [`Authenticator`]: asks the scheme what a request claims, the gate whether it is true, and tells observers.
+//! [`Authenticator`]: asks the scheme what a request claims and the gate whether it is true, and tells the
+//! observers.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,9 +17,9 @@ use crate::scheme::{BodyInterest, Scheme};
 use crate::unread_body::{Unread, WasRead};
 use crate::verifier::Verifier;
 
-/// What all services of one layer share.
+/// The state that all services of one layer share.
 pub(crate) struct Authenticator<Sch, R> {
-    /// Shared, so that the builder of the layer clones no scheme of the application's.
+    /// Shared, so that schemes need not implement `Clone`.
     pub(crate) scheme: Arc<Sch>,
     pub(crate) verifier: Verifier,
     pub(crate) endpoints: EndpointTable,
@@ -44,15 +45,15 @@ impl<Sch, R> Clone for Authenticator<Sch, R> {
     }
 }
 
-/// What can be said of a request by its head and by what is at hand.
+/// The decision that can be made from the head of a request and from cached facts.
 pub(crate) enum HeadDecision {
     Pass(Pass),
     Refused(AuthError),
-    /// A store must be asked, or a body read.
+    /// A store must be asked, or the body must be read.
     Wait(Suspended),
 }
 
-/// What a request waits for.
+/// A request that must wait.
 pub(crate) struct Suspended {
     wait: SuspendedOn,
     /// When the decision began, if observers want to know.
@@ -60,7 +61,7 @@ pub(crate) struct Suspended {
 }
 
 enum SuspendedOn {
-    /// A store must be asked about these.
+    /// A store must be asked about these credentials.
     Store(Box<(Credentials<'static>, Box<Paused>)>),
     /// The body may hold a credential.
     Body(Access),
@@ -85,16 +86,16 @@ impl SuspendedOn {
     }
 }
 
-/// Why a request may not pass, and what is to be done about its body before that is said.
+/// Why a request is refused, and what must be done with its body before the response is sent.
 pub(crate) struct DeniedRequest {
     pub(crate) error: AuthError,
     pub(crate) unread: Unread,
 }
 
-/// The body of a request, while it is decided about.
+/// The body of a request during the decision.
 enum Carried<B> {
     Untouched(B),
-    /// It was read to its end, and stands there anew.
+    /// The body was read to its end, and replaced by a copy of its bytes.
     Read(B),
 }
 
@@ -103,7 +104,7 @@ impl<Sch, R> Authenticator<Sch, R> {
         self.stamps.mark_secrets(request.headers_mut());
     }
 
-    /// Decides by the head, as far as that goes without waiting.
+    /// Decides from the head, as far as this is possible without waiting.
     #[inline(always)]
     pub(crate) fn decide_at_once<B>(&self, head: Head<'_>) -> HeadDecision
     where
@@ -160,7 +161,7 @@ impl<Sch, R> Authenticator<Sch, R> {
         }
     }
 
-    /// Decides about a request that had to wait.
+    /// Decides about a request that must wait.
     pub(crate) async fn decide<B>(
         self: Arc<Self>,
         request: Request<B>,
@@ -250,7 +251,7 @@ impl<Sch, R> Authenticator<Sch, R> {
         }
     }
 
-    /// A refusal that was said at once.
+    /// Makes the refusal of a request that did not have to wait.
     #[cold]
     pub(crate) fn denied<B>(&self, error: AuthError, request: Request<B>) -> DeniedRequest
     where
@@ -263,13 +264,13 @@ impl<Sch, R> Authenticator<Sch, R> {
         DeniedRequest { error, unread }
     }
 
-    /// What is to be done about the body of a request that is refused.
+    /// What must be done with the body of a refused request.
     fn unread<B>(&self, error: &AuthError, head: Head<'_>, body: Carried<B>) -> Unread
     where
         Sch: Scheme<B>,
     {
         match body {
-            // What there is no room for is not read.
+            // The request was refused because there is no room for its body, so the body is not read.
             Carried::Untouched(_) if error.kind() == AuthErrorKind::Overloaded => Unread::given_up(head),
             Carried::Untouched(body) => {
                 Unread::of(head, body, |body| self.scheme.drain(&self.client.sender(&head), body))
@@ -288,7 +289,7 @@ impl<Sch, R> Authenticator<Sch, R> {
         }
     }
 
-    /// What a key's restrictions look at.
+    /// The facts that a key's restrictions are checked against.
     fn facts<'r>(&self, head: Head<'r>) -> RequestContext<'r> {
         let facts = RequestContext::of(&head).by_path(self.endpoints.compares_paths());
         match self.client.of(&head) {
@@ -297,7 +298,7 @@ impl<Sch, R> Authenticator<Sch, R> {
         }
     }
 
-    /// Adds to an error what only the layer knows.
+    /// Adds to an error what only the layer knows: its first scheme, and whether the client speaks gRPC.
     fn complete(&self, error: AuthError, head: Head<'_>) -> AuthError {
         self.complete_for(error, head.is_grpc())
     }

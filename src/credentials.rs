@@ -164,7 +164,7 @@ impl<'r> Credentials<'r> {
         self
     }
 
-    /// The scheme through which it came.
+    /// The scheme through which the credentials came.
     #[must_use]
     pub fn scheme(&self) -> Option<&SchemeInfo> {
         self.claims.scheme()

@@ -1,4 +1,4 @@
-//! [`ResponseFuture`]: the states of a request that is on its way.
+//! [`ResponseFuture`]: the states of a request until its response is ready.
 
 use std::fmt;
 use std::future::Future;
@@ -18,10 +18,10 @@ use crate::response_notes::ResponseNotes;
 use crate::scheme_info::SchemeInfo;
 use crate::unread_body::{self, Unread};
 
-/// Whether a request may pass, asked of a store or of its body.
+/// The decision about a request, while a store is asked or the body is read.
 type Deciding<B> = Pin<Box<dyn Future<Output = Result<(Pass, Request<B>), DeniedRequest>> + Send>>;
 
-/// Who came in, as far as the answer says something of it.
+/// How a request was let in, as far as the response headers depend on it.
 pub(crate) enum Admitted {
     Principal(Option<Box<ResponseNotes>>),
     Nobody(Nobody),
@@ -52,15 +52,15 @@ pin_project! {
 pin_project! {
     #[project = Now]
     enum FutureState<S, F, B> {
-        /// Asked, and not answered yet. The service is ready, and waits for the answer.
+        /// The decision is being made. The inner service is ready, and is called if the request is accepted.
         Deciding { decision: Deciding<B>, service: GatedService<S> },
-        /// The inner service answers somebody who was let in with a key.
+        /// The inner service handles a request that was accepted with a key.
         Accepted { #[pin] answer: F, notes: Option<Box<ResponseNotes>> },
-        /// The inner service answers somebody who was let in without a credential, where one is optional.
+        /// The inner service handles a request without a credential, where one is optional.
         Anonymous { #[pin] answer: F },
-        /// The inner service answers anybody.
+        /// The inner service handles a request to a public endpoint.
         Open { #[pin] answer: F },
-        /// The answer is no. With notes if it is a guard's, of somebody who was let in.
+        /// The request is refused. `notes` is set if a guard refused it after it was accepted.
         Refused { error: AuthError, notes: Option<Box<ResponseNotes>>, unread: Unread },
     }
 }
@@ -74,7 +74,7 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
         Self { authenticator, state: FutureState::Deciding { decision, service } }
     }
 
-    /// The inner service answers.
+    /// The inner service was called, and handles the request.
     #[inline(always)]
     pub(crate) fn entered(
         authenticator: Arc<Authenticator<Sch, R>>,
@@ -124,7 +124,7 @@ where
                 },
                 Now::Accepted { answer, notes } => {
                     let mut response = ready!(answer.poll(cx))?;
-                    // A guard inside said no: it is said here, like every other.
+                    // An inner guard refused the request. Its error is rendered here, like every other.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
                         this.authenticator.verifier.show_guarded(&error);
                         let unread = Unread::said_by(response.headers());
@@ -136,7 +136,7 @@ where
                 }
                 Now::Anonymous { answer } => {
                     let mut response = ready!(answer.poll(cx))?;
-                    // Something inside wants a principal, and does not know the layer's words.
+                    // An inner extractor or guard requires a principal. Its error is rendered here, with the layer's messages.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
                         let grpc = error.is_grpc();
                         let error = this.authenticator.complete_for(error, grpc);

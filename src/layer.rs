@@ -1,4 +1,4 @@
-//! [`ApiKeyAuth`], and its knobs.
+//! [`ApiKeyAuth`]: the layer, and its settings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,13 +45,13 @@ use crate::verifier::Verifier;
 /// # Where to put it
 ///
 /// `Router::layer` also guards the router's fallback, so that unknown routes answer 401 before 404.
-/// `Router::route_layer` does not. Around a router instead of inside, [`Endpoints`] cannot be compared with routes; see
-/// there.
+/// `Router::route_layer` does not. If the layer is around a router instead of in it, [`Endpoints`] cannot be
+/// compared with routes; see its documentation.
 ///
-/// A `CorsLayer`, a `TraceLayer` and a `CatchPanicLayer` belong outside, so that they see refusals too; so does a
-/// decompression layer if bodies are read. What stands outside sees headers before they are marked sensitive: put
-/// tower-http's `SetSensitiveRequestHeadersLayer` around a layer that prints them. A limit on concurrency counts a request
-/// from before its body is read, inside as well as outside.
+/// Put a `CorsLayer`, a `TraceLayer` and a `CatchPanicLayer` outside, so that they see refusals too. A
+/// decompression layer also belongs outside if a scheme reads bodies. Outer layers see headers before they are
+/// marked sensitive: put tower-http's `SetSensitiveRequestHeadersLayer` around a layer that prints them. A
+/// concurrency limit counts a request from before its body is read, whether it is inside or outside.
 ///
 /// Cloning is cheap; clones share one cap for buffered bodies.
 #[must_use = "a layer does nothing until it is added to a service"]
@@ -60,15 +60,16 @@ pub struct ApiKeyAuth<Sch, R = ProblemDetails> {
 }
 
 impl<Sch: Describe> ApiKeyAuth<Sch> {
-    /// Asks `store` about the keys that `scheme` finds.
+    /// Creates a layer that verifies the keys that `scheme` finds against `store`.
     ///
-    /// `MemoryStore` and `SqliteStore` know keys and people both. `(keys, directory)` joins two, and
-    /// [`NoProjects(keys)`](crate::store::NoProjects) says that there are no projects.
+    /// `MemoryStore` and `SqliteStore` are both a key store and a directory. `(keys, directory)` combines two
+    /// stores. [`NoProjects(keys)`](crate::store::NoProjects) is for applications without projects.
     pub fn new<S: KeyStore + Directory>(store: S, scheme: Sch) -> Self {
         Self::with_verifier(Verifier::new(store), scheme)
     }
 
-    /// With a verifier that was set up by hand: another key format, foreign keys, one environment, a clock, a deadline.
+    /// Creates a layer with a verifier that you have configured: for foreign keys, a throttle, or one environment
+    /// only.
     pub fn with_verifier(verifier: Verifier, scheme: Sch) -> Self {
         let authenticator = Authenticator {
             stamps: ResponseHeaders::of(&scheme),
@@ -87,12 +88,12 @@ impl<Sch: Describe> ApiKeyAuth<Sch> {
 impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
     /// Also accepts another scheme. A request that uses two is refused with 400.
     ///
-    /// The first scheme's words are used where no credential was sent.
+    /// If no credential was sent, the refusal has the messages of the first scheme.
     pub fn or<Other: Describe>(self, other: Other) -> ApiKeyAuth<Or<Sch, Other>, R> {
         self.rebuilt(|scheme, renderer| (Arc::new(Or::of(scheme, other)), renderer))
     }
 
-    /// Renders refusals in another way: a closure, or a type of your own.
+    /// Replaces the renderer of refusals by a closure, or by a type of your own.
     pub fn render_errors<Other>(self, renderer: Other) -> ApiKeyAuth<Sch, Other> {
         self.rebuilt(|scheme, _| (scheme, Arc::new(renderer)))
     }
@@ -121,8 +122,8 @@ impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
         self
     }
 
-    /// Declares endpoints: what they do, whether they need a project, where a key is optional, which are public. Replaces
-    /// earlier declarations.
+    /// Declares endpoints: what they do, whether they need a project, whether a key is optional, and which are
+    /// public. Replaces earlier declarations.
     ///
     /// # Errors
     ///
@@ -132,12 +133,12 @@ impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
         Ok(self.with(|authenticator| authenticator.endpoints = table))
     }
 
-    /// Which of these routes nothing is declared for, and which declarations are for none of them: for a test, since
-    /// neither is an error by itself. Name every route that the layer guards as the router knows it, with the prefixes of
-    /// nested routers.
+    /// Returns the routes without a declaration, and the declarations that match none of the routes. Use it in a
+    /// test, since neither is an error by itself. Pass every route that the layer guards, as the router knows it,
+    /// with the prefixes of nested routers.
     ///
-    /// A declaration that no route meets does nothing. Where it was to narrow, as in `write(Method::GET, "/export")`,
-    /// keys that may only read might get through.
+    /// A declaration that matches no route has no effect. If it was meant to restrict an endpoint, as in
+    /// `write(Method::GET, "/export")`, read-only keys might get through.
     ///
     /// ```
     /// use http::Method;
@@ -157,24 +158,25 @@ impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
         self.authenticator.endpoints.undeclared(routes)
     }
 
-    /// Whose address a request comes from, for keys that are restricted to some (R56) and for the
-    /// [throttle](Verifier::throttle). The default is the peer's; behind
-    /// proxies, name them.
+    /// Sets how the client's address is found, for keys that are restricted to addresses (R56) and for the
+    /// [throttle](Verifier::throttle). The default is the address of the TCP peer. Behind proxies, name the proxies
+    /// that are trusted.
     pub fn client_addr(self, client: ClientAddr) -> Self {
         self.with(|authenticator| authenticator.client = client)
     }
 
-    /// Refuses requests that came in clear with 403, before the credential is looked at, and does not redirect (R14).
-    /// Public endpoints stay open; where a key is optional, requests without one are refused, too.
+    /// Refuses requests over plain HTTP with 403, before the credential is looked at, and does not redirect (R14).
+    /// Public endpoints stay open. Where a key is optional, requests without one are refused too.
     ///
-    /// A layer does not see TLS: a trusted proxy says it ([`client_addr`](Self::client_addr)), or your listener, by a
-    /// [`Proto`](crate::client_addr::Proto) in the request's extensions. Where nobody says it, every request is refused.
+    /// A layer does not see TLS. It learns of it from a trusted proxy ([`client_addr`](Self::client_addr)), or from
+    /// your listener, through a [`Proto`](crate::client_addr::Proto) in the request's extensions. If neither
+    /// reports HTTPS, every request is refused.
     pub fn require_https(self, required: bool) -> Self {
         self.with(|authenticator| authenticator.require_https = required)
     }
 
-    /// Where people read what to do when their key was replaced: a `Link` on every answer to somebody who was let in with
-    /// a key in a rotation's [grace](crate::Grace), beside its `Deprecation` and `Sunset`.
+    /// Sets the URL of a page that says what to do after a rotation. Every response to a request with a key in its
+    /// [grace period](crate::Grace) links to it, in addition to the headers `Deprecation` and `Sunset`.
     ///
     /// # Errors
     ///
@@ -184,8 +186,8 @@ impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
         Ok(self.with(|authenticator| authenticator.stamps.guide_to(link)))
     }
 
-    /// Explains what this layer, as it is set up so far, answers to requests: what support needs when somebody says "403".
-    /// See [`explain`](crate::explain).
+    /// Returns an explainer, which says how this layer, as configured so far, answers a request and why. Support
+    /// needs it when a client reports a 403. See [`explain`](crate::explain).
     pub fn explainer(&self) -> Explainer {
         let Authenticator { scheme, verifier, endpoints, require_https, .. } = &*self.authenticator;
         let mut schemes = Vec::new();
@@ -193,16 +195,17 @@ impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
         Explainer::new(verifier.clone(), endpoints.clone(), schemes, *require_https)
     }
 
-    /// Lets CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) through, without a principal.
-    /// Only needed where the `CorsLayer` is inside; browsers send no credentials with them.
+    /// Lets CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) through, without a
+    /// principal. This is only needed if the `CorsLayer` is inside this layer. Browsers send no credentials with
+    /// preflights.
     pub fn pass_preflight(self, pass: bool) -> Self {
         self.with(|authenticator| authenticator.pass_preflight = pass)
     }
 }
 
 impl<Sch, R: 'static> ApiKeyAuth<Sch, R> {
-    /// What this layer, as it is set up so far, does to an API: for documents of the API, and for whatever else shows
-    /// people how to call it.
+    /// Describes what this layer, as configured so far, does to an API: for API documents, and for other pages that
+    /// show people how to call the API.
     #[must_use]
     pub fn description(&self) -> LayerDescription {
         let Authenticator { stamps, endpoints, renderer, require_https, .. } = &*self.authenticator;

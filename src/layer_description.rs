@@ -1,4 +1,4 @@
-//! [`LayerDescription`]: what a layer does to an API, for whatever describes the API to others.
+//! [`LayerDescription`]: what a layer does to an API, for API documents.
 
 use std::any::Any;
 
@@ -9,7 +9,7 @@ use crate::endpoint::{Declared, EndpointTable};
 use crate::render::{EmptyOrGrpc, ProblemDetails};
 use crate::scheme_info::SchemeInfo;
 
-/// What a request can be refused for, whatever its schemes are; by status.
+/// The kinds of refusals that every layer has, ordered by status.
 const ALWAYS: [AuthErrorKind; 22] = [
     AuthErrorKind::ConflictingCredentials,
     AuthErrorKind::ProjectRequired,
@@ -34,7 +34,7 @@ const ALWAYS: [AuthErrorKind; 22] = [
     AuthErrorKind::StoreFailed,
     AuthErrorKind::StoreTimeout,
 ];
-/// Where a scheme reads bodies.
+/// The further kinds of refusals if a scheme reads bodies.
 const OF_BODIES: [AuthErrorKind; 4] = [
     AuthErrorKind::MalformedBody,
     AuthErrorKind::UnsupportedMediaType,
@@ -42,11 +42,11 @@ const OF_BODIES: [AuthErrorKind; 4] = [
     AuthErrorKind::BodyTimeout,
 ];
 
-/// What a layer does to an API: its schemes, what each endpoint asks for, and what refusals look like. It is the layer's
-/// own data, so that a document made of it says what the layer does.
+/// What a layer does to an API: its schemes, what each endpoint requires, and what refusals look like. It is made
+/// from the layer itself, so an API document made from it agrees with the layer.
 ///
-/// [`ApiKeyAuth::description`](crate::ApiKeyAuth::description) makes one. OpenAPI documents
-/// (`tower-api-key-openapi`) and the command lines of a portal are made of it.
+/// [`ApiKeyAuth::description`](crate::ApiKeyAuth::description) returns one. OpenAPI documents
+/// (`tower-api-key-openapi`) and the sample commands of a portal are made from it.
 ///
 /// ```
 /// use http::Method;
@@ -71,23 +71,23 @@ pub struct LayerDescription {
     refusal_body: RefusalBody,
 }
 
-/// What the body of a refusal is.
+/// The kind of body of a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalBody {
     /// A [`ProblemDetails`].
     ProblemDetails {
-        /// `application/problem+json`, or what the layer says in its place.
+        /// `application/problem+json`, or the content type that the layer sets instead.
         content_type: HeaderValue,
     },
-    /// None, as [`EmptyOrGrpc`] answers.
+    /// No body, as [`EmptyOrGrpc`] answers.
     Empty,
-    /// Whatever a renderer of the application makes: a layer does not know its type and shape.
+    /// The application's own renderer makes the body. Its content type and shape are unknown.
     Custom,
 }
 
 impl RefusalBody {
-    /// What this renderer makes, if it is one of this crate's.
+    /// Returns what this renderer makes; [`Custom`](Self::Custom) if it is not one of this crate's.
     pub(crate) fn of<R: 'static>(renderer: &R) -> Self {
         let renderer: &dyn Any = renderer;
         if let Some(problem) = renderer.downcast_ref::<ProblemDetails>() {
@@ -110,39 +110,39 @@ impl LayerDescription {
         Self { schemes, endpoints, requires_https, refusal_body }
     }
 
-    /// The layer's schemes, in their order.
+    /// The layer's schemes, in the order in which they were added.
     #[must_use]
     pub fn schemes(&self) -> &[SchemeInfo] {
         &self.schemes
     }
 
-    /// The schemes by which a request with this method may carry a key: those that read heads, and those that read bodies
-    /// of this method.
+    /// The schemes through which a request with this method can send a key: all schemes that read headers, and
+    /// those that read the bodies of this method.
     pub fn schemes_of<'d>(&'d self, method: &'d Method) -> impl Iterator<Item = &'d SchemeInfo> {
         self.schemes.iter().filter(|scheme| !scheme.reads_bodies() || scheme.body_methods().contains(method))
     }
 
-    /// Whom an endpoint is for, and what a request to it does. The path is one that a router or a document of the API
-    /// names, prefixes included: `/users/{id}`. The names of parameters do not matter, and `{rest}` finds the declaration
-    /// of `{*rest}`, too, since documents have no other way to write it.
+    /// Whether an endpoint needs a key, and what a request to it does. The path is written as in a router or an API
+    /// document, with all prefixes: `/users/{id}`. The names of parameters do not matter. `{rest}` also finds the
+    /// declaration of `{*rest}`, since API documents cannot write a catch-all.
     #[must_use]
     pub fn endpoint(&self, method: &Method, path: &str) -> Declared {
         self.endpoints.of_documented(method, path)
     }
 
-    /// Whether requests that came in clear are refused.
+    /// Whether requests over plain HTTP are refused.
     #[must_use]
     pub fn requires_https(&self) -> bool {
         self.requires_https
     }
 
-    /// What the body of a refusal is.
+    /// The kind of body of a refusal.
     #[must_use]
     pub fn refusal_body(&self) -> &RefusalBody {
         &self.refusal_body
     }
 
-    /// What a request with this method can be refused for, at an endpoint that is not public.
+    /// The reasons for which a request with this method can be refused, at an endpoint that is not public.
     pub fn refusals(&self, method: &Method) -> impl Iterator<Item = AuthErrorKind> {
         let reads_body = self.schemes_of(method).any(SchemeInfo::reads_bodies);
         let of_bodies = OF_BODIES.into_iter().filter(move |_| reads_body);

@@ -27,21 +27,23 @@
 //!
 //! # The way of a request
 //!
-//! 1. [`ApiKeyAuth`] is the layer; what it makes of your service is [`service::ApiKeyService`].
-//! 2. What does the client claim? A [scheme] finds [`Credentials`] in the head or the body, or nothing, or something
-//!    broken.
-//! 3. Is it true? A [`Verifier`] asks a [`KeyStore`] and a [`Directory`], in an order that never changes.
+//! 1. [`ApiKeyAuth`] is the layer. It wraps your service in an [`service::ApiKeyService`].
+//! 2. What does the client claim? A [scheme] reads the head or the body. It finds [`Credentials`], no credential,
+//!    or a malformed one.
+//! 3. Is the claim true? A [`Verifier`] makes its checks in a fixed order, and asks a [`KeyStore`] and a
+//!    [`Directory`].
 //! 4. Who is it? A [`Principal`] goes into the request's extensions, and the handler runs.
-//! 5. When the answer is no, [`render`] says so in the scheme's own words ([`problems`]), and the [`AuthError`] stands in
-//!    the response's extensions for layers outside.
+//! 5. If the request is refused, [`render`] builds the response with the scheme's own messages ([`problems`]). The
+//!    [`AuthError`] is in the response's extensions, for outer layers.
 //!
-//! # What it holds to
+//! # Guarantees
 //!
-//! - "No" and "could not tell" differ: a store that is down or slow is a 503, never a 401, and nothing lets a request in
-//!   because of an error.
-//! - Access is live: a key stores its owner, and what the owner may do is asked at every request.
-//! - Nothing leaks: no secret stands in any `Debug`, log or error; unknown, revoked and expired keys get one answer.
-//! - What the documents promise is numbered in [`promises`].
+//! - "No" and "could not tell" are different answers: a store that is down or slow causes a 503, never a 401, and
+//!   an error never lets a request in.
+//! - Access is live: a key stores only its owner. What the owner may do is looked up for every request.
+//! - Nothing leaks: no secret is in any `Debug` output, log or error, and unknown, revoked and expired keys get the
+//!   same answer.
+//! - The requirements of the documents are numbered in [`promises`].
 //!
 //! # Features
 //!
@@ -60,7 +62,7 @@
 // Only the library must not panic; tests and examples may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-// -- said once
+// -- settings that layer, verifier and keyring share
 mod api_keys;
 mod settings;
 // -- a request arrives
@@ -98,22 +100,22 @@ pub mod guard;
 // -- bodies
 pub mod body_budget;
 pub mod unread_body;
-// -- when the answer is no
+// -- refusals
 pub mod auth_error;
 pub mod explain;
 pub mod render;
 mod response_headers;
 mod response_notes;
-// -- what can be seen of it
+// -- observability
 mod observe;
 pub mod observer;
-// -- keys are made, replaced and ended
+// -- issuing, rotating and revoking keys
 pub mod delivery;
 pub mod keyring;
 mod rehash;
-// -- what is found at start
+// -- configuration errors, found at start
 pub mod config_error;
-// -- edges
+// -- integrations
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod extract;

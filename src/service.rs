@@ -1,4 +1,4 @@
-//! [`ApiKeyService`]: the whole story of a request.
+//! [`ApiKeyService`]: how a request is decided, step by step.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::gate::GatedService;
 use crate::render::ErrorRenderer;
 use crate::scheme::Scheme;
 
-/// The service that [`ApiKeyAuth`](crate::ApiKeyAuth) makes of another.
+/// The service in which [`ApiKeyAuth`](crate::ApiKeyAuth) wraps another.
 pub struct ApiKeyService<S, Sch, R> {
     inner: GatedService<S>,
     authenticator: Arc<Authenticator<Sch, R>>,
@@ -54,7 +54,7 @@ where
                 ResponseFuture::refused(authenticator, denied)
             }
             HeadDecision::Wait(waiting) => {
-                // The service that was polled ready is the one to call: its clone may not be.
+                // Call the service that was polled ready, and keep its clone, which may not be ready.
                 let clone = self.inner.clone();
                 let ready = std::mem::replace(&mut self.inner, clone);
                 let decision = Box::pin(Arc::clone(&authenticator).decide(request, waiting));

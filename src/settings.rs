@@ -1,4 +1,4 @@
-//! What everything that works on one store must agree on.
+//! [`Settings`]: what layer, verifier and keyring must agree on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::key::{Digests, KeyFormat};
 use crate::observer::Observers;
 
-/// How long a store may take for a look-up, unless told otherwise.
+/// The default deadline of a look-up.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(1);
-/// How long it may take for a change: longer than the built-in stores wait for a lock that somebody else holds.
+/// The default deadline of a change: longer than the built-in stores wait for a lock.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Said once, by [`ApiKeys`](crate::ApiKeys), for verifier and keyring.
+/// The settings that [`ApiKeys`](crate::ApiKeys) passes to verifier and keyring.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) format: KeyFormat,

@@ -1,4 +1,4 @@
-//! [`Verifier`]: the gate, with what observes and renews around it.
+//! [`Verifier`]: the gate, together with the observers and the rehashing of keys.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -18,10 +18,10 @@ use crate::restriction::RequestContext;
 use crate::settings::Settings;
 use crate::store::{Directory, KeyRegistry, KeyStore, StoreError, in_time};
 
-/// Decides whether credentials are true.
+/// Verifies credentials.
 ///
-/// The layer holds one; by itself it is for credentials that do not come in the head of a request, such as the first
-/// message of a WebSocket or an entry of a queue:
+/// The layer contains one. Use a verifier directly for credentials that do not come in an HTTP request, such as
+/// those in the first message of a WebSocket or in an entry of a queue:
 ///
 /// ```
 /// use tower_api_key::{Credentials, Endpoint, Verifier};
@@ -37,25 +37,24 @@ use crate::store::{Directory, KeyRegistry, KeyStore, StoreError, in_time};
 ///
 /// # The order of the checks
 ///
-/// [`verify`](Self::verify) asks, in this order, and the first failing question answers:
+/// [`verify`](Self::verify) makes these checks in this order. The first check that fails decides the answer:
 ///
-/// 1. Is the scheme still in use, and has the text the shape of a key, with the right checksum? Else 401, and no store was
-///    asked.
-/// 2. Was this key wrong too often, or have too many other wrong keys come from the client's address? Then 429, where a
-///    [throttle](Self::throttle) is set. A good key that is known without asking, or was accepted lately, works all
-///    the same.
-/// 3. Does the store know the key? A store that cannot tell is a 503, and so is no room to wait for it: of that each
-///    client has a share of its own.
-/// 4. Is the key neither revoked nor expired, its environment the one it says, its owner in good standing, and is it
-///    bound to no other scheme? Else 401.
-/// 5. Is the claimed user the owner? Else 401 `Invalid User`.
-/// 6. Is the request within the key's restrictions? Else 403.
-/// 7. Is a project named where one must be, and properly? Else 400. Is it the key's, may the owner access it? Else
-///    403.
-/// 8. Does the owner's role, and the key's level, cover what the endpoint does? Else 403.
-/// 9. Is the request within the key's limits? Else 429. Here it is counted, and only here.
+/// 1. Is the scheme still accepted, and does the text have the shape of a key, with the right checksum? Otherwise
+///    401, and no store is asked.
+/// 2. If a [throttle](Self::throttle) is set: has the client's address sent this wrong key, or other wrong keys,
+///    too often? Then 429. A valid key that is cached, or was accepted recently, is not throttled.
+/// 3. Does the store know the key? If the store fails, or too many look-ups of the same client are waiting for it:
+///    503.
+/// 4. Is the key neither revoked nor expired, of an accepted environment, and allowed through this scheme, and is
+///    its owner's account active? Otherwise 401.
+/// 5. Is the claimed user the owner? Otherwise 401 `Invalid User`.
+/// 6. Is the request within the key's restrictions? Otherwise 403.
+/// 7. Is a valid project named where one is required? Otherwise 400. Does it match the key's project, and may the
+///    owner access it? Otherwise 403.
+/// 8. Do the owner's role and the key's level allow what the endpoint does? Otherwise 403.
+/// 9. Is the request within the key's rate limits? Otherwise 429. Only this check counts the request.
 ///
-/// Keys come first and users second: without a valid key, nothing can be learned about users.
+/// The key is checked before the user, so that without a valid key nothing can be learned about users.
 #[derive(Clone)]
 pub struct Verifier {
     pub(crate) gate: Gate,
@@ -80,36 +79,38 @@ impl Verifier {
     ///
     /// # Security
     ///
-    /// Every text of up to 512 bytes is then hashed and costs a look-up; without this, garbage costs neither.
+    /// Every text of up to 512 bytes is then hashed and looked up. Without this setting, a text that is not a key
+    /// costs neither.
     #[must_use]
     pub fn accept_foreign_keys(mut self) -> Self {
         self.gate.rules.accept_foreign_keys = true;
         self
     }
 
-    /// Gives keys that are found by an older digest of the [digests](crate::ApiKeys::digests) the newest one, when a request with them was
-    /// accepted. The default is that they keep what they have.
+    /// Rehashes keys: when a request is accepted with a key that was found by an older one of the
+    /// [digests](crate::ApiKeys::digests), the key gets the newest digest. By default keys keep the digest they
+    /// have.
     ///
-    /// It is done in the background, in the tokio runtime that the request is in, for a few keys at a time: no request waits
-    /// for it or fails by it, and what has failed is tried again at the key's next use. The registry must be that of the
-    /// store.
+    /// This happens in the background, in the tokio runtime of the request, for a few keys at a time. No request
+    /// waits for it or fails because of it. A failed rehash is tried again at the key's next use. `registry` must
+    /// write to the same store.
     #[must_use]
     pub fn renew_digests(mut self, registry: impl KeyRegistry) -> Self {
         self.rehasher = Some(Rehasher::new(registry));
         self
     }
 
-    /// Accepts keys of one environment only (R55). Those of the other are refused with 401, like unknown ones. The
-    /// default is both.
+    /// Accepts only keys of one environment (R55). Keys of the other are refused with 401, like unknown keys. The
+    /// default is to accept both.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.gate.rules.environment = Some(environment);
         self
     }
 
-    /// Slows down clients that send wrong keys: a [`KeyThrottle`], which says what it counts and what remains. A
-    /// [`Limit`](crate::limit::Limit) such as `10/min` is for [how often](KeyThrottle::repeats) the same wrong key may come. The
-    /// default is no brake.
+    /// Slows down clients that send wrong keys; see [`KeyThrottle`]. A [`Limit`](crate::limit::Limit) such as
+    /// `10/min` limits [how often](KeyThrottle::repeats) the same wrong key may be sent. The default is no
+    /// throttle.
     ///
     /// ```
     /// use tower_api_key::limit::KeyThrottle;
@@ -118,18 +119,20 @@ impl Verifier {
     /// let verifier = Verifier::new(MemoryStore::new()).throttle(KeyThrottle::default());
     /// ```
     ///
-    /// A client is what [`ApiKeyAuth::client_addr`](crate::ApiKeyAuth::client_addr) finds: behind a proxy that is not named
-    /// there, all are one. A client whose address is unknown is not slowed down. Clones count together.
+    /// Clients are told apart by the address that [`ApiKeyAuth::client_addr`](crate::ApiKeyAuth::client_addr)
+    /// finds. Behind a proxy that is not configured there, all clients count as one. A client whose address is
+    /// unknown is not throttled. Clones share their counts.
     #[must_use]
     pub fn throttle(mut self, throttle: impl Into<KeyThrottle>) -> Self {
         self.gate.throttle = Some(Arc::new(throttle.into()));
         self
     }
 
-    /// How many keys with limits are remembered at once; the default is 65536. When there are more, those that have
-    /// spent least are forgotten first, and start afresh: [`Limiter`] says in which order. Before all others go those whose keys
-    /// have ended: a verifier sees that when one is sent that is revoked or expired, and hears it at once where it is an
-    /// [observer](crate::Keyring::observer) of your keyring. Clones made before count apart.
+    /// Sets for how many keys the state of their rate limits is kept at once; the default is 65536. If there are
+    /// more, the state of the keys that have used least of their limits is evicted first, and these keys start
+    /// again with full limits; [`Limiter`] documents the order. The state of ended keys is evicted before all
+    /// others. A verifier learns that a key has ended when the key is sent, or at once if the verifier is an
+    /// [observer](crate::Keyring::observer) of your keyring. Clones made before this call have their own counts.
     #[must_use]
     pub fn limited_keys(mut self, capacity: NonZeroUsize) -> Self {
         let capacity = capacity.get();
@@ -137,33 +140,33 @@ impl Verifier {
         self
     }
 
-    /// Whether a text can be a key that is looked up: its shape is one of those that are accepted, and its checksum is right.
-    /// No store is asked.
+    /// Whether a text can be a key: its shape is accepted, and its checksum is right. This asks no store.
     #[must_use]
     pub fn may_be_key(&self, text: &str) -> bool {
         self.gate.may_be_key(text)
     }
 
-    /// Tells the observers, once, if a body is read whose sender nobody knows: for routes of your own that read bodies.
-    /// [`Warning::BodySenderUnknown`](crate::observer::Warning::BodySenderUnknown) says what to do then.
+    /// For your own routes that read bodies: warns the observers, once, if the sender of a body is unknown.
+    /// [`Warning::BodySenderUnknown`](crate::observer::Warning::BodySenderUnknown) says what to do about it.
     pub fn observe_sender(&self, sender: &Sender) {
         if !sender.is_known() {
             self.observers.sender_is_unknown();
         }
     }
 
-    /// Turns credentials into a principal who may do what `endpoint` does.
+    /// Verifies credentials, and returns a principal who may do what `endpoint` does.
     ///
-    /// Nothing is known here about where they came from: keys with restrictions are refused, and no failure counts for
-    /// the [throttle](Self::throttle). For those there is
-    /// [`verify_with`](Self::verify_with).
+    /// It is not known where the credentials came from. So keys with restrictions are refused, and no failure
+    /// counts for the [throttle](Self::throttle). Use [`verify_with`](Self::verify_with) for these.
     ///
-    /// Must run in a tokio runtime with its timer on, unless the stores answer [`find_cached`](KeyStore::find_cached).
+    /// Must run in a tokio runtime with its timer enabled, unless the stores answer through
+    /// [`find_cached`](KeyStore::find_cached).
     ///
     /// # Errors
     ///
-    /// [`AuthError`], by [the order of the checks](Self#the-order-of-the-checks). Whether a store failed or said no can be
-    /// told by its status: 503 or another.
+    /// The [`AuthError`] of the first check that fails; see [the order of the
+    /// checks](Self#the-order-of-the-checks). Its status is 503 if a store failed, and another if the credentials
+    /// are refused.
     pub async fn verify(
         &self,
         credentials: &Credentials<'_>,
@@ -172,7 +175,8 @@ impl Verifier {
         self.verify_with(credentials, endpoint, &RequestContext::new()).await
     }
 
-    /// The same with what is known about the request, for the key's restrictions (R56) and the throttle.
+    /// Like [`verify`](Self::verify), with what is known about the request. The key's restrictions (R56) and the
+    /// throttle need it.
     ///
     /// # Errors
     ///
@@ -195,7 +199,7 @@ impl Verifier {
         result
     }
 
-    /// Decides by what is at hand. `Ok(Err(_))` if a store must be asked.
+    /// Decides from cached facts. Returns `Ok(Err(_))` if a store must be asked.
     #[inline(always)]
     pub(crate) fn now<'f>(
         &self,
@@ -206,7 +210,7 @@ impl Verifier {
         Ok(self.gate.now(credentials, endpoint, facts)?.map(|admission| self.admitted(admission)))
     }
 
-    /// Goes on where [`now`](Self::now) has stopped.
+    /// Continues where [`now`](Self::now) stopped.
     pub(crate) async fn asking<'f>(
         &self,
         paused: Box<Paused>,
@@ -224,7 +228,7 @@ impl Verifier {
         principal
     }
 
-    /// In the background, and only if there is room.
+    /// Rehashes the key in the background, if a place is free.
     #[cold]
     fn rehash(&self, key: &KeyRecord, outdated: Outdated) {
         if let Some(rehasher) = &self.rehasher {
@@ -233,11 +237,11 @@ impl Verifier {
         }
     }
 
-    /// Whether requests can be decided about: asks the store for a key that nobody has, and waits for the answer as long as
-    /// [requests](crate::ApiKeys::lookup_deadline) do. For a readiness check, which should not be open to everybody: each call is a question to
-    /// the store. A directory that stands beside the store is not asked.
+    /// For a readiness check: whether the key store answers. This looks up a random key, with the same
+    /// [deadline](crate::ApiKeys::lookup_deadline) as a request. Do not open the check to everybody, since each
+    /// call queries the store. A separate directory is not asked.
     ///
-    /// A node that answers from memory is as fast as it should be only with a lease: see `Cached::has_lease`.
+    /// A node with a cache answers from memory only while it has a lease; see `Cached::has_lease`.
     ///
     /// ```
     /// # use tower_api_key::{MemoryStore, Verifier};
@@ -251,10 +255,10 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`StoreError`], as a request would meet it.
+    /// The [`StoreError`] that a request would get.
     pub async fn ready(&self) -> Result<(), StoreError> {
         let mut nobodys = [0; 32];
-        // Another one each time: what is remembered says nothing of the store.
+        // A new digest each time, because a cached answer says nothing about the store.
         getrandom::fill(&mut nobodys).map_err(|error| StoreError::failed(error.to_string()))?;
         in_time(self.gate.store_deadline, self.gate.keys.find(&KeyDigest::from_bytes(nobodys)))
             .await

@@ -102,7 +102,8 @@ pub(crate) struct Admission {
 }
 
 impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
-    /// Checks 1, and the digests by which to look the key up. A text that cannot be a key causes no look-up.
+    /// Makes checks 1, and computes the digests by which to look the key up. A text that cannot be a key causes no
+    /// look-up.
     #[inline(always)]
     pub(super) fn open(&self, text: &str) -> Result<Lookup, Refusal> {
         let environment = self.rules.format.environment_of(text);
@@ -111,7 +112,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
         Ok(Lookup::new(self.rules.digests.newest().digest(text), environment))
     }
 
-    /// Checks 1, for a text with these properties.
+    /// Makes checks 1 for a text with these properties.
     #[inline(always)]
     pub(super) fn offline<L: CheckListener>(
         &self,
@@ -124,7 +125,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
         listener.hear(Check::Shape, refuse_if(environment.is_none() && !foreign, AuthErrorKind::MalformedKey))
     }
 
-    /// Checks 3, and 4 as far as the key is concerned. `said` is the environment in the key's text.
+    /// Makes checks 3, and the part of checks 4 that is about the key. `said` is the environment in the key's text.
     #[inline(always)]
     pub(super) fn known<L: CheckListener>(
         &self,
@@ -150,7 +151,7 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
         AuthErrorKind::UnknownKey.into()
     }
 
-    /// Checks 4, as far as the owner is concerned, to 8.
+    /// Makes the part of checks 4 that is about the owner, and checks 5 to 8.
     #[inline(always)]
     pub(super) fn entitled(&self, known: Known, standing: AccountStatus) -> Result<Entitled, Refusal> {
         match self.rights(&mut FirstRefusal, &known, standing) {
@@ -212,8 +213,8 @@ impl<'f, F: Fn() -> RequestContext<'f>> Case<'_, F> {
         Ok((if project_level { role.min(Role::Full) } else { role }, verdict))
     }
 
-    /// Check 9, in which `take` counts the request. It is the last, so that a request that is refused otherwise is
-    /// not counted.
+    /// Makes check 9, in which `take` counts the request. It is the last check, so that a request that another
+    /// check refuses is not counted.
     #[inline(always)]
     pub(super) fn admit(
         &self,
@@ -252,7 +253,7 @@ impl Rules {
 }
 
 impl Known {
-    /// The owner, and the project if one is selected, whose account status is needed.
+    /// What the directory must be asked: the owner, and the selected project if there is one.
     #[inline(always)]
     pub(super) fn owner(&self) -> (&UserId, Option<&ProjectId>) {
         (&self.key.owner, self.project.as_ref().ok().and_then(Option::as_ref))

@@ -14,7 +14,7 @@ pub enum Check {
     Sunset,
     /// Does the text have the shape of a key that is looked up at all?
     Shape,
-    /// May the client ask about the key, or did its address send this or other wrong keys too often?
+    /// May the client's address try another key? Not if it has sent this wrong key, or other wrong keys, too often.
     Throttle,
     /// Does the store know the key?
     Known,
@@ -30,7 +30,7 @@ pub enum Check {
     User,
     /// Is the request within this restriction of the key (R56)?
     Restriction(RestrictionKind),
-    /// Is a valid project named where one is required, and does it match the key's (R45, R46)?
+    /// Is a valid project named where one is required, and does it match the project of the key (R45, R46)?
     Project,
     /// May the owner access the project (R11)?
     Access,

@@ -201,7 +201,7 @@ impl Gate {
     ) -> Explained {
         let mut explained = Explained::default();
         let case = self.case(claims, endpoint, || *facts);
-        // Where it stops, the listener knows.
+        // The listener has recorded where the explanation stopped.
         let _ = self.explain(&case, listener, key, &mut explained).await;
         explained
     }
@@ -250,7 +250,7 @@ impl Gate {
             }
             Err(refusal) => listener.need(Check::Owner, Err(refusal)),
         };
-        // Computed whatever the owner may do.
+        // Reported even if the owner may not do what is asked.
         let limits = match &known.key.limits {
             None => Ok(()),
             Some(limits) => {

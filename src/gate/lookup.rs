@@ -36,7 +36,7 @@ enum DigestChoice {
     NewestAgain,
 }
 
-/// What follows from an answer of the store.
+/// What to do after an answer of the store.
 pub(super) enum Next {
     Found(Found),
     Nobody,
@@ -171,7 +171,7 @@ fn checked(
     digest: &KeyDigest,
     way: &Digester,
 ) -> Result<Option<Arc<KeyRecord>>, Refusal> {
-    // The store has compared the digests. This second comparison is for stores whose comparison is inexact.
+    // The store has already compared the digests. This second comparison protects against stores that compare inexactly.
     let Some(key) = found.filter(|key| key.digest.matches(digest)) else { return Ok(None) };
     if !way.made(&key.digested_by) {
         // Two methods never produce the same digest, so the record was tampered with.

@@ -5,11 +5,11 @@
 //! | `evidence` | [`Principal`]: the proof that a key was verified; only this module makes one |
 //! | `case` | the checks in their order, without input or output; each step consumes the previous one |
 //! | `check`, `refusal` | the names of the checks; why one refuses |
-//! | `lookup`, `slow` | finding a key by its digests; keys with a slow hash |
-//! | `rate_limits`, `asker` | throttling wrong keys by client, look-ups by client, requests by key |
+//! | `lookup`, `slow` | how a key is found by its digests; keys with a slow hash |
+//! | `rate_limits`, `asker` | limits on wrong keys by client, on look-ups by client, and on requests by key |
 //! | `rules` | the settings of the checks, and the stores that they ask |
 //! | `drive` | the drivers that answer a case's questions: from caches, by asking stores, for explanations |
-//! | `leaked` | finding leaked keys, so that they can be revoked |
+//! | `leaked` | how a leaked key is found, so that it can be revoked |
 //! | `access` | [`Access`]: whether an endpoint needs a credential |
 //! | `admit` | [`Pass`]: without one, the inner service cannot be called |
 //!

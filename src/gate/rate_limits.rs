@@ -17,7 +17,8 @@ use crate::restriction::RequestContext;
 use crate::store::{StoreError, in_time};
 
 impl Gate {
-    /// Check 2, before a store is asked. Returns whether it was made: it is skipped for a recently accepted key.
+    /// Makes check 2, before a store is asked. Returns whether the check was made: it is skipped for a recently
+    /// accepted key.
     pub(super) fn throttled<'f>(
         &self,
         key: &KeyDigest,
@@ -63,8 +64,7 @@ impl Gate {
         refusal
     }
 
-    /// Asks a store after waiting for a permit, between check 2 and the store's answer (A.8, 9). A request that had
-    /// to wait has only the rest of the store's deadline.
+    /// Waits for a permit, then asks a store. The time that a request waits counts against the store's deadline.
     pub(super) async fn in_turn<T>(
         &self,
         turn: &mut Option<Permit<Asker>>,
@@ -92,8 +92,8 @@ impl Gate {
     }
 
     /// Called for a key that has ended. If no key of its family works any more, the family's rate-limit state may
-    /// be evicted first. A key that was replaced, or that replaced one which may be in its grace period, ends
-    /// nothing: otherwise the holder of two keys of a family could reset its limits by sending the ended one.
+    /// be evicted first. Nothing happens if the key was replaced, or replaced a key that may be in its grace
+    /// period. Otherwise the holder of two keys of a family could reset the limits by sending the ended one.
     fn has_ended(&self, key: &KeyRecord) {
         if self.limiter.was_used() && key.has_ended_its_family(self.rules.clock.now()) {
             self.limiter.end(&key.family);

@@ -22,8 +22,8 @@ const TURN_DEADLINE: Duration = Duration::from_secs(10);
 impl Gate {
     /// Finds a key by its public start, and compares its whole text with the hash that the store holds.
     ///
-    /// A key that has ended is refused without computing the hash. This reveals that the start exists, whatever
-    /// follows it, which every other refusal hides. With `ended_too`, an ended key is compared like the others.
+    /// An ended key is refused without computing the hash. So a client can learn that a key with this public start
+    /// exists, which every other refusal hides. With `ended_too`, an ended key is compared like the others.
     pub(super) async fn find_slowly(
         &self,
         lookup: &Lookup,
