@@ -366,7 +366,8 @@ impl AuthError {
         }
     }
 
-    /// Whether the client speaks gRPC (`POST` over HTTP/2 with its content type), and wants a `grpc-status` instead of a body.
+    /// Whether the client speaks gRPC (`POST` over HTTP/2 with its content type), and wants a `grpc-status` instead
+    /// of a body.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
         self.0.grpc

@@ -8,7 +8,8 @@ use crate::serde_text::{self, serialize_as_text};
 
 /// A point in time: microseconds since the Unix epoch, UTC.
 ///
-/// Serde writes and reads RFC 3339 text, as `Display` and `FromStr` do: whole seconds are written, and a fraction is read.
+/// Serde writes and reads RFC 3339 text, as `Display` and `FromStr` do: whole seconds are written, and a fraction
+/// is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -50,8 +51,8 @@ impl From<SystemTime> for Timestamp {
 }
 
 impl From<Timestamp> for SystemTime {
-    /// Exact where the platform can express the time, which Unix always can. Windows can from the year 1601 to about the year
-    /// 30828; what is before becomes the start of 1601, and what is after the end of 9999.
+    /// Exact where the platform can express the time, which Unix always can. Windows can from the year 1601 to
+    /// about the year 30828; what is before becomes the start of 1601, and what is after the end of 9999.
     fn from(time: Timestamp) -> Self {
         const START_OF_1601: Duration = Duration::from_secs(11_644_473_600);
         const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);

@@ -1,8 +1,8 @@
 //! How owners hear of their keys (R28).
 //!
-//! A [`KeyDelivery`] is told of every key that a [`Keyring`](crate::Keyring) issues or rotates, and of keys that leaked.
-//! `EmailDelivery` of the package `tower-api-key-email` writes to the owner that there is a new key, and does not send the
-//! key.
+//! A [`KeyDelivery`] is told of every key that a [`Keyring`](crate::Keyring) issues or rotates, and of keys that
+//! leaked. `EmailDelivery` of the package `tower-api-key-email` writes to the owner that there is a new key, and
+//! does not send the key.
 //!
 //! Delivery never loses a key: whoever asked for it gets it, whatever becomes of the delivery, and
 //! [`IssuedKey::delivery`](crate::IssuedKey::delivery) says what did.
@@ -37,8 +37,8 @@ use crate::record::KeyRecord;
 
 /// Tells owners of their keys.
 ///
-/// Each method is waited for by whoever asked for the key, up to the keyring's deadline: hand over what takes longer, and
-/// say [`Delivery::Queued`].
+/// Each method is waited for by whoever asked for the key, up to the keyring's deadline: hand over what takes
+/// longer, and say [`Delivery::Queued`].
 #[async_trait]
 pub trait KeyDelivery: Send + Sync + 'static {
     /// A key was issued or rotated, and this is its secret: once, and never again.

@@ -29,9 +29,9 @@
 //! | [optional](crate::Endpoints::optional) | `None` | `Some` | 401 |
 //! | [public](crate::Endpoints::public) | `None` | `None` | `None` |
 //!
-//! At a public endpoint no key is looked at, and so `Option<Principal>` is always `None` there. A `Principal` that is not
-//! there is 401 `missing_api_key` at an optional endpoint, as the client can send a key, and 500 at a public one, as it
-//! cannot.
+//! At a public endpoint no key is looked at, and so `Option<Principal>` is always `None` there. A `Principal` that
+//! is not there is 401 `missing_api_key` at an optional endpoint, as the client can send a key, and 500 at a public
+//! one, as it cannot.
 //!
 //! # Deployment caveat
 //!
@@ -51,8 +51,8 @@ use crate::unread_body;
 
 /// The handler needs a principal and there is none.
 ///
-/// If the layer is missing, or the endpoint is public, it is a 500 that names the fix. Where a key is optional it is the
-/// layer's 401 `missing_api_key`: nobody has sent one.
+/// If the layer is missing, or the endpoint is public, it is a 500 that names the fix. Where a key is optional it
+/// is the layer's 401 `missing_api_key`: nobody has sent one.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{}", match .nobody {
     Some(Nobody::Anonymous) => "this route needs a principal, and no key was sent",

@@ -136,7 +136,8 @@ where
                 }
                 Now::Anonymous { answer } => {
                     let mut response = ready!(answer.poll(cx))?;
-                    // An inner extractor or guard requires a principal. Its error is rendered here, with the layer's messages.
+                    // An inner extractor or guard requires a principal. Its error is rendered here, with the
+                    // layer's messages.
                     if let Some(Unrendered(error)) = response.extensions_mut().remove() {
                         let grpc = error.is_grpc();
                         let error = this.authenticator.complete_for(error, grpc);

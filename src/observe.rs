@@ -10,8 +10,8 @@ use crate::restriction::RequestContext;
 use crate::verifier::Verifier;
 
 impl Verifier {
-    /// Shows every decision to an [`Observer`], after those that are already there; see [`observer`](crate::observer). The
-    /// default is nobody.
+    /// Shows every decision to an [`Observer`], after those that are already there; see
+    /// [`observer`](crate::observer). The default is nobody.
     ///
     /// A layer with this verifier shows what it decides by itself, too.
     #[must_use]
@@ -70,9 +70,10 @@ fn accepted(at: Timestamp, who: &Principal) -> Decision<'_> {
     }
 }
 
-/// As the [observer](crate::Keyring::observer) of a keyring, a verifier hears which keys were revoked: what they have spent of
-/// their limits is the first to be forgotten when [there is no room](Verifier::limited_keys). Keys that replaced each other
-/// are counted together, and that is heard when none of them works any more; if one is used after that, it is taken back.
+/// As the [observer](crate::Keyring::observer) of a keyring, a verifier hears which keys were revoked: what they
+/// have spent of their limits is the first to be forgotten when [there is no room](Verifier::limited_keys). Keys
+/// that replaced each other are counted together, and that is heard when none of them works any more; if one is
+/// used after that, it is taken back.
 impl Observer for Verifier {
     fn changed(&self, change: &KeyChange<'_>) {
         if let Some(family) = change.ended_family {

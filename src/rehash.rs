@@ -29,8 +29,8 @@ impl Rehasher {
         Self { registry: Arc::new(registry), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// In the background, and only if there is room: a request neither waits for it nor fails by it. If it fails, the key's
-    /// next use is as good an occasion. Of several that race, the registry lets one win.
+    /// In the background, and only if there is room: a request neither waits for it nor fails by it. If it fails,
+    /// the key's next use is as good an occasion. Of several that race, the registry lets one win.
     pub(crate) fn rehash(&self, key: &KeyRecord, outdated: Outdated, method: DigestMethod, now: Timestamp) {
         let Self { registry, places } = self.clone();
         let (Ok(runtime), Ok(place)) = (Handle::try_current(), places.try_acquire_owned()) else { return };

@@ -63,8 +63,9 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Asks `store` for keys and account statuses. See [`ApiKeyAuth::new`](crate::ApiKeyAuth::new) for how to join two stores,
-    /// and [`ApiKeys::verifier`](crate::ApiKeys::verifier) for another key format, other digests, clock or deadline.
+    /// Asks `store` for keys and account statuses. See [`ApiKeyAuth::new`](crate::ApiKeyAuth::new) for how to join
+    /// two stores, and [`ApiKeys::verifier`](crate::ApiKeys::verifier) for another key format, other digests, clock
+    /// or deadline.
     #[must_use]
     pub fn new<S: KeyStore + Directory>(store: S) -> Self {
         Self::with_settings(Arc::new(store), &Settings::default())

@@ -20,8 +20,8 @@ impl Verifier {
     /// nothing against the key's limits, and no failure for the [throttle](Self::throttle).
     ///
     /// It assumes that the client sends the complete, correct text of the key. For a layer, use
-    /// [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer), which knows what the endpoint needs.
-    /// Must run in a tokio runtime with its timer on, unless the stores answer [`find_cached`](crate::KeyStore::find_cached).
+    /// [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer), which knows what the endpoint needs. Must run in a
+    /// tokio runtime with its timer on, unless the stores answer [`find_cached`](crate::KeyStore::find_cached).
     pub async fn explain(
         &self,
         key: &KeyRecord,

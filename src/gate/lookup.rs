@@ -171,7 +171,8 @@ fn checked(
     digest: &KeyDigest,
     way: &Digester,
 ) -> Result<Option<Arc<KeyRecord>>, Refusal> {
-    // The store has already compared the digests. This second comparison protects against stores that compare inexactly.
+    // The store has already compared the digests. This second comparison protects against stores that compare
+    // inexactly.
     let Some(key) = found.filter(|key| key.digest.matches(digest)) else { return Ok(None) };
     if !way.made(&key.digested_by) {
         // Two methods never produce the same digest, so the record was tampered with.

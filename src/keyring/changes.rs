@@ -1,4 +1,4 @@
-//! Changes of keys that are there, and their end.
+//! Updates and revocation of existing keys.
 
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
@@ -15,19 +15,20 @@ use super::keyring::Keyring;
 use super::name;
 
 impl Keyring {
-    /// Ends a key for good. Revoking it again changes nothing and is no error (R39).
+    /// Revokes a key for good. Revoking it again changes nothing and is not an error (R39).
     ///
-    /// No request that is checked after this has returned is accepted with the key (R42). This is one transaction of the
+    /// No request that is checked after this returns is accepted with the key (R42). This is one transaction of the
     /// registry, and waits for nothing else.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::NotFound`], [`KeyringError::Denied`], or the store failed: repeat it then.
+    /// [`KeyringError::NotFound`], [`KeyringError::Denied`], or an error of the store, after which you can repeat
+    /// the call.
     pub async fn revoke(&self, id: &KeyId) -> Result<(), KeyringError> {
         self.end(id, Revocation::ByHand).await.map(drop)
     }
 
-    /// Whether this ended it.
+    /// Revokes a key. Returns whether this call ended it.
     pub(super) async fn end(&self, id: &KeyId, why: Revocation) -> Result<bool, KeyringError> {
         let now = self.clock.now();
         let ended = self.take_away(self.registry.end(id, why, now, &self.terms())).await?;
@@ -39,18 +40,20 @@ impl Keyring {
         Ok(ended.changed)
     }
 
-    /// Changes a key's name, restrictions or limits, and returns its record as it is then. A change that changes nothing
-    /// leaves no trace. Restrictions that are set to observe first show what they would refuse.
+    /// Changes a key's name, restrictions or limits, and returns the changed record. An update without any change
+    /// is not recorded. To see what new restrictions would refuse, set them to observe mode first.
     ///
-    /// No request that is checked after this has returned is accepted against the new ones.
+    /// Every request that is checked after this returns must satisfy the new restrictions and limits.
     ///
-    /// Where the directory stands beside the registry, what the owner of the key that makes the change may do is asked just
-    /// before: a change of that moment may still be made.
+    /// If the directory is separate from the registry, the account status of the owner of the key that makes the
+    /// change is looked up just before the transaction. So a change can still be made in the moment in which that
+    /// owner loses access.
     ///
     /// # Errors
     ///
     /// [`KeyringError::Name`], [`KeyringError::Restrictions`], [`KeyringError::NotFound`], [`KeyringError::Ended`],
-    /// [`KeyringError::Denied`], [`KeyringError::TooManyChanges`], or the store failed: repeat it then.
+    /// [`KeyringError::Denied`], [`KeyringError::TooManyChanges`], or an error of the store, after which you can
+    /// repeat the call.
     pub async fn update(&self, id: &KeyId, update: KeyUpdate) -> Result<KeyRecord, KeyringError> {
         let checked = |name: &str| name::check(name).map(str::to_owned).ok_or(KeyringError::Name);
         let update = update.check_name(checked)?;
@@ -67,7 +70,7 @@ impl Keyring {
         Ok(updated.key)
     }
 
-    /// Puts other restrictions in the place of a key's: [`update`](Self::update) with nothing else.
+    /// Replaces the restrictions of a key: an [`update`](Self::update) of nothing else.
     ///
     /// # Errors
     ///
@@ -76,7 +79,7 @@ impl Keyring {
         self.update(id, KeyUpdate::new().restrictions(restrictions.clone())).await
     }
 
-    /// A key makes keys only for an owner who may write in their account (R40).
+    /// Checks that the owner of a key that makes keys may write in their account (R40).
     pub(super) async fn maker_may_still_manage(&self, owner: &UserId) -> Result<(), KeyringError> {
         if !matches!(self.authority, Authority::Key(_)) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The end of a key whose secret somebody sends: its holder, or a stranger who found it.
+//! Revokes keys by their secret, which the holder of the key or the finder of a leaked key sends.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,32 +13,33 @@ use crate::delivery::{Delivery, Notice, NoticeKind};
 use crate::record::KeyRecord;
 use crate::verifier::Verifier;
 
-/// A key that was found by its secret, and has ended.
+/// A key that was found by its secret and is revoked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExposedKey {
-    /// What the store had of it before.
+    /// Its record before it was revoked.
     pub record: Arc<KeyRecord>,
-    /// Whether it worked until now.
+    /// Whether it was active until now.
     pub was_active: bool,
-    /// Whether its owner was told: of a key that worked, where the keyring has a [delivery](Keyring::deliver).
+    /// Whether its owner was notified. This happens only if the key was active, and the keyring has a
+    /// [delivery](Keyring::deliver).
     pub delivery: Delivery,
 }
 
 impl Keyring {
-    /// Ends the key of this secret, by whoever holds it, and tells its owner if it worked until now (R42). `None` if there is no
-    /// such key: nobody who sends it should learn that.
+    /// Revokes the key with this secret, for the holder of the key, and notifies its owner if the key was active
+    /// (R42). Returns `None` if there is no such key. Do not let the client learn which of both it was.
     ///
-    /// Whatever the keyring [acts as](Self::acting_as), the trail names the key itself. No request that is checked after this
-    /// has returned is accepted with it.
+    /// The audit log names the key itself as the authority, whatever the keyring [acts as](Self::acting_as). No
+    /// request that is checked after this returns is accepted with the key.
     ///
-    /// `verifier` finds the key: pass the one of your layer. Where it has a [throttle](Verifier::throttle), attempts of
+    /// `verifier` finds the key: pass your layer's. If it has a [throttle](Verifier::throttle), the attempts of
     /// `client` have a [budget of their own](crate::limit::KeyThrottle::self_revokes).
     ///
     /// # Errors
     ///
-    /// [`RateLimited`](AuthErrorKind::RateLimited) beyond that budget; of status 503 where a store could not tell: nothing is
-    /// certain then.
+    /// [`RateLimited`](AuthErrorKind::RateLimited) if the budget is used up. An error with status 503 if a store
+    /// failed; the key may or may not be revoked then.
     pub async fn revoke_by_secret(
         &self,
         verifier: &Verifier,
@@ -50,14 +51,15 @@ impl Keyring {
         keyring.revoke_exposed(key, NoticeKind::SelfRevoked, Revocation::BySecret).await.map(Some)
     }
 
-    /// Ends the key of a secret that was found where others can read it, whatever its state, and tells its owner if it worked
-    /// until now (R42). `None` if there is no such key.
+    /// Revokes the key with a secret that was found in a public place, and notifies its owner if the key was active
+    /// (R42). Returns `None` if there is no such key.
     ///
-    /// `url` is where it was found, if that is known. No request that is checked after this has returned is accepted with it.
+    /// `url` is where the secret was found, if that is known. No request that is checked after this returns is
+    /// accepted with the key.
     ///
     /// # Errors
     ///
-    /// Of status 503, where a store could not tell: repeat it then. What the store said is the error's source.
+    /// An error with status 503 if a store failed: repeat the call then. The store's error is the source.
     pub async fn revoke_leaked(
         &self,
         verifier: &Verifier,
@@ -94,7 +96,7 @@ async fn find(
     verifier.gate.find_leaked(&Credentials::new(secret), client).await
 }
 
-/// What a keyring's error means where nobody calls that may know more.
+/// Converts a keyring's error for a caller who is not authenticated and must not learn more.
 fn could_not_tell(error: KeyringError) -> AuthError {
     AuthError::new(AuthErrorKind::StoreFailed, None).with_source(error)
 }

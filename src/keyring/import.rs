@@ -1,4 +1,4 @@
-//! Keys from elsewhere come in by their digests: see [`importing`](crate::importing).
+//! Imports keys of other services by their digests: see [`importing`](crate::importing).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,16 +17,16 @@ use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::{KeyPolicy, RegistryError, StoreError, Terms, in_time};
 
-/// How many keys are one transaction, where the registry can do that.
+/// How many keys are added in one transaction, if the registry supports it.
 const CHUNK: usize = 200;
-/// How many keys are asked for at once.
+/// How many keys are looked up concurrently.
 const AT_ONCE: usize = 32;
-/// How much of a key's trail is looked at for a renewal of its digest, newest first.
+/// How many entries of a key's audit log are searched for a rehash, newest first.
 const TRAIL: u32 = 1000;
-/// A service that moves here must not lose keys for having had many.
+/// No policy limits an import, so that a service which migrates does not lose keys.
 const NO_POLICY: KeyPolicy = KeyPolicy::Multiple { max: u32::MAX };
 
-/// A key that another service issued: what it is here, and what is known of its text.
+/// A key that another service issued: its properties, and what is known of its text.
 ///
 /// ```
 /// use tower_api_key::keyring::{ImportedDigest, ImportedKey, NewKey};
@@ -49,34 +49,34 @@ pub struct ImportedKey {
 }
 
 impl ImportedKey {
-    /// A key with an id that is the same at every attempt to import it, such as `sanctum_` and its id over there: that is
-    /// how a repetition is told from a second key.
+    /// Describes a key. Its id must be the same at every attempt to import it, such as `sanctum_` and its id in the
+    /// other service: this tells a repeated import from a second key.
     pub fn new(id: KeyId, new: NewKey, digest: ImportedDigest) -> Self {
         Self { id, new, digest, created_at: None, revoked_at: None }
     }
 
-    /// When it was issued over there; by default now.
+    /// Sets when the other service issued it; the default is now.
     pub fn created_at(mut self, at: impl Into<Timestamp>) -> Self {
         self.created_at = Some(at.into());
         self
     }
 
-    /// When it was revoked over there.
+    /// Sets when the other service revoked it.
     pub fn revoked_at(mut self, at: impl Into<Timestamp>) -> Self {
         self.revoked_at = Some(at.into());
         self
     }
 }
 
-/// What became of the keys that were to be imported. Nothing secret is in it.
+/// The result of an import. It contains no secret.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ImportReport {
     /// How many were added.
     pub imported: usize,
-    /// How many were there already, from an attempt before. They are as they were.
+    /// How many already existed, from an earlier attempt. They are unchanged.
     pub already_there: usize,
-    /// Those that were not added, in no order.
+    /// Those that were not added, in no particular order.
     pub refused: Vec<RefusedImport>,
 }
 
@@ -84,44 +84,47 @@ pub struct ImportReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RefusedImport {
-    /// Where it stood among those that were to be imported, from 0.
+    /// Its index among the keys to import, from 0.
     pub index: usize,
     /// Its id.
     pub id: KeyId,
-    /// Why it was not.
+    /// Why it was not imported.
     pub reason: ImportRefusal,
 }
 
-/// An entry that can be a key.
+/// A key that passed all checks that need no store.
 struct Ready {
     index: usize,
     record: KeyRecord,
-    /// The other digests of its text, where that is known.
+    /// The other digests of its text, if the text is known.
     older: Vec<(DigestMethod, KeyDigest)>,
 }
 
-/// Whose it is and for what: what must still be so after it was added.
+/// The owner and the level of a key: the owner's access is checked again after the key was added.
 type OwnerAndLevel = (UserId, KeyLevel);
 
 impl Keyring {
-    /// Adds keys that another service issued, many at a time, and tells which it did not, and why.
+    /// Adds keys that another service issued, many at a time, and reports which were refused and why.
     ///
-    /// Its clients go on with the texts that they have. Where these are of another shape than the layer's own keys, it must
-    /// [accept foreign keys](crate::Verifier::accept_foreign_keys); from a digest alone that cannot be seen here.
+    /// Clients keep their key texts. If these have another shape than the layer's own keys, the layer must [accept
+    /// foreign keys](crate::Verifier::accept_foreign_keys). A digest does not show the shape of its text, so this
+    /// is not checked here.
     ///
-    /// A key that works needs an owner in good standing, with access to its project: else it would wait for whoever gets that
-    /// id one day. Ended keys need none. The keyring's [policy](Self::policy) does not count.
+    /// An active key needs an owner with an active account and access to the key's project. Otherwise it would
+    /// become valid for anybody who gets that user id later. Ended keys need none. The keyring's
+    /// [policy](Self::policy) does not apply.
     ///
-    /// Keys are added some hundred at a time, and an attempt may be repeated: keys whose id is there are left as they
-    /// are, even if they were revoked or given a newer digest since. Another key under an id that is there is refused: one of
-    /// another digest, owner, level or environment. Once a key was given a newer digest, the one that it was imported with is
-    /// gone, and only its owner, level and environment are compared.
+    /// Keys are added in batches of 200, and an import can be repeated: a key whose id exists is left unchanged,
+    /// even if it was revoked or rehashed since. But it is refused if its digest, owner, level or environment
+    /// differs from that of the existing key. After a rehash the original digest is no longer stored, so only
+    /// owner, level and environment are compared.
     ///
-    /// No layer that was told "unknown" before remembers it: a key works from the moment that this has returned.
+    /// A key works as soon as this returns, even if a layer has looked it up before and found nothing.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Store`] if the registry or the directory could not tell. What was added until then stays; repeat it.
+    /// [`KeyringError::Store`] if the registry or the directory failed. The keys that were added before stay;
+    /// repeat the import.
     pub async fn import<I>(&self, keys: I) -> Result<ImportReport, KeyringError>
     where
         I: IntoIterator<Item = ImportedKey>,
@@ -143,7 +146,7 @@ impl Keyring {
         Ok(report)
     }
 
-    /// The record of a key, if it makes sense; asks no store.
+    /// Makes the record of a key, if it is valid. This asks no store.
     fn ready(&self, key: ImportedKey) -> Result<(KeyRecord, Vec<(DigestMethod, KeyDigest)>), ImportRefusal> {
         let new = key.new.check_words().map_err(ImportRefusal::of_words)?;
         let known = key.digest.resolve(&self.digests, &self.format, new.environment)?;
@@ -191,7 +194,7 @@ impl Keyring {
                 }
             }
         }
-        // Whoever took an owner's access away in between has revoked the keys that were there, and not these.
+        // If an owner lost access in the meantime, that change revoked only the keys that existed then, and not these.
         let holders = self.standing_of(&added).await?;
         for key in added {
             if self.may(&key, &holders) {
@@ -205,7 +208,8 @@ impl Keyring {
         Ok(())
     }
 
-    /// The keys that are there under these ids. A registry is asked for several at once: an import that is repeated asks for all.
+    /// Returns the existing keys with these ids. Several are looked up concurrently, since a repeated import looks
+    /// up all of them.
     async fn records_of(&self, keys: &[Ready]) -> Result<HashMap<KeyId, KeyRecord>, KeyringError> {
         let mut asked = JoinSet::new();
         for key in keys {
@@ -221,7 +225,7 @@ impl Keyring {
         Ok(there)
     }
 
-    /// Whether a key that is there is the one that is to be imported.
+    /// Whether the existing key is the one to import.
     async fn is_same(&self, there: &KeyRecord, key: &Ready) -> Result<bool, KeyringError> {
         let new = &key.record;
         if (&there.owner, &there.level, there.environment) != (&new.owner, &new.level, new.environment) {
@@ -229,24 +233,25 @@ impl Keyring {
         }
         let (method, kind) = (&there.digested_by, there.digested_by.kind());
         if kind == new.digested_by.kind() {
-            // Of slow hashes the digest is that of the start, and the method holds the hash.
+            // For a slow hash, the digest is that of the public start, and the method contains the hash.
             return Ok(*method == new.digested_by && there.digest.matches(&new.digest));
         }
         if let Some((_, digest)) = key.older.iter().find(|(known, _)| known == method) {
             return Ok(there.digest.matches(digest));
         }
-        // Of two kinds of digests nobody can say whether they are of one text. They are if one became the other here.
+        // Digests of two kinds cannot be compared. They are of the same text if the audit log says that one was
+        // rehashed to the other.
         let history =
             async { self.registry.audit_log().ok_or(StoreError::NotKept)?.history(&there.id, TRAIL).await };
         match in_time(self.store_deadline, history).await {
             Ok(trail) => Ok(trail.iter().any(|entry| matches!(entry.event, KeyEvent::Rehashed(_)))),
-            // Renewals lead to the newest.
+            // Without an audit log: a rehash always leads to the newest kind.
             Err(StoreError::NotKept) => Ok(kind == self.digests.newest().method().kind()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Who of those whose keys would work may have them.
+    /// Returns which owners of active keys may have them.
     async fn standing_of(&self, keys: &[Ready]) -> Result<HashMap<OwnerAndLevel, bool>, KeyringError> {
         let mut holders = HashMap::new();
         for key in keys.iter().filter(|key| self.works(key)) {

@@ -1,4 +1,4 @@
-//! What is known of the text of a key from elsewhere.
+//! [`ImportedDigest`]: what is known of the text of an imported key.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use crate::key::{
 
 /// What another service knows of the text of a key: a digest, a hash, or the text itself. `Debug` shows nothing of it.
 ///
-/// Digests are in hexadecimal, or in base64 with either alphabet, padded or not. Before them may stand what says so: `\x`, as
-/// PostgreSQL writes bytes, or the name of the hash and `:`, `$` or `$$`, such as `sha256:`.
+/// Digests are written in hexadecimal, or in base64 with either alphabet, with or without padding. They may have a
+/// prefix: `\x`, as PostgreSQL writes bytes, or the name of the hash and `:`, `$` or `$$`, such as `sha256:`.
 pub struct ImportedDigest(DigestSource);
 
 enum DigestSource {
@@ -35,13 +35,13 @@ enum DigestSource {
     },
 }
 
-/// What a store can keep of it.
+/// What a store keeps of it.
 pub(super) struct Resolved {
     pub(super) digest: KeyDigest,
     pub(super) method: DigestMethod,
     pub(super) prefix: String,
     pub(super) last4: String,
-    /// Where the text itself is known, all the other ways in which the ring would find it.
+    /// If the text itself is known: its other digests, by which it would also be found.
     pub(super) older: Vec<(DigestMethod, KeyDigest)>,
 }
 
@@ -49,21 +49,21 @@ pub(super) struct Resolved {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportRefusal {
-    /// What should be a digest is none of that kind.
+    /// The text is not a digest of that kind.
     #[error("this is no digest of that kind, in hexadecimal or base64")]
     Digest,
-    /// The keyring's ring could not find it.
+    /// The keyring's digests do not include this kind, so the key would never be found.
     #[error(
         "the keyring's `Digests` does not accept keys of the kind {0:?}, so that none would ever be found"
     )]
     Method(String),
-    /// The slow hash is of no kind that can be checked, or would cost too much.
+    /// The slow hash is of an unsupported kind, or costs too much to check.
     #[error("the hash is no bcrypt, Argon2 or PBKDF2 (Django's) hash, or one that costs too much to check")]
     SlowHash,
-    /// The start is none that the ring's slow hashes are found by.
+    /// The configured `SlowHashes` find no key by that public start.
     #[error("the ring's `SlowHashes` would not find a key by that start")]
     Start,
-    /// A text that cannot be a key: no header carries it.
+    /// The text cannot be a key, because a header cannot contain it.
     #[error(
         "a key is 1 to 512 visible ASCII characters without quotes, as a header carries it: if clients send this one \
          otherwise, import its digest"
@@ -72,19 +72,19 @@ pub enum ImportRefusal {
     /// The text says that it is of the other environment.
     #[error("the text of the key says that it is of the other environment")]
     Environment,
-    /// Another key has this digest; of slow hashes, this start.
+    /// Another key has this digest or, with a slow hash, this start.
     #[error("another key has the same digest, or, with a slow hash, the same start")]
     DigestTaken,
-    /// A key of another text, owner, level or environment has this id.
+    /// A key with another text, owner, level or environment has this id.
     #[error("another key has that id")]
     IdTaken,
-    /// The owner may not have such a key at the moment.
+    /// The owner may not have such a key now.
     #[error("the owner is not in good standing or has no access to the key's project")]
     Owner,
-    /// Its name, scopes or metadata are none, in the words of [`KeyringError`].
+    /// Its name, scopes or metadata are not valid. The text is that of the [`KeyringError`].
     #[error("{0}")]
     Messages(String),
-    /// It contradicts itself.
+    /// The key contradicts itself.
     #[error("the key makes no sense: {0}")]
     Invalid(&'static str),
 }
@@ -101,29 +101,29 @@ impl ImportedDigest {
         Self(DigestSource::Sha256(hash.into()))
     }
 
-    /// The SHA-512 of the text, as djangorestframework-api-key writes it (`sha512$$..`) or without those words.
+    /// The SHA-512 of the text, as djangorestframework-api-key writes it (`sha512$$..`), or without that prefix.
     pub fn sha512(hash: impl Into<String>) -> Self {
         Self(DigestSource::Sha512(hash.into()))
     }
 
-    /// The id of a token of Laravel Sanctum, and the SHA-256 of what stands behind `id|` in its text.
+    /// The id of a token of Laravel Sanctum, and the SHA-256 of the part of its text after `id|`.
     pub fn sanctum(id: impl fmt::Display, hash: impl Into<String>) -> Self {
         Self(DigestSource::Sanctum { id: id.to_string(), hash: hash.into() })
     }
 
-    /// The HMAC-SHA-256 of the text, made with the secret of the pepper of that id
+    /// The HMAC-SHA-256 of the text, made with the secret of the pepper with that id
     /// ([`Pepper::from_elsewhere`](crate::Pepper::from_elsewhere)).
     pub fn hmac(pepper: impl Into<String>, hash: impl Into<String>) -> Self {
         Self(DigestSource::Hmac { pepper: pepper.into(), hash: hash.into() })
     }
 
-    /// The text itself: visible ASCII without quotes, since no header carries another. Only its digest is stored, the newest
-    /// of the ring.
+    /// The text itself: visible ASCII without quotes, since a header cannot contain anything else. Only its digest
+    /// is stored, of the newest kind.
     pub fn plaintext(text: impl Into<String>) -> Self {
         Self(DigestSource::Plaintext(Zeroizing::new(text.into())))
     }
 
-    /// The public start of the text, and a hash of all of it that is slow on purpose:
+    /// The public start of the text, and a deliberately slow hash of the whole text:
     ///
     /// | hash | as |
     /// |---|---|
@@ -146,7 +146,7 @@ impl ImportedDigest {
             if !ring.knows(method.kind()) {
                 return Err(ImportRefusal::Method(method.kind().to_owned()));
             }
-            // Nothing is known of the text, and nothing of it may be shown.
+            // The text is unknown, so no part of it can be shown.
             Ok(Resolved { digest, method, prefix: String::new(), last4: String::new(), older: Vec::new() })
         };
         match self.0 {
@@ -158,7 +158,7 @@ impl ImportedDigest {
             }
             DigestSource::Sanctum { id, hash } => {
                 let digest = of_sanctum(&id, &decode(named("sha256", &hash))?);
-                // The text is divided at its first `|`.
+                // The text is split at its first `|`.
                 if id.is_empty() || id.contains('|') {
                     Err(ImportRefusal::Digest)
                 } else if !can_be_sent(&id) {
@@ -169,7 +169,7 @@ impl ImportedDigest {
             }
             DigestSource::Hmac { pepper, hash } => {
                 let method = format!("hmac:{pepper}").parse();
-                // What is no id may be the secret itself, in its place.
+                // If this is not a valid id, it may be the secret itself, passed by mistake: do not show it.
                 let method = method.map_err(|_| ImportRefusal::Method("hmac".to_owned()))?;
                 by_digest(KeyDigest::from_bytes(decode(&hash)?), method)
             }
@@ -195,7 +195,7 @@ impl ImportedDigest {
                 if said != environment {
                     return Err(ImportRefusal::Environment);
                 }
-                // It is one of ours: what may be shown of those may be of it.
+                // The text is a key of our own format, so its public parts may be shown.
                 let last4 = text.get(text.len() - 4..).unwrap_or_default().to_owned();
                 Ok(Resolved { prefix: format.prefix(said).to_owned(), last4, ..resolved })
             }
@@ -203,19 +203,19 @@ impl ImportedDigest {
     }
 }
 
-/// Whether a header carries this text as a key. White space, quotes, the word `Bearer` before a space and invisible characters
-/// come from the file that it stood in: with them it would be a key that no client has.
+/// Whether a header can contain this text as a key. White space, quotes, a leading `Bearer ` and invisible
+/// characters are mistakes of the file that it was read from: no client has a key with them.
 fn can_be_sent(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`'))
 }
 
-/// What stands behind the name of the hash, if it stands there: `sha256:..`, `sha256$..`, `sha256$$..`.
+/// Removes the name of the hash, if it is there: `sha256:..`, `sha256$..`, `sha256$$..`.
 fn named<'t>(hash: &str, text: &'t str) -> &'t str {
     let rest = match text.split_at_checked(hash.len()) {
         Some((name, rest)) if name.eq_ignore_ascii_case(hash) => rest,
         _ => return text,
     };
-    // Between two `$` stands a salt: only an empty one.
+    // A salt would be between two `$`. Only an empty one is accepted.
     let digest =
         rest.strip_prefix(':').or_else(|| rest.strip_prefix("$$")).or_else(|| rest.strip_prefix('$'));
     digest.unwrap_or(text)

@@ -1,4 +1,4 @@
-//! New keys: issued, and put in the place of others.
+//! Issuing and rotating keys.
 
 use crate::access::AccountStatus;
 use crate::audit::{KeyEvent, Revocation};
@@ -16,18 +16,18 @@ use super::keyring::Keyring;
 use super::new_key::NewKey;
 
 impl Keyring {
-    /// Makes a key and stores its digest. This is the only time its secret can be had.
+    /// Issues a key and stores its digest. This is the only time that its secret is available.
     ///
-    /// A registry that is the directory of its owners looks at the owner's standing in the transaction that adds the key.
-    /// Where the directory stands beside the registry, it is asked before and after, and a key whose owner has lost access
-    /// in between is revoked again: for that moment it works, though nobody has seen its secret.
+    /// If the registry is also the directory, it checks the owner's account in the transaction that adds the key.
+    /// If the directory is separate, it is asked before and after. A key whose owner has lost access in between is
+    /// revoked again: it is active for that moment, but nobody has seen its secret.
     ///
     /// # Errors
     ///
-    /// [`KeyringError`]: what is asked for cannot be, the owner may not have it or has just lost it, the
-    /// [authority](Self::acting_as) may not make it, the policy's number is reached, or the store or the random source
-    /// failed. No key works then, save that after [`KeyringError::OutcomeUnknown`] there may be one whose secret nobody
-    /// knows. Where issuing ends the keys before ([`KeyPolicy::Single`](crate::store::KeyPolicy::Single)), they may have ended.
+    /// A [`KeyringError`] if the key is not valid, if the owner or the [authority](Self::acting_as) may not have it
+    /// made, if the policy's maximum is reached, or if the store or the random source failed. No key was issued
+    /// then, except that after [`KeyringError::OutcomeUnknown`] there may be one whose secret nobody knows. With
+    /// [`KeyPolicy::Single`](crate::store::KeyPolicy::Single), the earlier keys may already have been revoked.
     pub async fn issue(&self, new: NewKey) -> Result<IssuedKey, KeyringError> {
         let now = self.clock.now();
         let new = new.check(now)?;
@@ -40,23 +40,25 @@ impl Keyring {
         Ok(self.delivered(key, record, NoticeKind::Issued).await)
     }
 
-    /// Puts a new key in the place of an active one, which ends now or after a grace. Everything but the secret, the
-    /// id and the date of issue is carried over. Of two who rotate the same key, one wins.
+    /// Replaces an active key by a new one. The old key ends now, or after a grace period. The new key has the same
+    /// properties, except for the secret, the id and the date of issue. If two calls rotate the same key, one of
+    /// them fails.
     ///
-    /// Without grace, no request that is checked after this has returned is accepted with the old key (R31). The owner is
-    /// looked at as by [`issue`](Self::issue), and the [policy](Self::policy) is kept: with a grace, two keys count.
+    /// Without a grace period, no request that is checked after this returns is accepted with the old key (R31).
+    /// The owner is checked as in [`issue`](Self::issue), and the [policy](Self::policy) applies: during a grace
+    /// period both keys count.
     ///
     /// # Errors
     ///
     /// [`KeyringError::NotFound`], [`KeyringError::Ended`], [`KeyringError::Forbidden`] if the owner could not be
-    /// issued such a key now, [`KeyringError::Denied`], [`KeyringError::NoGrace`], [`KeyringError::TooManyKeys`], or the
-    /// store or the random source failed. The old key works as before then, save that after
-    /// [`KeyringError::OutcomeUnknown`] it may have been replaced by one whose secret nobody knows, and that it has ended
-    /// where its owner has just lost access.
+    /// issued such a key now, [`KeyringError::Denied`], [`KeyringError::NoGrace`], [`KeyringError::TooManyKeys`],
+    /// or the store or the random source failed. The old key works as before then, with two exceptions: after
+    /// [`KeyringError::OutcomeUnknown`] it may have been replaced by a key whose secret nobody knows, and it has
+    /// ended if its owner has just lost access.
     pub async fn rotate(&self, id: &KeyId, grace: Grace) -> Result<IssuedKey, KeyringError> {
         let old = self.get(id).await?.ok_or(KeyringError::NotFound)?;
         let now = self.clock.now();
-        // A key of somebody else is refused by the registry, and nothing is told of its owner before.
+        // The registry refuses a key of somebody else. Until then, the answer must not depend on that key's owner.
         let own = self.behalf.as_ref().is_none_or(|owner| *owner == old.owner);
         if own && !self.registry.is_directory() {
             self.owner_may_have(&old.owner, &old.level).await?;
@@ -87,7 +89,7 @@ impl Keyring {
         Ok((key, fresh))
     }
 
-    /// The key is made and stored: whatever becomes of its delivery, it is returned.
+    /// Delivers a key that was stored, and returns it even if the delivery fails.
     pub(super) async fn delivered(&self, key: ApiKey, record: KeyRecord, kind: NoticeKind) -> IssuedKey {
         let notice = Notice::new(kind, &record);
         let delivery = match &self.delivery {
@@ -101,19 +103,20 @@ impl Keyring {
         tokio::time::timeout(self.store_deadline, delivering).await.unwrap_or(Delivery::Failed)
     }
 
-    /// Rights are never copied into a key, but a key for a project that is out of reach would wait for its owner to
-    /// come back to it.
+    /// Checks that the owner may have a key of this level now. Otherwise a key for a project that the owner cannot
+    /// access would start to work when the owner gets access.
     pub(super) async fn owner_may_have(&self, owner: &UserId, level: &KeyLevel) -> Result<(), KeyringError> {
         match (self.standing_at(owner, level.project()).await?, level) {
-            // Whoever is in good standing may hold a key for what they may do, be it nothing at the moment.
+            // Every user with an active account may have a user-level key, even if they have no access to any
+            // project yet.
             (AccountStatus::Active { .. }, KeyLevel::User) => Ok(()),
             (AccountStatus::Active { role: Some(_) }, KeyLevel::Project(_)) => Ok(()),
             _ => Err(KeyringError::Forbidden),
         }
     }
 
-    /// The same again, of a key that was made by a registry that is not the directory of its owners. Whoever took the owner's
-    /// access away in between has revoked the keys that were there, and not this one.
+    /// Checks the owner again after the key was added, if the registry is not the directory. If the owner lost
+    /// access in the meantime, that change revoked only the keys that existed then, and not this one.
     pub(super) async fn owner_may_still_have(&self, made: &KeyRecord) -> Result<(), KeyringError> {
         if self.registry.is_directory() {
             return Ok(());
@@ -123,7 +126,7 @@ impl Keyring {
             refused => refused,
         };
         let Err(refused) = may else { return Ok(()) };
-        // Nobody ever learns its secret.
+        // The secret is dropped, so nobody learns it.
         let system = self.acting_as(Authority::System);
         match system.end(&made.id, Revocation::ByHand).await {
             Ok(_) => Err(refused),

@@ -1,4 +1,4 @@
-//! What comes out of a keyring: the one time that a secret can be had.
+//! [`IssuedKey`] with its secret, and [`Grace`].
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use crate::key::{ApiKey, KeyId};
 use crate::limit;
 use crate::record::{KeyRecord, LONGEST_GRACE};
 
-/// How long a rotated key works beside its successor. It never outlives the key's own end.
+/// How long a rotated key works beside its successor. It never extends the key's own expiry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Grace {
-    /// Not at all: it is revoked when the rotation returns (R31).
+    /// Not at all: the key is revoked when the rotation returns (R31).
     #[default]
     None,
-    /// So long, if it does not expire or is revoked before.
+    /// For this time, unless the key expires or is revoked before.
     For(Duration),
 }
 
@@ -29,7 +29,7 @@ impl Grace {
     }
 }
 
-/// A text is no grace.
+/// The error for a text that is not a grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a grace is a time from 1s to 90d, in s, min, h or d, such as 7d")]
 #[non_exhaustive]
@@ -53,7 +53,7 @@ impl FromStr for Grace {
     }
 }
 
-/// A key that was just issued, and what is stored of it. Show the secret to its owner now: it cannot be had again
+/// A key that was just issued, and its stored record. Show the secret to its owner now: it is not available again
 /// (R29). `Debug` does not show it.
 #[derive(Debug)]
 #[must_use = "this is the only time that the secret can be had"]
@@ -74,13 +74,13 @@ impl IssuedKey {
         &self.key
     }
 
-    /// What is stored of it.
+    /// The stored record.
     #[must_use]
     pub fn record(&self) -> &KeyRecord {
         &self.record
     }
 
-    /// What became of its [delivery](crate::delivery) so far.
+    /// The result of its [delivery](crate::delivery) so far.
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         self.delivery
@@ -92,7 +92,7 @@ impl IssuedKey {
         &self.record.id
     }
 
-    /// The secret, and what is stored of it.
+    /// Returns the secret and the stored record.
     #[must_use]
     pub fn into_parts(self) -> (ApiKey, KeyRecord) {
         (self.key, self.record)

@@ -1,4 +1,4 @@
-//! [`Keyring`]: whom it acts for, what it is set to, and how its work waits.
+//! [`Keyring`]: its settings, its authority, and how its work waits for the store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub struct Keyring {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) store_deadline: Duration,
     pub(super) authority: Authority,
-    /// On whose behalf, where that is known.
+    /// The user on whose behalf it works, if known.
     pub(super) behalf: Option<UserId>,
     pub(super) shares: Arc<OwnerBulkheads>,
     pub(super) delivery: Option<Arc<dyn KeyDelivery>>,
@@ -43,8 +43,9 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Keeps keys in `store`. `(registry, directory)` joins two; `NoProjects(registry)` says that there are no projects. For
-    /// another key format, other digests, clock or deadline: [`ApiKeys::keyring`](crate::ApiKeys::keyring).
+    /// Creates a keyring for `store`. `(registry, directory)` combines two stores; `NoProjects(registry)` is for
+    /// applications without projects. For another key format, other digests, clock or deadline, use
+    /// [`ApiKeys::keyring`](crate::ApiKeys::keyring).
     #[must_use]
     pub fn new<S: KeyRegistry + Directory>(store: S) -> Self {
         Self::with_settings(Arc::new(store), &Settings::default())
@@ -67,12 +68,12 @@ impl Keyring {
         }
     }
 
-    /// How many keys a user may have. The default is many, up to 100 per environment (R33): that issuing a key ends
-    /// the one before (R30, [`KeyPolicy::Single`]) is for those who ask for it.
+    /// Sets how many keys a user may have. The default is up to 100 per environment (R33). With
+    /// [`KeyPolicy::Single`], issuing a key revokes the previous one (R30).
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`] for many that are none.
+    /// [`ConfigError::Zero`] if the maximum is zero.
     pub fn policy(mut self, policy: KeyPolicy) -> Result<Self, ConfigError> {
         if policy == (KeyPolicy::Multiple { max: 0 }) {
             return Err(ConfigError::Zero("the number of keys that a user may have"));
@@ -81,16 +82,17 @@ impl Keyring {
         Ok(self)
     }
 
-    /// Tells owners of the keys that are issued and rotated from now on (R28); see [`delivery`](crate::delivery). The
-    /// default is to tell nobody.
+    /// Notifies owners of the keys that are issued and rotated from now on (R28); see
+    /// [`delivery`](crate::delivery). The default is no notification.
     #[must_use]
     pub fn deliver(mut self, delivery: impl KeyDelivery) -> Self {
         self.delivery = Some(Arc::new(delivery));
         self
     }
 
-    /// The same keyring in somebody's hands: the registry makes no change that they [may not make](crate::authority), and
-    /// its trail names them. The default is [`Authority::System`], who may make every change.
+    /// Returns this keyring acting for `authority`: the registry refuses changes that it [may not
+    /// make](crate::authority), and the audit log names it. The default is [`Authority::System`], which may make
+    /// every change.
     #[must_use]
     pub fn acting_as(&self, authority: Authority) -> Self {
         let behalf = match &authority {
@@ -100,32 +102,32 @@ impl Keyring {
         Self { authority, behalf, ..self.clone() }
     }
 
-    /// The same keyring in the hands of the key that a request came with, on behalf of its owner: the work that the store
-    /// does for it takes of that owner's share.
+    /// Returns this keyring acting for the key of a request, on behalf of its owner: the work of the store counts
+    /// for that owner's share.
     #[must_use]
     pub fn acting_as_principal(&self, who: &Principal) -> Self {
         let (authority, behalf) = (Authority::Key(who.key_id().clone()), Some(who.user_id().clone()));
         Self { authority, behalf, ..self.clone() }
     }
 
-    /// Shows every change that is made to an [`Observer`], after those that are already there. The default is nobody.
+    /// Adds an [`Observer`] of every change. It is called after those added before. The default is none.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.add(observer);
         self
     }
 
-    /// Shows a change that the registry has made.
+    /// Reports to the observers a change that the registry has made.
     pub(super) fn changed(&self, at: Timestamp, key: &KeyId, event: KeyEvent) {
         self.observers.changed(&KeyChange::new(at, key, &self.authority, &event));
     }
 
-    /// On which terms this keyring has its registry change something.
+    /// The terms that this keyring passes to its registry with every change.
     pub(super) fn terms(&self) -> Terms {
         Terms::by(self.authority.clone()).policy(self.policy).ask_owner(self.registry.is_directory())
     }
 
-    /// The time by which this keyring judges.
+    /// The current time, by this keyring's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
@@ -145,7 +147,7 @@ impl Keyring {
         self.read(self.directory.account_status(user, project)).await
     }
 
-    /// A question, within the share of the one on whose behalf it is asked.
+    /// Queries the store, within the share of the user on whose behalf the keyring works.
     pub(super) async fn read<T, E: From<StoreError>>(
         &self,
         question: impl Future<Output = Result<T, E>>,
@@ -154,7 +156,7 @@ impl Keyring {
         in_time(self.store_deadline, question).await
     }
 
-    /// A change that takes nothing away, or may wait.
+    /// Makes a change that takes no access away, or may wait.
     pub(super) async fn change<T>(
         &self,
         change: impl Future<Output = Result<T, RegistryError>>,
@@ -162,7 +164,7 @@ impl Keyring {
         self.change_within(&self.shares.changes, change).await
     }
 
-    /// A change that takes access away: it waits for no other kind of work.
+    /// Makes a change that takes access away. It does not wait for other kinds of work.
     pub(super) async fn take_away<T>(
         &self,
         change: impl Future<Output = Result<T, RegistryError>>,
@@ -170,7 +172,7 @@ impl Keyring {
         self.change_within(&self.shares.ends, change).await
     }
 
-    /// A change that was begun and not answered in time may have been made.
+    /// Makes a change within the deadline. If the store does not answer in time, the change may have been made.
     pub(super) async fn change_within<T>(
         &self,
         share: &Bulkhead<UserId>,
@@ -185,7 +187,7 @@ impl Keyring {
         }
     }
 
-    /// What the application does by itself is not shared out.
+    /// Waits for a permit of a share. The application's own work needs none.
     pub(super) async fn turn(&self, share: &Bulkhead<UserId>) -> Result<Option<Permit<UserId>>, StoreError> {
         let Some(behalf) = &self.behalf else { return Ok(None) };
         match tokio::time::timeout(self.store_deadline, share.acquire(behalf)).await {

@@ -1,6 +1,6 @@
-//! Keys are made, replaced and ended.
+//! Issuing, rotating and revoking keys.
 //!
-//! The one who issues a key sees its secret once; what is stored is its digest (R29).
+//! The secret of a key is available only once, when it is issued. Only its digest is stored (R29).
 //!
 //! ```
 //! use tower_api_key::keyring::{Grace, Keyring, NewKey};
@@ -23,8 +23,8 @@
 //!
 //! # Deployment caveat
 //!
-//! The keyring is for your own code: it asks whether the *owner* of a key may have it, and not who is calling. What
-//! a key may do to other keys is decided by the routes of `tower-api-key-manage`.
+//! The keyring is for your own code. It checks whether the *owner* of a key may have it, but not who is calling.
+//! Use the routes of `tower-api-key-manage` to let keys manage other keys, or [`Keyring::acting_as`].
 
 mod changes;
 mod error;

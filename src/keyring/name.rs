@@ -1,35 +1,36 @@
-//! What a key may be called (R34).
+//! The rules for names of keys (R34).
 
 use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class, ClassUnicode, HirKind};
 
-/// The most characters of a name.
+/// The maximum number of characters of a name.
 const MAX_CHARS: usize = 64;
 
-/// What shows nothing, or turns the text around it, so that a name that holds it shows as another: what Unicode says may be
-/// ignored (`Default_Ignorable_Code_Point`: zero-width and bidirectional characters, fillers, variation selectors, tags),
-/// controls, separators of lines, formats that are not drawn, and glyphs that are blank.
+/// Characters that are invisible or change the direction of text, so that a name with them can look like another
+/// name: those that Unicode says may be ignored (`Default_Ignorable_Code_Point`: zero-width and bidirectional
+/// characters, fillers, variation selectors, tags), control characters, line separators, invisible format
+/// characters, and blank glyphs.
 const HIDDEN: &str = r"[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Zl}\p{Zp}[\p{Cf}--\p{Prepended_Concatenation_Mark}]\x{2800}\x{13441}\x{13442}\x{16FE4}\x{1D159}]";
-/// Digits, `#` and `*` are no emoji by themselves, whatever their property says.
+/// Digits, `#` and `*` have the Unicode property `Emoji`, but are not emoji by themselves.
 const EMOJI: &str = r"[\p{Emoji}--\p{ASCII}]";
 const LETTER_OR_MARK: &str = r"[\p{L}\p{M}]";
 
 const NON_JOINER: char = '\u{200C}';
 const JOINER: char = '\u{200D}';
-/// Asks for the emoji, and not the sign, of the character before it.
+/// Selects the emoji presentation of the character before it.
 const AS_EMOJI: char = '\u{FE0F}';
-/// After `AS_EMOJI`, it makes a key of a digit, `#` or `*`.
+/// After `AS_EMOJI`, it turns a digit, `#` or `*` into a keycap.
 const KEYCAP: char = '\u{20E3}';
 
-/// Unicode's tables, which change with its versions: the crate's, and not ours.
+/// Unicode's tables, from the `regex` crate, because they change with each version of Unicode.
 struct Properties {
     hidden: ClassUnicode,
     emoji: ClassUnicode,
     letter_or_mark: ClassUnicode,
 }
 
-/// None if a class above is written wrongly: then nothing is a name, and a test says so.
+/// `None` if a class above has a syntax error: then no name is valid, and a test fails.
 static PROPERTIES: LazyLock<Option<Properties>> = LazyLock::new(|| {
     Some(Properties { hidden: class(HIDDEN)?, emoji: class(EMOJI)?, letter_or_mark: class(LETTER_OR_MARK)? })
 });
@@ -47,24 +48,24 @@ fn has(class: &ClassUnicode, character: char) -> bool {
     after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| character <= range.end())
 }
 
-/// The name without white space around it, if it is one.
+/// Returns the name without surrounding white space, if it is valid.
 pub(crate) fn check(name: &str) -> Option<&str> {
     let name = name.trim();
     let count = name.chars().take(MAX_CHARS + 1).count();
-    // What is left of white space alone is nothing; whatever else comes first can be seen.
+    // A name of white space alone is empty after trimming. Every other first character is visible.
     let sound = (1..=MAX_CHARS).contains(&count) && PROPERTIES.as_ref()?.are_seen(name);
     sound.then_some(name)
 }
 
 impl Properties {
-    /// Whether each character shows, or belongs to how its neighbours show.
+    /// Whether each character is visible, or changes how its neighbours look.
     fn are_seen(&self, name: &str) -> bool {
         let mut before = None;
         let mut rest = name.chars();
         while let Some(character) = rest.next() {
             let next = rest.clone().next();
             let seen = match character {
-                // Part of Persian and Sinhala words, and of emoji that are joined.
+                // They are used in Persian and Sinhala words, and in joined emoji.
                 NON_JOINER | JOINER => {
                     before.is_some_and(|before| self.joins(before))
                         && next.is_some_and(|next| self.joins(next))

@@ -1,4 +1,4 @@
-//! What a key that is to be issued shall be, and whether it may be that.
+//! [`NewKey`]: the description of a key to issue, and its checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,10 @@ const MAX_METADATA: usize = 32;
 const MAX_METADATA_NAME_LEN: usize = 64;
 const MAX_METADATA_VALUE_LEN: usize = 512;
 
-/// A key that is to be issued: whose, what for, and within which bounds.
+/// The description of a key to issue: its owner, its level, and its bounds.
 ///
-/// What is not said is a live key without an end, scopes or metadata. [`Keyring::issue`](super::Keyring::issue) checks
-/// all of it.
+/// The default is a live key that does not expire, without scopes or metadata.
+/// [`Keyring::issue`](super::Keyring::issue) checks all of it.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -52,21 +52,22 @@ pub struct NewKey {
 }
 
 impl NewKey {
-    /// A key for everything that `owner` may do, now and later (R25).
+    /// Describes a key for everything that `owner` may do, now and later (R25).
     ///
-    /// The name is 1 to 64 characters, after white space around it was taken away, without control, bidirectional or
-    /// invisible characters, save those that join letters and emoji (R34). Otherwise it is stored as given: escape it where you show it.
+    /// The name has 1 to 64 characters after trimming, and no control, bidirectional or invisible characters except
+    /// those that join letters and emoji (R34). It is not changed otherwise: escape it where you show it.
     pub fn user_level(owner: UserId, name: impl Into<String>) -> Self {
         Self::of_level(owner, name, KeyLevel::User)
     }
 
-    /// A key for one project, as long as `owner` may access it (R26); the level is never changed later. For the name,
-    /// see [`user_level`](Self::user_level).
+    /// Describes a key for one project, which works as long as `owner` may access the project (R26). The level
+    /// never changes later. For the name, see [`user_level`](Self::user_level).
     pub fn project_level(owner: UserId, name: impl Into<String>, project: ProjectId) -> Self {
         Self::of_level(owner, name, KeyLevel::Project(project))
     }
 
-    /// A key of this level, as a request may ask for either. For the name, see [`user_level`](Self::user_level).
+    /// Describes a key of this level, for requests that may ask for either. For the name, see
+    /// [`user_level`](Self::user_level).
     pub fn of_level(owner: UserId, name: impl Into<String>, level: KeyLevel) -> Self {
         Self {
             owner,
@@ -81,25 +82,26 @@ impl NewKey {
         }
     }
 
-    /// What it gives access to.
+    /// The level.
     #[must_use]
     pub fn level(&self) -> &KeyLevel {
         &self.level
     }
 
-    /// A key's name without the white space around it, as it is stored; `None` if it can be no [name](Self::user_level).
+    /// Returns a name as it is stored, without surrounding white space; `None` if it is not a valid
+    /// [name](Self::user_level).
     #[must_use]
     pub fn valid_name(name: &str) -> Option<&str> {
         name::check(name)
     }
 
-    /// Live, as is the default, or test (R53).
+    /// Sets the environment (R53). The default is live.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
         self
     }
 
-    /// The first moment at which the key is refused. It must be in the future.
+    /// Sets the expiry: the first moment at which the key is refused. It must be in the future.
     pub fn expires_at(mut self, end: impl Into<Timestamp>) -> Self {
         self.expires_at = Some(end.into());
         self
@@ -119,28 +121,30 @@ impl NewKey {
         self
     }
 
-    /// From where, and for what, it may be used (R56): at most [8 KiB](crate::record::MAX_RESTRICTIONS_LEN) of text.
+    /// Sets from where and for what it may be used (R56): at most [8 KiB](crate::record::MAX_RESTRICTIONS_LEN) of
+    /// text.
     pub fn restrictions(mut self, restrictions: Restrictions) -> Self {
         self.restrictions = restrictions;
         self
     }
 
-    /// How often it may be used; the keys that replace it share one account with it. Several limits are all kept.
+    /// Sets how often it may be used. Keys that replace it by rotation share its limits. If there are several
+    /// limits, all apply.
     pub fn limits(mut self, limits: impl Into<Limits>) -> Self {
         self.limits = Some(limits.into());
         self
     }
 
-    /// Whether this can be a key at all: what [`Keyring::issue`](crate::Keyring::issue) says of it before it asks anybody.
+    /// Makes the checks that [`Keyring::issue`](crate::Keyring::issue) makes before it asks a store.
     ///
     /// # Errors
     ///
-    /// [`KeyringError`], if its name, end, scopes or metadata are none.
+    /// A [`KeyringError`] if the name, expiry, scopes or metadata are not valid.
     pub fn validate(&self, now: impl Into<Timestamp>) -> Result<(), KeyringError> {
         self.clone().check(now.into()).map(drop)
     }
 
-    /// Whether this can be a key at all; asks no store.
+    /// Checks the description. This asks no store.
     pub(super) fn check(self, now: Timestamp) -> Result<Self, KeyringError> {
         if self.expires_at.is_some_and(|end| end <= now) {
             return Err(KeyringError::Expiry);
@@ -148,7 +152,7 @@ impl NewKey {
         self.check_words()
     }
 
-    /// The same for a key that may have ended.
+    /// Checks all but the expiry, for an imported key that may have ended.
     pub(super) fn check_words(mut self) -> Result<Self, KeyringError> {
         self.name = name::check(&self.name).ok_or(KeyringError::Name)?.to_owned();
         if self.scopes.len() > MAX_SCOPES || !self.scopes.iter().all(|scope| is_scope(scope)) {
@@ -169,7 +173,7 @@ impl NewKey {
         Ok(self)
     }
 
-    /// The record of the key that this became.
+    /// Makes the record of a key with this description.
     pub(super) fn into_record(self, fresh: FreshKey) -> KeyRecord {
         let mut record = KeyRecord::new(fresh.id, fresh.digest, self.owner, fresh.created_at);
         record.digested_by = fresh.digested_by;
@@ -187,7 +191,7 @@ impl NewKey {
     }
 }
 
-/// RFC 6749 section 3.3, and short.
+/// Whether a text is a scope (RFC 6749 section 3.3) that is not too long.
 fn is_scope(scope: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     (1..=MAX_SCOPE_LEN).contains(&scope.len()) && scope.bytes().all(plain)

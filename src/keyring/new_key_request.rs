@@ -1,4 +1,4 @@
-//! What somebody asks for who writes texts: a client, a form, a command line.
+//! [`NewKeyRequest`]: a request for a key, with all fields as texts.
 
 use std::error::Error;
 use std::fmt;
@@ -8,9 +8,10 @@ use crate::clock::Timestamp;
 use crate::key::{Environment, ProjectId, UserId};
 use crate::record::KeyLevel;
 
-/// A key that is asked for in texts: one place says what they mean, whoever sends them.
+/// A request for a key, with all fields as texts. REST routes, forms and the command line all parse them here.
 ///
-/// Scopes, metadata, restrictions and limits are parsed by their own types, and are said of the [`NewKey`] that comes out.
+/// Scopes, metadata, restrictions and limits are parsed by their own types. Add them to the [`NewKey`] that is
+/// returned.
 ///
 /// ```
 /// use tower_api_key::UserId;
@@ -33,44 +34,44 @@ use crate::record::KeyLevel;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NewKeyRequest {
-    /// What its owner calls it. It is required; see [`NewKey::user_level`].
+    /// The name, which is required; see [`NewKey::user_level`].
     pub name: Option<String>,
-    /// `USER` or `PROJECT`, in any case; `USER` if it is left out.
+    /// `USER` or `PROJECT`, in any case; the default is `USER`.
     pub level: Option<String>,
-    /// The project of a project-level key, which is required then. A user-level key has none: the wider level beside a
-    /// project is a mistake, and never taken in silence (R35).
+    /// The project, which is required for a project-level key. For a user-level key it is an error, because the
+    /// client probably wanted the narrower level (R35).
     pub project: Option<String>,
-    /// `live` or `test`, in any case; `live` if it is left out.
+    /// `live` or `test`, in any case; the default is `live`.
     pub environment: Option<String>,
-    /// When it ends, as RFC 3339 writes it; never, if it is left out. Whether it is in the future, the keyring says.
+    /// When it expires, in RFC 3339; the default is never. The keyring checks that it is in the future.
     pub expires_at: Option<String>,
 }
 
-/// What is wrong with one text of a [`NewKeyRequest`].
+/// An error in one field of a [`NewKeyRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NewKeyError {
-    /// There is no name, or it can be none.
+    /// The name is missing or not valid.
     #[error("name is required: 1 to 64 characters without control, bidirectional and invisible characters")]
     Name,
-    /// The level is neither of the two.
+    /// The level is neither `USER` nor `PROJECT`.
     #[error("level is USER or PROJECT")]
     Level,
-    /// The level is that of a project, and none is named, or what is named is no id.
+    /// The level is `PROJECT`, and the project is missing or not a valid id.
     #[error("a project-level key is for one project: name it by its id")]
     NoProject,
-    /// The level is that of a user, and a project is named.
+    /// The level is `USER`, and a project is named.
     #[error("a user-level key is for all projects: leave the project out, or ask for project level")]
     ProjectOfUserLevel,
-    /// The environment is neither of the two.
+    /// The environment is neither `live` nor `test`.
     #[error("environment is live or test")]
     Environment,
-    /// The end is no time.
+    /// The expiry is not a time.
     #[error("expires_at is a time as RFC 3339 writes it, such as 2030-01-01T00:00:00Z")]
     ExpiresAt,
 }
 
-/// All that is wrong with a [`NewKeyRequest`]: one error at least, and one of each field at most.
+/// All errors in a [`NewKeyRequest`]: at least one, and at most one per field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKeyErrors {
     first: NewKeyError,
@@ -78,13 +79,13 @@ pub struct NewKeyErrors {
 }
 
 impl NewKeyErrors {
-    /// The error of the first field that is wrong.
+    /// The first error.
     #[must_use]
     pub fn first(&self) -> NewKeyError {
         self.first
     }
 
-    /// All of them, in the order of the fields.
+    /// All errors, in the order of the fields.
     pub fn iter(&self) -> impl Iterator<Item = NewKeyError> {
         std::iter::once(self.first).chain(self.rest.iter().copied())
     }
@@ -100,11 +101,11 @@ impl fmt::Display for NewKeyErrors {
 impl Error for NewKeyErrors {}
 
 impl NewKeyRequest {
-    /// The key that is asked for, of this owner: whose it is does not stand in a request.
+    /// Returns the requested key for this owner, who is never part of a request.
     ///
     /// # Errors
     ///
-    /// [`NewKeyErrors`], with all that is wrong.
+    /// [`NewKeyErrors`] with all errors.
     pub fn for_owner(self, owner: UserId) -> Result<NewKey, NewKeyErrors> {
         let name = self.name.filter(|name| NewKey::valid_name(name).is_some()).ok_or(NewKeyError::Name);
         let level = level(self.level.as_deref(), self.project);
@@ -122,7 +123,7 @@ impl NewKeyRequest {
             (name, level, environment, end) => {
                 let all = [name.err(), level.err(), environment.err(), end.err()];
                 let mut wrong = all.into_iter().flatten();
-                // One of them is wrong, or the arm above would have been taken.
+                // There is at least one error here, because otherwise the arm above would match.
                 let first = wrong.next().unwrap_or(NewKeyError::Name);
                 Err(NewKeyErrors { first, rest: wrong.collect() })
             }

@@ -1,4 +1,4 @@
-//! Questions about keys, and about their owners.
+//! Queries about keys and their owners.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::error::KeyringError;
 use super::keyring::Keyring;
 
 impl Keyring {
-    /// The record of a key, ended or not.
+    /// Returns the record of a key, ended or not.
     ///
     /// # Errors
     ///
@@ -21,8 +21,8 @@ impl Keyring {
         Ok(self.read(self.registry.get(id)).await?)
     }
 
-    /// The keys of a user that a query selects: all of them, oldest first, if it says nothing else. Pass the last id as
-    /// [`KeyQuery::after`] for those that follow.
+    /// Returns the keys of a user that a query selects; with the default query, all of them, oldest first. Pass the
+    /// last id as [`KeyQuery::after`] to get the next ones.
     ///
     /// # Errors
     ///
@@ -31,7 +31,8 @@ impl Keyring {
         Ok(self.read(self.registry.list(owner, query)).await?)
     }
 
-    /// The same, in pages that end early before they are [large](crate::store::MAX_PAGE_LEN), and say whether there is more.
+    /// Like [`list`](Self::list), in pages of a [limited size](crate::store::MAX_PAGE_LEN), which say whether more
+    /// keys follow.
     ///
     /// # Errors
     ///
@@ -40,8 +41,8 @@ impl Keyring {
         Ok(self.read(self.registry.page(owner, query)).await?)
     }
 
-    /// How many keys of a user a query selects, its cursor and limit aside, as far as
-    /// [they are counted](KeyRegistry::count).
+    /// Counts the keys of a user that a query selects, without its cursor and limit, up to a maximum; see
+    /// [`KeyRegistry::count`].
     ///
     /// # Errors
     ///
@@ -50,19 +51,18 @@ impl Keyring {
         Ok(self.read(self.registry.count(owner, query, most)).await?)
     }
 
-    /// What became of a key, newest first, up to so many entries; nothing for a key that is not there.
+    /// Returns the audit log of a key, newest first, up to `limit` entries; empty for an unknown key.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Store`], with [`StoreError::NotKept`] if the registry keeps no
-    /// trail.
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`] if the registry keeps no audit log.
     pub async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, KeyringError> {
         let history =
             async { self.registry.audit_log().ok_or(StoreError::NotKept)?.history(id, limit).await };
         Ok(self.read(history).await?)
     }
 
-    /// How many keys that are not revoked were digested in which way: `sha256`, `hmac:2027`, ...
+    /// Counts the keys that are not revoked, by the kind of their digest: `sha256`, `hmac:2027`, ...
     ///
     /// # Errors
     ///
@@ -73,8 +73,9 @@ impl Keyring {
         Ok(self.read(count).await?)
     }
 
-    /// Those among them that no layer with this keyring's ring finds: a pepper is missing, or was taken away too early
-    /// (C7-07). Ask at start, and say so if there are any.
+    /// Like [`count_by_digest`](Self::count_by_digest), only for the kinds that the keyring's digests do not
+    /// include, because a pepper is missing or was removed too early (C7-07). No layer with these digests finds
+    /// such keys. Call this at start, and report the result if it is not empty.
     ///
     /// # Errors
     ///
@@ -85,21 +86,21 @@ impl Keyring {
         Ok(counts)
     }
 
-    /// What a user may do at the moment where a key of this level works.
+    /// Returns what a user may do now where a key of this level applies.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], if the directory could not tell.
+    /// [`StoreError`] if the directory failed.
     pub async fn account_status(&self, user: &UserId, level: &KeyLevel) -> Result<AccountStatus, StoreError> {
         self.standing_at(user, level.project()).await
     }
 
-    /// Asks an application's own store something on behalf of the person for whom this keyring [acts](Self::acting_as): within
-    /// their share of what is asked at once, and within the deadline.
+    /// Queries the application's own store on behalf of the user for whom this keyring [acts](Self::acting_as),
+    /// within that user's share of concurrent queries and within the deadline.
     ///
     /// # Errors
     ///
-    /// What the question says; [`StoreError::Overloaded`] and [`StoreError::Timeout`].
+    /// The error of the query, [`StoreError::Overloaded`] or [`StoreError::Timeout`].
     pub async fn ask<T>(
         &self,
         question: impl Future<Output = Result<T, StoreError>>,

@@ -1,4 +1,4 @@
-//! Who still uses what: by which schemes keys come in, and whether a key that was replaced can be ended.
+//! Usage reports: through which schemes keys are used, and whether a replaced key can be revoked.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,27 +12,27 @@ use crate::store::KeyQuery;
 use crate::store::StoreError;
 use crate::usage::{Usage, UsageChannel};
 
-/// How late usage is written down, if the store takes it: a recorder writes once a minute.
+/// How late usage is stored: a recorder writes once a minute.
 const LAG: Duration = Duration::from_secs(60);
-/// How many keys a page of a report holds at most.
+/// The maximum number of keys that a report reads at once.
 const PAGE: u32 = 500;
-/// How many of those that took a key's place are looked at.
+/// How many successors of a key are followed.
 const MAX_SUCCESSORS: usize = 16;
 
 impl Keyring {
-    /// How these keys have come in, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has written it down: of
-    /// each, in the order of their ids.
+    /// Returns how these keys were used, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has recorded
+    /// it, in the order of their ids.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the registry keeps no
-    /// usage.
+    /// [`KeyringError::Store`], with [`StoreError::NotKept`](crate::store::StoreError::NotKept) if the registry
+    /// keeps no usage.
     pub async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, KeyringError> {
         self.usage_where(keys, UsageChannel::is_use).await
     }
 
-    /// Which of their restrictions that are set to observe would have refused them, when last and how often: whoever
-    /// finds nothing here may enforce them.
+    /// Returns which of their restrictions in observe mode would have refused requests, when last and how often.
+    /// Restrictions that are not listed here can be enforced safely.
     ///
     /// # Errors
     ///
@@ -52,16 +52,18 @@ impl Keyring {
         Ok(usage)
     }
 
-    /// How the active keys of a user are used: who still comes through an old scheme, or with a key that was replaced.
+    /// Returns how the active keys of a user are used: which are still used through an old scheme, and which
+    /// replaced keys are still used.
     ///
-    /// This reads every key of the user, ended ones too, once. Of one key, [`report_of`](Self::report_of) knows more quickly.
+    /// This reads every key of the user once, ended ones too. For one key, [`report_of`](Self::report_of) is
+    /// faster.
     ///
     /// # Errors
     ///
     /// As [`usage`](Self::usage).
     pub async fn report(&self, owner: &UserId) -> Result<Report, KeyringError> {
         let at = self.clock.now();
-        // Stores walk along all keys in this order, page after page. The active ones they would have to sort for each page.
+        // Stores can read all keys in this order page by page. A query for active keys only would sort for each page.
         let mut query = KeyQuery { limit: PAGE, ..KeyQuery::default() };
         let mut keys = Vec::new();
         loop {
@@ -75,8 +77,8 @@ impl Keyring {
         }
     }
 
-    /// How one key is used, and those that took its place one after the other, up to sixteen, ended ones too: whether it
-    /// is in use, and [can be ended](Report::ending). However many keys its owner has, this reads no others.
+    /// Returns how one key and its successors are used, up to sixteen of them, ended ones too: whether the key is
+    /// in use, and whether it [can be revoked](Report::ending). This reads no other keys of the owner.
     ///
     /// # Errors
     ///
@@ -109,27 +111,28 @@ impl Keyring {
         Ok(keys.into_iter().map(with_usage).collect())
     }
 
-    /// Ends a key in a rotation's grace before its time: [`revoke`](Self::revoke), but of no key that has no successor.
+    /// Ends a grace period early: [`revoke`](Self::revoke), but only for a key that was replaced.
     ///
     /// # Errors
     ///
-    /// [`KeyringError::NotFound`] if there is no such key or it was not replaced, or the store failed: repeat it then.
+    /// [`KeyringError::NotFound`] if there is no such key or it was not replaced, or an error of the store, after
+    /// which you can repeat the call.
     pub async fn end_grace(&self, id: &KeyId) -> Result<(), KeyringError> {
         let key = self.get(id).await?.filter(|key| key.replaced_by.is_some());
         self.revoke(&key.ok_or(KeyringError::NotFound)?.id).await
     }
 }
 
-/// How keys of one owner are used, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has written it down.
+/// How keys of one owner are used, as far as a [`UsageRecorder`](crate::observer::UsageRecorder) has recorded it.
 ///
-/// What happened in the last minute may be missing; [`ending`](Self::ending) counts with that.
+/// Usage of the last minute may be missing; [`ending`](Self::ending) takes this into account.
 #[derive(Clone, Debug)]
 pub struct Report {
     at: Timestamp,
     keys: Vec<KeyUse>,
-    /// Where each of them stands.
+    /// The index of each key in `keys`.
     places: HashMap<KeyId, usize>,
-    /// When any of them was used last.
+    /// The last time that any of them was used.
     seen: Option<Timestamp>,
 }
 
@@ -140,22 +143,20 @@ pub struct KeyUse {
     usage: Vec<Usage>,
 }
 
-/// Whether a key in a rotation's grace can be ended before its time.
+/// Whether a key in a grace period can be revoked early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RetirementStatus {
-    /// Nobody has called with it for long enough: nobody is cut off by
-    /// [`end_grace`](crate::Keyring::end_grace).
+    /// The key was not used for long enough: [`end_grace`](crate::Keyring::end_grace) affects nobody.
     Safe,
-    /// Somebody has, or it was replaced only lately. Safe from this time on, if nobody calls with it until then.
+    /// The key was used or replaced only recently. It is safe from this time on, if it is not used until then.
     Wait(Timestamp),
-    /// It is quiet, and so are all other keys of the report: it cannot be told from usage that nobody records.
+    /// No key of the report was used in that time, so it may be that usage is not recorded at all.
     Unknown,
 }
 
 impl Report {
-    /// A week: how long nobody must have called with a replaced key for it to be [safe to end](Self::ending), where nobody has
-    /// said otherwise.
+    /// A week: the usual time without use after which a replaced key is [safe to revoke](Self::ending).
     pub const QUIET: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
     fn new(at: Timestamp, keys: Vec<KeyUse>) -> Self {
@@ -164,20 +165,21 @@ impl Report {
         Self { at, keys, places, seen }
     }
 
-    /// All of them, oldest first.
+    /// All keys, oldest first.
     #[must_use]
     pub fn keys(&self) -> &[KeyUse] {
         &self.keys
     }
 
-    /// Those that have come in by a scheme, with the last time and how often: whom to write to before it ends.
+    /// The keys that were used through a scheme, with the last time and the count: their owners must be told before
+    /// the scheme ends.
     pub fn through<'r>(&'r self, scheme: &'r str) -> impl Iterator<Item = (&'r KeyRecord, &'r Usage)> {
         let by_it =
             move |usage: &&Usage| matches!(&usage.through, UsageChannel::Scheme(name) if *name == scheme);
         self.keys.iter().filter_map(move |key| Some((&key.record, key.usage.iter().find(by_it)?)))
     }
 
-    /// Those that were replaced and still work.
+    /// The keys that were replaced and still work.
     pub fn replaced(&self) -> impl Iterator<Item = &KeyUse> {
         self.keys.iter().filter(|key| self.is_in_grace(key))
     }
@@ -186,11 +188,12 @@ impl Report {
         key.record.replaced_by.is_some() && key.record.is_active(self.at)
     }
 
-    /// Whether a replaced key can be ended now, if nobody has called with it for so long; `None` for a key that is not
-    /// among [`replaced`](Self::replaced).
+    /// Whether a replaced key can be revoked now, because it was not used for the time `quiet`; `None` for a key
+    /// that is not among [`replaced`](Self::replaced).
     ///
-    /// Choose `quiet` longer than the rarest of its callers rests: a job that runs on Sundays needs a week and more. That
-    /// usage is recorded at all is believed if some key of the report was seen in that time.
+    /// Choose `quiet` longer than the pause of the rarest caller: for a job that runs every Sunday, more than a
+    /// week. The answer is [`Unknown`](RetirementStatus::Unknown) unless some key of the report was used in that
+    /// time, which shows that usage is recorded.
     #[must_use]
     pub fn ending(&self, id: &KeyId, quiet: Duration) -> Option<RetirementStatus> {
         let key = self.keys.get(*self.places.get(id)?).filter(|key| self.is_in_grace(key))?;
@@ -212,13 +215,13 @@ impl KeyUse {
         &self.record
     }
 
-    /// By which ways it has come in, each with the last time and how often.
+    /// The schemes through which it was used, each with the last time and the count.
     #[must_use]
     pub fn usage(&self) -> &[Usage] {
         &self.usage
     }
 
-    /// The last time that it came in, and by which way.
+    /// Its last use, with the scheme.
     #[must_use]
     pub fn last(&self) -> Option<&Usage> {
         self.usage.iter().max_by_key(|usage| usage.last)

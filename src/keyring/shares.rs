@@ -1,10 +1,10 @@
-//! Work for the store is shared out by the one on whose behalf it is done, before it is shared by all.
+//! [`OwnerBulkheads`]: limits on the concurrent work of each owner, in front of the store's own queues.
 
 use crate::bulkhead::{Bulkhead, Capacity};
 use crate::key::UserId;
 
-/// How work is shared out among those on whose behalf it is done, in front of the store's own queues. Nobody fills those
-/// that are everybody's, and each kind of work has room of its own.
+/// Bulkheads by owner, one for each kind of work, in front of the store's own queues. So no owner can fill these
+/// queues, and no kind of work can delay another.
 pub(super) struct OwnerBulkheads {
     pub(super) reads: Bulkhead<UserId>,
     pub(super) changes: Bulkhead<UserId>,

@@ -1,4 +1,4 @@
-//! What cannot be tested from outside: a broken random source.
+//! Tests with a broken random source, which cannot be made from outside.
 
 use async_trait::async_trait;
 
@@ -14,7 +14,7 @@ use crate::store::KeyInventory;
 use crate::store::UsageLog;
 use crate::store::{Directory, KeyQuery, KeyRegistry, RegistryError, StoreError};
 
-/// Holds one key, and fails the test if anything would be written.
+/// A store with one key, which fails the test if anything is written.
 struct ReadOnly;
 
 #[async_trait]

@@ -517,8 +517,8 @@ fn c17_b8_revoked_families_are_forgotten_first() {
     assert!(limiter.take(&(7, 0), &few, at(0)).is_allowed());
 }
 
-/// Whoever changes the limits of a key again and again fills no memory with it: what is not among its limits is given back
-/// when there is too much of it, and what is stays.
+/// Whoever changes the limits of a key again and again fills no memory with it: what is not among its limits is
+/// given back when there is too much of it, and what is stays.
 #[test]
 fn c17_g_a_family_whose_limits_change_has_a_few_buckets() {
     let limiter = Limiter::new(10);

@@ -7,8 +7,9 @@
 //! | [`JsonBody`] | `{"apiKey", "userId", "projectId"}` in a JSON body |
 //! | [`Or`] | two of them, joined by [`ApiKeyAuth::or`](crate::ApiKeyAuth::or) |
 //!
-//! A scheme of your own implements [`HeaderScheme`]: two small methods. `Box<dyn HeaderScheme>` is a scheme, for schemes that are
-//! chosen at start; so is `Option` of any scheme, for one that can be switched off: `None` finds nothing and offers nothing.
+//! A scheme of your own implements [`HeaderScheme`]: two small methods. `Box<dyn HeaderScheme>` is a scheme, for
+//! schemes that are chosen at start; so is `Option` of any scheme, for one that can be switched off: `None` finds
+//! nothing and offers nothing.
 //!
 //! A scheme answers: no credential, a broken credential, or a credential. A broken credential is refused and never
 //! passed on to the next scheme. Two credentials in one head are refused, even if they are equal (R62). Every
@@ -244,8 +245,8 @@ impl<S: Describe> Describe for Option<S> {
     }
 }
 
-/// `None` finds no credential, and asks for no body. A layer without any other scheme then refuses each request that needs
-/// a key, with a 401 that has no challenge.
+/// `None` finds no credential, and asks for no body. A layer without any other scheme then refuses each request
+/// that needs a key, with a 401 that has no challenge.
 #[diagnostic::do_not_recommend]
 impl<S: Scheme<B>, B: Send> Scheme<B> for Option<S> {
     fn read_head<'r>(&self, head: Head<'r>) -> Result<Option<Credentials<'r>>, AuthError> {

@@ -1,4 +1,4 @@
-//! People and projects of the built-in directory.
+//! [`Accounts`]: management of the people and projects of the built-in directory.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +9,18 @@ use crate::access::Role;
 use crate::clock::Timestamp;
 use crate::key::{ProjectId, UserId};
 
-/// People and projects of the built-in directory: accounts with one owner each, members with a role and a list of
-/// projects (R18 to R23).
+/// Manages the people and projects of the built-in directory: accounts with one owner each, and members with a role
+/// and a list of projects (R18 to R23).
 ///
-/// Each user belongs to one account, and projects are named within their account: two accounts may both have a `p1`.
-/// What changes here is seen by the next request.
+/// Each user belongs to at most one account. Project ids are unique within an account only: two accounts may both
+/// have a `p1`. A change applies to the next request.
 ///
-/// Lists are ordered by id, byte by byte, and go on after the id of `after`. A page has at most `limit` entries, and at most a
-/// thousand: a page without entries is the last. By default a list is [`StoreError::NotKept`].
+/// Lists are ordered by id, byte by byte, and start after the id `after`. A page has at most `limit` entries, and
+/// at most a thousand. An empty page is the end of the list. The default implementations of the lists return
+/// [`StoreError::NotKept`].
 #[async_trait]
 pub trait Accounts: Send + Sync + 'static {
-    /// Makes an account with its owner.
+    /// Creates an account with its owner.
     ///
     /// # Errors
     ///
@@ -27,12 +28,12 @@ pub trait Accounts: Send + Sync + 'static {
     /// `account` is not an id (1 to 128 of `A-Z a-z 0-9 . _ : @ -`), [`RegistryError::Store`].
     async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), RegistryError>;
 
-    /// Makes a project. Ids of deleted projects are not used again: their keys would come back.
+    /// Creates a project. The id of a deleted project cannot be used again, because its old keys would work again.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`] without the account, [`RegistryError::Conflict`] if the id is or was taken,
-    /// [`RegistryError::Store`].
+    /// [`RegistryError::NotFound`] if there is no such account, [`RegistryError::Conflict`] if the id is or was in
+    /// use, [`RegistryError::Store`].
     async fn create_project(&self, account: &str, project: &Project) -> Result<(), RegistryError>;
 
     /// Deletes a project. Its keys stay and are refused with 403 (R26).
@@ -42,19 +43,20 @@ pub trait Accounts: Send + Sync + 'static {
     /// [`RegistryError::NotFound`], [`RegistryError::Store`].
     async fn delete_project(&self, account: &str, project: &ProjectId) -> Result<(), RegistryError>;
 
-    /// Adds a member to an account, or changes what a member may do: role and list of projects are replaced.
+    /// Adds a member to an account, or replaces the role and the list of projects of a member.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`] without the account or a project, [`RegistryError::Conflict`] if the user is an owner or
-    /// belongs to another account, [`RegistryError::Store`].
+    /// [`RegistryError::NotFound`] if there is no such account or project, [`RegistryError::Conflict`] if the user
+    /// is an owner or belongs to another account, [`RegistryError::Store`].
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), RegistryError>;
 
-    /// Removes a member from an account, and in the same step revokes the keys of theirs that this store holds: those do
-    /// not come back with the person.
+    /// Removes a member from an account, and in the same transaction revokes all keys of the member in this store,
+    /// so that they do not work again if the member returns.
     ///
-    /// Keys in another store (`(registry, accounts)`) are not touched. They are refused while the person is in no account,
-    /// and would work again if they join one: revoke them by the [`Keyring`](crate::keyring::Keyring).
+    /// Keys in a separate store (`(registry, accounts)`) are not revoked. They are refused while the user belongs
+    /// to no account, but would work again if the user joins one: revoke them with the
+    /// [`Keyring`](crate::keyring::Keyring).
     ///
     /// # Errors
     ///
@@ -62,12 +64,12 @@ pub trait Accounts: Send + Sync + 'static {
     /// [`RegistryError::Store`].
     async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), RegistryError>;
 
-    /// Makes a member the owner; the owner before becomes a member with `access`.
+    /// Makes a member the owner. The previous owner becomes a member with `access`.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`] if `to` is no member (the owner is none) or a project is not the account's,
-    /// [`RegistryError::Store`].
+    /// [`RegistryError::NotFound`] if `to` is not a member (the owner is not one), or if a project is not the
+    /// account's, [`RegistryError::Store`].
     async fn transfer_account(
         &self,
         account: &str,
@@ -75,29 +77,29 @@ pub trait Accounts: Send + Sync + 'static {
         access: &Member,
     ) -> Result<(), RegistryError>;
 
-    /// Suspends an account, so that every key of its people is refused with 401, or lifts that.
+    /// Suspends an account, so that every key of its people is refused with 401, or resumes it.
     ///
     /// # Errors
     ///
     /// [`RegistryError::NotFound`], [`RegistryError::Store`].
     async fn suspend_account(&self, account: &str, suspended: bool) -> Result<(), RegistryError>;
 
-    /// A page of all accounts, suspended ones too.
+    /// Returns a page of all accounts, including suspended ones.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the store could not tell.
+    /// [`StoreError::NotKept`], or another error of the store.
     async fn list_accounts(&self, after: Option<&str>, limit: u32) -> Result<Vec<Account>, StoreError> {
         let _ = (after, limit);
         Err(StoreError::NotKept)
     }
 
-    /// A page of the projects of an account, without deleted ones.
+    /// Returns a page of the projects of an account, without deleted ones.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`] without the account, [`RegistryError::Store`] with [`StoreError::NotKept`], or if the store
-    /// could not tell.
+    /// [`RegistryError::NotFound`] if there is no such account, [`RegistryError::Store`] with
+    /// [`StoreError::NotKept`] or another error of the store.
     async fn list_projects(
         &self,
         account: &str,
@@ -108,7 +110,7 @@ pub trait Accounts: Send + Sync + 'static {
         Err(StoreError::NotKept.into())
     }
 
-    /// A page of the people of an account: its owner and its members.
+    /// Returns a page of the people of an account: its owner and its members.
     ///
     /// # Errors
     ///
@@ -123,11 +125,11 @@ pub trait Accounts: Send + Sync + 'static {
         Err(StoreError::NotKept.into())
     }
 
-    /// The account that a user belongs to, suspended or not.
+    /// Returns the account to which a user belongs, suspended or not.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotKept`], or the store could not tell.
+    /// [`StoreError::NotKept`], or another error of the store.
     async fn account_of(&self, user: &UserId) -> Result<Option<String>, StoreError> {
         let _ = user;
         Err(StoreError::NotKept)
@@ -145,7 +147,7 @@ pub struct Project {
 }
 
 impl Project {
-    /// A project of that id and name.
+    /// Creates a project with this id and name.
     #[must_use]
     pub fn new(id: ProjectId, name: impl Into<String>) -> Self {
         Self { id, name: name.into() }
@@ -160,38 +162,38 @@ pub struct Account {
     pub id: String,
     /// Its one owner.
     pub owner: UserId,
-    /// Whether every key of its people is refused.
+    /// Whether the account is suspended, so that every key of its people is refused.
     pub suspended: bool,
 }
 
 impl Account {
-    /// An account that is not suspended.
+    /// Creates an account that is not suspended.
     #[must_use]
     pub fn new(id: impl Into<String>, owner: UserId) -> Self {
         Self { id: id.into(), owner, suspended: false }
     }
 
-    /// Suspended, or not.
+    /// Sets whether it is suspended.
     #[must_use]
     pub fn suspended(self, suspended: bool) -> Self {
         Self { suspended, ..self }
     }
 }
 
-/// Somebody who belongs to an account, as [`Accounts::list_people`] lists them.
+/// The owner or a member of an account, as [`Accounts::list_people`] lists them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Person {
-    /// Who it is.
+    /// The user.
     pub user: UserId,
-    /// What they may do.
+    /// The role.
     pub role: Role,
-    /// The projects that a member may access; of the owner none stand here, since all are theirs.
+    /// The projects that a member may access; empty for the owner, who may access all.
     pub projects: BTreeSet<ProjectId>,
 }
 
 impl Person {
-    /// Somebody of that role, on those projects and no other.
+    /// Creates a person with this role, who may access exactly these projects.
     #[must_use]
     pub fn new(user: UserId, role: Role, projects: impl IntoIterator<Item = ProjectId>) -> Self {
         Self { user, role, projects: projects.into_iter().collect() }
@@ -209,14 +211,14 @@ pub struct Member {
 }
 
 impl Member {
-    /// A member of that role, on those projects and no other.
+    /// Creates a member with this role, who may access exactly these projects.
     #[must_use]
     pub fn new(role: MemberRole, projects: impl IntoIterator<Item = ProjectId>) -> Self {
         Self { role, projects: projects.into_iter().collect() }
     }
 }
 
-/// The documents' `FULL` and `READONLY`.
+/// The role of a member: `FULL` or `READONLY` in the documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemberRole {

@@ -1,10 +1,10 @@
-//! The log of changes, and the nodes that follow it: what makes a cache that cannot lie.
+//! [`ChangeLog`]: the log of changes, which caching nodes follow, so that a cache never returns an outdated answer.
 //!
-//! A store that several processes share lets them keep copies of what it holds, if it implements [`ChangeLog`] for those
-//! who read and [`Followers`] for itself. The protocol, and why it is right, is in
-//! [`lease_protocol`](crate::lease_protocol). In short: every change writes to a log in its own transaction; a node
-//! serves from memory only under a lease, which it renews by reading that log; and a change returns when each node has
-//! acknowledged it, or when the lease of those that have not has certainly run out.
+//! A store that several processes share can be cached by them if it implements [`ChangeLog`], which the nodes call,
+//! and [`Followers`], which the store itself uses. The protocol and its proof are in
+//! [`lease_protocol`](crate::lease_protocol). In short: every change writes to a log in its own transaction. A node
+//! answers from memory only under a lease, which it renews by reading that log. A change returns when each node has
+//! acknowledged it, or when the leases of the nodes that have not have expired.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,28 +16,30 @@ use tokio::time::{Instant, sleep};
 use super::StoreError;
 use crate::key::{KeyDigest, UserId};
 
-/// Clocks of two nodes differ in speed by at most one part in this many: 5 %. Quartz is off by 0.02 % at worst, a clock
-/// that is being slewed by 0.05 %, a virtual machine's by a little more.
+/// The speeds of the clocks of two nodes differ by at most one part in this many: 5 %. A quartz is off by at most
+/// 0.02 %, a clock that is being slewed by 0.05 %, the clock of a virtual machine by a little more.
 const DRIFT: u32 = 20;
-/// What a change waits longer than the arithmetic asks for.
+/// A safety margin, by which a change waits longer than computed.
 const MARGIN: Duration = Duration::from_millis(20);
-/// How long a change waits between two looks at the nodes, at first and at most.
+/// The first and the longest interval at which a change polls for acknowledgements.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 
-/// A log of changes, as a node sees it that keeps a copy.
+/// A log of changes, which a caching node follows.
 ///
 /// # Every change is in it
 ///
-/// Whatever makes an answer of [`KeyStore::find`](super::KeyStore::find) or
-/// [`Directory::account_status`](super::Directory::account_status) another one is in the log when it is committed, by the same
-/// transaction: keys that are added (a node may remember that there was none), changed and ended, people and projects
-/// likewise, and changes made by hand (by triggers). And whatever method of the store makes it calls [`settle`] before it
-/// returns, also when it found nothing left to do: the first attempt may have been committed and not confirmed (C9-12).
+/// Every change that alters an answer of [`KeyStore::find`](super::KeyStore::find) or
+/// [`Directory::account_status`](super::Directory::account_status) is written to the log by its own transaction.
+/// This includes new keys (a node may have cached that there was none), changed and ended keys, people and
+/// projects, and, by triggers, changes made by hand. Every method of the store that makes such a change calls
+/// [`settle`] before it returns, even if there was nothing left to do: an earlier attempt may have been committed
+/// without being confirmed (C9-12).
 ///
 /// # A position is a set of transactions, not a number
 ///
-/// Transactions do not become visible in the order in which they draw numbers (C9-06): a node that remembers the highest
-/// number it saw misses the one that was drawn before and committed after. In PostgreSQL a position is a `pg_snapshot`.
+/// Transactions do not become visible in the order of their numbers (C9-06). A node that stored only the highest
+/// number it saw would miss a transaction with a lower number that commits later. In PostgreSQL a position is a
+/// `pg_snapshot`.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no log of changes, and cannot be cached",
@@ -45,92 +47,97 @@ const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
     note = "a directory that stands beside a store is cached with it by `WithDirectory`, if every change of it is announced; or not at all: `(cached, directory)`"
 )]
 pub trait ChangeLog: Send + Sync + 'static {
-    /// Puts the node among those that changes wait for, and *then*, when that is committed, reads where the log ends.
+    /// Registers the node, so that changes wait for it, and *then*, after that is committed, reads the end of the
+    /// log.
     ///
-    /// `lease` is how long this node may serve from memory after it last read the log: those who write must know it.
+    /// `lease` is how long this node may answer from memory after it last read the log. Writers must know it.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]. The node may be among them or not; it will not use this id again.
+    /// [`StoreError`]. The node may or may not be registered then. It does not use this id again.
     async fn join(&self, node: &NodeId, lease: Duration) -> Result<Position, StoreError>;
 
-    /// All that was committed and is not in `after`, and the position that includes it: both from one snapshot, taken
-    /// after this was called, of the database that is written to and not of a replica (C9-04).
+    /// Returns all committed changes that are not in `after`, and the position that includes them. Both come from
+    /// one snapshot, which is taken after this is called, and from the primary database, not from a replica
+    /// (C9-04).
     ///
-    /// A store that no longer has all of it says [`Change::Everything`]. To say a change twice does no harm.
+    /// A store that no longer has all of them returns [`Change::Everything`]. Returning a change twice does no
+    /// harm.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]. The node asks again from the same position.
+    /// [`StoreError`]. The node calls again with the same position.
     async fn changes(&self, after: &Position) -> Result<Changes, StoreError>;
 
-    /// Notes that this node has applied all that is in `position`. Returns whether the node is still among those that
-    /// changes wait for; if it is not, nothing is noted.
+    /// Records that this node has applied all changes in `position`. Returns whether the node is still registered;
+    /// if it is not, nothing is recorded.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if that is not known. It may have been noted.
+    /// [`StoreError`] if the result is unknown. It may have been recorded.
     async fn acknowledge(&self, node: &NodeId, position: &Position) -> Result<bool, StoreError>;
 
-    /// Takes the node from those that changes wait for. It serves nothing from memory any more.
+    /// Unregisters the node, which no longer answers from memory.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]. Then one change will wait for it until its lease has run out.
+    /// [`StoreError`]. Then the next change waits until the node's lease has expired.
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError>;
 
-    /// Writes to the log that what `user` may do has changed outside of this store, and returns as every change does: when no
-    /// node answers by what was before.
+    /// Writes to the log that what `user` may do has changed outside of this store. Like every change, this returns
+    /// when no node uses the earlier answer any more.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]. It may be in the log; whoever asked announces it again.
+    /// [`StoreError`]. The change may be in the log; the caller announces it again.
     async fn announce(&self, user: &UserId) -> Result<(), StoreError>;
 
-    /// Comes back when there may be news: a hint, which may be lost, late, or wrong. Dropped when the node reads the log
-    /// for another reason. One that comes while nobody waits should be kept for the next call.
+    /// Returns when there may be new changes. This is only a hint, which may be lost, late or wrong. The future is
+    /// dropped when the node reads the log for another reason. A hint that comes while nobody waits should be kept
+    /// for the next call.
     ///
-    /// The default never comes back: then nodes read the log at intervals, and changes wait for that.
+    /// The default never returns. Then nodes read the log at intervals, and changes wait for that.
     async fn hint(&self) {
         std::future::pending().await
     }
 }
 
-/// The nodes that follow a log, as the store sees them after a change. For [`settle`].
+/// The nodes that follow a log, for [`settle`].
 #[async_trait]
 pub trait Followers: Send + Sync {
-    /// Names a committed change; in PostgreSQL the id of its transaction.
+    /// Identifies a committed change; in PostgreSQL this is the id of its transaction.
     type Committed: Send + Sync;
 
-    /// The longest lease of those nodes that have not acknowledged a position with this change in it; `None` if all
+    /// Returns the longest lease of the nodes that have not acknowledged a position with this change; `None` if all
     /// have.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store could not tell.
+    /// [`StoreError`] if the store failed.
     async fn behind(&self, change: &Self::Committed) -> Result<Option<Duration>, StoreError>;
 
-    /// Takes from the table of nodes those that have not acknowledged this change and whose lease is no longer than
-    /// `lease`. In one statement with the question whether they have.
+    /// Unregisters the nodes that have not acknowledged this change and whose lease is at most `lease`, in one
+    /// statement with that check.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store could not tell.
+    /// [`StoreError`] if the store failed.
     async fn fence(&self, change: &Self::Committed, lease: Duration) -> Result<(), StoreError>;
 }
 
-/// Waits until no node can serve from memory what a change has ended. Called by a store *after* its commit, and before it
-/// says that the change is made.
+/// Waits until no node can answer from memory with what was before a change. A store calls this *after* its commit,
+/// and before it reports success.
 ///
-/// That takes as long as the slowest living node takes to acknowledge it. For one that has stopped, or is cut off, it
-/// takes [the time in which a lease runs out](outlived), once: then the node is fenced, and no change waits for it again.
+/// This takes as long as the slowest live node takes to acknowledge the change. If a node has stopped or is cut
+/// off, this waits once until [its lease has expired](outlived). Then the node is fenced, and no later change waits
+/// for it.
 ///
 /// # Errors
 ///
-/// [`StoreError`] of the store. The change is committed then and will be seen by every node within its lease, but that it
-/// has been is not known.
+/// [`StoreError`] if the store failed. The change is committed then, and every node will see it within its lease,
+/// but it is unknown whether all have.
 pub async fn settle<F: Followers + ?Sized>(followers: &F, change: &F::Committed) -> Result<(), StoreError> {
-    // Later than the commit, and that is the safe side.
+    // This is later than the commit, so it errs on the safe side.
     let committed = Instant::now();
     let (mut pause, longest) = LOOKS;
     while let Some(lease) = followers.behind(change).await? {
@@ -143,61 +150,62 @@ pub async fn settle<F: Followers + ?Sized>(followers: &F, change: &F::Committed)
     Ok(())
 }
 
-/// After this long on one node's clock, a lease of that length that began before on another's has ended.
+/// How long a node must wait on its own clock until a lease of this length that another node was granted before has
+/// expired.
 #[must_use]
 pub fn outlived(lease: Duration) -> Duration {
     lease.saturating_add(lease / DRIFT).saturating_add(MARGIN)
 }
 
-/// What was changed, and whose answers are not true any more.
+/// A change, after which cached answers about its subject are outdated.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Change {
-    /// The key with this digest: added, changed or ended.
+    /// The key with this digest was added, changed or ended.
     Key(KeyDigest),
-    /// What this user may do, anywhere.
+    /// What this user may do has changed, in any project.
     Owner(UserId),
-    /// Anything: whatever is remembered is forgotten.
+    /// Anything may have changed: all cached answers are dropped.
     Everything,
 }
 
-/// News from the log.
+/// New changes from the log.
 #[derive(Clone, Debug)]
 pub struct Changes {
-    /// In any order.
+    /// The changes, in any order.
     pub changes: Vec<Change>,
-    /// What has been seen with them.
+    /// The position that includes them.
     pub position: Position,
 }
 
-/// What a node has seen of the log, in the store's own words.
+/// What a node has read of the log, in a format of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position(Arc<str>);
 
 impl Position {
-    /// From whatever the store will understand again.
+    /// Creates a position from the store's text.
     #[must_use]
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
-    /// What the store said.
+    /// The store's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// One stay of a node among those that changes wait for. A node that was fenced comes back under another.
+/// The id of one registration of a node. A node that was fenced registers again with a new id.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(Arc<str>);
 
 impl NodeId {
-    /// `node_` and 32 random hexadecimal digits.
+    /// Creates an id: `node_` and 32 random hexadecimal digits.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Failed`] if the system has no random numbers.
+    /// [`StoreError::Failed`] if the random source of the system fails.
     pub fn random() -> Result<Self, StoreError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| StoreError::failed(error.to_string()))?;

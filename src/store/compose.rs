@@ -1,4 +1,4 @@
-//! Stores put together from parts.
+//! Combinations of stores: [`NoProjects`], pairs, and `Arc`.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::record::KeyRecord;
 use crate::store::ProjectDirectory;
 use crate::store::traits::CachedKey;
 
-/// A key store for an API that has no projects, said out loud: every owner of a key is in good standing and owns
-/// what there is; a named project is refused with 403.
+/// Turns a key store into one for an API without projects: the account of every owner counts as active, with the
+/// role of an owner. A request that names a project is refused with 403.
 ///
-/// Turn off the demand for projects in the schemes that make it
+/// Schemes that require a project must be told not to
 /// ([`ApiKeyHeader::requires_project`](crate::scheme::ApiKeyHeader::requires_project),
 /// [`JsonBody::requires_project`](crate::scheme::JsonBody::requires_project)).
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ fn without_projects(project: Option<&ProjectId>) -> AccountStatus {
     AccountStatus::Active { role: project.is_none().then_some(Role::Owner) }
 }
 
-/// Keys from one place, people and projects from another.
+/// A key store and a separate directory.
 #[async_trait]
 impl<K: KeyStore, D: Directory> KeyStore for (K, D) {
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {

@@ -1,12 +1,13 @@
-//! What is wrong with a row, and whose row it is.
+//! [`CorruptRow`]: what is wrong with a row, and whose row it is.
 
 use std::fmt;
 
 use crate::key::{KeyId, UserId};
 
-/// What a store holds that makes no sense: what is wrong with it, and of which key or user it is, as far as that is known.
+/// A corrupt row of a store: what is wrong with it, and the key or user that it belongs to, if known.
 ///
-/// It is for operators, who look for the row. No value of the row is in it but that id, so that it shows no secret.
+/// It is for operators, who must find the row. It contains no value of the row except that id, so it shows no
+/// secret.
 ///
 /// ```
 /// use tower_api_key::KeyId;
@@ -23,7 +24,7 @@ pub struct CorruptRow(Box<Corruption>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Corruption {
     what: &'static str,
-    /// The column by its name in the database, where a value there is not even of the right type.
+    /// The name of the column in the database, if a value in it has the wrong type.
     column: Option<Box<str>>,
     of: Option<Of>,
 }
@@ -35,40 +36,40 @@ enum Of {
 }
 
 impl CorruptRow {
-    /// A row of nobody knows whom.
+    /// Creates a description without a key or user.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
         Self(Box::new(Corruption { what, column: None, of: None }))
     }
 
-    /// The row is one of this key. What is said first stays.
+    /// Sets the key that the row belongs to, unless a key or user is set already.
     #[must_use]
     pub fn of_key(mut self, id: &KeyId) -> Self {
         self.0.of.get_or_insert_with(|| Of::Key(id.clone()));
         self
     }
 
-    /// The row is one of this user. What is said first stays.
+    /// Sets the user that the row belongs to, unless a key or user is set already.
     #[must_use]
     pub fn of_user(mut self, user: &UserId) -> Self {
         self.0.of.get_or_insert_with(|| Of::User(user.clone()));
         self
     }
 
-    /// The value stands in a column of this name.
+    /// Sets the name of the column.
     #[must_use]
     pub fn in_column(mut self, name: &str) -> Self {
         self.0.column = Some(name.into());
         self
     }
 
-    /// What is wrong, without saying where.
+    /// What is wrong, without the place.
     #[must_use]
     pub fn what(&self) -> &'static str {
         self.0.what
     }
 
-    /// The key whose row it is.
+    /// The key that the row belongs to.
     #[must_use]
     pub fn key_id(&self) -> Option<&KeyId> {
         match &self.0.of {

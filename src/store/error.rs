@@ -1,4 +1,4 @@
-//! Why a store gave no answer, or made no change.
+//! [`StoreError`] and [`RegistryError`]: why a store gave no answer or made no change.
 
 use std::error::Error;
 
@@ -6,40 +6,40 @@ use super::corrupt::CorruptRow;
 use crate::authority::Denied;
 use crate::key::{KeyId, UserId};
 
-/// The store could not tell. Not the same as "no".
+/// The store failed to answer. This is not the same as "not found".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The store failed: connection, disk, permission, ...
     #[error("the store failed")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
-    /// The store has more to do than it can.
+    /// The store is overloaded.
     #[error("the store is overloaded")]
     Overloaded,
-    /// The store holds something that makes no sense. It is never read as default rights.
+    /// A row in the store is corrupt. It is never read as some default right.
     #[error("the store holds a row that cannot be: {0}")]
     Corrupt(CorruptRow),
     /// The store did not answer in time.
     #[error("the store did not answer in time")]
     Timeout,
-    /// The registry keeps no such thing: no trail, or no usage. It will not tomorrow either.
+    /// The registry does not keep this: no audit log, or no usage. Trying again does not help.
     #[error("the store does not keep this")]
     NotKept,
 }
 
 impl StoreError {
-    /// From whatever a driver says.
+    /// Wraps the error of a driver.
     pub fn failed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(source.into())
     }
 
-    /// From what is wrong with a row; [`CorruptRow`] can also say whose row it is.
+    /// Creates an error for a corrupt row. A [`CorruptRow`] can also contain whose row it is.
     #[must_use]
     pub fn corrupt(what: &'static str) -> Self {
         Self::Corrupt(CorruptRow::new(what))
     }
 
-    /// The same error; where it is about a row, it names the key of that row.
+    /// Adds the key to an error about a corrupt row.
     #[must_use]
     pub fn of_key(self, id: &KeyId) -> Self {
         match self {
@@ -48,7 +48,7 @@ impl StoreError {
         }
     }
 
-    /// The same error; where it is about a row, it names the user of that row.
+    /// Adds the user to an error about a corrupt row.
     #[must_use]
     pub fn of_user(self, user: &UserId) -> Self {
         match self {
@@ -58,7 +58,7 @@ impl StoreError {
     }
 }
 
-/// Why a registry did not change anything.
+/// Why a registry changed nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -68,34 +68,35 @@ pub enum RegistryError {
     /// The key is revoked, expired or already replaced.
     #[error("the key has ended or was replaced")]
     Ended,
-    /// The entry exists, or is in the way of another.
+    /// The entry exists, or conflicts with another.
     #[error("the entry exists or stands in the way of another")]
     Conflict,
-    /// The entry contradicts itself or the rules for ids: no store could read it back.
+    /// The entry contradicts itself, or breaks the rules for ids, so that no store could read it back.
     #[error("the entry makes no sense: {0}")]
     Invalid(&'static str),
-    /// The restrictions or the metadata of a new key are longer than they may be, or those of an old one would become longer.
+    /// The restrictions or the metadata of a new key are too long, or an update would make restrictions that are
+    /// too long even longer.
     #[error("the entry is too long: {0}")]
     TooLong(&'static str),
     /// The user has as many active keys as the policy allows.
     #[error("the user has as many active keys as are allowed")]
     TooManyKeys,
-    /// The policy allows one key at a time, and a replaced one no grace.
+    /// The policy allows one key at a time, and no grace period for a replaced one.
     #[error("the policy allows no grace")]
     NoGrace,
-    /// The key was changed as often as it may be within an hour.
+    /// The key was changed too often within an hour.
     #[error("the key was changed too often")]
     TooManyChanges,
-    /// The one who asks may not make this change.
+    /// The authority may not make this change.
     #[error("the change is not allowed: {0}")]
     Denied(Denied),
-    /// The store could not tell.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl RegistryError {
-    /// For methods that only read and share code with those that write: there, every error is the store's.
+    /// Converts to a [`StoreError`], for methods that only read but share code with methods that write.
     #[must_use]
     pub fn into_store_error(self) -> StoreError {
         match self {

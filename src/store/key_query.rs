@@ -1,13 +1,13 @@
-//! Which keys of an owner to list, and what comes of it.
+//! [`KeyQuery`], which selects keys of an owner, and its results.
 
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyId, ProjectId};
 use crate::record::KeyRecord;
 
-/// After so many bytes of text of its keys, a [page](super::KeyRegistry::page) ends: 256 KiB.
+/// A [page](super::KeyRegistry::page) ends after this many bytes of text of its keys: 256 KiB.
 pub const MAX_PAGE_LEN: usize = 256 * 1024;
 
-/// How many keys one page of a [search](KeyQuery::is_search) looks at, at most.
+/// The maximum number of keys that one page of a [search](KeyQuery::is_search) looks at.
 pub const MAX_SEARCHED: usize = 2_000;
 
 /// Which keys of an owner to list.
@@ -29,14 +29,13 @@ pub struct KeyQuery {
     pub ended_at: Option<Timestamp>,
     /// Only keys of this project.
     pub project: Option<ProjectId>,
-    /// Only keys that hold this text in their name, their id, their last four characters or the id of their project, in
-    /// capitals or not.
+    /// Only keys that contain this text in their name, id, last four characters or project id, ignoring case.
     pub text: Option<String>,
     /// The newest first, instead of the oldest.
     pub newest_first: bool,
     /// Only keys that come after this one, in the order asked for.
     pub after: Option<KeyId>,
-    /// Only keys that come before this one, in the order asked for, and of these the nearest: the page before. It goes before
+    /// Only the keys directly before this one, in the order asked for: the previous page. This overrides
     /// [`after`](Self::after).
     pub before: Option<KeyId>,
     /// At most this many.
@@ -44,7 +43,7 @@ pub struct KeyQuery {
 }
 
 impl Default for KeyQuery {
-    /// The oldest hundred keys, of both environments, ended or not.
+    /// Selects the oldest hundred keys, of both environments, ended or not.
     fn default() -> Self {
         Self {
             environment: None,
@@ -61,7 +60,7 @@ impl Default for KeyQuery {
 }
 
 impl KeyQuery {
-    /// The oldest hundred keys, of both environments, ended or not.
+    /// Selects the oldest hundred keys, of both environments, ended or not.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -91,7 +90,7 @@ impl KeyQuery {
         Self { project: Some(project), ..self }
     }
 
-    /// Only keys that hold this [text](Self::text). An empty one is in every key.
+    /// Only keys that contain this [text](Self::text). Every key contains the empty text.
     #[must_use]
     pub fn text(self, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -104,31 +103,31 @@ impl KeyQuery {
         Self { newest_first: true, ..self }
     }
 
-    /// Goes on after this key.
+    /// Only keys after this one.
     #[must_use]
     pub fn after(self, key: KeyId) -> Self {
         Self { after: Some(key), before: None, ..self }
     }
 
-    /// Goes back to what comes before this key.
+    /// Only the keys directly before this one.
     #[must_use]
     pub fn before(self, key: KeyId) -> Self {
         Self { after: None, before: Some(key), ..self }
     }
 
-    /// From the first key on, whatever cursor there was.
+    /// Starts from the first key, without a cursor.
     #[must_use]
     pub fn from_start(self) -> Self {
         Self { after: None, before: None, ..self }
     }
 
-    /// At most so many keys.
+    /// At most this many keys.
     #[must_use]
     pub fn limit(self, limit: u32) -> Self {
         Self { limit, ..self }
     }
 
-    /// Whether a record is among those asked for, not counting the cursors and [`limit`](Self::limit).
+    /// Whether the query selects this record, ignoring the cursors and [`limit`](Self::limit).
     #[must_use]
     pub fn selects(&self, key: &KeyRecord) -> bool {
         self.environment.is_none_or(|environment| key.environment == environment)
@@ -136,26 +135,28 @@ impl KeyQuery {
             && self.finds(&SearchedKey::of(key))
     }
 
-    /// The key from which to go on, in either direction.
+    /// The cursor: [`before`](Self::before) or [`after`](Self::after).
     #[must_use]
     pub fn cursor(&self) -> Option<&KeyId> {
         self.before.as_ref().or(self.after.as_ref())
     }
 
-    /// Whether keys are read from newer to older ones. A page [before](Self::before) a key is read backwards, and turned.
+    /// Whether keys are read from newer to older ones. A page [before](Self::before) a key is read in the opposite
+    /// direction, and then reversed.
     #[must_use]
     pub fn is_read_descending(&self) -> bool {
         self.newest_first != self.before.is_some()
     }
 
-    /// Whether keys have to be looked at to see that they are not asked for: a page of ended keys, of a project or of
-    /// those that hold a text looks at no more than [`MAX_SEARCHED`], and may hold none though there are more.
+    /// Whether this is a search, for ended keys, keys of a project or keys with a text: keys must be read to see
+    /// whether they are selected. A page of a search looks at no more than [`MAX_SEARCHED`] keys, so it may be
+    /// empty although more keys follow.
     #[must_use]
     pub fn is_search(&self) -> bool {
         self.ended_at.is_some() || self.project.is_some() || self.text.is_some()
     }
 
-    /// Whether a key is among those that a [search](Self::is_search) asks for.
+    /// Whether a [search](Self::is_search) selects this key.
     #[must_use]
     pub fn finds(&self, key: &SearchedKey<'_>) -> bool {
         let ended = |now| key.revoked || key.expires_at.is_some_and(|end| end <= now);
@@ -165,8 +166,8 @@ impl KeyQuery {
     }
 }
 
-/// The columns of a key that a [search](KeyQuery::is_search) looks at: a store need not parse the whole row to know whether
-/// a page has it.
+/// The columns of a key that a [search](KeyQuery::is_search) looks at, so that a store need not parse the whole row
+/// first.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SearchedKey<'k> {
@@ -180,18 +181,18 @@ pub struct SearchedKey<'k> {
     pub project: Option<&'k str>,
     /// [`KeyRecord::expires_at`].
     pub expires_at: Option<Timestamp>,
-    /// Whether [`KeyRecord::revoked_at`] is some time.
+    /// Whether [`KeyRecord::revoked_at`] is set.
     pub revoked: bool,
 }
 
 impl<'k> SearchedKey<'k> {
-    /// A key with this id, without a name, a project and an end.
+    /// Creates the columns of a key with this id, without a name, project and expiry.
     #[must_use]
     pub fn new(id: &'k str) -> Self {
         Self { id, name: "", last4: "", project: None, expires_at: None, revoked: false }
     }
 
-    /// Of a record that was parsed already.
+    /// Takes the columns from a record.
     #[must_use]
     pub fn of(key: &'k KeyRecord) -> Self {
         Self {
@@ -215,26 +216,26 @@ impl<'k> SearchedKey<'k> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct KeyPage {
-    /// The keys, in their order.
+    /// The keys, in the order asked for.
     pub keys: Vec<KeyRecord>,
-    /// Whether there are keys after the last of these, or, of a page [before](KeyQuery::before) a key, before the first. Of
-    /// a search: whether there may be.
+    /// Whether more keys follow: after the last one or, for a page [before](KeyQuery::before) a key, before the
+    /// first one. For a search: whether more may follow.
     pub more: bool,
-    /// The first key that was looked at, found or not: what comes before it is the page before this one.
+    /// The first key that was looked at, selected or not: the cursor for the previous page.
     pub first: Option<KeyId>,
-    /// The last key that was looked at, found or not: what comes after it is the page after this one.
+    /// The last key that was looked at, selected or not: the cursor for the next page.
     pub last: Option<KeyId>,
 }
 
 impl KeyPage {
-    /// A page of these keys, with more after them or not.
+    /// Creates a page of these keys.
     #[must_use]
     pub fn new(keys: Vec<KeyRecord>, more: bool) -> Self {
         let id = |key: &KeyRecord| key.id.clone();
         Self { first: keys.first().map(id), last: keys.last().map(id), keys, more }
     }
 
-    /// A page as it was read, put in the order asked for.
+    /// Reverses a page that was read backwards, so that it has the order asked for.
     #[must_use]
     pub fn turned(mut self, query: &KeyQuery) -> Self {
         if query.before.is_some() {
@@ -245,18 +246,18 @@ impl KeyPage {
     }
 }
 
-/// How many keys there are.
+/// The result of counting keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyCount {
-    /// So many were counted.
+    /// The number of keys that were counted.
     pub keys: u32,
-    /// Whether there are more, or, of a search, may be.
+    /// Whether there are more or, for a search, may be.
     pub more: bool,
 }
 
 impl KeyCount {
-    /// What was counted of so many at most, and whether anything was left unread.
+    /// Creates a count from the number of keys that were read, the maximum, and whether any were left unread.
     #[must_use]
     pub fn new(counted: usize, most: u32, more: bool) -> Self {
         let counted = u32::try_from(counted).unwrap_or(u32::MAX);
@@ -268,7 +269,7 @@ impl KeyCount {
 mod tests {
     use super::*;
 
-    /// Each of these takes the place of the other.
+    /// Each of these settings replaces the other.
     #[test]
     fn c17_g_the_last_word_of_a_query_counts() {
         let (now, other) = (Timestamp::from_secs(10), Timestamp::from_secs(20));

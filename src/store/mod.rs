@@ -1,4 +1,4 @@
-//! What the layer asks stores, and what management tells them.
+//! The store traits, the built-in store in memory, and the cache.
 //!
 //! | trait | who calls it | methods |
 //! |---|---|---|
@@ -8,13 +8,14 @@
 //! | [`KeyRegistry`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, update, rehash, get, list, count, owners; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
-//! [`MemoryStore`], `SqliteStore` (in `tower-api-key-sqlite`) and `PostgresStore` (in `tower-api-key-postgres`) are all of them. A
-//! store of your own needs one method, and so does a directory of your own. Stores return facts and never verdicts, and know nothing of HTTP.
+//! [`MemoryStore`], `SqliteStore` (in `tower-api-key-sqlite`) and `PostgresStore` (in `tower-api-key-postgres`)
+//! implement all of them. A store of your own needs only one method, and so does a directory of your own. Stores
+//! return facts and never decisions, and know nothing of HTTP.
 //!
-//! Where several processes share a store that brings a [`ChangeLog`], `Cached` (feature `cache`) answers from memory, and
-//! what was revoked is refused all the same.
+//! If several processes share a store with a [`ChangeLog`], `Cached` (feature `cache`) answers from memory, and
+//! still refuses a key as soon as its revocation has returned.
 //!
-//! `test_util::contract` (feature `test-util`) is a suite that tests anybody's store.
+//! `test_util::contract` (feature `test-util`) is a test suite for your own stores.
 
 mod accounts;
 #[cfg(feature = "cache")]

@@ -1,4 +1,4 @@
-//! What stands in front of a registry, and forwards all that it does not change.
+//! [`RegistryProxy`]: a wrapper of a registry, which forwards what it does not override.
 
 use async_trait::async_trait;
 
@@ -12,10 +12,10 @@ use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};
 use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
 
-/// Stands in front of a [`KeyRegistry`], and is one: it forwards every method that it does not override, also those that a
-/// later release adds.
+/// Wraps a [`KeyRegistry`], and implements that trait too: it forwards every method that it does not override,
+/// including methods that a later release adds.
 ///
-/// Bring only one of the two traits into scope where you call methods: they have the same names.
+/// Where you call methods, import only one of the two traits, because their methods have the same names.
 ///
 /// ```
 /// use async_trait::async_trait;

@@ -1,4 +1,4 @@
-//! On which terms a registry makes a change: by whom, under which policy, and what it must ask of itself.
+//! [`Terms`] of a change: who makes it, under which policy, and what the registry must check.
 
 use super::RegistryError;
 use crate::access::{AccessClass, AccountStatus};
@@ -8,59 +8,60 @@ use crate::key::KeyId;
 use crate::key_update::KeyUpdate;
 use crate::record::KeyRecord;
 
-/// What became of an update.
+/// The result of an update.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Updated {
-    /// The record as it is now.
+    /// The current record.
     pub key: KeyRecord,
-    /// Whether anything was changed.
+    /// Whether the update changed anything.
     pub changed: bool,
 }
 
 impl Updated {
-    /// The record as it is after a change.
+    /// The update changed the record to this.
     #[must_use]
     pub fn now(key: KeyRecord) -> Self {
         Self { key, changed: true }
     }
 
-    /// The record as it was before, since nothing was to be changed.
+    /// The update changed nothing of this record.
     #[must_use]
     pub fn as_before(key: KeyRecord) -> Self {
         Self { key, changed: false }
     }
 }
 
-/// What became of ending a key.
+/// The result of ending a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ended {
-    /// Whether this ended it, and nothing before.
+    /// Whether this call ended the key, which was active before.
     pub changed: bool,
-    /// Its [family](KeyRecord::family), if this ended it, it has limits and was not replaced, and no other key of the family
-    /// works: what the family has spent of its limits is of no use any more. A registry that cannot tell says `None`.
+    /// The key's [family](KeyRecord::family), if its rate-limit state is no longer needed: this call ended the key,
+    /// the key has limits and was not replaced, and no other key of the family is active. `None` if the registry
+    /// does not know.
     pub family: Option<KeyId>,
 }
 
 impl Ended {
-    /// This ended it, and its family with it, if that is known.
+    /// This call ended the key, and this family with it, if set.
     #[must_use]
     pub fn now(family: Option<KeyId>) -> Self {
         Self { changed: true, family }
     }
 
-    /// It had ended before.
+    /// The key had already ended.
     #[must_use]
     pub fn before() -> Self {
         Self { changed: false, family: None }
     }
 }
 
-/// How often a key may be updated within an hour by those who hold or own it: each change is a row in its trail.
+/// How often the holder or owner of a key may update it within an hour. Each change is a row in the audit log.
 const MOST_CHANGES: u64 = 60;
 
-/// The time from which changes of a key count, at this one.
+/// The start of the hour that ends at this time, in which changes of a key are counted.
 #[must_use]
 pub fn an_hour_before(now: Timestamp) -> Timestamp {
     Timestamp::from_micros(now.as_micros().saturating_sub(60 * 60 * 1_000_000))
@@ -70,47 +71,48 @@ pub fn an_hour_before(now: Timestamp) -> Timestamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyPolicy {
-    /// One per user and environment: issuing another revokes all before it, even one in a rotation's grace (R30).
+    /// One per user and environment: issuing another revokes all earlier ones, even one in a grace period (R30).
     Single {
-        /// Whether a rotation may leave the old key a grace. Two keys work until it is over.
+        /// Whether a rotation may have a grace period, during which two keys work.
         grace: bool,
     },
-    /// Several per user and environment (R33), up to this many that are active; one in a rotation's grace counts.
+    /// Several per user and environment (R33), up to a maximum of active ones. A key in a grace period counts.
     Multiple {
-        /// The most that may be active at once.
+        /// The maximum number of active keys.
         max: u32,
     },
 }
 
 impl Default for KeyPolicy {
-    /// Up to a hundred.
+    /// Up to a hundred keys.
     fn default() -> Self {
         Self::Multiple { max: 100 }
     }
 }
 
-/// What a registry does before it adds a key: see [`Terms::make_room`]. A registry must know every kind, so this enum never grows
-/// in a compatible release.
+/// What a registry must do before it adds a key: see [`Terms::make_room`]. A registry must handle every variant, so
+/// no compatible release adds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum MakeRoom {
-    /// Nothing is to be done.
+    /// Nothing.
     Nothing,
-    /// Every other key of the same owner and environment ends, as [superseded](crate::audit::Revocation::Superseded); the one
-    /// that is replaced is spared, and ends as its rotation says. Each must be [allowed](Terms::allow_change) to end.
+    /// Revoke every other key of the same owner and environment as
+    /// [superseded](crate::audit::Revocation::Superseded), except for the replaced key, which ends as its rotation
+    /// says. Ending each must be [allowed](Terms::allow_change).
     EndOthers,
-    /// If so many keys of the same owner and environment are active, it is [`RegistryError::TooManyKeys`].
+    /// Fail with [`RegistryError::TooManyKeys`] if this many keys of the same owner and environment are active.
     Count {
-        /// The most that may be active.
+        /// The maximum number of active keys.
         max: u32,
     },
 }
 
 /// The terms of a change: who makes it, and under which [`KeyPolicy`].
 ///
-/// A registry of your own reads the record of [`maker`](Self::maker) inside its transaction, locked, and passes it to
-/// [`allow_new`](Self::allow_new) or [`allow_change`](Self::allow_change). What wraps a registry passes its terms on as
-/// they are.
+/// A registry of your own reads and locks the record of [`maker`](Self::maker) inside its transaction, and passes
+/// it to [`allow_new`](Self::allow_new) or [`allow_change`](Self::allow_change). A wrapper of a registry forwards
+/// the terms unchanged.
 ///
 /// ```
 /// use tower_api_key::store::{KeyPolicy, Terms};
@@ -127,21 +129,22 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// A change by this authority, under the default policy.
+    /// Creates the terms of a change by this authority, under the default policy.
     #[must_use]
     pub fn by(authority: Authority) -> Self {
         Self { by: authority, policy: KeyPolicy::default(), asks_owner: false }
     }
 
-    /// Another policy for keys that are added or replaced.
+    /// Sets the policy for keys that are added or replaced.
     #[must_use]
     pub fn policy(mut self, policy: KeyPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// The registry looks at the standing of the key's owner in the same transaction. Only for registries that are the
-    /// directory of their keys' owners ([`KeyRegistry::is_directory`](super::KeyRegistry::is_directory)).
+    /// Makes the registry check the account of the key's owner in the same transaction. Only a registry that is
+    /// also the directory of its owners can do this
+    /// ([`KeyRegistry::is_directory`](super::KeyRegistry::is_directory)).
     #[must_use]
     pub fn ask_owner(mut self, asks: bool) -> Self {
         self.asks_owner = asks;
@@ -160,8 +163,9 @@ impl Terms {
         self.policy
     }
 
-    /// What the [policy](Self::key_policy) asks of a registry, in the same transaction, before it adds a key. `replaces` says
-    /// whether the key takes another one's place, and `grace` whether that one goes on for a while.
+    /// Returns what the [policy](Self::key_policy) requires of a registry in the transaction that adds a key,
+    /// before it adds the key. `replaces` says whether the key replaces another, and `grace` whether the other has
+    /// a grace period.
     ///
     /// # Errors
     ///
@@ -171,27 +175,27 @@ impl Terms {
             KeyPolicy::Single { grace: false } if grace => Err(RegistryError::NoGrace),
             KeyPolicy::Single { .. } => Ok(MakeRoom::EndOthers),
             KeyPolicy::Multiple { .. } if replaces && !grace => Ok(MakeRoom::Nothing),
-            // Nothing is counted where every number will do: an import of many keys of one owner would count them all each
-            // time.
+            // If every number is allowed, nothing is counted: otherwise an import of many keys of one owner would
+            // count them all for each key.
             KeyPolicy::Multiple { max: u32::MAX } => Ok(MakeRoom::Nothing),
             KeyPolicy::Multiple { max } => Ok(MakeRoom::Count { max }),
         }
     }
 
-    /// Whether the registry must pass the owner's standing to [`allow_owner`](Self::allow_owner).
+    /// Whether the registry must pass the owner's account status to [`allow_owner`](Self::allow_owner).
     #[must_use]
     pub fn asks_owner(&self) -> bool {
         self.asks_owner
     }
 
-    /// The same for a change of a key that is there: the application itself and an operator may narrow or rename one whose
-    /// owner is suspended.
+    /// Like [`asks_owner`](Self::asks_owner), for an update of an existing key. The application itself and an
+    /// operator may update a key whose owner is suspended.
     #[must_use]
     pub fn asks_owner_to_amend(&self) -> bool {
         self.asks_owner && matches!(self.by, Authority::User(_) | Authority::Key(_))
     }
 
-    /// The key that makes the change, if one does: the transaction must read its record.
+    /// The key that makes the change, if a key does. The transaction must read its record.
     #[must_use]
     pub fn maker(&self) -> Option<&KeyId> {
         match &self.by {
@@ -200,7 +204,8 @@ impl Terms {
         }
     }
 
-    /// Whether this key may be added. `maker` is the record of [`maker`](Self::maker) in this transaction, if there is one.
+    /// Checks whether this key may be added. `maker` is the record of [`maker`](Self::maker) in this transaction,
+    /// if there is one.
     ///
     /// # Errors
     ///
@@ -215,13 +220,13 @@ impl Terms {
         key.check_bounds().map_err(RegistryError::TooLong)
     }
 
-    /// Whether this key, which is in the registry, may be replaced, changed or ended. For a change, ask with the record
-    /// before and the one after it.
+    /// Checks whether this existing key may be replaced, changed or ended. For a change, call this with the record
+    /// before and with the record after it.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`] for a key of another owner or environment: who asks does not learn that it is there.
-    /// [`RegistryError::Denied`].
+    /// [`RegistryError::NotFound`] for a key of another owner or environment, so that the caller does not learn
+    /// that it exists. [`RegistryError::Denied`].
     pub fn allow_change(
         &self,
         maker: Option<&KeyRecord>,
@@ -234,18 +239,18 @@ impl Terms {
         })
     }
 
-    /// The record that an update makes of a key, or nothing if it changes nothing. Registries call this inside the
-    /// transaction that updates a key; `changes` tells how often the key was updated within
-    /// [the hour before](an_hour_before), and is asked only where that counts.
+    /// Returns the updated record of a key, or `None` if the update changes nothing. Registries call this inside
+    /// the transaction that updates a key. `changes` returns how often the key was updated within [the hour
+    /// before](an_hour_before). It is called only if that matters.
     ///
-    /// What takes access away for certain is never refused for its number, and neither are changes by the application
-    /// itself or an operator.
+    /// An update that certainly takes access away is never refused for the number of changes, and neither is one by
+    /// the application itself or an operator.
     ///
     /// # Errors
     ///
     /// [`RegistryError::NotFound`] and [`RegistryError::Denied`] as [`allow_change`](Self::allow_change),
     /// [`RegistryError::Ended`] if the key is revoked, [`RegistryError::TooLong`] by [`KeyUpdate::check`],
-    /// [`RegistryError::TooManyChanges`], and what `changes` says.
+    /// [`RegistryError::TooManyChanges`], and the error of `changes`.
     pub fn updated(
         &self,
         maker: Option<&KeyRecord>,
@@ -278,11 +283,12 @@ impl Terms {
         }
     }
 
-    /// Whether the owner of a key may have it made or changed: is in good standing in their account, and where the key
-    /// is for a project has access to that. A key makes changes only for an owner who may write in their account (R40).
+    /// Checks whether the owner of a key may have it made or changed: their account must be active, and for a
+    /// project-level key they must have access to the project. If a key makes the change, its owner must also be
+    /// allowed to write in their account (R40).
     ///
-    /// `in_account` is what [`Directory::account_status`](super::Directory::account_status) says of the owner without a project, and
-    /// `on_project` what it says with the project of a project-level key.
+    /// `in_account` is the owner's [`Directory::account_status`](super::Directory::account_status) without a
+    /// project, and `on_project` the status with the project of a project-level key.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What the layer asks stores, and what management tells them.
+//! The traits of stores, which the layer and the keyring call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
 use crate::usage::Usage;
 
-/// What a store knows of a key without asking anybody: see [`KeyStore::find_cached`].
+/// What a store knows about a key without waiting: see [`KeyStore::find_cached`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub enum CachedKey {
@@ -32,7 +32,7 @@ pub enum CachedKey {
 }
 
 impl CachedKey {
-    /// What [`KeyStore::find`] would answer, or `None` if that is to be asked.
+    /// The answer of [`KeyStore::find`], or `None` if it must be called.
     pub fn known(self) -> Option<Option<Arc<KeyRecord>>> {
         match self {
             Self::Found(key) => Some(Some(key)),
@@ -41,23 +41,24 @@ impl CachedKey {
         }
     }
 
-    /// Whether [`KeyStore::find`] need not be asked.
+    /// Whether [`KeyStore::find`] need not be called.
     #[must_use]
     pub fn is_hit(&self) -> bool {
         !matches!(self, Self::Miss)
     }
 }
 
-/// An answer of [`KeyStore::find`] that is at hand.
+/// Converts a known answer of [`KeyStore::find`].
 impl From<Option<Arc<KeyRecord>>> for CachedKey {
     fn from(found: Option<Arc<KeyRecord>>) -> Self {
         found.map_or(Self::NotFound, Self::Found)
     }
 }
 
-/// Finds keys: the one question that every request asks.
+/// Finds keys by their digests. Every request calls this.
 ///
-/// The answer must be what the store holds *now*. A store that answers from a copy keeps revoked keys alive.
+/// The answer must be what the store contains *now*. A store that answers from an outdated copy accepts revoked
+/// keys.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyStore`",
@@ -65,17 +66,18 @@ impl From<Option<Arc<KeyRecord>>> for CachedKey {
     note = "to join a key store and a directory, pass `(keys, directory)`; if your API has no projects, `NoProjects(keys)`"
 )]
 pub trait KeyStore: Send + Sync + 'static {
-    /// The record with exactly this digest; `None` only if there certainly is none.
+    /// Returns the record with exactly this digest; `None` only if there certainly is none.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store could not tell. The client gets 503, never 401.
+    /// [`StoreError`] if the store failed. The client gets 503, never 401.
     async fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError>;
 
-    /// The same for a request at `now`, which refuses a key that has ended by then. Of such a key a store may tell no more
-    /// than that needs, so that a refusal takes as long as that of an unknown key (C7-02): the id, owner, level, digest,
-    /// environment, family, successor and times are then the key's, [`restrictions`](KeyRecord::restrictions) allow nothing, and all else is
-    /// empty. The default tells all.
+    /// Like [`find`](Self::find), for a request at `now`, which refuses a key that has ended by then. For an ended
+    /// key the store may return only a part of the record, so that the refusal takes as long as that of an unknown
+    /// key (C7-02): the id, owner, level, digest, environment, family, successor and times are those of the key,
+    /// the [`restrictions`](KeyRecord::restrictions) allow nothing, and everything else is empty. The default
+    /// returns the whole record.
     ///
     /// # Errors
     ///
@@ -89,14 +91,15 @@ pub trait KeyStore: Send + Sync + 'static {
         self.find(digest).await
     }
 
-    /// The answer of [`find`](Self::find), if it is at hand without waiting and is as true as `find`'s. Must not block.
+    /// Returns the answer of [`find`](Self::find), if it is known without waiting and is as current as the answer
+    /// of `find`. Must not block.
     fn find_cached(&self, digest: &KeyDigest) -> CachedKey {
         let _ = digest;
         CachedKey::Miss
     }
 }
 
-/// Knows people and projects: who may do what, at this moment (R17, R22).
+/// Knows people and projects: who may do what now (R17, R22).
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Directory`",
@@ -104,51 +107,53 @@ pub trait KeyStore: Send + Sync + 'static {
     note = "to join a key store and a directory, pass `(keys, directory)`; if your API has no projects, `NoProjects(keys)`"
 )]
 pub trait Directory: Send + Sync + 'static {
-    /// What `user` may do on `project`, or in their account where it is `None`.
+    /// Returns what `user` may do in `project`, or in their account if it is `None`.
     ///
-    /// An unknown project is a role of `None`, not an error.
+    /// For an unknown project the role is `None`; this is not an error.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the directory could not tell. The client gets 503, never 403.
+    /// [`StoreError`] if the directory failed. The client gets 503, never 403.
     async fn account_status(
         &self,
         user: &UserId,
         project: Option<&ProjectId>,
     ) -> Result<AccountStatus, StoreError>;
 
-    /// The answer of [`account_status`](Self::account_status), if it is at hand without waiting and is as true;
-    /// `None` means ask. Must not block.
+    /// Returns the answer of [`account_status`](Self::account_status), if it is known without waiting and is as
+    /// current; `None` if that must be called. Must not block.
     fn account_status_cached(&self, user: &UserId, project: Option<&ProjectId>) -> Option<AccountStatus> {
         let _ = (user, project);
         None
     }
 }
 
-/// Lists projects: for people, who choose one, and for clients that ask which they may use. No request depends on it.
+/// Lists projects, for people who choose one, and for clients that ask which they may use. The decision about a
+/// request does not need it.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `ProjectDirectory`",
     note = "`MemoryStore`, `SqliteStore` and `PostgresStore` are; a directory of your own implements `ProjectDirectory::projects`"
 )]
 pub trait ProjectDirectory: Send + Sync + 'static {
-    /// Every project that `user` may access, in a stable order (R51).
+    /// Returns every project that `user` may access, in a stable order (R51).
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the directory could not tell.
+    /// [`StoreError`] if the directory failed.
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError>;
 }
 
-/// Records keys: what [`Keyring`](crate::keyring::Keyring) needs. Each method is one transaction.
+/// Records keys, for [`Keyring`](crate::keyring::Keyring). Each method is one transaction.
 ///
-/// Methods that change keys are told on which [`Terms`]. The transaction that makes the change holds them: a change by a
-/// key ([`Authority::Key`](crate::Authority::Key)) is refused unless that key is active at that moment and covers what is
-/// made or changed, so that no key is made by a key whose end has returned. Whether a registry keeps an audit
-/// log, and when keys were last used, is its own matter: it says so by name, so that what wraps a registry cannot lose it in
-/// silence. What wraps one implements [`RegistryProxy`](super::RegistryProxy), which forwards all that it does not change.
+/// Methods that change keys take [`Terms`], which the transaction that makes the change must enforce: a change by a
+/// key ([`Authority::Key`](crate::Authority::Key)) is refused unless that key is active at that moment and covers
+/// what is made or changed. So a key whose revocation has returned can make no key. A registry need not keep an
+/// audit log or usage. The methods that return these logs have no default, so that a wrapper cannot forget to
+/// forward them. A wrapper implements [`RegistryProxy`](super::RegistryProxy), which forwards everything that it
+/// does not override.
 ///
-/// When a method that ends keys has returned, [`KeyStore::find`] must show it to every request that asks after that.
+/// After a method that ends keys has returned, [`KeyStore::find`] must return the ended state to every request.
 #[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `KeyRegistry`",
@@ -156,43 +161,44 @@ pub trait ProjectDirectory: Send + Sync + 'static {
     note = "to join a registry and a directory, pass `(registry, directory)`; if your API has no projects, `NoProjects(registry)`"
 )]
 pub trait KeyRegistry: Send + Sync + 'static {
-    /// Whether this registry is also the directory of the owners of its keys, and looks at their standing in the transaction
-    /// of a change where the terms [ask for it](Terms::asks_owner).
+    /// Whether this registry is also the directory of the owners of its keys, and checks their accounts in the
+    /// transaction of a change if the terms [require it](Terms::asks_owner).
     ///
-    /// Where it is not, [`Keyring`](crate::keyring::Keyring) asks the directory after the change, and takes back
-    /// what an owner may no longer have: between the two, such a key works.
+    /// If it is not, [`Keyring`](crate::keyring::Keyring) asks the directory again after the change, and revokes a
+    /// key that its owner may no longer have. Until then such a key works.
     fn is_directory(&self) -> bool;
 
-    /// The log of what became of keys, or `None` if none is kept.
+    /// The audit log, or `None` if none is kept.
     fn audit_log(&self) -> Option<&dyn AuditLog>;
 
-    /// What is known of how keys were used, or `None` if that is not kept.
+    /// The usage of keys, or `None` if it is not kept.
     fn usage_log(&self) -> Option<&dyn UsageLog>;
 
-    /// Whose keys there are, and how they were digested, or `None` if that cannot be told.
+    /// The owners and digest methods of the keys, or `None` if the registry cannot list them.
     fn inventory(&self) -> Option<&dyn KeyInventory>;
 
-    /// Adds a key under the policy of the terms, which is kept by the same transaction (R30, R33). The present is
-    /// `key.created_at`. Where the policy ends other keys, a maker must [cover](crate::authority::covers) those too.
+    /// Adds a key under the policy of the terms, which the same transaction enforces (R30, R33). The current time
+    /// is `key.created_at`. If the policy ends other keys, the maker must [cover](crate::authority::covers) those
+    /// too.
     ///
-    /// A key that has already ended (an imported one) is added as it is, and the policy asks nothing of it.
+    /// An imported key that has already ended is added as it is, and the policy does not apply to it.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Denied`], [`RegistryError::TooManyKeys`], [`RegistryError::Conflict`] if the id or the digest is taken,
-    /// [`RegistryError::Invalid`] if [`KeyRecord::check`] finds fault with it, [`RegistryError::TooLong`],
+    /// [`RegistryError::Denied`], [`RegistryError::TooManyKeys`], [`RegistryError::Conflict`] if the id or the
+    /// digest is taken, [`RegistryError::Invalid`] if [`KeyRecord::check`] fails, [`RegistryError::TooLong`],
     /// [`RegistryError::Store`]. Nothing has changed then.
     async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError>;
 
-    /// Adds many keys from elsewhere, each as [`insert`](Self::insert) would; the answers are in their order. Their trail
-    /// begins with [`KeyEvent::Imported`](crate::audit::KeyEvent::Imported), whatever their shape.
+    /// Adds many imported keys, each as [`insert`](Self::insert) would, and returns the results in the same order.
+    /// Their audit log begins with [`KeyEvent::Imported`](crate::audit::KeyEvent::Imported), whatever their shape.
     ///
-    /// This is one by one, unless the registry can do better: what one transaction costs, many keys share in the built-in ones.
-    /// One that keeps a trail must do better, since `insert` tells keys from elsewhere by their looks.
+    /// The default adds them one by one. The built-in stores add many keys in one transaction. A registry with an
+    /// audit log must override this, since `insert` recognises imported keys only by their shape.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]. Any of the keys may have been added then.
+    /// [`StoreError`]. Some of the keys may have been added then.
     async fn insert_all(
         &self,
         keys: Vec<KeyRecord>,
@@ -208,20 +214,20 @@ pub trait KeyRegistry: Send + Sync + 'static {
         Ok(answers)
     }
 
-    /// Puts a fresh key in the place of `old`, which must be active at `fresh.created_at` (the present) and not replaced
-    /// yet: of two that race, one wins. The new record is [`KeyRecord::successor`], the old one ends by
-    /// [`KeyRecord::replace`] at `old_ends`. Returns the new record.
+    /// Replaces `old` by a fresh key. `old` must be active at `fresh.created_at` (the current time) and not
+    /// replaced yet, so that of two concurrent calls one fails. The new record is [`KeyRecord::successor`], and
+    /// [`KeyRecord::replace`] ends the old one at `old_ends`. Returns the new record.
     ///
-    /// The policy is kept as by [`insert`](Self::insert): where the old key has a grace, both count; under
-    /// [`KeyPolicy::Single`](crate::store::KeyPolicy::Single) all others of the owner and environment end.
+    /// The policy applies as in [`insert`](Self::insert). If the old key has a grace period, both keys count. Under
+    /// [`KeyPolicy::Single`](crate::store::KeyPolicy::Single) all other keys of the owner and environment end.
     ///
     /// # Errors
     ///
     /// [`RegistryError::NotFound`], [`RegistryError::Ended`] if `old` is revoked, expired or replaced,
-    /// [`RegistryError::Denied`], [`RegistryError::NoGrace`] if the policy allows none, [`RegistryError::TooManyKeys`],
-    /// [`RegistryError::Conflict`] if the fresh id or digest is taken, [`RegistryError::Invalid`] if the fresh prefix is
-    /// not of the old key's environment, [`RegistryError::Store`]. Nothing has changed then, and the old key works as
-    /// before.
+    /// [`RegistryError::Denied`], [`RegistryError::NoGrace`] if the policy allows none,
+    /// [`RegistryError::TooManyKeys`], [`RegistryError::Conflict`] if the fresh id or digest is taken,
+    /// [`RegistryError::Invalid`] if the environment in the fresh prefix is not the old key's,
+    /// [`RegistryError::Store`]. Nothing has changed then, and the old key works as before.
     async fn replace(
         &self,
         old: &KeyId,
@@ -230,11 +236,11 @@ pub trait KeyRegistry: Send + Sync + 'static {
         terms: &Terms,
     ) -> Result<KeyRecord, RegistryError>;
 
-    /// Ends a key for good, and the trail says why. Returns whether it did, and whether its family ended with it: ending it
-    /// again changes nothing and is no error (R39).
+    /// Ends a key for good, and writes the reason to the audit log. Returns whether this call ended the key, and
+    /// whether its family ended with it. Ending a key again changes nothing and is not an error (R39).
     ///
-    /// This one transaction is all that it takes to end a key. A key may always end itself. Work of this kind must not wait
-    /// behind work that takes no access away, nor one owner's behind another's (R42).
+    /// This one transaction is enough to end a key. A key may always end itself. This must not wait behind work
+    /// that takes no access away, nor behind the work of another owner (R42).
     ///
     /// # Errors
     ///
@@ -247,7 +253,7 @@ pub trait KeyRegistry: Send + Sync + 'static {
         terms: &Terms,
     ) -> Result<Ended, RegistryError>;
 
-    /// [Ends](Self::end) a key because somebody [asked for it](Revocation::ByHand). Returns whether it did.
+    /// [Ends](Self::end) a key [on request](Revocation::ByHand). Returns whether this call ended it.
     ///
     /// # Errors
     ///
@@ -256,8 +262,7 @@ pub trait KeyRegistry: Send + Sync + 'static {
         Ok(self.end(id, Revocation::ByHand, now, terms).await?.changed)
     }
 
-    /// Changes what may be changed of a key, by [`Terms::updated`]. A change that changes nothing writes
-    /// nothing.
+    /// Updates a key, by [`Terms::updated`]. An update that changes nothing writes nothing.
     ///
     /// # Errors
     ///
@@ -271,13 +276,13 @@ pub trait KeyRegistry: Send + Sync + 'static {
         terms: &Terms,
     ) -> Result<Updated, RegistryError>;
 
-    /// Has the same key found by another digest from now on, if `from` is the one that it is found by: of two that
-    /// race, one wins. The key itself does not change.
+    /// Replaces the digest of a key, if its current digest is `from`, so that of two concurrent calls one fails.
+    /// Everything else stays.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotFound`], [`RegistryError::Ended`] if the key is revoked, [`RegistryError::Conflict`] if it is not
-    /// found by `from` or the new digest is taken, [`RegistryError::Store`].
+    /// [`RegistryError::NotFound`], [`RegistryError::Ended`] if the key is revoked, [`RegistryError::Conflict`] if
+    /// its digest is not `from` or the new digest is taken, [`RegistryError::Store`].
     async fn rehash(
         &self,
         id: &KeyId,
@@ -287,29 +292,29 @@ pub trait KeyRegistry: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<(), RegistryError>;
 
-    /// The record of a key, ended or not.
+    /// Returns the record of a key, ended or not.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the registry could not tell.
+    /// [`StoreError`] if the registry failed.
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
 
-    /// The keys of one owner that a query selects, oldest first (then by id) or newest first (then by id, backwards), from
-    /// after [`KeyQuery::after`], or those before [`KeyQuery::before`] in the same order.
+    /// Returns the keys of one owner that a query selects: ordered by age and id, oldest or newest first, starting
+    /// after [`KeyQuery::after`], or those directly before [`KeyQuery::before`].
     ///
-    /// [`KeyQuery::selects`], [`KeyQuery::cursor`] and [`KeyQuery::is_read_descending`] say what is asked for.
+    /// Use [`KeyQuery::selects`], [`KeyQuery::cursor`] and [`KeyQuery::is_read_descending`] to implement this.
     ///
     /// # Errors
     ///
     /// [`RegistryError::NotFound`] if the cursor is not a key of this owner, [`RegistryError::Store`].
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError>;
 
-    /// The same as [`list`](Self::list), but a page ends early before it is [longer](MAX_PAGE_LEN) than one key beyond that
-    /// many bytes of what is stored of them, and says whether there are more keys. It holds at least one key if there is
-    /// one; but a [search](KeyQuery::is_search) looks at [`MAX_SEARCHED`] keys at most, and its page may hold none of them.
+    /// Like [`list`](Self::list), but the page also ends when its keys have [`MAX_PAGE_LEN`] bytes of stored text
+    /// or more, and says whether more keys follow. It contains at least one key if there is one, except that a
+    /// [search](KeyQuery::is_search) looks at no more than [`MAX_SEARCHED`] keys, and its page may be empty.
     ///
-    /// The default asks for a list, and one key more, and leaves out what is too much. A registry that may hold large or many
-    /// keys does better, and does not read them.
+    /// The default lists one key more than asked for, and drops what is too much. A registry that may contain large
+    /// or many keys should override this, and not read them.
     ///
     /// # Errors
     ///
@@ -332,10 +337,10 @@ pub trait KeyRegistry: Send + Sync + 'static {
         Ok(KeyPage::new(keys, more).turned(query))
     }
 
-    /// How many keys of one owner a query selects, its cursor and limit aside. Counting ends at `most`; and of a
-    /// [search](KeyQuery::is_search), when [`MAX_SEARCHED`] keys were looked at.
+    /// Counts the keys of one owner that a query selects, ignoring its cursor and limit. Counting stops at `most`
+    /// and, for a [search](KeyQuery::is_search), after [`MAX_SEARCHED`] keys were looked at.
     ///
-    /// The default reads pages. A registry that can count without reading keys does better.
+    /// The default reads pages. A registry that can count without reading keys should override this.
     ///
     /// # Errors
     ///
@@ -348,7 +353,7 @@ pub trait KeyRegistry: Send + Sync + 'static {
             let page = self.page(owner, &query).await?;
             counted = counted.saturating_add(page.keys.len());
             let enough = usize::try_from(most).is_ok_and(|most| counted > most);
-            // A page of a search has looked at as much as counting may.
+            // One page of a search has already looked at the maximum number of keys.
             if enough || !page.more || page.last.is_none() || query.is_search() {
                 return Ok(KeyCount::new(counted, most, page.more));
             }
@@ -357,55 +362,56 @@ pub trait KeyRegistry: Send + Sync + 'static {
     }
 }
 
-/// Tells what became of keys.
+/// The audit log of keys.
 #[async_trait]
 pub trait AuditLog: Send + Sync {
-    /// What became of a key, newest first, up to so many entries; none of a key that is not there.
+    /// Returns the entries of a key, newest first, up to `limit`; empty for an unknown key.
     ///
-    /// A registry that keeps a trail writes each entry in the transaction that makes the change. Whatever changes a key
-    /// is in it: also [`Accounts::remove_member`], as [`Authority::System`](crate::Authority::System).
+    /// The registry writes each entry in the transaction that makes the change. Every change of a key has an entry,
+    /// also the revocations of [`Accounts::remove_member`], by [`Authority::System`](crate::Authority::System).
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the registry could not tell.
+    /// [`StoreError`] if the registry failed.
     async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
 }
 
-/// Keeps how keys were used.
+/// The usage of keys.
 #[async_trait]
 pub trait UsageLog: Send + Sync {
-    /// Adds to what is known of how keys were used: per key and way, counts are added up and the latest time stays,
-    /// whatever comes first. Touches no key: a revoked one stays revoked, and one that is not there is no error.
+    /// Adds usage: for each key and channel, the counts are added up and the latest time is kept, whatever the
+    /// order of the calls. This changes no key, and an unknown key is not an error.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the registry failed: nothing was written then, or with [`StoreError::Timeout`] perhaps.
+    /// [`StoreError`] if the registry failed. Nothing was written then, except perhaps after
+    /// [`StoreError::Timeout`].
     async fn record_usage(&self, batch: &[Usage]) -> Result<(), StoreError>;
 
-    /// How these keys were used, in the order of their ids and then of the ways' texts. One question for a whole page
-    /// of a list.
+    /// Returns the usage of these keys, ordered by id and then by the text of the channel. One call is enough for a
+    /// whole page of a list.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the registry could not tell.
+    /// [`StoreError`] if the registry failed.
     async fn usage(&self, keys: &[KeyId]) -> Result<Vec<Usage>, StoreError>;
 }
 
-/// Tells whose keys a registry holds, and how they were digested.
+/// Lists the owners and counts the digest methods of the keys in a registry.
 #[async_trait]
 pub trait KeyInventory: Send + Sync {
-    /// How many keys that are not revoked were digested in which way, by [`DigestMethod::kind`].
+    /// Counts the keys that are not revoked, by [`DigestMethod::kind`].
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the registry could not tell.
+    /// [`StoreError`] if the registry failed.
     async fn count_by_digest_method(&self) -> Result<BTreeMap<String, u64>, StoreError>;
 
-    /// Whose keys there are, ended ones too: by id, byte by byte, from after `after`, and at most `limit` of them, and at most
-    /// a thousand.
+    /// Returns the owners of all keys, ended ones too, ordered by id, byte by byte, starting after `after`: at most
+    /// `limit` of them, and at most a thousand.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the registry could not tell.
+    /// [`StoreError`] if the registry failed.
     async fn owners(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError>;
 }

@@ -1,4 +1,4 @@
-//! A store with a directory of the application's own, cached together.
+//! [`WithDirectory`]: caches a store together with the application's own directory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::clock::Timestamp;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
 
-/// Keys from a store that has a [`ChangeLog`], people and projects from a directory of the application's own, for
-/// [`Cached`](super::Cached) to remember both.
+/// Combines a store that has a [`ChangeLog`] with a directory of the application's own, so that
+/// [`Cached`](super::Cached) caches both.
 ///
-/// The store cannot know when the directory changes: after each change of what somebody may do, call
-/// [`Cached::invalidate`](super::Cached::invalidate), and say that the change is made when that has returned. A change that
-/// is not announced is seen by a node when it asks again: within ten minutes. If that cannot be had, do not cache the
-/// directory: `(cached, directory)`.
+/// The store does not know when the directory changes. So after each change of what a user may do, call
+/// [`Cached::invalidate`](super::Cached::invalidate), and report the change as done only after that has returned. A
+/// node sees a change that is not announced within ten minutes. If you cannot announce every change, do not cache
+/// the directory: `(cached, directory)`.
 ///
 /// ```no_run
 /// # #[cfg(feature = "cache")]
@@ -42,7 +42,7 @@ pub struct WithDirectory<S, D> {
 }
 
 impl<S, D> WithDirectory<S, D> {
-    /// Keys from `store`, people and projects from `directory`.
+    /// Uses `store` for keys, and `directory` for people and projects.
     #[must_use]
     pub fn new(store: S, directory: D) -> Self {
         Self { store, directory }

@@ -1,18 +1,19 @@
-//! A map with two upper bounds, of entries and of bytes: what was not asked for lately goes first.
+//! [`ClockMap`]: a map with a maximum of entries and of bytes, which evicts entries that were not used recently
+//! (CLOCK).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashTable;
 
-/// Entries in a row, and where to find them. When it is full, a hand goes round as on a clock: it spares, once, whoever
-/// was asked for since it last came by, and takes the first who was not.
+/// Entries in a vector, with an index. If it is full, a hand goes round like that of a clock: it passes an entry
+/// once if the entry was used since the hand last came by, and evicts the first entry that was not.
 pub(super) struct ClockMap<Q, A> {
-    /// Places in `entries`.
+    /// Indexes into `entries`.
     index: HashTable<u32>,
     entries: Vec<Slot<Q, A>>,
     hand: usize,
     room: usize,
-    /// What the entries weigh together, and what they may.
+    /// The total weight of the entries.
     bytes: usize,
     most_bytes: usize,
 }
@@ -26,7 +27,7 @@ struct Slot<Q, A> {
 }
 
 impl<Q: PartialEq, A> ClockMap<Q, A> {
-    /// With room for this many, and at least one, and for so many bytes of them.
+    /// Creates a map for up to `room` entries (at least one) and up to `bytes` bytes of them.
     pub(super) fn new(room: usize, bytes: usize) -> Self {
         let room = room.clamp(1, u32::MAX as usize);
         Self { index: HashTable::new(), entries: Vec::new(), hand: 0, room, bytes: 0, most_bytes: bytes }
@@ -36,21 +37,22 @@ impl<Q: PartialEq, A> ClockMap<Q, A> {
         self.entries.len()
     }
 
-    /// About how many bytes they are.
+    /// The approximate number of bytes of the entries.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
     pub(super) fn get(&self, hash: u64, is: impl Fn(&Q) -> bool) -> Option<&A> {
         let entry = self.entries.get(self.place(hash, is)?)?;
-        // Written once per round of the hand, and not at every request: others read it.
+        // Written once per round of the hand and not at every request, because other cores read the same cache line.
         if !entry.asked_for.load(Ordering::Relaxed) {
             entry.asked_for.store(true, Ordering::Relaxed);
         }
         Some(&entry.answer)
     }
 
-    /// `weight` is what question and answer point to, in bytes. What is heavier than the whole shelf is not kept.
+    /// Adds an entry. `weight` is the number of bytes that question and answer point to. An entry that is heavier
+    /// than the whole map is not kept.
     pub(super) fn put(&mut self, hash: u64, question: Q, answer: A, weight: usize) {
         let weight = weight.saturating_add(size_of::<Slot<Q, A>>());
         let before = self.place(hash, |other| *other == question);
@@ -72,7 +74,7 @@ impl<Q: PartialEq, A> ClockMap<Q, A> {
             self.make_room();
         }
         let Ok(place) = u32::try_from(self.entries.len()) else { return };
-        // One whose answer has only become another is asked for as before.
+        // An entry that only gets another answer still counts as used.
         let asked_for = AtomicBool::new(before.is_some());
         self.entries.push(Slot { hash, question, answer, weight, asked_for });
         self.bytes += weight;
@@ -110,7 +112,7 @@ impl<Q: PartialEq, A> ClockMap<Q, A> {
         }
     }
 
-    /// The last entry takes the place.
+    /// Removes an entry. The last entry takes its place.
     fn remove_at(&mut self, place: usize) {
         if place >= self.entries.len() {
             return;
@@ -142,7 +144,7 @@ mod tests {
         move |other| *other == number
     }
 
-    /// What an entry weighs that points to nothing.
+    /// The weight of an entry that points to nothing.
     const BARE: usize = size_of::<Slot<u64, u64>>();
 
     #[test]
@@ -154,17 +156,17 @@ mod tests {
             assert!(shelf.place(number, is(number)).is_some(), "{number}");
         }
         assert_eq!((shelf.len(), shelf.bytes()), (10, 10 * (BARE + 100)));
-        // A heavy one takes the places of several light ones, and those that are asked for stay longest.
+        // A heavy entry evicts several light ones. Those that are used stay longest.
         assert!(shelf.get(499, is(499)).is_some());
         shelf.put(1000, 1000, 1, 4 * (BARE + 100));
         assert!(shelf.bytes() <= 10 * (BARE + 100));
         assert!(shelf.len() < 10 && shelf.get(499, is(499)).is_some() && shelf.get(1000, is(1000)).is_some());
-        // An answer that has become heavier or lighter weighs what it is now.
+        // The weight of an entry follows that of its answer.
         let (len, before) = (shelf.len(), shelf.bytes());
         shelf.put(1000, 1000, 2, 0);
         assert_eq!((shelf.len(), shelf.bytes()), (len, before - 4 * (BARE + 100)));
         assert_eq!(shelf.get(1000, is(1000)), Some(&2));
-        // What is heavier than all of it is not kept, and no older answer in its place.
+        // An entry that is heavier than the whole map is not kept, and its older answer is removed.
         shelf.put(1000, 1000, 3, 10 * (BARE + 100));
         assert_eq!(shelf.get(1000, is(1000)), None);
         assert_eq!(shelf.len(), len - 1, "and nothing went for it");

@@ -1,4 +1,5 @@
-//! Faults that tests plant, one at a time, to see that they are found. Outside of this crate's own tests there are none.
+//! Faults that tests inject, one at a time, to show that the tests find them. They exist only in this crate's own
+//! tests.
 
 #[cfg(test)]
 use std::sync::Arc;
@@ -8,25 +9,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[cfg_attr(not(test), allow(dead_code, reason = "only tests plant them"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Entries are served whether there is a lease or not.
+    /// Entries are returned without a lease.
     LeaseNotChecked = 1,
-    /// The lease runs from the acknowledgement, and not from before the log was read.
+    /// The lease starts at the acknowledgement, instead of before the log was read.
     LeaseFromAcknowledgement,
-    /// The lease runs much longer than the table of nodes says.
+    /// The lease is much longer than the table of nodes says.
     LeaseTooLong,
-    /// What an entry was read under is looked up after it was read.
+    /// The stamp of an entry is taken after the read, instead of before.
     StampedAfterRead,
-    /// What the log says is acknowledged and not applied to what is known to be there.
+    /// Changes are acknowledged, but not applied to entries of existing keys.
     NotApplied,
-    /// It is acknowledged, and applied some time later.
+    /// Changes are acknowledged, and applied some time later.
     AppliedLate,
-    /// What is known not to be there stays so: changes do not drop it, and it does not age.
+    /// Entries of unknown keys stay for ever: changes do not remove them, and they do not expire.
     AbsentForEver,
-    /// A node that was fenced goes on with what it has.
+    /// A node that was fenced keeps its entries.
     FenceIgnored,
-    /// A node goes on under its id when it does not know whether an acknowledgement has arrived.
+    /// A node keeps its id although it does not know whether an acknowledgement has arrived.
     DoubtForgotten,
-    /// Whoever waits for somebody else's look-up takes what that finds, though it began before a change.
+    /// A request that waits for another's look-up takes its answer, although the look-up began before a change.
     OldAnswerShared,
 }
 

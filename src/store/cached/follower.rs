@@ -1,4 +1,4 @@
-//! The one who follows the log: applies what it says, acknowledges it, and renews the lease.
+//! The task that follows the log: it applies changes, acknowledges them, and renews the lease.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -14,18 +14,18 @@ use super::memory::Memory;
 use crate::store::change_log::{ChangeLog, NodeId, Position};
 use crate::store::{StoreError, in_time};
 
-/// How long to wait after something failed, as a part of the lease.
+/// After a failure, the task waits for the lease divided by this.
 const BACKOFF: u32 = 16;
-/// Rounds per lease: one may fail and another be late, and the lease is renewed in time all the same.
+/// Rounds per lease: one may fail and another may be late, and the lease is still renewed in time.
 const ROUNDS: u32 = 4;
 
-/// Follows until it is told to stop, or until nobody is left who could tell.
+/// Follows the log until it is told to stop, or until the last `Cached` is dropped.
 ///
-/// Whatever fails, the lease is not renewed, and nothing is served from memory when it has run out: there is nothing that
-/// must be done for that.
+/// If anything fails, the lease is not renewed, and after it has expired nothing is answered from memory. No action
+/// is needed for that.
 pub(super) async fn follow<L: ChangeLog>(log: Arc<L>, memory: Arc<Memory>, stop: watch::Receiver<()>) {
     loop {
-        // In a task of its own, so that a panic of the store's does not end it for ever (C8-09).
+        // In a task of its own, so that a panic of the store does not end the following for ever (C8-09).
         let following = tokio::spawn(stay(Arc::clone(&log), Arc::clone(&memory), stop.clone()));
         match following.await {
             Ok(()) => return,
@@ -48,7 +48,7 @@ async fn stay<L: ChangeLog>(log: Arc<L>, memory: Arc<Memory>, mut stop: watch::R
     }
     memory.lease.end();
     if let Some(node) = node {
-        // Nobody is left whom it would help to know that this failed.
+        // The node stops, so nobody needs to know whether this failed.
         let _ = in_time(memory.lease_for, log.leave(&node)).await;
     }
 }
@@ -70,9 +70,10 @@ impl<L: ChangeLog> Follower<'_, L> {
         }
     }
 
-    /// Begins a term: what was read before is worth nothing in it.
+    /// Begins a term, in which all earlier entries are invalid.
     async fn join(&self, stays_as: &mut Option<NodeId>) -> Result<(NodeId, Position), StoreError> {
-        // Another id each time: what is still on its way from the last stay means nothing in this one.
+        // A new id each time, so that a message of the last registration that is still on its way has no effect on
+        // this one.
         let node = NodeId::random()?;
         let last = stays_as.replace(node.clone());
         let position = self.in_time(self.log.join(&node, self.memory.lease_for)).await?;
@@ -81,13 +82,13 @@ impl<L: ChangeLog> Follower<'_, L> {
             self.memory.clear();
         }
         if let Some(last) = last {
-            // If this fails, a change will wait for it, once.
+            // If this fails, the next change waits once until that lease has expired.
             let _ = self.in_time(self.log.leave(&last)).await;
         }
         Ok((node, position))
     }
 
-    /// Renews the lease, round after round, until this node is fenced or may be.
+    /// Renews the lease, round after round, until this node is fenced or may have been.
     async fn rounds(&self, node: &NodeId, mut position: Position) {
         loop {
             let before = match self.read(&mut position).await {
@@ -102,8 +103,9 @@ impl<L: ChangeLog> Follower<'_, L> {
                 Ok(true) => {}
                 Ok(false) if faults.has(Fault::FenceIgnored) => {}
                 Err(_) if faults.has(Fault::DoubtForgotten) => continue,
-                // If it is still on its way, it may arrive after the next one and take back what that said: then the row
-                // is fenced for a change that was acknowledged, and the lease that was granted for it goes on.
+                // If this acknowledgement is still on its way, it may arrive after the next one and overwrite it.
+                // Then the node would be fenced for a change that it has acknowledged, while the lease that it was
+                // granted continues.
                 Ok(false) | Err(_) => {
                     self.memory.lease.end();
                     return self.back_off().await;
@@ -115,8 +117,8 @@ impl<L: ChangeLog> Follower<'_, L> {
         }
     }
 
-    /// Reads what there is to read, and applies it: what is acknowledged has been applied. Says when it began: a change
-    /// that it did not see is later than that.
+    /// Reads new changes and applies them, before they are acknowledged. Returns when it began: every change that
+    /// it did not see is later than that.
     async fn read(&self, position: &mut Position) -> Result<Moment, StoreError> {
         let before = self.memory.lease.now();
         let news = self.in_time(self.log.changes(position)).await?;
@@ -140,7 +142,7 @@ impl<L: ChangeLog> Follower<'_, L> {
     }
 
     async fn pause(&self) {
-        // The same whether there is news or time is up.
+        // The next step is the same after a hint and after a timeout.
         let _ = in_time::<_, StoreError>(self.memory.lease_for / ROUNDS, async {
             self.log.hint().await;
             Ok(())
@@ -152,7 +154,7 @@ impl<L: ChangeLog> Follower<'_, L> {
         sleep(self.memory.lease_for / BACKOFF).await;
     }
 
-    /// What takes longer than a lease comes too late for it.
+    /// Waits for the store no longer than a lease, because a later answer is of no use.
     async fn in_time<T>(
         &self,
         question: impl Future<Output = Result<T, StoreError>>,

@@ -1,4 +1,4 @@
-//! The lease: until when this node may answer from memory, and on the strength of what.
+//! [`Lease`]: until when this node may answer from memory, and in which term.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::faults::{Fault, Faults};
 use crate::clock::{Clock, Timestamp};
 
-/// A moment on both clocks. The monotonic one stands still in a suspended machine, the other one may be set: what ends
-/// has ended as soon as either says so (C8-08).
+/// A moment on both clocks. The monotonic clock stops while the machine is suspended, and the wall clock may be
+/// set. So a lease has expired as soon as either clock says so (C8-08).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     /// Nanoseconds of the monotonic clock since the lease was made.
@@ -30,13 +30,12 @@ impl Moment {
     }
 }
 
-/// One stay among the nodes that changes wait for. What was read in one is worth nothing in another.
+/// A term: one registration of this node. An entry that was read in one term is invalid in every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Term(u64);
 
-/// What is granted is a pair: "no change that was not applied in this term has returned before that moment". As that is
-/// true for ever once it is true, readers need no lock: whichever granted moment of the right term they see, they may
-/// go by.
+/// The lease says that every change which returned before a certain moment has been applied in this term. Once
+/// true, this stays true, so readers need no lock: they may use any granted moment of the right term that they see.
 pub(super) struct Lease {
     began: Instant,
     clock: Arc<dyn Clock>,
@@ -63,13 +62,13 @@ impl Lease {
         Moment { nanos, wall: self.clock.now() }
     }
 
-    /// The present, if a lease of this term is in force.
+    /// Returns the current moment, if a lease of this term is in force.
     ///
-    /// Asked *after* the entry was read: whatever happens in between, the answer is about the moment of the question.
+    /// Call this *after* the entry was read, so that the lease is known to be in force at a moment after the read.
     pub(super) fn holds(&self, term: Term) -> Option<Moment> {
         let now = self.now();
-        // First the end, then the term: `begin` goes the other way round, so an end of the next term is never taken
-        // for one of this.
+        // Load first the end and then the term. `begin` stores them in the opposite order, so the end of the next
+        // term is never taken for one of this term.
         let end = Moment {
             nanos: self.until.load(Ordering::SeqCst),
             wall: Timestamp::from_micros(self.wall_until.load(Ordering::SeqCst)),
@@ -86,18 +85,18 @@ impl Lease {
         self.holds(self.term()).is_some()
     }
 
-    /// Another term begins, without a lease.
+    /// Begins a new term, without a lease.
     pub(super) fn begin(&self) {
         self.end();
         self.term.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Nothing is served any more until the next grant.
+    /// Ends the lease: nothing is answered from memory until the next grant.
     pub(super) fn end(&self) {
         self.until.store(0, Ordering::SeqCst);
     }
 
-    /// Grants the present term, by the only one who begins terms.
+    /// Grants a lease of the current term. Only the task that begins terms calls this.
     pub(super) fn grant(&self, end: Moment) {
         self.wall_until.store(end.wall.as_micros(), Ordering::SeqCst);
         self.until.store(end.nanos, Ordering::SeqCst);

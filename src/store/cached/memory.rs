@@ -1,4 +1,4 @@
-//! What a node remembers.
+//! [`Memory`]: the cached answers of a node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::change_log::Change;
 
-/// What is remembered, and until when it may be said.
+/// The cached answers, and the lease under which they may be used.
 pub(super) struct Memory {
     pub(super) keys: VersionedMap<[u8; 32], Option<Arc<KeyRecord>>>,
     pub(super) standings: VersionedMap<(UserId, Option<ProjectId>), AccountStatus>,

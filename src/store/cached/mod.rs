@@ -1,4 +1,4 @@
-//! Answers from memory in front of a store that several processes share, as true as the store's own.
+//! A cache in front of a store that several processes share, whose answers are as current as the store's.
 
 mod clock_map;
 mod faults;

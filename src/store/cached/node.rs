@@ -1,4 +1,4 @@
-//! One node: a store, and what is remembered of it.
+//! [`Cached`]: one node, with a store and its cached answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::store::proxy::RegistryProxy;
 use crate::store::traits::CachedKey;
 use crate::store::traits::{Directory, KeyRegistry, KeyStore};
 
-/// Remembers what a store answered, and never says what is not true any more.
+/// Caches the answers of a store, and never returns an outdated one.
 ///
 /// ```no_run
 /// # #[cfg(feature = "test-util")]
@@ -37,30 +37,30 @@ use crate::store::traits::{Directory, KeyRegistry, KeyStore};
 /// # }
 /// ```
 ///
-/// # What it promises
+/// # Guarantee
 ///
-/// Once a call that revokes, rotates, removes or demotes a member, or tightens a restriction has returned success, no
-/// request whose key is evaluated after that is accepted on any node. How, is in
-/// [`lease_protocol`](crate::lease_protocol). It keeps what the store says about keys and people, never a decision:
-/// expiry, restrictions, environment and limits are judged at every request.
+/// After a call that revokes or rotates a key, removes or demotes a member, or tightens a restriction has returned
+/// success, no request that is checked later is accepted on any node against that change.
+/// [`lease_protocol`](crate::lease_protocol) explains how. Only facts about keys and people are cached, never a
+/// decision: expiry, restrictions, environment and limits are checked at every request.
 ///
-/// Without a lease (the database is out of reach, or answers too slowly) it asks the store at every request: what the
-/// store says then, an error included, is the answer.
+/// Without a lease (the database cannot be reached, or answers too slowly) the node asks the store at every
+/// request, and returns its answer or its error.
 ///
 /// # Deployment caveat
 ///
-/// A process of it that stops without [`shutdown`](Self::shutdown) holds up the next change, once, by a little more than
-/// a [lease](super::CacheOptions::lease): two seconds, if nothing else is said.
+/// If a process stops without [`shutdown`](Self::shutdown), the next change waits once for a little more than a
+/// [lease](super::CacheOptions::lease), whose default is two seconds.
 ///
-/// It must be started in a tokio runtime with its timer on, which then does its work in a task. That ends with the last
-/// clone.
+/// It must be started in a tokio runtime with its timer enabled, in which it spawns a task. The task ends with the
+/// last clone.
 pub struct Cached<S> {
     store: Arc<S>,
     memory: Arc<Memory>,
     follower: Arc<Mutex<Option<Following>>>,
 }
 
-/// When `goes_on` is dropped, the follower stops.
+/// The task that follows the log. It stops when `goes_on` is dropped.
 pub(super) struct Following {
     pub(super) goes_on: Option<watch::Sender<()>>,
     pub(super) task: JoinHandle<()>,
@@ -71,45 +71,47 @@ impl<S> Cached<S> {
         Self { store, memory, follower: Arc::new(Mutex::new(Some(following))) }
     }
 
-    /// What is behind it.
+    /// The store.
     #[must_use]
     pub fn store(&self) -> &S {
         &self.store
     }
 
-    /// Whether answers come from memory at this moment.
+    /// Whether the node has a lease, so that answers come from memory now.
     #[must_use]
     pub fn has_lease(&self) -> bool {
         self.memory.lease.is_held()
     }
 
-    /// How many answers are remembered.
+    /// The number of cached answers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.memory.keys.len() + self.memory.standings.len()
     }
 
-    /// About how many bytes of memory they take.
+    /// The approximate memory of the cached answers, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.memory.keys.bytes() + self.memory.standings.bytes()
     }
 
-    /// Whether no answer is remembered.
+    /// Whether no answer is cached.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Stops answering from memory, for all clones, and says so to the store, so that no change has to wait for this
-    /// node. Requests may go on: the store is asked.
+    /// Stops answering from memory, for all clones, and unregisters this node at the store, so that no change has
+    /// to wait for it. Requests can continue: the store is asked for each.
     ///
-    /// Of several that call it, each returns when that is done. A call that is dropped has begun it all the same.
+    /// If this is called several times, each call returns when the shutdown is complete. If the future is dropped,
+    /// the shutdown still continues.
     pub async fn shutdown(&self) {
         let mut follower = self.follower.lock().await;
         let Some(following) = &mut *follower else { return };
         following.goes_on = None;
-        // It ends the lease before it leaves. If its runtime has ended, it has not, and nobody grants another one.
+        // The task ends the lease before it leaves. If its runtime has ended, it has not done so, but nobody grants
+        // another lease.
         if (&mut following.task).await.is_err() {
             self.memory.lease.end();
         }
@@ -118,16 +120,17 @@ impl<S> Cached<S> {
 }
 
 impl<S: ChangeLog> Cached<S> {
-    /// Forgets what was remembered of a user, on every node. Call it after each change of what the user may do that the store
-    /// does not make itself, such as one in an application's [own directory](super::super::WithDirectory), and say that the change
-    /// is made when this has returned: no request that is evaluated after that is accepted by what was before.
+    /// Drops the cached answers about a user, on every node. Call this after each change of what the user may do
+    /// that the store does not make itself, such as one in an application's [own
+    /// directory](super::super::WithDirectory). Report the change as done only after this has returned: no request
+    /// that is checked later uses the earlier answer.
     ///
-    /// It goes through the same log as every other change, and takes as long: a few milliseconds, and once a lease where a
+    /// This uses the same log as every other change, and takes as long: a few milliseconds, or once a lease if a
     /// node is gone.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: call it again. Until then, nodes may answer by what was before for as long as they remember it.
+    /// [`StoreError`]: call it again. Until then, nodes may use the earlier answer as long as it is cached.
     pub async fn invalidate(&self, user: &UserId) -> Result<(), StoreError> {
         self.store.announce(user).await
     }

@@ -1,4 +1,4 @@
-//! How much a [`Cached`](super::Cached) remembers, and for how long.
+//! [`CacheOptions`]: how much a [`Cached`](super::Cached) keeps, and for how long.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -18,7 +18,7 @@ use crate::config_error::ConfigError;
 use crate::store::change_log::ChangeLog;
 use crate::store::traits::{Directory, KeyStore};
 
-/// How much a [`Cached`] remembers, and for how long it may.
+/// How much a [`Cached`] keeps, and for how long.
 ///
 /// ```
 /// # fn f() -> Result<(), tower_api_key::ConfigError> {
@@ -42,29 +42,31 @@ pub struct CacheOptions {
     clock: Arc<dyn Clock>,
 }
 
-/// Enough for usual ones.
+/// The default number of bytes for one key, which is enough for most.
 const BYTES_OF_A_KEY: usize = 1024;
 
-/// What opens something is asked for anew after this long. Nothing depends on it while every change is in the log.
+/// After this long a cached answer that gives access is looked up again. Nothing depends on this if every change is
+/// in the log.
 const OPEN_FOR: Duration = Duration::from_secs(600);
-/// What opens nothing, after this.
+/// The same for a cached answer that gives no access.
 const CLOSED_FOR: Duration = Duration::from_secs(5);
 
 impl CacheOptions {
-    /// A lease of two seconds; 100,000 keys, 1 KiB for each of them, and as many standings; 8192 misses of each.
+    /// The defaults: a lease of two seconds, 100,000 keys of 1 KiB each, as many account statuses, and 8192
+    /// negative answers of each.
     #[must_use]
     pub fn new() -> Self {
         let (lease, keys, misses) = (Duration::from_secs(2), 100_000, 8192);
         Self { lease, keys, bytes: None, misses, clock: Arc::new(SystemClock) }
     }
 
-    /// How long answers may come from memory after the log was last read. That is what a change waits, at most and once,
-    /// for a node that is gone; and how long a node must be without its database to ask it at each request. The log is
-    /// read four times as often, or when the store hints that there is news.
+    /// Sets how long answers may come from memory after the log was last read. This is also the longest time that a
+    /// change waits, once, for a node that is gone, and the time after which a node that cannot reach its database
+    /// stops using the cache. The log is read four times per lease, and when the store hints at new changes.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Lease`] below 100 milliseconds and above a minute.
+    /// [`ConfigError::Lease`] if it is less than 100 milliseconds or more than a minute.
     pub fn lease(mut self, lease: Duration) -> Result<Self, ConfigError> {
         if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&lease) {
             return Err(ConfigError::Lease);
@@ -73,8 +75,8 @@ impl CacheOptions {
         Ok(self)
     }
 
-    /// How many keys are remembered, and how many standings of owners beside them. When there are more, those that were
-    /// not asked for lately go first.
+    /// Sets how many keys are cached, and how many account statuses in addition. If there are more, those that were
+    /// not used recently are evicted first.
     #[must_use]
     pub fn keys(mut self, keys: NonZeroUsize) -> Self {
         let keys = keys.get();
@@ -82,9 +84,9 @@ impl CacheOptions {
         self
     }
 
-    /// How many bytes of memory the remembered keys may take, and the standings beside them; by default 1 KiB for each of the
-    /// [keys](Self::keys). A usual key takes two thirds of that, one with very many restrictions some thirty times as much.
-    /// When it is more, keys that were not asked for lately go first.
+    /// Sets how many bytes of memory the cached keys may take, and the account statuses in addition. The default is
+    /// 1 KiB for each of the [keys](Self::keys). A typical key takes two thirds of that, a key with very many
+    /// restrictions some thirty times as much. If it is more, keys that were not used recently are evicted first.
     #[must_use]
     pub fn bytes(mut self, bytes: NonZeroUsize) -> Self {
         let bytes = bytes.get();
@@ -92,8 +94,8 @@ impl CacheOptions {
         self
     }
 
-    /// How many unknown keys, and standings that open nothing, are remembered beside them, for up to five seconds.
-    /// Whoever tries keys at random fills this, and nothing else.
+    /// Sets how many negative answers are cached in addition, for up to five seconds: unknown keys, and account
+    /// statuses that give no access. A client that tries random keys can fill only this part.
     #[must_use]
     pub fn misses(mut self, misses: NonZeroUsize) -> Self {
         let misses = misses.get();
@@ -101,15 +103,15 @@ impl CacheOptions {
         self
     }
 
-    /// The wall clock that ends a lease beside the monotonic one, which stands still while a machine is suspended. The
-    /// default is the system's.
+    /// Sets the wall clock. It ends a lease in addition to the monotonic clock, which may stop while the machine is
+    /// suspended. The default is the system's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Begins to follow the log of `store`; see [`Cached::start`].
+    /// Starts to follow the log of `store`; see [`Cached::start`].
     ///
     /// # Panics
     ///
@@ -147,7 +149,7 @@ impl CacheOptions {
 }
 
 impl<S: KeyStore + Directory + ChangeLog> Cached<S> {
-    /// Begins to follow the log of `store`. Until it has caught up, a few milliseconds later, the store is asked at
+    /// Starts to follow the log of `store`. Until it has caught up, a few milliseconds later, the store is asked at
     /// every request.
     ///
     /// # Panics

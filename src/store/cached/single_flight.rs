@@ -1,4 +1,4 @@
-//! One look-up at a time for each question, however many ask.
+//! [`SingleFlight`]: at most one look-up at a time for each question, whose answer all waiting requests share.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,36 +7,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::StoreError;
 
-/// So many may wait for one answer; whoever comes then is told that there is too much to do.
+/// How many requests may wait for one answer. Further requests are refused as overloaded.
 const WAITING: usize = 16_384;
 
-/// Who asks the store, and who waits for whom.
+/// The look-ups that are in flight.
 ///
-/// Each question that is being asked has a lock of tokio's: it hands over in the order of arrival, and to the next when
-/// the one whose turn it is is dropped or panics. So nobody hangs on somebody else's fate (C8-06).
+/// Each question in flight has a tokio mutex, which is fair: it passes to the waiting requests in the order of
+/// their arrival, also if the holder is dropped or panics. So no request depends on another one to finish (C8-06).
 pub(super) struct SingleFlight<Q, V> {
     open: Mutex<HashMap<Q, Arc<Turn<V>>>>,
-    /// Counts arrivals and beginnings, so that one can tell which came first.
+    /// A counter for the arrivals of requests and the starts of look-ups, which shows which came first.
     count: AtomicU64,
 }
 
 pub(super) type Turn<V> = tokio::sync::Mutex<Option<LookupResult<V>>>;
 
-/// What the last look-up found.
+/// The answer of the last look-up.
 pub(super) struct LookupResult<V> {
     pub(super) began: u64,
     pub(super) answer: Result<V, Arc<StoreError>>,
 }
 
 impl<V: Clone> LookupResult<V> {
-    /// The answer, for whoever arrived before the look-up began: it is as true as one that they would ask for
-    /// themselves. For others it may be too old.
+    /// Returns the answer to a request that arrived before the look-up began: for this request it is as current as
+    /// an answer of its own look-up. For a later request it may be outdated.
     pub(super) fn for_arrival(&self, arrived: u64) -> Option<Result<V, StoreError>> {
         (arrived < self.began).then(|| self.answer.clone().map_err(shared))
     }
 }
 
-/// The same error, said to several.
+/// Makes a copy of an error for each waiting request.
 pub(super) fn shared(error: Arc<StoreError>) -> StoreError {
     match &*error {
         StoreError::Timeout => StoreError::Timeout,
@@ -56,10 +56,10 @@ impl<Q: Hash + Eq + Clone, V> SingleFlight<Q, V> {
         self.count.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// A place among those who want to know.
+    /// Joins the requests that wait for this question.
     pub(super) fn enter(&self, question: Q) -> Result<Waiting<'_, Q, V>, StoreError> {
         let turn = Arc::clone(self.open().entry(question.clone()).or_default());
-        // One is the map's.
+        // One of the references is the map's.
         if Arc::strong_count(&turn) > WAITING {
             return Err(StoreError::Overloaded);
         }
@@ -76,7 +76,7 @@ impl<Q: Hash + Eq + Clone, V> SingleFlight<Q, V> {
     }
 }
 
-/// Whoever leaves last closes the question.
+/// A request that waits for a question. The last one to leave removes the question from the map.
 pub(super) struct Waiting<'t, Q: Hash + Eq + Clone, V> {
     turns: &'t SingleFlight<Q, V>,
     question: Q,

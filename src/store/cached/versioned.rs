@@ -1,4 +1,4 @@
-//! What is remembered of one kind of question, and what each answer is worth.
+//! [`VersionedMap`]: cached answers, each valid until its subject changes or the lease ends.
 
 use std::hash::{BuildHasher as _, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,28 +14,29 @@ use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::StoreError;
 
-/// With a random seed: nobody can choose keys that collide (C7-04). Tests that replay a seed of theirs need another.
+/// The seed is random, so that nobody can choose keys that collide (C7-04). Tests that replay a run use a fixed
+/// hasher.
 #[cfg(not(test))]
 pub(super) type Seeded = std::hash::RandomState;
 #[cfg(test)]
 pub(super) type Seeded = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
-/// A power of two; subjects that share a place are forgotten together.
+/// The number of version counters, a power of two. Subjects that share a counter are invalidated together.
 const VERSIONS: usize = 1 << 14;
 const SHARDS: usize = 64;
-/// With less room than this there is one shard: many would be full at odd times.
+/// A map for fewer entries than this has one shard. With several, a shard could be full while the others are empty.
 const SMALL: usize = 4096;
-/// And with less bytes than this: in each of many, the heaviest key must find room.
+/// A map for fewer bytes than this has one shard too, because the heaviest key must fit into each shard.
 const SMALL_BYTES: usize = SHARDS * 256 * 1024;
 
-/// What a change is about, and what is asked about it, without a copy of either.
+/// A look-up whose answer may be cached, in borrowed form.
 pub(super) trait CacheLookup: Copy {
-    /// As it is kept.
+    /// The owned form, which is the key of the map.
     type Kept: Hash + Eq + Clone;
 
-    /// Of what changes name: everything about it is forgotten together.
+    /// The hash of the subject, which a change names: everything about it is invalidated together.
     fn subject(self, hasher: &Seeded) -> u64;
-    /// Of the whole question.
+    /// The hash of the whole question.
     fn hash(self, subject: u64, hasher: &Seeded) -> u64;
     fn is(self, kept: &Self::Kept) -> bool;
     fn keep(self) -> Self::Kept;
@@ -44,7 +45,7 @@ pub(super) trait CacheLookup: Copy {
 }
 
 impl CacheLookup for &KeyDigest {
-    /// All of the digest, and nothing but it (C8-03).
+    /// The whole digest, and nothing else (C8-03).
     type Kept = [u8; 32];
 
     fn subject(self, hasher: &Seeded) -> u64 {
@@ -92,10 +93,10 @@ impl CacheLookup for (&UserId, Option<&ProjectId>) {
     }
 }
 
-/// An answer that may be kept.
+/// An answer that may be cached.
 pub(super) trait CachedAnswer: Clone {
-    /// Whether it opens something. There are as many of these as there are keys and memberships; of the others there
-    /// are as many as somebody cares to ask for, so they have a small place of their own (C8-01).
+    /// Whether the answer gives access. The number of such answers is limited by the keys and memberships in the
+    /// store. A client can cause any number of others, so they have a small map of their own (C8-01).
     fn opens(&self) -> bool;
     /// How many bytes it points to.
     fn weight(&self) -> usize;
@@ -121,19 +122,19 @@ impl CachedAnswer for AccountStatus {
     }
 }
 
-/// How much is kept, and for how long.
+/// How many answers are kept, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CacheLimits {
     pub(super) open: usize,
     pub(super) closed: usize,
-    /// Of what opens something. The rest is small.
+    /// The limit in bytes of the answers that give access. The others are small.
     pub(super) bytes: usize,
     pub(super) open_for: Duration,
     pub(super) closed_for: Duration,
 }
 
-/// What an answer was read under. Taken *before* the read: a change that is applied after that makes it worthless,
-/// whenever the answer arrives (C8-07).
+/// The term and version under which an answer was read. It is taken *before* the read, so that a change that is
+/// applied later invalidates the answer, whenever the answer arrives (C8-07).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp {
     term: Term,
@@ -141,10 +142,10 @@ pub(super) struct Stamp {
     at: Moment,
 }
 
-/// Remembers answers, and says them only under a lease.
+/// Caches answers, and returns them only under a lease.
 pub(super) struct VersionedMap<K, V> {
     shards: Box<[RwLock<Shard<K, V>>]>,
-    /// How often something about a subject has changed. Places are shared, and only ever count up.
+    /// Counters of the changes of subjects. Several subjects share a counter, and counters only increase.
     versions: Box<[AtomicU64]>,
     turns: SingleFlight<K, V>,
     hasher: Seeded,
@@ -183,8 +184,8 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
         }
     }
 
-    /// The answer, if it is known and as true as the store's. Takes a lock that is never held for long, and allocates
-    /// nothing.
+    /// Returns the cached answer, if it is as current as the store's. Takes a lock that is never held for long, and
+    /// allocates nothing.
     pub(super) fn warm<Q: CacheLookup<Kept = K>>(&self, lease: &Lease, question: Q) -> Option<V> {
         let subject = question.subject(&self.hasher);
         let hash = question.hash(subject, &self.hasher);
@@ -193,9 +194,9 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
             let is = |other: &K| question.is(other);
             shard.open.get(hash, is).or_else(|| shard.closed.get(hash, is))?.clone()
         };
-        // What is read is judged by what is known afterwards, and in this order: may it be said now, and has nothing
-        // been applied until now that makes it untrue? A change that has returned before this `now` has either taken the
-        // lease or been applied. Asked the other way round, one that came between the two questions would be missed.
+        // After the entry was read, check in this order: is the lease in force, and has no change been applied that
+        // invalidates the entry? A change that returned before this `now` has either ended the lease or been
+        // applied. In the opposite order, a change between the two checks would be missed.
         let now = lease.holds(kept.term)?;
         let fresh =
             self.version(subject)?.load(Ordering::SeqCst) == kept.version || self.for_ever(&kept.answer);
@@ -203,8 +204,8 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
         (fresh && young).then_some(kept.answer)
     }
 
-    /// The answer, from memory or by `look_up`. However many ask at once, one at a time asks the store, and the others
-    /// get what it finds.
+    /// Returns the answer from the cache, or by `look_up`. Of concurrent requests for the same question, one at a
+    /// time asks the store, and the others share its answer.
     pub(super) async fn get<Q: CacheLookup<Kept = K>>(
         &self,
         lease: &Lease,
@@ -215,7 +216,8 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
             return Ok(answer);
         }
         if !lease.is_held() {
-            // As if there were no cache: nobody may wait for an answer that began before they came.
+            // Without a lease, do as without a cache: a request must not use an answer whose look-up began before
+            // it arrived.
             return look_up().await;
         }
         let arrived = self.turns.tick();
@@ -240,14 +242,13 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
         outcome.answer.clone().map_err(shared)
     }
 
-    /// Something about the subject of this question has changed.
+    /// Invalidates every answer about the subject of this question.
     pub(super) fn forget<Q: CacheLookup<Kept = K>>(&self, question: Q) {
         let subject = question.subject(&self.hasher);
         if let Some(version) = self.version(subject) {
             version.fetch_add(1, Ordering::SeqCst);
         }
-        // It is worthless already; this gives back its room. What else there is about the subject goes when its turn
-        // comes.
+        // The answer is invalid already. This frees its memory. Other answers about the subject are evicted later.
         let hash = question.hash(subject, &self.hasher);
         if let Some(shard) = self.shard(subject) {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -258,7 +259,7 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
         }
     }
 
-    /// Gives back all room. What makes it worthless is a new term.
+    /// Frees all memory. The answers become invalid by a new term.
     pub(super) fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -267,7 +268,7 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
         }
     }
 
-    /// How many answers there are, true or not.
+    /// The number of answers, valid or not.
     pub(super) fn len(&self) -> usize {
         let len = |shard: &RwLock<Shard<_, _>>| {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
@@ -276,7 +277,7 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
         self.shards.iter().map(len).sum()
     }
 
-    /// About how many bytes they take.
+    /// Their approximate size in bytes.
     pub(super) fn bytes(&self) -> usize {
         let bytes = |shard: &RwLock<Shard<_, _>>| {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
@@ -285,7 +286,7 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
         self.shards.iter().map(bytes).sum()
     }
 
-    /// How many questions are being asked.
+    /// The number of questions in flight.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.turns.len()
@@ -317,7 +318,8 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
         !answer.opens() && self.faults.has(Fault::AbsentForEver)
     }
 
-    // Two parts of one hash, so that those who share a shard do not share versions.
+    // Different bits of the hash select the shard and the version, so that the subjects of one shard do not share a
+    // counter.
 
     fn shard(&self, subject: u64) -> Option<&RwLock<Shard<K, V>>> {
         let last = self.shards.len().checked_sub(1)?;

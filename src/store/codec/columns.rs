@@ -1,7 +1,7 @@
 //! The columns of a key.
 
-/// The columns of a key in SQL, in the order in which [`KeyRow`](crate::store::codec::KeyRow) numbers them, as a literal for
-/// `concat!`.
+/// The columns of a key in SQL, in the order in which [`KeyRow`](crate::store::codec::KeyRow) numbers them, as a
+/// literal for `concat!`.
 ///
 /// ```
 /// const FIND: &str = concat!("SELECT ", tower_api_key::key_columns!(), " FROM keys WHERE digest = ?1");

@@ -1,8 +1,9 @@
-//! What stores in SQL databases share: how a key stands in a row, and where a page ends.
+//! What stores in SQL databases share: how a row encodes a key, and where a page ends.
 //!
-//! A store of your own on another driver implements [`KeyRow`] for its rows, selects [`key_columns!`](crate::key_columns),
-//! and reads a record by [`KeyRow::key`]. Rows are parsed strictly: what makes no sense is [`StoreError::Corrupt`], and never
-//! a right. `tower-api-key-sqlite` and `tower-api-key-postgres` are written with it.
+//! A store of your own on another driver implements [`KeyRow`] for its rows, selects
+//! [`key_columns!`](crate::key_columns), and reads a record by [`KeyRow::key`]. Rows are parsed strictly: a value
+//! that cannot be parsed is [`StoreError::Corrupt`], and never a default. `tower-api-key-sqlite` and
+//! `tower-api-key-postgres` use this module.
 //!
 //! [`StoreError::Corrupt`]: super::StoreError::Corrupt
 

@@ -2,10 +2,10 @@
 
 use crate::store::key_query::{KeyQuery, MAX_PAGE_LEN, MAX_SEARCHED};
 
-/// How many rows a page of accounts, people or owners has at most.
+/// The maximum number of rows of a page of accounts, people or owners.
 pub const MAX_ROWS: u32 = 1000;
 
-/// How many rows a page may have, where a caller asks for `limit`.
+/// The maximum number of rows of a page for a caller who asks for `limit`.
 #[must_use]
 pub fn row_limit(limit: u32) -> u32 {
     limit.min(MAX_ROWS)
@@ -19,26 +19,26 @@ pub struct PageBounds {
 }
 
 impl PageBounds {
-    /// For [`KeyRegistry::list`](crate::store::KeyRegistry::list): it ends where the query's limit says.
+    /// For [`KeyRegistry::list`](crate::store::KeyRegistry::list), which ends only at the query's limit.
     pub const LIST: Self = Self { bytes: usize::MAX, rows: usize::MAX };
-    /// For [`KeyRegistry::page`](crate::store::KeyRegistry::page): it ends after [`MAX_PAGE_LEN`] bytes of text, and of a
-    /// search after [`MAX_SEARCHED`] keys that were looked at.
+    /// For [`KeyRegistry::page`](crate::store::KeyRegistry::page), which ends after [`MAX_PAGE_LEN`] bytes of text
+    /// and, for a search, after [`MAX_SEARCHED`] keys were looked at.
     pub const PAGE: Self = Self { bytes: MAX_PAGE_LEN, rows: MAX_SEARCHED };
 
-    /// At most so many keys that a search looks at.
+    /// Sets the maximum number of keys that a search looks at.
     #[must_use]
     pub const fn max_searched(self) -> usize {
         self.rows
     }
 
-    /// At most so many bytes of text before the last key.
+    /// Sets the maximum number of bytes of text before the last key.
     #[must_use]
     pub const fn max_bytes(self) -> usize {
         self.bytes
     }
 }
 
-/// Says of each key that a store reads whether it comes onto the page.
+/// Decides for each key that a store reads whether it is on the page.
 #[derive(Debug)]
 pub struct PageReader<'q> {
     query: &'q KeyQuery,
@@ -54,21 +54,21 @@ pub struct PageReader<'q> {
 pub enum PageStep {
     /// It is on the page.
     Take,
-    /// It is not among those asked for.
+    /// The query does not select it.
     Skip,
     /// The page ends before this key.
     Stop,
 }
 
 impl<'q> PageReader<'q> {
-    /// At the beginning of a page.
+    /// Starts a page.
     #[must_use]
     pub fn new(query: &'q KeyQuery, bounds: PageBounds) -> Self {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         Self { query, bounds, limit, read: 0, taken: 0, bytes: 0 }
     }
 
-    /// What to do with the next key, which [is among those asked for](KeyQuery::finds) or not.
+    /// Decides what to do with the next key. `found` says whether the query [selects it](KeyQuery::finds).
     pub fn next(&mut self, found: bool) -> PageStep {
         if self.query.is_search() && self.read >= self.bounds.rows {
             return PageStep::Stop;
@@ -90,7 +90,7 @@ impl<'q> PageReader<'q> {
         self.taken
     }
 
-    /// Counts the bytes of text of a key that was taken.
+    /// Adds the bytes of text of a key that was taken.
     pub fn took(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);
     }
@@ -106,7 +106,7 @@ mod tests {
         let mut reading = PageReader::new(&nothing, PageBounds::PAGE);
         let read = (0..).take_while(|_| reading.next(false) != PageStep::Stop).take(MAX_SEARCHED + 1).count();
         assert_eq!(read, MAX_SEARCHED);
-        // What is no search passes nothing over.
+        // A query that is not a search skips nothing.
         let all = KeyQuery::new().limit(u32::MAX);
         let mut reading = PageReader::new(&all, PageBounds::PAGE);
         assert!((0..=MAX_SEARCHED).all(|_| reading.next(true) == PageStep::Take));

@@ -1,4 +1,4 @@
-//! Rows of SQL stores, parsed strictly: what makes no sense is an error, and never a right.
+//! Rows of SQL stores, parsed strictly: a value that cannot be parsed is an error, and never a default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,33 +17,34 @@ use crate::store::corrupt::CorruptRow;
 use crate::store::error::StoreError;
 use crate::usage::Usage;
 
-/// A row of [`key_columns!`](crate::key_columns), and how a driver tells what is in a column. Columns are numbered from zero.
+/// A row of [`key_columns!`](crate::key_columns), through which a driver returns the values of columns. Columns are
+/// numbered from zero.
 ///
-/// The methods without a body are for a driver; those with one parse what it says. Rows of other tables are read by it too,
-/// with the columns in an order of their own.
+/// A driver implements the methods without a default. The others parse the values. Rows of other tables use this
+/// trait too, with their own columns.
 pub trait KeyRow {
-    /// The text in a column, or `None` for NULL.
+    /// Returns the text in a column, or `None` for NULL.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if something else stands there; [`wrong`](Self::wrong) makes it.
+    /// [`StoreError::Corrupt`] if the value has another type; make it with [`wrong`](Self::wrong).
     fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError>;
 
-    /// The whole number in a column, or `None` for NULL.
+    /// Returns the integer in a column, or `None` for NULL.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if something else stands there.
+    /// [`StoreError::Corrupt`] if the value has another type.
     fn number(&self, column: usize) -> Result<Option<i64>, StoreError>;
 
-    /// The bytes in a column, if it holds bytes.
+    /// Returns the bytes in a column, if it contains bytes.
     fn bytes(&self, column: usize) -> Option<&[u8]>;
 
-    /// The name of a column, for an operator who looks for it.
+    /// The name of a column, for error messages.
     fn name(&self, column: usize) -> &str;
 
-    /// A text in which people may have written anything. A database that cannot keep every text (PostgreSQL has no NUL)
-    /// keeps it encoded, and decodes it here.
+    /// Returns a text that people have written, which may contain any character. A database that cannot store every
+    /// text (PostgreSQL has no NUL) stores it encoded, and decodes it here.
     ///
     /// # Errors
     ///
@@ -52,7 +53,7 @@ pub trait KeyRow {
         self.text(column).map(str::to_owned)
     }
 
-    /// The text in a column that is never NULL.
+    /// Returns the text in a column that is never NULL.
     ///
     /// # Errors
     ///
@@ -61,7 +62,7 @@ pub trait KeyRow {
         self.optional_text(column)?.ok_or_else(|| self.wrong(column, "a text is missing"))
     }
 
-    /// The time in a column of microseconds, or `None` for NULL.
+    /// Returns the time in a column of microseconds, or `None` for NULL.
     ///
     /// # Errors
     ///
@@ -70,22 +71,22 @@ pub trait KeyRow {
         Ok(self.number(column)?.map(Timestamp::from_micros))
     }
 
-    /// Says what is wrong with the value of a column. The value itself is not told.
+    /// Makes an error about the value of a column, without the value itself.
     fn wrong(&self, column: usize, what: &'static str) -> StoreError {
         StoreError::Corrupt(CorruptRow::new(what).in_column(self.name(column)))
     }
 
-    /// The record in this row.
+    /// Parses the record in this row.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`], with the id of the key if that can be read, or else with its owner.
+    /// [`StoreError::Corrupt`], with the id of the key if that can be parsed, or otherwise with its owner.
     fn key(&self) -> Result<KeyRecord, StoreError> {
         parsed(self).map_err(|error| self.locate(error))
     }
 
-    /// The record in this row as [`KeyStore::find_at`](crate::store::KeyStore::find_at) tells it: of a key that has ended by
-    /// `now`, as much as a refusal needs.
+    /// Parses the record in this row for [`KeyStore::find_at`](crate::store::KeyStore::find_at): for a key that has
+    /// ended by `now`, only the part that a refusal needs.
     ///
     /// # Errors
     ///
@@ -104,7 +105,7 @@ pub trait KeyRow {
         ended().map_err(|error| self.locate(error))
     }
 
-    /// As much of the record as a refusal needs.
+    /// Parses only the part of the record that a refusal needs.
     ///
     /// # Errors
     ///
@@ -113,7 +114,7 @@ pub trait KeyRow {
         parsed_end(self).map_err(|error| self.locate(error))
     }
 
-    /// An error with the id of this row's key, or else with its owner.
+    /// Adds the id of this row's key, or otherwise its owner, to an error.
     fn locate(&self, error: StoreError) -> StoreError {
         match (error, self.text(1).map(KeyId::new)) {
             (error, Ok(Ok(id))) => error.of_key(&id),
@@ -132,7 +133,7 @@ fn parsed_end<R: KeyRow + ?Sized>(row: &R) -> Result<KeyRecord, StoreError> {
     key.digested_by = digested_by(row)?;
     key.level = level(row)?;
     key.environment = environment(row)?;
-    // Should anybody take it for a key that works, it opens nothing.
+    // Even if a bug took it for an active key, it would give no access.
     key.restrictions = Restrictions::none().ip(nothing);
     key.expires_at = row.time(12)?;
     key.revoked_at = row.time(13)?;
@@ -207,7 +208,7 @@ fn environment<R: KeyRow + ?Sized>(row: &R) -> Result<Environment, StoreError> {
     environment.ok_or_else(|| StoreError::corrupt("its environment is neither live nor test"))
 }
 
-/// The entry in a row of the columns `at, key, owner, by, event`.
+/// Parses the audit entry in a row of the columns `at, key, owner, by, event`.
 ///
 /// # Errors
 ///
@@ -229,7 +230,7 @@ fn entry_of(row: &impl KeyRow, key: &KeyId) -> Result<AuditEntry, StoreError> {
     ))
 }
 
-/// The usage in a row of the columns `last, key, through, count`.
+/// Parses the usage in a row of the columns `last, key, through, count`.
 ///
 /// # Errors
 ///
@@ -258,10 +259,10 @@ fn key_id(row: &impl KeyRow) -> Result<KeyId, StoreError> {
     KeyId::new(row.text(1)?).map_err(|_| row.wrong(1, "the id of a key does not parse"))
 }
 
-/// What a user may do, from the row of one who belongs to an account.
+/// Returns what a user may do, from the row of a user who belongs to an account.
 ///
-/// `suspended` is NULL if the account is not there. `deleted` and `on_list` are about the project asked for: whether it
-/// is deleted (NULL if it never was), and whether the user's list has it.
+/// `suspended` is NULL if the account does not exist. `deleted` and `on_list` are about the requested project:
+/// whether it is deleted (NULL if it never existed), and whether it is on the user's list.
 ///
 /// # Errors
 ///
@@ -284,7 +285,7 @@ pub fn account_status(
     Ok(AccountStatus::Active { role: may.then_some(role) })
 }
 
-/// Adds a row of `user, role, project` to the people that stand before it, where each has a row for each project.
+/// Adds a row of `user, role, project` to the people of the rows before. Each person has one row for each project.
 ///
 /// # Errors
 ///
@@ -304,7 +305,7 @@ pub fn add_person(
     Ok(())
 }
 
-/// The id of a user in a column.
+/// Parses the id of a user.
 ///
 /// # Errors
 ///
@@ -313,7 +314,7 @@ pub fn user_id(id: &str) -> Result<UserId, StoreError> {
     UserId::new(id).map_err(|_| StoreError::corrupt("the id of a user does not parse"))
 }
 
-/// The id of a project in a column.
+/// Parses the id of a project.
 ///
 /// # Errors
 ///
@@ -322,7 +323,7 @@ pub fn project_id(id: &str) -> Result<ProjectId, StoreError> {
     ProjectId::new(id).map_err(|_| StoreError::corrupt("the id of a project does not parse"))
 }
 
-/// A role in a column.
+/// The text of a role in a column.
 #[must_use]
 pub const fn role_name(role: Role) -> &'static str {
     match role {
@@ -332,7 +333,7 @@ pub const fn role_name(role: Role) -> &'static str {
     }
 }
 
-/// The role that [`role_name`] wrote.
+/// Parses the text that [`role_name`] returned.
 ///
 /// # Errors
 ///
@@ -343,11 +344,11 @@ pub fn role_of(name: &str) -> Result<Role, StoreError> {
     role.ok_or_else(|| StoreError::corrupt("the role is none of OWNER, FULL and READONLY"))
 }
 
-/// What stands in a column of JSON.
+/// Encodes a value for a JSON column.
 ///
 /// # Errors
 ///
-/// [`StoreError::Failed`] if it is nothing that JSON can say.
+/// [`StoreError::Failed`] if the value has no JSON form.
 pub fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(StoreError::failed)
 }
@@ -369,7 +370,8 @@ fn restrictions(json: &str) -> Result<Restrictions, StoreError> {
     json.parse().map_err(|_| StoreError::corrupt("its restrictions do not parse"))
 }
 
-/// Said in words, and never by NULL: limits that are lost must not leave a key without any.
+/// The text for a key without limits. It is not NULL, so that a lost value is an error instead of a key without
+/// limits.
 const NO_LIMITS: &str = "none";
 
 fn limits(text: &str) -> Result<Option<Limits>, StoreError> {
@@ -379,13 +381,13 @@ fn limits(text: &str) -> Result<Option<Limits>, StoreError> {
     text.parse().map(Some).map_err(|_| StoreError::corrupt("its limits do not parse"))
 }
 
-/// Limits in a column: their own text, or `none`.
+/// Encodes limits for a column: their text, or `none`.
 #[must_use]
 pub fn limits_text(limits: Option<&Limits>) -> String {
     limits.map_or_else(|| NO_LIMITS.to_owned(), ToString::to_string)
 }
 
-/// Unlike serde's maps, refuses a name that comes twice.
+/// A map that, unlike serde's maps, refuses a duplicate name.
 struct Metadata(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Metadata {

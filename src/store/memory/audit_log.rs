@@ -1,4 +1,4 @@
-//! What a [`MemoryStore`](super::MemoryStore) knows of the past: what became of keys, and when they were used.
+//! The audit log and the usage of a [`MemoryStore`](super::MemoryStore).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -9,10 +9,11 @@ use crate::key::KeyId;
 use crate::record::KeyRecord;
 use crate::usage::{Usage, UsageChannel};
 
-/// Of each key only the newest entries: whoever renames a key for ever must not fill the memory.
+/// How many of the newest entries are kept per key, so that a client that keeps renaming a key cannot fill the
+/// memory.
 const KEPT_PER_KEY: usize = 100;
 
-/// What became of keys, oldest first.
+/// The entries of each key, oldest first.
 #[derive(Default)]
 pub(super) struct Trail(HashMap<KeyId, VecDeque<AuditEntry>>);
 
@@ -25,7 +26,7 @@ impl Trail {
         entries.push_back(AuditEntry::new(at, key, by, event));
     }
 
-    /// How often a key was updated since then, as far as its newest entries tell.
+    /// Counts the updates of a key since a time, among the entries that are kept.
     pub(super) fn changes_since(&self, key: &KeyId, since: Timestamp) -> u64 {
         let entries = self.0.get(key).into_iter().flatten();
         let changes = entries.filter(|entry| entry.at > since && matches!(entry.event, KeyEvent::Updated(_)));
@@ -38,7 +39,7 @@ impl Trail {
     }
 }
 
-/// When keys were last used, and how often. As many entries as there are keys and ways to use them.
+/// When keys were last used, and how often: one entry for each key and channel.
 #[derive(Default)]
 pub(super) struct Used(BTreeMap<KeyId, BTreeMap<UsageChannel, (Timestamp, u64)>>);
 

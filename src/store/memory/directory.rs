@@ -11,7 +11,7 @@ use crate::key::{ProjectId, UserId, is_id};
 /// Accounts, and who belongs to which.
 #[derive(Default)]
 pub(super) struct People {
-    /// Never shortened, so that a person can point into it.
+    /// Entries are never removed, so that a person can refer to one by its index.
     accounts: Vec<AccountEntry>,
     by_name: BTreeMap<Box<str>, usize>,
     by_user: HashMap<UserId, PersonEntry>,
@@ -20,7 +20,7 @@ pub(super) struct People {
 #[derive(Default)]
 struct AccountEntry {
     suspended: bool,
-    /// With their names; `None` is the tombstone of a deleted one.
+    /// The projects with their names; `None` marks a deleted one, whose id stays taken.
     projects: BTreeMap<ProjectId, Option<String>>,
     people: BTreeSet<UserId>,
 }
@@ -30,14 +30,15 @@ struct PersonEntry {
     access: Membership,
 }
 
-/// A member's list never names a project that is not there: deleting one takes it off every list.
+/// The role of a person. A member's list contains only existing projects: deleting a project removes it from every
+/// list.
 enum Membership {
     Owner,
     Member(Member),
 }
 
 impl People {
-    /// One hash, for the user.
+    /// Takes one hash-map look-up, of the user.
     pub(super) fn account_status(&self, user: &UserId, project: Option<&ProjectId>) -> AccountStatus {
         let Some((person, account)) = self.active(user) else { return AccountStatus::Disabled };
         let role = match (&person.access, project) {
@@ -201,7 +202,7 @@ impl People {
         self.by_name.iter().find(|(_, at)| **at == index).map(|(name, _)| (**name).to_owned())
     }
 
-    /// A user and their account, unless it is suspended.
+    /// Returns a user and their account, unless it is suspended.
     fn active(&self, user: &UserId) -> Option<(&PersonEntry, &AccountEntry)> {
         let person = self.by_user.get(user)?;
         let account = self.accounts.get(person.account)?;
@@ -227,12 +228,12 @@ impl People {
     }
 }
 
-/// A project, unless it is deleted.
+/// Returns a project, unless it is deleted.
 fn named((id, name): (&ProjectId, &Option<String>)) -> Option<Project> {
     name.as_ref().map(|name| Project::new(id.clone(), name))
 }
 
-/// Where a page goes on.
+/// The lower bound of the ids of a page.
 fn after_that<T: ?Sized>(after: Option<&T>) -> Bound<&T> {
     after.map_or(Bound::Unbounded, Bound::Excluded)
 }

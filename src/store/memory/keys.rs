@@ -18,7 +18,7 @@ use crate::record::{FreshKey, KeyRecord};
 
 type Digest = [u8; 32];
 
-/// Every key by its digest, and two ways to find a digest.
+/// All keys by digest, with indexes by id and by owner.
 #[derive(Default)]
 pub(super) struct KeyTable {
     by_digest: HashMap<Digest, Arc<KeyRecord>, BuildHasherDefault<DigestHasher>>,
@@ -27,14 +27,14 @@ pub(super) struct KeyTable {
     pub(super) trail: Trail,
 }
 
-/// In the order in which they are listed.
+/// Keys in the order in which they are listed.
 type Listed = BTreeMap<(Timestamp, KeyId), Digest>;
 
 /// The keys of one owner.
 #[derive(Default)]
 struct Owned {
     all: Listed,
-    /// By environment and end, so that whoever looks for active ones does not meet ended ones, of which there may be
+    /// By environment and expiry, so that a search for active keys does not visit ended ones, of which there may be
     /// very many.
     unrevoked: BTreeMap<(Environment, End), Listed>,
 }
@@ -114,7 +114,7 @@ impl KeyTable {
         Ok(Ended::now(self.get(id).and_then(|key| self.family_ended_with(key, now)).cloned()))
     }
 
-    /// The family of a key that was revoked, if no other key of it works: see [`Ended`].
+    /// Returns the family of a revoked key, if no other key of the family is active: see [`Ended`].
     fn family_ended_with<'k>(&self, key: &'k KeyRecord, now: Timestamp) -> Option<&'k KeyId> {
         let counts = key.limits.is_some() && key.replaced_by.is_none();
         let is_last = || {
@@ -144,7 +144,7 @@ impl KeyTable {
         Ok(Updated::now(after))
     }
 
-    /// A key, if whoever makes a change may change it.
+    /// Returns a key, if the terms allow the change.
     pub(super) fn allow_change(
         &self,
         id: &KeyId,
@@ -161,8 +161,7 @@ impl KeyTable {
         terms.maker().and_then(|id| self.get(id))
     }
 
-    /// Makes room for a new key, or finds that there is none. `replaced` is the key in whose place it comes, and when that
-    /// one ends.
+    /// Enforces the policy for a new key. `replaced` is the key that it replaces, and when that one ends.
     fn keep_policy(
         &mut self,
         new: &KeyRecord,
@@ -199,7 +198,7 @@ impl KeyTable {
         }
     }
 
-    /// The active keys of an owner in one environment.
+    /// Returns the active keys of an owner in one environment.
     fn active(
         &self,
         owner: &UserId,
@@ -304,7 +303,8 @@ impl KeyTable {
         Ok(KeyCount::new(reading.taken(), most, false))
     }
 
-    /// The keys of an owner from a cursor on, in the order in which they are read; all but what a search leaves out.
+    /// Returns the keys of an owner from a cursor on, in the order in which they are read, before a search filters
+    /// them.
     fn in_order<'s>(
         &'s self,
         owner: &UserId,
@@ -358,8 +358,8 @@ impl KeyTable {
         self.by_digest.insert(digest, Arc::new(key));
     }
 
-    /// Changes a record, and writes down what the change says of itself. Requests that hold the record go on with what
-    /// it was when they asked.
+    /// Changes a record, and adds the events to the audit log. Requests that already hold the record continue with
+    /// the earlier one.
     fn edit(
         &mut self,
         id: &KeyId,
@@ -377,7 +377,7 @@ impl KeyTable {
         }
     }
 
-    /// Expired keys too: a clock that jumps back must not bring a second one to life.
+    /// Revokes expired keys too, because a clock that jumps back would make them active again.
     fn revoke_where(
         &mut self,
         owner: &UserId,
@@ -400,7 +400,7 @@ impl KeyTable {
 }
 
 impl Owned {
-    /// The keys of one environment that are active, in pieces.
+    /// Returns the active keys of one environment, in several maps.
     fn active(&self, environment: Environment, now: Timestamp) -> impl Iterator<Item = &Listed> {
         let later = Bound::Excluded((environment, End::At(now)));
         self.unrevoked.range((later, Bound::Included((environment, End::Never)))).map(|(_, listed)| listed)
@@ -429,10 +429,10 @@ impl End {
     }
 }
 
-/// Takes the first eight bytes of a SHA-256 digest as they are: they are as even as any hash of them.
+/// Uses the first eight bytes of a digest as its hash, because a digest is already evenly distributed.
 ///
-/// Somebody who grinds keys until their digests begin alike gains nothing: only keys that were issued or imported
-/// are ever in the table, and looking garbage up adds nothing to it.
+/// An attacker who searches for texts whose digests begin alike gains nothing: the table contains only keys that
+/// were issued or imported, and a look-up adds nothing to it.
 #[derive(Default)]
 struct DigestHasher(u64);
 
@@ -443,7 +443,7 @@ impl Hasher for DigestHasher {
         }
     }
 
-    /// The length, which arrays hash before their bytes; it is always 32.
+    /// Ignores the length, which arrays hash before their bytes: it is always 32.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {

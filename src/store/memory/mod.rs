@@ -1,4 +1,4 @@
-//! A store in memory: for tests, for trying things out, and for applications that load their keys at start.
+//! [`MemoryStore`]: for tests, for trying things out, and for applications that load their keys at start.
 
 mod audit_log;
 mod directory;
@@ -33,18 +33,18 @@ use crate::usage::Usage;
 
 /// Keys, people and projects in this process's memory.
 ///
-/// Everything is gone when the last clone is dropped; clones share one store. It answers
-/// [`find_cached`](KeyStore::find_cached): what it holds is the truth, so requests are decided without waiting, and what a change
-/// ended is refused from the moment the change has returned. Of what became of a key, the newest hundred entries are kept.
+/// Clones share one store, which is gone when the last clone is dropped. It answers
+/// [`find_cached`](KeyStore::find_cached), so requests are decided without waiting. A revoked key is refused as
+/// soon as the revocation has returned. The audit log keeps the newest hundred entries of each key.
 ///
 /// # Deployment caveat
 ///
-/// Two processes hold two stores. A key revoked in one lives on in the other.
+/// Two processes have two separate stores. A key that is revoked in one still works in the other.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    // One lock for both, because removing a member ends keys in the same step.
+    // One lock for keys and people, because removing a member also revokes keys.
     state: Arc<RwLock<MemoryState>>,
-    // And one of its own for what no request asks about.
+    // A separate lock for usage, which no request reads.
     used: Arc<Mutex<Used>>,
 }
 
@@ -55,7 +55,7 @@ struct MemoryState {
 }
 
 impl MemoryState {
-    /// Where the terms ask for it: whether the owner of a key of that level may have it made or changed.
+    /// If the terms require it: checks whether the owner of a key of that level may have it made or changed.
     fn ask_owner(&self, owner: &UserId, level: &KeyLevel, terms: &Terms) -> Result<(), RegistryError> {
         if !terms.asks_owner() {
             return Ok(());
@@ -66,14 +66,14 @@ impl MemoryState {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    // Nothing in the state is ever half changed: every method checks first and then writes without a way to fail.
-    // So a poisoned lock (a panic in an allocator, at worst) is no reason to refuse for ever.
+    // The state is never half changed: every method makes its checks first, and its writes cannot fail. So a
+    // poisoned lock (after a panic in the allocator, for example) is still used.
 
     fn read(&self) -> RwLockReadGuard<'_, MemoryState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)

@@ -332,8 +332,8 @@ pub(super) async fn lists_go_both_ways<S: KeyRegistry>(store: &Arc<S>) {
     }
 }
 
-/// What a registry finds only by looking at keys, it does not look for in all of them. A registry that goes on to the end is
-/// right too, as long as it goes on from where it was.
+/// What a registry finds only by looking at keys, it does not look for in all of them. A registry that goes on to
+/// the end is right too, as long as it goes on from where it was.
 pub(super) async fn searches_look_at_so_many_keys<S: KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();
     let count = MAX_SEARCHED + 5;

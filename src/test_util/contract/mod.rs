@@ -19,8 +19,8 @@
 //! Each check asks for a store of its own. It may be empty, or one more handle to a database that other checks, and
 //! earlier runs, have used: no two checks use the same ids.
 //!
-//! The functions panic where a promise is broken, and say which. They need a Tokio runtime, because they let tasks race;
-//! one with several threads finds more.
+//! The functions panic where a promise is broken, and say which. They need a Tokio runtime, because they let tasks
+//! race; one with several threads finds more.
 
 #![allow(
     clippy::unwrap_used,

@@ -8,13 +8,13 @@ use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::{Accounts, Directory, KeyRegistry, KeyStore, ProjectDirectory};
 
-/// Checks a [`KeyStore`] alone, over storage that the application writes in its own way: look-up is exact, and a key is found
-/// with all that a request is decided by. A key that has ended may be found or not.
+/// Checks a [`KeyStore`] alone, over storage that the application writes in its own way: look-up is exact, and a
+/// key is found with all that a request is decided by. A key that has ended may be found or not.
 ///
-/// `put` writes a record into the storage of `store`. It returns whether that can hold such a key: an application that has no
-/// project-level keys, say, returns `false` for those, and nothing is asked about them. A user-level live key without
-/// expiry, scopes, restrictions and limits must be kept. What is lost without that is said fails, since a key without
-/// its restrictions opens more than it may.
+/// `put` writes a record into the storage of `store`. It returns whether that can hold such a key: an application
+/// that has no project-level keys, say, returns `false` for those, and nothing is asked about them. A user-level
+/// live key without expiry, scopes, restrictions and limits must be kept. What is lost without that is said fails,
+/// since a key without its restrictions opens more than it may.
 ///
 /// ```
 /// # use std::collections::HashMap;
@@ -51,8 +51,9 @@ pub async fn key_store<S: KeyStore>(make: impl AsyncFn() -> S, put: impl AsyncFn
     alone::only_the_whole_digest_finds_a_key(&make().await, &put).await;
 }
 
-/// Checks a [`Directory`] alone, over people that the application keeps in its own way: everybody may do what they were given
-/// and no more, ids are compared byte by byte, and who is removed may do nothing from the next question on.
+/// Checks a [`Directory`] alone, over people that the application keeps in its own way: everybody may do what they
+/// were given and no more, ids are compared byte by byte, and who is removed may do nothing from the next question
+/// on.
 ///
 /// `put` gives a user who is not there yet this role, in an account of theirs or another's, on these projects, which
 /// are not there yet either. It returns whether the directory knows such people: one without read-only members, say,
@@ -128,7 +129,8 @@ pub async fn key_store_and_registry<S: KeyStore + KeyRegistry>(make: impl AsyncF
     trail::usage_touches_no_key(&store().await).await;
 }
 
-/// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys; where the store keeps lists, these too.
+/// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys; where the store keeps lists,
+/// these too.
 ///
 /// # Panics
 ///

@@ -1,5 +1,5 @@
-//! One cache, and every order in which look-ups, changes, and accidents can happen to it: futures are polled by hand, as
-//! their locks are tokio's.
+//! One cache, and every order in which look-ups, changes, and accidents can happen to it: futures are polled by
+//! hand, as their locks are tokio's.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -313,7 +313,8 @@ async fn c8_05_a_failure_is_shared_with_those_who_wait_and_not_kept() {
     assert!(is_valid(&desk.ask_now(&key).await));
 }
 
-/// Who waits for one answer is counted: beyond so many, whoever comes is told so at once, and nobody who waits is forgotten.
+/// Who waits for one answer is counted: beyond so many, whoever comes is told so at once, and nobody who waits is
+/// forgotten.
 #[tokio::test(start_paused = true)]
 async fn c17_g_so_many_wait_for_one_answer_and_no_more() {
     const WAITING: usize = 16_384;
@@ -446,7 +447,8 @@ async fn c8_08_whichever_clock_says_first_that_it_is_over() {
     assert!(!is_warm());
 }
 
-/// Things happen between the steps of one look into memory: at the moment at which it asks the clock, that is for the lease.
+/// Things happen between the steps of one look into memory: at the moment at which it asks the clock, that is for
+/// the lease.
 #[tokio::test(start_paused = true)]
 async fn c17_g_the_lease_is_asked_after_the_answer_was_taken_and_the_version_after_the_lease() {
     type Meanwhile = fn(&Desk, &KeyDigest);

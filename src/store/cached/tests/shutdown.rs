@@ -166,7 +166,8 @@ fn c17_g_after_shutdown_there_is_no_lease_though_the_runtime_has_ended() {
     });
 }
 
-/// What is said when it begins is kept: keys have their room, and whoever tries keys at random fills a small one beside it.
+/// What is said when it begins is kept: keys have their room, and whoever tries keys at random fills a small one
+/// beside it.
 #[tokio::test(start_paused = true)]
 async fn c17_g_a_cache_has_the_room_that_it_was_given() {
     let world = World::new(StoreFault::None, false);
