@@ -57,3 +57,21 @@ pub enum AccountStatus {
         role: Option<Role>,
     },
 }
+
+impl AccountStatus {
+    /// The status of a person in an account that is not suspended: the rule of the built-in directories (R18 to R20).
+    /// The owner may access every project of the account, others those on their list.
+    ///
+    /// `project` is what is asked about, if anything: whether the account has it, and whether the person's list does.
+    #[inline]
+    pub(crate) fn of_person(
+        role: Role,
+        project: Option<(impl FnOnce() -> bool, impl FnOnce() -> bool)>,
+    ) -> Self {
+        let may = match project {
+            None => true,
+            Some((exists, is_listed)) => (role == Role::Owner || is_listed()) && exists(),
+        };
+        Self::Active { role: may.then_some(role) }
+    }
+}

@@ -1,4 +1,4 @@
-//! The drivers of a [case](super::case): each answers its questions in its own way.
+//! The drivers of a [case](super::checks): each answers its questions in its own way.
 //!
 //! - [`Gate::now`] uses only cached facts, and never waits.
 //! - [`Gate::asking`] continues where that stopped, and asks stores. Nothing is read, digested or asked twice.
@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use super::asker::Asker;
-use super::case::{Admission, Case, CheckListener, FirstRefusal, Known};
-use super::check::Check;
+use super::checks::{Admission, Case, CheckListener, FirstRefusal, Known};
+use super::check_name::Check;
 use super::lookup::{Found, Lookup, Next};
 use super::refusal::Refusal;
-use super::rules::Gate;
+use super::config::Gate;
 use crate::access::AccountStatus;
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::{Claims, Credentials};

@@ -28,7 +28,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// The only constructor. `case.rs` calls it after the last check.
+    /// The only constructor. `checks.rs` calls it after the last check.
     pub(super) fn verified(
         key: Arc<KeyRecord>,
         project: Option<ProjectId>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::asker::Asker;
 use super::refusal::Refusal;
-use super::rules::Gate;
+use super::config::Gate;
 use crate::auth_error::{AuthError, Wait};
 use crate::credentials::{Claims, Credentials};
 use crate::endpoint::Endpoint;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::refusal::Refusal;
-use super::rules::Rules;
+use super::config::Rules;
 use crate::key::{Digester, Digests, Environment, KeyDigest};
 use crate::record::KeyRecord;
 use crate::store::StoreError;

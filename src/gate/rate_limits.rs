@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::asker::Asker;
 use super::refusal::Refusal;
-use super::rules::Gate;
+use super::config::Gate;
 use crate::auth_error::{AuthErrorKind, Wait};
 use crate::bulkhead::{Full, Permit};
 use crate::key::{KeyDigest, KeyId};

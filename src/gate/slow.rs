@@ -7,10 +7,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::case::FirstRefusal;
+use super::checks::FirstRefusal;
 use super::lookup::{Found, Lookup};
 use super::refusal::Refusal;
-use super::rules::Gate;
+use super::config::Gate;
 use crate::auth_error::AuthErrorKind;
 use crate::key::{DigestMethod, KeyDigest, SlowHash};
 use crate::record::KeyRecord;

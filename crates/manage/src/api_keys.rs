@@ -109,7 +109,7 @@ async fn create(
     request: Request,
 ) -> Result<Response, RouteError> {
     caller.may_manage(&keyring).await?;
-    let new = new_key::read(&caller, request).await?;
+    let new = new_key_body::read(&caller, request).await?;
     let issued = caller.with(&keyring).issue(new).await.map_err(|error| caller.explain(error))?;
     Ok(shown_once(&issued))
 }

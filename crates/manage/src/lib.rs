@@ -87,7 +87,7 @@ mod change;
 mod explain;
 #[cfg(feature = "leaks")]
 mod leaks;
-mod new_key;
+mod new_key_body;
 mod path_key;
 mod projects;
 mod refusal;

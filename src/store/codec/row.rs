@@ -280,9 +280,8 @@ pub fn account_status(
     if suspended {
         return Ok(AccountStatus::Disabled);
     }
-    let listed = role == Role::Owner || on_list == Some(true);
-    let may = !asked || (deleted == Some(false) && listed);
-    Ok(AccountStatus::Active { role: may.then_some(role) })
+    let project = asked.then_some((|| deleted == Some(false), || on_list == Some(true)));
+    Ok(AccountStatus::of_person(role, project))
 }
 
 /// Adds a row of `user, role, project` to the people of the rows before. Each person has one row for each project.

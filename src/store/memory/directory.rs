@@ -41,15 +41,16 @@ impl People {
     /// Takes one hash-map look-up, of the user.
     pub(super) fn account_status(&self, user: &UserId, project: Option<&ProjectId>) -> AccountStatus {
         let Some((person, account)) = self.active(user) else { return AccountStatus::Disabled };
-        let role = match (&person.access, project) {
-            (Membership::Owner, None) => Some(Role::Owner),
-            (Membership::Owner, Some(project)) => account.has(project).then_some(Role::Owner),
-            (Membership::Member(member), None) => Some(member.role.into()),
-            (Membership::Member(member), Some(project)) => {
-                member.projects.contains(project).then(|| member.role.into())
-            }
+        let (role, list) = match &person.access {
+            Membership::Owner => (Role::Owner, None),
+            Membership::Member(member) => (member.role.into(), Some(&member.projects)),
         };
-        AccountStatus::Active { role }
+        let asked = |project| {
+            // A list names no project that the account does not have.
+            let exists = move || list.is_some() || account.has(project);
+            (exists, move || list.is_some_and(|list| list.contains(project)))
+        };
+        AccountStatus::of_person(role, project.map(asked))
     }
 
     pub(super) fn projects(&self, user: &UserId) -> Vec<Project> {

@@ -13,11 +13,11 @@
 
 use std::sync::Arc;
 
-use super::check::Check;
+use super::check_name::Check;
 use super::evidence::Principal;
 use super::lookup::{Found, Lookup, Outdated};
 use super::refusal::Refusal;
-use super::rules::Rules;
+use super::config::Rules;
 use crate::access::{AccessClass, AccountStatus, Role};
 use crate::auth_error::{AuthErrorKind, Wait};
 use crate::credentials::{Claim, Claims};
