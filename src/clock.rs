@@ -51,8 +51,8 @@ impl From<SystemTime> for Timestamp {
 }
 
 impl From<Timestamp> for SystemTime {
-    /// Exact where the platform can express the time, which Unix always can. Windows can from the year 1601 to
-    /// about the year 30828; what is before becomes the start of 1601, and what is after the end of 9999.
+    /// Exact if the platform can express the time. Unix always can. Windows can from the year 1601 to about the
+    /// year 30828: an earlier time becomes the start of 1601, and a later one the end of 9999.
     fn from(time: Timestamp) -> Self {
         const START_OF_1601: Duration = Duration::from_secs(11_644_473_600);
         const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);

@@ -1,13 +1,13 @@
-//! What was wrong where something was built.
+//! [`ConfigError`]: errors in the configuration.
 
-/// What was wrong where something was built: found at start, never at a request.
+/// An error in the configuration. It is found at start, never during a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The prefix of keys.
     #[error("a key prefix is 1 to 10 of A-Z a-z 0-9 _, starts with a letter and does not end with _")]
     KeyPrefix,
-    /// A pepper, or a ring of them.
+    /// A pepper, or a list of digests.
     #[error("a pepper is not as it must be: {0}")]
     Pepper(&'static str),
     /// A challenge's scheme, realm or parameter.
@@ -25,10 +25,10 @@ pub enum ConfigError {
     /// The lease of a cache.
     #[error("the lease of a cache is between 100 milliseconds and one minute")]
     Lease,
-    /// How a database is reached.
+    /// The connection settings of a database.
     #[error("{0}")]
     Database(&'static str),
-    /// A parameter of a connection string. Its value is not in it: it may be a part of a password.
+    /// A parameter of a connection string. The error does not contain its value, which may be part of a password.
     #[error("the parameter `{name}` of the connection string {reason}")]
     ConnectionParameter {
         /// The parameter.
@@ -60,7 +60,7 @@ pub enum ConfigError {
         /// What is wrong with it, and what to write instead.
         reason: String,
     },
-    /// A rate limit, or several that do not go together.
+    /// A rate limit, or several that cannot be combined.
     #[error("{limit:?} is not a rate limit: {reason}")]
     RateLimit {
         /// The limit.
@@ -68,10 +68,10 @@ pub enum ConfigError {
         /// What is wrong with it, and what to write instead.
         reason: &'static str,
     },
-    /// The URL of a mail server. The URL is not in it: it may hold a password.
+    /// The URL of a mail server. The error does not contain the URL, which may contain a password.
     #[error("not the URL of a mail server: {0}")]
     Smtp(&'static str),
-    /// The mailbox that mails come from.
+    /// The mailbox of the sender of mails.
     #[error("{0:?} is not a mailbox: write Keys <keys@example.com>")]
     Mailbox(String),
     /// A public key, or a list of them.

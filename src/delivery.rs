@@ -1,11 +1,11 @@
-//! How owners hear of their keys (R28).
+//! Notification of owners about their keys (R28).
 //!
-//! A [`KeyDelivery`] is told of every key that a [`Keyring`](crate::Keyring) issues or rotates, and of keys that
-//! leaked. `EmailDelivery` of the package `tower-api-key-email` writes to the owner that there is a new key, and
-//! does not send the key.
+//! A [`Keyring`](crate::Keyring) calls its [`KeyDelivery`] for every key that it issues or rotates, and for keys
+//! that leaked. `EmailDelivery` of the package `tower-api-key-email` tells the owner by mail that there is a new
+//! key, and does not send the key.
 //!
-//! Delivery never loses a key: whoever asked for it gets it, whatever becomes of the delivery, and
-//! [`IssuedKey::delivery`](crate::IssuedKey::delivery) says what did.
+//! A failed delivery never loses a key: the caller who issued it gets it in any case, and
+//! [`IssuedKey::delivery`](crate::IssuedKey::delivery) returns the result of the delivery.
 //!
 //! ```
 //! use async_trait::async_trait;
@@ -35,24 +35,25 @@ use async_trait::async_trait;
 use crate::key::{ApiKey, KeyId};
 use crate::record::KeyRecord;
 
-/// Tells owners of their keys.
+/// Notifies owners about their keys.
 ///
-/// Each method is waited for by whoever asked for the key, up to the keyring's deadline: hand over what takes
-/// longer, and say [`Delivery::Queued`].
+/// The caller who issues a key waits for each method, up to the keyring's deadline. Put longer work into a queue,
+/// and return [`Delivery::Queued`].
 #[async_trait]
 pub trait KeyDelivery: Send + Sync + 'static {
-    /// A key was issued or rotated, and this is its secret: once, and never again.
+    /// Called when a key was issued or rotated. This is the only call with its secret.
     ///
     /// # Security
     ///
-    /// Whoever keeps the secret, or sends it where others read, makes it theirs. Prefer to [`notify`](Self::notify).
+    /// If you store the secret, or send it over a channel that others can read, others may use the key. Prefer to
+    /// [`notify`](Self::notify).
     async fn deliver(&self, secret: &ApiKey, notice: &Notice<'_>) -> Delivery;
 
-    /// Something happened to a key that its owner should know.
+    /// Called when something happened to a key that its owner should know about.
     async fn notify(&self, notice: &Notice<'_>) -> Delivery;
 }
 
-/// What happened, and to which key. No secret is in it.
+/// What happened, and to which key. It contains no secret.
 #[derive(Clone, Debug)]
 pub struct Notice<'k> {
     kind: NoticeKind,
@@ -60,7 +61,7 @@ pub struct Notice<'k> {
 }
 
 impl<'k> Notice<'k> {
-    /// This happened to that key.
+    /// Creates a notice about a key.
     #[must_use]
     pub fn new(kind: NoticeKind, key: &'k KeyRecord) -> Self {
         Self { kind, key }
@@ -72,7 +73,7 @@ impl<'k> Notice<'k> {
         &self.kind
     }
 
-    /// What is stored of the key, its owner among it.
+    /// The stored record of the key, with its owner.
     #[must_use]
     pub fn key(&self) -> &'k KeyRecord {
         self.key
@@ -85,32 +86,32 @@ impl<'k> Notice<'k> {
 pub enum NoticeKind {
     /// It was issued.
     Issued,
-    /// It took the place of this one.
+    /// It replaced another key.
     Rotated {
-        /// The key before.
+        /// The replaced key.
         old: KeyId,
     },
-    /// It was found where others can read it, and was revoked.
+    /// Its secret was found in a public place, and it was revoked.
     Leaked {
-        /// Where, if whoever found it said so. Others wrote it: escape it.
+        /// Where it was found, if the reporter said so. The text comes from outside: escape it.
         url: Option<String>,
     },
-    /// Its holder ended it by the secret itself.
+    /// Its holder revoked it by its secret.
     SelfRevoked,
 }
 
-/// What became of a delivery.
+/// The result of a delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// Nobody was asked to.
+    /// There is no delivery.
     #[default]
     None,
-    /// It was taken, and is tried until it is done.
+    /// It was queued, and is retried until it succeeds.
     Queued,
-    /// It is done.
+    /// It succeeded.
     Done,
-    /// It was not taken, and is not tried again.
+    /// It failed, and is not tried again.
     Failed,
 }
 

@@ -21,7 +21,7 @@
 //! # Ok::<(), tower_api_key::ConfigError>(())
 //! ```
 //!
-//! A handler that refuses by itself returns an [`AuthError`], which [`Principal::forbidden`] makes.
+//! A handler that refuses a request returns an [`AuthError`], which [`Principal::forbidden`] creates.
 //!
 //! | the endpoint is | no key | a good key | a bad key |
 //! |---|---|---|---|
@@ -29,14 +29,14 @@
 //! | [optional](crate::Endpoints::optional) | `None` | `Some` | 401 |
 //! | [public](crate::Endpoints::public) | `None` | `None` | `None` |
 //!
-//! At a public endpoint no key is looked at, and so `Option<Principal>` is always `None` there. A `Principal` that
-//! is not there is 401 `missing_api_key` at an optional endpoint, as the client can send a key, and 500 at a public
-//! one, as it cannot.
+//! At a public endpoint no key is looked at, so `Option<Principal>` is always `None` there. If a handler takes a
+//! `Principal` and there is none, the answer is 401 `missing_api_key` at an optional endpoint, where the client can
+//! send a key, and 500 at a public one, where a key would be ignored.
 //!
 //! # Deployment caveat
 //!
-//! Both need [`ApiKeyAuth`](crate::ApiKeyAuth) outside of the handler. Without it they answer 500 and say so:
-//! `Option<Principal>` is `None` only where the layer itself let somebody in without a key.
+//! Both extractors need [`ApiKeyAuth`](crate::ApiKeyAuth) around the handler. Without it they answer 500 with a
+//! message that says so. `Option<Principal>` is `None` only if the layer itself accepted a request without a key.
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponse, Response};
@@ -49,10 +49,10 @@ use crate::key::Environment;
 use crate::render::{self, Unrendered};
 use crate::unread_body;
 
-/// The handler needs a principal and there is none.
+/// The rejection if the handler needs a principal and there is none.
 ///
-/// If the layer is missing, or the endpoint is public, it is a 500 that names the fix. Where a key is optional it
-/// is the layer's 401 `missing_api_key`: nobody has sent one.
+/// If the layer is missing, or the endpoint is public, the answer is a 500 that names the fix. If a key is optional
+/// and none was sent, it is the layer's 401 `missing_api_key`.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{}", match .nobody {
     Some(Nobody::Anonymous) => "this route needs a principal, and no key was sent",
@@ -62,7 +62,7 @@ use crate::unread_body;
 pub struct MissingPrincipal {
     nobody: Option<Nobody>,
     grpc: bool,
-    /// Whether the connection ends with the answer, since the request's body is still ahead.
+    /// Whether the connection closes after the response, because the request's body has not been read.
     closes: bool,
 }
 
@@ -107,9 +107,9 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Principal {
     }
 }
 
-/// A principal of the live environment: what code asks for that moves real money (R53 to R55).
+/// A principal of the live environment, for handlers that, for example, move real money (R53 to R55).
 ///
-/// A test key gets 403, in the words of its scheme, and the handler never sees it.
+/// A request with a test key gets 403 with the message of its scheme, and the handler is not called.
 ///
 /// ```
 /// use tower_api_key::extract::LivePrincipal;
@@ -126,7 +126,7 @@ pub struct LivePrincipal(pub Principal);
 #[derive(Clone, Debug)]
 pub struct TestPrincipal(pub Principal);
 
-/// Why an environment was not handed to a handler: its answer is the layer's.
+/// Returns the principal if it is of this environment, and otherwise a 403, which the layer renders.
 async fn of_environment(parts: &mut Parts, environment: Environment) -> Result<Principal, Response> {
     let who = <Principal as FromRequestParts<()>>::from_request_parts(parts, &())
         .await
@@ -155,7 +155,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TestPrincipal {
     }
 }
 
-/// Rendered by the layer outside, like its own refusals; without one it is the bare status.
+/// The outer layer renders the error like its own refusals. Without a layer, the response is only the status.
 impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
         Unrendered::response(self)

@@ -1,8 +1,8 @@
-//! Guards for single routes, as layers: they narrow what [`Endpoints`](crate::endpoint::Endpoints) allows, and never
-//! widen it.
+//! Guards: layers for single routes. They restrict what [`Endpoints`](crate::endpoint::Endpoints) allows, and never
+//! extend it.
 //!
-//! They look at the [`Principal`] that [`ApiKeyAuth`](crate::ApiKeyAuth) left in the request. What they refuse looks
-//! exactly like what the layer itself refuses: the layer renders it.
+//! They check the [`Principal`] that [`ApiKeyAuth`](crate::ApiKeyAuth) has put into the request. Their refusals
+//! look exactly like the layer's, because the layer renders them.
 //!
 #![cfg_attr(feature = "axum", doc = "```")]
 #![cfg_attr(not(feature = "axum"), doc = "```ignore")]
@@ -45,7 +45,7 @@ use crate::record::KeyLevel;
 use crate::render::{self, Unrendered};
 use crate::unread_body;
 
-/// Lets in who may do what an endpoint of this class does (R20, R40); others get 403.
+/// Accepts principals who may use an endpoint of this class (R20, R40). Others get 403.
 ///
 /// ```
 /// use tower_api_key::AccessClass;
@@ -58,13 +58,13 @@ use crate::unread_body;
 #[must_use = "a guard does nothing until it is added to a route"]
 pub struct RequireClass(pub AccessClass);
 
-/// Lets in keys that have this scope, spelled exactly so; others get 403.
+/// Accepts keys with exactly this scope. Others get 403.
 #[derive(Clone, Debug)]
 #[must_use = "a guard does nothing until it is added to a route"]
 pub struct RequireScope(Arc<str>);
 
 impl RequireScope {
-    /// Requires this scope. It may be computed at start, such as from the configuration:
+    /// Requires this scope. It can be computed at start, for example from the configuration:
     ///
     /// ```
     /// use tower_api_key::guard::RequireScope;
@@ -78,13 +78,13 @@ impl RequireScope {
     }
 }
 
-/// Lets in keys of this environment (R55); others get 403.
+/// Accepts keys of this environment (R55). Others get 403.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a guard does nothing until it is added to a route"]
 pub struct RequireEnvironment(pub Environment);
 
-/// What a guard demands of a principal. The guards of this module are all there are: one of your own reads the
-/// [`Principal`] from the request's extensions and answers as it likes.
+/// What a guard requires of a principal. You cannot implement this trait. A guard of your own is a layer that reads
+/// the [`Principal`] from the request's extensions.
 pub trait Guard: sealed::Demand {}
 
 mod sealed {
@@ -92,7 +92,7 @@ mod sealed {
     use crate::gate::Principal;
 
     pub trait Demand {
-        /// Why this principal is not let in; `None` lets it in.
+        /// Why this principal is refused; `None` accepts it.
         fn refuses(&self, who: &Principal) -> Option<AuthErrorKind>;
     }
 }

@@ -1,4 +1,4 @@
-//! Tells observers what was decided.
+//! Reports decisions to the observers.
 
 use std::time::Instant;
 
@@ -10,17 +10,17 @@ use crate::restriction::RequestContext;
 use crate::verifier::Verifier;
 
 impl Verifier {
-    /// Shows every decision to an [`Observer`], after those that are already there; see
-    /// [`observer`](crate::observer). The default is nobody.
+    /// Adds an [`Observer`] of every decision, which is called after those added before; see
+    /// [`observer`](crate::observer). The default is none.
     ///
-    /// A layer with this verifier shows what it decides by itself, too.
+    /// A layer with this verifier also reports the decisions that it makes by itself.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.add(observer);
         self
     }
 
-    /// Who was let in, or why not.
+    /// Reports the decision about a request that needed a key.
     #[cold]
     pub(crate) fn show<'f>(
         &self,
@@ -42,7 +42,7 @@ impl Verifier {
         }
     }
 
-    /// Somebody who needed no key was let in without one.
+    /// Reports a request that was accepted without a key, because it needed none.
     #[cold]
     pub(crate) fn show_open(&self, started: Instant, warm: bool) {
         let took = started.elapsed();
@@ -50,7 +50,7 @@ impl Verifier {
         self.observers.decided(&Decision { warm, took, ..decision });
     }
 
-    /// Somebody who was let in was refused further inside.
+    /// Reports that a guard or handler refused a request that had been accepted.
     #[cold]
     pub(crate) fn show_guarded(&self, error: &AuthError) {
         if !self.observers.is_none() {
@@ -70,10 +70,10 @@ fn accepted(at: Timestamp, who: &Principal) -> Decision<'_> {
     }
 }
 
-/// As the [observer](crate::Keyring::observer) of a keyring, a verifier hears which keys were revoked: what they
-/// have spent of their limits is the first to be forgotten when [there is no room](Verifier::limited_keys). Keys
-/// that replaced each other are counted together, and that is heard when none of them works any more; if one is
-/// used after that, it is taken back.
+/// As the [observer](crate::Keyring::observer) of a keyring, a verifier learns which keys were revoked, and evicts
+/// the state of their rate limits first when [there is no room](Verifier::limited_keys). Keys that replaced each
+/// other share one state, which is marked when none of them is active any more. The mark is removed if one of them
+/// is used after that.
 impl Observer for Verifier {
     fn changed(&self, change: &KeyChange<'_>) {
         if let Some(family) = change.ended_family {

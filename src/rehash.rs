@@ -1,4 +1,4 @@
-//! Gives keys that were found by an older digest the newest one.
+//! [`Rehasher`]: replaces the digest of a key that was found by an older one with the newest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::key::DigestMethod;
 use crate::record::KeyRecord;
 use crate::store::{KeyRegistry, in_time};
 
-/// How many keys may be on their way at once. What is more waits for the key's next use.
+/// How many keys may be rehashed at the same time. Further keys are rehashed at their next use.
 const AT_ONCE: usize = 32;
-/// How long one may take. Nobody waits for it.
+/// The deadline of one rehash. No request waits for it.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The registry that they are written to.
+/// Writes new digests to a registry.
 #[derive(Clone)]
 pub(crate) struct Rehasher {
     registry: Arc<dyn KeyRegistry>,
@@ -29,8 +29,9 @@ impl Rehasher {
         Self { registry: Arc::new(registry), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// In the background, and only if there is room: a request neither waits for it nor fails by it. If it fails,
-    /// the key's next use is as good an occasion. Of several that race, the registry lets one win.
+    /// Rehashes a key in the background, if a place is free. The request neither waits for it nor fails because of
+    /// it. After a failure it is tried again at the key's next use. If several processes rehash the same key, the
+    /// registry lets one succeed.
     pub(crate) fn rehash(&self, key: &KeyRecord, outdated: Outdated, method: DigestMethod, now: Timestamp) {
         let Self { registry, places } = self.clone();
         let (Ok(runtime), Ok(place)) = (Handle::try_current(), places.try_acquire_owned()) else { return };

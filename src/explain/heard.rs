@@ -23,7 +23,7 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    /// The recorded result of a check: none, or whether it refused.
+    /// Returns the recorded result of a check: `None` if it was not made, otherwise the refusal, if any.
     pub(super) fn of(&self, check: Check) -> Option<Option<AuthErrorKind>> {
         self.heard.iter().find(|(heard, _)| *heard == check).map(|(_, refused)| *refused)
     }
@@ -36,7 +36,7 @@ impl CheckListener for Heard {
     type Stop = Stopped;
 
     fn hear<E: Into<Refusal>>(&mut self, check: Check, answer: Result<(), E>) -> Result<(), Stopped> {
-        // The result is recorded, and the checks go on.
+        // The result is recorded, and the checks continue.
         let _ = self.need(check, answer);
         Ok(())
     }

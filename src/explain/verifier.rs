@@ -21,7 +21,8 @@ impl Verifier {
     ///
     /// It assumes that the client sends the complete, correct text of the key. For a layer, use
     /// [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer), which knows what the endpoint needs. Must run in a
-    /// tokio runtime with its timer on, unless the stores answer [`find_cached`](crate::KeyStore::find_cached).
+    /// tokio runtime with its timer enabled, unless the stores answer through
+    /// [`find_cached`](crate::KeyStore::find_cached).
     pub async fn explain(
         &self,
         key: &KeyRecord,

@@ -82,7 +82,7 @@ macro_rules! id {
 
         serialize_as_text!($name);
 
-        /// Reads a string; one that is no id is an error.
+        /// Parses a string. A string that is not an id is an error.
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 serde_text::deserialize(deserializer)

@@ -26,7 +26,7 @@
 //!
 //! A key carries its limits ([`NewKey::limits`](crate::NewKey::limits)); the layer checks them last, once per
 //! request. [`Verifier::throttle`](crate::Verifier::throttle) sets the throttle for wrong keys, a [`KeyThrottle`].
-//! your application's own attempts, such as at a sign-in.
+//! [`Throttle`] is for your application's own attempts, such as sign-ins.
 //!
 //! # Deployment caveat
 //!

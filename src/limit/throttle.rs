@@ -48,7 +48,7 @@ pub struct Throttle {
     clients: Shards<Client, FullAt>,
 }
 
-/// With one limit for all, the client that spent most is the last to have a full bucket again.
+/// All clients have the same limit, so the client that has spent most is the last to have a full bucket again.
 impl Evictable for FullAt {
     type Rank = Self;
 

@@ -82,7 +82,7 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
     }
 }
 
-/// A decision about one request. It contains no secret, and neither what the request asked for nor whose key it was.
+/// A decision about one request. It contains no secret, not what the request asked for, and not who owns the key.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Decision<'d> {
@@ -98,8 +98,8 @@ pub struct Decision<'d> {
     pub key_id: Option<&'d KeyId>,
     /// The key's environment.
     pub environment: Option<Environment>,
-    /// Whether it was decided at once, without asking a store or reading a body. Always false for direct calls of a
-    /// [`Verifier`](crate::Verifier) without a layer.
+    /// Whether the decision was made at once, without asking a store or reading a body. Always false for direct
+    /// calls of a [`Verifier`](crate::Verifier) without a layer.
     pub warm: bool,
     /// How long the decision took; zero for [`Outcome::Guarded`].
     pub took: Duration,
@@ -201,8 +201,8 @@ pub struct KeyChange<'c> {
     pub by: &'c Authority,
     /// What happened.
     pub event: &'c KeyEvent,
-    /// The [family](crate::KeyRecord::family) of a revoked key, if it has limits and no key of the family works any
-    /// more. `None` if the registry [cannot tell](crate::store::Ended::family).
+    /// The [family](crate::KeyRecord::family) of a revoked key, if the key has limits and no key of the family is
+    /// active any more. `None` if the registry [does not know](crate::store::Ended::family).
     pub ended_family: Option<&'c KeyId>,
 }
 

@@ -1,4 +1,4 @@
-//! For tests: of your store, of your handlers, and of what depends on the time.
+//! Utilities for tests: of your store, of your handlers, and of code that depends on the time.
 
 mod clock;
 pub mod contract;

@@ -9,9 +9,11 @@ use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::scheme_info::SchemeInfo;
 
-/// Starts a principal: `owner` with a user-level live key, who owns their account and names no project.
+/// Starts to build a principal. The defaults are a user-level live key of `owner`, who owns their account, and no
+/// project.
 ///
-/// Put it where the layer would have put it, and leave the layer out: the layer takes away what it finds there.
+/// Put it into the request's extensions, where the layer would put it. Do not use the layer in the same test,
+/// because it removes a principal that it finds there.
 ///
 #[cfg_attr(feature = "axum", doc = "```")]
 #[cfg_attr(not(feature = "axum"), doc = "```ignore")]

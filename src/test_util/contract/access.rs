@@ -1,4 +1,4 @@
-//! What people may do: the answers of a directory, and how soon they change.
+//! What people may do: the answers of a directory, and when they change.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ async fn account<S: Accounts>(store: &S, names: &UniqueNames) -> String {
     account
 }
 
-/// What a request learns; an answer that is at hand must be the same.
+/// Looks a user up as a request does. A cached answer must be the same.
 pub(super) async fn account_status<S: Directory + ProjectDirectory>(
     store: &S,
     user: &UserId,
@@ -32,7 +32,7 @@ pub(super) async fn account_status<S: Directory + ProjectDirectory>(
     let project = project.map(|id| ProjectId::new(id).unwrap());
     let answer = ok(store.account_status(user, project.as_ref()).await);
     if let Some(warm) = store.account_status_cached(user, project.as_ref()) {
-        assert_eq!(warm, answer, "`warm` and `standing` say different things");
+        assert_eq!(warm, answer, "`account_status_cached` and `account_status` disagree");
     }
     answer
 }
@@ -69,7 +69,7 @@ pub(super) async fn owners_may_do_everything_in_their_account<S: Accounts + Dire
     for asked in [None, Some("p1"), Some("p2")] {
         assert_eq!(account_status(store, &alice, asked).await, OWNER);
     }
-    // What looks like a word for all is an id like any other (C12-06).
+    // A word that could mean "all" is an id like any other (C12-06).
     for unknown in ["p3", "P1", "all", "null", "undefined", "me", "self", "0", "-1", ".", "p1.", "p"] {
         assert_eq!(account_status(store, &alice, Some(unknown)).await, NO_ACCESS, "{unknown}");
     }
@@ -135,7 +135,7 @@ pub(super) async fn changes_are_seen_by_the_next_request<S: Accounts + Directory
     assert_eq!(account_status(store, &bob, Some("p2")).await, READ_ONLY);
     assert_eq!(projects(store, &bob).await, ["p2"]);
 
-    // What fails changes nothing.
+    // A call that fails changes nothing.
     let unknown = store.set_member(&account, &bob, &member(MemberRole::Full, ["p1", "p9"])).await;
     refused!(unknown, RegistryError::NotFound, "access to a project that is not there is not given");
     assert_eq!(account_status(store, &bob, None).await, READ_ONLY);
@@ -255,7 +255,7 @@ pub(super) async fn suspension_ends_everything_until_it_is_lifted<
     let (alice, bob, dave) = (names.user("alice"), names.user("bob"), names.user("dave"));
     ok(store.set_member(&account, &bob, &member(MemberRole::Full, ["p1"])).await);
     ok(store.create_account(&names.text("b"), &dave).await);
-    // Twice each: saying it again is no error.
+    // Each is called twice, because a repetition is not an error.
     for suspended in [true, true, false, false] {
         ok(store.suspend_account(&account, suspended).await);
         for (user, normal) in [(&alice, OWNER), (&bob, FULL)] {

@@ -1,4 +1,4 @@
-//! A key store alone, and a directory alone: what an application's own storage promises to requests.
+//! Checks of a key store alone, and of a directory alone: what requests need of an application's own storage.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::key::{Environment, KeyDigest, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::store::{Directory, KeyStore};
 
-/// One key of each kind that a request is decided by.
+/// One key of each kind on which the decision about a request depends.
 fn kinds(names: &UniqueNames) -> Vec<KeyRecord> {
     let project = KeyLevel::Project(ProjectId::new(names.text("p")).unwrap());
     let scopes = ["charges:read".to_owned(), "charges:write".to_owned()];
@@ -30,7 +30,7 @@ fn kinds(names: &UniqueNames) -> Vec<KeyRecord> {
     ]
 }
 
-/// What a request is decided by, of a key that is found.
+/// Compares the parts of a found key on which the decision about a request depends.
 #[track_caller]
 fn assert_decides_the_same(found: &KeyRecord, key: &KeyRecord) {
     let name = &key.name;
@@ -65,7 +65,7 @@ pub(super) async fn keys_are_found_as_they_were_put<S: KeyStore>(
         let works = key.is_active(NOW);
         match &found {
             Some(found) => assert_decides_the_same(found, key),
-            // A store may forget what has ended.
+            // A store may drop keys that have ended.
             None => assert!(!works, "{}: a key that works is not found", key.name),
         }
         for now in [NOW, later(59), later(60)] {
@@ -104,11 +104,11 @@ pub(super) async fn only_the_whole_digest_finds_a_key<S: KeyStore>(
     }
 }
 
-/// What a request learns; an answer that is at hand must be the same.
+/// Looks a user up as a request does. A cached answer must be the same.
 async fn role<S: Directory>(store: &S, user: &UserId, project: Option<&ProjectId>) -> Option<Role> {
     let answer = ok(store.account_status(user, project).await);
     if let Some(cached) = store.account_status_cached(user, project) {
-        assert_eq!(cached, answer, "`account_status_cached` and `account_status` say different things");
+        assert_eq!(cached, answer, "`account_status_cached` and `account_status` disagree");
     }
     match answer {
         AccountStatus::Active { role } => role,
@@ -141,7 +141,7 @@ pub(super) async fn people_may_do_what_they_were_given<S: Directory>(
         for id in &own {
             assert_eq!(role(&**store, &user, Some(id)).await, Some(given), "{name} on {id}");
         }
-        // In the account somebody may have less than on a project, and never more.
+        // In the account, a user may have a lower role than in a project, but never a higher one.
         assert!(role(&**store, &user, None).await <= Some(given), "{name} in the account");
         for other in ["p", "P1", "all", "null"] {
             let other = project(other);

@@ -1,4 +1,4 @@
-//! Who may change which key, as the transaction of the change sees it.
+//! Who may change which key, as checked in the transaction of the change.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn office() -> Restrictions {
     Restrictions::none().ip(IpRestriction::allow(["192.0.2.0/24"]).unwrap())
 }
 
-/// Fails unless `terms` are refused for that reason by every change of `target`, and nothing has changed.
+/// Fails unless every change of `target` under `terms` is refused for that reason, and nothing has changed.
 async fn changes_nothing<S: KeyStore + KeyRegistry>(
     store: &S,
     names: &UniqueNames,
@@ -46,7 +46,7 @@ async fn changes_nothing<S: KeyStore + KeyRegistry>(
     is_refused(store.replace(&target.id, fresh, later(5), terms).await.map(drop), "a replacement");
     let update = KeyUpdate::new().name("renamed");
     is_refused(store.update(&target.id, &update, later(5), terms).await.map(drop), "a change");
-    // Whether the owner may write is not asked where access is taken away.
+    // A change that takes access away does not require that the owner may write.
     if reason != Denied::ReadOnly {
         is_refused(store.revoke(&target.id, later(5), terms).await.map(drop), "an end");
     }
@@ -54,7 +54,7 @@ async fn changes_nothing<S: KeyStore + KeyRegistry>(
     assert!(find(store, &names.digest("made-in-spite")).await.is_none(), "a key that is refused is not made");
 }
 
-/// A1: a revoked, expired or unknown key makes, replaces, changes and ends nothing.
+/// A1: a revoked, expired or unknown key cannot make, replace, change or end a key.
 pub(super) async fn no_key_changes_anything_after_its_end<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     let maker = names.key("maker", "u");
@@ -67,15 +67,15 @@ pub(super) async fn no_key_changes_anything_after_its_end<S: KeyStore + KeyRegis
     assert!(is_active(store, &names.digest("made"), later(1)).await, "an active key makes keys");
     ok(store.revoke(&maker.id, later(2), &by_system()).await);
     changes_nothing(store, &names, &by(&maker), &target, Denied::RevokedKey).await;
-    // At the very moment of its expiry a key is expired.
+    // At the exact moment of its expiry a key is expired.
     changes_nothing(store, &names, &by(&ending), &target, Denied::ExpiredKey).await;
     changes_nothing(store, &names, &by(&names.key("unknown", "u")), &target, Denied::UnknownKey).await;
-    // It may still be ended by its own secret.
+    // It may still end itself.
     assert!(ok(store.revoke(&ending.id, later(9), &by(&ending)).await), "a key ends itself");
     assert!(!ok(store.revoke(&maker.id, later(9), &by(&maker)).await), "a revoked key is not revoked again");
 }
 
-/// A key gives nothing that it does not have, as it is at that moment.
+/// A key cannot give more access than it has at that moment.
 pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     let plain = names.key("plain", "u");
@@ -87,7 +87,7 @@ pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyRegistry>
     for key in [&plain, &wider, &ending, &limited, &of_project, &narrowed] {
         ok(store.insert(key.clone(), &by_system()).await);
     }
-    // What it was when somebody looked before counts for nothing.
+    // The rights that it had before do not count.
     let narrower = KeyUpdate::new().restrictions(office());
     ok(store.update(&narrowed.id, &narrower, later(1), &by_system()).await);
     for (maker, target) in [
@@ -105,20 +105,20 @@ pub(super) async fn a_key_changes_only_what_it_covers<S: KeyStore + KeyRegistry>
         }
         changes_nothing(store, &names, &by(maker), target, Denied::Exceeds).await;
     }
-    // A change must be covered as the key is after it, too.
+    // The maker must also cover the key as it is after the change.
     let wide = KeyUpdate::new().restrictions(Restrictions::none());
     let answer = store.update(&narrowed.id, &wide, later(2), &by(&narrowed)).await;
     refused!(answer, RegistryError::Denied(Denied::Exceeds), "a key does not widen itself");
     let unlimited = KeyUpdate::new().limits(None);
     let answer = store.update(&limited.id, &unlimited, later(2), &by(&limited)).await;
     refused!(answer, RegistryError::Denied(Denied::Exceeds), "a key does not take off its limits");
-    // And what is covered, it may do.
+    // It may make changes that it covers.
     let next = ok(store.replace(&ending.id, names.fresh("next", later(2)), later(9), &by(&plain)).await);
     assert!(ok(store.update(&next.id, &KeyUpdate::new().name("n"), later(2), &by(&plain)).await).changed);
     assert!(ok(store.revoke(&next.id, later(2), &by(&plain)).await));
 }
 
-/// Keys of others are not there; those of the other environment neither.
+/// Keys of other owners, and of the other environment, are reported as unknown.
 pub(super) async fn keys_of_others_are_unknown<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     let own = names.key("own", "u");
@@ -144,11 +144,11 @@ pub(super) async fn keys_of_others_are_unknown<S: KeyStore + KeyRegistry>(store:
         refused!(answer, RegistryError::Denied(Denied::Foreign), "nobody makes keys of others");
         assert_same(&known(store, target).await, &before);
     }
-    // Both environments are a person's own.
+    // A signed-in user may change keys of both environments.
     assert!(ok(store.revoke(&test.id, NOW, &user).await));
 }
 
-/// Whatever a policy ends, the one who makes a key by it ends.
+/// If a policy ends other keys, the maker of the new key must cover each of them.
 pub(super) async fn a_policy_ends_only_what_the_maker_covers<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     let maker = names.key("maker", "u");
@@ -171,7 +171,7 @@ pub(super) async fn a_policy_ends_only_what_the_maker_covers<S: KeyStore + KeyRe
     assert!(is_active(store, &new.digest, later(1)).await);
 }
 
-/// Of a key that is revoked while it makes others, each of these was made before it was revoked, or not at all.
+/// If a key is revoked while it makes others, each of these is made before the revocation or not at all.
 pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     for round in 0..8 {
         let names = Arc::new(UniqueNames::new());
@@ -185,7 +185,7 @@ pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + 
                 }
                 let made = store.insert(names.key(&format!("made{number}"), "u"), &by(&maker)).await;
                 if ok(store.get(&maker.id).await).is_some_and(|maker| maker.revoked_at.is_some()) {
-                    // Its end has returned, or is about to: nothing more comes of it.
+                    // Its revocation is committed, so it can make no more keys.
                     let late = store.insert(names.key(&format!("late{number}"), "u"), &by(&maker)).await;
                     refused!(late, RegistryError::Denied(Denied::RevokedKey), "a revoked key makes no key");
                 }
@@ -202,7 +202,7 @@ pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + 
     }
 }
 
-/// A4: a replacement keeps to the policy as an insertion does.
+/// A4: the policy applies to a replacement as it does to an insertion.
 pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     let keys = ["one", "two"].map(|name| names.key(name, "u"));
@@ -215,7 +215,7 @@ pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(sto
     refused!(answer, RegistryError::TooManyKeys, "a key in its grace counts beside the one that replaced it");
     assert_same(&known(store, one).await, one);
     let one = ok(store.replace(&one.id, names.fresh("in-place", NOW), NOW, &full).await);
-    // Whoever has more than the policy allows now may still rotate them, since that makes no more.
+    // A user who has more keys than the policy allows now may still rotate them, since that does not add keys.
     let fewer = by_system().policy(KeyPolicy::Multiple { max: 1 });
     let one = ok(store.replace(&one.id, names.fresh("again", NOW), NOW, &fewer).await);
 
@@ -236,7 +236,8 @@ pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(sto
     }
 }
 
-/// B11: those who own or hold a key write only so much into its trail; taking access away always works.
+/// B11: the owner or holder of a key can write only a limited number of entries into its audit log, but can always
+/// take access away.
 pub(super) async fn changes_are_counted_save_those_that_narrow<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     if ok_or_not_kept(history(store, &names.id("none"), 1).await) {
@@ -272,7 +273,7 @@ fn ok_or_not_kept<T>(answer: Result<T, crate::store::StoreError>) -> bool {
     matches!(answer, Err(crate::store::StoreError::NotKept))
 }
 
-/// The standing of an owner is looked at in the transaction, where the registry is the directory.
+/// If the registry is the directory, it checks the owner's account in the transaction.
 pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     if !store.is_directory() {
@@ -298,13 +299,13 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
         refused!(answer, RegistryError::Denied(Denied::Owner), "a project out of reach is no key's");
         ok(store.insert(on("p1", &format!("mine{number}")), terms).await);
     }
-    // A member who only reads holds keys, and keys of theirs make none (R24, R40).
+    // A read-only member can have keys, but these cannot make keys (R24, R40).
     ok(store.set_member(&account, &user, &member(MemberRole::ReadOnly, ["p1"])).await);
     changes_nothing(store, &names, &by(&maker).ask_owner(true), &target, Denied::ReadOnly).await;
     ok(store
         .insert(names.key("reads", "u"), &Terms::by(Authority::User(user.clone())).ask_owner(true))
         .await);
-    // Whoever lost access makes nothing; keys made before are the directory's business at each request.
+    // An owner who lost access can make no keys. Keys made before are checked by the directory at each request.
     ok(store.suspend_account(&account, true).await);
     for terms in &asking {
         let answer = store.insert(names.key("suspended", "u"), terms).await;
@@ -318,11 +319,11 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
     assert!(ok(store
         .revoke(&target.id, NOW, &Terms::by(Authority::User(user.clone())).ask_owner(true))
         .await));
-    // Nobody's standing is asked for where the terms do not say so: the directory may stand elsewhere.
+    // The owner's account is not checked if the terms do not require it, because the directory may be separate.
     ok(store.insert(names.key("elsewhere2", "stranger"), &by_system()).await);
 }
 
-/// Members who are removed while keys are made for them keep none of these.
+/// A member who is removed while keys are made for them keeps none of these keys.
 pub(super) async fn who_is_removed_meanwhile_keeps_no_key<
     S: Accounts + Directory + KeyStore + KeyRegistry,
 >(

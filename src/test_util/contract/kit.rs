@@ -1,4 +1,4 @@
-//! What the checks share: names that no other check has used, records, and questions.
+//! What the checks share: unique names, records, and look-ups.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ pub(super) fn by_system() -> Terms {
     Terms::by(Authority::System)
 }
 
-/// The same under a policy.
+/// The same, under a policy.
 pub(super) fn under(policy: KeyPolicy) -> Terms {
     by_system().policy(policy)
 }
 
-/// The present of every check.
+/// The current time of every check.
 pub(super) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 pub(super) fn later(seconds: u64) -> Timestamp {
@@ -43,7 +43,7 @@ impl UniqueNames {
         format!("{name}{}", self.run)
     }
 
-    /// With all that only ids of users may hold.
+    /// A user id with all the characters that only user ids may contain.
     pub(super) fn user(&self, name: &str) -> UserId {
         UserId::new(format!("idp|{}+=", self.text(name))).unwrap()
     }
@@ -93,16 +93,16 @@ pub(super) fn assert_same(one: &KeyRecord, other: &KeyRecord) {
     assert!(one.digest.matches(&other.digest), "the digest of a record changed");
 }
 
-/// What a request finds; an answer that is at hand must be the same.
+/// Looks a key up as a request does. A cached answer must be the same.
 pub(super) async fn find<S: KeyStore>(store: &S, digest: &KeyDigest) -> Option<KeyRecord> {
     let found = store.find(digest).await.expect("look-ups do not fail");
     if let Some(warm) = store.find_cached(digest).known() {
-        assert_eq!(format!("{warm:?}"), format!("{found:?}"), "`warm` and `find` say different things");
+        assert_eq!(format!("{warm:?}"), format!("{found:?}"), "`find_cached` and `find` disagree");
     }
     found.map(Arc::unwrap_or_clone)
 }
 
-/// The record of a key that is there, which look-up by digest and by id must agree on.
+/// Returns the record of an existing key. Look-ups by digest and by id must agree.
 pub(super) async fn known<S: KeyStore + KeyRegistry>(store: &S, key: &KeyRecord) -> KeyRecord {
     let found = find(store, &key.digest).await.expect("a key is found by its digest");
     let got = store.get(&key.id).await.unwrap().expect("a key is found by its id");
@@ -114,7 +114,7 @@ pub(super) async fn is_active<S: KeyStore>(store: &S, digest: &KeyDigest, now: T
     find(store, digest).await.is_some_and(|key| key.is_active(now))
 }
 
-/// Runs as many attempts at once as the runtime can, and gives all their results.
+/// Runs attempts concurrently, and returns all their results.
 pub(super) async fn race<S, T, A>(
     store: &Arc<S>,
     attempts: usize,
@@ -133,7 +133,7 @@ where
     results
 }
 
-/// Fails unless a result is the error that is due.
+/// Fails unless a result is the expected error.
 macro_rules! refused {
     ($result:expr, $error:pat, $promise:literal) => {
         match $result {
@@ -150,7 +150,7 @@ pub(super) fn ok<T, E: Debug>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("a call that must succeed failed: {error:?}"))
 }
 
-/// What the audit log of a registry tells of a key, if it keeps one.
+/// Returns the audit log of a key, if the registry keeps one.
 pub(super) async fn history<S: KeyRegistry>(
     store: &S,
     id: &KeyId,

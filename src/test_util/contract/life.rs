@@ -33,7 +33,7 @@ pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyRegistry>
     }
 }
 
-/// What is left out of a key that has ended opens nothing, whoever takes it for another.
+/// A partial record of an ended key gives no access, even if it is mistaken for a complete one.
 pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();
     assert!(ok(store.find_at(&names.digest("unknown"), NOW).await).is_none(), "an unknown key is found");
@@ -80,7 +80,7 @@ pub(super) async fn a_request_is_told_enough_of_what_has_ended<S: KeyStore + Key
     }
 }
 
-/// Where the end of a key is the end of its family, it is said; and nowhere else.
+/// The end of a key reports the end of its family if, and only if, no other key of the family is active.
 pub(super) async fn an_end_says_whether_its_family_ended<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();
     let limited = |name: &str| KeyRecord { limits: "2/d".parse().ok(), ..names.key(name, "u") };
@@ -189,7 +189,7 @@ pub(super) async fn revocation_is_final<S: KeyStore + KeyRegistry>(store: &Arc<S
     }
     ok(store.revoke(&key.id, later(5), &by_system()).await);
     assert_same(&known(&**store, &key).await, &KeyRecord { revoked_at: Some(later(5)), ..key.clone() });
-    // A second time, and at an earlier one by a clock that went back.
+    // Revoke again, also with a clock that went back.
     ok(store.revoke(&key.id, later(9), &by_system()).await);
     ok(store.revoke(&key.id, later(2), &by_system()).await);
     assert_same(&known(&**store, &key).await, &KeyRecord { revoked_at: Some(later(5)), ..key.clone() });
@@ -197,7 +197,7 @@ pub(super) async fn revocation_is_final<S: KeyStore + KeyRegistry>(store: &Arc<S
 
     ok(store.revoke(&expired.id, later(5), &by_system()).await);
     assert!(!is_active(&**store, &expired.digest, NOW).await, "a revoked key came back with an earlier time");
-    // A clock before 1970 stops no revocation.
+    // A clock before 1970 does not prevent a revocation.
     ok(store.revoke(&other.id, Timestamp::from_micros(i64::MIN), &by_system()).await);
     assert!(!is_active(&**store, &other.digest, NOW).await);
 }
@@ -244,7 +244,7 @@ pub(super) async fn grace_never_outlives_the_old_end<S: KeyStore + KeyRegistry>(
         let again = store.replace(&old.id, names.fresh("again", NOW), later(900), &by_system()).await;
         refused!(again, RegistryError::Ended, "a key in its grace is not replaced again");
         assert_same(&known(&**store, &old).await, &old);
-        // The grace can be cut short.
+        // The grace period can be ended early.
         ok(store.revoke(&old.id, later(1), &by_system()).await);
         assert!(!is_active(&**store, &old.digest, later(1)).await);
         assert!(is_active(&**store, &new.digest, later(1)).await);
@@ -263,7 +263,7 @@ pub(super) async fn what_has_ended_is_not_replaced<S: KeyStore + KeyRegistry>(st
     ok(store.revoke(&revoked.id, NOW, &by_system()).await);
     for old in [&revoked, &expired] {
         let before = known(&**store, old).await;
-        // At the very moment of its expiry a key is expired.
+        // At the exact moment of its expiry a key is expired.
         let ended = store.replace(&old.id, names.fresh("new", later(1)), later(9), &by_system()).await;
         refused!(ended, RegistryError::Ended, "a key that has ended is not replaced");
         assert_same(&known(&**store, old).await, &before);
@@ -301,7 +301,7 @@ pub(super) async fn of_racing_replacements_one_wins<S: KeyStore + KeyRegistry>(s
         let names = Arc::new(UniqueNames::new());
         let old = names.key("old", "u");
         ok(store.insert(old.clone(), &under(MANY)).await);
-        // Every other time with a grace, during which the old key is active and yet not to be replaced.
+        // Every other round has a grace period, during which the old key is active but cannot be replaced again.
         let old_ends = later(60 * (round % 2));
         let results = race(store, 8, |store, number| {
             let (old, fresh) = (old.id.clone(), names.fresh(&format!("new{number}"), NOW));
@@ -349,7 +349,7 @@ pub(super) async fn revocation_and_replacement_may_race<S: KeyStore + KeyRegistr
     }
 }
 
-/// A key that has everything a key can have.
+/// A key with every property that a key can have.
 fn full(key: KeyRecord) -> KeyRecord {
     KeyRecord {
         level: KeyLevel::Project(project("p1").id),

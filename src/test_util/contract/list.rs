@@ -18,7 +18,8 @@ async fn ids<S: KeyRegistry>(store: &S, names: &UniqueNames, owner: &str, query:
 pub(super) async fn lists_are_ordered_and_paged<S: KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();
     assert!(ids(&**store, &names, "u", &KeyQuery::default()).await.is_empty());
-    // Neither in the order of time nor of ids; of equal times, capital letters come before small ones.
+    // They are inserted neither in the order of times nor of ids. Among equal times, capital letters come before
+    // small ones.
     let made = [("d", 3), ("b", 1), ("B", 1), ("z", 0), ("a", 3), ("C", 1)];
     for (name, age) in made {
         let key = KeyRecord { created_at: later(age), ..names.key(name, "u") };
@@ -54,7 +55,7 @@ pub(super) async fn lists_are_ordered_and_paged<S: KeyRegistry>(store: &Arc<S>) 
 
 pub(super) async fn pages_end_early_and_say_whether_there_is_more<S: KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();
-    // Together twice as much as a page holds.
+    // Together they are twice as much as fits on a page.
     let entries: Vec<String> = (0..70).map(|number| format!("GET /{number}/{}", "x".repeat(90))).collect();
     let heavy = Restrictions::none().endpoints(EndpointRestriction::allow(entries).unwrap());
     let count = MAX_PAGE_LEN * 2 / heavy.text_len();
@@ -95,7 +96,7 @@ pub(super) async fn pages_end_early_and_say_whether_there_is_more<S: KeyRegistry
             assert!(pages > 1, "so much is not one page");
         }
     }
-    // A search goes on from the last key of such a page: none is passed over for being long.
+    // A search continues after the last key of such a page, so that no long key is skipped.
     let search = KeyQuery::new().text("heavy").limit(1000);
     for query in [search.clone(), search.clone().newest_first(), search.active(later(1000))] {
         let (mut paged, mut pages, mut cursor) = (Vec::new(), 0, None);
@@ -149,7 +150,7 @@ pub(super) async fn lists_are_filtered<S: KeyRegistry>(store: &Arc<S>) {
         (of(None, Some(NOW)), vec![&live, &test, &last]),
         (of(None, Some(later(10))), vec![&live, &last]),
         (of(Some(Environment::Live), Some(NOW)), vec![&live, &last]),
-        // What is passed over takes no place on a page, and a key that has ended since is still a place to go on from.
+        // A key that is skipped takes no place on a page, and a key that has ended since is still a valid cursor.
         (KeyQuery { limit: 2, after: Some(live.id.clone()), ..of(None, Some(NOW)) }, vec![&test, &last]),
         (KeyQuery { after: Some(revoked.id.clone()), ..of(None, Some(NOW)) }, vec![&last]),
         (
@@ -167,7 +168,7 @@ pub(super) async fn lists_are_filtered<S: KeyRegistry>(store: &Arc<S>) {
     }
 }
 
-/// However a store finds active keys, they are those of all keys that are active, in the same order.
+/// A list of active keys is the list of all keys without those that have ended, in the same order.
 pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();
     for n in 0..24 {
@@ -175,7 +176,7 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyRegistr
         let key = KeyRecord {
             environment: if test { Environment::Test } else { Environment::Live },
             prefix: if test { "sk_test_" } else { "sk_live_" }.into(),
-            // Several of one age, and ends in another order than ages.
+            // Several have the same age, and they expire in another order.
             created_at: later(n % 7),
             expires_at: (n % 4 != 0).then(|| later(20 + n * 5 % 24)),
             ..names.key(&format!("{n}"), "u")
@@ -208,7 +209,7 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyRegistr
                 }
                 assert_eq!(paged, expected, "{whole:?} in pages of {limit}");
             }
-            // The policy counts as lists do.
+            // The policy counts the same keys that lists return.
             if let (Some(environment), Some(now)) = (environment, now) {
                 let max = u32::try_from(expected.len()).unwrap();
                 let more = KeyRecord {
@@ -224,7 +225,7 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyRegistr
     }
 }
 
-/// Every kind of query, in both orders, from every place in both directions.
+/// Every kind of query, in both orders, from every cursor in both directions.
 pub(super) async fn lists_go_both_ways<S: KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();
     let project = |name: &str| ProjectId::new(name).unwrap_or_else(|_| unreachable!("{name}"));
@@ -248,7 +249,7 @@ pub(super) async fn lists_go_both_ways<S: KeyRegistry>(store: &Arc<S>) {
             expires_at: (n % 4 == 1).then(|| later(20)),
             ..names.key(&format!("{n:02}"), "u")
         };
-        // Under the terms of the system, nobody asks whether there is such a project.
+        // Under the terms of the system, it is not checked whether the project exists.
         ok(store.insert(key.clone(), &under(MANY)).await);
         if n % 5 == 2 {
             ok(store.revoke(&key.id, later(5), &by_system()).await);
@@ -304,7 +305,7 @@ pub(super) async fn lists_go_both_ways<S: KeyRegistry>(store: &Arc<S>) {
                 page = ok(store.page(&user, &query.clone().limit(limit).after(last)).await);
             }
             assert_eq!(forth.iter().collect::<Vec<_>>(), expected, "{query:?} in pages of {limit}");
-            // And back from the oldest and from the newest key there is, whichever the last is.
+            // Go back from the last key of the list.
             let Some(end) = (if query.newest_first { all.first() } else { all.last() }) else { continue };
             let (mut back, mut from) = (Vec::new(), end.id.clone());
             loop {
@@ -332,8 +333,8 @@ pub(super) async fn lists_go_both_ways<S: KeyRegistry>(store: &Arc<S>) {
     }
 }
 
-/// What a registry finds only by looking at keys, it does not look for in all of them. A registry that goes on to
-/// the end is right too, as long as it goes on from where it was.
+/// A page of a search looks at a limited number of keys. A registry that looks at more is correct too, as long as
+/// the next page continues where the last one ended.
 pub(super) async fn searches_look_at_so_many_keys<S: KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();
     let count = MAX_SEARCHED + 5;
@@ -376,7 +377,7 @@ pub(super) async fn owners_are_listed_once_and_in_pages<S: KeyRegistry>(store: &
         return;
     }
     let names = UniqueNames::new();
-    // Capital letters come before small ones. One has two keys, and the key of another has ended.
+    // Capital letters come before small ones. One owner has two keys, and the key of another has ended.
     for (key, owner) in [("1", "own-b"), ("2", "own-B"), ("3", "own-a"), ("4", "own-b"), ("5", "own-c")] {
         let key = KeyRecord { revoked_at: (key == "5").then_some(NOW), ..names.key(key, owner) };
         ok(store.insert(key, &under(MANY)).await);

@@ -1,4 +1,4 @@
-//! What every store promises, as tests of anybody's store.
+//! The contract suite: tests of what every store must guarantee, for your own stores.
 //!
 //! A store's own test module is a few lines:
 //!
@@ -13,14 +13,14 @@
 //! }
 //! ```
 //!
-//! A store that only finds keys, and a directory that only knows people, are checked alone: [`key_store()`] and
-//! [`directory()`] are told how to put records and people into the application's own storage.
+//! [`key_store()`] checks a store that only finds keys, and [`directory()`] a directory that only knows people. You
+//! pass them functions that put records and people into the application's own storage.
 //!
-//! Each check asks for a store of its own. It may be empty, or one more handle to a database that other checks, and
-//! earlier runs, have used: no two checks use the same ids.
+//! Each check asks for a new store. It may be empty, or another handle to a database that other checks and earlier
+//! runs have used, because no two checks use the same ids.
 //!
-//! The functions panic where a promise is broken, and say which. They need a Tokio runtime, because they let tasks
-//! race; one with several threads finds more.
+//! The functions panic if a guarantee is broken, and the message says which. They need a Tokio runtime, because
+//! they run concurrent tasks. A runtime with several threads finds more errors.
 
 #![allow(
     clippy::unwrap_used,

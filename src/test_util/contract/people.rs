@@ -1,4 +1,4 @@
-//! Accounts and who belongs to them: making, removing, transferring.
+//! Accounts and their people: creating, removing, transferring.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) async fn accounts_are_made_once<S: Accounts + Directory + ProjectDire
     );
     let second = store.create_account(&names.text("b"), &alice).await;
     refused!(second, RegistryError::Conflict, "an owner belongs to one account");
-    // The failed call has left no account behind.
+    // The failed call has not created an account.
     ok(store.create_account(&names.text("b"), &other).await);
 
     let long = "a".repeat(129);
@@ -72,7 +72,7 @@ pub(super) async fn everybody_belongs_to_one_account<S: Accounts + Directory + P
     assert_eq!(account_status(store, &bob, None).await, active(Role::Full));
     assert_eq!(account_status(store, &alice, None).await, active(Role::Owner));
 
-    // Free again, once removed.
+    // After the removal, the user can join another account.
     ok(store.remove_member(&first, &bob, NOW).await);
     ok(store.set_member(&second, &bob, &member(MemberRole::ReadOnly, [])).await);
     assert_eq!(account_status(store, &bob, None).await, active(Role::ReadOnly));
@@ -190,7 +190,7 @@ pub(super) async fn accounts_are_transferred_whole<
     assert_eq!(projects(store, &carol).await, ["p1"], "other members stay what they are");
     assert_same(&known(store, &key).await, &key);
 
-    // Each is now what the other was.
+    // The two have exchanged their roles.
     refused!(
         store.remove_member(&account, &bob, NOW).await,
         RegistryError::Conflict,
@@ -303,7 +303,7 @@ pub(super) async fn people_and_projects_are_listed_in_pages<S: Accounts>(store: 
     assert!(!ok(store.list_accounts(None, 1).await).is_empty());
     assert!(ok(store.list_projects(&a, None, 0).await).is_empty());
     assert!(ok(store.list_people(&a, None, 0).await).is_empty());
-    // What follows a NUL changes nothing: no id has one.
+    // A NUL in the cursor does no harm, although no id contains one.
     let after = ok(store.list_accounts(Some(&format!("{a}\0")), 1).await);
     assert!(after.first().is_none_or(|account| account.id > a));
 

@@ -39,7 +39,7 @@ pub(super) async fn single_leaves_one_key<S: KeyStore + KeyRegistry>(store: &Arc
         let ended = known(&**store, ended).await;
         assert_eq!(ended.revoked_at, Some(later(2)), "issuing another ends every one before (R30)");
     }
-    // However far the clock goes back.
+    // This holds however far the clock goes back.
     assert!(!is_active(&**store, &expired.digest, later(2)).await);
     assert_same(&known(&**store, &test).await, &test);
     assert_same(&known(&**store, &other).await, &other);
@@ -69,7 +69,7 @@ pub(super) async fn multiple_stops_at_the_most<S: KeyStore + KeyRegistry>(store:
     assert!(find(&**store, &third.digest).await.is_none(), "a refused insert left a key behind");
     assert!(is_active(&**store, &old.digest, NOW).await, "a refused insert ended a key");
 
-    // Replacing takes no place; a key in its grace still has one.
+    // A replacement needs no further place, but a key in its grace period still counts.
     ok(store.replace(&old.id, names.fresh("one-new", NOW), later(60), &by_system()).await);
     let full = store.insert(third.clone(), &under(up_to(3))).await;
     refused!(full, RegistryError::TooManyKeys, "a key in its grace counts");

@@ -1,4 +1,4 @@
-//! Keys change their digests and stay what they are.
+//! A rehash changes the digest of a key, and nothing else.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::record::KeyRecord;
 use crate::store::{KeyPolicy, KeyRegistry, KeyStore, RegistryError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
-/// Another than that of the keys here.
+/// A method that the keys of this suite do not have.
 const METHOD: DigestMethod = DigestMethod::Sha512;
 
 pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
@@ -32,7 +32,7 @@ pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyRegi
     for method in [METHOD, DigestMethod::Sha256] {
         assert!(counts.get(method.kind()).is_some_and(|count| *count > 0), "keys are counted by method");
     }
-    // What is particular to one key stands behind a `$`.
+    // The part that is specific to one key follows a `$`.
     let slow: DigestMethod = "slow$$2b$04$of.one.key".parse().expect("it is a method");
     let moved = KeyDigest::of(&names.text("moved"));
     ok(store.rehash(&other.id, &other.digest, &moved, &slow, later(1)).await);
@@ -48,7 +48,7 @@ pub(super) async fn a_key_is_found_by_its_new_digest_alone<S: KeyStore + KeyRegi
         counts.contains_key("slow") && counts.keys().all(|kind| !kind.contains('$')),
         "keys are counted by kind"
     );
-    // It can be revoked and replaced like before.
+    // It can be revoked and replaced as before.
     let successor = ok(store.replace(&key.id, names.fresh("next", later(1)), later(10), &by_system()).await);
     assert_same(&known(&**store, &successor).await, &successor);
     ok(store.revoke(&key.id, later(2), &by_system()).await);

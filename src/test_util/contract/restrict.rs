@@ -1,4 +1,4 @@
-//! What narrows a key is never lost, and never left behind.
+//! The restrictions of a key are never lost, and never kept after they were removed.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::store::{KeyPolicy, KeyQuery, KeyRegistry, KeyStore, RegistryError};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
-/// Every kind, in either mode.
+/// Restrictions of every kind, in both modes.
 pub(super) fn all() -> Restrictions {
     Restrictions::none()
         .ip(IpRestriction::allow(["192.0.2.0/24", "2001:db8::/32"]).unwrap())
@@ -27,7 +27,7 @@ pub(super) fn all() -> Restrictions {
         .schemes(SchemeRestriction::allow(["bearer", "it's"]).unwrap().observe())
 }
 
-/// Nobody, from nowhere: the furthest from no restriction, and the likest to it if written carelessly.
+/// Empty lists, which allow nothing. A careless encoding could confuse them with no restriction.
 fn nobody() -> Restrictions {
     let none = [""; 0];
     Restrictions::none()
@@ -51,7 +51,7 @@ async fn restrict(
     store.update(id, &update, later(1), &by_system()).await.map(drop)
 }
 
-/// Fails unless every way to a key shows these.
+/// Fails unless every method that returns the key returns these restrictions.
 async fn has<S: KeyStore + KeyRegistry>(store: &S, key: &KeyRecord, restrictions: &Restrictions) {
     assert_eq!(known(store, key).await.restrictions, *restrictions, "the restrictions of a key changed");
     let query = KeyQuery { limit: 1000, ..KeyQuery::default() };
@@ -78,7 +78,7 @@ pub(super) async fn restrictions_are_carried_over<S: KeyStore + KeyRegistry>(sto
         let successor = ok(store.replace(&old.id, fresh, later(10), &by_system()).await);
         assert_eq!(successor.restrictions, restrictions, "a successor has its predecessor's restrictions");
         has(&**store, &successor, &restrictions).await;
-        // The old one keeps them for its grace.
+        // The old key keeps them during its grace period.
         has(&**store, &old, &restrictions).await;
     }
 }
@@ -93,11 +93,11 @@ pub(super) async fn restrictions_are_replaced_whole<S: KeyStore + KeyRegistry>(s
     for restrictions in kinds() {
         ok(restrict(&**store, &key.id, &restrictions).await);
         has(&**store, &key, &restrictions).await;
-        // Nothing else of it changed, nor anything of others.
+        // Nothing else of the key has changed, and no other key.
         assert_same(&known(&**store, &key).await, &KeyRecord { restrictions, ..key.clone() });
         assert_same(&known(&**store, &other).await, &other);
     }
-    // A key in its grace may still be narrowed, alone.
+    // A key in its grace period can still be restricted, without its successor.
     let successor = ok(store.replace(&key.id, names.fresh("next", later(1)), later(10), &by_system()).await);
     ok(restrict(&**store, &key.id, &nobody()).await);
     has(&**store, &key, &nobody()).await;
@@ -119,7 +119,7 @@ pub(super) async fn what_has_ended_is_not_restricted<S: KeyStore + KeyRegistry>(
     assert_same(&find(&**store, &key.digest).await.expect("it is still there"), &ended);
 }
 
-/// Restrictions of about so many bytes of text.
+/// Restrictions with about this many bytes of text.
 fn long(len: usize) -> Restrictions {
     let entries: Vec<String> =
         (0..100).map(|number| format!("GET /{number}{}", "x".repeat(len / 100))).collect();

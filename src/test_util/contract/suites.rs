@@ -1,4 +1,4 @@
-//! Which checks there are of what.
+//! The suites: which checks each of them makes.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::store::{Accounts, Directory, KeyRegistry, KeyStore, ProjectDirectory};
 
-/// Checks a [`KeyStore`] alone, over storage that the application writes in its own way: look-up is exact, and a
-/// key is found with all that a request is decided by. A key that has ended may be found or not.
+/// Checks a [`KeyStore`] alone, over the application's own storage: look-ups are exact, and a key is found with
+/// everything that the decision about a request needs. A key that has ended may be found or not.
 ///
-/// `put` writes a record into the storage of `store`. It returns whether that can hold such a key: an application
-/// that has no project-level keys, say, returns `false` for those, and nothing is asked about them. A user-level
-/// live key without expiry, scopes, restrictions and limits must be kept. What is lost without that is said fails,
-/// since a key without its restrictions opens more than it may.
+/// `put` writes a record into the storage of `store`, and returns whether the storage supports such a key. For
+/// example, an application without project-level keys returns `false` for these, and they are not checked. A
+/// user-level live key without expiry, scopes, restrictions and limits must be supported. It is an error if `put`
+/// returns `true` and a part of the record is lost, because a key without its restrictions gives too much access.
 ///
 /// ```
 /// # use std::collections::HashMap;
@@ -45,23 +45,22 @@ use crate::store::{Accounts, Directory, KeyRegistry, KeyStore, ProjectDirectory}
 ///
 /// # Panics
 ///
-/// If the store breaks a promise of the trait.
+/// If the store breaks a guarantee of the trait.
 pub async fn key_store<S: KeyStore>(make: impl AsyncFn() -> S, put: impl AsyncFn(&S, KeyRecord) -> bool) {
     alone::keys_are_found_as_they_were_put(&make().await, &put).await;
     alone::only_the_whole_digest_finds_a_key(&make().await, &put).await;
 }
 
-/// Checks a [`Directory`] alone, over people that the application keeps in its own way: everybody may do what they
-/// were given and no more, ids are compared byte by byte, and who is removed may do nothing from the next question
-/// on.
+/// Checks a [`Directory`] alone, over the application's own storage: users may do exactly what they were given, ids
+/// are compared byte by byte, and a user who was removed may do nothing from the next look-up on.
 ///
-/// `put` gives a user who is not there yet this role, in an account of theirs or another's, on these projects, which
-/// are not there yet either. It returns whether the directory knows such people: one without read-only members, say,
-/// returns `false` for those. `remove` takes a user of the role [`Role::Full`] or [`Role::ReadOnly`] away again.
+/// `put` adds a new user with this role, in their own or another's account, and these new projects. It returns
+/// whether the directory supports such people: for example, one without read-only members returns `false` for
+/// these. `remove` removes a user with the role [`Role::Full`] or [`Role::ReadOnly`].
 ///
 /// # Panics
 ///
-/// If the directory breaks a promise of the trait.
+/// If the directory breaks a guarantee of the trait.
 pub async fn directory<S: Directory>(
     make: impl AsyncFn() -> S,
     put: impl AsyncFn(&S, &UserId, Role, &[ProjectId]) -> bool,
@@ -72,8 +71,9 @@ pub async fn directory<S: Directory>(
     alone::who_is_removed_may_nothing(&store().await, &put, &remove).await;
 }
 
-/// Checks [`KeyStore`] and [`KeyRegistry`]: exact look-up, policies, rotation, revocation, who may change what,
-/// restrictions, lists, and races of each; where a registry keeps them, the trail of each key and its usage.
+/// Checks [`KeyStore`] and [`KeyRegistry`]: exact look-ups, policies, rotation, revocation, who may change what,
+/// restrictions, lists, and concurrent calls of each; and, if the registry keeps them, the audit log and the usage
+/// of each key.
 ///
 /// # Panics
 ///
@@ -129,8 +129,8 @@ pub async fn key_store_and_registry<S: KeyStore + KeyRegistry>(make: impl AsyncF
     trail::usage_touches_no_key(&store().await).await;
 }
 
-/// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys; where the store keeps lists,
-/// these too.
+/// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys; and, if the store has them,
+/// lists.
 ///
 /// # Panics
 ///

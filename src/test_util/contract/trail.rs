@@ -1,4 +1,4 @@
-//! What a store keeps of the past, where it keeps any: what became of keys, and when they were used.
+//! The audit log and the usage of keys, if the store keeps them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use crate::usage::{Usage, UsageChannel};
 
 const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
 
-/// Newest first; what one call wrote of one key stands in the order of [`KeyEvent::of_replaced`].
+/// Entries are returned newest first. The entries that one call writes about one key are in the order of
+/// [`KeyEvent::of_replaced`].
 pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_a_trail(store, &names).await {
@@ -37,7 +38,7 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyRegistry>(sto
     let by_key = Authority::Key(other.id.clone());
     let next =
         ok(store.replace(&key.id, names.fresh("next", later(3)), later(9), &Terms::by(by_key.clone())).await);
-    // A second time changes nothing, and leaves none.
+    // A second call changes nothing, and leaves no entry.
     for (seconds, by, ends) in [(4, &alice, true), (5, &Authority::System, false)] {
         assert_eq!(ok(store.revoke(&key.id, later(seconds), &Terms::by(by.clone())).await), ends);
     }
@@ -61,7 +62,7 @@ pub(super) async fn every_change_leaves_one_entry<S: KeyStore + KeyRegistry>(sto
     ];
     assert_told(store, &next, &told).await;
     assert_told(store, &last, &[(6, &*by[1], format!("replaces:{}", next.id))]).await;
-    // What changes nothing leaves none either.
+    // An update that changes nothing leaves no entry either.
     for nothing in [KeyUpdate::new(), KeyUpdate::new().name(&*other.name).limits(other.limits.clone())] {
         let updated = ok(store.update(&other.id, &nothing, later(7), &by_system()).await);
         assert!(!updated.changed, "a change that changes nothing says that it changed something");
@@ -104,7 +105,7 @@ pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyRegistry>(sto
     for key in &elsewhere {
         assert_told(store, key, &[(0, "system", "issued".to_owned())]).await;
     }
-    // With a grace, all end but the one that is replaced: of that one it is not told.
+    // With a grace period, all keys end except for the replaced one, which gets no entry of an end.
     let spare = names.key("spare", "u");
     ok(store.insert(spare.clone(), &under(MANY)).await);
     let grace = Terms::by(Authority::Operator).policy(KeyPolicy::Single { grace: true });
@@ -116,7 +117,7 @@ pub(super) async fn what_a_policy_ends_is_told_so<S: KeyStore + KeyRegistry>(sto
     assert!(is_active(store, &only.digest, later(59)).await, "a key in its grace was ended");
 }
 
-/// The trail tells why a key was revoked, and only the first time.
+/// The audit log contains why a key was revoked, for the first revocation only.
 pub(super) async fn why_a_key_was_revoked_is_told<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_a_trail(store, &names).await {
@@ -136,7 +137,8 @@ pub(super) async fn why_a_key_was_revoked_is_told<S: KeyStore + KeyRegistry>(sto
     refused!(unknown, RegistryError::NotFound, "a key that is not there is not revoked");
 }
 
-/// Keys that come by [`KeyRegistry::insert_all`] are from elsewhere, even if they look like our own.
+/// Keys that are added by [`KeyRegistry::insert_all`] are recorded as imported, even if they have the shape of our
+/// own.
 pub(super) async fn many_keys_are_told_as_imported<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     if !keeps_a_trail(store, &names).await {
@@ -180,7 +182,7 @@ pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyRegistry>(store:
     );
 }
 
-/// What removing a member does stands in the trail of each of their keys.
+/// The removal of a member is in the audit log of each of the member's keys.
 pub(super) async fn who_is_removed_leaves_a_trail<S: Accounts + Directory + KeyStore + KeyRegistry>(
     store: &Arc<S>,
 ) {
@@ -219,7 +221,7 @@ pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyRegistry>
     ok(record_usage(store, &[]).await);
     ok(record_usage(store, &[used(&key, scheme("bearer"), 5, 3), used(&other, UsageChannel::Direct, 5, 1)])
         .await);
-    // A late flush, and one key twice in a batch.
+    // A flush that comes late, with one key twice in a batch.
     let late = [
         used(&key, scheme("bearer"), 2, 10),
         used(&key, scheme("body"), 1, 1),
@@ -245,8 +247,7 @@ pub(super) async fn usage_adds_up_and_never_goes_back<S: KeyStore + KeyRegistry>
     assert!(ok(usage(store, &[]).await).is_empty());
 }
 
-/// C9-16: usage is written beside a revocation, and after it; what was revoked stays revoked, and nothing else of the
-/// key changes.
+/// C9-16: usage is written during and after a revocation. The key stays revoked, and nothing else of it changes.
 pub(super) async fn usage_touches_no_key<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();
     if !keeps_usage(&**store, &names).await {
@@ -290,7 +291,7 @@ async fn keeps_usage<S: KeyRegistry>(store: &S, names: &UniqueNames) -> bool {
     kept(reads)
 }
 
-/// Whoever keeps nothing says so, and is not asked for more.
+/// Whether the registry keeps this: if not, it must return [`StoreError::NotKept`], and nothing more is checked.
 fn kept<T>(answer: Result<T, StoreError>) -> bool {
     match answer {
         Err(StoreError::NotKept) => false,
@@ -305,7 +306,7 @@ fn told_event(text: &str) -> KeyEvent {
     text.parse().expect("an event of a key")
 }
 
-/// Fails unless the trail of a key is this, newest first: seconds after [`NOW`], by whom, what.
+/// Fails unless the audit log of a key is this, newest first: seconds after [`NOW`], by whom, what.
 #[track_caller]
 fn assert_trail(trail: &[AuditEntry], key: &KeyId, owner: &UserId, told: &[(u64, &str, String)]) {
     let told: Vec<_> = told
