@@ -1,4 +1,4 @@
-//! What is measured: a router behind each layer, and the requests it gets.
+//! The cases that are measured: a router behind each layer, and its requests.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,15 +27,15 @@ type Make = Box<dyn Fn() -> Subject>;
 pub struct Case {
     pub table: &'static str,
     pub subject: &'static str,
-    /// What is special about its requests.
+    /// The variant of its requests.
     pub variant: &'static str,
-    /// Put off: it may take a hundred thousand keys.
+    /// Creates the subject when needed, because that may insert a hundred thousand keys.
     pub make: Make,
-    /// What it answers.
+    /// The status that it answers.
     pub status: StatusCode,
-    /// How often it must compute a SHA-256.
+    /// How many SHA-256 hashes it computes.
     pub hashes: u64,
-    /// Whether another thread has a part in it: then no instructions are counted.
+    /// Whether another thread does a part of the work. Then instructions are not counted.
     pub waits: bool,
 }
 
@@ -49,13 +49,13 @@ impl Case {
     }
 }
 
-/// A router and the requests it gets, by turn.
+/// A router, and its requests, which are sent in turn.
 pub struct Subject {
     pub app: Router,
     pub request: Box<dyn Fn(usize) -> Request<Body>>,
 }
 
-/// What the others of a table are compared with.
+/// The subjects with which the others of a table are compared.
 pub const BARE: &str = "bare axum";
 pub const MINIMAL: &str = "hand-written minimal layer";
 
@@ -75,7 +75,7 @@ pub fn all() -> Vec<Case> {
     cases
 }
 
-/// For the growth of the time per request with the number of keys.
+/// The cases that measure how the time per request grows with the number of keys.
 pub fn growing(table: &'static str, world: &'static World) -> Vec<Case> {
     let mut cases = Vec::new();
     accepted(&mut cases, table, move || world);
@@ -108,7 +108,7 @@ where
     add("**`Bearer`**", "", of_bearer, bearer);
     add("**three joined**", "", of_three, bearer);
     add("**three joined**", "endpoints declared", of_three_with_endpoints, bearer);
-    // There is one such key: among many, it would stay in the caches.
+    // There is only one such key: among many, it would always be in the CPU's caches.
     if table.ends_with(", 1 key") {
         add("**`Bearer`**", "key with an end", of_bearer, |world, _| vec![authorization(&world.ending)]);
         add("**`Bearer`**", "all observers, nobody listens", of_observed, bearer);
@@ -119,7 +119,7 @@ where
     add("**three joined**", IN_PROJECT, of_three, pair);
 }
 
-/// The same, asked of a database at every request.
+/// The same with a database, which is asked at every request.
 fn in_sqlite(cases: &mut Vec<Case>, table: &'static str) {
     let make = Box::new(|| {
         let (store, folder) = stores::sqlite(&ONE);
@@ -261,7 +261,7 @@ fn mistyped(world: &World) -> String {
     format!("{start}{}", if last == "0" { "1" } else { "0" })
 }
 
-/// A request with what a browser or an HTTP library sends along.
+/// A request with the headers that a browser or an HTTP library sends.
 pub fn headed(headers: Vec<(&'static str, String)>) -> Request<Body> {
     let builder = Request::builder()
         .uri("/")
@@ -279,7 +279,7 @@ enum Place {
     Missing,
 }
 
-/// An object of about `size` bytes, of numbers, strings and all else.
+/// An object of about `size` bytes, with numbers, strings and other values.
 fn object(world: &World, size: usize, place: Place) -> String {
     let credentials =
         format!(r#""apiKey":"{}","userId":"user_0000000000000000","projectId":"p1""#, world.key(0));
@@ -322,7 +322,7 @@ fn carrying(body: &Bytes) -> Request<Body> {
     request.body(Body::new(Frames(frames))).unwrap()
 }
 
-/// A body as a connection yields it: its length is known, its frames come one after another.
+/// A body as it comes from a connection: its length is known, and its frames come one after another.
 struct Frames(VecDeque<Bytes>);
 
 impl http_body::Body for Frames {

@@ -24,13 +24,13 @@ fn answer(app: &mut Router, request: Request<Body>) -> Response<Body> {
     }
 }
 
-/// The part of the process that callgrind counts: it goes by this function's name.
+/// The part of the process that callgrind counts, which it selects by the name of this function.
 #[inline(never)]
 fn counted(app: &mut Router, request: Request<Body>) -> Response<Body> {
     black_box(answer(app, request))
 }
 
-/// The same for one hash. (Its own module: functions that are counted have one name.)
+/// The same for one hash, in a module of its own, because the counted functions must have the same name.
 mod hash {
     #[inline(never)]
     pub(super) fn counted(key: &str) -> super::KeyDigest {
@@ -45,13 +45,13 @@ const COUNTED: [&str; 4] = [
     "request::measure::hash::counted::h*",
 ];
 
-/// The case that is one hash and nothing else.
+/// The case that only computes one hash.
 pub const HASH: &str = "one hash";
 
 const WARM_UP: usize = 3;
 const TURNS: usize = 10;
 
-/// What runs under callgrind.
+/// Runs a case. The process itself runs under callgrind.
 pub fn count(case: &Case) {
     let Subject { mut app, request } = (case.make)();
     for turn in 0..WARM_UP {
@@ -74,7 +74,7 @@ pub fn count_hash() {
     }
 }
 
-/// What one request costs, as callgrind counts it.
+/// The cost of one request, as counted by callgrind.
 #[derive(Clone, Copy)]
 pub struct Counts {
     pub instructions: u64,
@@ -106,7 +106,7 @@ pub fn callgrind(case: &str) -> Counts {
     read(&out)
 }
 
-/// The file says for each function, address by address, what was counted there.
+/// Reads the output file, which lists the counts of each function by address.
 fn read(out: &Path) -> Counts {
     const ALLOCATE: [&str; 4] = ["fn=malloc", "fn=calloc", "fn=realloc", "fn=posix_memalign"];
     let text = std::fs::read_to_string(out).unwrap();
@@ -118,7 +118,7 @@ fn read(out: &Path) -> Counts {
         } else if line.starts_with("fn=") {
             function = line;
         } else if line.starts_with("calls=") {
-            // What was counted in the function that is called: said there, too.
+            // The counts of the called function, which are also listed there.
             lines.next();
         } else if let Some(counted) = line.strip_prefix("0x").filter(|_| ALLOCATE.contains(&function)) {
             let [address, _, count] = counted.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
@@ -126,25 +126,25 @@ fn read(out: &Path) -> Counts {
             entries.entry((function, address)).or_insert(count.parse::<u64>().unwrap());
         }
     }
-    // A function's first instruction is executed once a call.
+    // The first instruction of a function is executed once per call.
     let first = |name| entries.iter().filter(|((function, _), _)| *function == name).min();
     let allocations: u64 = ALLOCATE.into_iter().filter_map(first).map(|(_, count)| count).sum();
     let turns = TURNS as u64;
     Counts { instructions: instructions / turns, allocations: allocations / turns }
 }
 
-/// The median time of a request for each case, in batches that take turns, so that what else the machine does hits
-/// all alike.
+/// Measures the median time of a request for each case. Batches of the cases take turns, so that other load on the
+/// machine affects all cases equally.
 pub fn times(cases: &[&Case], span: Duration) -> Vec<Duration> {
     let mut subjects: Vec<Subject> = cases.iter().map(|case| (case.make)()).collect();
     let mut samples = vec![Vec::new(); cases.len()];
-    // Small enough for requests and answers to stay in the caches.
+    // Small enough that requests and responses stay in the CPU's caches.
     const BATCH: usize = 32;
     let start = Instant::now();
     let mut batch = 0;
     while start.elapsed() < span * u32::try_from(cases.len()).unwrap() || batch < 10 {
         for (index, (subject, samples)) in subjects.iter_mut().zip(&mut samples).enumerate() {
-            // Each case is at other keys than those before it, which have just brought theirs into the caches.
+            // Each case uses other keys than the cases before it, whose keys are in the CPU's caches now.
             let first = batch * BATCH + index * 10_007;
             let requests: Vec<_> = (first..first + BATCH).map(&subject.request).collect();
             let mut answers = Vec::with_capacity(BATCH);
@@ -159,7 +159,7 @@ pub fn times(cases: &[&Case], span: Duration) -> Vec<Duration> {
     samples.iter_mut().map(|samples| median(samples)).collect()
 }
 
-/// The one in the middle.
+/// The median.
 pub fn median(samples: &mut [Duration]) -> Duration {
     samples.sort_unstable();
     samples[samples.len() / 2]

@@ -1,5 +1,5 @@
-//! The alternatives, each as short as one would write it: SHA-256, a hash map, an `Arc` into the extensions. None of
-//! them checks anything else.
+//! The alternatives, each as short as possible: SHA-256, a hash map, and an `Arc` in the extensions. None of them
+//! checks anything else.
 
 use std::fmt;
 use std::future::{Future, Ready, ready};
@@ -130,7 +130,7 @@ impl<B> AsyncAuthorizeRequest<B> for Authorize {
     }
 }
 
-/// A layer written by hand that reads a JSON body, as strictly as `serde_json::Value` reads, and hands it on.
+/// A hand-written layer that reads a JSON body, as strictly as `serde_json::Value` does, and passes it on.
 #[derive(Clone)]
 pub struct MinimalJson(pub Table);
 
@@ -244,7 +244,7 @@ impl Visitor<'_> for MemberName {
     }
 }
 
-/// Looks at every part of a value that it passes over.
+/// Skips a value, but checks all of it.
 struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {

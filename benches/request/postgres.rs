@@ -1,4 +1,4 @@
-//! What a database adds: look-ups, and requests that wait for them or need not.
+//! The cost of a database: look-ups, and requests that wait for them or use a cache.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const KEYS: usize = 1000;
 const TURNS: usize = 5000;
 const SCHEMA: &str = "tower_api_key_bench";
 
-/// One after the other, on one thread: what a single caller waits.
+/// Measures calls one after the other on one thread: how long a single caller waits.
 pub fn times() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -1,5 +1,5 @@
-//! Whether the time of a refusal tells what became of a key (C7-02): revoked, expired and unknown ones, by turns, at a store
-//! in memory and at one that must be waited for.
+//! Measures whether the time of a refusal reveals if a key is revoked, expired or unknown (C7-02): with a store in
+//! memory, and with one that must be waited for.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -25,10 +25,11 @@ use crate::cases::{authorization, headed};
 use crate::measure;
 use crate::world::{at_once, fresh};
 
-/// Of each kind: few, as somebody has who measures, and so all of them are in the caches.
+/// The number of keys of each kind. It is small, as for an attacker who measures, so all of them are in the CPU's
+/// caches.
 const KEYS: usize = 8;
 
-/// What became of a key, and how much is written in its record.
+/// The kinds of keys, and whether their records are long.
 const KINDS: [(&str, bool); 5] = [
     ("unknown", false),
     ("revoked", false),
@@ -37,11 +38,11 @@ const KINDS: [(&str, bool); 5] = [
     ("expired, a long record", true),
 ];
 
-/// The texts of each kind, in its order.
+/// The texts of the keys of each kind.
 static TEXTS: LazyLock<Vec<Vec<String>>> =
     LazyLock::new(|| KINDS.iter().map(|_| (0..KEYS).map(|_| fresh()).collect()).collect());
 
-/// A store that leaves nothing out of a key that has ended.
+/// A store that returns the whole record of an ended key.
 #[derive(Clone)]
 struct Whole(SqliteStore);
 
@@ -63,7 +64,7 @@ impl Directory for Whole {
     }
 }
 
-/// In memory, and in a file.
+/// Measures a store in memory and one in a file.
 pub fn times(rounds: usize) {
     let memory = MemoryStore::new();
     at_once(fill(&memory));
@@ -73,15 +74,15 @@ pub fn times(rounds: usize) {
     table("`SqliteStore`, all of a record parsed", at_once(medians(&Whole(sqlite), rounds)));
 }
 
-/// The same in PostgreSQL, in a runtime that is driven.
+/// The same for PostgreSQL, in a runtime.
 pub async fn postgres(store: &PostgresStore) {
     fill(store).await;
     table("`PostgresStore`", medians(store, 400).await);
 }
 
-/// The median time of each kind, and the median of what it is of an unknown key's in the same round: what else the machine
-/// does hits all of a round alike. They take turns, and each round begins with another one: what comes before a request
-/// costs it something, too.
+/// Returns for each kind the median time, and the median of its ratio to the time of an unknown key in the same
+/// round, because other load on the machine affects a whole round equally. The kinds take turns, and each round
+/// begins with another one, because a request is also affected by the one before it.
 async fn medians<S: KeyStore + Directory + Clone>(store: &S, rounds: usize) -> Vec<(Duration, f64)> {
     let auth = ApiKeyAuth::with_verifier(Verifier::new(store.clone()), Bearer::default());
     let mut app = Router::new().route("/", get(|| async { "ok" })).layer(auth);

@@ -1,4 +1,4 @@
-//! The crate's other stores, each with the keys of a world.
+//! The other stores of this project, each with the keys of a world.
 
 use std::sync::{Arc, LazyLock};
 use std::thread;
@@ -15,11 +15,11 @@ use tower_api_key_sqlite::SqliteStore;
 
 use crate::world::{World, at_once, enter};
 
-/// What a cache does beside the requests is done by a thread of its own, which is not counted.
+/// The runtime for the background work of a cache, on a thread of its own, which is not counted.
 static BEHIND: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap());
 
-/// A store that must be waited for, and in which nothing ever changes.
+/// A store that must be waited for, and whose contents never change.
 pub struct Still(MemoryStore);
 
 #[async_trait]
@@ -63,7 +63,7 @@ impl ChangeLog for Still {
     }
 }
 
-/// A cache that holds its lease: it remembers what it was asked once.
+/// A cache that keeps its lease, so that it caches every answer.
 pub fn cached(world: &World) -> Cached<Still> {
     let options = CacheOptions::new().lease(Duration::from_secs(60)).unwrap();
     let store = {
@@ -76,7 +76,7 @@ pub fn cached(world: &World) -> Cached<Still> {
     store
 }
 
-/// A database in a file, which goes with the folder.
+/// A database in a file of a temporary folder.
 pub fn sqlite(world: &World) -> (SqliteStore, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let store = at_once(SqliteStore::open(folder.path().join("keys.db"))).unwrap();

@@ -1,4 +1,4 @@
-//! The keys that every subject knows: once for the crate's store, once for the hand-written alternatives.
+//! The keys that every subject has: for the stores of this project, and for the hand-written alternatives.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,7 +17,7 @@ use tower_api_key::{
 /// One key.
 pub static ONE: LazyLock<World> = LazyLock::new(|| World::new(1));
 
-/// A hundred thousand keys, more than the caches of a CPU hold.
+/// A hundred thousand keys, which do not fit into the caches of a CPU.
 pub static MANY: LazyLock<World> = LazyLock::new(|| World::new(100_000));
 
 /// What the alternatives put into the extensions of a request.
@@ -25,21 +25,21 @@ pub struct Who {
     pub user: UserId,
 }
 
-/// Keys by their digests, as one writes it by hand.
+/// Keys by digest, for the hand-written alternatives.
 pub type Table = Arc<HashMap<[u8; 32], Arc<Who>>>;
 
 pub struct World {
     pub store: MemoryStore,
     pub table: Table,
     pub keys: Vec<String>,
-    /// One more key, with an end that has not come.
+    /// Another key, which expires in the future.
     pub ending: String,
-    /// Sound in shape and checksum, and in no store.
+    /// A text with the shape and checksum of a key that is in no store.
     pub unknown: String,
 }
 
 impl World {
-    /// Each key has an owner of its own, in an account of their own with the project `p1`.
+    /// Creates keys. Each has its own owner, who has an account of their own with the project `p1`.
     pub fn new(keys: usize) -> Self {
         let store = MemoryStore::new();
         let mut table = HashMap::new();
@@ -53,7 +53,7 @@ impl World {
         Self { store, table: Arc::new(table), keys: texts, ending, unknown: fresh() }
     }
 
-    /// A key, far from the one before.
+    /// Returns a key that is far from the one before.
     pub fn key(&self, turn: usize) -> &str {
         &self.keys[turn.wrapping_mul(7919) % self.keys.len()]
     }
@@ -63,7 +63,7 @@ pub fn fresh() -> String {
     KeyFormat::default().generate(Environment::Live).unwrap().expose_secret().to_owned()
 }
 
-/// Puts a key into a store, and its owner, who is returned.
+/// Adds a key and its owner to a store. Returns the owner.
 pub async fn enter(store: &(impl Accounts + KeyRegistry), index: usize, text: &str, ends: bool) -> UserId {
     use tower_api_key::Clock as _;
     let account = format!("account_{index:016x}");
@@ -80,7 +80,7 @@ pub async fn enter(store: &(impl Accounts + KeyRegistry), index: usize, text: &s
     owner
 }
 
-/// The answer of a future. Nearly everything here is in memory, and none has to wait.
+/// Returns the result of a future that does not have to wait, because nearly everything here is in memory.
 pub fn at_once<F: Future>(future: F) -> F::Output {
     static MAIN: LazyLock<Waker> = LazyLock::new(|| Waker::from(Arc::new(Unpark(thread::current()))));
     let mut context = Context::from_waker(&MAIN);
@@ -93,7 +93,7 @@ pub fn at_once<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Wakes the thread that asks; there is one.
+/// Wakes the only thread that polls.
 struct Unpark(Thread);
 
 impl Wake for Unpark {

@@ -59,7 +59,7 @@ fn c5_02_no_peer_is_unknown() {
     for addr in [ClientAddr::peer(), proxies(), rfc()] {
         assert_eq!(client(&addr, "", &SPOOFED), None);
     }
-    // Behind a fixed number of proxies the peer may be a Unix socket.
+    // With a fixed number of proxies, the peer may be a Unix socket.
     let hops = ClientAddr::trusted_hops(NonZero::new(1).unwrap(), ProxyHeader::XForwardedFor);
     assert_eq!(client(&hops, "", &SPOOFED), known("192.0.2.7"));
     assert_eq!(client(&hops, "", &[]), None);
@@ -176,7 +176,7 @@ fn c5_06_only_64_entries_are_walked() {
     assert_eq!(xff(&trusted(63)), known("192.0.2.7"));
     assert_eq!(xff(&trusted(64)), None);
     assert_eq!(xff(&trusted(5_000)), None);
-    // What a client sends in front of its address makes it neither unknown nor somebody else.
+    // Entries that a client sends to the left of its address make it neither unknown nor another client.
     assert_eq!(xff(&format!("{}192.0.2.7", "10.0.0.2, ".repeat(5_000))), known("192.0.2.7"));
     let many: Vec<_> = std::iter::repeat_n(("x-forwarded-for", "10.0.0.2"), 100).collect();
     assert_eq!(client(&proxies(), "10.0.0.1", &many), None);
@@ -187,7 +187,7 @@ fn c5_07_a_missing_header_is_unknown() {
     for addr in [proxies(), rfc()] {
         assert_eq!(client(&addr, "10.0.0.1", &[]), None);
     }
-    // The same trick one proxy further out: the header names proxies only.
+    // The same for a header that contains only proxies.
     assert_eq!(xff("10.0.0.2"), None);
     assert_eq!(forwarded("for=10.0.0.2"), None);
 }
@@ -215,7 +215,7 @@ fn c5_09_other_embeddings_stay_ipv6() {
 fn c5_10_networks_of_proxies_are_as_strict() {
     let error = ClientAddr::trusted_proxies(["10.0.0.1/8"], ProxyHeader::Forwarded).unwrap_err();
     assert!(error.to_string().contains("write 10.0.0.0/8 for the network"), "{error}");
-    // No proxy listed: nobody is believed.
+    // Without a listed proxy, no header is read.
     let nobody = ClientAddr::trusted_proxies([""; 0], ProxyHeader::XForwardedFor).unwrap();
     assert_eq!(client(&nobody, "10.0.0.1", &SPOOFED), known("10.0.0.1"));
 }
@@ -227,7 +227,7 @@ fn forwarded_is_read_as_rfc_7239_writes_it() {
         ("For=\"192.0.2.7:80\";Proto=https;by=203.0.113.43", "192.0.2.7"),
         ("proto=http; for=\"[2001:db8:cafe::17]:4711\" ;host=a", "2001:db8:cafe::17"),
         ("for=unknown, for=192.0.2.7", "192.0.2.7"),
-        // A quote that the client opened does not swallow what the proxy wrote.
+        // A quote that the client opened does not hide what the proxy wrote.
         ("for=192.0.2.9;x=\", for=192.0.2.7", "192.0.2.7"),
         ("for=\"192.0.2.9, for=\"[2001:db8::7]:80\"", "2001:db8::7"),
         ("for=192.0.2.9;x=\", for=\"[2001:db8::7]\"", "2001:db8::7"),

@@ -22,7 +22,7 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Numbers that are the same at every run.
+/// A random number generator that returns the same numbers in every run.
 struct Random(u64);
 
 impl Random {
@@ -141,9 +141,9 @@ fn a_bucket_holds_its_count_and_fills_evenly() {
     assert_eq!(limiter.take(&1, &limits, early).retry_after(), Some(Duration::from_micros(1)));
     assert!(limiter.take(&1, &limits, at(5)).is_allowed());
     assert!(!limiter.take(&1, &limits, at(5)).is_allowed());
-    // Another key is another account.
+    // Another key has its own count.
     assert_eq!(limiter.take(&2, &limits, at(5)).remaining(), 11);
-    // An hour later it is full, and no fuller.
+    // An hour later the bucket is full, and not more than full.
     assert_eq!(limiter.take(&1, &limits, at(3600)).remaining(), 11);
 }
 
@@ -175,7 +175,7 @@ fn a_refused_request_consumes_nothing_elsewhere() {
         assert_eq!(tally.limit().name(), "minute");
         assert!(!tally.is_allowed());
     }
-    // Of the 200, two are gone.
+    // Two of the 200 are used.
     let month: Limits = "month=200/30d".parse().unwrap();
     assert_eq!(limiter.take(&1, &month, at(0)).remaining(), 197);
 }
@@ -238,7 +238,7 @@ fn clocks_may_jump_and_end() {
     for _ in 0..2 {
         assert!(limiter.take(&1, &limits, at(1_000_000)).is_allowed());
     }
-    // Back by days: an empty bucket, and no emptier.
+    // After the clock went back by days, the bucket is at most empty.
     assert_eq!(limiter.take(&1, &limits, at(0)).retry_after(), Some(secs(30)));
     for edge in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX] {
         let now = Timestamp::from_micros(edge);
@@ -250,7 +250,7 @@ fn clocks_may_jump_and_end() {
     }
 }
 
-/// A bucket that says exactly what another implementation says, at random moments.
+/// A bucket gives the same results as another implementation, at random moments.
 #[test]
 fn governor_agrees() {
     let mut random = Random(42);
@@ -272,7 +272,7 @@ fn governor_agrees() {
         let start = clock.now();
         let (mut allowed, mut refused) = (0, 0);
         for _ in 0..5_000 {
-            // More than is refilled, and now and then a pause.
+            // Requests come faster than the bucket refills, with a pause now and then.
             let step = match random.below(2048) {
                 0..1024 => 0,
                 1024..2047 => random.below(u64::try_from(one.as_micros()).unwrap()),
@@ -297,7 +297,7 @@ fn governor_agrees() {
     }
 }
 
-/// The bound that the documentation names: in any window at most twice the count.
+/// The documented bound: at most twice the count in any window.
 #[test]
 fn no_window_holds_more_than_twice_the_count() {
     let (limiter, limits, mut random) = (Limiter::new(1), limits("10/min"), Random(3));
@@ -321,7 +321,7 @@ fn c7_09_failures_are_braked_by_address() {
     let client = |text: &str| -> IpAddr { text.parse().unwrap() };
     let attacker = client("192.0.2.7");
     let mut calls = 0;
-    // A million attempts in a minute: ten at once, and ten more as time goes by.
+    // Of a million attempts in a minute, ten are allowed at once, and ten more as the bucket refills.
     for micros in (0..60_000_000).step_by(60) {
         let now = Timestamp::from_micros(micros);
         if throttle.retry_after(attacker, now).is_none() {
@@ -351,14 +351,14 @@ fn c7_09_attempts_that_were_under_way_count_all_the_same() {
     for _ in 0..50 {
         throttle.failed(attacker, at(0));
     }
-    // Fifty at ten a minute: the eleventh after the fiftieth was paid for, less the ten that were in the bucket.
+    // Fifty failures at ten a minute: ten were in the bucket, so the client waits until 41 more have been refilled.
     assert_eq!(throttle.retry_after(attacker, at(0)), Some(secs(41 * 6)));
     for _ in 0..100_000 {
         throttle.failed(attacker, at(0));
     }
-    // But nobody is shut out for ever.
+    // No client is locked out for ever.
     assert_eq!(throttle.retry_after(attacker, at(0)), Some(secs(600 + 6)));
-    // Nor by a clock that jumps back.
+    // A clock that jumps back does not change that.
     assert_eq!(throttle.retry_after(attacker, at(-1_000_000)), Some(secs(600 + 6)));
     assert_eq!(throttle.retry_after(attacker, at(606)), None);
 }
@@ -376,9 +376,9 @@ fn c8_01_random_addresses_do_not_grow_memory() {
         throttle.failed(address, Timestamp::from_micros(attempt * 500));
     }
     assert!(throttle.len() <= 1_016, "{}", throttle.len());
-    // Who failed most is still known.
+    // The client that failed most is still remembered.
     assert!(throttle.retry_after(persistent, at(100)).is_some());
-    // Long after, one sweep has forgotten all of a shard.
+    // Much later, one eviction removes all expired entries of a shard.
     for last in 0..=255 {
         throttle.failed(IpAddr::from([198, 51, 100, last]), at(100_000));
     }
@@ -393,7 +393,7 @@ fn buckets_that_are_full_take_no_room() {
     }
     assert!(limiter.len() <= 112, "{}", limiter.len());
     let throttle = Throttle::with_capacity("1/s".parse().unwrap(), 100);
-    // A question alone is not remembered.
+    // A client is not remembered for a query alone.
     assert_eq!(throttle.retry_after(IpAddr::from([192, 0, 2, 7]), at(0)), None);
     assert!(throttle.is_empty());
 }
@@ -434,7 +434,8 @@ fn c17_d6_several_limits_may_stand_with_spaces_after_their_commas() {
     assert!(error.contains("a comma stands between limits"), "{error}");
 }
 
-/// What each of these families is still refused at the end, if a hundred thousand others come meanwhile.
+/// Counts for how many requests of these families are still remembered after a hundred thousand other keys were
+/// used.
 fn remembered(limiter: &Limiter<(u8, u32)>, kind: u8, count: u32, limits: &Limits, now: Timestamp) -> u32 {
     let refused = |family: &u32| !limiter.peek(&(kind, *family), limits, now).is_allowed();
     u32::try_from((0..count).filter(refused).count()).unwrap()
@@ -458,7 +459,7 @@ fn c17_b8_families_with_a_limit_of_a_year_push_nobody_out_who_has_spent_all() {
             spend_all(&limiter, (2, family), &scarce, at(-60 * second));
         }
     }
-    // Ten seconds, in which somebody uses each of a hundred thousand keys once.
+    // Within ten seconds, each of a hundred thousand keys is used once.
     let yearly = limits("1/366d");
     for family in 0..100_000 {
         let now = Timestamp::from_micros(i64::from(family) * 100);
@@ -493,13 +494,13 @@ fn c17_b8_revoked_families_are_forgotten_first() {
     for family in 0..500 {
         spend_all(&limiter, (0, family), &few, at(0));
     }
-    // Made, used up and revoked, again and again.
+    // Keys are made, used up and revoked, again and again.
     for family in 0..10_000 {
         spend_all(&limiter, (9, family), &many, at(1));
         limiter.end(&(9, family));
     }
     assert_eq!(remembered(&limiter, 0, 500, &few, at(2)), 500);
-    // Who is used again has not ended.
+    // A family that is used again is no longer marked as ended.
     let limiter = Limiter::new(1_000);
     for family in 0..1_000 {
         spend_all(&limiter, (0, family), &many, at(0));
@@ -512,23 +513,23 @@ fn c17_b8_revoked_families_are_forgotten_first() {
         assert!(limiter.take(&(9, family), &few, at(0)).is_allowed());
     }
     assert_eq!(remembered(&limiter, 0, 500, &many, at(1)), 500);
-    // Of one that is not there nothing is remembered.
+    // Ending an unknown family adds no entry.
     limiter.end(&(7, 0));
     assert!(limiter.take(&(7, 0), &few, at(0)).is_allowed());
 }
 
-/// Whoever changes the limits of a key again and again fills no memory with it: what is not among its limits is
-/// given back when there is too much of it, and what is stays.
+/// Changing the limits of a key again and again does not fill the memory: if there are too many buckets, those that
+/// are not among the current limits are removed.
 #[test]
 fn c17_g_a_family_whose_limits_change_has_a_few_buckets() {
     let limiter = Limiter::new(10);
     let one = |window: u32| limits(&format!("1/{window}s"));
-    // As many as are kept.
+    // The maximum number of buckets.
     for window in 1001..=1032 {
         assert!(limiter.take(&"family", &one(window), at(0)).is_allowed());
     }
     assert!((1001..=1032).all(|window| !limiter.peek(&"family", &one(window), at(1)).is_allowed()));
-    // One more, and only those of the last request are left.
+    // With one more, only the buckets of the last request remain.
     let last = limits("1/2000s,1/2001s");
     assert!(limiter.take(&"family", &last, at(1)).is_allowed());
     assert!((1001..=1032).all(|window| limiter.peek(&"family", &one(window), at(1)).is_allowed()));
@@ -542,7 +543,7 @@ fn wrong(number: u64) -> KeyDigest {
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
-/// The program that somebody forgot to give the new key, at any pace and under any limit of repeats.
+/// A program that still uses an old key, at any pace and under any limit of repeats.
 #[test]
 fn c17_a5_a_key_that_comes_again_spends_the_budget_of_look_ups_once() {
     for (repeats, pause) in [("10/min", 100), ("100/s", 5), ("100/s", 50), ("1/s", 30_000), ("1/d", 500)] {
@@ -558,7 +559,7 @@ fn c17_a5_a_key_that_comes_again_spends_the_budget_of_look_ups_once() {
             assert_eq!(throttle.throttled(HERE, &wrong(2), now), None, "{repeats}, {pause}, {attempt}");
         }
         assert!(looked_up > 0, "{repeats}");
-        // One of the two is left, and was.
+        // One of the two attempts is always left.
         let now = Timestamp::from_micros(5_000 * pause * 1_000);
         throttle.refused(HERE, &wrong(2), now);
         assert!(matches!(throttle.throttled(HERE, &wrong(3), now), Some(Throttled::Client(_))), "{repeats}");
@@ -568,7 +569,7 @@ fn c17_a5_a_key_that_comes_again_spends_the_budget_of_look_ups_once() {
 #[test]
 fn c17_a5_what_is_remembered_of_wrong_and_accepted_keys_is_bounded() {
     let throttle = KeyThrottle::default();
-    // One that comes again and again, and others that come once, from ever more addresses.
+    // One wrong key is sent again and again, and others once each, from ever more addresses.
     for attempt in 0..20 {
         throttle.refused(HERE, &wrong(0), at(attempt / 10));
     }
@@ -589,7 +590,7 @@ fn c17_a5_what_is_remembered_of_wrong_and_accepted_keys_is_bounded() {
     assert!(matches!(throttle.throttled(HERE, &wrong(0), now), Some(Throttled::Key(_))), "it repeats most");
     // The latest were accepted last.
     assert!(throttle.was_accepted(&wrong(199_999), now) && !throttle.was_accepted(&wrong(1), now));
-    // Tables have a power of two of places, of which seven of eight are used.
+    // Hash tables have a power of two of slots, of which seven eighths are used.
     let places = MOST_WRONG_KEYS * 2;
     let bytes = places * (KeyThrottle::SIZES.iter().sum::<usize>() + KeyThrottle::SIZES.len());
     assert!(bytes < 27_000_000, "{bytes}");
@@ -597,7 +598,7 @@ fn c17_a5_what_is_remembered_of_wrong_and_accepted_keys_is_bounded() {
 
 const MOST_WRONG_KEYS: usize = 65_536;
 
-/// Whoever was accepted and the clock jumps back is not remembered for longer than said.
+/// If the clock jumps back, an accepted key is not remembered for longer than documented.
 #[test]
 fn c17_a5_a_clock_that_jumps_back_prolongs_nothing() {
     let throttle = KeyThrottle::default();
@@ -607,7 +608,7 @@ fn c17_a5_a_clock_that_jumps_back_prolongs_nothing() {
     for _ in 0..100 {
         throttle.refused(HERE, &wrong(2), at(1_000_000));
     }
-    // An empty bucket that owes another, and no emptier.
+    // The bucket is at most empty and one bucket in debt.
     let wait = throttle.throttled(HERE, &wrong(2), at(0)).unwrap().wait();
     assert!(wait <= secs(126), "{wait:?}");
 }

@@ -148,10 +148,10 @@ fn c17_d6_lists_with_commas_are_told_to_be_lists() {
         let error = text.parse::<Restrictions>().unwrap_err();
         assert!(error.reason().contains("each as an entry of its own, without the comma"), "{error}");
     }
-    // Of what is no list, the error is about what it is.
+    // If the text is not a list, the error is about the entry itself.
     let error = ReferrerRestriction::allow(["https://a.example/a,b?x"]).unwrap_err();
     assert!(error.reason().contains("a query cannot be restricted"), "{error}");
-    // And a comma may be part of one.
+    // A comma may be part of an entry.
     for text in ["https://a.example/a,b", "https://a.example/a,https"] {
         assert!(ReferrerRestriction::allow([text]).is_ok(), "{text}");
     }

@@ -1,4 +1,5 @@
-//! Every combination of facts, through all three drivers, against a straight table of A.8.
+//! Runs every combination of facts through all three drivers, and compares the results with a table of the decision
+//! order.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +22,7 @@ use crate::restriction::{
 };
 use crate::scheme_info::{Challenge, SchemeInfo};
 
-/// What is sent as the key.
+/// The text that is sent as the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
     Own,
@@ -30,16 +31,16 @@ enum Sent {
     ThroughEndedScheme,
 }
 
-/// What the store holds under it.
+/// The record that the store has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
     Nothing,
     Active,
     Revoked,
     Expired,
-    /// Of another environment than the one that is accepted.
+    /// A key of the environment that is not accepted.
     OtherEnvironment,
-    /// Of another environment than its text says.
+    /// A key whose environment differs from the one in its text.
     Torn,
 }
 
@@ -82,7 +83,7 @@ const STANDINGS: [AccountStatus; 5] = [
 const CLASSES: [AccessClass; 3] = [AccessClass::Read, AccessClass::Write, AccessClass::Manage];
 const LIMITED: [Limited; 3] = [Limited::Not, Limited::Within, Limited::Spent];
 const ANSWERS: [Answers; 3] = [Answers::AtHand, Answers::WhenAsked, Answers::Never];
-/// The restriction that says no, and whether it is only observed.
+/// The restriction that does not allow the request, and whether it is only observed.
 const OUTSIDE: [Option<(RestrictionKind, bool)>; 9] = [
     None,
     Some((RestrictionKind::Scheme, false)),
@@ -112,9 +113,9 @@ struct Combination {
     directory: Answers,
 }
 
-/// How many there are.
+/// The number of combinations.
 const ALL: usize = RECORDS * 5 * 4 * 5 * 3 * 2 * 2 * 3 * 3;
-/// How many different records there are among them.
+/// The number of different records among them.
 const RECORDS: usize = 4 * 6 * 2 * 9 * 3;
 
 impl Combination {
@@ -145,7 +146,7 @@ impl Combination {
         self.outside.filter(|(_, observed)| !observed).map(|(kind, _)| kind)
     }
 
-    /// The table: A.8 from the top to the bottom.
+    /// The expected result, by the decision order from first to last.
     fn due(&self) -> Result<(Role, Option<&'static str>), AuthErrorKind> {
         match self.sent {
             Sent::ThroughEndedScheme => return Err(AuthErrorKind::SchemeEnded),
@@ -157,7 +158,7 @@ impl Combination {
         }
         match self.held {
             Held::Nothing => return Err(AuthErrorKind::UnknownKey),
-            // A foreign text says no environment.
+            // A foreign text contains no environment.
             Held::Torn if self.sent == Sent::Own => return Err(AuthErrorKind::StoreFailed),
             Held::Revoked => return Err(AuthErrorKind::RevokedKey),
             Held::Expired => return Err(AuthErrorKind::ExpiredKey),
@@ -201,14 +202,14 @@ impl Combination {
         Ok((role, project))
     }
 
-    /// Whether the owner's standing has a say in it.
+    /// Whether the decision depends on the owner's account status.
     fn looks_at_the_owner(&self) -> bool {
         let text = matches!(self.sent, Sent::Own | Sent::Foreign);
         text && self.keys != Answers::Never && self.held == Held::Active
     }
 }
 
-/// What all combinations are made of.
+/// The fixtures of all combinations.
 struct Stage {
     world: Arc<World>,
     gate: Gate,
@@ -217,7 +218,7 @@ struct Stage {
     foreign: &'static str,
     schemes: [SchemeInfo; 2],
     ended: SchemeInfo,
-    /// By the facts that they are made of, which are the first of a combination.
+    /// The records, indexed by the first facts of a combination.
     records: Vec<Option<Arc<KeyRecord>>>,
     runtime: Runtime,
 }
@@ -277,7 +278,7 @@ impl Stage {
         key
     }
 
-    /// Puts the facts where they are found, and says what is sent.
+    /// Sets up the facts of a combination, and returns the credentials and the endpoint of the request.
     fn set(&mut self, of: &Combination, key: &Arc<KeyRecord>) -> (Credentials<'static>, Endpoint) {
         self.world.forget();
         let mut records = self.world.records.lock().unwrap();
@@ -318,7 +319,7 @@ impl Stage {
 
 fn restrictions(outside: Option<(RestrictionKind, bool)>) -> Restrictions {
     let Some((kind, observed)) = outside else { return Restrictions::none() };
-    // The others allow what is sent.
+    // The other restrictions allow the request.
     let allows = |of, good, bad| if kind == of { bad } else { good };
     macro_rules! list {
         ($list:ident, $of:ident, $good:literal, $bad:literal) => {{
@@ -340,7 +341,7 @@ fn facts() -> RequestContext<'static> {
         .endpoint(&http::Method::GET, "/v1/things")
 }
 
-/// Hears every refusal, and goes on where that is possible.
+/// A listener that records every refusal, and continues if possible.
 #[derive(Default)]
 struct All(Vec<AuthErrorKind>);
 
@@ -403,7 +404,7 @@ fn check(stage: &mut Stage, index: usize) {
         assert_eq!(who.scheme(), Some("used"));
         assert_eq!(who.rate_limit().is_some(), of.limited != Limited::Not);
     }
-    // What is refused for anything else is not counted.
+    // A request that another check refuses is not counted.
     let counts = usize::from(due.is_ok() && of.limited == Limited::Within);
     let left = before.map(|before| before as usize - counts);
     let left_at_most = spent(stage).map(|left| left as usize);
@@ -411,12 +412,12 @@ fn check(stage: &mut Stage, index: usize) {
     if counts == 0 {
         assert_eq!(left_at_most, left, "{of:?}");
     }
-    // A refusal names the key once it was found, and not before.
+    // A refusal contains the key if, and only if, the key was found.
     let found =
         matches!(of.sent, Sent::Own | Sent::Foreign) && of.keys != Answers::Never && of.held != Held::Nothing;
     assert_eq!(about.is_some(), found && due.is_err(), "{of:?}");
 
-    // Each store was asked once at most, and the directory about the right one.
+    // Each store was asked at most once, and the directory about the right user and project.
     let world = &stage.world;
     assert!(world.warm_keys.load(Ordering::Relaxed) <= 1, "{of:?}");
     assert!(world.found.lock().unwrap().len() <= 1, "{of:?}");
@@ -432,7 +433,7 @@ fn check(stage: &mut Stage, index: usize) {
     let (claims, facts) = (credentials.claims(), facts());
     let explaining = stage.gate.explaining(&mut all, &key, claims, endpoint, &facts);
     let explained = stage.runtime.block_on(explaining);
-    // It takes the record's word for the shape of the text: a foreign one that is no key at all has no record.
+    // An explanation assumes that the text has the shape in the record, because a text that is not a key has no record.
     if of.sent != Sent::Malformed && !(of.held == Held::Torn && of.sent == Sent::Own) {
         assert_eq!(all.0.first().copied(), due.as_ref().err().copied(), "{of:?} explained");
         let is_there = of.keys != Answers::Never && of.held != Held::Nothing;
@@ -441,7 +442,7 @@ fn check(stage: &mut Stage, index: usize) {
     assert_eq!(spent(stage).map(|left| left as usize), left_at_most, "{of:?}: explaining counts");
 }
 
-/// Some of them, so that every run of the tests sees a broken order.
+/// Runs some of the combinations, so that every test run detects a wrong order.
 #[test]
 fn a8_the_order_holds_for_a_sample_of_all_combinations() {
     let mut stage = Stage::new();

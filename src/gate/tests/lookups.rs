@@ -1,4 +1,4 @@
-//! Under which digests a key is found, in which order, and with how many questions.
+//! By which digests a key is looked up, in which order, and with how many queries.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn pepper(id: &str) -> Pepper {
     Pepper::new(id, [id.as_bytes(), &[7; 32]].concat()).unwrap()
 }
 
-/// A pepper, another of before, and none of before that.
+/// Digests with a pepper, an older pepper, and the oldest without one.
 fn ring() -> Digests {
     Digests::peppered(pepper("2027")).unwrap().accept_pepper(pepper("2026")).unwrap().accept_sha256()
 }
@@ -27,7 +27,7 @@ fn peppered(answers: Answers) -> (Arc<World>, Gate, String) {
     (world, gate, text(Environment::Live))
 }
 
-/// Puts the key there under the digest that one of the ring's ways makes.
+/// Stores a key under one of its digests.
 fn hold(world: &World, gate: &Gate, text: &str, way: usize) -> KeyDigest {
     let ring = &gate.rules.digests;
     let digester = std::iter::once(ring.newest()).chain(ring.oldest_first()).nth(way).unwrap();
@@ -70,7 +70,7 @@ fn r60_an_unknown_key_costs_a_look_up_for_each_way_and_one_more() {
         let asked = world.found.lock().unwrap().len();
         assert_eq!(asked, if answers == Answers::AtHand { 0 } else { 4 });
     }
-    // With one way there is no other to move from.
+    // With a single method there is no older digest.
     let world = World::new();
     let gate = gate(&world, &Hand::new());
     let text = text(Environment::Live);
@@ -94,7 +94,7 @@ fn c10_06_a_record_that_was_digested_in_another_way_than_it_says_is_an_error() {
     }
 }
 
-/// A store that finds a key by no more than a part of its digest.
+/// A store that compares only a part of the digest.
 #[test]
 fn c10_06_a_record_of_another_digest_is_no_answer() {
     struct Vague(Arc<crate::record::KeyRecord>);
@@ -122,7 +122,7 @@ fn c10_06_a_record_of_another_digest_is_no_answer() {
 #[test]
 fn r60_what_moves_to_the_newest_digest_meanwhile_is_found() {
     let (world, gate, text) = peppered(Answers::AtHand);
-    // Nothing is there when the newest digest is asked for at first; it is, when it is asked for again.
+    // The key is not there at the first look-up of the newest digest, but at the second.
     let paused = {
         *world.keys.lock().unwrap() = Answers::WhenAsked;
         gate.now(&Credentials::new(&*text), Endpoint::READ, RequestContext::new).ok().unwrap().err().unwrap()

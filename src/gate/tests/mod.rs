@@ -1,4 +1,4 @@
-//! Tests of the gate that need its inside: every combination of facts, and what no store outside can see.
+//! Tests of the gate that need private items: every combination of facts, and details that a store cannot observe.
 
 mod every_case;
 mod lookups;

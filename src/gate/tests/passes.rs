@@ -1,4 +1,4 @@
-//! Who gets a pass, and what the inner service finds then.
+//! Which requests get a pass, and what the inner service finds in them.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -50,7 +50,7 @@ fn c17_a3_who_needs_no_credential_and_who_does() {
     }
 }
 
-/// Says who is in the request that it gets.
+/// A service that returns the principal in its request.
 #[derive(Clone)]
 struct Inner;
 
@@ -73,7 +73,7 @@ fn call(pass: Pass) -> (Option<Principal>, Option<Nobody>) {
     let mut guarded = GatedService::new(Inner);
     assert!(guarded.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready());
     let mut request = Request::new(());
-    // Somebody outside has put another's there.
+    // An outer service has put another principal there.
     request.extensions_mut().insert(principal());
     block_on(guarded.call(pass, request)).unwrap()
 }
@@ -94,7 +94,7 @@ fn c17_the_inner_service_finds_the_holder_of_the_pass_and_nobody_else() {
     }
 }
 
-/// What of the endpoint table a request meets, and which request is a preflight.
+/// Which declaration applies to a request, and which request is a preflight.
 #[test]
 fn c17_a3_a_preflight_is_open_only_where_it_is_passed_and_only_if_it_is_one() {
     let table = Endpoints::new().public(Method::GET, "/open").optional(Method::GET, "/opt").by_path();
@@ -121,7 +121,7 @@ fn c17_a3_a_preflight_is_open_only_where_it_is_passed_and_only_if_it_is_one() {
     assert_eq!(access(Method::GET, "/other", &both, true), required);
 }
 
-/// The layer is ready when the inner service is, and not before.
+/// The layer is ready if, and only if, the inner service is.
 #[test]
 fn c14_01_readiness_is_the_inner_services() {
     struct Busy;

@@ -1,4 +1,4 @@
-//! Wrong keys, and turns at the store.
+//! Throttling of wrong keys, and limits on concurrent look-ups.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn c7_09_a_wrong_key_that_comes_again_is_refused_before_the_store_is_asked() {
     assert_eq!(world.found.lock().unwrap().len(), 3);
     assert_eq!(try_from(&gate, &wrong, client), Some(AuthErrorKind::RateLimited));
     assert_eq!(world.found.lock().unwrap().len(), 3);
-    // Others, and those whose address is not known, are not slowed down by that.
+    // This does not throttle other clients, or clients with an unknown address.
     assert_eq!(try_from(&gate, &wrong, neighbour), Some(AuthErrorKind::UnknownKey));
     assert_eq!(try_from(&gate, &wrong, RequestContext::new), Some(AuthErrorKind::UnknownKey));
     clock.advance(21);
@@ -81,7 +81,7 @@ fn c17_a5_a_key_that_was_accepted_lately_is_looked_up_whatever_others_do() {
     }
     assert_eq!(try_from(&gate, &new, client), Some(AuthErrorKind::RateLimited));
     assert_eq!(try_from(&gate, &good, client), None);
-    // A key that has ended since is refused, and that it was looked up tells nobody anything.
+    // A key that has ended since is refused, and the answer does not reveal that it was looked up.
     let mut records = world.records.lock().unwrap();
     Arc::get_mut(&mut records[0]).unwrap().revoked_at = Some(NOW);
     drop(records);
@@ -130,7 +130,7 @@ fn c17_b8_a_key_that_has_ended_is_the_first_whose_limits_are_forgotten() {
     Arc::get_mut(&mut records[0]).unwrap().revoked_at = Some(NOW);
     drop(records);
     assert_eq!(try_from(&gate, &key, RequestContext::new), Some(AuthErrorKind::RevokedKey));
-    // Another takes its place, though it has spent less.
+    // The state of another key replaces it, although that key has spent less.
     let other = crate::key::KeyId::new("key_9").unwrap();
     let _ = gate.limiter.take(&other, &"9/365d".parse().unwrap(), NOW);
     assert_eq!(gate.limiter.peek(&family, &limits, NOW).remaining(), 4);

@@ -1,4 +1,4 @@
-//! Stores that answer what a test says, each in the way it says, and count what they were asked.
+//! Stores whose answers a test sets, and which count their calls.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -167,7 +167,8 @@ pub(super) fn record(text: &str, environment: Environment) -> KeyRecord {
     record
 }
 
-/// Runs what waits for nothing but the stores of this file. There is a timer, since stores have deadlines.
+/// Runs a future that waits only for the stores of this file. The runtime has a timer, because stores have
+/// deadlines.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime().block_on(future)
 }
@@ -176,7 +177,7 @@ pub(super) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Both drivers, one after the other.
+/// Decides as the layer does: from cached facts, and then by asking the stores.
 pub(super) async fn decide<'f>(
     gate: &Gate,
     credentials: &Credentials<'_>,

@@ -16,7 +16,7 @@ fn from(restriction: &ReferrerRestriction, referrer: &str) -> bool {
     restriction.allows(&RequestContext::new().referrer(referrer))
 }
 
-/// Through real headers, which may be repeated and hold any bytes.
+/// Checks real headers, which may be repeated and contain any bytes.
 fn with_headers(restriction: &ReferrerRestriction, referers: &[&[u8]], origins: &[&[u8]]) -> bool {
     let mut request = Request::new(());
     for (name, lines) in [(REFERER, referers), (ORIGIN, origins)] {
@@ -184,7 +184,7 @@ fn c6_08_origin() {
     for restriction in [good(), either.clone()] {
         assert!(with_headers(&restriction, &[page], &[origin]));
         assert!(with_headers(&restriction, &[page], &[b"https://GOOD.example:443"]));
-        // They disagree, and neither order of belief lets the request in.
+        // They disagree, so the request is refused, whichever of them is allowed.
         assert!(!with_headers(&restriction, &[page], &[b"https://evil.com"]));
         assert!(!with_headers(&restriction, &[b"https://evil.com/"], &[origin]));
         assert!(!with_headers(&restriction, &[page], &[b"null"]));
@@ -197,9 +197,9 @@ fn c6_08_origin() {
     {
         assert!(!with_headers(&either, &[], &[no_origin.as_bytes()]), "{no_origin}");
     }
-    // An origin says nothing about a path.
+    // An origin contains no path.
     assert!(!with_headers(&rule("https://good.example/app").accept_origin(), &[], &[origin]));
-    // Browsers cut a referrer down to its origin: then the path is not known to be right.
+    // Browsers may reduce a referrer to its origin. Then the path is unknown.
     assert!(!from(&rule("https://good.example/app"), "https://good.example/"));
 }
 

@@ -1,6 +1,8 @@
-//! Three nodes of the real cache and the real verifier, over a simulated store and time, against a checker of history.
+//! Three nodes with the real cache and the real verifier, a simulated store and simulated time, and a checker of
+//! the history.
 //!
-//! `SIM_SEED` is the first seed, `SIM_SEEDS` how many, `SIM_CHANGES` how many changes each; for example
+//! `SIM_SEED` is the first seed, `SIM_SEEDS` the number of seeds, `SIM_CHANGES` the number of changes of each; for
+//! example
 //!
 //! ```text
 //! SIM_SEEDS=200 SIM_CHANGES=2000 cargo test --lib the_guarantee_holds_in_a_cluster -- --nocapture
@@ -44,14 +46,14 @@ impl Clock for WallClock {
     }
 }
 
-/// When something that can be over was over. Everything happens in one order, because there is one thread.
+/// When a right began and ended, as numbers in one total order of events, because there is only one thread.
 #[derive(Clone, Copy, Debug, Default)]
 struct Life {
-    /// Its beginning was said to be done.
+    /// When the call that began it returned.
     valid: Option<u64>,
-    /// Its end has begun.
+    /// When the call that ends it started.
     ending: Option<u64>,
-    /// Its end was said to be done.
+    /// When the call that ends it returned.
     ended: Option<u64>,
 }
 
@@ -60,12 +62,12 @@ impl Life {
         Self { valid: Some(0), ..Self::default() }
     }
 
-    /// Whether a request that started then must not be accepted.
+    /// Whether a request that started at this moment must be refused.
     fn is_over_for(&self, started: u64) -> bool {
         self.ended.is_some_and(|ended| ended < started)
     }
 
-    /// Whether a request that started then, and was answered now, must not be refused.
+    /// Whether a request that started at this moment, and was answered now, must be accepted.
     fn lasts_for(&self, started: u64) -> bool {
         self.valid.is_some_and(|valid| valid < started) && self.ending.is_none()
     }
@@ -85,7 +87,7 @@ struct Cluster {
     nodes: Vec<Mutex<Option<Node>>>,
     clocks: Vec<WallClock>,
     subjects: Mutex<Vec<Subject>>,
-    /// The latest that were changed: whoever attacks asks for these.
+    /// The subjects that were changed last, for which the requests ask most often.
     recent: Mutex<Vec<usize>>,
     count: AtomicU64,
     figures: Mutex<Figures>,
@@ -157,7 +159,7 @@ fn member(subject: usize, role: Option<Role>) -> Write {
 
 impl Cluster {
     fn new(store: StoreFault, fault: Option<Fault>, changes: i64, dice: &mut Dice) -> Arc<Self> {
-        // To be told everything hides a fault of the cache, for once.
+        // The change `Everything` would hide a fault of the cache.
         let (world, faults) = (World::new(store, fault.is_none()), Faults::default());
         if let Some(fault) = fault {
             faults.plant(fault);
@@ -196,12 +198,12 @@ impl Cluster {
         self.nodes[at].lock().unwrap().as_ref().map(look)
     }
 
-    /// The next moment of history.
+    /// The next number in the history.
     fn tick(&self) -> u64 {
         self.count.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// One more, with a member of old standing and a key that is as it says.
+    /// Adds a subject with an existing member and a key with this life.
     fn subject(&self, key: Life) -> usize {
         let mut subjects = self.subjects.lock().unwrap();
         subjects.push(Subject { key, may_read: Life::of_old(), may_write: Life::of_old() });
@@ -279,12 +281,12 @@ impl Cluster {
             let old: Vec<usize> =
                 subjects.iter().enumerate().filter(alive).map(|(subject, _)| subject).collect();
             let old = (!old.is_empty()).then(|| old[usize::try_from(dice.next()).unwrap() % old.len()]);
-            // Ahead of the change: it shall be in memory when it comes.
+            // Asks before the change, so that the answer is cached when it comes.
             self.recently(next);
             old.into_iter().for_each(|old| self.recently(old));
             sleep(Duration::from_millis(dice.between(1, 40))).await;
             let roll = dice.below(100);
-            // It may have been taken by another writer meanwhile.
+            // Another writer may have taken it meanwhile.
             let taken = |old: usize| {
                 let subject = &self.subjects.lock().unwrap()[old];
                 [subject.key, subject.may_read, subject.may_write].iter().any(|life| life.ending.is_some())
@@ -312,7 +314,7 @@ impl Cluster {
                 }
                 old => {
                     let old = old.filter(|_| roll < 65);
-                    // A new key, which somebody has asked for already; in the place of an old one, where there is one.
+                    // A new key that was already asked for. It replaces an old one, if there is one.
                     let mut writes = vec![record(next, false), member(next, Some(Role::Full))];
                     writes.extend(old.map(|old| record(old, true)));
                     old.into_iter().for_each(|old| self.edit(old, |subject| subject.key.ending = ending));
@@ -359,12 +361,12 @@ impl Cluster {
         }
     }
 
-    /// When all is well again, everybody gets the right answer.
+    /// After all faults are over, every request gets the right answer.
     async fn recovery(&self) {
         for at in 0..NODES {
             self.with(at, |node| node.link.heal());
         }
-        // The slowest that is still under way, and a few leases.
+        // Long enough for the slowest message that is still under way, and a few leases.
         sleep(Duration::from_secs(10)).await;
         self.figures.lock().unwrap().unavailable = 0;
         let subjects = self.subjects.lock().unwrap().len();
@@ -374,7 +376,7 @@ impl Cluster {
                 self.request(at, subject, Endpoint::READ).await;
                 self.request(at, subject, Endpoint::WRITE).await;
             }
-            // Now and then a round is slow, and the lease lapses for a moment.
+            // A round may be slow, so that the lease expires for a moment.
             for _ in 0..100 {
                 if holds() {
                     break;

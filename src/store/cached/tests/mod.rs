@@ -1,4 +1,4 @@
-//! The cache against a store that does to it what networks, databases and machines do.
+//! Tests of the cache with a store that has the faults of networks, databases and machines.
 
 mod cluster;
 mod orders;
@@ -6,7 +6,7 @@ mod scale;
 mod shutdown;
 mod world;
 
-/// A small generator, so that a seed says everything.
+/// A small random number generator, so that a seed determines the whole run.
 #[derive(Clone)]
 struct Dice(u64);
 
@@ -15,7 +15,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// Another, which goes its own way.
+    /// Returns an independent generator.
     fn split(&mut self) -> Self {
         Self::new(self.next())
     }
@@ -35,7 +35,7 @@ impl Dice {
         from + self.below(to - from)
     }
 
-    /// In so many of a hundred cases.
+    /// True in this many of a hundred cases.
     fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

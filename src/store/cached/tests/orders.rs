@@ -1,5 +1,5 @@
-//! One cache, and every order in which look-ups, changes, and accidents can happen to it: futures are polled by
-//! hand, as their locks are tokio's.
+//! One cache, and every order of look-ups, changes and failures. Futures are polled by hand, because their locks
+//! are tokio's.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -32,7 +32,7 @@ type Hook = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Default)]
 struct Wall {
     jumped: Arc<Mutex<i64>>,
-    /// What happens at the moment at which somebody asks for the time, once.
+    /// A hook that is called once, when the time is read.
     asked: Arc<Mutex<Option<Hook>>>,
 }
 
@@ -54,12 +54,12 @@ impl Clock for Wall {
     }
 }
 
-/// A cache with a lease, and a store whose answers are let through one by one.
+/// A cache with a lease, and a store whose answers the test releases one by one.
 struct Desk {
     keys: Keys,
     lease: Lease,
     wall: Wall,
-    /// What the store holds.
+    /// The contents of the store.
     truth: Mutex<BTreeMap<[u8; 32], Arc<KeyRecord>>>,
     calls: AtomicUsize,
     answers: Notify,
@@ -103,7 +103,7 @@ impl Desk {
         self.truth.lock().unwrap().insert(*digest.as_bytes(), Arc::new(record));
     }
 
-    /// A look-up that reads, and then takes its time to say so.
+    /// A look-up that reads at once, but whose answer waits until it is released.
     async fn ask(&self, digest: &KeyDigest) -> Found {
         let slow = async || {
             self.calls.fetch_add(1, Ordering::SeqCst);
@@ -114,7 +114,7 @@ impl Desk {
         self.keys.get(&self.lease, digest, slow).await
     }
 
-    /// A look-up that is answered at once.
+    /// A look-up whose answer is released at once.
     async fn ask_now(&self, digest: &KeyDigest) -> Option<Arc<KeyRecord>> {
         let quick = async || {
             self.calls.fetch_add(1, Ordering::SeqCst);
@@ -137,7 +137,7 @@ fn digest(number: u64) -> KeyDigest {
 }
 
 fn poll<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
-    // Outside of any task's budget: there are thousands in one here.
+    // Without tokio's task budget, because one task polls thousands of futures here.
     let mut future = std::pin::pin!(tokio::task::unconstrained(future.as_mut()));
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -146,20 +146,20 @@ fn is_valid(found: &Option<Arc<KeyRecord>>) -> bool {
     found.as_ref().is_some_and(|record| record.revoked_at.is_none())
 }
 
-/// What can happen to a desk; each at most once.
+/// The events, each of which happens at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
-    /// A request comes in, or goes on.
+    /// A request arrives, or continues.
     First,
     Second,
-    /// The store lets an answer through.
+    /// The store releases an answer.
     Answer,
     AnswerAgain,
     /// The key is revoked in the store.
     Commit,
-    /// The node applies it. The change has returned then, at the earliest.
+    /// The node applies the revocation, which may return from then on.
     Apply,
-    /// The first request's client goes away.
+    /// The client of the first request disconnects.
     Cancel,
 }
 
@@ -181,7 +181,7 @@ fn orders(left: &[Event], so_far: &mut Vec<Event>, visit: &mut impl FnMut(&[Even
     }
 }
 
-/// Plays one order. Whether anybody got, after the change had returned, what was true before it.
+/// Plays one order. Returns whether a request that began after the change had returned got the earlier answer.
 fn play(order: &[Event], faults: Faults) -> bool {
     let (desk, key) = (Desk::new(faults), digest(1));
     desk.put(&key, false);
@@ -197,7 +197,7 @@ fn play(order: &[Event], faults: Faults) -> bool {
                 }
             }
             Event::Second => {
-                // Comes in now: what it gets must be true now, or later.
+                // This request arrives now, so its answer must be one that is true now or later.
                 let mut future = Box::pin(desk.ask(&key));
                 match poll(&mut future) {
                     Poll::Ready(found) => lied |= applied && is_valid(&found.unwrap()),
@@ -220,7 +220,7 @@ fn play(order: &[Event], faults: Faults) -> bool {
             Event::Cancel => first = None,
         }
     }
-    // Nobody hangs, whatever happened to whom (C8-06).
+    // No request hangs, whatever happened to the others (C8-06).
     for _ in 0..8 {
         desk.answers.notify_one();
         if let Some(future) = &mut first
@@ -236,7 +236,7 @@ fn play(order: &[Event], faults: Faults) -> bool {
         }
     }
     assert!(first.is_none() && second.is_none(), "somebody hangs: {order:?}");
-    // And nothing of it stays.
+    // The earlier answer is not cached either.
     lied || applied && desk.warm(&key).is_some_and(|found| is_valid(&found))
 }
 
@@ -299,7 +299,8 @@ async fn c8_05_a_failure_is_shared_with_those_who_wait_and_not_kept() {
     };
     let mut asking: Vec<_> = (0..100).map(|_| Box::pin(desk.keys.get(&desk.lease, &key, fails))).collect();
     assert!(asking.iter_mut().all(|future| poll(future).is_pending()));
-    // Whoever came after the first had asked asks again, once for all: the first failure may be older than they are.
+    // Requests that arrived after the first look-up began share one new look-up, because the first failure may be
+    // older than they are.
     let failed = |found| matches!(found, Poll::Ready(Err(StoreError::Overloaded)));
     desk.answers.notify_one();
     assert!(failed(poll(&mut asking.remove(0))));
@@ -313,8 +314,8 @@ async fn c8_05_a_failure_is_shared_with_those_who_wait_and_not_kept() {
     assert!(is_valid(&desk.ask_now(&key).await));
 }
 
-/// Who waits for one answer is counted: beyond so many, whoever comes is told so at once, and nobody who waits is
-/// forgotten.
+/// The requests that wait for one answer are counted. Beyond the maximum, further requests are refused at once, and
+/// every waiting request gets its answer.
 #[tokio::test(start_paused = true)]
 async fn c17_g_so_many_wait_for_one_answer_and_no_more() {
     const WAITING: usize = 16_384;
@@ -332,7 +333,7 @@ async fn c17_g_so_many_wait_for_one_answer_and_no_more() {
         let mut more = Box::pin(desk.ask(&key));
         assert!(matches!(poll(&mut more), Poll::Ready(Err(StoreError::Overloaded))));
     }
-    // Of another key, nobody waits.
+    // Look-ups of other keys are not affected.
     let mut other = Box::pin(desk.ask(&free));
     assert!(poll(&mut other).is_pending());
     drop(other);
@@ -361,7 +362,7 @@ async fn c8_09_a_panic_of_the_store_is_one_request_s() {
     desk.answers.notify_one();
     assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut first))).is_err());
     drop(first);
-    // Who waited takes over, and whoever comes then is served.
+    // A waiting request takes over, and later requests are answered.
     desk.answers.notify_one();
     for _ in 0..2 {
         if let Poll::Ready(found) = poll(&mut second) {
@@ -397,7 +398,7 @@ async fn c8_02_a_key_that_was_unknown_is_known_when_it_comes() {
     desk.put(&key, false);
     desk.keys.forget(&key);
     assert!(is_valid(&desk.ask_now(&key).await));
-    // And what the log did not say is found out in five seconds.
+    // A change that is missing in the log is noticed after five seconds.
     let other = digest(2);
     assert!(desk.ask_now(&other).await.is_none());
     desk.put(&other, false);
@@ -409,7 +410,7 @@ async fn c8_02_a_key_that_was_unknown_is_known_when_it_comes() {
     assert!(is_valid(&desk.ask_now(&other).await));
 }
 
-/// What opens something is remembered for ten minutes, and what opens nothing for five seconds.
+/// An answer that gives access is cached for ten minutes, and any other for five seconds.
 #[tokio::test(start_paused = true)]
 async fn c17_g_what_opens_something_is_remembered_longer_than_what_does_not() {
     let (desk, key, none) = (Desk::new(Faults::default()), digest(1), digest(2));
@@ -434,21 +435,21 @@ async fn c8_08_whichever_clock_says_first_that_it_is_over() {
     desk.ask_now(&key).await;
     let is_warm = || desk.warm(&key).is_some();
     assert!(is_warm());
-    // Suspended: the monotonic clock stood still.
+    // The machine was suspended: the monotonic clock stood still.
     desk.wall.jump(3600);
     assert!(!is_warm());
     desk.renew();
     desk.ask_now(&key).await;
     assert!(is_warm());
-    // Set back: the monotonic one decides.
+    // The wall clock was set back: the monotonic clock decides.
     desk.wall.jump(-7200);
     assert!(is_warm());
     advance(LEASE).await;
     assert!(!is_warm());
 }
 
-/// Things happen between the steps of one look into memory: at the moment at which it asks the clock, that is for
-/// the lease.
+/// Events between the steps of one look-up in the cache, at the moment at which it reads the clock to check the
+/// lease.
 #[tokio::test(start_paused = true)]
 async fn c17_g_the_lease_is_asked_after_the_answer_was_taken_and_the_version_after_the_lease() {
     type Meanwhile = fn(&Desk, &KeyDigest);
@@ -498,7 +499,7 @@ async fn without_a_lease_the_store_is_asked_each_time() {
         assert!(is_valid(&desk.ask_now(&key).await));
         assert_eq!(desk.calls(), calls);
     }
-    // What was read in this term is good again when there is a lease again; in another it is not.
+    // An entry of this term is valid again when there is a new lease. In another term it is not.
     desk.renew();
     assert!(desk.warm(&key).is_some());
     desk.lease.begin();

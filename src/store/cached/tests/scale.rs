@@ -1,11 +1,12 @@
-//! What it costs, from a thousand keys to ten million:
+//! The cost of the cache, from a thousand keys to ten million:
 //!
 //! ```text
 //! SCALE_KEYS=10000000 SCALE_RANDOM=10000000 \
 //!     cargo test --release --lib cached::tests::scale -- --ignored --nocapture --test-threads 1
 //! ```
 //!
-//! `SCALE_KEYS` is the largest number of keys (ten million need 8 GB), `SCALE_RANDOM` how many are tried at random.
+//! `SCALE_KEYS` is the largest number of keys (ten million need 8 GB), `SCALE_RANDOM` the number of random keys
+//! that are tried.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// What this process has in memory, in bytes; 0 where there is no `/proc`.
+/// The resident memory of this process in bytes; 0 without `/proc`.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -50,7 +51,7 @@ fn cache_of(keys: u64, bytes: usize) -> (Keys, Lease) {
     (VersionedMap::new(room, Faults::default()), lease)
 }
 
-/// Cheap to make, and spread like real ones.
+/// A digest that is cheap to compute, and distributed like a real one.
 fn digest(number: u64) -> KeyDigest {
     let mut dice = Dice::new(number);
     let mut bytes = [0; 32];
@@ -60,7 +61,7 @@ fn digest(number: u64) -> KeyDigest {
     KeyDigest::from_bytes(bytes)
 }
 
-/// As one that was issued here: ids and a name of usual length.
+/// A typical record: ids and a name of the usual length.
 fn record(number: u64) -> KeyRecord {
     let (id, owner) = (format!("key_{number:022}"), format!("user_{number:08}"));
     let (id, owner) = (KeyId::new(id).unwrap(), UserId::new(owner).unwrap());
@@ -71,7 +72,7 @@ fn record(number: u64) -> KeyRecord {
     record
 }
 
-/// One with as many restrictions as may be.
+/// A record with the maximum of restrictions.
 fn heavy(number: u64) -> KeyRecord {
     let entries: Vec<String> = (0..100).map(|entry| format!("GET /{entry:02}/{}", "x".repeat(60))).collect();
     let mut record = record(number);
@@ -90,7 +91,7 @@ fn c17_b2_heavy_keys_take_no_more_room_than_was_given() {
             assert!(facts.bytes() <= BYTES, "{} bytes after {number}", facts.bytes());
             assert!(facts.warm(&lease, &digest(number)).is_some(), "the newest is there");
         }
-        // Each takes at least its text.
+        // Each entry takes at least the bytes of its text.
         assert!(facts.len() < BYTES / 7000, "{} keys", facts.len());
         assert!(facts.len() > BYTES / 20_000, "{} keys", facts.len());
         facts.forget(&digest(499));
@@ -102,7 +103,7 @@ fn c17_b2_heavy_keys_take_no_more_room_than_was_given() {
     });
 }
 
-/// What another test takes is not what is measured.
+/// Other tests must not run at the same time, because this measures the memory of the process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

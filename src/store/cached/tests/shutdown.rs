@@ -1,4 +1,4 @@
-//! A node that is told to stop: from then on the store is asked, and nobody waits for the node.
+//! Shutdown of a node: after it, the store is asked at every request, and no change waits for the node.
 
 use std::future::poll_fn;
 use std::num::NonZero;
@@ -19,10 +19,10 @@ use crate::record::KeyRecord;
 use crate::store::change_log::{ChangeLog, Changes, NodeId, Position};
 use crate::store::{CacheOptions, Cached, Directory, KeyStore, StoreError};
 
-/// The longest there is: what ends only with the lease, ends after this.
+/// The longest lease, so that a test notices if something ends only with the lease.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// A simulated store that notes whether its node could still answer from memory when it left.
+/// A simulated store that records whether its node still had a lease when it left.
 #[derive(Clone)]
 struct Watched {
     store: Connection,
@@ -87,7 +87,7 @@ fn is_valid(found: Option<Arc<KeyRecord>>) -> bool {
     found.is_some_and(|record| record.revoked_at.is_none())
 }
 
-/// A node of a store with one good key, which it answers from memory.
+/// A node of a store with one valid key, which it answers from memory.
 async fn node(world: &Arc<World>) -> (Cached<Watched>, Watched) {
     world.found(&[record(false)]);
     let (store, _) = world.connect(Dice::new(1));
@@ -142,7 +142,7 @@ async fn c17_g_whoever_calls_shutdown_returns_when_it_is_done() {
         timeout(LEASE, node.shutdown()).await.expect("it ends");
         !node.has_lease() && watched.left.load(Ordering::SeqCst)
     };
-    // One call that is given up as soon as it has begun, and two at once.
+    // One call is dropped as soon as it has begun, and two run concurrently.
     let mut begun = Box::pin(cached.shutdown());
     let pending = poll_fn(|context| Poll::Ready(begun.as_mut().poll(context).is_pending())).await;
     assert!(pending, "it takes a moment");
@@ -152,7 +152,7 @@ async fn c17_g_whoever_calls_shutdown_returns_when_it_is_done() {
     timeout(LEASE, cached.shutdown()).await.expect("there is nothing left to end");
 }
 
-/// The runtime that follows the log has ended before: nobody is there who could end the lease or leave.
+/// The runtime that follows the log has ended before, so no task can end the lease or leave.
 #[test]
 fn c17_g_after_shutdown_there_is_no_lease_though_the_runtime_has_ended() {
     let runtime =
@@ -166,8 +166,7 @@ fn c17_g_after_shutdown_there_is_no_lease_though_the_runtime_has_ended() {
     });
 }
 
-/// What is said when it begins is kept: keys have their room, and whoever tries keys at random fills a small one
-/// beside it.
+/// The options are respected: keys have their own maximum, and unknown keys a small one in addition.
 #[tokio::test(start_paused = true)]
 async fn c17_g_a_cache_has_the_room_that_it_was_given() {
     let world = World::new(StoreFault::None, false);

@@ -1,5 +1,5 @@
-//! A store of several nodes, simulated: transactions that become visible in another order than they began, a table of
-//! nodes, and links that are slow, broken, or dead.
+//! A simulated store for several nodes: transactions that become visible in another order than they began, a table
+//! of nodes, and connections that are slow, broken, or dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,40 +17,40 @@ use crate::record::KeyRecord;
 use crate::store::change_log::{Change, ChangeLog, Changes, Followers, NodeId, Position, settle};
 use crate::store::{Directory, KeyStore, StoreError};
 
-/// What the store does wrong.
+/// A fault of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoreFault {
     None,
     /// A change returns when it is committed.
     NoWait,
-    /// It returns when a lease has passed, and leaves the rows of those that are behind.
+    /// A change returns after a lease has passed, but does not remove the rows of the nodes that are behind.
     NoFence,
-    /// It waits, and commits then.
+    /// A change waits for the nodes before it commits.
     ReturnsBeforeCommit,
-    /// The log says it before it is so.
+    /// A change is in the log before it is committed.
     LogBeforeCommit,
     /// A position is the highest number seen.
     HighestNumber,
     /// Keys are read from a replica.
     Replica,
-    /// What is taken out of the log, whoever has seen it, is taken out without a word.
+    /// Entries are removed from the log, even if a node has not read them, without an entry `Everything`.
     FoldsSilently,
 }
 
-/// What goes wrong on the way, and how often it did.
+/// How often each kind of problem occurred.
 pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 pub(super) struct World {
     state: Mutex<State>,
     pub(super) fault: StoreFault,
-    /// Whether it takes out of its log what not everybody has seen.
+    /// Whether it removes log entries that some nodes have not read yet.
     folds: bool,
 }
 
 #[derive(Default)]
 struct State {
     keys: BTreeMap<[u8; 32], Arc<KeyRecord>>,
-    /// What a replica would still say, and until when.
+    /// The outdated answers of a replica, and until when it gives them.
     replica: BTreeMap<[u8; 32], (Option<Arc<KeyRecord>>, Instant)>,
     members: BTreeMap<(UserId, ProjectId), Role>,
     log: Vec<(u64, Change)>,
@@ -66,7 +66,7 @@ struct Row {
     lease: Duration,
 }
 
-/// As PostgreSQL's `pg_snapshot`: everything below `next` that was not open.
+/// Like PostgreSQL's `pg_snapshot`: all transactions below `next` that were not open.
 #[derive(Clone, Default)]
 struct Snapshot {
     next: u64,
@@ -90,7 +90,7 @@ impl Snapshot {
     }
 }
 
-/// What a transaction does.
+/// A write in a transaction.
 #[derive(Clone)]
 pub(super) enum Write {
     Key(Arc<KeyRecord>),
@@ -142,7 +142,7 @@ impl State {
 }
 
 impl State {
-    /// Takes out all that is committed, for one row that means everything.
+    /// Replaces all committed log entries by one entry `Everything`.
     fn fold(&mut self, fault: StoreFault) {
         let number = self.begin();
         self.log.clear();
@@ -171,7 +171,7 @@ impl World {
         self.state().counts.clone()
     }
 
-    /// A handle on the store for one node, over a link of its own.
+    /// Returns a handle to the store for one node, with a connection of its own.
     pub(super) fn connect(self: &Arc<Self>, dice: Dice) -> (Connection, Arc<Link>) {
         let link = Arc::new(Link {
             dice: Mutex::new(dice),
@@ -186,15 +186,15 @@ impl World {
         (Connection { link: Arc::clone(&link) }, link)
     }
 
-    /// Puts something in before anything begins.
+    /// Inserts data before the simulation starts.
     pub(super) fn found(&self, writes: &[Write]) {
         self.state().write(writes);
     }
 
-    /// Makes a change, and comes back when it is made. Says how long that took after the commit.
+    /// Makes a change, and returns when it is done, with the time that it took after the commit.
     pub(super) async fn change(self: &Arc<Self>, dice: &mut Dice, writes: &[Write]) -> Duration {
         let number = self.state().begin();
-        // Others begin later and commit earlier.
+        // Other transactions begin later and commit earlier.
         sleep(Duration::from_millis(if dice.percent(20) { dice.between(5, 80) } else { dice.below(5) }))
             .await;
         match self.fault {
@@ -223,7 +223,7 @@ impl World {
             StoreFault::NoWait => {}
             StoreFault::NoFence => {
                 let admin = Admin { world: self, dice: Mutex::new(dice.split()) };
-                // Gives up on those that are behind.
+                // Returns without fencing the nodes that are behind.
                 while let Ok(Some(lease)) = admin.behind(&number).await {
                     if committed.elapsed() > crate::store::outlived(lease) {
                         break;
@@ -236,8 +236,8 @@ impl World {
         committed.elapsed()
     }
 
-    /// Until it has been confirmed. A repetition is a transaction that finds nothing to do, and waits all the same
-    /// (C9-12).
+    /// Waits until the change is confirmed. A repeated call is a transaction that finds nothing to do, and still
+    /// waits (C9-12).
     async fn settle(self: &Arc<Self>, dice: &mut Dice, mut number: u64) {
         loop {
             let admin = Admin { world: self, dice: Mutex::new(dice.split()) };
@@ -255,13 +255,14 @@ impl World {
         let mut state = self.state();
         state.write(writes);
         state.log(number, writes);
-        // Now and then, and while others are open: nobody may rely on finding what they have not read yet.
+        // This happens now and then, also while transactions are open: nodes must not rely on finding entries that
+        // they have not read yet.
         if self.folds && number.is_multiple_of(8) {
             state.fold(self.fault);
         }
     }
 
-    /// Tells the nodes, or does not, or late, or twice.
+    /// Sends a hint to the nodes: in time, late, twice, or never.
     fn hint(&self) {
         let links = self.state().links.clone();
         for link in links {
@@ -284,7 +285,7 @@ impl World {
     }
 }
 
-/// The way from a node to the store.
+/// The connection from a node to the store.
 pub(super) struct Link {
     dice: Mutex<Dice>,
     trouble: Mutex<Option<(Trouble, Instant)>>,
@@ -295,11 +296,11 @@ pub(super) struct Link {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// Nothing arrives: it is lost, or delivered when the trouble is over.
+    /// Nothing arrives: messages are lost, or delivered when the problem is over.
     HalfOpen,
-    /// The node stands still, and all that is its own with it.
+    /// The node is paused, with all its tasks.
     Paused,
-    /// Everything takes long.
+    /// Every message is slow.
     Slow,
 }
 
@@ -327,7 +328,7 @@ impl Link {
         self.dice.lock().unwrap().below(below)
     }
 
-    /// From one end to the other.
+    /// The transfer of one message.
     async fn way(&self) -> Result<(), StoreError> {
         let trouble = self.trouble.lock().unwrap().filter(|(_, end)| *end > Instant::now());
         let delay = match (trouble, self.roll(100)) {
@@ -356,7 +357,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Asks. What was asked goes on, whether or not anybody still waits for the answer.
+    /// Calls the store. The call continues even if nobody waits for the answer any more.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut State, StoreFault) -> T + Send + 'static,
@@ -451,7 +452,7 @@ impl ChangeLog for Connection {
     }
 }
 
-/// The store's own view of its nodes, from wherever the change was made.
+/// The nodes, as the store sees them after a change.
 struct Admin<'w> {
     world: &'w World,
     dice: Mutex<Dice>,
