@@ -14,10 +14,10 @@
 use std::sync::Arc;
 
 use super::check_name::Check;
+use super::config::Rules;
 use super::evidence::Principal;
 use super::lookup::{Found, Lookup, Outdated};
 use super::refusal::Refusal;
-use super::config::Rules;
 use crate::access::{AccessClass, AccountStatus, Role};
 use crate::auth_error::{AuthErrorKind, Wait};
 use crate::credentials::{Claim, Claims};

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use super::asker::Asker;
-use super::checks::{Admission, Case, CheckListener, FirstRefusal, Known};
 use super::check_name::Check;
+use super::checks::{Admission, Case, CheckListener, FirstRefusal, Known};
+use super::config::Gate;
 use super::lookup::{Found, Lookup, Next};
 use super::refusal::Refusal;
-use super::config::Gate;
 use crate::access::AccountStatus;
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::{Claims, Credentials};

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::asker::Asker;
-use super::refusal::Refusal;
 use super::config::Gate;
+use super::refusal::Refusal;
 use crate::auth_error::{AuthError, Wait};
 use crate::credentials::{Claims, Credentials};
 use crate::endpoint::Endpoint;

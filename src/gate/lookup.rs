@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::refusal::Refusal;
 use super::config::Rules;
+use super::refusal::Refusal;
 use crate::key::{Digester, Digests, Environment, KeyDigest};
 use crate::record::KeyRecord;
 use crate::store::StoreError;

@@ -15,18 +15,18 @@
 //!
 //! The order of the checks is documented at [`Verifier`](crate::Verifier).
 
-mod entry;
 mod admit;
 mod asker;
-mod checks;
 mod check_name;
+mod checks;
+mod config;
 mod drive;
+mod entry;
 mod evidence;
 mod leaked;
 mod lookup;
 mod rate_limits;
 mod refusal;
-mod config;
 #[cfg(feature = "slow-hashes")]
 mod slow;
 #[cfg(test)]
@@ -35,11 +35,11 @@ mod tests;
 pub use self::check_name::Check;
 pub use self::evidence::Principal;
 
-pub(crate) use self::entry::{Access, Entry};
 pub(crate) use self::admit::{GatedService, Nobody, Pass};
 pub(crate) use self::checks::{Admission, CheckListener};
+pub(crate) use self::config::{Gate, Rules};
 pub(crate) use self::drive::Paused;
+pub(crate) use self::entry::{Access, Entry};
 pub(crate) use self::lookup::Outdated;
 pub(crate) use self::rate_limits::counts;
 pub(crate) use self::refusal::Refusal;
-pub(crate) use self::config::{Gate, Rules};

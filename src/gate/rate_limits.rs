@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 use super::asker::Asker;
-use super::refusal::Refusal;
 use super::config::Gate;
+use super::refusal::Refusal;
 use crate::auth_error::{AuthErrorKind, Wait};
 use crate::bulkhead::{Full, Permit};
 use crate::key::{KeyDigest, KeyId};

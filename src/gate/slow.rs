@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::checks::FirstRefusal;
+use super::config::Gate;
 use super::lookup::{Found, Lookup};
 use super::refusal::Refusal;
-use super::config::Gate;
 use crate::auth_error::AuthErrorKind;
 use crate::key::{DigestMethod, KeyDigest, SlowHash};
 use crate::record::KeyRecord;
