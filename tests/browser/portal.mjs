@@ -1,11 +1,11 @@
-// Drives the key portal of the example server in Chromium: every page, with and without JavaScript, by keyboard, and looked
-// at by axe. Screenshots of each page, light and dark, at a desk and on a phone, are left in out/;
-// keys-all-desk-light.png and new-phone-dark.png are README's two.
+// Tests the portal of the example server in Chromium: every page, with and without JavaScript, by keyboard, and with
+// the accessibility checks of axe. It writes screenshots of each page to out/, in light and dark mode, for desktop
+// and phone; keys-all-desk-light.png and new-phone-dark.png are those of the README.
 //
 //     cargo build --example server && cargo build -p tower-api-key-cli
 //     cd tests/browser && npm ci && npm test
 //
-// CHROMIUM names another browser than the system's, SERVER another program than target/debug/examples/server, and CLI
+// CHROMIUM sets another browser than the system's, SERVER another program than target/debug/examples/server, and CLI
 // another one than target/debug/tower-api-key.
 
 import assert from "node:assert/strict";
@@ -35,7 +35,7 @@ function browserPath() {
     try {
       return execFileSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim();
     } catch {
-      // The next one.
+      // Tries the next one.
     }
   }
   throw new Error("there is no chromium: install one, or name it by CHROMIUM");
@@ -69,7 +69,7 @@ async function visitor(options = {}) {
   const page = await context.newPage();
   page.on("pageerror", (error) => wrong.push(`script: ${error}`));
   page.on("console", (message) => {
-    // A refused form is an answer like another, though the console counts it as an error.
+    // A refused form is an expected response, but the console logs it as an error.
     if (message.type() === "error" && !/the server responded with a status of 4\d\d/.test(message.text())) {
       wrong.push(`console on ${page.url()}: ${message.text()}`);
     }
@@ -88,8 +88,8 @@ async function signIn(page, user, path = "/portal") {
 const DESK = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 
-/// Lets axe look at the page, and takes its pictures, in light and dark, at a desk and on a phone. Nothing sticks out at any
-/// width.
+/// Checks the page with axe and takes screenshots, in light and dark mode, for desktop and phone. Nothing may
+/// overflow at any width.
 async function look(page, name) {
   for (const width of [320, 640, 1085, 1095]) {
     await page.setViewportSize({ width, height: 800 });
@@ -114,8 +114,8 @@ async function look(page, name) {
   await page.emulateMedia({ colorScheme: "light" });
 }
 
-/// Nothing sticks out, and whatever can be clicked or typed into can be seen: it stands within the viewport and within all
-/// that would cut it off, and nothing lies on top of it.
+/// Nothing overflows, and everything that can be clicked or typed into is visible: within the viewport, not cut off,
+/// and not covered.
 async function fits(page, what) {
   const wide = await page.evaluate(() =>
     [document.documentElement, ...document.querySelectorAll(".card")]
@@ -140,7 +140,7 @@ async function fits(page, what) {
       if (box.width < 1 || box.height < 1 || box.left < left - 0.5 || box.right > right + 0.5) {
         cut.push(`${said}: ${box.left} to ${box.right} of ${left} to ${right}`);
       }
-      // One after another scrolls much: the first and the last say enough of rows that are all alike.
+      // Scrolling to each row takes long; the first and the last are enough, because all rows are alike.
       if (n > 40 && n < controls.length - 5) continue;
       control.scrollIntoView({ block: "center" });
       const [line] = control.getClientRects();
@@ -163,7 +163,7 @@ async function countKeys(page) {
   return page.locator("tbody tr").count();
 }
 
-/// Makes a key of whoever has this one.
+/// Creates a key in the name of this user.
 async function make(key, fields) {
   const answer = await fetch(`${url}/v1/api-keys`, {
     method: "POST",
@@ -180,13 +180,13 @@ async function end(key, id) {
   assert.equal(answer.status, 200);
 }
 
-/// The key that is made first, and rotated later.
+/// The key that is created first, and rotated later.
 let old;
 
 const steps = [];
 const step = (name, run) => steps.push([name, run]);
 
-// -- what must work
+// -- the tests
 
 step("nobody sees anything before signing in", async () => {
   const page = await visitor();
@@ -199,7 +199,7 @@ step("nobody sees anything before signing in", async () => {
   await page.getByText("The name or the password is wrong.").waitFor();
   await page.getByLabel("Password").fill(fixture.passwords.alice);
   await page.getByRole("button", { name: "Sign in" }).click();
-  // There where it was wanted to go.
+  // The sign-in leads back to the requested page.
   await page.waitForURL(`${url}/portal/new`);
 });
 
@@ -210,14 +210,14 @@ step("a key is made, shown once, copied and used", async () => {
   await page.getByRole("link", { name: "Create new API key" }).click();
   await look(page, "new");
 
-  // Projects only for project level.
+  // Projects are only for project level.
   assert(!(await page.getByLabel("Project", { exact: true }).isVisible()));
   await page.getByLabel("Project level").check();
   assert(await page.getByLabel("Project", { exact: true }).isVisible());
   const projects = await page.getByLabel("Project", { exact: true }).locator("option").allInnerTexts();
   assert.deepEqual(projects.slice(1), ["Project 1 (p1)", "Project 2 (p2)", "Project 3 (p3)"]);
 
-  // Everything wrong at once: each field says so, and keeps what was typed.
+  // Everything is wrong at once: each field has its error, and keeps what was typed.
   await page.getByLabel("Key name").fill("   ");
   await page.getByText("Restrictions", { exact: true }).click();
   await page.getByLabel("Restrict addresses").selectOption("enforce");
@@ -255,7 +255,7 @@ step("a key is made, shown once, copied and used", async () => {
   assert(!page.url().includes(secret));
   old = secret;
 
-  // Loaded again, it is another question, and the secret is gone.
+  // A reload is a new request, without the secret.
   await page.reload();
   await page.getByText("This form was already sent").waitFor();
   assert(!(await page.content()).includes(secret));
@@ -270,7 +270,7 @@ step("going back does not show it again", async () => {
   await page.getByRole("button", { name: "Create key" }).click();
   await page.getByRole("link", { name: "I have copied it" }).click();
   await page.getByRole("heading", { name: "API keys" }).waitFor();
-  // The browser kept nothing: it would have to send the form again, and asks first.
+  // The browser has stored nothing: to show the page again, it must send the form again, and asks first.
   await assert.rejects(page.goBack(), /ERR_CACHE_MISS/);
 });
 
@@ -310,9 +310,9 @@ step("one key: looked at, restricted, rotated with a grace, ended", async () => 
   const fresh = await page.locator("#secret").innerText();
   assert.equal(await call(fresh), 200);
   await look(page, "rotated");
-  // Somebody has not changed over yet, and the page says so as soon as that is written down.
+  // A client has not changed over yet; the page says so once its usage is written.
   assert.equal(await call(old), 200);
-  await page.getByRole("link", { name: "key before" }).click();
+  await page.getByRole("link", { name: "previous key" }).click();
   await page.getByText("This one still works").waitFor();
   for (let i = 0; i < 50 && (await page.getByText("It is still used").count()) === 0; i++) {
     await page.waitForTimeout(200);
@@ -425,7 +425,7 @@ step("everything works by keyboard", async () => {
     for (let i = 0; i < 60; i++) {
       await page.keyboard.press("Tab");
       if ((await focused()).trim() === text) {
-        // Whoever cannot point must see where they are.
+        // The focus must be visible, for people who cannot use a mouse.
         const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
         assert.notEqual(outline, "none", text);
         return;
@@ -479,12 +479,12 @@ step("who has signed out is out, and forms from before do nothing", async () => 
   await page.getByRole("button", { name: "Create key" }).click();
   await page.getByText("You are not signed in").waitFor();
   await look(page, "signed-out");
-  // Signed in again, it goes on where it was.
+  // After signing in again, the person continues where they were.
   await page.getByRole("link", { name: "Sign in" }).click();
   await page.getByLabel("Name", { exact: true }).fill("dave");
   await page.getByLabel("Password").fill(fixture.passwords.dave);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByText("This is what you had typed").waitFor();
+  await page.getByText("This is what you typed").waitFor();
   assert.equal(await page.getByLabel("Key name").inputValue(), "Too late");
   await look(page, "typed-again");
   await page.getByRole("button", { name: "Create key" }).click();
@@ -535,7 +535,7 @@ step("long, many and right-to-left names hide no control", async () => {
   const test = await page.locator("#secret").innerText();
   const names = Object.values(LONG);
   const projects = ["x".repeat(64), "q2", "q3"];
-  // More than two hundred. Somebody may have a hundred at work in each environment, so that some end again.
+  // More than two hundred keys. A person may have a hundred active keys in each environment, so some are revoked.
   for (const [key, environment] of [[fixture.keys.dave, "live"], [test, "test"]]) {
     for (let n = 0; n < 108; n++) {
       const project = n % 3 === 0 ? { level: "project", project_id: projects[(n / 3) % 3] } : {};
@@ -568,7 +568,7 @@ step("long, many and right-to-left names hide no control", async () => {
     await page.locator("#secret").waitFor();
     await look(page, `once-${what}`);
   }
-  // The one that is looked for can be ended, on a phone too.
+  // The key that was found can be revoked, also on a phone.
   await page.setViewportSize(PHONE);
   await page.goto(`${url}/portal?q=${LONG.letters}`);
   await page.getByRole("link", { name: `Revoke ${LONG.letters}` }).first().click();

@@ -66,7 +66,7 @@ pub(super) async fn create(CsrfForm { visitor, mut fields, ticket, mut typed }: 
     match issued {
         Ok(issued) => shown_once(&visitor, &issued, None).await,
         Err(KeyringError::TooManyKeys) => {
-            form.errors.form = Some("You have as many active keys as you may have. Revoke one first.");
+            form.errors.form = Some("You have the largest allowed number of active keys. Revoke one first.");
             new_page(StatusCode::CONFLICT, &visitor, &form, &projects)
         }
         Err(error) => Err(visitor.explain(&error)),

@@ -244,7 +244,7 @@ mod tests {
         UserId::new(id).unwrap()
     }
 
-    /// Tickets that were shown at these seconds after 1000.
+    /// Tickets for forms that were shown at these seconds after 1000.
     fn tickets(seconds: std::ops::Range<i64>) -> Vec<CsrfToken> {
         seconds.map(|second| CsrfToken::issue(&user(1), AT(1000 + second)).unwrap()).collect()
     }
@@ -256,13 +256,13 @@ mod tests {
         let ticket = CsrfToken::issue(&alice, AT(1000)).unwrap();
         assert_eq!(tickets.spend(&alice, &ticket, AT(1000)), Spent::Now);
         assert_eq!(tickets.spend(&alice, &ticket, AT(1001)), Spent::Before);
-        // A clock that jumps back does not bring it back.
+        // If the clock jumps back, a used ticket stays used.
         assert_eq!(tickets.spend(&alice, &ticket, AT(10)), Spent::Before);
         let late = CsrfToken::issue(&alice, AT(2000)).unwrap();
         assert_eq!(tickets.spend(&alice, &late, AT(5601)), Spent::TooOld);
         assert_eq!(tickets.spend(&alice, &ticket, AT(5601)), Spent::TooOld);
         assert_eq!(tickets.spend(&alice, &ticket, AT(10)), Spent::TooOld);
-        // What is too old takes no room once something new is spent.
+        // Old tickets are removed when a new one is used.
         let new = CsrfToken::issue(&alice, AT(5602)).unwrap();
         assert_eq!(tickets.spend(&alice, &new, AT(5602)), Spent::Now);
         assert_eq!(tickets.lock().count, 1);
@@ -277,13 +277,14 @@ mod tests {
         tickets.give_back(&alice, &ticket);
         assert!(tickets.lock().of.is_empty() && tickets.lock().count == 0);
         assert_eq!(tickets.spend(&alice, &ticket, AT(1000)), Spent::Now);
-        // Twice is once, and what was never spent is nobody's.
+        // Giving a ticket back twice has no more effect than once, and giving back an unused ticket has none.
         tickets.give_back(&alice, &ticket);
         tickets.give_back(&alice, &ticket);
         assert_eq!(tickets.lock().count, 0);
     }
 
-    /// Who has spent more than are remembered, and gets some of it back, cannot send what is forgotten once more.
+    /// If a person has used more tickets than are remembered, and some are given back, the forgotten ones still
+    /// cannot be used again.
     #[test]
     fn c17_g_what_is_given_back_brings_no_older_form_back() {
         let book = CsrfTokens::default();
@@ -292,7 +293,7 @@ mod tests {
         for ticket in &made {
             assert_eq!(spend(ticket), Spent::Now);
         }
-        // Those that are remembered were under way together, and nothing was made of any.
+        // The remembered forms were processed at the same time, and none of them made a key.
         for ticket in &made[3..] {
             book.give_back(&alice, ticket);
         }
@@ -300,7 +301,7 @@ mod tests {
         for ticket in &made[3..5] {
             assert_eq!(spend(ticket), Spent::Now);
         }
-        // When all of that is too old anyway, nothing is left of it.
+        // When all of these are too old anyway, nothing is stored for them any more.
         let late = CsrfToken::issue(&alice, AT(9000)).unwrap();
         assert_eq!(book.spend_within(alice.id(), &late, AT(9000), 3, 12), Spent::Now);
         book.give_back(&alice, &late);
@@ -317,7 +318,8 @@ mod tests {
             assert_eq!(spend("alice", ticket), Spent::Now);
         }
         assert_eq!(book.lock().of[&person("alice")].spent.len(), 3);
-        // Alice's own older forms are refused, since nobody knows of them any more; Bob's, which is older, is not.
+        // Alice's own older forms are refused, because it is not known whether they were used. Bob's form is even
+        // older and works.
         let again: Vec<_> = made[94..].iter().map(|ticket| spend("alice", ticket)).collect();
         assert_eq!(again, [Spent::TooOld, Spent::TooOld, Spent::Before, Spent::Before, Spent::Before]);
         assert_eq!(spend("bob", &bobs[0]), Spent::Now);
@@ -337,7 +339,7 @@ mod tests {
             let sum: usize = book.lock().of.values().map(|book| book.spent.len()).sum();
             assert_eq!(sum, book.lock().count);
         }
-        // Who has spent one is remembered, and others' forms from before can still be sent.
+        // A person with a used ticket is remembered, and older forms of other people still work.
         assert_eq!(spend("victim", &one[0]), Spent::Before);
         let old = tickets(0..1);
         assert_eq!(spend("newcomer", &old[0]), Spent::Now);

@@ -20,8 +20,7 @@ use super::time;
 
 const NAME_ERROR: &str = "Give the key a name of 1 to 64 characters, without invisible ones.";
 
-pub(super) const TOO_LONG: &str =
-    "The restrictions of a key are at most 8 KiB of text in all: widen some, or make two keys.";
+pub(super) const TOO_LONG: &str = "All restrictions of a key together may have at most 8 KiB of text: use broader entries, or create two keys.";
 
 /// The form for a new key.
 pub(super) struct KeyForm {
@@ -65,7 +64,7 @@ impl KeyErrors {
             }
             NewKeyError::Environment => self.environment = Some("Choose an environment."),
             // A later version may add errors about values that this form does not have.
-            _ => self.form = Some("This cannot be a key."),
+            _ => self.form = Some("This key cannot be created."),
         }
     }
 }
@@ -128,7 +127,7 @@ impl KeyForm {
         };
         if end.is_none() {
             errors.expires = Some(if self.expires == "on" {
-                "Choose a day that is not over: year, month and day, such as 2030-12-31."
+                "Choose today or a later day: year, month and day, such as 2030-12-31."
             } else {
                 "Choose how long the key is to work."
             });

@@ -125,13 +125,13 @@ fn what(event: &KeyEvent) -> String {
     match event {
         KeyEvent::Issued => "Created".to_owned(),
         KeyEvent::Imported => "Imported".to_owned(),
-        KeyEvent::Replaces(_) => "Created in the place of".to_owned(),
-        KeyEvent::ReplacedBy(_) => "Rotated: its place is taken by".to_owned(),
+        KeyEvent::Replaces(_) => "Created to replace".to_owned(),
+        KeyEvent::ReplacedBy(_) => "Rotated: replaced by".to_owned(),
         KeyEvent::Revoked(Revocation::ByHand) => "Revoked".to_owned(),
-        KeyEvent::Revoked(Revocation::BySecret) => "Revoked by whoever held it".to_owned(),
+        KeyEvent::Revoked(Revocation::BySecret) => "Revoked by its holder".to_owned(),
         KeyEvent::Revoked(Revocation::Leaked) => "Revoked: it was found in public".to_owned(),
         KeyEvent::Revoked(Revocation::Replaced) => "Ended by the rotation".to_owned(),
-        KeyEvent::Revoked(Revocation::Superseded) => "Ended: another was created".to_owned(),
+        KeyEvent::Revoked(Revocation::Superseded) => "Ended: another key was created".to_owned(),
         KeyEvent::Revoked(Revocation::MemberRemoved) => "Ended: its owner left the account".to_owned(),
         KeyEvent::Updated(parts) if parts.is_empty() => "Changed: nothing".to_owned(),
         KeyEvent::Updated(parts) => {

@@ -185,7 +185,7 @@ pub(super) const UNAVAILABLE: Message = Message::new(
 pub(super) const UNKNOWN_OUTCOME: Message = Message::new(
     StatusCode::SERVICE_UNAVAILABLE,
     "This did not work",
-    "The answer did not come in time, so nobody knows whether it was done. Look at your keys before you try again.",
+    "The store did not answer in time, so the change may or may not have been made. Check your keys before you try again.",
 );
 pub(super) const NO_ACCESS: Message = Message::new(
     StatusCode::FORBIDDEN,
@@ -200,7 +200,7 @@ pub(super) const ENDED: Message = Message::new(
 pub(super) const ALREADY_SENT: Message = Message::new(
     StatusCode::CONFLICT,
     "This form was already sent",
-    "It is answered once, and a key is shown once. If your keys hold one that you did not see, revoke it and make another.",
+    "A form works once, and a key is shown once. If your list has a key that you did not see, revoke it and create another.",
 );
 pub(super) const SIGN_IN: Message = Message::new(
     StatusCode::UNAUTHORIZED,
@@ -224,7 +224,7 @@ pub(super) const CONFIRM_KEPT: Message = Message::new(
 );
 pub(super) const FROM_ELSEWHERE: Message = Message::new(
     StatusCode::FORBIDDEN,
-    "This did not come from here",
+    "This form came from another site",
     "Your browser says that another site sent this form. Nothing was changed.",
 );
 pub(super) const OLD_FORM: Message = Message::new(
@@ -257,6 +257,6 @@ pub(super) const TOO_SLOW: Message = Message::new(
 );
 pub(super) const UNEXPECTED_FIELD: Message = Message::new(
     StatusCode::UNPROCESSABLE_ENTITY,
-    "This form says something unexpected",
-    "A field is unknown or stands there twice. Nothing was changed.",
+    "This form has an unexpected field",
+    "A field is unknown or appears twice. Nothing was changed.",
 );

@@ -142,7 +142,7 @@ async fn c17_b2_longer_restrictions_of_before_are_kept_and_only_become_shorter()
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     for path in [format!("/keys/{id}"), format!("/keys/{id}/restrictions")] {
         let page = text(&site.page(&path).await);
-        assert!(page.contains("are 30 KiB of text. A key may have 8 KiB today"), "{path}");
+        assert!(page.contains("are 30 KiB of text; the limit is now 8 KiB"), "{path}");
     }
     assert!(
         !text(&site.page(&format!("/keys/{}", site.id)).await).contains("KiB"),

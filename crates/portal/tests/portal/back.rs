@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::pages::filled;
 use super::*;
 
-const BACK: &str = "This is what you had typed before you signed in";
+const BACK: &str = "This is what you typed before you signed in";
 
 /// A form on each page that has one, and the fields to check.
 fn forms(key: &str) -> [(String, Vec<(&'static str, &'static str)>); 4] {

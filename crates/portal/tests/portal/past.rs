@@ -93,10 +93,7 @@ async fn after_a_rotation_the_pages_say_who_still_calls_with_the_old_key() {
     }
     used(&site, &new, "scheme:bearer", NOW + 8 * 24 * 60 * 60, 1).await;
     for page in pages().await {
-        assert!(
-            page.contains("Nobody has called with it for a week: <strong>safe to end now</strong>"),
-            "{page}"
-        );
+        assert!(page.contains("It has not been used for a week: <strong>safe to end now</strong>"), "{page}");
     }
     site.submit("u_own.1", &format!("/keys/{old}/revoke"), &[]).await;
     for page in pages().await {
@@ -117,13 +114,10 @@ async fn c17_b4_the_key_before_is_found_however_many_keys_there_are() {
     let made = site.submit("u_own.1", &format!("/keys/{old}/rotate"), &[("grace", "30d")]).await;
     let new = site.shown("u_own", &made).await.id;
     let page = site.page("u_own.1", &format!("/keys/{new}")).await;
-    assert!(page.contains("It has taken the place of") && page.contains(old.as_str()), "{page}");
+    assert!(page.contains("It has replaced") && page.contains(old.as_str()), "{page}");
     assert!(page.contains("It is safe to end from"), "{page}");
     let first = site.page("u_own.1", &format!("/keys/{old}")).await;
-    assert!(
-        !first.contains("It has taken the place of") && first.contains("It is safe to end from"),
-        "{first}"
-    );
+    assert!(!first.contains("It has replaced") && first.contains("It is safe to end from"), "{first}");
 }
 
 #[tokio::test]
@@ -157,7 +151,7 @@ async fn r43_the_trail_names_what_happened_and_who_did_it() {
         entries(&id).await,
         [
             format!("{at} Ended by the rotation by you"),
-            format!("{at} Rotated: its place is taken by {heir} by you"),
+            format!("{at} Rotated: replaced by {heir} by you"),
             format!("{at} Changed: restrictions by you"),
             format!("{at} Created by you"),
         ]
@@ -166,7 +160,7 @@ async fn r43_the_trail_names_what_happened_and_who_did_it() {
     keyring.acting_as(Authority::Operator).revoke(&heir).await.unwrap();
     assert_eq!(
         entries(&heir).await,
-        [format!("{at} Revoked by an operator"), format!("{at} Created in the place of {id} by you")]
+        [format!("{at} Revoked by an operator"), format!("{at} Created to replace {id} by you")]
     );
 }
 
