@@ -576,8 +576,8 @@ async fn any_scheme_will_do_and_public_operations_need_none() {
     assert!(said("/status", "post").contains("reads"));
     assert!(said("/sites", "post").contains("writes"));
     assert!(said(AT, "post").contains("manages keys"));
-    assert!(said(AT, "post").contains("No project needs to be named"));
-    assert!(!said("/sites", "get").contains("No project"));
+    assert!(said(AT, "post").contains("The project is optional"));
+    assert!(!said("/sites", "get").contains("project is optional"));
     assert!(
         said("/sites", "post").contains("`apiKey`, `userId`, `projectId` in the JSON body, deprecated since")
     );

@@ -79,15 +79,12 @@ impl Answers {
     fn beside(status: &str) -> Vec<(&'static str, &'static str)> {
         let mut headers = Vec::new();
         if status != "401" {
-            headers.push(("RateLimit", "What is left of the key's limits, if it has some."));
-            headers.push(("RateLimit-Policy", "The most restrictive of the key's limits, if it has some."));
+            headers.push(("RateLimit", "What is left of the key's limits, if it has any."));
+            headers.push(("RateLimit-Policy", "The most restrictive of the key's limits, if it has any."));
         }
-        headers.push((
-            "Deprecation",
-            "Since when the scheme or the key is on its way out, if it is (RFC 9745).",
-        ));
+        headers.push(("Deprecation", "Since when the scheme or the key is deprecated, if it is (RFC 9745)."));
         headers.push(("Sunset", "When it ends (RFC 8594)."));
-        headers.push(("Link", "Where to read what to do."));
+        headers.push(("Link", "A page that says what to do."));
         headers
     }
 }
@@ -130,20 +127,22 @@ fn codes(refusals: impl Iterator<Item = AuthErrorKind>) -> BTreeMap<StatusCode, 
 
 fn meaning(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::BAD_REQUEST => "The credentials cannot be read, or name no project where one is needed",
+        StatusCode::BAD_REQUEST => "The credentials are malformed, or a required project is missing",
         StatusCode::UNAUTHORIZED => "There is no valid API key",
-        StatusCode::FORBIDDEN => "The key is valid and does not reach this",
+        StatusCode::FORBIDDEN => "The key is valid, but has no access",
         StatusCode::REQUEST_TIMEOUT => "The body did not arrive in time",
-        StatusCode::PAYLOAD_TOO_LARGE => "The body is larger than is read",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "The body is of a type or coding that is not read",
+        StatusCode::PAYLOAD_TOO_LARGE => "The body is too large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "The content type or coding of the body is not supported",
         StatusCode::TOO_MANY_REQUESTS => "Too many requests with the key, or too many failed attempts",
-        _ => "Whether the key is good could not be told: try again, and keep the key",
+        _ => "The key could not be checked: keep it, and try again",
     }
 }
 
 fn of_status(status: StatusCode) -> Vec<(&'static str, &'static str)> {
     match status {
-        StatusCode::UNAUTHORIZED => vec![("WWW-Authenticate", "A challenge for each scheme, one a line.")],
+        StatusCode::UNAUTHORIZED => {
+            vec![("WWW-Authenticate", "One challenge for each scheme, each on its own line.")]
+        }
         StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
             vec![("WWW-Authenticate", "With bearer tokens: what was wrong (RFC 6750).")]
         }
@@ -194,17 +193,17 @@ pub(crate) fn problem() -> Schema {
     let number =
         |said: &str| ObjectBuilder::new().schema_type(Type::Integer).description(Some(said.to_owned()));
     let members = [
-        ("type", text("Where the problem is explained.")),
+        ("type", text("A page that explains the problem.")),
         ("title", text("The message, in the words of the scheme that was used.")),
-        ("status", number("The status of the answer.")),
+        ("status", number("The status of the response.")),
         ("success", ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([false]))),
         ("message", text("The same as `title`.")),
-        ("error", text("The machine's word for it.")),
+        ("error", text("The error code.")),
         ("code", number("The same as `status`.")),
     ];
     let object = ObjectBuilder::new()
         .schema_type(Type::Object)
-        .description(Some("A refusal, as RFC 9457 writes problems."))
+        .description(Some("An error response: an RFC 9457 problem."))
         .examples([json!({
             "type": "https://docs.rs/tower-api-key/latest/tower_api_key/problems/#invalid_api_key",
             "title": "Invalid API key", "status": 401,

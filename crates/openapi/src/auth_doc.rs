@@ -130,14 +130,16 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
 fn in_words(endpoint: Endpoint, optional: bool, schemes: String) -> String {
     let does = match endpoint.class {
         AccessClass::Read => "reads",
-        AccessClass::Write => "writes: not for keys of people who may only read",
+        AccessClass::Write => "writes: not for keys of read-only members",
         // Managing keys, and any stricter class of a later version.
-        _ => "manages keys: only for user-level keys, and not for those of people who may only read",
+        _ => "manages keys: only for user-level keys, and not for those of read-only members",
     };
-    let project = if endpoint.project_optional { " No project needs to be named." } else { "" };
+    let project = if endpoint.project_optional { " The project is optional." } else { "" };
     if optional {
-        format!("Takes an API key ({schemes}) or none. With a key, which must be good, it {does}.{project}")
+        format!(
+            "Takes an API key ({schemes}) or none. If a key is sent, it must be valid. The endpoint {does}.{project}"
+        )
     } else {
-        format!("Needs an API key ({schemes}), and {does}.{project}")
+        format!("Needs an API key ({schemes}). The endpoint {does}.{project}")
     }
 }

@@ -62,9 +62,9 @@ impl<'l> Schemes<'l> {
                 }
                 let needed = info.needs_project() && !endpoint.project_optional;
                 let said = if needed {
-                    "The project. Needed with user-level keys; project-level keys name their own or none."
+                    "The project. Required with user-level keys; with a project-level key, its own project or none."
                 } else {
-                    "The project, if one is meant."
+                    "The project, if the request is about one."
                 };
                 let text = ObjectBuilder::new().schema_type(Type::String).build();
                 let parameter = ParameterBuilder::new()
@@ -188,9 +188,10 @@ fn members(info: &SchemeInfo, only: bool) -> Schema {
                 .description(Some("The API key."))
                 .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
                 .write_only(true),
-            1 => text.description(Some("The user whose key it is.")),
-            _ => text
-                .description(Some("The project. Needed with user-level keys, save where it says otherwise.")),
+            1 => text.description(Some("The owner of the key.")),
+            _ => text.description(Some(
+                "The project. Required with user-level keys, unless the operation says otherwise.",
+            )),
         };
         object = object.property(name, text);
         if only && index < 2 {
