@@ -53,7 +53,7 @@ fn config(ca_file: Option<&Path>, demanded: bool) -> Result<Option<ClientConfig>
     let Some(file) = ca_file else {
         return if demanded {
             Err(CliError::usage(
-                "TLS is demanded, and needs --ca-file: the certificates that the server's is signed by, such as those of your \
+                "TLS is required, so --ca-file must name the certificates that signed the server's, such as those of your \
                  provider, or /etc/ssl/certs/ca-certificates.crt",
             ))
         } else {

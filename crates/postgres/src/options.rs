@@ -264,7 +264,7 @@ impl PostgresOptions {
             let why = if roots.is_some() {
                 "`sslrootcert` needs the feature `tls`"
             } else {
-                "TLS is demanded: it needs the feature `tls`, and `PostgresOptions::tls` or `sslrootcert`"
+                "TLS is required: enable the feature `tls`, and set `PostgresOptions::tls` or `sslrootcert`"
             };
             return Err(StoreError::failed(ConfigError::Database(why)));
         }
@@ -365,8 +365,8 @@ mod tests {
     #[tokio::test]
     async fn c17_f2_tls_that_is_demanded_and_not_set_up_is_refused() {
         for (text, named) in [
-            ("host=127.0.0.1 port=1 sslmode=require", "TLS is demanded"),
-            ("host=127.0.0.1 port=1 sslmode=verify-full", "TLS is demanded"),
+            ("host=127.0.0.1 port=1 sslmode=require", "TLS is required"),
+            ("host=127.0.0.1 port=1 sslmode=verify-full", "TLS is required"),
             ("host=127.0.0.1 port=1 sslrootcert=/none.pem", "sslrootcert"),
         ] {
             let refused = PostgresOptions::new(text).unwrap().connect().await.unwrap_err();
