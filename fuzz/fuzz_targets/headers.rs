@@ -1,4 +1,4 @@
-//! Header lines through the layer, against an obvious reading of the rules.
+//! Header lines through the layer, compared with a simple reading of the rules.
 //!
 //! ```text
 //! cargo +nightly fuzz run headers
@@ -21,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    // Now and then one of the seeds, so that no corpus needs to be there.
+    // Sometimes uses a seed, so that no corpus is needed.
     if seed % 256 == 0 {
         let lines = oracle::LINES[seed as usize / 256 % oracle::LINES.len()];
         if lines.len() <= max_size {

@@ -1,4 +1,4 @@
-//! Bodies through the layer, against `serde_json::Value` and an obvious reader of it.
+//! Bodies through the layer, compared with `serde_json::Value` and a simple reader.
 //!
 //! ```text
 //! cargo +nightly fuzz run json_body
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    // Now and then one of the seeds, so that no corpus needs to be there.
+    // Sometimes uses a seed, so that no corpus is needed.
     if seed % 256 == 0 {
         let body = oracle::BODIES[seed as usize / 256 % oracle::BODIES.len()];
         let whole = body.len() + CUTS;

@@ -1,5 +1,5 @@
-//! Every text that is parsed on its own: restrictions, limits, times, ids, names of digests. What is read is written again
-//! as something that reads as the same.
+//! All parsers of single texts: restrictions, limits, times, ids, names of digests. A parsed value must be written in
+//! a form that parses to the same value.
 //!
 //! ```text
 //! cargo +nightly fuzz run texts
@@ -43,7 +43,7 @@ fuzz_target!(|input: &str| {
     if let Ok(time) = input.parse::<Timestamp>() {
         assert_eq!(time.to_string().len(), "2025-01-01T00:00:00Z".len());
     }
-    // The first line is the rules, the second what they are asked about.
+    // The first line is the restrictions, the second the request that is checked.
     if let Some((restrictions, request)) = input.split_once('\n')
         && let Ok(restrictions) = restrictions.parse::<Restrictions>()
     {

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Counts what refused uploads do to other clients of one reverse proxy.
 
-nginx keeps connections to the example server open, and gives the connection that a refused upload came through to
-somebody else next. If the server closes such a connection and does not say so, that somebody reads 502, and nginx may not
-send a POST again by itself. Here some clients send good POSTs, others uploads of 20 to 200 kB that are refused, and the
-good ones that were not answered by 200 are counted: none may be.
+nginx keeps connections to the example server open, and reuses the connection of a refused upload for another client. If the
+server closes such a connection without saying so, the other client gets a 502, and nginx must not repeat a POST by itself.
+Here some clients send valid POSTs, and others send uploads of 20 to 200 kB that are refused. The valid POSTs that do not get
+a 200 are counted; there must be none.
 
     cargo build --example server
     tests/proxy/run.py [--posts 10000]
 
-SERVER names another program than target/debug/examples/server, NGINX another nginx. Needs Python and nginx only.
+SERVER sets another program than target/debug/examples/server, NGINX another nginx. Needs only Python and nginx.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# Nothing here takes so long: what does, hangs.
+# Nothing here takes this long unless it hangs.
 PATIENCE = 20
 
 NGINX = """
@@ -88,7 +88,7 @@ class Server:
         target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
         program = os.environ.get("SERVER", f"{target}/debug/examples/server")
         fixture = folder / "fixture.json"
-        # Failures are no part of this: a brake on them would answer for the layer.
+        # Throttling is not part of this test; it would refuse requests before the layer does.
         own = {"ADDR": "127.0.0.1:0", "DB": str(folder / "keys.db"), "FIXTURE": str(fixture), "FAILURES": "1000000/s"}
         self.process = subprocess.Popen([program], env={**os.environ, **own}, stdout=subprocess.PIPE, text=True)
         for line in self.process.stdout:
@@ -101,7 +101,7 @@ class Server:
 
 
 class Clients:
-    """Clients that send one request after the other, each on a connection of its own to nginx."""
+    """Clients that send one request after the other, each on its own connection to nginx."""
 
     def __init__(self, port, keys, posts):
         self.port, self.keys = port, keys
@@ -142,13 +142,13 @@ class Clients:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         revoked = self.keys["revoked"]
         kinds = [
-            # A key that is refused by the store's word, in a header and in a body.
+            # Refused by the store, with the key in a header and in a body.
             ("/v1/charges", {"Authorization": f"Bearer {revoked}", "Content-Type": "text/plain"}),
             ("/migrate/echo", {"X-API-Key": revoked, "X-Project-ID": "p1", "Content-Type": "application/json"}),
-            # Refused by the head.
+            # Refused because of the head.
             ("/migrate/echo", {"Content-Type": "text/plain"}),
             ("/pixelStripeApi/projects/status", {"Content-Type": "text/plain"}),
-            # Refused by a route that knows who calls.
+            # Refused by a route, after the layer has accepted the key.
             ("/v1/api-keys", {"Authorization": f"Bearer {self.keys['carol']}", "Content-Type": "application/json"}),
             ("/v1/api-keys", {"Authorization": f"Bearer {self.keys['alice']}", "Content-Type": "application/json"}),
             ("/v1/api-keys/self-revoke", {"Content-Type": "application/json"}),
@@ -163,11 +163,11 @@ def measure(server, posts, buffering, folder):
     folder.mkdir()
     port = free_port()
     config = folder / "nginx.conf"
-    # Started by root, nginx gives its work to somebody who could not read this folder.
+    # If started as root, nginx's workers run as another user, who could not read this folder.
     user = "user root;" if os.geteuid() == 0 else ""
     text = NGINX.format(user=user, folder=folder, upstream=server.address, port=port, buffering=buffering)
     config.write_text(text)
-    # It is not on everybody's path.
+    # It is not on every user's path.
     nginx = os.environ.get("NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
     proxy = subprocess.Popen([nginx, "-p", str(folder), "-c", str(config)], stderr=subprocess.DEVNULL)
     try:

@@ -655,7 +655,7 @@ mod tests {
         steps.into_iter().filter(|step| step.contains("keys") || step.contains("TEMP")).collect()
     }
 
-    /// Finding 7: an owner with a million ended keys pays only for the active ones, and so does everybody else.
+    /// Finding 7: a query for active keys does not read ended ones, even if the owner has a million of them.
     #[test]
     fn what_asks_for_active_keys_does_not_meet_ended_ones() {
         let connection = Connection::open_in_memory().unwrap();
