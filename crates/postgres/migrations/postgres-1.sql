@@ -1,11 +1,11 @@
 -- Version 1 of the schema of a PostgresStore. `tower_api_key` stands for the schema's name.
 --
--- Texts are compared byte by byte, times are microseconds since 1970 in UTC, and every id is 1 to 128 of
--- `A-Z a-z 0-9 . _ : @ -`. What the checks let through is parsed once more, strictly, when it is read.
+-- Texts are compared byte by byte, times are microseconds since 1970 in UTC, and every id has 1 to 128 characters of
+-- `A-Z a-z 0-9 . _ : @ -`. Values that pass the checks are parsed again, strictly, when they are read.
 
 CREATE DOMAIN tower_api_key.word AS text COLLATE "C";
 CREATE DOMAIN tower_api_key.id AS text COLLATE "C" CHECK (VALUE ~ '^[A-Za-z0-9._:@-]{1,128}$');
--- What people write is kept as a JSON string: PostgreSQL's texts hold no NUL.
+-- Texts that people write are stored as JSON strings, because PostgreSQL's texts cannot contain NUL.
 CREATE DOMAIN tower_api_key.free_text AS text COLLATE "C" CHECK (json_typeof(VALUE::json) = 'string');
 CREATE DOMAIN tower_api_key.list AS text COLLATE "C" CHECK (json_typeof(VALUE::json) = 'array');
 CREATE DOMAIN tower_api_key.map AS text COLLATE "C" CHECK (json_typeof(VALUE::json) = 'object');
@@ -46,23 +46,23 @@ CREATE TABLE tower_api_key.keys (
 
 CREATE INDEX keys_of_owner ON tower_api_key.keys (owner, created_at, id);
 
--- Ended keys are never taken away, and somebody may have very many: whoever looks for active ones must not meet them.
+-- Ended keys are never deleted, and a user may have very many. Queries for active keys must not read them.
 CREATE INDEX unrevoked_keys ON tower_api_key.keys (owner, environment, expires_at, created_at, id)
     WHERE revoked_at IS NULL;
 
--- Raises the text that the trigger was made with.
+-- Raises an error with the text in the trigger's definition.
 CREATE FUNCTION tower_api_key.refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '%', TG_ARGV[0] USING ERRCODE = 'integrity_constraint_violation';
 END
 $$;
 
--- A revoked key never comes back, whoever writes the UPDATE.
+-- A revoked key never becomes active again, whatever UPDATE is made.
 CREATE TRIGGER keys_stay_revoked BEFORE UPDATE ON tower_api_key.keys FOR EACH ROW
 WHEN (OLD.revoked_at IS NOT NULL AND NEW.revoked_at IS DISTINCT FROM OLD.revoked_at)
 EXECUTE FUNCTION tower_api_key.refuse('a revoked key stays revoked');
 
--- Nor as another key: what was fixed when a key was issued is fixed.
+-- It cannot become another key either: the columns that are fixed when a key is issued cannot be updated.
 CREATE TRIGGER keys_keep_what_they_are BEFORE UPDATE ON tower_api_key.keys FOR EACH ROW
 WHEN ((NEW.digest IS DISTINCT FROM OLD.digest AND NEW.digested_by IS NOT DISTINCT FROM OLD.digested_by)
     OR NEW.id IS DISTINCT FROM OLD.id
@@ -76,7 +76,7 @@ WHEN ((NEW.digest IS DISTINCT FROM OLD.digest AND NEW.digested_by IS NOT DISTINC
     OR (OLD.replaced_at IS NOT NULL AND NEW.replaced_at IS DISTINCT FROM OLD.replaced_at))
 EXECUTE FUNCTION tower_api_key.refuse('what a key is was fixed when it was issued');
 
--- What became of keys, and who did it: written by the transaction that makes the change.
+-- The audit log of keys, written in the transaction that makes the change.
 CREATE TABLE tower_api_key.history (
     number bigint NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     key    tower_api_key.id NOT NULL,
@@ -92,7 +92,7 @@ CREATE INDEX history_of_key ON tower_api_key.history (key, number);
 CREATE TRIGGER history_is_not_rewritten BEFORE UPDATE OR DELETE OR TRUNCATE ON tower_api_key.history
 FOR EACH STATEMENT EXECUTE FUNCTION tower_api_key.refuse('what has happened stays as it was written');
 
--- When keys were last used. Not a part of the keys, so that writing it late cannot bring anything of a key back.
+-- When keys were last used. This is separate from the keys, so that a late write cannot restore anything of a key.
 CREATE TABLE tower_api_key.usage (
     key     tower_api_key.id NOT NULL,
     through tower_api_key.word NOT NULL CHECK (length(through) BETWEEN 1 AND 256),
@@ -106,7 +106,7 @@ CREATE TABLE tower_api_key.accounts (
     suspended boolean NOT NULL
 );
 
--- Deleted projects stay as tombstones: under a used id, old keys would open a new project.
+-- Deleted projects stay as tombstones: if an id were used again, old keys would give access to the new project.
 CREATE TABLE tower_api_key.projects (
     account tower_api_key.id NOT NULL REFERENCES tower_api_key.accounts (id),
     id      tower_api_key.id NOT NULL,
@@ -124,7 +124,7 @@ EXECUTE FUNCTION tower_api_key.refuse('a deleted project stays deleted');
 CREATE TRIGGER projects_leave_a_tombstone BEFORE DELETE OR TRUNCATE ON tower_api_key.projects FOR EACH STATEMENT
 EXECUTE FUNCTION tower_api_key.refuse('projects are marked as deleted');
 
--- Each user belongs to one account. One person has no row for a role on each project: one role, and a list.
+-- Each user belongs to one account, and has one role and a list of projects.
 CREATE TABLE tower_api_key.people (
     user_id tower_api_key.id NOT NULL PRIMARY KEY,
     account tower_api_key.id NOT NULL REFERENCES tower_api_key.accounts (id),
@@ -135,7 +135,7 @@ CREATE TABLE tower_api_key.people (
 CREATE UNIQUE INDEX one_owner_of_account ON tower_api_key.people (account) WHERE role = 'OWNER';
 CREATE INDEX people_of_account ON tower_api_key.people (account);
 
--- The two references make it impossible to name another account's project.
+-- The two references make it impossible to give access to another account's project.
 CREATE TABLE tower_api_key.access (
     user_id tower_api_key.id NOT NULL,
     account tower_api_key.id NOT NULL,
@@ -147,9 +147,9 @@ CREATE TABLE tower_api_key.access (
 
 CREATE INDEX access_to_project ON tower_api_key.access (account, project);
 
--- The log of changes, for nodes that keep copies. Written by triggers, so that plain SQL is in it too.
+-- The change log, for nodes that remember data. Triggers write it, so that it includes changes by plain SQL.
 
--- A row of neither means everything.
+-- A row with neither a key nor an owner means `Everything`.
 CREATE TABLE tower_api_key.changes (
     xid    xid8 NOT NULL DEFAULT pg_current_xact_id(),
     digest bytea,
@@ -159,7 +159,7 @@ CREATE TABLE tower_api_key.changes (
 
 CREATE INDEX changes_by_transaction ON tower_api_key.changes (xid);
 
--- Changes of transactions before this one may have been taken out of the log.
+-- Changes of transactions before this one may have been pruned from the log.
 CREATE TABLE tower_api_key.pruned (
     one    boolean NOT NULL PRIMARY KEY CHECK (one),
     before xid8 NOT NULL
@@ -167,8 +167,8 @@ CREATE TABLE tower_api_key.pruned (
 
 INSERT INTO tower_api_key.pruned VALUES (true, '0');
 
--- The nodes that a change waits for, and what each of them has seen. `era` is one run of one server: a snapshot means
--- nothing in another.
+-- The nodes that a change waits for, and the position of each. `era` is one run of the server; a snapshot is
+-- worthless in another run.
 CREATE TABLE tower_api_key.nodes (
     node     text COLLATE "C" NOT NULL PRIMARY KEY CHECK (length(node) BETWEEN 1 AND 128),
     acked    pg_snapshot NOT NULL,
@@ -181,7 +181,7 @@ CREATE FUNCTION tower_api_key.era() RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
 $$;
 
--- These run as the schema's owner: whoever may change a table need not have rights on the log.
+-- These functions run as the owner of the schema, because a role that may change a table needs no rights on the log.
 CREATE FUNCTION tower_api_key.log_key() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -213,7 +213,7 @@ BEGIN
 END
 $$;
 
--- For changes that are everybody's in an account, which the trigger names by its column.
+-- For changes that affect everybody in an account; the trigger names the column with the account.
 CREATE FUNCTION tower_api_key.log_account() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -264,7 +264,7 @@ CREATE TRIGGER all_of_access AFTER TRUNCATE ON tower_api_key.access
 CREATE TRIGGER all_of_accounts AFTER TRUNCATE ON tower_api_key.accounts
     FOR EACH STATEMENT EXECUTE FUNCTION tower_api_key.log_everything();
 
--- Also where rows come by replication, or by a restore that switches triggers off.
+-- The triggers also run for replicated rows, and during a restore that disables triggers.
 ALTER TABLE tower_api_key.keys ENABLE ALWAYS TRIGGER changes_of_keys;
 ALTER TABLE tower_api_key.keys ENABLE ALWAYS TRIGGER all_of_keys;
 ALTER TABLE tower_api_key.keys ENABLE ALWAYS TRIGGER keys_stay_revoked;

@@ -1,9 +1,9 @@
 -- Version 2 of the schema of a PostgresStore. `tower_api_key` stands for the schema's name.
 --
--- Ids of users may hold `|`, `+` and `=` too, as identity providers write them. The domain of all ids is widened, and the
--- columns of all other ids are held to what it was. Nothing is read or written anew: NOT VALID holds for new rows, and those
--- that are there were checked when they came. Nodes of the version before go on; a user whom they cannot read is an error for
--- them (503), or in their log everything, and never somebody else.
+-- Ids of users may also contain `|`, `+` and `=`, as identity providers use them. The domain of all ids is widened,
+-- and the columns of all other ids get the previous check. No row is read or rewritten: NOT VALID applies to new
+-- rows, and existing rows were checked when they were inserted. Nodes of the previous version continue; a user with
+-- such an id is an error for them (503), or `Everything` in their log, and never another user.
 
 ALTER TABLE tower_api_key.keys
     ADD CONSTRAINT ids_of_keys CHECK (

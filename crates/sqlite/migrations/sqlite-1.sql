@@ -1,9 +1,10 @@
 -- Version 1 of the file of a SqliteStore.
 --
 -- Texts are compared byte by byte (BINARY, SQLite's default), times are microseconds since 1970 in UTC, and every id
--- is 1 to 128 of `A-Z a-z 0-9 . _ : @ -`. What the checks let through is parsed once more, strictly, when it is read.
+-- has 1 to 128 characters of `A-Z a-z 0-9 . _ : @ -`. Values that pass the checks are parsed again, strictly, when
+-- they are read.
 
--- Found by digest in one descent: the table itself is ordered by it.
+-- A look-up by digest is one descent, because the table itself is ordered by digest.
 CREATE TABLE keys (
     digest      BLOB NOT NULL PRIMARY KEY CHECK (length(digest) = 32),
     -- How the digest is made of a key's text; what is particular to one key stands behind a `$`.
@@ -43,17 +44,17 @@ CREATE TABLE keys (
 
 CREATE INDEX keys_of_owner ON keys (owner, environment, created_at, id);
 
--- Ended keys are never taken away, and somebody may have very many: whoever looks for active ones must not meet them.
+-- Ended keys are never deleted, and a user may have very many. Queries for active keys must not read them.
 CREATE INDEX unrevoked_keys ON keys (owner, environment, expires_at, created_at, id) WHERE revoked_at IS NULL;
 
--- A revoked key never comes back, whoever writes the UPDATE.
+-- A revoked key never becomes active again, whatever UPDATE is made.
 CREATE TRIGGER keys_stay_revoked BEFORE UPDATE ON keys
 WHEN OLD.revoked_at IS NOT NULL AND NEW.revoked_at IS NOT OLD.revoked_at
 BEGIN
     SELECT RAISE(ABORT, 'a revoked key stays revoked');
 END;
 
--- Nor as another key: what was fixed when a key was issued is fixed.
+-- It cannot become another key either: the columns that are fixed when a key is issued cannot be updated.
 CREATE TRIGGER keys_keep_what_they_are BEFORE UPDATE ON keys
 WHEN (NEW.digest IS NOT OLD.digest AND NEW.digested_by IS OLD.digested_by)
     OR NEW.id IS NOT OLD.id
@@ -69,14 +70,14 @@ BEGIN
     SELECT RAISE(ABORT, 'what a key is was fixed when it was issued');
 END;
 
--- REPLACE would delete without asking the triggers above.
+-- REPLACE would delete a row without running the triggers above.
 CREATE TRIGGER keys_are_not_overwritten BEFORE INSERT ON keys
 WHEN EXISTS (SELECT 1 FROM keys WHERE id = NEW.id) OR EXISTS (SELECT 1 FROM keys WHERE digest = NEW.digest)
 BEGIN
     SELECT RAISE(ABORT, 'a key of that id or digest exists');
 END;
 
--- What became of keys, and who did it: written by the transaction that makes the change.
+-- The audit log of keys, written in the transaction that makes the change.
 CREATE TABLE history (
     number INTEGER NOT NULL PRIMARY KEY CHECK (number > 0),
     key    TEXT NOT NULL CHECK (length(key) BETWEEN 1 AND 128 AND key NOT GLOB '*[^A-Za-z0-9._:@-]*'),
@@ -99,14 +100,14 @@ BEGIN
     SELECT RAISE(ABORT, 'what has happened stays written');
 END;
 
--- REPLACE would delete without asking the trigger above.
+-- REPLACE would delete a row without running the trigger above.
 CREATE TRIGGER history_is_not_overwritten BEFORE INSERT ON history
 WHEN EXISTS (SELECT 1 FROM history WHERE number = NEW.number)
 BEGIN
     SELECT RAISE(ABORT, 'what has happened stays written');
 END;
 
--- When keys were last used. Not a part of the keys, so that writing it late cannot bring anything of a key back.
+-- When keys were last used. This is separate from the keys, so that a late write cannot restore anything of a key.
 CREATE TABLE usage (
     key     TEXT NOT NULL CHECK (length(key) BETWEEN 1 AND 128 AND key NOT GLOB '*[^A-Za-z0-9._:@-]*'),
     through TEXT NOT NULL CHECK (length(through) BETWEEN 1 AND 256),
@@ -120,7 +121,7 @@ CREATE TABLE accounts (
     suspended INTEGER NOT NULL CHECK (suspended IN (0, 1))
 ) STRICT, WITHOUT ROWID;
 
--- Deleted projects stay as tombstones: under a used id, old keys would open a new project.
+-- Deleted projects stay as tombstones: if an id were used again, old keys would give access to the new project.
 CREATE TABLE projects (
     account TEXT NOT NULL REFERENCES accounts (id),
     id      TEXT NOT NULL CHECK (length(id) BETWEEN 1 AND 128 AND id NOT GLOB '*[^A-Za-z0-9._:@-]*'),
@@ -142,7 +143,7 @@ BEGIN
     SELECT RAISE(ABORT, 'projects are marked as deleted');
 END;
 
--- Each user belongs to one account. One person has no row for a role on each project: one role, and a list.
+-- Each user belongs to one account, and has one role and a list of projects.
 CREATE TABLE people (
     user    TEXT NOT NULL PRIMARY KEY
             CHECK (length(user) BETWEEN 1 AND 128 AND user NOT GLOB '*[^A-Za-z0-9._:@-]*'),
@@ -153,7 +154,7 @@ CREATE TABLE people (
 
 CREATE UNIQUE INDEX one_owner_of_account ON people (account) WHERE role = 'OWNER';
 
--- The two references make it impossible to name another account's project.
+-- The two references make it impossible to give access to another account's project.
 CREATE TABLE access (
     user    TEXT NOT NULL,
     account TEXT NOT NULL,

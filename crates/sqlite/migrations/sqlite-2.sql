@@ -1,9 +1,9 @@
 -- Version 2 of the file of a SqliteStore.
 --
--- Ids of users may hold `|`, `+` and `=` too, as identity providers write them. What is checked changes, and nothing that is
--- stored: SQLite's own way for that is to write the checks anew, which takes no copy of the tables, however large they are.
--- Processes of the version before read the new checks as well. A user whom they cannot read is an error for them (503), and
--- never somebody else.
+-- Ids of users may also contain `|`, `+` and `=`, as identity providers use them. Only the checks change, not the
+-- stored data: as SQLite recommends, the text of the checks is rewritten, so that no table is copied. Processes of
+-- the previous version read the new checks, too. A user with such an id is an error for them (503), and never another
+-- user.
 
 PRAGMA writable_schema = ON;
 
@@ -15,6 +15,6 @@ WHERE type = 'table' AND name = 'people';
 
 PRAGMA writable_schema = RESET;
 
--- Tells every open connection, this one too, that the schema is another.
+-- Tells every open connection, including this one, that the schema has changed.
 CREATE TABLE schema_has_changed (number);
 DROP TABLE schema_has_changed;
