@@ -93,7 +93,7 @@ fn every_path_can_be_followed() {
 }
 
 #[test]
-fn rooms_import_what_the_plan_says_and_never_upward() {
+fn rooms_import_exactly_the_listed_rooms_and_never_upward() {
     none_of(&FAULTS.rooms);
 }
 

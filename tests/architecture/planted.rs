@@ -227,7 +227,7 @@ fn an_import_is_found_however_it_is_written() {
 }
 
 #[test]
-fn what_is_no_import_is_not_reported() {
+fn paths_that_are_not_imports_are_not_reported() {
     unnamed("store/no_imports");
 }
 
@@ -279,7 +279,7 @@ fn what_cannot_be_looked_through_is_found() {
 }
 
 #[test]
-fn rooms_that_know_what_they_must_not_are_found() {
+fn rooms_that_use_forbidden_crates_are_found() {
     for (number, (_, words)) in STRANGERS.iter().enumerate() {
         named(&[&format!("store/strangers{number}.rs:1 {words}")]);
     }

@@ -125,7 +125,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 /// An answer that was read before a change and arrives after the node has acknowledged the change must not be given
 /// to later requests. This is also true if the log says `Everything`.
 #[tokio::test(start_paused = true)]
-async fn c17_g_what_was_read_before_the_news_is_forgotten_with_it() {
+async fn c17_g_answers_from_before_a_change_are_not_kept() {
     let (digest, owner) = (key("one", "u").digest, user("u"));
     let everything = || Change::Everything;
     for (what, news, of_key, of_owner) in [

@@ -154,7 +154,7 @@ fn ways(path: &str, key: &ApiKey) -> [(&'static str, Request<Body>); 3] {
 /// After a rotation with a grace period, all responses to the old key say since when it is deprecated and when it
 /// ends, through every scheme.
 #[tokio::test]
-async fn c15_14_callers_of_a_replaced_key_are_told_when_it_ends() {
+async fn c15_14_responses_to_a_replaced_key_say_when_it_ends() {
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
     let sqlite = SqliteStore::open(folder.path().join("keys.sqlite")).await.unwrap();

@@ -51,7 +51,7 @@ async fn rows(keyring: &Keyring, owner: &str) -> usize {
 }
 
 #[tokio::test]
-async fn r29_what_is_issued_is_found_by_its_digest_and_its_secret_stands_nowhere() {
+async fn r29_an_issued_key_is_found_by_its_digest_and_its_secret_is_not_stored() {
     let (store, clock, keyring) = at_noon().await;
     let new = NewKey::project_level(user("alice"), "  CI of p1 ", project("p1"))
         .environment(Environment::Test)
@@ -89,7 +89,7 @@ async fn r29_what_is_issued_is_found_by_its_digest_and_its_secret_stands_nowhere
 }
 
 #[tokio::test]
-async fn r34_r35_what_cannot_be_is_refused_and_leaves_no_row() {
+async fn r34_r35_an_invalid_key_is_refused_and_not_stored() {
     let (_, _, keyring) = at_noon().await;
     let alice = || NewKey::user_level(user("alice"), "fine");
     let named = |name: &str| NewKey::user_level(user("alice"), name);
@@ -239,7 +239,7 @@ impl Directory for FailsThen {
 }
 
 #[tokio::test]
-async fn c9_15_a_key_whose_owner_cannot_be_told_any_more_is_not_handed_out() {
+async fn c9_15_a_key_is_not_returned_if_its_owner_cannot_be_checked_again() {
     let keyring = Keyring::new((MemoryStore::new(), FailsThen(AtomicBool::new(false))));
     let issued = keyring.issue(NewKey::user_level(user("alice"), "raced")).await;
     assert!(matches!(issued, Err(KeyringError::Store(StoreError::Overloaded))), "{issued:?}");
@@ -342,7 +342,7 @@ async fn grace_lets_both_work_and_never_outlives_the_old_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_those_who_rotate_one_key_at_once_one_wins() {
+async fn of_simultaneous_rotations_one_wins() {
     let (store, clock, keyring) = at_noon().await;
     let key = keyring.issue(NewKey::user_level(user("alice"), "x")).await.unwrap();
     let rotate = |_| {
@@ -406,7 +406,7 @@ async fn lists_one_owner_oldest_first_and_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_policy_of_none_and_a_deadline_of_zero_are_refused_at_start() {
+async fn a_policy_of_zero_keys_and_a_zero_deadline_are_errors_at_start() {
     assert!(Keyring::new(MemoryStore::new()).policy(KeyPolicy::Multiple { max: 0 }).is_err());
     assert!(ApiKeys::new(MemoryStore::new()).change_deadline(Duration::ZERO).is_err());
 }
@@ -439,7 +439,7 @@ fn silent() -> Hooked<Silent> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c10_nobody_waits_for_a_store_without_end() {
+async fn c10_no_call_waits_forever_for_a_store() {
     let timed_out = |error: KeyringError| match error {
         KeyringError::Store(error) | KeyringError::OutcomeUnknown(error) => {
             matches!(error, StoreError::Timeout)

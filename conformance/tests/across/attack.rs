@@ -264,7 +264,7 @@ fn virtual_memory() -> usize {
 /// C3-24: the limit for all bodies of a layer counts the memory that is reserved for a body.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_cap_of_buffered_bodies_holds_for_what_is_reserved() {
+async fn the_limit_of_buffered_bodies_includes_reserved_memory() {
     const CAP: usize = 4 << 20;
     let world = World::new().await;
     let auth = ApiKeyAuth::new(world.store.clone(), JsonBody::default().buffer_cap(CAP).unwrap());

@@ -136,7 +136,7 @@ fn policy(answer: &Answer) -> (&str, &str) {
 }
 
 #[tokio::test]
-async fn c7_09_who_guesses_keys_is_slowed_down_and_nobody_else() {
+async fn c7_09_only_clients_that_guess_keys_are_slowed_down() {
     let world = World::new().await;
     for place in PLACES {
         for site in Site::all(&world, throttled("10/s")) {
@@ -214,7 +214,7 @@ async fn guess(world: &World, clock: impl Clock, guesses: u32, pace: impl Fn()) 
 }
 
 #[tokio::test]
-async fn c15_08_validate_is_no_oracle_for_those_who_guess() {
+async fn c15_08_validate_does_not_help_to_guess_keys() {
     let world = World::new().await;
     let clock = ManualClock::new(START);
     // A thousand guesses per second for twenty seconds.
@@ -440,7 +440,7 @@ async fn c17_a5_a_key_is_remembered_as_accepted_for_an_hour() {
 }
 
 #[tokio::test]
-async fn what_costs_no_question_and_what_succeeds_is_no_failed_attempt() {
+async fn only_failed_look_ups_count_as_failed_attempts() {
     let world = World::new().await;
     for place in PLACES {
         for site in Site::all(&world, throttled("1/h")) {
@@ -555,7 +555,7 @@ async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
 
 /// B1: revoking a key by its holder and using a key have separate places, even for one address.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
-async fn c17_g_neither_requests_nor_keys_that_end_hold_up_the_other() {
+async fn c17_g_requests_and_self_revoke_do_not_delay_each_other() {
     const AT: &str = "/self-revoke";
     let revoke =
         |key: &ApiKey| test_kit::request("POST", AT, &[("authorization", &test_kit::bearer(key))], "");
@@ -629,7 +629,7 @@ async fn an_ipv6_client_is_a_network() {
 }
 
 #[tokio::test]
-async fn a_key_with_limits_is_counted_and_told_so() {
+async fn responses_show_the_limits_of_a_key() {
     let world = World::new().await;
     let limited = world.key("u_own", |key| key.limits = Some("burst=3/min".parse().unwrap())).await;
     for place in PLACES {
@@ -673,7 +673,7 @@ async fn a_key_with_limits_is_counted_and_told_so() {
 
 /// A.8: rate limits are checked last, and a request that is refused for another reason is not counted.
 #[tokio::test]
-async fn only_what_would_be_let_in_is_counted() {
+async fn only_accepted_requests_are_counted() {
     let world = World::new().await;
     let once = |key: &mut KeyRecord| key.limits = Some("1/h".parse().unwrap());
     let (read_only, other) = (world.key("u_ro", once).await, world.key("u_b", once).await);
@@ -707,7 +707,7 @@ async fn only_what_would_be_let_in_is_counted() {
 
 /// If a guard or a handler refuses a counted request, the response has the headers about limits, like any other.
 #[tokio::test]
-async fn who_was_counted_is_told_so_whatever_the_answer_is() {
+async fn every_response_to_a_counted_request_shows_the_limits() {
     let world = World::new().await;
     for place in PLACES {
         let limited = world.key("u_own", |key| key.limits = Some("burst=3/min".parse().unwrap())).await;
@@ -856,7 +856,7 @@ async fn shares(place: Place, site: &Site, keyring: &Keyring) {
 /// Making, using up and revoking keys in a loop does not make a verifier forget what other keys have used, if it
 /// observes the keyring.
 #[tokio::test]
-async fn c17_b8_what_revoked_keys_have_spent_is_forgotten_first() {
+async fn c17_b8_the_state_of_revoked_keys_is_evicted_first() {
     for observes in [true, false] {
         let world = World::new().await;
         let (mut others, clock) = (Vec::new(), ManualClock::new(START));

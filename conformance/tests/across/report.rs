@@ -110,7 +110,7 @@ async fn tells(desk: Desk<impl KeyRegistry + KeyStore>) {
 }
 
 #[tokio::test]
-async fn a_replaced_key_is_safe_to_end_when_nobody_has_called_with_it_for_long_enough() {
+async fn a_replaced_key_is_safe_to_end_after_enough_time_without_use() {
     let desk = Desk::of(MemoryStore::new());
     let old = desk.issue("old").await;
     desk.came(&old, scheme("json-body"), 1).await;

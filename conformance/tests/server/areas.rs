@@ -395,7 +395,7 @@ fn r56_the_peers_address_reaches_the_layers() {
 
 /// Behind a trusted proxy, each client is throttled separately.
 #[test]
-fn c7_09_c15_08_who_guesses_at_validate_is_slowed_down_and_nobody_else() {
+fn c7_09_c15_08_only_clients_that_guess_at_validate_are_slowed_down() {
     let demo = Demo::start_with(&[("LOOKUPS", "5/h"), ("PROXIES", "127.0.0.0/8")]);
     let validate = |key: &str, from: &str| {
         demo.request("GET", "/api/v1/validate")
@@ -518,7 +518,7 @@ fn c17_c3_migrate_echo_takes_8_mib_through_every_scheme() {
 }
 
 #[test]
-fn c17_c3_what_there_is_not_has_one_shape() {
+fn c17_c3_all_404_and_405_responses_have_one_format() {
     let demo = Demo::start();
     let alice = demo.key("alice");
     for (method, path, status, error) in [

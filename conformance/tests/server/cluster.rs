@@ -24,7 +24,7 @@ fn seen(said: &str, what: &str) -> u64 {
 
 #[test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES, and half a minute"]
-fn c9_01_no_node_accepts_what_has_ended_whatever_breaks() {
+fn c9_01_no_node_accepts_an_ended_key_under_any_fault() {
     let (kept, said) = cluster(&["--chaos", "--seconds", "15", "--seed", "1"]);
     assert_eq!(seen(&said, "accepted after the change had returned"), 0);
     assert_eq!(seen(&said, "good keys that were refused"), 0);

@@ -202,7 +202,7 @@ fn a_sign_in_leads_to_the_portal_and_nowhere_else() {
 }
 
 #[test]
-fn c11_14_a_session_is_no_key_for_the_api() {
+fn c11_14_the_api_accepts_no_session() {
     let demo = Demo::start();
     let session = signed_in(&demo, "alice");
     for path in ["/v1/users/usr_123", "/v1/api-keys", "/api/v1/projects", "/migrate/echo"] {

@@ -324,7 +324,7 @@ struct OneKeyPage<'a> {
     parting: GraceView,
     /// The key that this one replaced.
     before: Option<(&'a KeyView, GraceView)>,
-    /// `None` if the registry keeps no usage; empty if there is none.
+    /// `None` if the registry keeps no usage; empty if nothing was recorded.
     used: Option<UseView>,
     trail: Option<Vec<EntryView>>,
     may_make: bool,

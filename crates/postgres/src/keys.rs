@@ -616,7 +616,7 @@ async fn ask_owner(
     Ok(terms.allow_owner(directory::account_status(session, owner, None).await?, on_project)?)
 }
 
-/// Makes room for a new key as the policy requires, or fails if there is none. `replaced` is the key that the new one
+/// Makes room for a new key as the policy requires, or fails if the limit is reached. `replaced` is the key that the new one
 /// replaces, and when that one ends.
 async fn keep_policy(
     session: &Session,

@@ -515,7 +515,7 @@ fn ask_owner(
     Ok(terms.allow_owner(standing(None)?, on_project)?)
 }
 
-/// Makes room for a new key as the policy requires, or fails if there is none. `replaced` is the key that the new one
+/// Makes room for a new key as the policy requires, or fails if the limit is reached. `replaced` is the key that the new one
 /// replaces, and when that one ends.
 fn keep_policy(
     transaction: &Transaction<'_>,

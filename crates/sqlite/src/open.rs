@@ -43,7 +43,7 @@ pub(crate) fn location(path: &Path) -> Result<PathBuf, Failure> {
 /// Why a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To change it, or to create a store if there is none.
+    /// To change it, or to create a store if it does not exist.
     Begin,
     /// To change an existing store.
     Change,

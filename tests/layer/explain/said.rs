@@ -76,7 +76,7 @@ async fn what_people_and_programs_read() {
 }
 
 #[tokio::test]
-async fn c5_c6_what_is_wrong_with_a_key_is_said_with_its_time_and_its_successor() {
+async fn c5_c6_an_ended_key_is_explained_with_its_time_and_successor() {
     let world = World::new().await;
     let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default());
     for (key, line) in [
@@ -153,7 +153,7 @@ async fn c6_nothing_is_counted_and_the_throttle_is_not_touched() {
 
 /// Keys that replaced each other share one limit, and the explanation of each shows what is left of it.
 #[tokio::test]
-async fn c17_g_what_is_left_is_said_of_the_whole_family() {
+async fn c17_g_the_remaining_limit_is_that_of_the_whole_family() {
     let world = World::new().await;
     let clock = ManualClock::new(START);
     let keyring = ApiKeys::new(world.store.clone()).clock(clock.clone()).keyring();
@@ -188,7 +188,7 @@ async fn c17_g_what_is_left_is_said_of_the_whole_family() {
 
 /// For a client that is slowed down: only keys that look wrong to the client are refused for that reason.
 #[tokio::test]
-async fn c17_g_the_brake_is_said_of_wrong_keys_only() {
+async fn c17_g_throttling_is_explained_only_for_wrong_keys() {
     let world = World::new().await;
     let narrow = world
         .key("u_own", |key| key.restrictions = r#"{"ip":{"allow":["10.0.0.0/8"]}}"#.parse().unwrap())

@@ -171,7 +171,7 @@ async fn a_decision_says_when_and_how_long_and_shows_nothing_secret() {
 
 /// C5-02: a key is restricted to addresses, but the layer cannot know them. There is one warning.
 #[tokio::test]
-async fn c5_02_an_address_that_nobody_knows_is_warned_of_once() {
+async fn c5_02_an_unknown_address_causes_one_warning() {
     let (world, spy) = (World::new().await, Spy::default());
     let app = app(Verifier::new(world.store.clone()).observer(spy.clone()));
     let office = IpRestriction::allow(["192.0.2.0/24"]).unwrap();

@@ -119,7 +119,7 @@ async fn c13_02_events_have_their_fields_and_no_more() {
 }
 
 #[tokio::test]
-async fn levels_say_who_must_look() {
+async fn levels_match_the_urgency() {
     let heard = Heard::default();
     let _listening = tracing::subscriber::set_default(heard.clone());
     let key = KeyFormat::default().generate(Environment::Live).unwrap();
@@ -170,7 +170,7 @@ impl std::error::Error for Because {
 
 /// The causes of an error are logged only on request.
 #[tokio::test]
-async fn c17_f2_the_causes_of_a_store_error_are_told_on_request() {
+async fn c17_f2_the_causes_of_a_store_error_are_logged_on_request() {
     let heard = Heard::default();
     let _listening = tracing::subscriber::set_default(heard.clone());
     let key = KeyFormat::default().generate(Environment::Live).unwrap();

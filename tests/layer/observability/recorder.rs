@@ -244,7 +244,7 @@ async fn a_write_that_is_cut_off_is_made_by_the_next() {
 }
 
 #[tokio::test]
-async fn who_waits_longest_is_forgotten_when_there_is_no_room() {
+async fn the_oldest_usage_is_dropped_when_memory_is_full() {
     let setting = Setting::new(|recorder| recorder.capacity(NonZero::new(2).unwrap())).await;
     setting.registry.is(Mood::Fails).await;
     let keys = [&setting.world.own, &setting.world.full, &setting.world.b];
@@ -279,7 +279,7 @@ async fn many_keys_are_written_in_parts() {
 }
 
 #[tokio::test]
-async fn a_ledger_that_keeps_none_is_not_asked_again() {
+async fn a_registry_without_usage_is_called_only_once() {
     let setting = Setting::new(|recorder| recorder).await;
     setting.registry.is(Mood::KeepsNone).await;
     setting.use_own().await;
@@ -295,7 +295,7 @@ async fn a_ledger_that_keeps_none_is_not_asked_again() {
 }
 
 #[test]
-fn nothing_is_no_number() {
+fn an_empty_value_is_not_a_number() {
     let recorder = UsageRecorder::new(MemoryStore::new());
     assert!(matches!(recorder.write_every(Duration::ZERO), Err(ConfigError::Zero(_))));
 }

@@ -119,7 +119,7 @@ async fn c5_05_through_two_trusted_proxies() {
 }
 
 #[tokio::test]
-async fn c5_06_entries_that_are_no_addresses_end_the_walk() {
+async fn c5_06_invalid_entries_end_the_walk() {
     let (world, key) = world().await;
     let sites = Sites::behind(&world, proxied(&["10.0.0.0/8"]));
     for entry in [
@@ -236,7 +236,7 @@ async fn c5_12_a_change_is_seen_by_the_next_request() {
 /// If an element contains two values for one name, it is unknown which of them the proxy has written, so none is
 /// used.
 #[tokio::test]
-async fn c17_g_an_element_that_says_two_things_says_nothing() {
+async fn c17_g_an_element_with_two_values_is_ignored() {
     let (world, key) = world().await;
     let client = ClientAddr::trusted_proxies(["10.0.0.0/8"], ProxyHeader::Forwarded).unwrap();
     let sites = Sites::behind(&world, client);

@@ -78,7 +78,7 @@ async fn c4_10_around_any_other_service_paths_count_only_where_that_was_said() {
 }
 
 #[test]
-fn c4_11_what_looks_like_a_regular_expression_is_no_endpoint() {
+fn c4_11_a_regular_expression_is_not_an_endpoint() {
     for endpoint in [
         "GET /v1/.*",
         "GET /v1/users/[0-9]+",

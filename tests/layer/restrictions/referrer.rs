@@ -83,7 +83,7 @@ async fn c6_02_to_06_no_other_host_passes_for_it() {
 }
 
 #[tokio::test]
-async fn c6_07_what_is_no_page_is_refused() {
+async fn c6_07_invalid_referrers_are_refused() {
     let world = World::new().await;
     let pages = pages(&world, GOOD).await;
     pages.refuse("C6-07", &Visit::plain()).await;

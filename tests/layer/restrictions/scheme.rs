@@ -79,7 +79,7 @@ async fn a_successor_is_bound_like_the_key_before() {
 }
 
 #[test]
-fn what_is_no_name_of_a_scheme_is_refused_with_the_reason() {
+fn an_invalid_name_of_a_scheme_is_refused_with_the_reason() {
     for name in ["", "bearer token", "\"bearer\"", "schéma"] {
         let text = serde_json::json!({"schemes": {"allow": [name]}}).to_string();
         let error = text.parse::<Restrictions>().expect_err(name);

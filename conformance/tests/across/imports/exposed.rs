@@ -32,7 +32,7 @@ async fn self_revoke(store: &MemoryStore, way: &str, key: &str) -> String {
 }
 
 #[tokio::test]
-async fn r42_whoever_holds_an_imported_key_of_any_kind_can_end_it() {
+async fn r42_the_holder_of_any_imported_key_can_revoke_it() {
     for way in ["bearer", "json"] {
         let store = people().await;
         let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
@@ -72,7 +72,7 @@ async fn ended() -> (MemoryStore, Keyring, [String; 2]) {
 }
 
 #[tokio::test]
-async fn r42_nobody_learns_by_self_revoke_that_a_slow_key_has_ended() {
+async fn r42_self_revoke_does_not_reveal_that_a_slow_key_has_ended() {
     let (store, keyring, [revoked, expired]) = ended().await;
     for way in ["bearer", "json"] {
         let unknown = self_revoke(&store, way, "unknown.anything").await;
@@ -117,7 +117,7 @@ async fn r42_a_slow_key_that_has_ended_does_not_hold_up_a_scanners_report() {
 /// Slow hashes and Sanctum tokens are looked up by public parts of the key. A client that knows these parts sends
 /// them as a key.
 #[tokio::test]
-async fn the_words_that_digests_are_told_apart_by_are_no_key() {
+async fn the_public_parts_of_a_digest_are_not_a_key() {
     let store = people().await;
     let keyring = ApiKeys::new(store.clone()).digests(ring()).keyring();
     let keys = fixtures().into_iter().enumerate().map(|(at, key)| imported(&format!("k{at}"), key.digest()));

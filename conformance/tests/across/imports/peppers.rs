@@ -24,7 +24,7 @@ async fn attack(store: &MemoryStore, name: &str, text: &str, method: &str) {
 }
 
 #[tokio::test]
-async fn c7_06_a_row_that_knows_no_pepper_is_no_key() {
+async fn c7_06_a_row_without_the_pepper_is_not_accepted() {
     let store = people().await;
     attack(&store, "says_sha256", "one", "sha256").await;
     attack(&store, "says_hmac", "two", "hmac:p").await;
@@ -43,7 +43,7 @@ async fn c7_06_a_row_that_knows_no_pepper_is_no_key() {
 
 /// A digest that was made with one method and claims another is never accepted, whichever is tried first.
 #[tokio::test]
-async fn c7_06_a_key_is_only_what_it_says_it_is() {
+async fn c7_06_a_row_must_match_its_digest_method() {
     for (method, expected) in
         [("sha256", 200), ("sha512", 503), ("sanctum", 503), ("hmac:p", 503), ("slow$x", 503)]
     {
@@ -143,7 +143,7 @@ async fn c7_07_a_used_key_gets_the_newest_pepper() {
 
 /// Users of keys do not notice if renewals fail or hang.
 #[tokio::test]
-async fn c7_07_a_renewal_that_fails_is_nobodys_failure() {
+async fn c7_07_a_failing_renewal_does_not_affect_requests() {
     struct Broken {
         asked: AtomicUsize,
         hangs: bool,

@@ -351,7 +351,7 @@ impl Directory for Changing {
 
 /// Removing the owner's access between the check and the change revokes the existing keys, but not these new ones.
 #[tokio::test]
-async fn c17_g_an_owner_who_loses_access_while_keys_are_imported_has_none_of_them() {
+async fn c17_g_an_owner_who_loses_access_during_an_import_gets_no_key() {
     let owner = || AccountStatus::Active { role: Some(tower_api_key::Role::Owner) };
     let on_p1 = || NewKey::project_level(user("alice"), "x", ProjectId::new("p1").unwrap());
     let cases = [

@@ -290,7 +290,7 @@ fn c9_01_postgres_answers_as_the_model_with_and_without_a_cache() {
 
 /// The test finds a planted error, and its report is short.
 #[test]
-fn a_cache_that_is_told_nothing_is_found() {
+fn a_cache_without_invalidation_is_detected() {
     let told = block_on(async {
         let steps: Vec<u64> = (0..60).map(|step| Dice::new(step).next()).collect();
         let (_, _, wrong) = run(Kind::Lying, &steps).await;

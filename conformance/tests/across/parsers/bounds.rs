@@ -35,7 +35,7 @@ fn as_lines(restrictions: &Restrictions) -> String {
 }
 
 #[tokio::test]
-async fn c17_b2_restrictions_and_metadata_are_bounded_at_every_door() {
+async fn c17_b2_restrictions_and_metadata_are_limited_in_all_interfaces() {
     let site = Site::new().await;
     let (fits, too_long) = (long(MAX_RESTRICTIONS_LEN - 300), long(MAX_RESTRICTIONS_LEN + 1));
     let body = |restrictions: &Restrictions| json!({"name": "CI", "restrictions": restrictions});

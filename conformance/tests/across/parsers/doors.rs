@@ -15,7 +15,7 @@ fn import(site: &Site, members: &Value) -> (i32, String) {
 }
 
 #[tokio::test]
-async fn c17_d5_times_are_rfc_3339_at_every_door_in_and_out() {
+async fn c17_d5_times_are_rfc_3339_in_all_interfaces() {
     let site = Site::new().await;
     let owner = site.owner.to_string();
     let right = [
@@ -85,7 +85,7 @@ async fn c17_d5_times_are_rfc_3339_at_every_door_in_and_out() {
 }
 
 #[tokio::test]
-async fn c17_d4_names_are_judged_alike_at_every_door() {
+async fn c17_d4_names_have_the_same_rules_in_all_interfaces() {
     let site = Site::new().await;
     let owner = site.owner.to_string();
     let settings = format!("/keys/{}/settings", site.id);
@@ -139,7 +139,7 @@ async fn c17_d4_names_are_judged_alike_at_every_door() {
 }
 
 #[tokio::test]
-async fn c17_d7_people_of_identity_providers_are_owners_at_every_door() {
+async fn c17_d7_ids_of_identity_providers_work_in_all_interfaces() {
     for owner in ["auth0|5f7c", "a+b@example.com", "dXNlcg=="] {
         let site = Site::of(owner).await;
         // The layer, a body with a user id, and the response to both.

@@ -17,7 +17,7 @@ use tower_api_key_manage::PublicKeyList;
 use super::*;
 
 #[tokio::test]
-async fn c17_b3_a_route_of_26_parameters_is_refused_at_every_door() {
+async fn c17_b3_a_route_with_26_parameters_is_refused_by_all_interfaces() {
     let site = Site::new().await;
     let many = many_parameters();
     let restrictions = json!({"endpoints": {"allow": [many]}});

@@ -311,7 +311,7 @@ fn c10_04_nothing_fails_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c10_05_a_key_without_its_owners_standing_is_no_answer() {
+async fn c10_05_a_key_without_its_owners_status_is_a_503() {
     let world = World::new().await;
     for fault in FAULTS.into_iter().chain([Fault::Hangs]) {
         let app = app(Verifier::new(Faulty::new(&world, Fault::None, fault)));

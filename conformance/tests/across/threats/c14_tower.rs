@@ -250,7 +250,7 @@ async fn c14_02_a_permit_inside_is_held_while_a_body_is_read() {
 }
 
 #[test]
-fn c14_03_what_crosses_threads_may() {
+fn c14_03_layer_service_and_future_are_send() {
     fn layer<T: Clone + Send + Sync + Unpin + 'static>() {}
     fn future<T: Send>(_: &T) {}
     layer::<ApiKeyAuth<Bearer>>();

@@ -117,7 +117,7 @@ fn plain(status: u16, headers: &[(&str, &str)], body: &'static str) -> Response<
 }
 
 #[tokio::test]
-async fn c15_10_what_a_handler_refuses_is_the_handlers() {
+async fn c15_10_refusals_by_a_handler_are_not_changed() {
     let world = World::new().await;
     for status in [400, 401, 403, 404, 413, 429, 500, 503] {
         let app = Router::new().fallback(move || async move {
@@ -188,7 +188,7 @@ impl Cache {
 }
 
 #[tokio::test]
-async fn c15_11_a_shared_cache_mixes_nobody_up() {
+async fn c15_11_a_shared_cache_does_not_mix_up_users() {
     async fn whoami(who: axum::Extension<Principal>) -> String {
         who.user_id().to_string()
     }

@@ -125,7 +125,7 @@ async fn c17_b5_half_sent_bodies_of_one_client_leave_room_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c17_b5_nor_do_those_of_many_fill_it() {
+async fn c17_b5_half_sent_bodies_of_many_clients_leave_room_for_others() {
     for clients in [4_u8, 20, 200] {
         let site = Site::new(JsonBody::default(), ClientAddr::peer()).await;
         let mut held = Vec::new();
@@ -208,7 +208,7 @@ async fn c17_b5_the_deadline_shortens_as_the_room_fills() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c17_b5_who_is_not_known_has_no_share_and_that_is_said_once() {
+async fn c17_b5_unknown_clients_have_no_share_and_there_is_one_warning() {
     let cases: [(&str, Option<IpAddr>, Option<&str>, bool); 8] = [
         ("nobody says who it is", None, None, false),
         ("a proxy of this machine", Some(Ipv4Addr::LOCALHOST.into()), Some("192.0.2.1"), false),
@@ -260,7 +260,7 @@ async fn c17_b5_one_body_of_the_largest_size_finds_room() {
 
 /// Bodies that are read and discarded count, too.
 #[tokio::test(start_paused = true)]
-async fn c17_b5_what_is_only_drained_takes_room_too() {
+async fn c17_b5_drained_bodies_use_memory_too() {
     let scheme = JsonBody::default().limit(1000).unwrap().buffer_cap(100_000).unwrap();
     let site = Site::new(scheme, ClientAddr::peer()).await;
     let drains = |from: u8| {
@@ -293,7 +293,7 @@ async fn c17_b5_what_is_only_drained_takes_room_too() {
 
 /// Peers that may act as a proxy for others: these networks, exactly up to their last addresses.
 #[tokio::test(start_paused = true)]
-async fn c17_g_networks_that_are_nearby_end_where_they_end() {
+async fn c17_g_nearby_networks_have_exact_borders() {
     for (from, nearby) in [
         ("9.255.255.255", false),
         ("10.0.0.0", true),

@@ -197,7 +197,7 @@ async fn c17_a2_a_get_that_is_declared_to_write_stays_a_write_behind_another_rou
 
 /// The same for endpoints that need a user-level key: a project-level key gets no access through another router.
 #[tokio::test]
-async fn c17_a2_what_is_declared_to_manage_is_not_a_plain_write_behind_another_router() {
+async fn c17_a2_a_manage_endpoint_stays_one_behind_another_router() {
     let world = World::new().await;
     let apps = arrangements(|pattern| auth(&world, Endpoints::new().manage(Method::POST, pattern)));
     let mut refused = 0;
@@ -312,7 +312,7 @@ async fn c17_a2_reads_stay_reads_beside_a_declared_write() {
 
 /// What follows a catch-all was matched by another router, so it cannot be compared with a declaration.
 #[tokio::test]
-async fn c17_a2_what_comes_after_a_catch_all_cannot_be_compared() {
+async fn c17_a2_segments_after_a_catch_all_cannot_be_compared() {
     let world = World::new().await;
     let app = |endpoints: Endpoints| {
         let inner = inner(&["/v1/sites", "/v1/status"]).layer(auth(&world, endpoints));
@@ -466,7 +466,7 @@ fn c17_a2_a_catch_all_is_opened_by_name_only() {
 }
 
 #[test]
-fn c17_a2_undeclared_finds_what_does_not_meet() {
+fn c17_a2_undeclared_finds_unmatched_routes_and_declarations() {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/projects")
         .write(Method::GET, "/export")
@@ -621,7 +621,7 @@ fn mistyped(key: &ApiKey) -> String {
 }
 
 #[tokio::test]
-async fn c17_a3_no_credential_is_nobody_and_a_good_one_is_somebody() {
+async fn c17_a3_no_credential_gives_no_principal_and_a_valid_one_gives_one() {
     let world = World::new().await;
     let sides = Sides::all(&world);
     for ask in [
@@ -663,7 +663,7 @@ async fn c17_a3_no_credential_is_nobody_and_a_good_one_is_somebody() {
 }
 
 #[tokio::test]
-async fn c17_a3_a_bad_credential_is_never_nobody() {
+async fn c17_a3_an_invalid_credential_is_never_ignored() {
     let world = World::new().await;
     let sides = Sides::all(&world);
     let bad = [&world.revoked, &world.expired, &world.stray];
@@ -713,7 +713,7 @@ async fn c17_a3_a_bad_credential_is_never_nobody() {
 }
 
 #[tokio::test]
-async fn c17_a3_a_store_that_is_down_is_503_for_keys_and_nothing_to_nobody() {
+async fn c17_a3_a_failing_store_is_503_with_a_key_and_not_called_without_one() {
     let world = World::new().await;
     let sides = Sides::all(&world);
     sides.down.store(true, SeqCst);
@@ -870,7 +870,7 @@ async fn c17_a3_two_body_schemes_and_a_null() {
 }
 
 #[tokio::test]
-async fn c17_a3_https_is_demanded_of_nobody_too() {
+async fn c17_a3_https_is_required_also_without_a_key() {
     let world = World::new().await;
     let sides = Sides::new(&world, |store, routes| {
         let auth = ApiKeyAuth::new(store, Bearer::default()).require_https(true);
@@ -895,7 +895,7 @@ async fn c17_a3_https_is_demanded_of_nobody_too() {
 
 /// Handlers and guards that need a principal: 401 if the client can send a key, 500 if it cannot help.
 #[tokio::test]
-async fn c17_a3_what_needs_a_principal_says_401_in_the_layers_words() {
+async fn c17_a3_a_missing_principal_is_a_401_in_the_layers_words() {
     let world = World::new().await;
     let handlers = || {
         let user = async |who: Principal| who.user_id().to_string();
@@ -1066,7 +1066,7 @@ impl Observer for Seen {
 }
 
 #[tokio::test]
-async fn c17_a3_those_who_look_on_see_nobody_as_open() {
+async fn c17_a3_observers_see_requests_without_a_key_as_open() {
     let world = World::new().await;
     let seen = Seen::default();
     for warm in [true, false] {

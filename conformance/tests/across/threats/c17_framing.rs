@@ -120,7 +120,7 @@ async fn c17_c1_a_refusal_by_a_header_scheme_ends_the_connection_that_has_a_body
 
 /// Responses of the handler are not changed.
 #[tokio::test]
-async fn c17_c1_what_a_handler_answers_is_left_alone() {
+async fn c17_c1_responses_of_a_handler_are_not_changed() {
     let world = World::new().await;
     let own = bearer(&world.own);
     for app in apps(&world, Bearer::default) {
@@ -294,7 +294,7 @@ async fn c17_c1_guards_and_extractors_say_it_too() {
 
 /// A key is optional, but something inside the layer needs one.
 #[tokio::test]
-async fn c17_c1_nobody_at_an_optional_endpoint_is_refused_like_others() {
+async fn c17_c1_a_missing_key_at_an_optional_endpoint_is_refused_like_others() {
     let world = World::new().await;
     for (app, reads) in apps(&world, Bearer::default)
         .map(|app| (app, false))

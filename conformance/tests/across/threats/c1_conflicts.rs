@@ -286,7 +286,7 @@ async fn c1_12_bearer_reads_a_project_only_when_told_to() {
 
 /// Decision 2: other authentication schemes are ignored.
 #[tokio::test]
-async fn c1_13_another_authentication_scheme_is_no_credential() {
+async fn c1_13_another_authentication_scheme_does_not_count() {
     let world = World::new().await;
     for value in
         ["Basic dTpw", "Digest username=\"u\"", "Negotiate x", "BearerK", "Bearerish x", "", "Bear er"]
@@ -305,7 +305,7 @@ async fn c1_13_another_authentication_scheme_is_no_credential() {
 }
 
 #[tokio::test]
-async fn c1_14_a_token_of_another_kind_is_no_key() {
+async fn c1_14_another_kind_of_token_is_not_a_key() {
     let world = World::new().await;
     let jwt = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1X293biJ9.";
     for site in [Site::bearer(&world), Site::heads(&world), Site::all(&world)] {

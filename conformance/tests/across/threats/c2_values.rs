@@ -72,7 +72,7 @@ async fn c2_01_the_scheme_in_any_case_and_several_spaces() {
 }
 
 #[tokio::test]
-async fn c2_02_what_is_not_one_token_after_bearer() {
+async fn c2_02_bearer_must_be_followed_by_one_token() {
     let world = World::new().await;
     let site = Site::bearer(&world);
     let key = world.own.expose_secret();
@@ -119,7 +119,7 @@ async fn c2_02_what_is_not_one_token_after_bearer() {
 }
 
 #[tokio::test]
-async fn c2_03_nothing_and_what_programs_write_for_nothing() {
+async fn c2_03_empty_values_and_null_texts() {
     let world = World::new().await;
     let sites = Sites::new(&world);
     for text in
@@ -346,7 +346,7 @@ async fn c2_10_the_random_part_of_a_key_in_another_environment() {
 }
 
 #[tokio::test]
-async fn c2_12_what_is_no_project_and_what_is_nobodys() {
+async fn c2_12_invalid_and_unknown_projects() {
     let world = World::new().await;
     let header = Site::header(&world);
     let bearer = Site::bearer(&world);

@@ -67,7 +67,7 @@ impl Sites {
 }
 
 #[tokio::test]
-async fn c3_01_a_credential_that_is_said_twice() {
+async fn c3_01_duplicate_credentials() {
     let world = World::new().await;
     let sites = Sites::new(&world);
     let (key, other) = (world.own.expose_secret(), world.b.expose_secret());
@@ -142,7 +142,7 @@ async fn c3_03_a_name_that_another_reader_would_take_for_a_credential() {
 }
 
 #[tokio::test]
-async fn c3_04_the_handlers_own_members_may_be_said_twice() {
+async fn c3_04_other_members_may_be_duplicated() {
     let world = World::new().await;
     let sites = Sites::new(&world);
     for more in [r#""a":1,"a":2"#, r#""o":{"apiKey":"x","apiKey":"y"}"#, r#""a":{"b":1,"b":1}"#] {
@@ -300,7 +300,7 @@ async fn c3_10_text_that_is_no_text() {
 }
 
 #[tokio::test]
-async fn c3_11_numbers_and_what_is_almost_json() {
+async fn c3_11_numbers_and_almost_valid_json() {
     let world = World::new().await;
     let sites = Sites::new(&world);
     let digits = "9".repeat(400);

@@ -156,7 +156,7 @@ async fn c4_05_a_nested_route_of_the_same_name_is_another_route() {
 
 /// Nested services and fallbacks of nested routers see a rewritten path that the router has not matched.
 #[tokio::test]
-async fn c4_06_what_the_router_did_not_match_matches_no_declaration() {
+async fn c4_06_an_unmatched_route_matches_no_declaration() {
     let world = World::new().await;
     let guarded = || {
         let auth =
@@ -241,7 +241,7 @@ async fn c4_08_other_forms_of_the_target() {
 }
 
 #[tokio::test]
-async fn c4_12_methods_are_what_they_are() {
+async fn c4_12_methods_are_compared_exactly() {
     let world = World::new().await;
     let site = Site::bearer(&world);
     // Method overrides are ignored in both directions.

@@ -47,7 +47,7 @@ fn c7_01_digests_match_only_if_every_bit_does() {
 /// Unknown, revoked and expired keys: the same path, number of calls and response, to the last byte. (A key of a
 /// disabled owner needs one more call, to find that out.)
 #[tokio::test]
-async fn c7_02_what_a_bad_key_was_cannot_be_told() {
+async fn c7_02_refusals_of_wrong_keys_cannot_be_distinguished() {
     let world = World::new().await;
     let unknown = World::new().await;
     let long_gone = world

@@ -185,7 +185,7 @@ fn post(headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn c1_16_names_with_a_space_are_no_http() {
+async fn c1_16_header_names_with_a_space_are_refused() {
     let world = World::new().await;
     let server = Server::start(&world, JsonBody::default()).await;
     let key = world.own.expose_secret();

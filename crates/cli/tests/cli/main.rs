@@ -328,7 +328,7 @@ fn sha256_hex(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn keys_are_imported_in_bulk_and_what_was_refused_is_told_by_line() {
+async fn keys_are_imported_in_bulk_and_refusals_have_line_numbers() {
     let shell = Shell::new();
     let lines = [
         json!({"id": "old_1", "owner": "alice", "name": "One", "sha256": sha256_hex("legacy-one"), "scopes": ["a"]}),
@@ -365,7 +365,7 @@ async fn keys_are_imported_in_bulk_and_what_was_refused_is_told_by_line() {
 }
 
 #[test]
-fn c13_what_is_no_import_is_refused_as_a_whole_and_never_repeated() {
+fn c13_an_invalid_import_is_refused_as_a_whole_and_not_quoted() {
     let shell = Shell::new();
     let good = json!({"id": "old_1", "owner": "alice", "name": "One", "key": "legacy-one"}).to_string();
     for (line, says) in [
@@ -521,7 +521,7 @@ async fn what_a_service_on_postgresql_reads_is_managed_alike() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_f3_a_change_that_may_have_been_made_is_not_said_to_be_refused() {
+async fn c17_f3_a_change_with_unknown_outcome_is_not_reported_as_refused() {
     let (schema, mut shell) = (Schema::new("unknown"), Shell::empty());
     shell.database = Some(Schema::server());
     let run = |args: &[&str]| shell.run(&[&["--schema", schema.0], args].concat());
@@ -579,7 +579,7 @@ async fn people_and_projects_are_managed_as_far_as_keys_need_it() {
 
 /// A mistyped name and an empty file are not taken for an empty store.
 #[test]
-fn c17_f3_what_holds_no_store_is_said_to_hold_none() {
+fn c17_f3_an_empty_file_is_reported_as_no_store() {
     let shell = Shell::empty();
     std::fs::write(shell.database(), "").unwrap();
     for args in [
@@ -607,7 +607,7 @@ fn c17_f3_what_holds_no_store_is_said_to_hold_none() {
 }
 
 #[test]
-fn c17_f3_looking_waits_for_no_other_program() {
+fn c17_f3_reading_waits_for_no_other_program() {
     let shell = Shell::new();
     shell.run(&["create", "--owner", "alice", "--name", "CI"]).ok();
     let id = shell.ids("alice").remove(0);
@@ -667,7 +667,7 @@ async fn c17_f3_when_a_call_has_ended_everything_is_in_the_file() {
 }
 
 #[test]
-fn c17_f3_what_is_not_in_the_file_yet_is_said() {
+fn c17_f3_data_outside_of_the_file_is_reported() {
     let shell = Shell::new();
     let other = rusqlite::Connection::open(shell.database()).unwrap();
     other.execute_batch("BEGIN; SELECT count(*) FROM keys").unwrap();
@@ -680,7 +680,7 @@ fn c17_f3_what_is_not_in_the_file_yet_is_said() {
 
 /// `tower-api-key list | head`, after `head` has ended.
 #[test]
-fn c17_f3_a_pipe_that_is_closed_is_no_error_unless_a_secret_is_lost() {
+fn c17_f3_a_closed_pipe_is_an_error_only_if_a_secret_is_lost() {
     let shell = Shell::new();
     shell.run(&["create", "--owner", "alice", "--name", "CI"]).ok();
     let id = shell.ids("alice").remove(0);
@@ -725,7 +725,7 @@ fn c17_f3_a_pipe_that_is_closed_is_no_error_unless_a_secret_is_lost() {
 
 /// Invalid arguments are reported whether or not the database exists.
 #[test]
-fn c17_f3_arguments_are_judged_before_the_database() {
+fn c17_f3_arguments_are_checked_before_the_database_is_opened() {
     let shell = Shell::empty();
     std::fs::write(shell.path("bad.jsonl"), "nothing").unwrap();
     for (args, says) in [
@@ -834,7 +834,7 @@ fn c17_f3_completions_are_written_without_a_database() {
 }
 
 #[test]
-fn c17_f3_what_is_in_the_way_is_named() {
+fn c17_f3_errors_name_what_prevents_a_change() {
     let shell = Shell::new();
     shell.run(&["account", "create", "B", "--owner", "carol"]).ok();
     for (args, says) in [
@@ -935,7 +935,7 @@ fn c17_f3_a_user_has_as_many_keys_as_the_service_allows() {
 
 /// A restriction that is silently dropped would be a restriction that the key no longer has.
 #[test]
-fn c17_d2_what_stands_twice_is_refused() {
+fn c17_d2_duplicates_are_refused() {
     let shell = Shell::new();
     let key = r#""id": "k", "owner": "alice", "name": "x", "key": "legacy-one""#;
     let (closed, open) = (r#"{"ip":{"allow":["192.0.2.7"]}}"#, r#"{"ip":{"allow":["0.0.0.0/0"]}}"#);
@@ -971,7 +971,7 @@ fn c17_d2_what_stands_twice_is_refused() {
 }
 
 #[test]
-fn c17_d2_what_a_file_is_instead_is_told_by_its_head() {
+fn c17_d2_the_error_says_what_another_kind_of_file_is() {
     let shell = Shell::new();
     let key = r#"{"id": "k", "owner": "alice", "name": "x", "key": "legacy-one"}"#;
     for (format, file, says) in [
@@ -1045,7 +1045,7 @@ fn c17_d2_what_a_file_is_instead_is_told_by_its_head() {
 }
 
 #[tokio::test]
-async fn c17_d2_what_editors_and_spreadsheets_leave_behind_is_read() {
+async fn c17_d2_leftovers_of_editors_and_spreadsheets_are_accepted() {
     let shell = Shell::new();
     let line = |id: &str| format!(r#"{{"id": "{id}", "owner": "alice", "name": "x", "key": "legacy-{id}"}}"#);
     let json = format!("\u{feff}{}\r\n  \r\n\r\n{}", line("a"), line("b"));
@@ -1073,7 +1073,7 @@ async fn c17_d2_what_editors_and_spreadsheets_leave_behind_is_read() {
 }
 
 #[test]
-fn c17_d2_what_no_header_carries_is_refused_by_its_line() {
+fn c17_d2_a_key_that_fits_in_no_header_is_refused_with_its_line() {
     let shell = Shell::new();
     let texts = [
         "good",

@@ -94,7 +94,7 @@ async fn run(args: &[&str]) -> (i32, String, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_f3_a_server_is_reached_by_tls_and_shows_who_it_is() {
+async fn c17_f3_the_server_is_reached_by_tls_and_verified() {
     let folder = tempfile::tempdir().unwrap();
     let (ours, theirs) =
         (Authority::new(folder.path(), "ours.pem"), Authority::new(folder.path(), "theirs.pem"));
@@ -141,7 +141,7 @@ async fn c17_f3_a_server_is_reached_by_tls_and_shows_who_it_is() {
 
 /// If TLS is required and impossible, the program says so before it connects.
 #[tokio::test]
-async fn c17_f3_tls_that_is_demanded_is_not_left_out() {
+async fn c17_f3_required_tls_is_not_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "no certificate").unwrap();

@@ -101,7 +101,7 @@ async fn r28_a_failing_mail_server_loses_no_key_and_is_tried_again() {
 }
 
 #[tokio::test]
-async fn r28_what_cannot_be_sent_is_given_up_and_seen() {
+async fn r28_an_undeliverable_mail_is_given_up_and_reported() {
     let world = World::new().await;
     // A port on which nothing listens any more.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -213,7 +213,7 @@ async fn c17_b6_one_owners_loop_suppresses_no_notice_of_others() {
 }
 
 #[tokio::test]
-async fn c17_b6_what_happens_meanwhile_goes_into_one_mail_and_what_is_missing_is_said() {
+async fn c17_b6_simultaneous_notices_are_one_mail_that_counts_missing_ones() {
     let mut server = Server::start([]).await;
     let gate = Gate::closed();
     let (email, mut events) = email(&server.url, gate.clone());
@@ -254,7 +254,7 @@ async fn c17_b6_what_happens_meanwhile_goes_into_one_mail_and_what_is_missing_is
 }
 
 #[tokio::test]
-async fn c17_b6_what_is_missing_is_said_though_nothing_else_is_left_to_say() {
+async fn c17_b6_missing_notices_are_reported_even_without_other_notices() {
     let mut server = Server::start([]).await;
     let gate = Gate::closed();
     let (email, mut events) = email(&server.url, gate.clone());

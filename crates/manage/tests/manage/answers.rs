@@ -426,7 +426,7 @@ async fn c17_d6_a_key_is_shown_without_naming_a_project() {
 }
 
 #[tokio::test]
-async fn c17_d6_a_method_that_is_not_there_is_told_which_are() {
+async fn c17_d6_a_405_lists_the_supported_methods() {
     let world = World::new().await;
     let keyring = || Keyring::new(world.store.clone());
     let verifier = tower_api_key::Verifier::new(world.store.clone());

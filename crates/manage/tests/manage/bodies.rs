@@ -17,7 +17,7 @@ use crate::{AT, app, call, create, path_of, record, rows, world};
 use test_kit::{Call, Hook, Hooked, World, bearer, get, member, request, send, user};
 
 #[tokio::test]
-async fn c11_01_who_owns_a_key_and_what_it_may_do_is_not_the_clients_to_say() {
+async fn c11_01_a_client_cannot_set_the_owner_or_the_rights_of_a_key() {
     let (world, app) = world().await;
     let before = rows(&world).await;
     let members = [
@@ -70,7 +70,7 @@ async fn c11_01_who_owns_a_key_and_what_it_may_do_is_not_the_clients_to_say() {
 }
 
 #[tokio::test]
-async fn r34_r35_what_cannot_be_is_a_422_that_says_what_must_be() {
+async fn r34_r35_invalid_members_are_a_422_with_the_rule() {
     let (world, app) = world().await;
     let before = rows(&world).await;
     let named = |name: &str| json!({"name": name});
@@ -125,7 +125,7 @@ async fn r34_r35_what_cannot_be_is_a_422_that_says_what_must_be() {
 }
 
 #[tokio::test]
-async fn what_is_no_object_of_strings_is_a_400() {
+async fn a_body_that_is_not_an_object_is_a_400() {
     let (world, app) = world().await;
     let before = rows(&world).await;
     let headers = [("authorization", &*bearer(&world.own)), ("content-type", "application/json")];
@@ -458,7 +458,7 @@ async fn c10_a_store_in_trouble_is_a_503_and_never_a_no() {
 }
 
 #[tokio::test]
-async fn c11_06_what_is_no_id_is_an_unknown_one() {
+async fn c11_06_an_invalid_id_is_like_an_unknown_one() {
     let (world, app) = world().await;
     let unknown = call(&app, "DELETE", &format!("{AT}/key_unknown"), &world.own).await;
     assert_eq!(unknown.verdict(), "404/key_not_found");

@@ -45,7 +45,7 @@ async fn limits_are_asked_for_and_kept_afterwards() {
 }
 
 #[tokio::test]
-async fn limits_that_are_none_are_refused_with_the_reason() {
+async fn invalid_limits_are_refused_with_the_reason() {
     let (world, app) = world().await;
     let path = path_of(&world, &world.p1).await;
     let before = rows(&world).await;
@@ -80,7 +80,7 @@ async fn limits_that_are_none_are_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_change_changes_what_it_says_and_nothing_else() {
+async fn an_update_changes_only_its_members() {
     let (world, app) = world().await;
     let path = path_of(&world, &world.p1).await;
     let inside = json!({"ip": {"mode": "enforce", "allow": ["192.0.2.0/24"]}, "schemes": {"mode": "enforce", "allow": ["bearer"]}});
@@ -121,7 +121,7 @@ async fn a_change_changes_what_it_says_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn c11_01_what_a_key_is_cannot_be_changed() {
+async fn c11_01_fixed_attributes_of_a_key_cannot_be_changed() {
     let (world, app) = world().await;
     let path = path_of(&world, &world.p1).await;
     let before = rows(&world).await;
@@ -170,7 +170,7 @@ async fn c11_01_what_a_key_is_cannot_be_changed() {
 }
 
 #[tokio::test]
-async fn c11_02_who_may_change_which_key() {
+async fn c11_02_which_keys_a_key_may_change() {
     let (world, app) = world().await;
     let name = json!({"name": "x"});
     let before = rows(&world).await;
@@ -264,7 +264,7 @@ async fn c11_02_no_key_changes_its_way_out_of_its_limits_or_restrictions() {
 
 /// If two keys of one family have different limits and are used in turn, they get no more than each alone.
 #[tokio::test]
-async fn keys_of_one_family_with_other_limits_keep_what_was_spent() {
+async fn keys_of_one_family_with_different_limits_share_their_use() {
     let (world, app) = world().await;
     let keyring = Keyring::new(world.store.clone());
     let old = limited(&world, "3/h").await;

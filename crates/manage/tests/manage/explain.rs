@@ -64,7 +64,7 @@ async fn support_sees_every_check_and_the_customers_own_answer() {
 }
 
 #[tokio::test]
-async fn c9_a_key_that_is_revoked_while_its_question_comes_is_told_nothing() {
+async fn c9_a_key_that_is_revoked_during_its_request_gets_no_explanation() {
     let world = World::new().await;
     let (app, path) = (app(&world), path_of(&world, &world.p1).await);
     let (body, question) = slow_by(&world.own, "POST", &format!("{path}/explain"));
@@ -77,7 +77,7 @@ async fn c9_a_key_that_is_revoked_while_its_question_comes_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn c11_only_those_who_may_manage_a_key_have_it_explained() {
+async fn c11_explaining_a_key_needs_the_right_to_manage_it() {
     let world = World::new().await;
     let app = app(&world);
     let scoped = world.key("u_own", |key| key.scopes.extend(["a".to_owned()])).await;
@@ -109,7 +109,7 @@ async fn c11_only_those_who_may_manage_a_key_have_it_explained() {
 }
 
 #[tokio::test]
-async fn what_is_no_question_is_said_with_what_to_write() {
+async fn an_invalid_description_is_refused_with_the_rule() {
     let world = World::new().await;
     let app = app(&world);
     let path = path_of(&world, &world.own).await;
@@ -138,7 +138,7 @@ async fn what_is_no_question_is_said_with_what_to_write() {
 }
 
 #[tokio::test]
-async fn c6_a_client_learns_what_its_own_scheme_says() {
+async fn c6_a_client_gets_the_words_of_its_own_scheme() {
     let world = World::new().await;
     let app = app(&world);
     let path = path_of(&world, &world.own).await;

@@ -61,7 +61,7 @@ fn closes(answer: &Answer) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c17_c1_whatever_these_routes_answer_their_bodies_are_cared_for() {
+async fn c17_c1_every_response_of_these_routes_handles_an_unread_body() {
     let world = World::new().await;
     let app = app(&world);
     let (own, full) = (path_of(&world, &world.own).await, path_of(&world, &world.full).await);
@@ -203,7 +203,7 @@ async fn c17_b5_half_sent_bodies_without_a_key_leave_room_for_others() {
 
 /// The webhook reads bodies before it verifies them, so each address has its own share.
 #[tokio::test(start_paused = true)]
-async fn c17_b5_reports_that_nobody_signed_leave_room_for_others() {
+async fn c17_b5_unsigned_reports_leave_room_for_others() {
     let world = World::new().await;
     let scanner = crate::leaks::Scanner::new("one");
     let keyring = Keyring::new(world.store.clone());

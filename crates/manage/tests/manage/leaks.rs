@@ -198,7 +198,7 @@ async fn r42_nothing_is_read_that_is_not_signed() {
 }
 
 #[tokio::test]
-async fn r42_what_is_signed_and_no_report_changes_nothing() {
+async fn r42_a_signed_body_that_is_not_a_report_changes_nothing() {
     let world = World::new().await;
     let scanner = Scanner::new("k1");
     let (app, _, seen) = app(&world, list(&[scanner.entry(true)]));
@@ -220,7 +220,7 @@ async fn r42_what_is_signed_and_no_report_changes_nothing() {
 }
 
 #[tokio::test]
-async fn r42_a_large_body_is_refused_and_what_cannot_be_told_is_a_503() {
+async fn r42_a_large_body_is_refused_and_an_unknown_outcome_is_a_503() {
     /// A source of public keys that always fails.
     struct Offline;
 
@@ -364,7 +364,7 @@ const FORGER: [u8; 4] = [192, 0, 2, 1];
 const SCANNER: [u8; 4] = [192, 0, 2, 2];
 
 #[tokio::test]
-async fn c17_b11_a_report_that_nobody_can_have_signed_is_refused_before_its_body_is_read() {
+async fn c17_b11_a_report_without_a_possible_signature_is_refused_before_its_body_is_read() {
     let world = World::new().await;
     let scanner = Scanner::new("k1");
     let (app, _) = webhook(&world, list(&[scanner.entry(true)]), |leaks| leaks);
@@ -380,7 +380,7 @@ async fn c17_b11_a_report_that_nobody_can_have_signed_is_refused_before_its_body
 }
 
 #[tokio::test]
-async fn c17_b11_who_forges_reports_is_slowed_down_and_nobody_else() {
+async fn c17_b11_only_forgers_of_reports_are_slowed_down() {
     let world = World::new().await;
     let (scanner, stranger) = (Scanner::new("k1"), Scanner::new("k1"));
     let (app, clock) = webhook(&world, list(&[scanner.entry(true)]), |leaks| leaks);
@@ -413,7 +413,7 @@ async fn c17_b11_who_forges_reports_is_slowed_down_and_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c17_b11_whatever_is_not_signed_spends_the_budget_and_what_is_signed_or_ours_does_not() {
+async fn c17_b11_only_unsigned_reports_use_up_the_budget() {
     let world = World::new().await;
     let scanner = Scanner::new("k1");
     let body = "[]";
@@ -488,7 +488,7 @@ async fn c17_b11_behind_a_proxy_that_is_named_a_forger_holds_off_nobody() {
 
 /// Without the client's address there is no budget, because otherwise a forger could block the scanner.
 #[tokio::test]
-async fn c17_b11_those_whose_address_nobody_knows_have_no_budget_of_failures() {
+async fn c17_b11_clients_with_unknown_addresses_have_no_budget_of_failures() {
     let world = World::new().await;
     let (scanner, stranger) = (Scanner::new("k1"), Scanner::new("k1"));
     let (app, _) =
@@ -658,7 +658,7 @@ async fn c17_b11_public_keys_that_cannot_be_fetched_are_tried_once_a_minute() {
 
 /// If the first client disconnects during the fetch, the other clients still get the list.
 #[tokio::test]
-async fn c17_b11_public_keys_are_fetched_though_whoever_asked_has_gone() {
+async fn c17_b11_public_keys_are_fetched_though_the_client_has_disconnected() {
     let world = World::new().await;
     let scanner = Scanner::new("k1");
     let published = Published::new(list(&[scanner.entry(true)]));

@@ -81,7 +81,7 @@ async fn r56_restrictions_are_asked_for_and_enforced_afterwards() {
 }
 
 #[tokio::test]
-async fn c4_11_restrictions_that_are_none_are_refused_with_the_reason() {
+async fn c4_11_invalid_restrictions_are_refused_with_the_reason() {
     let (world, app) = world().await;
     let before = rows(&world).await;
     let ip = |entry: &str| json!({"ip": {"allow": [entry]}});

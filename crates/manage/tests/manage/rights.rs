@@ -153,7 +153,7 @@ fn check_is_what_was_asked(got: &KeyRecord, owner: &str, wanted: &Rights, scopes
 }
 
 #[tokio::test]
-async fn c11_02_the_owners_rights_are_those_of_this_moment() {
+async fn c11_02_the_owners_current_rights_count() {
     let (world, app) = world().await;
     let p2 = json!({"name": "x", "level": "PROJECT", "project_id": "p2"});
     assert_eq!(create(&app, &world.full, &p2).await.status, 201);
@@ -164,7 +164,7 @@ async fn c11_02_the_owners_rights_are_those_of_this_moment() {
 }
 
 #[tokio::test]
-async fn c11_02_the_routes_check_rights_whatever_is_declared() {
+async fn c11_02_the_routes_check_rights_independently_of_declarations() {
     let world = World::new().await;
     let keyring = Keyring::new(world.store.clone());
     let auth = ApiKeyAuth::new(world.store.clone(), tower_api_key::scheme::Bearer::default());
@@ -267,7 +267,7 @@ async fn c11_04_keys_of_others_are_unknown_ones_for_every_pair() {
 }
 
 #[tokio::test]
-async fn c11_08_what_each_kind_of_key_may_list() {
+async fn c11_08_which_keys_each_kind_of_key_may_list() {
     let (world, app) = world().await;
     let ids = async |key: &ApiKey| {
         let answer = call(&app, "GET", AT, key).await;

@@ -94,7 +94,7 @@ async fn c17_d1_without_a_grace_the_old_key_is_dead_at_once() {
 }
 
 #[tokio::test]
-async fn c17_d1_what_is_no_grace_is_refused_and_nothing_changes() {
+async fn c17_d1_an_invalid_grace_is_refused_and_nothing_changes() {
     let (world, _, app) = world().await;
     let path = path_of(&world, &world.p1).await;
     let before = rows(&world).await;
@@ -140,7 +140,7 @@ async fn c17_d1_what_is_no_grace_is_refused_and_nothing_changes() {
 }
 
 #[tokio::test]
-async fn c17_d1_where_a_user_has_one_key_there_is_no_grace() {
+async fn c17_d1_a_policy_of_one_key_allows_no_grace() {
     let world = World::new().await;
     let policy = |grace| Keyring::new(world.store.clone()).policy(KeyPolicy::Single { grace }).unwrap();
     let path = path_of(&world, &world.b).await;

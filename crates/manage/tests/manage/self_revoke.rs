@@ -187,7 +187,7 @@ async fn r42_every_attempt_counts_for_the_budget_of_self_revoke_whatever_it_find
 
 /// The layer and this route have separate budgets, and keys in use are not counted.
 #[tokio::test]
-async fn c17_a5_a_key_is_ended_by_itself_whatever_else_comes_from_its_address() {
+async fn c17_a5_self_revoke_works_whatever_else_its_address_sends() {
     let world = World::new().await;
     let clock = ManualClock::new(Timestamp::from_secs(1000));
     let once = || "1/d".parse().unwrap();
@@ -242,7 +242,7 @@ async fn r42_a_store_that_cannot_tell_is_a_503_and_never_a_yes() {
 
 /// If the response mentions a key, that key has been revoked.
 #[tokio::test]
-async fn c17_d3_a_key_is_found_in_what_is_sent() {
+async fn c17_d3_a_key_is_found_within_other_text() {
     type Around = fn(&str) -> String;
     let in_body: [Around; 18] = [
         |key| format!("{key}\n"),
@@ -314,7 +314,7 @@ async fn c17_d3_every_key_that_is_sent_is_ended() {
 }
 
 #[tokio::test]
-async fn c17_d3_what_can_be_no_key_is_a_400() {
+async fn c17_d3_a_text_without_a_possible_key_is_a_400() {
     let (world, told, app) = world().await;
     let key = world.own.expose_secret();
     let (cut, longer, split) = (&key[..key.len() - 1], format!("{key}x"), key.replace('_', " "));

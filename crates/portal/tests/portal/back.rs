@@ -82,7 +82,7 @@ async fn c17_e3_after_signing_in_again_the_form_comes_back_filled() {
 }
 
 #[tokio::test]
-async fn c17_e3_nothing_is_left_for_somebody_else() {
+async fn c17_e3_no_draft_can_be_left_for_another_person() {
     let site = Site::new().await;
     let typed = [("name", "Not yours"), ("level", "USER"), ("environment", "live"), ("expires", "never")];
     let victims = site.form("u_own.1", "/new", &typed).await;
@@ -124,7 +124,7 @@ async fn c17_e3_nothing_is_left_for_somebody_else() {
 }
 
 #[tokio::test]
-async fn c17_e3_what_is_long_or_old_is_not_kept_and_no_page_says_that_it_is() {
+async fn c17_e3_long_and_old_drafts_are_not_stored_and_no_page_claims_it() {
     let site = Site::new().await;
     let long = "x".repeat(17 * 1024);
     let mut fields = NEW.to_vec();
@@ -148,7 +148,7 @@ async fn c17_e3_what_is_long_or_old_is_not_kept_and_no_page_says_that_it_is() {
 }
 
 #[tokio::test]
-async fn c17_e3_what_somebody_has_lost_meanwhile_does_not_come_back_with_the_form() {
+async fn c17_e3_a_draft_does_not_restore_lost_access() {
     use tower_api_key::store::Accounts as _;
     let site = Site::new().await;
     let form = site.form("u_full.1", "/new", &NEW).await;
@@ -173,7 +173,7 @@ impl http_body::Body for Endless {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c17_e3_of_people_without_a_session_not_much_is_read() {
+async fn c17_e3_forms_without_a_session_are_limited() {
     let site = Site::new().await;
     let form = site.form("u_own.1", "/new", &NEW).await;
     let half: Vec<_> = (0..64)

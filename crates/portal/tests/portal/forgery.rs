@@ -78,7 +78,7 @@ async fn c11_13_only_a_form_of_our_own_page_changes_anything() {
 }
 
 #[tokio::test]
-async fn c11_13_what_is_said_twice_is_not_believed() {
+async fn c11_13_a_duplicate_field_or_header_is_refused() {
     let site = Site::new().await;
     for (name, value) in [("origin", "https://app.example.com"), ("sec-fetch-site", "same-origin")] {
         let form = site.form("u_own.1", "/new", &NEW).await;
@@ -137,7 +137,7 @@ async fn c11_13_nothing_is_changed_by_get_or_by_another_method() {
 }
 
 #[tokio::test]
-async fn c11_14_a_key_is_no_session_and_a_session_is_no_key() {
+async fn c11_14_keys_and_sessions_do_not_replace_each_other() {
     let site = Site::new().await;
     let bearer = test_kit::bearer(&site.world.own);
     let key = [("authorization", &*bearer), ("x-api-key", site.world.own.expose_secret())];
@@ -217,7 +217,7 @@ async fn c11_15_no_answer_lacks_a_header() {
 }
 
 #[tokio::test]
-async fn assets_are_named_by_what_they_hold_and_kept() {
+async fn assets_have_a_hash_in_their_names_and_are_cached() {
     let site = Site::new().await;
     let page = text(&site.get("u_own.1", "/new").await);
     let css = stylesheet();

@@ -19,7 +19,7 @@ fn with_body(request: Request<Body>, length: usize, body: Body) -> Request<Body>
 }
 
 #[tokio::test]
-async fn c17_c1_whatever_the_portal_answers_its_forms_are_cared_for() {
+async fn c17_c1_every_response_of_the_portal_handles_an_unread_form() {
     let site = Site::new().await;
     let elsewhere = |session: &str| {
         let mut request = posted(session, "/new", &[]);

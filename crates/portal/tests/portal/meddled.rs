@@ -50,7 +50,7 @@ const FORMS: [(&str, &[(&str, &str)]); 4] = [
 ];
 
 #[tokio::test]
-async fn c17_a1_no_form_makes_or_changes_a_key_of_somebody_whose_removal_has_returned() {
+async fn c17_a1_no_form_makes_or_changes_a_key_after_its_owners_removal_has_returned() {
     for (path, fields) in FORMS {
         at_every_moment(Event::Remove, path, fields, |_, alive, what| {
             assert!(alive.is_empty(), "{what}: {alive:#?}");
@@ -60,7 +60,7 @@ async fn c17_a1_no_form_makes_or_changes_a_key_of_somebody_whose_removal_has_ret
 }
 
 #[tokio::test]
-async fn c17_a1_no_form_puts_a_key_in_the_place_of_one_whose_end_has_returned() {
+async fn c17_a1_no_form_replaces_a_key_after_its_revocation_has_returned() {
     for (path, fields) in &FORMS[1..] {
         at_every_moment(Event::Revoke, path, fields, |_, alive, what| {
             assert!(alive.is_empty(), "{what}: {alive:#?}");
@@ -70,7 +70,7 @@ async fn c17_a1_no_form_puts_a_key_in_the_place_of_one_whose_end_has_returned() 
 }
 /// A person who may only read from now on gets keys that can only read (R24).
 #[tokio::test]
-async fn c17_a1_somebody_who_is_demoted_meanwhile_gets_their_key() {
+async fn c17_a1_a_person_who_is_demoted_meanwhile_gets_their_key() {
     at_every_moment(Event::Demote, "/new", &NEW, |answer, _, what| {
         assert_eq!(answer.status, StatusCode::CREATED, "{what}");
     })

@@ -13,7 +13,7 @@ use tower_api_key::ApiKeys;
 const PAGES: [&str; 5] = ["", "/settings", "/rotate", "/restrictions", "/revoke"];
 
 #[tokio::test]
-async fn c11_01_the_owner_is_who_is_signed_in_whatever_the_form_says() {
+async fn c11_01_the_owner_is_the_signed_in_user_whatever_the_form_contains() {
     let site = Site::new().await;
     let before = site.rows().await;
     for field in [
@@ -90,7 +90,7 @@ async fn c11_04_another_persons_key_is_as_unknown_as_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn c11_06_what_is_no_id_is_not_looked_for() {
+async fn c11_06_an_invalid_id_is_not_looked_up() {
     let site = Site::new().await;
     let long = "k".repeat(10_000);
     for id in ["..%2f..", "%00", "key_1%2f..", "'%20OR%201=1--", "%3Cscript%3E", "%E2%80%AE", "%FF", &long] {
@@ -123,7 +123,7 @@ async fn answers(site: &Site, secret: &str) -> [u16; 3] {
 }
 
 #[tokio::test]
-async fn r24_who_only_reads_makes_changes_rotates_and_revokes_their_own_keys_and_these_only_read() {
+async fn r24_readonly_members_manage_their_own_keys_which_can_only_read() {
     let site = Site::new().await;
     let list = site.page("u_ro.1", "").await;
     assert!(list.contains("/new\"") && list.contains("Rotate") && list.contains("Revoke"));
@@ -162,7 +162,7 @@ async fn r24_who_only_reads_makes_changes_rotates_and_revokes_their_own_keys_and
 }
 
 #[tokio::test]
-async fn c17_a1_who_is_demoted_meanwhile_gets_a_key_that_reads_and_who_is_removed_gets_none() {
+async fn c17_a1_after_a_demotion_a_form_makes_a_reading_key_and_after_a_removal_none() {
     let site = Site::new().await;
     let person = test_kit::user("u_full");
     let old = site.first("u_full").await;
@@ -205,7 +205,7 @@ async fn c17_a1_who_is_demoted_meanwhile_gets_a_key_that_reads_and_who_is_remove
 }
 
 #[tokio::test]
-async fn c11_02_who_has_lost_a_project_or_the_account_makes_no_key_for_it() {
+async fn c11_02_no_key_is_made_for_a_lost_project_or_account() {
     let site = Site::new().await;
     let at_p2 = [
         ("name", "CI"),

@@ -205,7 +205,7 @@ async fn r56_restrictions_are_written_shown_and_changed() {
 }
 
 #[tokio::test]
-async fn a_restriction_that_allows_nobody_is_not_widened_by_saving_the_form() {
+async fn an_empty_restriction_is_not_removed_by_saving_the_form() {
     let site = Site::new().await;
     let key = site.first("u_b").await;
     let nobody = Restrictions::none().ip(IpRestriction::allow::<&str>([]).unwrap());
@@ -324,7 +324,7 @@ async fn keys_are_listed_by_state_environment_and_name() {
 }
 
 #[tokio::test]
-async fn r25_r26_a_keys_rights_are_those_of_this_moment() {
+async fn r25_r26_a_page_shows_the_current_rights_of_a_key() {
     let site = Site::new().await;
     let says = async |session: &str, path: &str| site.page(session, path).await;
     let own = site.first("u_own").await;

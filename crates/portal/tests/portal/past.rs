@@ -64,7 +64,7 @@ async fn r43_the_last_use_and_its_scheme_are_shown() {
 }
 
 #[tokio::test]
-async fn after_a_rotation_the_pages_say_who_still_calls_with_the_old_key() {
+async fn after_a_rotation_the_pages_show_the_use_of_the_old_key() {
     let site = Site::new().await;
     let made = site.submit("u_own.1", "/new", &NEW).await;
     let old = site.shown("u_own", &made).await.id;
@@ -121,7 +121,7 @@ async fn c17_b4_the_key_before_is_found_however_many_keys_there_are() {
 }
 
 #[tokio::test]
-async fn r43_the_trail_names_what_happened_and_who_did_it() {
+async fn r43_the_page_shows_the_audit_log() {
     let site = Site::new().await;
     let made = site.submit("u_own.1", "/new", &NEW).await;
     let id = site.shown("u_own", &made).await.id;
@@ -165,7 +165,7 @@ async fn r43_the_trail_names_what_happened_and_who_did_it() {
 }
 
 #[tokio::test]
-async fn what_a_ledger_does_not_keep_is_not_shown() {
+async fn data_that_the_registry_does_not_keep_is_not_shown() {
     let (site, _) = plain().await;
     let key = site.first("u_own").await;
     let list = site.page("u_own.1", "").await;
@@ -175,7 +175,7 @@ async fn what_a_ledger_does_not_keep_is_not_shown() {
 }
 
 #[tokio::test]
-async fn c10_a_store_that_fails_is_no_answer_and_changes_nothing() {
+async fn c10_a_failing_store_is_a_503_and_changes_nothing() {
     let (site, fails) = plain().await;
     let key = site.first("u_own").await;
     let before = site.rows().await;

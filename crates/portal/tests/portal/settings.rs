@@ -69,7 +69,7 @@ async fn r34_a_key_gets_another_name_and_other_limits_and_only_what_changes_is_w
 }
 
 #[tokio::test]
-async fn c11_08_what_cannot_be_changes_nothing_and_says_so_at_its_field() {
+async fn c11_08_an_invalid_value_changes_nothing_and_has_an_error_at_its_field() {
     let site = Site::new().await;
     let (key, path) = made(&site).await;
     let before = site.rows().await;

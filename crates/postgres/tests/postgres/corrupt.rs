@@ -204,7 +204,7 @@ async fn c10_06_a_damaged_standing_is_an_error() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_f4_what_does_not_parse_is_named_with_the_id_of_its_key() {
+async fn c17_f4_an_unparsable_column_is_named_with_the_id_of_its_key() {
     let schema = Schema::new();
     let (store, key, vandal) = store_and_vandal(&schema).await;
     vandal.batch_execute("CREATE TABLE saved AS SELECT * FROM keys").await.unwrap();

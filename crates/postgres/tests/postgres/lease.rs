@@ -116,7 +116,7 @@ async fn c9_01_a_change_returns_when_every_node_has_acknowledged_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_07_a_node_that_says_nothing_is_fenced_when_its_lease_is_over_and_not_before() {
+async fn c9_07_a_silent_node_is_fenced_exactly_when_its_lease_is_over() {
     let schema = Schema::new();
     let store = schema.open().await;
     let (one, two) = (insert(&store, "one", "u").await, insert(&store, "two", "u").await);
@@ -210,7 +210,7 @@ async fn c9_12_a_revocation_that_is_repeated_waits_for_the_first() {
 /// Plain SQL gets into the log, whatever it changes (C9-17).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_17_what_an_operator_changes_is_in_the_log() {
+async fn c9_17_changes_by_an_operator_are_in_the_log() {
     let schema = Schema::new();
     let (store, operator) = (schema.open().await, schema.operator().await);
     insert(&store, "one", "u").await;
@@ -252,7 +252,7 @@ async fn c9_17_what_an_operator_changes_is_in_the_log() {
 /// If an account is changed as a whole while a new member is added, the log names the new member, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_15_who_comes_to_an_account_while_it_is_suspended_is_in_the_log() {
+async fn c9_15_a_member_added_during_a_suspension_is_in_the_log() {
     let schema = Schema::new();
     let store = schema.open().await;
     store.create_account("a", &user("alice")).await.unwrap();
@@ -363,7 +363,7 @@ async fn c9_05_hints_come_and_calls_that_wait_hold_nothing() {
 /// The whole stack: three nodes with caches. None of them accepts a revoked key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_01_three_nodes_with_caches_never_serve_what_was_revoked() {
+async fn c9_01_three_nodes_with_caches_never_accept_a_revoked_key() {
     let schema = Schema::new();
     let store = schema.open().await;
     let mut nodes = Vec::new();
@@ -400,7 +400,7 @@ async fn c9_01_three_nodes_with_caches_never_serve_what_was_revoked() {
 /// the node must not block all later calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_07_a_node_that_says_nothing_is_fenced_though_nobody_waits_that_long() {
+async fn c9_07_a_silent_node_is_fenced_even_if_no_caller_waits_that_long() {
     let schema = Schema::new();
     let store = schema.open().await;
     let one = insert(&store, "one", "u").await;

@@ -65,7 +65,7 @@ async fn cleans_up(schema: &Schema) -> (PostgresStore, Warnings) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_b10_a_round_reads_what_is_new_though_a_transaction_stays_open() {
+async fn c17_b10_a_round_reads_only_new_entries_while_a_transaction_stays_open() {
     const ROWS: i64 = 40_000;
     const ROUNDS: i64 = 50;
     let schema = Schema::new();
@@ -111,7 +111,7 @@ async fn revoke_with(store: &PostgresStore, node: &mut Node, one: &tower_api_key
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_b10_a_log_that_cannot_be_pruned_is_folded_and_whoever_missed_that_is_told_everything() {
+async fn c17_b10_a_log_that_cannot_be_pruned_is_folded_and_nodes_behind_get_everything() {
     let schema = Schema::new();
     let (store, operator) = (schema.open().await, schema.operator().await);
     insert(&store, "one", "u").await;

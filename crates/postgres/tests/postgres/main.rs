@@ -46,7 +46,7 @@ fn server_behind(port: u16) -> (std::net::SocketAddr, String) {
     let config: Config = server().parse().unwrap();
     let host = config.get_hosts().iter().find_map(|host| match host {
         tokio_postgres::config::Host::Tcp(name) => Some(name.clone()),
-        #[allow(unreachable_patterns, reason = "there are none but TCP on some systems")]
+        #[allow(unreachable_patterns, reason = "some systems have only TCP")]
         _ => None,
     });
     let at = (host.unwrap(), config.get_ports().first().copied().unwrap_or(5432));

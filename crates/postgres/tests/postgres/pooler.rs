@@ -216,7 +216,7 @@ async fn c17_f1_a_statement_of_a_direct_connection_is_ended_by_the_server() {
 /// Closing waits for running work, even if its caller is gone, and then closes the connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_f6_a_store_that_is_closed_has_ended_what_it_began() {
+async fn c17_f6_a_closed_store_has_finished_its_work() {
     let schema = Schema::new();
     let options = schema.options_at(&named(&schema)).deadline(Duration::from_secs(10)).unwrap();
     let store = options.connect().await.unwrap();

@@ -189,7 +189,7 @@ async fn c10_06_a_damaged_key_is_an_error() {
 
 /// Only the columns that a refusal needs are parsed, so that it takes no longer than for an unknown key (C7-02).
 #[tokio::test]
-async fn c17_b9_what_a_refusal_does_not_need_is_not_parsed() {
+async fn c17_b9_a_refusal_parses_only_the_columns_that_it_needs() {
     let file = File::new();
     let (store, key, vandal) = store_and_vandal(&file).await;
     let damage = "scopes = 'x', metadata = 'x', restrictions = 'x', limits = 'x', last4 = 'x y'";
@@ -340,7 +340,7 @@ async fn c10_06_a_damaged_standing_is_an_error() {
 
 /// Each column of a key, and the error for it.
 #[tokio::test]
-async fn c17_f4_what_does_not_parse_is_named_with_the_id_of_its_key() {
+async fn c17_f4_an_unparsable_column_is_named_with_the_id_of_its_key() {
     let file = File::new();
     let (store, key, vandal) = store_and_vandal(&file).await;
     vandal.execute_batch("CREATE TABLE saved AS SELECT * FROM keys").unwrap();

@@ -118,7 +118,7 @@ async fn c9_16_no_sql_revives_a_revoked_key() {
 }
 
 #[tokio::test]
-async fn c9_16_what_a_key_was_replaced_by_is_fixed() {
+async fn c9_16_the_successor_of_a_key_is_fixed() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     insert(&store, "old", "u").await;
@@ -316,7 +316,7 @@ async fn c10_01_a_lock_is_an_error_in_time_and_stops_no_reader() {
 /// All changes wait for one disk. While it, or a lock of another process, delays them, the sender of most changes
 /// must not cause others to be refused. Calls that take access away have their own places.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
+async fn keys_can_be_revoked_during_a_flood_of_new_keys() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     let leaked = insert(&store, "leaked", "u").await;
@@ -377,7 +377,7 @@ async fn a_flood_of_new_keys_keeps_nobody_from_revoking() {
 
 /// The same for calls that take a part of the access away: a key is restricted, an account is transferred.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c17_g_a_flood_of_new_keys_keeps_nobody_from_narrowing_a_key() {
+async fn c17_g_keys_can_be_narrowed_during_a_flood_of_new_keys() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     let (leaked, scarce) = (insert(&store, "leaked", "u").await, insert(&store, "scarce", "u").await);

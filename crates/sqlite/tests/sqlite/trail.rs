@@ -8,7 +8,7 @@ use tower_api_key::store::AuditLog as _;
 use tower_api_key::store::UsageLog as _;
 
 #[tokio::test]
-async fn no_sql_rewrites_what_has_happened() {
+async fn no_sql_rewrites_the_audit_log() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     let key = insert(&store, "key", "u").await;
@@ -67,7 +67,7 @@ async fn there_is_no_change_without_its_entry() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_corrupt_and_not_skipped() {
+async fn invalid_entries_are_corrupt_and_not_skipped() {
     let file = File::new();
     let (store, operator) = (file.open().await, file.operator());
     let key = insert(&store, "key", "u").await;
