@@ -162,7 +162,7 @@ async fn send(
 }
 
 async fn measure(site: &Arc<Site>, load: &'static str, connections: usize) -> Result<()> {
-    // Made while nobody else asks for anything.
+    // Created while there is no other load.
     let caller =
         site.keyring.issue(NewKey::user_level(site.neighbour.clone(), "caller")).await?.into_parts().0;
     let mut victims = Vec::with_capacity(REVOCATIONS);

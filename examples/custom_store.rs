@@ -35,7 +35,7 @@ impl KeyStore for Keys {
     }
 }
 
-/// Who may do what, asked at every request: each user owns the project that is called like the user.
+/// Says at every request what a user may do. Here each user owns the project with the user's own id.
 struct People;
 
 #[async_trait]

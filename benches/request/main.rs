@@ -129,7 +129,7 @@ fn table(cases: &[Case], counts: &[Option<Counts>], hash: u64, times: &[Duration
     }
 }
 
-/// Where a subject's line of that variant stands, or else its first.
+/// The position of a subject's line for this variant, or of its first line.
 fn alike(cases: &[Case], subject: &str, variant: &str) -> usize {
     let place = |wanted: &dyn Fn(&Case) -> bool| {
         cases.iter().position(|case| case.subject == subject && wanted(case))
