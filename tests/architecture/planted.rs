@@ -271,7 +271,7 @@ fn an_import_through_the_root_is_found() {
 }
 
 #[test]
-fn what_cannot_be_looked_through_is_found() {
+fn constructs_that_cannot_be_analysed_are_found() {
     for (number, (_, words)) in UNREADABLE.iter().enumerate() {
         named(&[&format!("store/unreadable{number}.rs"), words]);
     }

@@ -89,7 +89,7 @@ async fn a_store_that_loses_restrictions_fails() {
 
 #[tokio::test]
 #[should_panic(expected = "who was removed is still there")]
-async fn a_directory_that_keeps_people_fails() {
+async fn a_directory_that_keeps_removed_people_fails() {
     contract::directory(async || Own { forgives: true, ..Own::default() }, meet, part).await;
 }
 

@@ -141,7 +141,7 @@ async fn r34_r35_an_invalid_key_is_refused_and_not_stored() {
 }
 
 #[tokio::test]
-async fn r26_a_key_for_a_project_out_of_reach_is_neither_issued_nor_rotated() {
+async fn r26_a_key_for_an_inaccessible_project_is_neither_issued_nor_rotated() {
     let (store, clock, keyring) = at_noon().await;
     let key = keyring.issue(NewKey::project_level(user("alice"), "x", project("p1"))).await.unwrap();
     store.delete_project("a", &project("p1")).await.unwrap();
@@ -473,7 +473,7 @@ async fn c10_no_call_waits_forever_for_a_store() {
 /// B1: calls on behalf of one person share a few places at the store, even if each request has its own keyring. Calls
 /// that end keys have their own places.
 #[tokio::test(start_paused = true)]
-async fn c17_g_one_person_has_a_few_turns_at_the_store_however_many_act_for_them() {
+async fn c17_g_one_person_has_a_few_places_at_the_store() {
     let (silent, id) = (silent(), KeyId::new("key_1").unwrap());
     let asked = async |silent: &Hooked<Silent>| {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -549,7 +549,7 @@ async fn a_project_level_key_reaches_its_project_only() {
 /// An update that changes nothing writes no entry into the audit log. Otherwise, anybody who may change a key could
 /// make the log grow without limit.
 #[tokio::test]
-async fn c17_b11_a_change_of_nothing_leaves_no_trace() {
+async fn c17_b11_an_empty_update_writes_no_entry() {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path().join("keys.db")).await.unwrap();
     store.create_account("a", &user("alice")).await.unwrap();

@@ -337,7 +337,7 @@ async fn c17_a5_six_clients_with_an_old_key_cost_others_none_of_147_requests() {
 
 /// By default: fifty at once, and ten per second.
 #[tokio::test]
-async fn c17_a5_a_scan_of_distinct_unknown_keys_is_braked() {
+async fn c17_a5_a_scan_of_distinct_unknown_keys_is_throttled() {
     let world = World::new().await;
     for site in Site::all(&world, |verifier| verifier.throttle(KeyThrottle::default())) {
         let at = site.name;
@@ -970,7 +970,7 @@ impl Families {
 }
 
 #[tokio::test]
-async fn c17_b8_a_key_that_has_ended_and_is_sent_is_forgotten_first() {
+async fn c17_b8_a_sent_ended_key_is_evicted_first() {
     for (revokes, sends) in [(true, true), (false, true), (true, false)] {
         for site in Families::of_each_store(false).await {
             let others = site.others().await;
@@ -1000,7 +1000,7 @@ async fn c17_b8_a_key_that_has_ended_and_is_sent_is_forgotten_first() {
 
 /// A holder of two keys of a family cannot reset the limit by revoking one of them, or by sending the revoked one.
 #[tokio::test]
-async fn c17_b8_no_key_of_a_family_that_lives_resets_its_limits() {
+async fn c17_b8_no_key_of_a_living_family_resets_its_limits() {
     for (grace, ends_old, observes) in [
         (Grace::None, false, false),
         (Grace::None, false, true),
@@ -1042,7 +1042,7 @@ async fn c17_b8_no_key_of_a_family_that_lives_resets_its_limits() {
 /// If the last key of a family is not its first one, its end is still reported under the right id. It is also
 /// recognised when no earlier key can be in its grace period any more.
 #[tokio::test]
-async fn c17_b8_the_end_of_a_later_key_is_that_of_its_family() {
+async fn c17_b8_the_end_of_the_last_key_ends_its_family() {
     for (observes, sends) in [(true, false), (false, true), (false, false)] {
         for site in Families::of_each_store(observes).await {
             let mut rotated = Vec::new();

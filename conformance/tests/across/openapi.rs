@@ -584,7 +584,7 @@ async fn any_scheme_will_do_and_public_operations_need_none() {
 }
 
 #[tokio::test]
-async fn nothing_refers_to_nothing_and_ids_are_said_once() {
+async fn references_resolve_and_ids_are_unique() {
     let (_, _, driven) = driven().await;
     let document = &driven.document;
     let (mut ids, mut refs, mut todo) = (BTreeSet::new(), 0, vec![document]);
@@ -625,7 +625,7 @@ fn alone(auth: &AuthDoc, version: OpenApiVersion) -> Value {
 }
 
 #[tokio::test]
-async fn a_key_in_the_body_alone_is_demanded_there() {
+async fn a_body_scheme_alone_makes_the_body_required() {
     let store = World::new().await.store;
     let auth = ApiKeyAuth::new(store, JsonBody::named("key", "user", "project", "api").unwrap());
     let document = alone(&AuthDoc::of(&auth.description()), OpenApiVersion::Version31);
@@ -638,7 +638,7 @@ async fn a_key_in_the_body_alone_is_demanded_there() {
 }
 
 #[tokio::test]
-async fn c17_a3_where_a_key_is_optional_nothing_will_do_too() {
+async fn c17_a3_an_optional_key_is_documented_as_optional() {
     let store = World::new().await.store;
     let endpoints = || Endpoints::new().optional(Method::POST, "/v1").write(Method::POST, "/v10");
     let heads = ApiKeyAuth::new(store.clone(), Bearer::default()).or(ApiKeyHeader::default());

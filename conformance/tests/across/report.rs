@@ -375,7 +375,7 @@ async fn c17_b4_the_usage_of_a_key_costs_the_same_however_many_keys_its_owner_ha
 
 /// A key that is rotated again and again has many successors; a limited number of them is checked.
 #[tokio::test]
-async fn c17_b4_a_line_of_successors_is_followed_so_far() {
+async fn c17_b4_a_limited_number_of_successors_is_followed() {
     let store = MemoryStore::new();
     let counting = Counting::new(store.clone());
     let clock = ManualClock::new(START);

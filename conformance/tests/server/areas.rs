@@ -619,7 +619,7 @@ fn without_a_key_nobody_learns_which_routes_there_are() {
 }
 
 #[test]
-fn what_it_prints_at_the_first_start_is_true() {
+fn the_output_of_the_first_start_is_true() {
     let demo = Demo::start();
     for Announced { status, message, curl } in Announced::all_of(&demo.lines) {
         let answer = curl.request.send();
@@ -813,7 +813,7 @@ fn it_stops_when_it_is_told_to() {
 
 #[cfg(unix)]
 #[test]
-fn what_it_has_begun_it_ends_before_it_stops() {
+fn running_requests_end_before_it_stops() {
     let demo = Demo::start();
     let mut stream = TcpStream::connect(&demo.host).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

@@ -33,7 +33,7 @@ fn c9_01_no_node_accepts_an_ended_key_under_any_fault() {
 
 #[test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES, and half a minute"]
-fn c9_01_a_time_to_live_is_found_to_break_it() {
+fn c9_01_a_time_to_live_breaks_the_guarantee() {
     let (kept, said) = cluster(&["--naive", "--seconds", "3"]);
     assert!(!kept);
     assert!(seen(&said, "accepted after the change had returned") > 0);

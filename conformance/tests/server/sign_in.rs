@@ -60,7 +60,7 @@ fn create(demo: &Demo, cookie: &str, page: &str) -> Answer {
 }
 
 #[test]
-fn whoever_signs_in_makes_a_key_that_works() {
+fn a_signed_in_person_makes_a_working_key() {
     let demo = Demo::start();
     let away = get(&demo, "/portal/new", "");
     assert_eq!((away.status, away.header("location")), (303, vec!["/account/sign-in?next=/portal/new"]));
@@ -79,7 +79,7 @@ fn whoever_signs_in_makes_a_key_that_works() {
 }
 
 #[test]
-fn the_wrong_password_and_the_wrong_name_are_one_answer() {
+fn a_wrong_password_and_a_wrong_name_get_the_same_answer() {
     let demo = Demo::start();
     let wrong = sign_in(&demo, "", "alice", "wrong", "/portal");
     assert_eq!(wrong.status, 401);

@@ -129,7 +129,7 @@ async fn a_store_that_fails_is_a_failure_and_no_refusal() {
 }
 
 #[tokio::test]
-async fn who_asks_the_verifier_is_seen_and_several_may_look_on() {
+async fn direct_calls_of_the_verifier_are_observed_by_all_observers() {
     let (world, one, other) = (World::new().await, Spy::default(), Spy::default());
     let verifier = Verifier::new(world.store.clone()).observer(one.clone()).observer(Arc::new(other.clone()));
     let own = id_of(&world, &world.own).await;
@@ -141,7 +141,7 @@ async fn who_asks_the_verifier_is_seen_and_several_may_look_on() {
 }
 
 #[tokio::test]
-async fn a_decision_says_when_and_how_long_and_shows_nothing_secret() {
+async fn a_decision_has_time_and_duration_and_no_secret() {
     #[derive(Clone, Default)]
     struct Look(Arc<std::sync::Mutex<Vec<(Timestamp, String)>>>);
 

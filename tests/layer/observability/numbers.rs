@@ -86,7 +86,7 @@ fn at_once<F: Future>(future: F) -> F::Output {
 
 /// C13-04: 10^5 unknown keys and paths, and some known ones.
 #[test]
-fn c13_04_no_client_makes_a_series() {
+fn c13_04_no_client_creates_a_metric_series() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _entered = runtime.enter();
     let series = Series::default();
@@ -138,7 +138,7 @@ fn c13_04_no_client_makes_a_series() {
 }
 
 #[test]
-fn what_is_observed_changed_and_warned_of_is_counted() {
+fn observations_changes_and_warnings_are_counted() {
     let series = Series::default();
     metrics::with_local_recorder(&series, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -135,7 +135,7 @@ impl Setting {
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_noted_by_its_way_in() {
+async fn accepted_requests_are_recorded_by_scheme() {
     let setting = Setting::new(|recorder| recorder).await;
     let office = IpRestriction::allow(["192.0.2.0/24"]).unwrap().observe();
     let watched = setting.world.key("u_own", |key| key.restrictions = Restrictions::none().ip(office)).await;
@@ -225,7 +225,7 @@ async fn c10_07_a_ledger_that_fails_is_tried_again() {
 
 /// A shutdown during a write: the usage goes back into memory, and the last flush writes it.
 #[tokio::test(start_paused = true)]
-async fn a_write_that_is_cut_off_is_made_by_the_next() {
+async fn an_interrupted_write_is_repeated_by_the_next() {
     let setting = Setting::new(|recorder| recorder).await;
     setting.use_own().await;
     setting.registry.is(Mood::Hangs).await;

@@ -158,7 +158,7 @@ async fn c5_06_invalid_entries_end_the_walk() {
 }
 
 #[tokio::test]
-async fn c5_07_without_the_header_the_proxy_does_not_stand_in() {
+async fn c5_07_without_the_header_the_proxys_address_does_not_count() {
     let (world, _) = world().await;
     let proxy = restricted(&world, r#"{"ip":{"allow":["10.0.0.0/8"]}}"#).await;
     let client = || proxied(&["10.0.0.1"]);

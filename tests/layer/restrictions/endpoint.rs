@@ -48,7 +48,7 @@ async fn c4_10_the_route_counts_and_not_the_text_of_the_path() {
 }
 
 #[tokio::test]
-async fn c4_10_around_any_other_service_paths_count_only_where_that_was_said() {
+async fn c4_10_without_a_router_paths_count_only_with_by_path() {
     let world = World::new().await;
     let key = restricted(&world, USERS).await;
     let any = restricted(&world, r#"{"endpoints":{"allow":["GET /{*rest}","GET /"]}}"#).await;

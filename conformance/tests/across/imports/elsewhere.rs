@@ -176,7 +176,7 @@ async fn texts_are_hashed_on_the_way_in() {
 /// If a key gets the newest digest during a look-up, it is still found: older digests are tried first, and the newest
 /// one again at the end.
 #[tokio::test]
-async fn a_key_that_moves_while_it_is_looked_up_is_found() {
+async fn a_key_that_is_rehashed_during_a_look_up_is_found() {
     /// Changes the digest of the key after this number of look-ups.
     struct Moving {
         store: MemoryStore,

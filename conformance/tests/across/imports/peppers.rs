@@ -196,7 +196,7 @@ async fn c7_07_a_failing_renewal_does_not_affect_requests() {
 }
 
 #[test]
-fn c7_08_a_pepper_that_is_none_refuses_to_start() {
+fn c7_08_an_invalid_pepper_is_an_error_at_start() {
     for short in [&b""[..], &[7; 31]] {
         assert!(
             matches!(Pepper::new("p", short), Err(ConfigError::Pepper(_))),

@@ -85,7 +85,7 @@ async fn what_is_no_digest_is_refused() {
 }
 
 #[tokio::test]
-async fn the_report_says_which_and_why_and_the_others_come_in() {
+async fn the_report_has_the_reasons_and_other_keys_are_imported() {
     let store = people().await;
     let keyring = Keyring::new(store.clone());
     let text = |text: &str| ImportedDigest::plaintext(text);
@@ -182,7 +182,7 @@ async fn an_imported_key_is_what_it_was() {
 }
 
 #[test]
-fn what_is_imported_shows_nothing() {
+fn an_imported_key_has_no_prefix_or_last4() {
     let shown = format!("{:?}", imported("k", ImportedDigest::plaintext("a secret")));
     assert!(!shown.contains("a secret"), "{shown}");
     let shown = format!("{:?}", imported("k", ImportedDigest::sha256(HEX)));
@@ -205,7 +205,7 @@ fn id_taken() -> (usize, usize, Vec<String>) {
 
 /// Otherwise the second key's client would get 401 after the move, and nobody would know why.
 #[tokio::test]
-async fn c17_d2_another_key_under_an_id_that_is_there_is_refused() {
+async fn c17_d2_another_key_with_an_existing_id_is_refused() {
     let text = |text: &str| ImportedDigest::plaintext(text);
     let (first, second) = (HEX, &HEX.replace('9', "8"));
     let store = people().await;

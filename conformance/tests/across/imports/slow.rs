@@ -62,7 +62,7 @@ async fn of_64_first_uses_at_once_all_are_let_in_and_one_replaces_the_hash() {
 }
 
 #[tokio::test]
-async fn only_a_start_that_is_known_costs_a_check() {
+async fn only_a_known_start_causes_a_check() {
     let store = people().await;
     // There is no place for a check, so each request that needs one gets 503.
     let hashes = || SlowHashes::until('.').waiting(0);
@@ -276,7 +276,7 @@ async fn c17_g_bytes_beyond_what_bcrypt_reads_are_not_a_key() {
 
 /// Two keys may by mistake have the same start or the same id.
 #[tokio::test]
-async fn c17_d2_another_slow_hash_under_an_id_that_is_there_is_refused() {
+async fn c17_d2_another_slow_hash_with_an_existing_id_is_refused() {
     let keyring = ApiKeys::new(people().await).digests(ring()).keyring();
     let hash = bcrypt::hash("start.one", 4).unwrap();
     let digest = |hash: &str| ImportedDigest::slow("start", hash);

@@ -122,7 +122,7 @@ async fn c17_b2_restrictions_and_metadata_are_limited_in_all_interfaces() {
 }
 
 #[tokio::test]
-async fn c17_b2_longer_restrictions_of_before_are_kept_and_only_become_shorter() {
+async fn c17_b2_longer_restrictions_of_earlier_releases_can_only_become_shorter() {
     let site = Site::new().await;
     let made = site.keyring.issue(NewKey::user_level(site.owner.clone(), "old")).await.unwrap();
     let (key, id) = (made.key().expose_secret().to_owned(), made.record().id.clone());
@@ -179,7 +179,7 @@ async fn c17_b2_longer_restrictions_of_before_are_kept_and_only_become_shorter()
 }
 
 #[tokio::test]
-async fn c17_b2_lists_of_heavy_keys_end_early_and_go_on() {
+async fn c17_b2_pages_are_limited_by_size_and_continue() {
     let site = Site::new().await;
     let heavy = long(50_000);
     let mut ids = vec![site.id.to_string()];

@@ -209,7 +209,7 @@ async fn c10_01_every_fault_of_every_answer_is_the_same_503() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c10_02_a_slow_store_is_given_up_and_its_question_dropped() {
+async fn c10_02_a_call_to_a_slow_store_is_dropped_at_the_deadline() {
     let world = World::new().await;
     for (find, standing) in [(Fault::Hangs, Fault::None), (Fault::None, Fault::Hangs)] {
         for (deadline, verifier) in [(1, None), (3, Some(Duration::from_secs(3)))] {
@@ -341,7 +341,7 @@ fn record(key: &ApiKey) -> KeyRecord {
 }
 
 #[tokio::test]
-async fn c10_06_a_record_that_cannot_be() {
+async fn c10_06_invalid_records() {
     let world = World::new().await;
     let verdict = async |record: KeyRecord, key: &ApiKey| {
         let app = app(Verifier::new(NoProjects(Says(record))));
@@ -479,7 +479,7 @@ async fn c10_10_expiry_is_judged_at_every_request() {
 
 /// The key and the account status are queried for every request, so the next request sees every change.
 #[tokio::test]
-async fn c10_00_a_directory_of_ones_own_is_believed() {
+async fn c10_00_the_application_directory_decides() {
     struct Rights(AccountStatus);
 
     #[async_trait]

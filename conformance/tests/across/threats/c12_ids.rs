@@ -175,7 +175,7 @@ async fn c12_01_injected_texts_are_texts() {
 }
 
 #[tokio::test]
-async fn c12_02_lengths_end_before_the_store() {
+async fn c12_02_long_texts_do_not_reach_the_store() {
     let world = World::new().await;
     let site = Site::header(&world);
     let body = Site::body(&world);
@@ -236,7 +236,7 @@ async fn c12_05_ids_in_other_spellings_of_unicode() {
 }
 
 #[tokio::test]
-async fn c12_06_words_that_mean_everything_elsewhere_mean_nothing() {
+async fn c12_06_words_like_all_and_me_have_no_meaning() {
     let world = World::new().await;
     let (header, body) = (Site::header(&world), Site::body(&world));
     for word in [

@@ -556,7 +556,7 @@ impl http_body::Body for Pausing {
 
 /// Polls a request 0, 1, 2, ... times and then drops it: nothing is lost, whatever the moment.
 #[tokio::test]
-async fn c14_06_dropped_at_every_moment() {
+async fn c14_06_a_request_can_be_dropped_at_every_moment() {
     let world = World::new().await;
     let text = json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1"}).to_string();
     let open = Arc::<AtomicUsize>::default();

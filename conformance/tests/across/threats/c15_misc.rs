@@ -20,7 +20,7 @@ const INVALID: &str = "401/invalid_api_key";
 const FORBIDDEN: &str = "403/forbidden";
 
 #[tokio::test]
-async fn c15_04_a_key_of_a_project_that_is_gone() {
+async fn c15_04_a_key_of_a_deleted_project() {
     let world = World::new().await;
     let site = Site::header(&world);
     let ask = || Ask::get("/sites").api_key(&world.p1);
@@ -39,7 +39,7 @@ async fn c15_04_a_key_of_a_project_that_is_gone() {
 }
 
 #[tokio::test]
-async fn c15_04_rights_are_the_owners_of_this_moment() {
+async fn c15_04_rights_are_the_owners_current_ones() {
     let world = World::new().await;
     let site = Site::bearer(&world);
     let write = |project: &str| Ask::new("POST", "/upload").bearer(&world.full).project(project);

@@ -229,7 +229,7 @@ async fn c17_b5_unknown_clients_have_no_share_and_there_is_one_warning() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c17_b5_behind_a_proxy_that_is_named_its_clients_have_shares() {
+async fn c17_b5_clients_behind_a_configured_proxy_have_shares() {
     let proxies = ClientAddr::trusted_proxies(["10.0.0.0/8"], ProxyHeader::XForwardedFor).unwrap();
     let site = Site::new(JsonBody::default(), proxies).await;
     let proxy = Some(Ipv4Addr::new(10, 0, 0, 1).into());

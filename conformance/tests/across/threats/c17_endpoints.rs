@@ -415,7 +415,7 @@ async fn c17_a2_an_inner_routers_fallback_reports_the_outer_routers_pattern() {
 }
 
 #[test]
-fn c17_a2_a_catch_all_is_opened_by_name_only() {
+fn c17_a2_a_catch_all_needs_a_method_for_subtrees() {
     let build = |endpoints: Endpoints| {
         ApiKeyAuth::new(MemoryStore::new(), Bearer::default()).endpoints(endpoints).map(drop)
     };
@@ -1033,7 +1033,7 @@ async fn c17_a3_nothing_of_an_outer_layer_counts_at_an_optional_endpoint() {
 }
 
 #[tokio::test]
-async fn c17_a3_a_preflight_and_a_caches_view_of_nobody() {
+async fn c17_a3_preflights_and_caching_without_a_key() {
     let world = World::new().await;
     let endpoints = optional().optional(Method::OPTIONS, OPTIONAL);
     let app = routes().layer(auth(&world, endpoints).pass_preflight(true));

@@ -79,7 +79,7 @@ async fn closes(app: &Router, request: Request<Body>) -> (u16, bool) {
 }
 
 #[tokio::test]
-async fn c17_c1_a_refusal_by_a_header_scheme_ends_the_connection_that_has_a_body_ahead() {
+async fn c17_c1_a_refusal_by_a_header_scheme_closes_a_connection_with_an_unread_body() {
     let world = World::new().await;
     let revoked = bearer(&world.revoked);
     let refused: [&[(&str, &str)]; 4] = [
@@ -175,7 +175,7 @@ fn three(world: &World) -> [Router; 2] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c17_c1_a_rest_that_does_not_come_is_not_waited_for() {
+async fn c17_c1_a_missing_rest_is_not_waited_for() {
     let world = World::new().await;
     for app in three(&world) {
         let start = Instant::now();
@@ -188,7 +188,7 @@ async fn c17_c1_a_rest_that_does_not_come_is_not_waited_for() {
 
 /// A sender can send any number of empty frames for free, so only a limited number is read.
 #[tokio::test]
-async fn c17_g_a_rest_of_empty_frames_is_read_so_far() {
+async fn c17_g_a_rest_of_empty_frames_is_read_up_to_a_limit() {
     let world = World::new().await;
     for app in three(&world) {
         for (frames, ends) in [(1024, true), (1025, false), (100_000, false)] {
@@ -266,7 +266,7 @@ async fn c17_c1_a_body_whose_reading_was_given_up_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn c17_c1_guards_and_extractors_say_it_too() {
+async fn c17_c1_guards_and_extractors_close_the_connection_too() {
     let world = World::new().await;
     let own = bearer(&world.own);
     let headers: &[(&str, &str)] = &[("authorization", &own)];

@@ -363,7 +363,7 @@ async fn c1_16_another_spelling_of_the_name_is_another_header() {
 }
 
 #[tokio::test]
-async fn c1_18_connection_is_nobodys_business() {
+async fn c1_18_the_connection_header_is_ignored() {
     let world = World::new().await;
     let ask = Ask::get("/projects").header("connection", "X-API-Key, Authorization").api_key(&world.own);
     Site::header(&world).expect("C1-18", &ask, "200:h").await;

@@ -52,7 +52,7 @@ impl Sites {
 }
 
 #[tokio::test]
-async fn c2_00_the_key_as_it_is_goes_through() {
+async fn c2_00_the_unchanged_key_is_accepted() {
     let world = World::new().await;
     let sites = Sites::new(&world);
     for (scheme, ask) in asks(world.own.expose_secret().as_bytes()) {

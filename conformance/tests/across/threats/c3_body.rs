@@ -103,7 +103,7 @@ async fn c3_02_a_name_that_is_spelled_with_escapes() {
 }
 
 #[tokio::test]
-async fn c3_03_a_name_that_another_reader_would_take_for_a_credential() {
+async fn c3_03_a_name_that_another_parser_would_accept() {
     let world = World::new().await;
     let sites = Sites::new(&world);
     let doubles = [

@@ -238,7 +238,7 @@ async fn c2_11_too_many_headers_are_the_servers_matter() {
 }
 
 #[tokio::test]
-async fn c3_19_a_body_that_is_too_long_is_never_asked_for() {
+async fn c3_19_a_body_that_is_too_long_gets_no_100_continue() {
     let world = World::new().await;
     let server = Server::start(&world, JsonBody::default().limit(1000).unwrap()).await;
     for expect in ["", "expect: 100-continue\r\n"] {
@@ -293,7 +293,7 @@ async fn c3_21_a_chunk_size_that_overflows() {
 }
 
 #[tokio::test]
-async fn c3_22_a_body_that_is_wanted_is_asked_for() {
+async fn c3_22_a_needed_body_gets_100_continue() {
     let world = World::new().await;
     let server = Server::start(&world, JsonBody::default()).await;
     let body = credentials(&world);
@@ -464,7 +464,7 @@ async fn h2_send(sender: &mut H2, headers: Lines<'_>, body: Body) -> Result<(u16
 }
 
 #[tokio::test]
-async fn c1_22_http2_repeats_are_repeats() {
+async fn c1_22_repeated_http2_fields_are_refused() {
     let world = World::new().await;
     let server = Server::start(&world, JsonBody::default()).await;
     let mut sender = h2(&server).await;
@@ -506,7 +506,7 @@ impl http_body::Body for Breaks {
 }
 
 #[tokio::test]
-async fn c3_26_http2_bodies_that_break_their_word() {
+async fn c3_26_http2_bodies_with_a_wrong_length_or_reset() {
     let world = World::new().await;
     let text = credentials(&world);
     let body = JsonBody::default().limit(text.len()).unwrap().buffer_cap(text.len()).unwrap();

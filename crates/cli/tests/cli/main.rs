@@ -198,7 +198,7 @@ async fn a_key_is_made_shown_once_found_by_the_service_rotated_and_revoked() {
 }
 
 #[test]
-fn c13_json_holds_the_secret_once_and_nothing_else_ever_does() {
+fn c13_only_one_json_output_has_the_secret() {
     let shell = Shell::new();
     let made = shell.run(&["create", "--owner", "alice", "--name", "CI", "--json"]).ok();
     let secret = made.json()["key"].as_str().unwrap().to_owned();
@@ -249,7 +249,7 @@ fn c13_an_address_of_a_database_is_not_repeated() {
 }
 
 #[test]
-fn errors_name_the_fix_and_have_their_codes() {
+fn errors_name_the_fix_and_have_exit_codes() {
     let empty = Shell::empty();
     let ran = empty.run(&["list", "--owner", "alice"]);
     assert_eq!((ran.code, &*ran.stdout), (2, ""));
@@ -468,7 +468,7 @@ impl Schema {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn what_a_service_on_postgresql_reads_is_managed_alike() {
+async fn a_postgresql_store_is_managed_in_the_same_way() {
     let (schema, mut shell) = (Schema::new("service"), Shell::empty());
     shell.database = Some(Schema::server());
     let run = |args: &[&str]| shell.run(&[&["--schema", schema.0], args].concat());
@@ -631,7 +631,7 @@ fn c17_f3_reading_waits_for_no_other_program() {
 }
 
 #[tokio::test]
-async fn c17_f3_when_a_call_has_ended_everything_is_in_the_file() {
+async fn c17_f3_after_a_command_all_data_is_in_the_file() {
     let shell = Shell::empty();
     // With and without a service that has the file open.
     let mut service = None;
@@ -1101,7 +1101,7 @@ fn c17_d2_a_key_that_fits_in_no_header_is_refused_with_its_line() {
 /// Regression: another key with an existing id was reported as "already there", and its client got 401 after the
 /// move.
 #[tokio::test]
-async fn c17_d2_a_second_key_under_an_id_is_told() {
+async fn c17_d2_a_second_key_with_an_existing_id_is_reported() {
     let shell = Shell::new();
     let line = |key: &str| json!({"id": "k", "owner": "alice", "name": "x", "key": key}).to_string();
     shell.run_with(&["import", "-"], &line("legacy-one")).ok();

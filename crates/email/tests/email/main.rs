@@ -295,7 +295,7 @@ async fn c17_b6_missing_notices_are_reported_even_without_other_notices() {
 }
 
 #[tokio::test]
-async fn c17_b6_a_notice_that_is_refused_takes_no_other_with_it() {
+async fn c17_b6_a_refused_notice_does_not_prevent_others() {
     for refusal in [Reply::Later, Reply::Never] {
         // The first notice is sent alone. The mail with the other three is refused, and so is the next one, with the
         // first of them.
@@ -332,7 +332,7 @@ async fn c17_b6_a_notice_that_is_refused_takes_no_other_with_it() {
 }
 
 #[tokio::test]
-async fn c17_b6_a_template_that_panics_keeps_no_place() {
+async fn c17_b6_a_panicking_template_frees_its_place() {
     struct Panics;
     impl Templates for Panics {
         fn notice(&self, _: &Notice<'_>) -> Mail {

@@ -73,7 +73,7 @@ async fn r38_listing_goes_page_by_page() {
 }
 
 #[tokio::test]
-async fn r38_a_query_that_cannot_be_is_a_400() {
+async fn r38_an_invalid_query_is_a_400() {
     let (world, app) = world().await;
     let foreign = record(&world, &world.b).await.id;
     let long = "x".repeat(129);
@@ -105,7 +105,7 @@ async fn r38_a_query_that_cannot_be_is_a_400() {
 }
 
 #[tokio::test]
-async fn a7b_creating_answers_201_with_the_secret_once_and_no_cache_keeps_it() {
+async fn a7b_creating_answers_201_with_the_secret_and_no_store() {
     let (world, app) = world().await;
     let body = json!({"name": " CI ", "level": "PROJECT", "project_id": "p2", "environment": "live",
         "expires_at": "2100-01-01T01:00:00.5+01:00"});
@@ -143,7 +143,7 @@ async fn a7b_creating_answers_201_with_the_secret_once_and_no_cache_keeps_it() {
 }
 
 #[tokio::test]
-async fn c11_10_a_client_that_repeats_has_two_keys_and_revokes_one() {
+async fn c11_10_a_client_that_repeats_a_request_gets_two_keys() {
     let (world, app) = world().await;
     let body = json!({"name": "twice"});
     let headers = [
@@ -305,7 +305,7 @@ async fn c11_07_no_answer_holds_a_secret_or_a_digest() {
 }
 
 #[tokio::test]
-async fn the_routes_stand_under_any_path() {
+async fn the_routes_can_be_mounted_at_any_path() {
     let world = World::new().await;
     let keyring = Keyring::new(world.store.clone());
     let nested = Router::new().nest("/accounts/{id}/keys", manage::api_keys(keyring));

@@ -177,7 +177,7 @@ async fn c17_d6_a_member_of_another_type_is_named() {
 }
 
 #[tokio::test]
-async fn c11_13_only_json_is_read_and_only_so_much() {
+async fn c11_13_only_json_up_to_a_limit_is_read() {
     let (world, app) = world().await;
     let bearer = bearer(&world.own);
     let body = r#"{"name":"x"}"#;
@@ -349,7 +349,7 @@ async fn c9_an_owner_who_is_demoted_or_suspended_while_a_body_comes_changes_noth
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_never_comes_or_breaks_off_is_not_waited_for() {
+async fn a_missing_or_incomplete_body_times_out() {
     let (world, app) = world().await;
     let (_kept, post) = slow(&world);
     assert_eq!(send(&app, post).await.verdict(), "408/body_timeout");
@@ -386,7 +386,7 @@ fn in_trouble(world: &World, trouble: Trouble) -> Hooked<Trouble> {
 
 /// B1: only a few requests of one owner are at the store at the same time, however many keys the owner has.
 #[tokio::test(start_paused = true)]
-async fn c17_g_the_keys_of_one_owner_share_a_few_turns_at_the_store() {
+async fn c17_g_the_keys_of_one_owner_share_a_few_places_at_the_store() {
     let world = World::new().await;
     let keys = tower_api_key_manage::api_keys(Keyring::new((
         in_trouble(&world, Trouble::Hangs),
@@ -415,7 +415,7 @@ async fn c17_g_the_keys_of_one_owner_share_a_few_turns_at_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c10_a_store_in_trouble_is_a_503_and_never_a_no() {
+async fn c10_a_failing_store_is_never_a_definite_refusal() {
     let world = World::new().await;
     for (trouble, kind) in
         [(Trouble::Fails, AuthErrorKind::StoreFailed), (Trouble::Hangs, AuthErrorKind::StoreTimeout)]

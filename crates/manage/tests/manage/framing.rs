@@ -111,7 +111,7 @@ async fn c17_c1_every_response_of_these_routes_handles_an_unread_body() {
 
 /// A body that was read to its end does not block the next request.
 #[tokio::test]
-async fn c17_c1_a_body_that_these_routes_have_read_costs_no_connection() {
+async fn c17_c1_a_body_read_by_these_routes_keeps_the_connection_open() {
     let world = World::new().await;
     let app = app(&world);
     for (text, status) in
@@ -129,7 +129,7 @@ async fn c17_c1_a_body_that_these_routes_have_read_costs_no_connection() {
 
 /// If the rest of a body does not arrive, the connection is closed after one second.
 #[tokio::test(start_paused = true)]
-async fn c17_c1_a_rest_that_does_not_come_is_not_waited_for_here_either() {
+async fn c17_c1_these_routes_do_not_wait_for_a_missing_rest() {
     let world = World::new().await;
     let app = app(&world);
     let start = tokio::time::Instant::now();

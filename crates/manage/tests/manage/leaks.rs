@@ -151,7 +151,7 @@ async fn r42_found_keys_are_revoked_and_their_owners_told_once() {
 }
 
 #[tokio::test]
-async fn r42_nothing_is_read_that_is_not_signed() {
+async fn r42_an_unsigned_body_is_not_parsed() {
     let world = World::new().await;
     let (scanner, retired, stranger) = (Scanner::new("k1"), Scanner::new("k0"), Scanner::new("k1"));
     let (app, told, seen) = app(&world, list(&[scanner.entry(true), retired.entry(false)]));
@@ -266,7 +266,7 @@ impl KeyStore for Torn {
 }
 
 #[tokio::test]
-async fn r42_a_row_that_makes_no_sense_keeps_no_other_leaked_key_alive() {
+async fn r42_an_invalid_row_does_not_protect_other_leaked_keys() {
     let world = World::new().await;
     let scanner = Scanner::new("k1");
     let store = (Torn(world.store.clone(), world.p1.digest()), world.store.clone());
@@ -452,7 +452,7 @@ async fn c17_b11_only_unsigned_reports_use_up_the_budget() {
 }
 
 #[tokio::test]
-async fn c17_b11_behind_a_proxy_that_is_named_a_forger_holds_off_nobody() {
+async fn c17_b11_behind_a_configured_proxy_a_forger_blocks_nobody() {
     let world = World::new().await;
     let (scanner, stranger) = (Scanner::new("k1"), Scanner::new("k1"));
     for named in [true, false] {

@@ -310,7 +310,7 @@ async fn r30_where_issuing_replaces_it_replaces_only_what_the_caller_covers() {
 }
 
 #[tokio::test]
-async fn c11_09_the_policys_number_is_a_409() {
+async fn c11_09_too_many_keys_are_a_409() {
     let world = World::new().await;
     let keyring = Keyring::new(world.store.clone()).policy(KeyPolicy::Multiple { max: 2 }).unwrap();
     let app = app(&world, keyring);
@@ -341,7 +341,7 @@ impl ProjectDirectory for Uneven {
 }
 
 #[tokio::test]
-async fn c11_02_naming_a_project_does_not_lend_its_role_to_the_account() {
+async fn c11_02_a_role_on_a_project_is_not_a_role_in_the_account() {
     let world = World::new().await;
     let directory = std::sync::Arc::new(Uneven(world.store.clone()));
     let keyring = Keyring::new((world.store.clone(), directory.clone()));

@@ -225,7 +225,7 @@ async fn c17_a5_self_revoke_works_whatever_else_its_address_sends() {
 }
 
 #[tokio::test]
-async fn r42_a_store_that_cannot_tell_is_a_503_and_never_a_yes() {
+async fn r42_a_failing_store_is_a_503_and_never_a_success() {
     let world = World::new().await;
     let verifier = Verifier::new((Down, world.store.clone()));
     let app = app(&world, Keyring::new(world.store.clone()), verifier);
@@ -338,7 +338,7 @@ async fn c17_d3_a_text_without_a_possible_key_is_a_400() {
 
 /// A long text is searched for a limited number of keys; beyond that, the response claims nothing.
 #[tokio::test]
-async fn c17_d3_a_text_is_searched_for_so_many_keys() {
+async fn c17_d3_a_text_is_searched_for_a_limited_number_of_keys() {
     let world = World::new().await;
     let (counted, calls) = world.counted();
     let app = app(&world, Keyring::new(world.store.clone()), Verifier::new::<Counted>(counted));

@@ -161,7 +161,7 @@ async fn c11_14_keys_and_sessions_do_not_replace_each_other() {
 }
 
 #[tokio::test]
-async fn c11_15_no_answer_lacks_a_header() {
+async fn c11_15_every_response_has_the_security_headers() {
     let site = Site::new().await;
     let key = site.first("u_own").await;
     let mut answers = vec![
@@ -236,7 +236,7 @@ async fn assets_have_a_hash_in_their_names_and_are_cached() {
 }
 
 #[tokio::test]
-async fn c11_16_no_page_holds_a_script_or_a_style_or_anything_from_elsewhere() {
+async fn c11_16_no_page_has_inline_scripts_styles_or_external_resources() {
     let site = Site::new().await;
     let key = site.first("u_own").await;
     let mut pages = vec![text(&site.submit("u_own.1", "/new", &NEW).await)];

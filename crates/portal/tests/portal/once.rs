@@ -18,7 +18,7 @@ async fn works(site: &Site, key: &str) -> StatusCode {
 }
 
 #[tokio::test]
-async fn c11_12_a_secret_stands_in_one_answer() {
+async fn c11_12_a_secret_is_in_one_response_only() {
     let site = Site::new().await;
     let form = site.form("u_own.1", "/new", &NEW).await;
     let shown = site.post("u_own.1", "/new", &form).await;

@@ -54,7 +54,7 @@ async fn c11_01_the_owner_is_the_signed_in_user_whatever_the_form_contains() {
 }
 
 #[tokio::test]
-async fn c11_04_another_persons_key_is_as_unknown_as_one_that_is_not_there() {
+async fn c11_04_another_persons_key_is_like_an_unknown_one() {
     let site = Site::new().await;
     let people = ["u_own", "u_full", "u_ro", "u_b"];
     let before = site.rows().await;
@@ -286,7 +286,7 @@ async fn c11_17_making_rotating_and_changing_ask_for_a_fresh_sign_in() {
 }
 
 #[tokio::test]
-async fn a_session_that_cannot_be_read_is_not_taken_for_none() {
+async fn an_unreadable_session_is_not_taken_for_a_missing_one() {
     let site = Site::new().await;
     for answer in [site.get("down.1", "/").await, site.post("down.1", "/new", &[]).await] {
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");

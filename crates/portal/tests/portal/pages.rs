@@ -33,7 +33,7 @@ pub(crate) fn filled(page: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn what_was_typed_stays_and_each_wrong_field_says_so() {
+async fn typed_values_stay_and_each_wrong_field_has_an_error() {
     let site = Site::new().await;
     let before = site.rows().await;
     let typed = [
@@ -83,7 +83,7 @@ async fn what_was_typed_stays_and_each_wrong_field_says_so() {
 }
 
 #[tokio::test]
-async fn a_restriction_that_is_wrong_does_not_stay_folded_away() {
+async fn a_restriction_with_an_error_is_shown_open() {
     let site = Site::new().await;
     for list in ["ip", "referrer", "endpoints", "schemes"] {
         let mode = format!("{list}_mode");

@@ -104,7 +104,7 @@ async fn after_a_rotation_the_pages_show_the_use_of_the_old_key() {
 /// The predecessor is found through the audit log, and not by reading all keys of its owner, of which there may be
 /// many.
 #[tokio::test]
-async fn c17_b4_the_key_before_is_found_however_many_keys_there_are() {
+async fn c17_b4_the_predecessor_is_found_among_any_number_of_keys() {
     let site = Site::new().await;
     for _ in 0..600 {
         site.world.key("u_own", |key| key.revoked_at = Some(Timestamp::from_secs(2))).await;

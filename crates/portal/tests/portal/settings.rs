@@ -109,7 +109,7 @@ async fn c11_08_an_invalid_value_changes_nothing_and_has_an_error_at_its_field()
 }
 
 #[tokio::test]
-async fn a_key_that_has_ended_keeps_its_name_and_one_in_a_grace_does_not_have_to() {
+async fn an_ended_key_cannot_be_renamed_and_one_in_a_grace_can() {
     let site = Site::new().await;
     let (old, path) = made(&site).await;
     let form = site.form("u_own.1", &path, &[("name", "Another")]).await;
@@ -155,7 +155,7 @@ async fn a_key_without_a_name_need_not_get_one() {
 }
 
 #[tokio::test]
-async fn c17_e3_a_tab_that_was_long_open_undoes_nothing_that_came_after() {
+async fn c17_e3_an_old_tab_does_not_undo_later_changes() {
     let site = Site::new().await;
     let (key, settings) = made(&site).await;
     let restrictions = format!("/keys/{}/restrictions", key.id);

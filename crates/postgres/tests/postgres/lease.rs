@@ -275,7 +275,7 @@ async fn c9_15_a_member_added_during_a_suspension_is_in_the_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_08_positions_that_mean_nothing_here_are_everything() {
+async fn c9_08_unknown_positions_mean_everything() {
     let schema = Schema::new();
     let (store, operator) = (schema.open().await, schema.operator().await);
     let mut node = Node::join(&store, LONG).await;
@@ -332,7 +332,7 @@ async fn c9_08_positions_that_mean_nothing_here_are_everything() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_05_hints_come_and_calls_that_wait_hold_nothing() {
+async fn c9_05_hints_arrive_and_waiting_calls_hold_no_connection() {
     let schema = Schema::new();
     let (store, operator) = (schema.open().await, schema.operator().await);
     let one = insert(&store, "one", "u").await;

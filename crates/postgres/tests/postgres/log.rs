@@ -238,7 +238,7 @@ async fn c17_g_a_change_that_is_committed_late_waits_for_the_next_acknowledgemen
 /// is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_g_no_change_is_lost_where_there_are_more_than_are_told() {
+async fn c17_g_no_change_is_lost_above_the_limit_of_reported_changes() {
     const MOST: usize = 10_000;
     let schema = Schema::new();
     let (store, operator) = (schema.open().await, schema.operator().await);
@@ -263,7 +263,7 @@ async fn c17_g_no_change_is_lost_where_there_are_more_than_are_told() {
 /// server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_g_a_position_of_another_run_of_the_server_is_worth_nothing() {
+async fn c17_g_a_position_of_another_run_of_the_server_does_not_count() {
     let schema = Schema::new();
     let (store, operator) = (schema.open().await, schema.operator().await);
     insert(&store, "one", "u").await;
@@ -293,7 +293,7 @@ async fn rare_rounds(schema: &Schema) -> Cached<PostgresStore> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_g_a_node_with_a_long_lease_is_told_of_changes() {
+async fn c17_g_a_node_with_a_long_lease_gets_hints() {
     let schema = Schema::new();
     let store = schema.open().await;
     let cached = rare_rounds(&schema).await;
@@ -320,7 +320,7 @@ async fn c17_g_a_node_with_a_long_lease_is_told_of_changes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_g_a_node_that_was_shut_down_asks_the_database_and_is_waited_for_by_nobody() {
+async fn c17_g_a_node_after_shutdown_asks_the_database_and_delays_no_change() {
     let schema = Schema::new();
     let (store, operator) = (schema.open().await, schema.operator().await);
     let known = insert(&store, "key", "u").await;

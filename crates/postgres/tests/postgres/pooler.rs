@@ -115,7 +115,7 @@ async fn answer(server: &mut TcpStream) -> Option<Vec<u8>> {
 /// Behind a pooler in session mode everything works, but only transactions have the server's timeouts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_f1_a_pooler_in_session_mode_that_takes_no_options_is_good_enough() {
+async fn c17_f1_a_pooler_in_session_mode_that_refuses_options_works() {
     let schema = Schema::new();
     let pooler = Pooler::to(server_behind(0).0, Mode::Session).await;
     let (_, through) = server_behind(pooler.port);
@@ -155,7 +155,7 @@ async fn c17_f1_a_pooler_in_transaction_mode_is_found_at_the_start() {
 /// The session settings of this crate are gone when the pooler gives the connection to another client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_f1_time_outs_end_with_the_transaction_where_the_connection_is_others() {
+async fn c17_f1_timeouts_end_with_the_transaction_on_shared_connections() {
     let schema = Schema::new();
     let manager = deadpool_postgres::Manager::new(super::server().parse().unwrap(), tokio_postgres::NoTls);
     let pool = deadpool_postgres::Pool::builder(manager).max_size(5).build().unwrap();

@@ -51,7 +51,7 @@ impl Service {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_f1_the_rights_that_the_documents_name_are_enough() {
+async fn c17_f1_the_documented_rights_are_sufficient() {
     let service = Service::new().await;
     let store = service.open().await;
     contract::key_store_and_registry(async || store.clone()).await;

@@ -40,7 +40,7 @@ async fn several_may_start_at_once() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn what_is_not_ours_or_newer_is_refused_and_left_alone() {
+async fn foreign_and_newer_schemas_are_refused_and_not_changed() {
     let (newer, foreign) = (Schema::new(), Schema::new());
     drop(newer.open().await);
     let operator = newer.operator().await;
@@ -81,7 +81,7 @@ async fn of_version_1(schema: &Schema) -> tokio_postgres::Client {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c17_d7_a_database_of_before_takes_ids_of_identity_providers() {
+async fn c17_d7_an_older_database_accepts_ids_of_identity_providers() {
     const KEYS: &str = "SELECT count(*) FROM keys WHERE owner = $1::text";
     let schema = Schema::new();
     let before = of_version_1(&schema).await;
@@ -147,7 +147,7 @@ async fn c17_b2_a_cache_holds_no_more_bytes_than_it_was_given() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn a_pool_of_the_applications_own_is_taken() {
+async fn a_pool_of_the_application_can_be_used() {
     let schema = Schema::new();
     let pool = |size| {
         let manager = Manager::new(server().parse().unwrap(), NoTls);
@@ -186,7 +186,7 @@ async fn c17_g_a_store_that_was_closed_ends_also_on_a_pool_of_the_applications_o
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_04_a_copy_that_lags_is_not_asked() {
+async fn c9_04_a_replica_is_not_used() {
     let schema = Schema::new();
     let key = insert(&schema.open().await, "key", "u").await;
     // A server that reports to be in recovery from some time on.
@@ -398,7 +398,7 @@ async fn c12_07_no_list_names_another_accounts_project() {
 /// Two accounts add the same person at the same time: one succeeds, and the other gets an error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn of_accounts_that_race_for_a_person_one_wins() {
+async fn if_two_accounts_add_a_person_one_wins() {
     let schema = Schema::new();
     let (one, other) = (schema.open().await, schema.open().await);
     one.create_account("a", &user("alice")).await.unwrap();

@@ -19,7 +19,7 @@ fn number(file: &File, sql: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_fresh_file_is_made_and_found_again() {
+async fn a_new_file_is_created_and_opened_again() {
     let file = File::new();
     let store = file.open().await;
     let inserted = insert(&store, "key", "u").await;
@@ -63,7 +63,7 @@ fn of_version_1(file: &File) -> rusqlite::Connection {
 }
 
 #[tokio::test]
-async fn c17_d7_a_file_of_before_takes_ids_of_identity_providers() {
+async fn c17_d7_an_older_file_accepts_ids_of_identity_providers() {
     const KEYS: &str = "SELECT count(*) FROM keys WHERE owner = ?1";
     let file = File::new();
     let before = of_version_1(&file);
@@ -106,7 +106,7 @@ async fn c17_d7_a_file_of_before_takes_ids_of_identity_providers() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_fresh_file_is_its_owners_alone() {
+async fn a_new_file_is_readable_only_by_its_owner() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let file = File::new();
@@ -163,7 +163,7 @@ async fn files_of_others_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_is_refused() {
+async fn a_file_that_is_no_database_is_refused() {
     for garbage in [&b"garbage".repeat(1000)[..], b"xy", b"SQLite format 3\0", &[0xff; 4096]] {
         let file = File::new();
         fs::write(file.path(), garbage).unwrap();
@@ -179,7 +179,7 @@ async fn what_is_no_database_is_refused() {
 }
 
 #[tokio::test]
-async fn a_truncated_file_is_an_error_and_no_answer() {
+async fn a_truncated_file_is_an_error() {
     let file = File::new();
     let inserted = insert(&file.open().await, "key", "u").await;
     let copy = File::new();
@@ -253,7 +253,7 @@ async fn opens_and_inserts_a_key() {
 
 /// A missing file is not created, and reading changes nothing.
 #[tokio::test]
-async fn c17_f3_a_store_that_must_be_there_is_not_made() {
+async fn c17_f3_a_missing_store_is_not_created() {
     let none = |answer: Result<SqliteStore, StoreError>| match answer.unwrap_err() {
         StoreError::Failed(cause) => assert!(cause.is::<tower_api_key::ConfigError>(), "{cause}"),
         other => panic!("{other:?}"),
@@ -319,7 +319,7 @@ async fn c17_f3_after_a_checkpoint_the_file_alone_is_whole() {
 }
 
 #[tokio::test]
-async fn r29_no_secret_stands_in_the_database_nor_beside_it() {
+async fn r29_no_secret_is_in_the_database_or_its_other_files() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path().join("keys.db")).await.unwrap();
     store.create_account("a", &user("alice")).await.unwrap();

@@ -155,7 +155,7 @@ async fn c9_15_no_sql_brings_a_deleted_project_back() {
 }
 
 #[tokio::test]
-async fn c7_11_the_file_takes_no_digest_but_a_whole_one() {
+async fn c7_11_the_file_accepts_only_complete_digests() {
     const ROW: &str = "INSERT INTO keys VALUES (DIGEST, 'sha256', 'key', 'u', 'USER', NULL, 'live', '', '', '', '[]', '{}', '{}', 'none', 'key', 0, \
                        NULL, NULL, NULL, NULL)";
     let file = File::new();
@@ -243,7 +243,7 @@ async fn c12_07_no_list_names_another_accounts_project() {
 
 /// A user creates and ends keys forever. A policy counts only active keys, and ended keys are never deleted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_users_ended_keys_stop_nobody() {
+async fn ended_keys_of_a_user_delay_nobody() {
     const ENDED: u32 = 100_000;
     let file = File::new();
     let store = file.open().await;
