@@ -11,6 +11,7 @@
 //! were refused, how long they took, and how much of the load was done meanwhile. `--only NAME` runs one load.
 
 use std::error::Error;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -103,7 +104,7 @@ impl Site {
         S: KeyStore + KeyRegistry + Directory + Clone,
     {
         let verifier = Verifier::new(store.clone());
-        let keyring = Keyring::new(store).policy(KeyPolicy::Multiple { max: 100_000 })?;
+        let keyring = Keyring::new(store).policy(KeyPolicy::Multiple { max: NonZero::new(100_000).unwrap() });
         let endpoints = manage::declare(Endpoints::new(), AT).public(Method::POST, "/self-revoke");
         let auth = ApiKeyAuth::with_verifier(verifier.clone(), Bearer::default()).endpoints(endpoints)?;
         let app: Router = Router::new()

@@ -1,6 +1,7 @@
 //! Measures whether the time of a refusal reveals if a key is revoked, expired or unknown (C7-02): with a store in
 //! memory, and with one that must be waited for.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -135,7 +136,10 @@ async fn fill(store: &(impl Accounts + KeyRegistry)) {
         let record = |(index, text): (usize, &String)| record(kind, index, text, name, *long, &owner);
         let records: Vec<KeyRecord> = texts.iter().enumerate().map(record).collect();
         let added = store
-            .insert_all(records, &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: u32::MAX }))
+            .insert_all(
+                records,
+                &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: NonZeroU32::MAX }),
+            )
             .await
             .unwrap();
         added.into_iter().for_each(|added| added.unwrap());

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::num::NonZero;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -76,7 +77,13 @@ pub async fn enter(store: &(impl Accounts + KeyRegistry), index: usize, text: &s
     let mut record = KeyRecord::new(id, digest, owner.clone(), Timestamp::from_secs(1));
     let year = std::time::Duration::from_secs(365 * 24 * 3600);
     record.expires_at = ends.then(|| SystemClock.now().saturating_add(year));
-    store.insert(record, &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: 1 })).await.unwrap();
+    store
+        .insert(
+            record,
+            &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: NonZero::new(1).unwrap() }),
+        )
+        .await
+        .unwrap();
     owner
 }
 

@@ -1,5 +1,6 @@
 //! Makes, changes and revokes keys at random, in several workers.
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -221,7 +222,10 @@ impl Worker {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let began = Instant::now();
         self.store
-            .insert(record, &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: 10 }))
+            .insert(
+                record,
+                &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: NonZero::new(10).unwrap() }),
+            )
             .await?;
         self.history.changed("import of a key that was refused before", Some(began.elapsed()));
         let from = Some(Instant::now());

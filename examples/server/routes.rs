@@ -1,5 +1,6 @@
 //! The areas of the server, each behind its own layer.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -29,7 +30,7 @@ use crate::outside::LEAKS;
 use crate::pages;
 
 /// The largest body at the route for clients that move between schemes.
-const MIGRATED: usize = 8 << 20;
+const MIGRATED: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
 
 /// The parts that the layers of all areas share. They count failures together, because they share one verifier.
 pub(crate) struct Guards {
@@ -144,10 +145,10 @@ fn as_a_bearer(
 
 /// For clients that move from one scheme to another. Two credentials in one request are refused.
 fn in_either(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
-    let body = JsonBody::default().limit(MIGRATED)?;
+    let body = JsonBody::default().limit(MIGRATED);
     let auth = guards.layer(Bearer::default()).or(ApiKeyHeader::default()).or(body);
     let document = AuthDoc::of(&auth.description());
-    let echo = any(saw).layer(DefaultBodyLimit::max(MIGRATED));
+    let echo = any(saw).layer(DefaultBodyLimit::max(MIGRATED.get()));
     Ok((Router::new().route("/migrate/echo", echo).route_layer(auth), document))
 }
 

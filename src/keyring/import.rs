@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -24,7 +25,7 @@ const AT_ONCE: usize = 32;
 /// How many entries of a key's audit log are searched for a rehash, newest first.
 const TRAIL: u32 = 1000;
 /// No policy limits an import, so that a service which migrates does not lose keys.
-const NO_POLICY: KeyPolicy = KeyPolicy::Multiple { max: u32::MAX };
+const NO_POLICY: KeyPolicy = KeyPolicy::Multiple { max: NonZeroU32::MAX };
 
 /// A key that another service issued: its properties, and what is known of its text.
 ///

@@ -8,7 +8,6 @@ use crate::access::AccountStatus;
 use crate::audit::KeyEvent;
 use crate::authority::Authority;
 use crate::clock::{Clock, Timestamp};
-use crate::config_error::ConfigError;
 use crate::delivery::KeyDelivery;
 use crate::gate::Principal;
 use crate::key::{Digests, KeyFormat, KeyId, UserId};
@@ -70,16 +69,10 @@ impl Keyring {
 
     /// Sets how many keys a user may have. The default is up to 100 per environment (R33). With
     /// [`KeyPolicy::Single`], issuing a key revokes the previous one (R30).
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`] if the maximum is zero.
-    pub fn policy(mut self, policy: KeyPolicy) -> Result<Self, ConfigError> {
-        if policy == (KeyPolicy::Multiple { max: 0 }) {
-            return Err(ConfigError::Zero("the number of keys that a user may have"));
-        }
+    #[must_use]
+    pub fn policy(mut self, policy: KeyPolicy) -> Self {
         self.policy = policy;
-        Ok(self)
+        self
     }
 
     /// Notifies owners of the keys that are issued and rotated from now on (R28); see

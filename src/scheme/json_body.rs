@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -99,16 +100,10 @@ impl JsonBody {
 
     /// Sets the size in bytes of the largest body that is read. Larger ones are refused with 413, before reading if
     /// their length is declared.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`] if it is 0.
-    pub fn limit(self, bytes: usize) -> Result<Self, ConfigError> {
-        if bytes == 0 {
-            Err(ConfigError::Zero("the limit of a body"))
-        } else {
-            Ok(Self { limit: bytes, budget: Budget::new(self.budget.cap(), bytes), ..self })
-        }
+    #[must_use]
+    pub fn limit(self, bytes: NonZeroUsize) -> Self {
+        let limit = bytes.get();
+        Self { limit, budget: Budget::new(self.budget.cap(), limit), ..self }
     }
 
     /// Sets how long it may take to receive a body; 408 after that. The time shrinks while more than half of
@@ -132,15 +127,9 @@ impl JsonBody {
     /// size is always allowed if the cap has room for it. There are no shares if the address is unknown, or if all
     /// requests come from a proxy that is not listed;
     /// [`Warning::BodySenderUnknown`](crate::observer::Warning::BodySenderUnknown) reports this.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`] if it is 0.
-    pub fn buffer_cap(self, bytes: usize) -> Result<Self, ConfigError> {
-        if bytes == 0 {
-            return Err(ConfigError::Zero("the cap of buffered bodies"));
-        }
-        Ok(Self { budget: Budget::new(bytes, self.limit), ..self })
+    #[must_use]
+    pub fn buffer_cap(self, bytes: NonZeroUsize) -> Self {
+        Self { budget: Budget::new(bytes.get(), self.limit), ..self }
     }
 
     /// Also reads the bodies of this method, which is not read by default: `DELETE`, or an extension method.

@@ -1,5 +1,7 @@
 //! [`Terms`] of a change: who makes it, under which policy, and what the registry must check.
 
+use std::num::NonZeroU32;
+
 use super::RegistryError;
 use crate::access::{AccessClass, AccountStatus};
 use crate::authority::{Authority, Denied, covers};
@@ -79,14 +81,17 @@ pub enum KeyPolicy {
     /// Several per user and environment (R33), up to a maximum of active ones. A key in a grace period counts.
     Multiple {
         /// The maximum number of active keys.
-        max: u32,
+        max: NonZeroU32,
     },
 }
+
+/// How many keys a user may have by default.
+const HUNDRED: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
 impl Default for KeyPolicy {
     /// Up to a hundred keys.
     fn default() -> Self {
-        Self::Multiple { max: 100 }
+        Self::Multiple { max: HUNDRED }
     }
 }
 
@@ -115,10 +120,13 @@ pub enum MakeRoom {
 /// the terms unchanged.
 ///
 /// ```
+/// use std::num::NonZero;
+///
 /// use tower_api_key::store::{KeyPolicy, Terms};
 /// use tower_api_key::Authority;
 ///
-/// let terms = Terms::by(Authority::Operator).policy(KeyPolicy::Multiple { max: 10 });
+/// let policy = KeyPolicy::Multiple { max: NonZero::new(10).unwrap() };
+/// let terms = Terms::by(Authority::Operator).policy(policy);
 /// assert_eq!(terms.maker(), None);
 /// ```
 #[derive(Clone, Debug)]
@@ -177,8 +185,8 @@ impl Terms {
             KeyPolicy::Multiple { .. } if replaces && !grace => Ok(MakeRoom::Nothing),
             // If every number is allowed, nothing is counted: otherwise an import of many keys of one owner would
             // count them all for each key.
-            KeyPolicy::Multiple { max: u32::MAX } => Ok(MakeRoom::Nothing),
-            KeyPolicy::Multiple { max } => Ok(MakeRoom::Count { max }),
+            KeyPolicy::Multiple { max: NonZeroU32::MAX } => Ok(MakeRoom::Nothing),
+            KeyPolicy::Multiple { max } => Ok(MakeRoom::Count { max: max.get() }),
         }
     }
 

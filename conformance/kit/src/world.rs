@@ -1,5 +1,6 @@
 //! Two accounts with people, projects and keys, created at run time.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -93,7 +94,8 @@ impl World {
         self.store
             .insert(
                 record,
-                &Terms::by(tower_api_key::Authority::System).policy(KeyPolicy::Multiple { max: 1000 }),
+                &Terms::by(tower_api_key::Authority::System)
+                    .policy(KeyPolicy::Multiple { max: NonZero::new(1000).unwrap() }),
             )
             .await
             .unwrap();

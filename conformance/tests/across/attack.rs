@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::Future as _;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -267,7 +268,8 @@ fn virtual_memory() -> usize {
 async fn the_limit_of_buffered_bodies_includes_reserved_memory() {
     const CAP: usize = 4 << 20;
     let world = World::new().await;
-    let auth = ApiKeyAuth::new(world.store.clone(), JsonBody::default().buffer_cap(CAP).unwrap());
+    let auth =
+        ApiKeyAuth::new(world.store.clone(), JsonBody::default().buffer_cap(NonZero::new(CAP).unwrap()));
     let app = Router::new().route("/", any(echo)).layer(auth);
     let before = virtual_memory();
     let mut waiting = Vec::new();
@@ -443,7 +445,8 @@ async fn a_readonly_key_writes_by_no_method() {
 #[tokio::test]
 async fn the_cap_of_buffered_bodies_leaks_nothing_when_requests_are_dropped() {
     let world = World::new().await;
-    let auth = ApiKeyAuth::new(world.store.clone(), JsonBody::default().buffer_cap(400).unwrap());
+    let auth =
+        ApiKeyAuth::new(world.store.clone(), JsonBody::default().buffer_cap(NonZero::new(400).unwrap()));
     let app = Router::new().route("/", any(async |_: Request<Body>| "in")).layer(auth);
     let body = json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1"}).to_string();
     for polls in 0..200_usize {

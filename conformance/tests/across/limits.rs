@@ -925,7 +925,7 @@ impl Families {
             .zip(clocks)
             .map(|((store, keyring, verifier), clock)| {
                 let verifier = verifier.limited_keys(NonZero::new(8).unwrap());
-                let keyring = keyring.policy(KeyPolicy::Multiple { max: 1000 }).unwrap();
+                let keyring = keyring.policy(KeyPolicy::Multiple { max: NonZero::new(1000).unwrap() });
                 let keyring = if observes { keyring.observer(verifier.clone()) } else { keyring };
                 Self { store, keyring, verifier, clock, _folder: Arc::clone(&folder) }
             })

@@ -70,7 +70,7 @@ fn deprecation() -> Deprecation {
 fn layer(store: Store) -> ApiKeyAuth<impl tower_api_key::scheme::Scheme<Body> + Clone> {
     ApiKeyAuth::new(store, Bearer::default())
         .or(ApiKeyHeader::default())
-        .or(JsonBody::default().limit(4096).unwrap().deprecated(deprecation()))
+        .or(JsonBody::default().limit(NonZero::new(4096).unwrap()).deprecated(deprecation()))
         .endpoints(endpoints())
         .unwrap()
 }

@@ -1,6 +1,7 @@
 //! Who still uses which scheme: the report of a keyring, and what the routes show of it.
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -334,8 +335,7 @@ async fn c17_b4_the_usage_of_a_key_costs_the_same_however_many_keys_its_owner_ha
     let keyring = ApiKeys::new((counting.clone(), store.clone()))
         .clock(clock.clone())
         .keyring()
-        .policy(KeyPolicy::Multiple { max: 10_000 })
-        .unwrap();
+        .policy(KeyPolicy::Multiple { max: NonZero::new(10_000).unwrap() });
     store.create_account("A", &user("u_own")).await.unwrap();
     let auth = ApiKeyAuth::with_verifier(
         ApiKeys::new(store.clone()).clock(clock.clone()).verifier(),

@@ -177,9 +177,8 @@ async fn c9_02_one_key_per_user_killed_while_it_is_replaced() {
 #[ignore = "is started and killed by c9_02_one_key_per_user_killed_while_it_is_replaced"]
 async fn replaces_one_key_until_it_is_killed() {
     let Some(file) = std::env::var_os("CRASH_FILE") else { return };
-    let keyring = Keyring::new(SqliteStore::open(file).await.unwrap())
-        .policy(KeyPolicy::Single { grace: false })
-        .unwrap();
+    let keyring =
+        Keyring::new(SqliteStore::open(file).await.unwrap()).policy(KeyPolicy::Single { grace: false });
     let alice = UserId::new("alice").unwrap();
     loop {
         let issued = keyring.issue(NewKey::user_level(alice.clone(), "The one")).await.unwrap();

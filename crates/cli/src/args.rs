@@ -1,6 +1,7 @@
 //! The command-line arguments.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -50,7 +51,7 @@ pub(crate) struct StoreArgs {
     pub(crate) ca_file: Option<PathBuf>,
     /// How many keys a user may have per environment, as the service sets it
     #[arg(long, global = true, value_name = "NUMBER")]
-    pub(crate) max_keys: Option<u32>,
+    pub(crate) max_keys: Option<NonZeroU32>,
     /// The service has its own directory of people, or none: do not ask this store about owners
     #[arg(long, global = true)]
     pub(crate) no_directory: bool,

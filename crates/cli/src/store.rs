@@ -60,9 +60,6 @@ impl StoreOptions {
     pub(crate) fn judged(args: &args::StoreArgs) -> Result<Self, CliError> {
         let format = KeyFormat::new(&args.key_prefix).map_err(CliError::usage)?;
         let policy = args.max_keys.map(|max| KeyPolicy::Multiple { max });
-        if args.max_keys == Some(0) {
-            return Err(CliError::usage("--max-keys must be at least 1"));
-        }
         let (ring, database) = (ring(args)?, database(args)?);
         Ok(Self { database, format, ring, policy, has_directory: !args.no_directory })
     }
@@ -133,7 +130,7 @@ impl StoreOptions {
         };
         let keyring = match self.policy {
             None => keyring,
-            Some(policy) => keyring.policy(policy).map_err(CliError::usage)?,
+            Some(policy) => keyring.policy(policy),
         };
         Ok(Opened {
             keyring: keyring.acting_as(Authority::Operator),

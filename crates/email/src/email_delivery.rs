@@ -1,7 +1,7 @@
 //! [`EmailDelivery`]: accepts notices and sends them by e-mail.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ const LANES: usize = 4;
 /// Ten attempts with doubled waits between them: seventeen minutes in all.
 const ATTEMPTS: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// A wait of zero cannot be doubled.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 const SMTP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Notifies owners by SMTP that they have a new key, **without the key**.
@@ -108,18 +110,11 @@ impl EmailDelivery {
     }
 
     /// Sets how often a notice is tried, and the wait after the first attempt. Each further wait is doubled, up to
-    /// five minutes. The default is ten attempts and two seconds.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Zero`] if either is zero.
-    pub fn retry(self, attempts: u32, first_wait: Duration) -> Result<Self, ConfigError> {
-        if attempts == 0 || first_wait.is_zero() {
-            return Err(ConfigError::Zero(
-                "the number of attempts to send a mail, and the wait between them",
-            ));
-        }
-        Ok(self.with(|outbox| (outbox.attempts, outbox.first_wait) = (attempts, first_wait)))
+    /// five minutes. The default is ten attempts and two seconds; a wait below a millisecond counts as one.
+    #[must_use]
+    pub fn retry(self, attempts: NonZeroU32, first_wait: Duration) -> Self {
+        let first_wait = first_wait.max(SHORTEST_WAIT);
+        self.with(|outbox| (outbox.attempts, outbox.first_wait) = (attempts.get(), first_wait))
     }
 
     /// Sets for how many owners notices are kept at once; the default is 1,024. Each takes at most 64 KiB, or one

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use axum::Json;
@@ -25,9 +26,9 @@ use tower_api_key::unread_body;
 use super::refusal::{self, RouteError};
 
 /// Larger than any key with its surrounding members.
-const MAX_BODY_LEN: usize = 16 * 1024;
+const MAX_BODY_LEN: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
 /// The budget for the bodies of all clients together.
-const CAP: usize = 256 * MAX_BODY_LEN;
+const CAP: NonZeroUsize = NonZeroUsize::new(256 * MAX_BODY_LEN.get()).unwrap();
 /// How many candidate keys in one text are looked up, since each needs a query.
 const MAX_KEYS: usize = 16;
 
@@ -79,9 +80,7 @@ pub fn self_revoke<S: Clone + Send + Sync + 'static>(
     verifier: Verifier,
     client: ClientAddr,
 ) -> MethodRouter<S> {
-    // Only a limit of zero would be refused.
-    let body =
-        JsonBody::default().limit(MAX_BODY_LEN).and_then(|body| body.buffer_cap(CAP)).unwrap_or_default();
+    let body = JsonBody::default().limit(MAX_BODY_LEN).buffer_cap(CAP);
     let budget = body.budget().clone();
     // Accepts keys of every shape: the 200 promises that the key is revoked, so none may be overlooked.
     let scheme = Or::new(Bearer::default().accept_pipes(), body);

@@ -1,6 +1,7 @@
 //! Who may change which key, as checked in the transaction of the change.
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use super::kit::{
@@ -210,13 +211,13 @@ pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(sto
         ok(store.insert(key.clone(), &by_system()).await);
     }
     let [one, two] = &keys;
-    let full = by_system().policy(KeyPolicy::Multiple { max: 2 });
+    let full = by_system().policy(KeyPolicy::Multiple { max: NonZero::new(2).unwrap() });
     let answer = store.replace(&one.id, names.fresh("more", NOW), later(60), &full).await;
     refused!(answer, RegistryError::TooManyKeys, "a key in its grace counts beside the one that replaced it");
     assert_same(&known(store, one).await, one);
     let one = ok(store.replace(&one.id, names.fresh("in-place", NOW), NOW, &full).await);
     // A user who has more keys than the policy allows now may still rotate them, since that does not add keys.
-    let fewer = by_system().policy(KeyPolicy::Multiple { max: 1 });
+    let fewer = by_system().policy(KeyPolicy::Multiple { max: NonZero::new(1).unwrap() });
     let one = ok(store.replace(&one.id, names.fresh("again", NOW), NOW, &fewer).await);
 
     let strict = by_system().policy(KeyPolicy::Single { grace: false });

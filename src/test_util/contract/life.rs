@@ -1,6 +1,7 @@
 //! Single keys: look-up, revocation, replacement.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 use std::sync::Arc;
 
 use super::kit::{
@@ -15,7 +16,7 @@ use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{Mode, RequestContext, RestrictionKind};
 use crate::store::{Ended, KeyPolicy, KeyRegistry, KeyStore, RegistryError};
 
-const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: NonZero::new(100).unwrap() };
 
 pub(super) async fn records_come_back_as_they_went_in<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let names = UniqueNames::new();

@@ -1,5 +1,6 @@
 //! Lists of keys.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use super::kit::{NOW, UniqueNames, assert_same, by_system, later, ok, owners, refused, under};
@@ -8,7 +9,7 @@ use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{EndpointRestriction, Restrictions};
 use crate::store::{KeyPolicy, KeyQuery, KeyRegistry, MAX_PAGE_LEN, MAX_SEARCHED, RegistryError, StoreError};
 
-const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: NonZero::new(100).unwrap() };
 
 async fn ids<S: KeyRegistry>(store: &S, names: &UniqueNames, owner: &str, query: &KeyQuery) -> Vec<KeyId> {
     let keys = ok(store.list(&names.user(owner), query).await);
@@ -211,7 +212,7 @@ pub(super) async fn lists_of_active_keys_are_parts_of_lists_of_all<S: KeyRegistr
             }
             // The policy counts the same keys that lists return.
             if let (Some(environment), Some(now)) = (environment, now) {
-                let max = u32::try_from(expected.len()).unwrap();
+                let Some(max) = NonZero::new(u32::try_from(expected.len()).unwrap()) else { continue };
                 let more = KeyRecord {
                     environment,
                     prefix: format!("sk_{}_", environment.as_str()),

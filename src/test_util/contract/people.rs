@@ -1,5 +1,6 @@
 //! Accounts and their people: creating, removing, transferring.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use super::access::{account_status, projects};
@@ -17,7 +18,7 @@ use crate::store::{
     StoreError,
 };
 
-const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: NonZero::new(100).unwrap() };
 
 const fn active(role: Role) -> AccountStatus {
     AccountStatus::Active { role: Some(role) }

@@ -1,5 +1,6 @@
 //! How many keys a user may have.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use super::kit::{
@@ -10,7 +11,7 @@ use crate::record::{KeyLevel, KeyRecord};
 use crate::store::{KeyPolicy, KeyRegistry, KeyStore, RegistryError};
 
 const fn up_to(max: u32) -> KeyPolicy {
-    KeyPolicy::Multiple { max }
+    KeyPolicy::Multiple { max: NonZero::new(max).unwrap() }
 }
 
 fn of_test(key: KeyRecord) -> KeyRecord {

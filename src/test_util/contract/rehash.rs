@@ -1,5 +1,6 @@
 //! A rehash changes the digest of a key, and nothing else.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use super::kit::{NOW, UniqueNames, assert_same, by_system, find, known, later, ok, race, refused, under};
@@ -7,7 +8,7 @@ use crate::key::{DigestMethod, KeyDigest};
 use crate::record::KeyRecord;
 use crate::store::{KeyPolicy, KeyRegistry, KeyStore, RegistryError};
 
-const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: NonZero::new(100).unwrap() };
 /// A method that the keys of this suite do not have.
 const METHOD: DigestMethod = DigestMethod::Sha512;
 

@@ -1,5 +1,6 @@
 //! The restrictions of a key are never lost, and never kept after they were removed.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use super::kit::{NOW, UniqueNames, assert_same, by_system, find, known, later, ok, refused, under};
@@ -11,7 +12,7 @@ use crate::restriction::{
 };
 use crate::store::{KeyPolicy, KeyQuery, KeyRegistry, KeyStore, RegistryError};
 
-const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: NonZero::new(100).unwrap() };
 
 /// Restrictions of every kind, in both modes.
 pub(super) fn all() -> Restrictions {

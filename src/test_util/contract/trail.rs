@@ -1,5 +1,6 @@
 //! The audit log and the usage of keys, if the store keeps them.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use super::kit::{
@@ -17,7 +18,7 @@ use crate::store::{
 };
 use crate::usage::{Usage, UsageChannel};
 
-const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: NonZero::new(100).unwrap() };
 
 /// Entries are returned newest first. The entries that one call writes about one key are in the order of
 /// [`KeyEvent::of_replaced`].
@@ -162,7 +163,7 @@ pub(super) async fn what_fails_leaves_no_entry<S: KeyStore + KeyRegistry>(store:
     }
     let (key, by) = (names.key("key", "u"), &by_system());
     ok(store.insert(key.clone(), by).await);
-    let full = KeyPolicy::Multiple { max: 1 };
+    let full = KeyPolicy::Multiple { max: NonZero::new(1).unwrap() };
     let refused = store.insert(names.key("more", "u"), &under(full)).await;
     refused!(refused, RegistryError::TooManyKeys, "one is the most");
     refused!(

@@ -1,5 +1,7 @@
 //! C7-06 to C7-08 of docs/threats.md.
 
+use std::num::NonZero;
+
 use tower_api_key::KeyPolicy;
 use tower_api_key::store::Terms;
 use tower_api_key::{ConfigError, Credentials, Endpoint};
@@ -9,7 +11,7 @@ use test_kit::{Call, Hook, Hooked};
 use super::*;
 use tower_api_key::ApiKeys;
 
-const MANY: KeyPolicy = KeyPolicy::Multiple { max: 100 };
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: NonZero::new(100).unwrap() };
 
 fn ring(newest: &str, older: &[&str]) -> Digests {
     let ring = Digests::peppered(pepper(newest)).unwrap();

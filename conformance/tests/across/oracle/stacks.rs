@@ -1,6 +1,7 @@
 //! The real stacks, each with a few nodes: layers with a store, as a service would run them.
 
 use std::future::Future;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -194,8 +195,8 @@ impl Stack {
         let most = u32::try_from(model::MOST_KEYS).unwrap();
         let keyring = ApiKeys::new(store.clone()).clock(common.clock.clone()).digests(common.ring.clone());
         let keyring = keyring.change_deadline(PATIENCE).unwrap().keyring();
-        let single = keyring.clone().policy(KeyPolicy::Single { grace: false }).unwrap();
-        let keyring = keyring.policy(KeyPolicy::Multiple { max: most }).unwrap();
+        let single = keyring.clone().policy(KeyPolicy::Single { grace: false });
+        let keyring = keyring.policy(KeyPolicy::Multiple { max: NonZero::new(most).unwrap() });
         let common = common.clone();
         let start = Box::new(move |number| start(number, common.clone()));
         let (registry, accounts) = (Arc::new(store.clone()), Arc::new(store));

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -562,7 +563,9 @@ async fn c14_06_a_request_can_be_dropped_at_every_moment() {
     let open = Arc::<AtomicUsize>::default();
     let store = Hesitant { store: world.store.clone(), open: Arc::clone(&open) };
     // Memory for exactly one body, and one permit.
-    let body = JsonBody::default().limit(text.len()).unwrap().buffer_cap(text.len()).unwrap();
+    let body = JsonBody::default()
+        .limit(NonZero::new(text.len()).unwrap())
+        .buffer_cap(NonZero::new(text.len()).unwrap());
     let auth = ApiKeyAuth::new(store, Bearer::default()).or(body);
     let (probe, calls) = Probe::new();
     let limited = auth.layer(ConcurrencyLimitLayer::new(1).layer(probe));
@@ -723,7 +726,8 @@ async fn c14_08_other_layers_around_it() {
     let text = json!({"apiKey": world.own.expose_secret(), "userId": "u_own", "projectId": "p1", "x": "y".repeat(3 << 20)});
     let app = Router::new().fallback(echo).layer(auth()).layer(DefaultBodyLimit::max(10));
     assert_eq!(send(&app, Ask::json("/x", &text).request()).await.verdict(), "413/body_too_large");
-    let large = ApiKeyAuth::new(world.store.clone(), JsonBody::default().limit(4 << 20).unwrap());
+    let large =
+        ApiKeyAuth::new(world.store.clone(), JsonBody::default().limit(NonZero::new(4 << 20).unwrap()));
     let app = Router::new().fallback(echo).layer(large.clone()).layer(DefaultBodyLimit::max(10));
     assert_eq!(send(&app, Ask::json("/x", &text).request()).await.verdict(), "200:h");
     // tower-http's limit applies to the body that the layer reads: a longer declared length gets 413, a longer stream

@@ -1,6 +1,7 @@
 //! C17-B5: the memory for bodies is divided, so that nobody uses up the share of others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Mutex, PoisonError};
@@ -247,9 +248,9 @@ async fn c17_b5_one_body_of_the_largest_size_finds_room() {
         for before in [true, false] {
             let scheme = JsonBody::default();
             let scheme = if before {
-                scheme.limit(limit).unwrap().buffer_cap(cap).unwrap()
+                scheme.limit(NonZero::new(limit).unwrap()).buffer_cap(NonZero::new(cap).unwrap())
             } else {
-                scheme.buffer_cap(cap).unwrap().limit(limit).unwrap()
+                scheme.buffer_cap(NonZero::new(cap).unwrap()).limit(NonZero::new(limit).unwrap())
             };
             let site = Site::new(scheme, ClientAddr::peer()).await;
             let padding = limit.min(cap) - 200;
@@ -261,7 +262,8 @@ async fn c17_b5_one_body_of_the_largest_size_finds_room() {
 /// Bodies that are read and discarded count, too.
 #[tokio::test(start_paused = true)]
 async fn c17_b5_drained_bodies_use_memory_too() {
-    let scheme = JsonBody::default().limit(1000).unwrap().buffer_cap(100_000).unwrap();
+    let scheme =
+        JsonBody::default().limit(NonZero::new(1000).unwrap()).buffer_cap(NonZero::new(100_000).unwrap());
     let site = Site::new(scheme, ClientAddr::peer()).await;
     let drains = |from: u8| {
         let body = Pieces::new([vec![b' '; 20_000]], false);

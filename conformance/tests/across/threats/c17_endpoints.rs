@@ -1,6 +1,7 @@
 //! C17: declared endpoints behind other routers, and endpoints where a key is optional.
 
 use std::convert::Infallible;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
@@ -579,7 +580,7 @@ impl Sides {
         Self::new(world, |store, routes| {
             let auth = ApiKeyAuth::new(store, Bearer::default().project_header("X-Project-ID").unwrap())
                 .or(ApiKeyHeader::default())
-                .or(JsonBody::default().limit(4096).unwrap());
+                .or(JsonBody::default().limit(NonZero::new(4096).unwrap()));
             routes.layer(auth.endpoints(optional()).unwrap())
         })
     }
@@ -739,7 +740,7 @@ async fn c17_a3_a_failing_store_is_503_with_a_key_and_not_called_without_one() {
 async fn c17_a3_bodies_at_an_optional_endpoint() {
     let world = World::new().await;
     let alone = Sides::new(&world, |store, routes| {
-        let auth = ApiKeyAuth::new(store, JsonBody::default().limit(4096).unwrap());
+        let auth = ApiKeyAuth::new(store, JsonBody::default().limit(NonZero::new(4096).unwrap()));
         routes.layer(auth.endpoints(optional()).unwrap())
     });
     for sides in [Sides { varies: false, ..alone }, Sides::all(&world)] {

@@ -1,6 +1,7 @@
 //! C17-C1: on HTTP/1.x, an unread body precedes the next request of the connection. A refusal that does not read it
 //! says `Connection: close`, or reads a short rest if it can. HTTP/2 needs neither.
 
+use std::num::NonZero;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -232,7 +233,8 @@ async fn c17_c1_after_a_body_that_was_read_the_connection_goes_on() {
 async fn c17_c1_a_body_whose_reading_was_given_up_ends_the_connection() {
     let world = World::new().await;
     let json: &[(&str, &str)] = &[("content-type", "application/json")];
-    let scheme = || JsonBody::default().limit(1000).unwrap().buffer_cap(5000).unwrap();
+    let scheme =
+        || JsonBody::default().limit(NonZero::new(1000).unwrap()).buffer_cap(NonZero::new(5000).unwrap());
     for app in apps(&world, scheme) {
         let chunks = |count: usize| Pieces::new(vec![vec![b' '; 500]; count], true);
         let silent = Pieces::new(Vec::<Vec<u8>>::new(), false);

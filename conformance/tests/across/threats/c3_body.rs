@@ -1,6 +1,7 @@
 //! C3: the key in the body. If the layer accepts a body, `serde_json::Value` accepts it too, and both read the same
 //! three strings. A body that two parsers could read differently is refused.
 
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -677,7 +678,7 @@ async fn c3_18_codings() {
     }
 
     // If a layer outside decompresses, the limit applies to the decompressed size.
-    let scheme = JsonBody::default().limit(1000).unwrap();
+    let scheme = JsonBody::default().limit(NonZero::new(1000).unwrap());
     let auth = ApiKeyAuth::new(world.store.clone(), scheme);
     let guarded = Router::new().fallback(echo).layer(auth);
     let whole = |request: Request<tower_http::decompression::DecompressionBody<Body>>| request.map(Body::new);
@@ -753,7 +754,7 @@ async fn c3_19_a_declared_length_above_the_limit_is_not_read() {
         ("65537", true, false),
         ("18446744073709551615", true, false),
     ] {
-        let app = app(&world, JsonBody::default().limit(1000).unwrap());
+        let app = app(&world, JsonBody::default().limit(NonZero::new(1000).unwrap()));
         let (body, polls) = watched(vec![data("{}")], true);
         let mut request = post(body);
         request.headers_mut().insert("content-length", length.parse().unwrap());
@@ -767,7 +768,7 @@ async fn c3_19_a_declared_length_above_the_limit_is_not_read() {
     let polls = Arc::<AtomicUsize>::default();
     let frames = vec![data("{}")].into_iter();
     let body = Watch { frames, polls: Arc::clone(&polls), hint: Some(1001), ends: true };
-    let app = app(&world, JsonBody::default().limit(1000).unwrap());
+    let app = app(&world, JsonBody::default().limit(NonZero::new(1000).unwrap()));
     assert_eq!(send(&app, post(Body::new(body))).await.verdict(), "413/body_too_large");
     assert_eq!(polls.load(SeqCst), 0);
 }
@@ -784,7 +785,7 @@ async fn c3_20_the_limit_is_exact_however_the_body_comes() {
             let text = with(&world, &format!(r#""x":"{}""#, "y".repeat(length - whole.len())));
             assert_eq!(text.len(), length, "{limit:?}, {length:?}");
             for chunk in [1, 7, 64, length] {
-                let app = app(&world, JsonBody::default().limit(limit).unwrap());
+                let app = app(&world, JsonBody::default().limit(NonZero::new(limit).unwrap()));
                 let frames = text.as_bytes().chunks(chunk).map(|chunk| data(chunk.to_vec())).collect();
                 let answered = send(&app, post(watched(frames, true).0)).await;
                 let verdict = if length > limit { "413/body_too_large" } else { "200:h" };
@@ -796,7 +797,7 @@ async fn c3_20_the_limit_is_exact_however_the_body_comes() {
         }
     }
     // Reading stops at the limit; the rest is not read.
-    let app = app(&world, JsonBody::default().limit(100).unwrap());
+    let app = app(&world, JsonBody::default().limit(NonZero::new(100).unwrap()));
     let frames = (0..1000).map(|_| data(vec![b' '; 10])).collect();
     let (body, polls) = watched(frames, true);
     assert_eq!(send(&app, post(body)).await.verdict(), "413/body_too_large");
@@ -856,7 +857,8 @@ impl http_body::Body for Trickle {
 #[tokio::test(start_paused = true)]
 async fn c3_24_all_bodies_together_have_a_cap() {
     let world = World::new().await;
-    let scheme = || JsonBody::default().limit(1000).unwrap().buffer_cap(3000).unwrap();
+    let scheme =
+        || JsonBody::default().limit(NonZero::new(1000).unwrap()).buffer_cap(NonZero::new(3000).unwrap());
     let auth = ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default()).or(scheme());
     let app = Router::new().fallback(echo).layer(auth.clone());
     // Three bodies that hang after 900 bytes use 2700 of 3000 bytes.
@@ -913,7 +915,7 @@ async fn c3_24_all_bodies_together_have_a_cap() {
 #[tokio::test]
 async fn c3_24_the_cap_that_is_there_by_default() {
     let world = World::new().await;
-    let app = app(&world, JsonBody::default().limit(usize::MAX).unwrap());
+    let app = app(&world, JsonBody::default().limit(NonZero::new(usize::MAX).unwrap()));
     for (length, verdict) in [(64_usize << 20, MISSING), ((64 << 20) + 1, "503/auth_unavailable")] {
         let (body, polls) = watched(vec![data("{}")], true);
         let mut request = post(body);
@@ -934,7 +936,7 @@ async fn c3_24_a_body_counts_while_a_handler_holds_it() {
         keep.lock().unwrap().push(request);
         async { r#"{"handler":true}"# }
     };
-    let scheme = JsonBody::default().buffer_cap(text.len() * 2).unwrap();
+    let scheme = JsonBody::default().buffer_cap(NonZero::new(text.len() * 2).unwrap());
     let app = Router::new().fallback(handler).layer(ApiKeyAuth::new(world.store.clone(), scheme));
     let verdict = async || send(&app, post(Body::from(text.clone()))).await.verdict();
     assert_eq!(

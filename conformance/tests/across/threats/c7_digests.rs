@@ -1,5 +1,7 @@
 //! C7: what can be learned about keys by comparing, counting and timing.
 
+use std::num::NonZero;
+
 use serde_json::json;
 use tower_api_key::scheme::ApiKeyHeader;
 use tower_api_key::store::{KeyPolicy, KeyRegistry as _, MemoryStore, Terms};
@@ -95,7 +97,8 @@ async fn c7_11_keys_that_differ_in_case_are_two_keys() {
             .store
             .insert(
                 record,
-                &Terms::by(tower_api_key::Authority::System).policy(KeyPolicy::Multiple { max: 10 }),
+                &Terms::by(tower_api_key::Authority::System)
+                    .policy(KeyPolicy::Multiple { max: NonZero::new(10).unwrap() }),
             )
             .await
             .unwrap();

@@ -1,6 +1,7 @@
 //! Rows about bytes on a connection, tested with a real server on a free port of this machine.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -240,7 +241,7 @@ async fn c2_11_too_many_headers_are_the_servers_matter() {
 #[tokio::test]
 async fn c3_19_a_body_that_is_too_long_gets_no_100_continue() {
     let world = World::new().await;
-    let server = Server::start(&world, JsonBody::default().limit(1000).unwrap()).await;
+    let server = Server::start(&world, JsonBody::default().limit(NonZero::new(1000).unwrap())).await;
     for expect in ["", "expect: 100-continue\r\n"] {
         let mut client = server.connect().await;
         client.send(post(&format!("content-length: 100000\r\n{expect}"))).await;
@@ -265,7 +266,7 @@ async fn c3_19_a_body_that_is_too_long_gets_no_100_continue() {
 #[tokio::test]
 async fn c3_20_a_chunked_body_has_the_same_limit() {
     let world = World::new().await;
-    let server = Server::start(&world, JsonBody::default().limit(1000).unwrap()).await;
+    let server = Server::start(&world, JsonBody::default().limit(NonZero::new(1000).unwrap())).await;
     let base = credentials(&world);
     for (length, status) in [(999, 200), (1000, 200), (1001, 413)] {
         let body = format!("{base}{}", " ".repeat(length - base.len()));
@@ -332,7 +333,9 @@ async fn c3_23_a_body_that_does_not_come() {
 async fn c3_25_a_client_that_goes_away() {
     let world = World::new().await;
     let text = credentials(&world);
-    let body = JsonBody::default().limit(text.len()).unwrap().buffer_cap(text.len()).unwrap();
+    let body = JsonBody::default()
+        .limit(NonZero::new(text.len()).unwrap())
+        .buffer_cap(NonZero::new(text.len()).unwrap());
     let server = Server::start(&world, body).await;
     for sent in [0, 2, text.len() - 1] {
         let mut client = server.connect().await;
@@ -368,7 +371,7 @@ async fn whole_body_fits(server: &Server, text: &str) {
 #[tokio::test]
 async fn c3_32_after_a_refusal_the_next_request_is_the_next_request() {
     let world = World::new().await;
-    let server = Server::start(&world, JsonBody::default().limit(1000).unwrap()).await;
+    let server = Server::start(&world, JsonBody::default().limit(NonZero::new(1000).unwrap())).await;
     let own =
         format!("GET /projects HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", world.own.expose_secret());
     // The heads are refused and the bodies are not read. Each body contains a request, which must never be executed.
@@ -509,7 +512,9 @@ impl http_body::Body for Breaks {
 async fn c3_26_http2_bodies_with_a_wrong_length_or_reset() {
     let world = World::new().await;
     let text = credentials(&world);
-    let body = JsonBody::default().limit(text.len()).unwrap().buffer_cap(text.len()).unwrap();
+    let body = JsonBody::default()
+        .limit(NonZero::new(text.len()).unwrap())
+        .buffer_cap(NonZero::new(text.len()).unwrap());
     let server = Server::start(&world, body).await;
     let json = ("content-type", &b"application/json"[..]);
     let mut refused = 0;

@@ -34,8 +34,7 @@ fn email(url: &str, recipients: impl Recipients) -> (EmailDelivery, Events) {
     let (sender, events) = mpsc::unbounded_channel();
     let email = EmailDelivery::smtp(url, "Keys <keys@example.com>", recipients)
         .unwrap()
-        .retry(4, Duration::from_millis(5))
-        .unwrap()
+        .retry(NonZero::new(4).unwrap(), Duration::from_millis(5))
         .on_event(move |event| drop(sender.send(event.clone())));
     (email, Events(events))
 }
@@ -394,7 +393,10 @@ async fn r28_names_inject_no_headers_and_are_encoded() {
     imported.name = "a\r\nBcc: x@example.com\r\n\r\nbody\0".to_owned();
     world
         .store
-        .insert(imported.clone(), &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: 100 }))
+        .insert(
+            imported.clone(),
+            &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: NonZero::new(100).unwrap() }),
+        )
         .await
         .unwrap();
     let url = Some("https://example.com/\r\nBcc: x@example.com".to_owned());
@@ -514,8 +516,7 @@ async fn c17_g_no_wait_between_two_attempts_is_longer_than_five_minutes() {
         let (sender, mut events) = mpsc::unbounded_channel();
         let email = EmailDelivery::smtp("smtp://127.0.0.1:1", "keys@example.com", Nobody)
             .unwrap()
-            .retry(attempts, Duration::from_secs(first))
-            .unwrap()
+            .retry(NonZero::new(attempts).unwrap(), Duration::from_secs(first))
             .on_event(move |event| drop(sender.send((tokio::time::Instant::now(), event.clone()))));
         assert_eq!(say(&email, "u_own", "key_1").await, Delivery::Queued, "{first:?}, {attempts:?}");
         let (mut waits, mut due) = (Vec::new(), None);

@@ -1,6 +1,7 @@
 //! A key never gives more rights than it has (R40, C11-02, C11-04, C11-08).
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -292,7 +293,7 @@ async fn c11_08_which_keys_each_kind_of_key_may_list() {
 #[tokio::test]
 async fn r30_where_issuing_replaces_it_replaces_only_what_the_caller_covers() {
     let world = World::new().await;
-    let keyring = Keyring::new(world.store.clone()).policy(KeyPolicy::Single { grace: true }).unwrap();
+    let keyring = Keyring::new(world.store.clone()).policy(KeyPolicy::Single { grace: true });
     let app = app(&world, keyring.clone());
     let answer = create(&app, &world.b, &json!({"name": "next"})).await;
     assert_eq!(answer.status, 201);
@@ -312,7 +313,8 @@ async fn r30_where_issuing_replaces_it_replaces_only_what_the_caller_covers() {
 #[tokio::test]
 async fn c11_09_too_many_keys_are_a_409() {
     let world = World::new().await;
-    let keyring = Keyring::new(world.store.clone()).policy(KeyPolicy::Multiple { max: 2 }).unwrap();
+    let keyring =
+        Keyring::new(world.store.clone()).policy(KeyPolicy::Multiple { max: NonZero::new(2).unwrap() });
     let app = app(&world, keyring);
     assert_eq!(create(&app, &world.full, &json!({"name": "x"})).await.status, 201);
     assert_eq!(create(&app, &world.full, &json!({"name": "x"})).await.verdict(), "409/too_many_keys");

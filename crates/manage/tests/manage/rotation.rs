@@ -142,7 +142,7 @@ async fn c17_d1_an_invalid_grace_is_refused_and_nothing_changes() {
 #[tokio::test]
 async fn c17_d1_a_policy_of_one_key_allows_no_grace() {
     let world = World::new().await;
-    let policy = |grace| Keyring::new(world.store.clone()).policy(KeyPolicy::Single { grace }).unwrap();
+    let policy = |grace| Keyring::new(world.store.clone()).policy(KeyPolicy::Single { grace });
     let path = path_of(&world, &world.b).await;
     let before = rows(&world).await;
     let ask = async |grace| {

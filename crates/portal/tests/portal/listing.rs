@@ -1,6 +1,7 @@
 //! The list of keys when there are many.
 
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
 
 use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::{KeyRegistry, Terms};
@@ -31,7 +32,7 @@ fn revoked(key: &mut KeyRecord) {
 }
 
 async fn import(registry: &impl KeyRegistry, keys: Vec<KeyRecord>) {
-    let any = KeyPolicy::Multiple { max: u32::MAX };
+    let any = KeyPolicy::Multiple { max: NonZeroU32::MAX };
     let system = Terms::by(tower_api_key::Authority::System).policy(any);
     for imported in registry.insert_all(keys, &system).await.unwrap() {
         imported.unwrap();

@@ -1,5 +1,7 @@
 //! A secret is shown exactly once.
 
+use std::num::NonZero;
+
 use http::StatusCode;
 
 use tower_api_key::delivery::{Delivery, KeyDelivery, Notice};
@@ -213,7 +215,8 @@ async fn r28_the_page_says_whether_the_owner_was_told_and_shows_the_key_all_the_
 
 #[tokio::test]
 async fn c11_09_too_many_keys_are_refused_and_what_was_typed_stays() {
-    let site = Site::with(|keyring| keyring.policy(KeyPolicy::Multiple { max: 1 }).unwrap()).await;
+    let site =
+        Site::with(|keyring| keyring.policy(KeyPolicy::Multiple { max: NonZero::new(1).unwrap() })).await;
     let before = site.rows().await;
     let answer = site.submit("u_own.1", "/new", &NEW).await;
     assert_eq!(answer.status, StatusCode::CONFLICT);
@@ -224,7 +227,8 @@ async fn c11_09_too_many_keys_are_refused_and_what_was_typed_stays() {
 
 #[tokio::test]
 async fn c17_b7_a_form_that_made_nothing_can_be_sent_again() {
-    let site = Site::with(|keyring| keyring.policy(KeyPolicy::Multiple { max: 1 }).unwrap()).await;
+    let site =
+        Site::with(|keyring| keyring.policy(KeyPolicy::Multiple { max: NonZero::new(1).unwrap() })).await;
     let key = site.first("u_b").await;
     let form = site.form("u_b.1", "/new", &NEW).await;
     for _ in 0..3 {
@@ -243,13 +247,13 @@ async fn c17_b7_a_form_that_made_nothing_can_be_sent_again() {
 #[tokio::test]
 async fn r30_where_issuing_ends_the_key_before_the_form_says_so() {
     for grace in [true, false] {
-        let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace }).unwrap()).await;
+        let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace })).await;
         assert!(
             site.page("u_b.1", "/new").await.contains("making another ends the one before at once"),
             "grace: {grace:?}"
         );
     }
-    let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace: false }).unwrap()).await;
+    let site = Site::with(|keyring| keyring.policy(KeyPolicy::Single { grace: false })).await;
     assert_eq!(site.submit("u_b.1", "/new", &NEW).await.status, StatusCode::CREATED);
     let active = |key: &KeyRecord| key.is_active(Timestamp::from_secs(NOW));
     assert_eq!(site.keys("u_b").await.iter().filter(|key| active(key)).count(), 1);

@@ -1,5 +1,7 @@
 //! The owner of a key can change its name and its limits.
 
+use std::num::NonZero;
+
 use http::StatusCode;
 use tower_api_key::Authority;
 use tower_api_key::store::Terms;
@@ -137,7 +139,10 @@ async fn a_key_without_a_name_need_not_get_one() {
     (key.digest, key.name) = (tower_api_key::KeyDigest::of("nameless"), String::new());
     use tower_api_key::store::{KeyPolicy, KeyRegistry as _};
     store(&site)
-        .insert(key.clone(), &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: 99 }))
+        .insert(
+            key.clone(),
+            &Terms::by(Authority::System).policy(KeyPolicy::Multiple { max: NonZero::new(99).unwrap() }),
+        )
         .await
         .unwrap();
     let path = path.replace(path.split('/').nth(2).unwrap(), "nameless");

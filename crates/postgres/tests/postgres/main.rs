@@ -18,6 +18,7 @@ mod proxy;
 mod rights;
 mod sql;
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -32,7 +33,7 @@ use tower_api_key::{
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
-const MANY: KeyPolicy = KeyPolicy::Multiple { max: 1000 };
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: NonZero::new(1000).unwrap() };
 const NO_ACCESS: AccountStatus = AccountStatus::Active { role: None };
 const OWNER: AccountStatus = AccountStatus::Active { role: Some(Role::Owner) };
 

@@ -240,8 +240,8 @@ async fn c9_03_of_racing_rotations_one_key_is_left() {
     let (one, other) = (schema.open().await, schema.open().await);
     one.create_account("a", &user("u")).await.unwrap();
     let (first, second) = (
-        Keyring::new(one.clone()).policy(KeyPolicy::Single { grace: false }).unwrap(),
-        Keyring::new(other.clone()).policy(KeyPolicy::Single { grace: false }).unwrap(),
+        Keyring::new(one.clone()).policy(KeyPolicy::Single { grace: false }),
+        Keyring::new(other.clone()).policy(KeyPolicy::Single { grace: false }),
     );
     let operator = schema.operator().await;
     let active = "SELECT id FROM keys WHERE owner = 'u' AND revoked_at IS NULL";

@@ -7,6 +7,7 @@ mod file;
 mod sql;
 mod trail;
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use test_kit::user;
@@ -16,7 +17,7 @@ use tower_api_key::{KeyDigest, KeyId, KeyRecord, KeyRegistry as _, KeyStore as _
 use tower_api_key_sqlite::SqliteStore;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
-const MANY: KeyPolicy = KeyPolicy::Multiple { max: 1000 };
+const MANY: KeyPolicy = KeyPolicy::Multiple { max: NonZero::new(1000).unwrap() };
 
 /// A file in its own directory, which is deleted with this value.
 struct File {

@@ -1,5 +1,6 @@
 //! Other users of the same file: a second store, a second process, an operator's SQL, a lock.
 
+use std::num::NonZero;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -283,7 +284,8 @@ async fn ended_keys_of_a_user_delay_nobody() {
     store
         .insert(
             key("only", "u"),
-            &Terms::by(tower_api_key::Authority::System).policy(KeyPolicy::Multiple { max: 2 }),
+            &Terms::by(tower_api_key::Authority::System)
+                .policy(KeyPolicy::Multiple { max: NonZero::new(2).unwrap() }),
         )
         .await
         .unwrap();
