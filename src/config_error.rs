@@ -68,15 +68,6 @@ pub enum ConfigError {
         /// What is wrong with it, and what to write instead.
         reason: &'static str,
     },
-    /// The URL of a mail server. The error does not contain the URL, which may contain a password.
-    #[error("not the URL of a mail server: {0}")]
-    Smtp(&'static str),
-    /// The mailbox of the sender of mails.
-    #[error("{0:?} is not a mailbox: write Keys <keys@example.com>")]
-    Mailbox(String),
-    /// A public key, or a list of them.
-    #[error("not a public key: {0}")]
-    PublicKey(&'static str),
     /// The dates of a deprecation.
     #[error("a sunset is not before the deprecation, and both are in the years 1970 to 9999")]
     Sunset,

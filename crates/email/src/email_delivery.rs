@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use lettre::message::Mailbox;
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use tokio::sync::Semaphore;
+use tower_api_key::ApiKey;
 use tower_api_key::delivery::{Delivery, KeyDelivery, Notice};
-use tower_api_key::{ApiKey, ConfigError};
 
+use crate::email_config_error::EmailConfigError;
 use crate::mail::{Mail, PlainEnglish, Templates};
 use crate::outbox::{EmailEvent, Outbox, Owners, Recipients};
 
@@ -39,7 +40,7 @@ const SMTP_DEADLINE: Duration = Duration::from_secs(30);
 /// )?
 /// .on_event(|event| eprintln!("{event:?}"));
 /// let keyring = Keyring::new(MemoryStore::new()).deliver(email);
-/// # Ok::<(), tower_api_key::ConfigError>(())
+/// # Ok::<(), tower_api_key_email::EmailConfigError>(())
 /// ```
 ///
 /// # Failures
@@ -71,17 +72,17 @@ impl EmailDelivery {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Smtp`] or [`ConfigError::Mailbox`]. Neither contains the URL, which may contain a password.
-    pub fn smtp(url: &str, from: &str, recipients: impl Recipients) -> Result<Self, ConfigError> {
+    /// [`EmailConfigError::Smtp`] or [`EmailConfigError::Mailbox`]. Neither contains the URL, which may contain a password.
+    pub fn smtp(url: &str, from: &str, recipients: impl Recipients) -> Result<Self, EmailConfigError> {
         const SHAPE: &str = "write smtps://user:password@host, or smtp://user:password@host?tls=required";
         if !is_confidential(url) {
-            return Err(ConfigError::Smtp(
+            return Err(EmailConfigError::Smtp(
                 "unencrypted mail is only allowed to this machine: use smtps://, or smtp://host?tls=required",
             ));
         }
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url);
-        let transport = transport.map_err(|_| ConfigError::Smtp(SHAPE))?.timeout(Some(SMTP_DEADLINE));
-        let from: Mailbox = from.parse().map_err(|_| ConfigError::Mailbox(from.to_owned()))?;
+        let transport = transport.map_err(|_| EmailConfigError::Smtp(SHAPE))?.timeout(Some(SMTP_DEADLINE));
+        let from: Mailbox = from.parse().map_err(|_| EmailConfigError::Mailbox(from.to_owned()))?;
         let outbox = Outbox {
             transport: transport.build(),
             from,
@@ -235,9 +236,12 @@ mod tests {
             "",
         ] {
             let error = smtp(url).unwrap_err();
-            assert!(matches!(error, ConfigError::Smtp(_)) && !error.to_string().contains("u:p"), "{url}");
+            assert!(
+                matches!(error, EmailConfigError::Smtp(_)) && !error.to_string().contains("u:p"),
+                "{url}"
+            );
         }
         let from = EmailDelivery::smtp("smtps://example.com", "keys", |_: &UserId| None::<String>);
-        assert_eq!(from.unwrap_err(), ConfigError::Mailbox("keys".to_owned()));
+        assert_eq!(from.unwrap_err(), EmailConfigError::Mailbox("keys".to_owned()));
     }
 }

@@ -7,10 +7,12 @@
 // Only the library must not panic; tests may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod email_config_error;
 mod email_delivery;
 mod mail;
 mod outbox;
 
+pub use self::email_config_error::EmailConfigError;
 pub use self::email_delivery::EmailDelivery;
 pub use self::mail::{Mail, Templates};
 pub use self::outbox::{EmailEvent, EmailFailure, Recipients};

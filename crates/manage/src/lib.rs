@@ -103,7 +103,7 @@ pub use self::api_keys::api_keys;
 pub use self::explain::explain;
 #[cfg(feature = "leaks")]
 #[cfg_attr(docsrs, doc(cfg(feature = "leaks")))]
-pub use self::leaks::{FetchedKeys, Leak, Leaks, PublicKey, PublicKeyList, PublicKeys};
+pub use self::leaks::{FetchedKeys, Leak, Leaks, PublicKey, PublicKeyError, PublicKeyList, PublicKeys};
 pub use self::projects::projects;
 pub use self::self_revoke::self_revoke;
 pub use self::validate::validate;

@@ -58,7 +58,7 @@ use super::body::READ_DEADLINE;
 use super::refusal::{self, RouteError, RouteProblem};
 
 pub use self::fetched::FetchedKeys;
-pub use self::signature::{PublicKey, PublicKeyList, PublicKeys};
+pub use self::signature::{PublicKey, PublicKeyError, PublicKeyList, PublicKeys};
 
 const IDENTIFIER: &str = "github-public-key-identifier";
 const SIGNATURE: &str = "github-public-key-signature";
@@ -92,7 +92,7 @@ const INVALID_SIGNATURE: RouteProblem = RouteProblem::new(
 /// let leaks = Leaks::new(Keyring::new(store.clone()), Verifier::new(store), keys)
 ///     .on_leak(|leak| eprintln!("{:?} was found", leak.key));
 /// let app: Router = Router::new().route("/leaks", leaks.route());
-/// # Ok::<(), tower_api_key::ConfigError>(())
+/// # Ok::<(), tower_api_key_manage::PublicKeyError>(())
 /// ```
 ///
 /// No body is parsed before its signature is verified, and none is read if one of the two headers is missing or the

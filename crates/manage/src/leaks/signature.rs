@@ -10,7 +10,6 @@ use p256::ecdsa::signature::Verifier as _;
 use p256::ecdsa::{DerSignature, VerifyingKey};
 use p256::pkcs8::DecodePublicKey as _;
 use serde_json::Value;
-use tower_api_key::config_error::ConfigError;
 
 /// Provides the public keys of a scanner. [`PublicKeyList`] is a fixed list; [`FetchedKeys`](super::FetchedKeys)
 /// fetches and caches it; a closure `|identifier: &str| -> Option<PublicKey>` can read the application's own data.
@@ -37,6 +36,18 @@ where
     }
 }
 
+/// The error if a text is not a public key, or not a list of public keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKeyError(&'static str);
+
+impl fmt::Display for PublicKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a public key: {}", self.0)
+    }
+}
+
+impl Error for PublicKeyError {}
+
 /// A public key on the curve P-256.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
@@ -46,11 +57,11 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::PublicKey`] if it is not a public key on the curve P-256.
-    pub fn from_pem(pem: &str) -> Result<Self, ConfigError> {
+    /// [`PublicKeyError`] if it is not a public key on the curve P-256.
+    pub fn from_pem(pem: &str) -> Result<Self, PublicKeyError> {
         VerifyingKey::from_public_key_pem(pem.trim())
             .map(Self)
-            .map_err(|_| ConfigError::PublicKey("a key must be in PEM format and on the curve P-256"))
+            .map_err(|_| PublicKeyError("a key must be in PEM format and on the curve P-256"))
     }
 
     /// Whether the signature is valid for exactly this body.
@@ -77,10 +88,10 @@ impl PublicKeyList {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::PublicKey`] if the text or one of its keys cannot be parsed.
-    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+    /// [`PublicKeyError`] if the text or one of its keys cannot be parsed.
+    pub fn from_json(text: &str) -> Result<Self, PublicKeyError> {
         const SHAPE: &str = r#"the list is {"public_keys": [{"key_identifier", "key", "is_current"}]}"#;
-        let shape = || ConfigError::PublicKey(SHAPE);
+        let shape = || PublicKeyError(SHAPE);
         let list: Value = serde_json::from_str(text).map_err(|_| shape())?;
         let entries = list.get("public_keys").and_then(Value::as_array).ok_or_else(shape)?;
         let mut keys = BTreeMap::new();

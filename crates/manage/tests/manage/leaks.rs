@@ -23,8 +23,8 @@ use tower_api_key::delivery::{Delivery, NoticeKind};
 use tower_api_key::store::StoreError;
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ConfigError, Environment, Grace, KeyDigest, KeyFormat, KeyRecord, KeyStore, Keyring, MemoryStore, NewKey,
-    Timestamp, Verifier,
+    Environment, Grace, KeyDigest, KeyFormat, KeyRecord, KeyStore, Keyring, MemoryStore, NewKey, Timestamp,
+    Verifier,
 };
 use tower_api_key_manage::{FetchedKeys, Leak, Leaks, PublicKey, PublicKeyList, PublicKeys};
 
@@ -292,7 +292,7 @@ fn r42_a_list_of_public_keys_is_read_strictly() {
     let bad = [json!({}), json!([]), json!({"public_keys": [no_flag]}), json!({"public_keys": [no_key]})];
     for list in bad.map(|list| list.to_string()).iter().map(|list| &**list).chain(["", "{"]) {
         let error = PublicKeyList::from_json(list).unwrap_err();
-        assert!(matches!(error, ConfigError::PublicKey(_)), "{list}");
+        assert!(error.to_string().starts_with("not a public key: "), "{list}");
     }
 }
 
