@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::key::{KeyId, UserId};
+use crate::key::{KeyId, UserId, is_id};
 
-/// A corrupt row of a store: what is wrong with it, and the key or user that it belongs to, if known.
+/// A corrupt row of a store: what is wrong with it, and the key, user or account that it belongs to, if
+/// known.
 ///
 /// It is for operators, who must find the row. It contains no value of the row except that id, so it shows no
 /// secret.
@@ -33,6 +34,7 @@ struct Corruption {
 enum Of {
     Key(KeyId),
     User(UserId),
+    Account(Box<str>),
 }
 
 impl CorruptRow {
@@ -53,6 +55,15 @@ impl CorruptRow {
     #[must_use]
     pub fn of_user(mut self, user: &UserId) -> Self {
         self.0.of.get_or_insert_with(|| Of::User(user.clone()));
+        self
+    }
+
+    /// Sets the account that the row belongs to, unless the row's key, user or account is set already, or the text is no id.
+    #[must_use]
+    pub fn of_account(mut self, account: &str) -> Self {
+        if is_id(account) {
+            self.0.of.get_or_insert_with(|| Of::Account(account.into()));
+        }
         self
     }
 
@@ -85,6 +96,7 @@ impl fmt::Display for CorruptRow {
             None => {}
             Some(Of::Key(id)) => write!(f, "key {id}: ")?,
             Some(Of::User(user)) => write!(f, "user {user}: ")?,
+            Some(Of::Account(account)) => write!(f, "account {account}: ")?,
         }
         if let Some(column) = &self.0.column {
             write!(f, "column {column}: ")?;

@@ -56,6 +56,15 @@ impl StoreError {
             other => other,
         }
     }
+
+    /// The same error; where it is about a row, it names the account of that row.
+    #[must_use]
+    pub fn of_account(self, account: &str) -> Self {
+        match self {
+            Self::Corrupt(row) => Self::Corrupt(row.of_account(account)),
+            other => other,
+        }
+    }
 }
 
 /// Why a registry changed nothing.

@@ -1,13 +1,13 @@
 //! SQL of accounts, people and projects.
 
 use crate::failure::Failure;
-use crate::row::{of_primary, optional, value};
+use crate::row::{Row, of_primary, optional, value};
 use crate::session::{Param, Session};
 use tower_api_key::access::{AccountStatus, Role};
 use tower_api_key::key::{ProjectId, UserId, is_id};
 use tower_api_key::store::codec::row_limit as page;
 use tower_api_key::store::codec::{self, KeyRow as _, json, project_id, role_name, role_of, user_id};
-use tower_api_key::store::{Account, Member, Person, Project, RegistryError};
+use tower_api_key::store::{Account, Member, Person, Project, RegistryError, StoreError};
 
 /// Always one row: NULLs for a user without an account. The last column says whether the server is a standby.
 const STANDING: &str = "
@@ -139,10 +139,14 @@ pub(crate) async fn list_accounts(
     let after = after.unwrap_or_default().split('\0').next().unwrap_or_default();
     let found = session.query(LIST_ACCOUNTS, &[&after, &i64::from(page(limit))]).await?;
     let listed = found.iter().map(|row| {
-        let account = Account::new(row.text(0)?, user_id(row.text(1)?)?);
-        Ok(account.suspended(value(row, 2)?))
+        let account = row.text(0)?;
+        Ok(account_of_row(row, account).map_err(|error| error.of_account(account))?)
     });
     listed.collect()
+}
+
+fn account_of_row(row: &Row, account: &str) -> Result<Account, StoreError> {
+    Ok(Account::new(account, user_id(row.text(1)?)?).suspended(value(row, 2)?))
 }
 
 pub(crate) async fn list_projects(
@@ -154,7 +158,8 @@ pub(crate) async fn list_projects(
     check_account(session, account).await?;
     let after = after.map_or("", ProjectId::as_str);
     let found = session.query(LIST_PROJECTS, &[&account, &after, &i64::from(page(limit))]).await?;
-    found.iter().map(|row| Ok(Project::new(project_id(row.text(0)?)?, row.free_text(1)?))).collect()
+    let project = |row: &Row| Ok::<_, StoreError>(Project::new(project_id(row.text(0)?)?, row.free_text(1)?));
+    found.iter().map(|row| Ok(project(row).map_err(|error| error.of_account(account))?)).collect()
 }
 
 pub(crate) async fn list_people(
@@ -167,7 +172,7 @@ pub(crate) async fn list_people(
     let after = after.map_or("", UserId::as_str);
     let mut people = Vec::new();
     for row in &session.query(LIST_PEOPLE, &[&account, &after, &i64::from(page(limit))]).await? {
-        codec::add_person(&mut people, row.text(0)?, row.text(1)?, row.optional_text(2)?)?;
+        codec::add_person(&mut people, account, row.text(0)?, row.text(1)?, row.optional_text(2)?)?;
     }
     Ok(people)
 }
@@ -311,5 +316,6 @@ async fn check_projects(session: &Session, account: &str, access: &Member) -> Re
 async fn person(session: &Session, user: &UserId) -> Result<Option<(String, Role)>, Failure> {
     let found = session.query(BELONGS, &[&user.as_str()]).await?;
     let Some(row) = found.first() else { return Ok(None) };
-    Ok(Some((value(row, 0)?, role_of(row.text(1)?)?)))
+    let role = role_of(row.text(1)?).map_err(|error| error.of_user(user))?;
+    Ok(Some((value(row, 0)?, role)))
 }

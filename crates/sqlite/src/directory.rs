@@ -8,7 +8,7 @@ use tower_api_key::access::{AccountStatus, Role};
 use tower_api_key::key::{ProjectId, UserId, is_id};
 use tower_api_key::store::codec::row_limit as page;
 use tower_api_key::store::codec::{self, KeyRow as _, project_id, role_name, role_of, user_id};
-use tower_api_key::store::{Account, Member, Person, Project, RegistryError};
+use tower_api_key::store::{Account, Member, Person, Project, RegistryError, StoreError};
 
 /// One row for a user who belongs to an account. The last two columns concern the requested project: whether it is
 /// deleted (NULL if it never existed), and whether the user's list contains it.
@@ -111,10 +111,15 @@ pub(crate) fn list_accounts(
     let mut found = statement.query(params![after.unwrap_or_default(), page(limit)])?;
     let mut accounts = Vec::new();
     while let Some(row) = found.next()?.map(BorrowedRow) {
-        let suspended = truth(&row, 2)?.ok_or_else(|| row.wrong(2, "a value is missing"))?;
-        accounts.push(Account::new(row.text(0)?, user_id(row.text(1)?)?).suspended(suspended));
+        let account = row.text(0)?;
+        accounts.push(account_of_row(&row, account).map_err(|error| error.of_account(account))?);
     }
     Ok(accounts)
+}
+
+fn account_of_row(row: &BorrowedRow<'_, '_>, account: &str) -> Result<Account, StoreError> {
+    let suspended = truth(row, 2)?.ok_or_else(|| row.wrong(2, "a value is missing"))?;
+    Ok(Account::new(account, user_id(row.text(1)?)?).suspended(suspended))
 }
 
 pub(crate) fn list_projects(
@@ -128,7 +133,8 @@ pub(crate) fn list_projects(
     let mut found = statement.query(params![account, after.map_or("", ProjectId::as_str), page(limit)])?;
     let mut projects = Vec::new();
     while let Some(row) = found.next()?.map(BorrowedRow) {
-        projects.push(Project::new(project_id(row.text(0)?)?, row.text(1)?));
+        let id = project_id(row.text(0)?).map_err(|error| error.of_account(account))?;
+        projects.push(Project::new(id, row.text(1)?));
     }
     Ok(projects)
 }
@@ -144,7 +150,7 @@ pub(crate) fn list_people(
     let mut found = statement.query(params![account, after.map_or("", UserId::as_str), page(limit)])?;
     let mut people = Vec::new();
     while let Some(row) = found.next()?.map(BorrowedRow) {
-        codec::add_person(&mut people, row.text(0)?, row.text(1)?, row.optional_text(2)?)?;
+        codec::add_person(&mut people, account, row.text(0)?, row.text(1)?, row.optional_text(2)?)?;
     }
     Ok(people)
 }
@@ -284,7 +290,8 @@ fn person(connection: &Connection, user: &UserId) -> Result<Option<(String, Role
     let mut statement = connection.prepare_cached(BELONGS)?;
     let mut found = statement.query(params![user.as_str()])?;
     let Some(row) = found.next()?.map(BorrowedRow) else { return Ok(None) };
-    Ok(Some((row.text(0)?.to_owned(), role_of(row.text(1)?)?)))
+    let role = role_of(row.text(1)?).map_err(|error| error.of_user(user))?;
+    Ok(Some((row.text(0)?.to_owned(), role)))
 }
 
 fn exists(

@@ -284,22 +284,27 @@ pub fn account_status(
     Ok(AccountStatus::of_person(role, project))
 }
 
-/// Adds a row of `user, role, project` to the people of the rows before. Each person has one row for each project.
+/// Adds a row of `user, role, project` to the people of the rows before, who belong to this account. Each person has
+/// one row for each project.
 ///
 /// # Errors
 ///
-/// [`StoreError::Corrupt`].
+/// [`StoreError::Corrupt`], which names the user, or else the account.
 pub fn add_person(
     people: &mut Vec<Person>,
+    account: &str,
     user: &str,
     role: &str,
     project: Option<&str>,
 ) -> Result<(), StoreError> {
     if people.last().is_none_or(|last| last.user.as_str() != user) {
-        people.push(Person::new(user_id(user)?, role_of(role)?, []));
+        let user = user_id(user).map_err(|error| error.of_account(account))?;
+        let role = role_of(role).map_err(|error| error.of_user(&user))?;
+        people.push(Person::new(user, role, []));
     }
     if let (Some(last), Some(project)) = (people.last_mut(), project) {
-        last.projects.insert(project_id(project)?);
+        let project = project_id(project).map_err(|error| error.of_user(&last.user))?;
+        last.projects.insert(project);
     }
     Ok(())
 }

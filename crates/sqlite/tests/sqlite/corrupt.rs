@@ -396,4 +396,15 @@ async fn c17_f4_an_unparsable_column_is_named_with_the_id_of_its_key() {
     vandal.execute_batch("UPDATE accounts SET suspended = 0; UPDATE people SET role = 'c17-canary'").unwrap();
     let standing = said(store.account_status(&user("bob"), None).await.unwrap_err());
     assert_eq!(standing, "user bob: the role is none of OWNER, FULL and READONLY");
+    let people = said(store.list_people("a", None, 9).await.unwrap_err().into_store_error());
+    assert_eq!(people, "user alice: the role is none of OWNER, FULL and READONLY");
+    vandal.execute_batch("UPDATE people SET role = 'FULL', user = 'c17-canary ' WHERE user = 'bob'").unwrap();
+    let people = said(store.list_people("a", Some(&user("alice")), 9).await.unwrap_err().into_store_error());
+    assert_eq!(people, "account a: the id of a user does not parse");
+    vandal.execute_batch("UPDATE projects SET id = 'c17-canary '").unwrap();
+    let projects = said(store.list_projects("a", None, 9).await.unwrap_err().into_store_error());
+    assert_eq!(projects, "account a: the id of a project does not parse");
+    vandal.execute_batch("UPDATE accounts SET suspended = 2").unwrap();
+    let accounts = said(store.list_accounts(None, 9).await.unwrap_err());
+    assert_eq!(accounts, "account a: column suspended: what is true or false is neither");
 }
