@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let carols = keyring.issue(NewKey::user_level(carol, "Carol's")).await?;
 
     // Every call is a POST here, so the layer must be told which of them only read.
-    let auth = ApiKeyAuth::new(store, JsonBody::default().redact_key(true))
+    let auth = ApiKeyAuth::new(store, JsonBody::default().redact_key())
         .endpoints(Endpoints::new().read(Method::POST, "/projects/status"))?;
     let app = Router::new()
         .route("/projects/status", post(saw))

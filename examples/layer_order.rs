@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let alice = UserId::new("alice")?;
     let issued = Keyring::new(store.clone()).issue(NewKey::user_level(alice, "For trying out")).await?;
 
-    let auth = ApiKeyAuth::new(store, Bearer::default()).or(JsonBody::default().requires_project(false));
+    let auth = ApiKeyAuth::new(store, Bearer::default()).or(JsonBody::default().project_optional());
     let app = Router::new()
         .route("/upload", post(upload))
         .route("/broken", get(broken))

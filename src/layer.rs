@@ -171,8 +171,8 @@ impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
     /// A layer does not see TLS. It learns of it from a trusted proxy ([`client_addr`](Self::client_addr)), or from
     /// your listener, through a [`Proto`](crate::client_addr::Proto) in the request's extensions. If neither
     /// reports HTTPS, every request is refused.
-    pub fn require_https(self, required: bool) -> Self {
-        self.with(|authenticator| authenticator.require_https = required)
+    pub fn require_https(self) -> Self {
+        self.with(|authenticator| authenticator.require_https = true)
     }
 
     /// Sets the URL of a page that says what to do after a rotation. Every response to a request with a key in its
@@ -186,20 +186,11 @@ impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
         Ok(self.with(|authenticator| authenticator.stamps.guide_to(link)))
     }
 
-    /// Returns an explainer, which says how this layer, as configured so far, answers a request and why. Support
-    /// needs it when a client reports a 403. See [`explain`](crate::explain).
-    pub fn explainer(&self) -> Explainer {
-        let Authenticator { scheme, verifier, endpoints, require_https, .. } = &*self.authenticator;
-        let mut schemes = Vec::new();
-        scheme.describe_each(&mut |scheme| schemes.push(scheme.clone()));
-        Explainer::new(verifier.clone(), endpoints.clone(), schemes, *require_https)
-    }
-
     /// Lets CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) through, without a
     /// principal. This is only needed if the `CorsLayer` is inside this layer. Browsers send no credentials with
     /// preflights.
-    pub fn pass_preflight(self, pass: bool) -> Self {
-        self.with(|authenticator| authenticator.pass_preflight = pass)
+    pub fn pass_preflight(self) -> Self {
+        self.with(|authenticator| authenticator.pass_preflight = true)
     }
 }
 
@@ -211,6 +202,12 @@ impl<Sch, R: 'static> ApiKeyAuth<Sch, R> {
         let Authenticator { stamps, endpoints, renderer, require_https, .. } = &*self.authenticator;
         let refusal_body = RefusalBody::of(&**renderer);
         LayerDescription::new(stamps.schemes().to_vec(), endpoints.clone(), *require_https, refusal_body)
+    }
+
+    /// Returns an explainer, which says how this layer, as configured so far, answers a request and why. Support
+    /// needs it when a client reports a 403. See [`explain`](crate::explain).
+    pub fn explainer(&self) -> Explainer {
+        Explainer::new(self.authenticator.verifier.clone(), self.description())
     }
 }
 

@@ -130,6 +130,10 @@ impl LayerDescription {
         self.endpoints.of_documented(method, path)
     }
 
+    pub(crate) fn endpoints(&self) -> &EndpointTable {
+        &self.endpoints
+    }
+
     /// Whether requests over plain HTTP are refused.
     #[must_use]
     pub fn requires_https(&self) -> bool {

@@ -96,11 +96,14 @@ impl SchemeInfo {
         self.with(|inner| inner.body = BodyFields { members, methods: methods.to_vec() })
     }
 
-    /// Sets whether user-level keys must name a project through this scheme, unless the endpoint declares it optional
-    /// (R5, R45).
+    /// User-level keys must name a project through this scheme, unless the endpoint declares it optional (R5, R45).
     #[must_use]
-    pub fn requires_project(self, required: bool) -> Self {
-        self.with(|inner| inner.requires_project = required)
+    pub fn require_project(self) -> Self {
+        self.with(|inner| inner.requires_project = true)
+    }
+
+    pub(crate) fn project_optional(self) -> Self {
+        self.with(|inner| inner.requires_project = false)
     }
 
     /// Sets the exact messages of this scheme's refusals.
@@ -165,7 +168,7 @@ impl SchemeInfo {
     }
 
     /// Whether user-level keys must name a project through this scheme; see
-    /// [`requires_project`](Self::requires_project).
+    /// [`require_project`](Self::require_project).
     #[must_use]
     pub fn needs_project(&self) -> bool {
         self.0.requires_project
@@ -348,4 +351,23 @@ fn with_param(
 pub(crate) fn is_token(text: &str) -> bool {
     let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(tchar)
+}
+
+/// The usual spelling of a header's name, for people: `X-API-Key` for `x-api-key`.
+///
+/// ```
+/// use tower_api_key::scheme_info::spelled;
+///
+/// assert_eq!(spelled(&http::HeaderName::from_static("x-api-key")), "X-API-Key");
+/// ```
+#[must_use]
+pub fn spelled(header: &HeaderName) -> String {
+    let word = |word: &str| match word {
+        "api" | "id" | "url" => word.to_ascii_uppercase(),
+        _ => {
+            let mut letters = word.chars();
+            letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+        }
+    };
+    header.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
 }

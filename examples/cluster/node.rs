@@ -41,7 +41,7 @@ pub(crate) async fn run(database_url: &str, options: &Options) -> Result<(), Fai
 }
 
 async fn serve(store: impl KeyStore + Directory) -> Result<(), Failure> {
-    let auth = ApiKeyAuth::new(store, ApiKeyHeader::default().requires_project(false));
+    let auth = ApiKeyAuth::new(store, ApiKeyHeader::default().project_optional());
     let app = Router::new()
         .route("/", get(async |who: Principal| who.key_id().to_string()).post(async |_: Principal| "written"))
         .layer(auth);

@@ -153,7 +153,12 @@ async fn run_on(
     let leaks = outside::leaks(&keyring, &verifier, &clients)?;
     #[cfg(not(feature = "leaks"))]
     let leaks = None;
-    let people = portal::routes(keyring.clone(), asked.clone(), people, clients.clone(), &url, secure);
+    let people = {
+        let (keyring, projects, clients) = (keyring.clone(), asked.clone(), clients.clone());
+        move |samples: &[portal::Sample<'_>]| {
+            portal::routes(keyring, projects, people, clients, &url, secure, samples)
+        }
+    };
     let app = routes::app(&Guards { verifier, clients }, asked, keyring, charges, people, leaks)?;
     let app = app.merge(ready);
     let writing = tokio::spawn(recorder.clone().run());

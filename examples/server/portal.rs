@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::OriginalUri;
+use http::Method;
 use http::request::Parts;
 use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::store::StoreError;
-use tower_api_key::{Keyring, Timestamp};
-use tower_api_key_portal::{Curl, Freshness, Portal, PortalSession, PortalUser, SignedIn};
+use tower_api_key::{Keyring, LayerDescription, Timestamp};
+use tower_api_key_portal::{Freshness, Portal, PortalSession, PortalUser, SignedIn};
 use tower_sessions::cookie::SameSite;
 use tower_sessions::cookie::time::Duration as Span;
 use tower_sessions::{Expiry, MemoryStore, Session, SessionManagerLayer};
@@ -23,6 +24,9 @@ pub(crate) const PORTAL: &str = "/portal";
 /// Making and changing keys needs a password that was given within this time.
 const FRESH: Duration = Duration::from_secs(15 * 60);
 
+/// A request that the portal shows for a new key, and the layer that will see it.
+pub(crate) type Sample<'l> = (Method, &'static str, &'l LayerDescription);
+
 /// The portal and the sign-in, with sessions around both. Sessions are kept in memory and end with the server.
 pub(crate) fn routes(
     keyring: Keyring,
@@ -31,13 +35,12 @@ pub(crate) fn routes(
     clients: ClientAddr,
     url: &str,
     secure: bool,
+    samples: &[Sample<'_>],
 ) -> Router {
-    let portal = Portal::new(keyring, projects, Sessions)
-        .title("Example API")
-        .account_at("/account")
-        .curl(Curl::bearer(format!("{url}/v1/users/usr_123")))
-        .curl(Curl::api_key_header(format!("{url}/api/v1/sites")))
-        .curl(Curl::json_body(format!("{url}/pixelStripeApi/projects/status")));
+    let mut portal = Portal::new(keyring, projects, Sessions).title("Example API").account_at("/account");
+    for (method, path, layer) in samples {
+        portal = portal.curl(method.clone(), format!("{url}{path}"), layer);
+    }
     let sessions = SessionManagerLayer::new(MemoryStore::default())
         .with_name("session")
         .with_http_only(true)

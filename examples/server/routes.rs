@@ -17,7 +17,8 @@ use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{LivePrincipal, TestPrincipal};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, Principal, ProjectDirectory, ProjectId, Verifier,
+    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, LayerDescription, Principal, ProjectDirectory,
+    ProjectId, Verifier,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_openapi::AuthDoc;
@@ -28,6 +29,7 @@ use crate::charges::Charges;
 use crate::document;
 use crate::outside::LEAKS;
 use crate::pages;
+use crate::portal::Sample;
 
 /// The largest body at the route for clients that move between schemes.
 const MIGRATED: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
@@ -49,7 +51,7 @@ pub(crate) fn app(
     store: impl ProjectDirectory,
     keyring: Keyring,
     charges: Charges,
-    people: Router,
+    people: impl FnOnce(&[Sample<'_>]) -> Router,
     leaks: Option<MethodRouter>,
 ) -> Result<Router, ConfigError> {
     let (in_the_body, of_bodies) = in_the_body(guards)?;
@@ -57,11 +59,16 @@ pub(crate) fn app(
     let (as_a_bearer, of_bearers) = as_a_bearer(guards, keyring, charges)?;
     let (in_either, of_either) = in_either(guards)?;
     let layers = [
-        of_bodies.under("/pixelStripeApi"),
-        of_headers.under("/api/v1"),
-        of_bearers.under("/v1"),
-        of_either.under("/migrate"),
+        AuthDoc::of(&of_bodies).under("/pixelStripeApi"),
+        AuthDoc::of(&of_headers).under("/api/v1"),
+        AuthDoc::of(&of_bearers).under("/v1"),
+        AuthDoc::of(&of_either).under("/migrate"),
     ];
+    let people = people(&[
+        (Method::GET, "/v1/users/usr_123", &of_bearers),
+        (Method::GET, "/api/v1/sites", &of_headers),
+        (Method::POST, "/pixelStripeApi/projects/status", &of_bodies),
+    ]);
     let document = Json(document::of(&layers, leaks.is_some()));
     // Outside of all layers, because scanners sign their requests and have no key.
     let outside = leaks.map_or_else(Router::new, |leaks| Router::new().route(LEAKS, leaks));
@@ -84,26 +91,29 @@ pub(crate) fn app(
 }
 
 /// `{"apiKey", "userId", "projectId", ..}`. Every call is a `POST` here, and one of them only reads.
-fn in_the_body(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
+fn in_the_body(guards: &Guards) -> Result<(Router, LayerDescription), ConfigError> {
     let endpoints = Endpoints::new().read(Method::POST, "/pixelStripeApi/projects/status");
     let auth = guards.layer(JsonBody::default()).endpoints(endpoints)?;
-    let document = AuthDoc::of(&auth.description());
+    let description = auth.description();
     let routes = Router::new()
         .route("/projects/upload-file", post(saw))
         .route("/projects/status", post(saw))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(auth);
-    Ok((routes, document))
+    Ok((routes, description))
 }
 
 /// `X-API-Key`, with `X-Project-ID` everywhere except at two routes. `/projects/{id}` is not one of them.
-fn in_a_header(guards: &Guards, store: impl ProjectDirectory) -> Result<(Router, AuthDoc), ConfigError> {
+fn in_a_header(
+    guards: &Guards,
+    store: impl ProjectDirectory,
+) -> Result<(Router, LayerDescription), ConfigError> {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/api/v1/validate")
         .project_optional(Method::GET, "/api/v1/projects");
     let auth = guards.layer(ApiKeyHeader::default()).endpoints(endpoints)?;
-    let document = AuthDoc::of(&auth.description());
+    let description = auth.description();
     let routes = Router::new()
         .route("/validate", manage::validate())
         .route("/projects", manage::projects(store))
@@ -112,7 +122,7 @@ fn in_a_header(guards: &Guards, store: impl ProjectDirectory) -> Result<(Router,
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(auth);
-    Ok((routes, document))
+    Ok((routes, description))
 }
 
 /// `Authorization: Bearer`, and the routes that manage keys.
@@ -120,7 +130,7 @@ fn as_a_bearer(
     guards: &Guards,
     keyring: Keyring,
     charges: Charges,
-) -> Result<(Router, AuthDoc), ConfigError> {
+) -> Result<(Router, LayerDescription), ConfigError> {
     // Anybody who finds a key can revoke it. This route accepts no key as a login.
     let (verifier, clients) = (guards.verifier.clone(), guards.clients.clone());
     let self_revoke = manage::self_revoke(keyring.clone(), verifier, clients);
@@ -129,7 +139,7 @@ fn as_a_bearer(
         .optional(Method::GET, "/v1/prices");
     let auth = guards.layer(Bearer::default()).endpoints(endpoints)?;
     let keys = manage::api_keys(keyring.clone()).merge(manage::explain(keyring, auth.explainer()));
-    let document = AuthDoc::of(&auth.description());
+    let description = auth.description();
     let routes = Router::new()
         .route("/users/{id}", get(saw))
         .route("/prices", get(prices))
@@ -140,16 +150,16 @@ fn as_a_bearer(
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(auth);
-    Ok((routes, document))
+    Ok((routes, description))
 }
 
 /// For clients that move from one scheme to another. Two credentials in one request are refused.
-fn in_either(guards: &Guards) -> Result<(Router, AuthDoc), ConfigError> {
+fn in_either(guards: &Guards) -> Result<(Router, LayerDescription), ConfigError> {
     let body = JsonBody::default().limit(MIGRATED);
     let auth = guards.layer(Bearer::default()).or(ApiKeyHeader::default()).or(body);
-    let document = AuthDoc::of(&auth.description());
+    let description = auth.description();
     let echo = any(saw).layer(DefaultBodyLimit::max(MIGRATED.get()));
-    Ok((Router::new().route("/migrate/echo", echo).route_layer(auth), document))
+    Ok((Router::new().route("/migrate/echo", echo).route_layer(auth), description))
 }
 
 /// What a handler sees of a request.

@@ -7,7 +7,8 @@ use http::Method;
 
 use super::explanation::Explanation;
 use crate::credentials::Claims;
-use crate::endpoint::{Declared, EndpointTable, Target, plain};
+use crate::endpoint::{Declared, Target, plain};
+use crate::layer_description::LayerDescription;
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
 use crate::scheme_info::SchemeInfo;
@@ -21,9 +22,7 @@ pub struct Explainer(Arc<Layer>);
 /// The parts of a layer that an explanation needs.
 struct Layer {
     verifier: Verifier,
-    endpoints: EndpointTable,
-    schemes: Vec<SchemeInfo>,
-    require_https: bool,
+    description: LayerDescription,
 }
 
 /// A description of a request, without its key. What is not set is unknown.
@@ -145,13 +144,8 @@ impl Question {
 pub struct UnknownScheme(Vec<&'static str>);
 
 impl Explainer {
-    pub(crate) fn new(
-        verifier: Verifier,
-        endpoints: EndpointTable,
-        schemes: Vec<SchemeInfo>,
-        require_https: bool,
-    ) -> Self {
-        Self(Arc::new(Layer { verifier, endpoints, schemes, require_https }))
+    pub(crate) fn new(verifier: Verifier, description: LayerDescription) -> Self {
+        Self(Arc::new(Layer { verifier, description }))
     }
 
     /// Returns what the layer would answer to such a request with this key, and why. Nothing is counted or changed.
@@ -163,19 +157,19 @@ impl Explainer {
     ///
     /// [`UnknownScheme`]. A store that fails is not an error here but an explained answer: 503.
     pub async fn explain(&self, key: &KeyRecord, question: &Question) -> Result<Explanation, UnknownScheme> {
-        let layer = &*self.0;
+        let Layer { verifier, description } = &*self.0;
+        let (schemes, endpoints) = (description.schemes(), description.endpoints());
         let scheme = match &question.scheme {
-            None => layer.schemes.first(),
+            None => schemes.first(),
             Some(name) => Some(
-                layer
-                    .schemes
+                schemes
                     .iter()
                     .find(|scheme| scheme.name() == name)
-                    .ok_or_else(|| UnknownScheme(layer.schemes.iter().map(SchemeInfo::name).collect()))?,
+                    .ok_or_else(|| UnknownScheme(schemes.iter().map(SchemeInfo::name).collect()))?,
             ),
         };
         let path = question.path.as_deref();
-        let declared = layer.endpoints.at(&question.method, || question.target(), || plain([path, None]));
+        let declared = endpoints.at(&question.method, || question.target(), || plain([path, None]));
         let (endpoint, optional) = match declared {
             Declared::Public => return Ok(Explanation::public(key)),
             Declared::Optional(endpoint) => (endpoint, true),
@@ -188,15 +182,15 @@ impl Explainer {
         if let Some(scheme) = scheme {
             claims = claims.through(scheme);
         }
-        let facts = question.facts().by_path(layer.endpoints.compares_paths());
-        let explanation = layer.verifier.explain(key, &claims, endpoint, &facts).await;
-        let explanation = explanation.over_tls(layer.require_https, question.in_clear, scheme);
+        let facts = question.facts().by_path(endpoints.compares_paths());
+        let explanation = verifier.explain(key, &claims, endpoint, &facts).await;
+        let explanation = explanation.over_tls(description.requires_https(), question.in_clear, scheme);
         Ok(if optional { explanation.where_optional() } else { explanation })
     }
 }
 
 impl std::fmt::Debug for Explainer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Explainer").field("schemes", &self.0.schemes).finish_non_exhaustive()
+        f.debug_struct("Explainer").field("schemes", &self.0.description.schemes()).finish_non_exhaustive()
     }
 }

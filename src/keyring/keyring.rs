@@ -117,7 +117,8 @@ impl Keyring {
 
     /// The terms that this keyring passes to its registry with every change.
     pub(super) fn terms(&self) -> Terms {
-        Terms::by(self.authority.clone()).policy(self.policy).ask_owner(self.registry.is_directory())
+        let terms = Terms::by(self.authority.clone()).policy(self.policy);
+        if self.registry.is_directory() { terms.ask_owner() } else { terms }
     }
 
     /// The current time, by this keyring's clock.

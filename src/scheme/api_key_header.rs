@@ -42,7 +42,7 @@ impl Default for ApiKeyHeader {
 
 fn info(challenge: Challenge, words: Messages, key: HeaderName, project: HeaderName) -> SchemeInfo {
     let info = SchemeInfo::new("api-key-header", challenge).words(words);
-    info.secret_header(key).header(project).requires_project(true)
+    info.secret_header(key).header(project).require_project()
 }
 
 fn words(project_required: Cow<'static, str>) -> Messages {
@@ -79,10 +79,10 @@ impl ApiKeyHeader {
         Self { info: self.info.deprecated(deprecation), ..self }
     }
 
-    /// Sets whether user-level keys must name a project, unless the endpoint declares it optional. The default is true.
+    /// User-level keys need not name a project. The default is that they must, unless the endpoint declares it optional.
     #[must_use]
-    pub fn requires_project(self, required: bool) -> Self {
-        Self { info: self.info.requires_project(required), ..self }
+    pub fn project_optional(self) -> Self {
+        Self { info: self.info.project_optional(), ..self }
     }
 }
 

@@ -81,7 +81,7 @@ fn info(challenge: Challenge, names: [&str; 3]) -> SchemeInfo {
         forbidden: "Forbidden".into(),
         project_required: format!("{project} is required").into(),
     };
-    SchemeInfo::new("json-body", challenge).words(words).body(names, &METHODS).requires_project(true)
+    SchemeInfo::new("json-body", challenge).words(words).body(names, &METHODS).require_project()
 }
 
 impl JsonBody {
@@ -148,18 +148,18 @@ impl JsonBody {
         Self { info: self.info.deprecated(deprecation), ..self }
     }
 
-    /// Sets whether user-level keys must name a project, unless the endpoint declares it optional. The default is true.
+    /// User-level keys need not name a project. The default is that they must, unless the endpoint declares it optional.
     #[must_use]
-    pub fn requires_project(self, required: bool) -> Self {
-        Self { info: self.info.requires_project(required), ..self }
+    pub fn project_optional(self) -> Self {
+        Self { info: self.info.project_optional(), ..self }
     }
 
-    /// Sets whether the key is replaced by as many `*` in the body that the handler gets. The default is false.
+    /// Replaces the key by as many `*` in the body that the handler gets.
     ///
     /// A key written with JSON escapes cannot be replaced in place: it is then refused with 400.
     #[must_use]
-    pub fn redact_key(self, redact: bool) -> Self {
-        Self { redact, ..self }
+    pub fn redact_key(self) -> Self {
+        Self { redact: true, ..self }
     }
 
     /// The budget for the bodies that it reads, for routes that [settle](crate::unread_body::settle) unread ones.

@@ -154,8 +154,8 @@ impl Terms {
     /// also the directory of its owners can do this
     /// ([`KeyRegistry::is_directory`](super::KeyRegistry::is_directory)).
     #[must_use]
-    pub fn ask_owner(mut self, asks: bool) -> Self {
-        self.asks_owner = asks;
+    pub fn ask_owner(mut self) -> Self {
+        self.asks_owner = true;
         self
     }
 

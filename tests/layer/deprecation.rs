@@ -135,8 +135,8 @@ fn moving(verifier: Verifier, clock: &ManualClock) -> Router {
     let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default())
         .rotation_guide("https://example.com/rotated")
         .unwrap()
-        .or(ApiKeyHeader::default().requires_project(false).deprecated(old))
-        .or(JsonBody::default().requires_project(false));
+        .or(ApiKeyHeader::default().project_optional().deprecated(old))
+        .or(JsonBody::default().project_optional());
     let guarded = get_route(echo).layer(RequireScope::new("never:granted"));
     let own_words = get_route(async |who: tower_api_key::Principal| who.forbidden());
     Router::new().route("/guarded", guarded).route("/own", own_words).fallback(echo).layer(auth)

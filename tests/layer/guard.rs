@@ -31,7 +31,7 @@ fn routes() -> Router {
 async fn world() -> (World, Router) {
     let world = World::new().await;
     let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default())
-        .or(ApiKeyHeader::default().requires_project(false))
+        .or(ApiKeyHeader::default().project_optional())
         .or(JsonBody::default())
         .endpoints(Endpoints::new().read(Method::POST, "/status"))
         .unwrap();

@@ -222,7 +222,7 @@ async fn two_credentials_in_one_body_are_refused() {
 async fn a_space_before_bearer_does_not_hide_a_credential() {
     let world = World::new().await;
     let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default())
-        .or(ApiKeyHeader::default().requires_project(false));
+        .or(ApiKeyHeader::default().project_optional());
     let app = Router::new().route("/", any(echo)).layer(auth);
     let mut both = get("/", &[("x-api-key", world.own.expose_secret())]);
     let hidden = HeaderValue::from_str(&format!(" {}", bearer(&world.b))).unwrap();
@@ -307,7 +307,7 @@ async fn nothing_of_an_outer_layer_counts_inside_an_inner_one() {
     let other = World::new().await;
     let who = async |who: Option<Principal>| who.map_or("nobody".to_owned(), |who| who.user_id().to_string());
     let public = Endpoints::new().public_subtree(Method::GET, "/open/{*rest}").public(Method::GET, "/a/open");
-    let inner = ApiKeyAuth::new(other.store.clone(), ApiKeyHeader::default().requires_project(false))
+    let inner = ApiKeyAuth::new(other.store.clone(), ApiKeyHeader::default().project_optional())
         .endpoints(Endpoints::new().public(Method::GET, "/a/open"))
         .unwrap();
     let outer = ApiKeyAuth::new(world.store.clone(), Bearer::default()).endpoints(public).unwrap();

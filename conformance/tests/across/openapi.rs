@@ -700,7 +700,7 @@ async fn two_layers_in_one_document_keep_their_own_words() {
     let one = ApiKeyAuth::new(store.clone(), ApiKeyHeader::default()).description();
     let one = AuthDoc::of(&one).under("/v1");
     let named = ApiKeyHeader::named("X-Token", "X-Team", "api").unwrap();
-    let other = ApiKeyAuth::new(store, named).require_https(true).description();
+    let other = ApiKeyAuth::new(store, named).require_https().description();
     let other = AuthDoc::of(&other).under("/v10");
     let mut document = operations(&[("/v1", &[HttpMethod::Post]), ("/v10", &[HttpMethod::Post])]);
     one.modify(&mut document);

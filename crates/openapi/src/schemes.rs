@@ -2,6 +2,7 @@
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
+use tower_api_key::scheme_info::spelled;
 use tower_api_key::{Endpoint, LayerDescription, SchemeInfo};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBody;
@@ -199,16 +200,4 @@ fn members(info: &SchemeInfo, only: bool) -> Schema {
         }
     }
     object.build().into()
-}
-
-/// The usual spelling of a header's name: `X-API-Key` for `x-api-key`.
-fn spelled(header: &HeaderName) -> String {
-    let word = |word: &str| match word {
-        "api" | "id" | "url" => word.to_ascii_uppercase(),
-        _ => {
-            let mut letters = word.chars();
-            letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
-        }
-    };
-    header.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
 }

@@ -22,7 +22,7 @@ struct OncePage<'a> {
     key: &'a KeyView,
     secret: &'a str,
     /// Title and text of each command line.
-    lines: &'a [(&'a str, String)],
+    lines: &'a [(String, String)],
     /// The key that this one replaced: its id, and until when it works.
     before: Option<(&'a str, Option<Time>)>,
     /// Whether its owner was notified by a message.

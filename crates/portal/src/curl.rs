@@ -1,81 +1,66 @@
 //! [`Curl`]: example command lines for a new key.
 
+use http::header::AUTHORIZATION;
+use http::{HeaderName, Method};
 use tower_api_key::keyring::IssuedKey;
+use tower_api_key::scheme_info::{SchemeInfo, spelled};
 
-/// An example command line for a new key and one scheme of the API.
-///
-/// ```
-/// use tower_api_key_portal::Curl;
-///
-/// let line = Curl::json_body("https://api.example.com/projects/status").titled("Upload");
-/// # let _ = line;
-/// ```
-#[derive(Clone, Debug)]
-pub struct Curl {
-    title: String,
+/// An example command line for a new key and one scheme of a layer.
+#[derive(Debug)]
+pub(crate) struct Curl {
+    method: Method,
     url: String,
-    scheme: Scheme,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Scheme {
-    Bearer,
-    ApiKeyHeader,
-    JsonBody,
+    scheme: SchemeInfo,
 }
 
 impl Curl {
-    /// `Authorization: Bearer`, with a `GET` of this URL.
-    #[must_use]
-    pub fn bearer(url: impl Into<String>) -> Self {
-        Self { title: "Bearer token".to_owned(), url: url.into(), scheme: Scheme::Bearer }
+    pub(crate) fn new(method: Method, url: String, scheme: SchemeInfo) -> Self {
+        Self { method, url, scheme }
     }
 
-    /// `X-API-Key`, with a `GET` of this URL, and the key's project or a placeholder in `X-Project-ID`.
-    #[must_use]
-    pub fn api_key_header(url: impl Into<String>) -> Self {
-        Self { title: "X-API-Key header".to_owned(), url: url.into(), scheme: Scheme::ApiKeyHeader }
+    /// How the key is sent, for people.
+    pub(crate) fn title(&self) -> String {
+        match self.scheme.secret_headers().first() {
+            _ if self.scheme.reads_bodies() => "JSON body".to_owned(),
+            Some(header) if self.is_bearer(header) => "Bearer token".to_owned(),
+            Some(header) => format!("{} header", spelled(header)),
+            None => self.scheme.name().to_owned(),
+        }
     }
 
-    /// `apiKey`, `userId` and `projectId` in a JSON body, with a `POST` to this URL.
-    #[must_use]
-    pub fn json_body(url: impl Into<String>) -> Self {
-        Self { title: "JSON body".to_owned(), url: url.into(), scheme: Scheme::JsonBody }
-    }
-
-    /// Sets the title above the line, instead of the scheme's name.
-    #[must_use]
-    pub fn titled(mut self, title: impl Into<String>) -> Self {
-        self.title = title.into();
-        self
-    }
-
-    pub(super) fn title(&self) -> &str {
-        &self.title
+    fn is_bearer(&self, header: &HeaderName) -> bool {
+        *header == AUTHORIZATION && self.scheme.challenge().is_bearer()
     }
 
     /// The command line. It contains the secret, so only the page that shows the key may use it.
-    pub(super) fn line(&self, issued: &IssuedKey) -> String {
+    pub(crate) fn line(&self, issued: &IssuedKey) -> String {
         let key = issued.key().expose_secret();
-        // Ids and keys contain no quotes; the URL comes from the host.
-        let url = shell_quoted(&self.url);
         let project = issued.record().level.project();
         let named = project.map_or("YOUR_PROJECT_ID", |project| project.as_str());
-        match self.scheme {
-            Scheme::Bearer => format!("curl {url} \\\n  -H 'Authorization: Bearer {key}'"),
-            // A project-level key already says which project it is for (R46).
-            Scheme::ApiKeyHeader if project.is_some() => format!("curl {url} \\\n  -H 'X-API-Key: {key}'"),
-            Scheme::ApiKeyHeader => {
-                format!("curl {url} \\\n  -H 'X-API-Key: {key}' \\\n  -H 'X-Project-ID: {named}'")
-            }
-            Scheme::JsonBody => {
-                let user = issued.record().owner.as_str();
-                format!(
-                    "curl -X POST {url} \\\n  -H 'Content-Type: application/json' \\\n  \
-                     -d '{{\"apiKey\": \"{key}\", \"userId\": \"{user}\", \"projectId\": \"{named}\"}}'"
-                )
+        let mut line = "curl".to_owned();
+        if self.method != Method::GET {
+            line = format!("{line} -X {}", self.method);
+        }
+        line = format!("{line} {}", shell_quoted(&self.url));
+        let mut add = |option, text: &str| line = format!("{line} \\\n  {option} {}", shell_quoted(text));
+        for header in self.scheme.secret_headers() {
+            let scheme = if self.is_bearer(header) { "Bearer " } else { "" };
+            add("-H", &format!("{}: {scheme}{key}", spelled(header)));
+        }
+        // A project-level key already says which project it is for (R46).
+        if project.is_none() && self.scheme.needs_project() {
+            for header in self.scheme.other_headers() {
+                add("-H", &format!("{}: {named}", spelled(header)));
             }
         }
+        if self.scheme.reads_bodies() {
+            let values = [key, issued.record().owner.as_str(), named];
+            let members = self.scheme.body_members().iter().zip(values);
+            let members: Vec<_> = members.map(|(name, value)| format!("{name:?}: {value:?}")).collect();
+            add("-H", "Content-Type: application/json");
+            add("-d", &format!("{{{}}}", members.join(", ")));
+        }
+        line
     }
 }
 

@@ -4,10 +4,12 @@
 //! ```
 //! use async_trait::async_trait;
 //! use axum::Router;
+//! use http::Method;
 //! use http::request::Parts;
-//! use tower_api_key_portal::{Curl, Freshness, Portal, PortalSession, PortalUser, SignedIn};
+//! use tower_api_key_portal::{Freshness, Portal, PortalSession, PortalUser, SignedIn};
 //! use tower_api_key::store::{MemoryStore, StoreError};
-//! use tower_api_key::{Keyring, UserId};
+//! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::{ApiKeyAuth, Keyring, UserId};
 //!
 //! /// What your session stores about a signed-in user.
 //! #[derive(Clone)]
@@ -35,10 +37,10 @@
 //! }
 //!
 //! let store = MemoryStore::new();
+//! let auth = ApiKeyAuth::new(store.clone(), Bearer::default()); // the layer of your API
 //! let portal = Portal::new(Keyring::new(store.clone()), store, Sessions)
 //!     .title("Example API")
-//!     .curl(Curl::bearer("https://api.example.com/v1/users/usr_123"))
-//!     .curl(Curl::api_key_header("https://api.example.com/api/v1/projects"));
+//!     .curl(Method::GET, "https://api.example.com/v1/users/usr_123", &auth.description());
 //! let app: Router = Router::new().nest("/account/api-keys", portal.router());
 //! ```
 //!
@@ -88,6 +90,5 @@ mod time;
 mod view;
 
 pub use self::assets::stylesheet;
-pub use self::curl::Curl;
 pub use self::portal::Portal;
 pub use self::session::{Freshness, PortalSession, PortalUser, SignedIn};

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::Method;
 use tokio::sync::Semaphore;
 use tower_api_key::body_budget::Budget;
 use tower_api_key::store::ProjectDirectory;
-use tower_api_key::{ConfigError, Keyring};
+use tower_api_key::{ConfigError, Keyring, LayerDescription, SchemeInfo};
 
 use super::csrf_token::CsrfTokens;
 use super::curl::Curl;
@@ -70,9 +71,12 @@ impl Portal {
         self
     }
 
-    /// Shows this command line for a new key. Add one for each scheme that your API accepts.
-    pub fn curl(mut self, line: Curl) -> Self {
-        self.curl.push(line);
+    /// Shows, for a new key, a command line for each way in which this layer reads the key of such a request. The
+    /// description is [`ApiKeyAuth::description`](tower_api_key::ApiKeyAuth::description).
+    pub fn curl(mut self, method: Method, url: impl Into<String>, layer: &LayerDescription) -> Self {
+        let url = url.into();
+        let line = |scheme: &SchemeInfo| Curl::new(method.clone(), url.clone(), scheme.clone());
+        self.curl.extend(layer.schemes_of(&method).map(line));
         self
     }
 

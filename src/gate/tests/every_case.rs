@@ -237,7 +237,7 @@ impl Stage {
             own: text(Environment::Live),
             own_of_test: text(Environment::Test),
             foreign: "somebody-elses",
-            schemes: [scheme("used").requires_project(false), scheme("used").requires_project(true)],
+            schemes: [scheme("used"), scheme("used").require_project()],
             ended: scheme("used").deprecated(ended),
             records: vec![None; RECORDS],
             runtime: runtime(),

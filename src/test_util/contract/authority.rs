@@ -289,12 +289,12 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
     ok(store.set_member(&account, &user, &member(MemberRole::Full, ["p1"])).await);
     let [maker, target] = ["maker", "target"].map(|name| names.key(name, "u"));
     for key in [&maker, &target] {
-        ok(store.insert(key.clone(), &by_system().ask_owner(true)).await);
+        ok(store.insert(key.clone(), &by_system().ask_owner()).await);
     }
     let on =
         |id: &str, name: &str| KeyRecord { level: KeyLevel::Project(project(id).id), ..names.key(name, "u") };
-    let asking = [by_system(), Terms::by(Authority::User(user.clone())), by(&maker)]
-        .map(|terms| terms.ask_owner(true));
+    let asking =
+        [by_system(), Terms::by(Authority::User(user.clone())), by(&maker)].map(|terms| terms.ask_owner());
     for (number, terms) in asking.iter().enumerate() {
         let answer = store.insert(on("p2", "elsewhere"), terms).await;
         refused!(answer, RegistryError::Denied(Denied::Owner), "a project out of reach is no key's");
@@ -302,10 +302,8 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
     }
     // A read-only member can have keys, but these cannot make keys (R24, R40).
     ok(store.set_member(&account, &user, &member(MemberRole::ReadOnly, ["p1"])).await);
-    changes_nothing(store, &names, &by(&maker).ask_owner(true), &target, Denied::ReadOnly).await;
-    ok(store
-        .insert(names.key("reads", "u"), &Terms::by(Authority::User(user.clone())).ask_owner(true))
-        .await);
+    changes_nothing(store, &names, &by(&maker).ask_owner(), &target, Denied::ReadOnly).await;
+    ok(store.insert(names.key("reads", "u"), &Terms::by(Authority::User(user.clone())).ask_owner()).await);
     // An owner who lost access can make no keys. Keys made before are checked by the directory at each request.
     ok(store.suspend_account(&account, true).await);
     for terms in &asking {
@@ -316,10 +314,8 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
     }
     assert!(find(store, &names.digest("suspended")).await.is_none());
     let narrow = KeyUpdate::new().restrictions(office());
-    assert!(ok(store.update(&target.id, &narrow, NOW, &by_system().ask_owner(true)).await).changed);
-    assert!(ok(store
-        .revoke(&target.id, NOW, &Terms::by(Authority::User(user.clone())).ask_owner(true))
-        .await));
+    assert!(ok(store.update(&target.id, &narrow, NOW, &by_system().ask_owner()).await).changed);
+    assert!(ok(store.revoke(&target.id, NOW, &Terms::by(Authority::User(user.clone())).ask_owner()).await));
     // The owner's account is not checked if the terms do not require it, because the directory may be separate.
     ok(store.insert(names.key("elsewhere2", "stranger"), &by_system()).await);
 }
@@ -339,11 +335,11 @@ pub(super) async fn who_is_removed_meanwhile_keeps_no_key<
         ok(store.create_account(&account, &names.user("owner")).await);
         ok(store.set_member(&account, &names.user("u"), &member(MemberRole::Full, [])).await);
         let old = names.key("old", "u");
-        ok(store.insert(old.clone(), &by_system().ask_owner(true)).await);
+        ok(store.insert(old.clone(), &by_system().ask_owner()).await);
         let results = race(store, 6, |store, number| {
             let (names, account, old) = (Arc::clone(&names), account.clone(), old.clone());
             async move {
-                let asking = by_system().ask_owner(true);
+                let asking = by_system().ask_owner();
                 match number {
                     _ if number == round % 6 => store.remove_member(&account, &names.user("u"), NOW).await,
                     0 | 1 => {

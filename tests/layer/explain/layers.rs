@@ -119,9 +119,9 @@ async fn c4_c5_c6_an_explanation_agrees_with_its_layer_at_every_endpoint() {
             ApiKeyAuth::new(world.store.clone(), Bearer::default().project_header("X-Project-ID").unwrap())
                 .or(ApiKeyHeader::default())
                 .or(JsonBody::default())
-                .require_https(https)
                 .endpoints(endpoints)
                 .unwrap();
+        let auth = if https { auth.require_https() } else { auth };
         let explainer: Explainer = auth.explainer();
         let mut app = Router::new();
         for (route, _) in PLACES {
@@ -194,7 +194,7 @@ async fn a_public_endpoint_looks_at_no_key_and_an_unknown_scheme_is_named() {
     let record = world.store.find(&world.revoked.digest()).await.unwrap().unwrap();
     let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default())
         .or(JsonBody::default())
-        .require_https(true)
+        .require_https()
         .endpoints(endpoints())
         .unwrap();
     let explainer = auth.explainer();

@@ -181,7 +181,7 @@ fn case(dice: &mut Dice) -> Case {
         |at| Deprecation::new(Timestamp::from_secs(5)).unwrap().sunset(Timestamp::from_secs(at)).unwrap();
     let schemes = [
         None,
-        Some(info.clone().requires_project(true)),
+        Some(info.clone().require_project()),
         Some(info.clone().deprecated(sunset(1_000_001))),
         Some(info.deprecated(sunset(1_000_000))),
     ];

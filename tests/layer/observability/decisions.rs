@@ -102,7 +102,7 @@ async fn each_request_is_one_decision() {
 async fn c15_09_a_request_in_clear_is_an_event() {
     let (world, spy) = (World::new().await, Spy::default());
     let verifier = Verifier::new(world.store.clone()).observer(spy.clone());
-    let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default()).require_https(true);
+    let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default()).require_https();
     let app = Router::new().fallback(echo).layer(auth);
     assert_eq!(send(&app, with_bearer("/x", &world.own)).await.status, 403);
     assert_eq!(spy.told(), ["refused insecure_transport - - - warm"]);

@@ -148,7 +148,7 @@ async fn levels_match_the_urgency() {
         assert_eq!(heard.lines(), [line]);
     }
     let verifier = Verifier::new(NoProjects(Fails(|| StoreError::Overloaded))).observer(Tracing);
-    let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default()).require_https(true);
+    let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default()).require_https();
     send(&Router::new().fallback(echo).layer(auth), with_bearer("/x", &key)).await;
     assert_eq!(heard.lines(), [r#"INFO outcome="refused" kind="insecure_transport""#]);
 }

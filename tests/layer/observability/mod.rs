@@ -70,7 +70,7 @@ fn app(verifier: Verifier) -> Router {
         .or(JsonBody::default())
         .endpoints(endpoints)
         .unwrap()
-        .pass_preflight(true);
+        .pass_preflight();
     Router::new()
         .route("/health", get(async || "ok"))
         .route("/projects", get(async || "ok"))

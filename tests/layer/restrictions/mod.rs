@@ -271,9 +271,8 @@ fn app(place: Place, store: Counted, setup: &Setup) -> App {
     let endpoints = if setup.around == Around::PlainByPath { endpoints.by_path() } else { endpoints };
     macro_rules! behind {
         ($scheme:expr) => {{
-            let auth = ApiKeyAuth::with_verifier(verifier, $scheme)
-                .client_addr(setup.client.clone())
-                .require_https(setup.https);
+            let auth = ApiKeyAuth::with_verifier(verifier, $scheme).client_addr(setup.client.clone());
+            let auth = if setup.https { auth.require_https() } else { auth };
             match setup.around {
                 Around::Axum => {
                     let app = routes().layer(auth.endpoints(endpoints).unwrap());

@@ -131,7 +131,7 @@ impl<S: KeyRegistry> RegistryProxy for Counted<S> {
 /// The three schemes in front of a handler that returns the owner of the key.
 fn site(verifier: Verifier) -> Router {
     let auth = ApiKeyAuth::with_verifier(verifier, Bearer::default().accept_pipes())
-        .or(ApiKeyHeader::default().requires_project(false))
+        .or(ApiKeyHeader::default().project_optional())
         .or(JsonBody::default());
     let handler = |Extension(who): Extension<Principal>| async move { who.key_id().to_string() };
     Router::new().route("/", any(handler)).layer(auth)

@@ -321,7 +321,7 @@ async fn c13_02_all_lines_are_marked_before_anything_else_sees_them() {
 #[tokio::test]
 async fn c13_03_a_redacted_body_can_be_logged_without_a_key() {
     let world = World::new().await;
-    let auth = ApiKeyAuth::new(world.store.clone(), JsonBody::default().redact_key(true));
+    let auth = ApiKeyAuth::new(world.store.clone(), JsonBody::default().redact_key());
     let app = Router::new().fallback(echo).layer(auth);
     for key in [&world.own, &world.p1] {
         let body = json!({"apiKey": key.expose_secret(), "userId": "u_own", "projectId": "p1"});

@@ -647,7 +647,7 @@ async fn c14_10_a_forged_principal_is_removed() {
     let forged = verifier.verify(&credentials, tower_api_key::Endpoint::WRITE).await.unwrap();
     assert_eq!(forged.user_id().as_str(), "u_own");
     for warm in [true, false] {
-        let auth = all(Counted::new(&world, warm)).pass_preflight(true).endpoints(endpoints()).unwrap();
+        let auth = all(Counted::new(&world, warm)).pass_preflight().endpoints(endpoints()).unwrap();
         let app = Router::new().route("/health", axum::routing::any(echo)).fallback(echo).layer(auth);
         let with = |ask: Ask| {
             let mut request = ask.request();
@@ -719,7 +719,7 @@ async fn c14_08_other_layers_around_it() {
     let inside =
         |auth: ApiKeyAuth<All>| Router::new().fallback(echo).layer(CorsLayer::permissive()).layer(auth);
     assert_eq!(send(&inside(auth()), preflight.request()).await.status, 401);
-    let answer = send(&inside(auth().pass_preflight(true)), preflight.request()).await;
+    let answer = send(&inside(auth().pass_preflight()), preflight.request()).await;
     assert_eq!((answer.status.as_u16(), answer.header("access-control-allow-origin")), (200, vec!["*"]));
 
     // axum's own limit applies to extractors, not to this layer, which has its own.

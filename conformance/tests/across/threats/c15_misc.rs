@@ -200,7 +200,7 @@ async fn c15_11_a_shared_cache_does_not_mix_up_users() {
     }
     let world = World::new().await;
     let routes = || Router::new().route("/sites", get(whoami)).route("/public", get(public));
-    let header = || ApiKeyHeader::default().requires_project(false);
+    let header = || ApiKeyHeader::default().project_optional();
     let auth = ApiKeyAuth::new(world.store.clone(), Bearer::default()).or(header()).or(JsonBody::default());
     let app = routes().layer(auth);
     for path in ["/sites", "/public"] {

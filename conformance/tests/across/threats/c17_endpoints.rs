@@ -874,7 +874,7 @@ async fn c17_a3_two_body_schemes_and_a_null() {
 async fn c17_a3_https_is_required_also_without_a_key() {
     let world = World::new().await;
     let sides = Sides::new(&world, |store, routes| {
-        let auth = ApiKeyAuth::new(store, Bearer::default()).require_https(true);
+        let auth = ApiKeyAuth::new(store, Bearer::default()).require_https();
         routes.layer(auth.endpoints(optional()).unwrap())
     });
     for ask in
@@ -916,8 +916,7 @@ async fn c17_a3_a_missing_principal_is_a_401_in_the_layers_words() {
     };
     let optional = declared(|endpoints, method, path| endpoints.optional(method, path));
     let layer = || {
-        ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default().requires_project(false))
-            .or(Bearer::default())
+        ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default().project_optional()).or(Bearer::default())
     };
     let app = handlers().layer(layer().endpoints(optional.clone()).unwrap());
     for path in needy {
@@ -1037,7 +1036,7 @@ async fn c17_a3_nothing_of_an_outer_layer_counts_at_an_optional_endpoint() {
 async fn c17_a3_preflights_and_caching_without_a_key() {
     let world = World::new().await;
     let endpoints = optional().optional(Method::OPTIONS, OPTIONAL);
-    let app = routes().layer(auth(&world, endpoints).pass_preflight(true));
+    let app = routes().layer(auth(&world, endpoints).pass_preflight());
     let preflight = Ask::new("OPTIONS", OPTIONAL)
         .header("origin", "https://good.example")
         .header("access-control-request-method", "GET");
@@ -1108,7 +1107,7 @@ async fn c17_a3_observers_see_requests_without_a_key_as_open() {
 #[tokio::test]
 async fn c17_a3_an_explanation_says_that_a_key_is_optional() {
     let world = World::new().await;
-    let auth = auth(&world, optional()).require_https(true);
+    let auth = auth(&world, optional()).require_https();
     let explainer = auth.explainer();
     let record = async |key: &ApiKey| world.store.find(&key.digest()).await.unwrap().unwrap();
     let at = |path: &str| Question::new(Method::GET).route(path);
@@ -1175,9 +1174,9 @@ where
             let proxies = ClientAddr::trusted_proxies(["10.0.0.0/8"], ProxyHeader::XForwardedFor).unwrap();
             auth.client_addr(proxies)
         }
-        Step::Https => auth.require_https(true),
+        Step::Https => auth.require_https(),
         Step::Guide => auth.rotation_guide("https://example.com/rotated").unwrap(),
-        Step::Preflight => auth.pass_preflight(true),
+        Step::Preflight => auth.pass_preflight(),
         Step::Or | Step::Render => auth,
     }
 }
@@ -1185,7 +1184,7 @@ where
 /// Calls the methods in this order. Two of them change the layer's type, so there are three parts.
 fn built(verifier: Verifier, order: &[Step]) -> Router {
     let bearer = Bearer::default();
-    let header = ApiKeyHeader::default().requires_project(false);
+    let header = ApiKeyHeader::default().project_optional();
     let first = order.iter().position(|step| matches!(step, Step::Or | Step::Render)).unwrap();
     let second = order.iter().rposition(|step| matches!(step, Step::Or | Step::Render)).unwrap();
     let (before, between, after) = (&order[..first], &order[first + 1..second], &order[second + 1..]);

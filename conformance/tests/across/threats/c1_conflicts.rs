@@ -444,7 +444,7 @@ async fn c1_21_two_layers_decide_twice() {
     let answer = send(&twice(&other, &world), Ask::json("/upload", &body).request()).await;
     assert_eq!(answer.verdict(), "401/invalid_api_key");
     // If the outer layer redacts the key, the inner layer finds none.
-    let redacting = ApiKeyAuth::new(world.store.clone(), JsonBody::default().redact_key(true));
+    let redacting = ApiKeyAuth::new(world.store.clone(), JsonBody::default().redact_key());
     let plain = ApiKeyAuth::new(world.store.clone(), JsonBody::default());
     let app = routes().layer(plain).layer(redacting);
     assert_eq!(send(&app, Ask::json("/upload", &body).request()).await.verdict(), "401/invalid_api_key");

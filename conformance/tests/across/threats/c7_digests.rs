@@ -104,7 +104,7 @@ async fn c7_11_keys_that_differ_in_case_are_two_keys() {
             .unwrap();
     }
     let site = Site::new(&world, |store, routes| {
-        let scheme = ApiKeyHeader::default().requires_project(false);
+        let scheme = ApiKeyHeader::default().project_optional();
         routes.layer(ApiKeyAuth::with_verifier(Verifier::new(store).accept_foreign_keys(), scheme))
     });
     for (text, owner) in [("import-a1", "u_own"), ("import-A1", "u_full"), ("IMPORT-A1", "u_ro")] {

@@ -78,9 +78,10 @@ pub(crate) struct Rig {
 impl Default for Rig {
     fn default() -> Self {
         let store = Everything { owner: Arc::new(Mutex::new(user("someone"))), asked: Arc::default() };
-        let body = |redact| {
+        let body = |redact: bool| {
             let verifier = Verifier::new(store.clone()).accept_foreign_keys();
-            ApiKeyAuth::with_verifier(verifier, JsonBody::default().redact_key(redact))
+            let scheme = JsonBody::default();
+            ApiKeyAuth::with_verifier(verifier, if redact { scheme.redact_key() } else { scheme })
         };
         let verifier = |foreign| {
             let plain = Verifier::new(store.clone());

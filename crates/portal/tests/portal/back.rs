@@ -118,7 +118,7 @@ async fn c17_e3_no_draft_can_be_left_for_another_person() {
     // The form itself is valid; and a HEAD request does not consume the draft.
     assert_eq!(site.post("", "/new", &victims).await.status, StatusCode::UNAUTHORIZED);
     let mut head = asked("u_own.2", "/new");
-    *head.method_mut() = http::Method::HEAD;
+    *head.method_mut() = Method::HEAD;
     assert_eq!(send(&site.app, head).await.status, StatusCode::OK);
     assert!(site.page("u_own.2", "/new").await.contains(BACK));
 }

@@ -18,14 +18,14 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use http::request::Parts;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use test_kit::{Answer, World, send};
-use tower_api_key::ApiKeys;
+use tower_api_key::scheme::{Bearer, JsonBody};
 use tower_api_key::store::ProjectDirectory;
 use tower_api_key::store::{MemoryStore, StoreError};
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{KeyQuery, KeyRecord, Keyring, Timestamp, UserId};
-use tower_api_key_portal::{Curl, Freshness, Portal, PortalSession, PortalUser, SignedIn};
+use tower_api_key::{ApiKeyAuth, ApiKeys, KeyQuery, KeyRecord, Keyring, Timestamp, UserId};
+use tower_api_key_portal::{Freshness, Portal, PortalSession, PortalUser, SignedIn};
 
 const AT: &str = "/account/api-keys";
 const HOST: &str = "app.example.com";
@@ -149,10 +149,12 @@ impl Site {
 }
 
 fn portal(keyring: Keyring, projects: impl ProjectDirectory) -> Portal {
+    let bearer = ApiKeyAuth::new(MemoryStore::new(), Bearer::default()).description();
+    let body = ApiKeyAuth::new(MemoryStore::new(), JsonBody::default()).description();
     Portal::new(keyring, projects, Cookies)
         .title("Acme & Sons")
-        .curl(Curl::bearer("https://api.example.com/v1/users/usr_123"))
-        .curl(Curl::json_body("https://api.example.com/status?a=1&b=it's"))
+        .curl(Method::GET, "https://api.example.com/v1/users/usr_123", &bearer)
+        .curl(Method::POST, "https://api.example.com/status?a=1&b=it's", &body)
 }
 
 fn asked(session: &str, path: &str) -> Request<Body> {
