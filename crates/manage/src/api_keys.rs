@@ -21,7 +21,7 @@ use tower_api_key::usage::{Usage, UsageChannel};
 use super::caller::Caller;
 use super::path_key::{Params, known, named};
 use super::refusal::{self, RouteError};
-use super::{body, change as changes, new_key, rotation, time};
+use super::{body, change as changes, new_key_body, rotation, time};
 
 const MAX_LIMIT: u32 = 100;
 
