@@ -27,7 +27,7 @@ use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, MemoryStore, NewKey, NoProje
 async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let text = match request.extensions().get::<Principal>() {
         Some(who) => format!("hello {}\n", who.user_id()),
-        None => "hello whoever you are\n".to_owned(), // the layer lets nobody through to here but for /health
+        None => "hello whoever you are\n".to_owned(), // without a key, the layer only accepts /health
     };
     Ok(Response::new(Full::from(text)))
 }

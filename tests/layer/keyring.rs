@@ -339,7 +339,7 @@ async fn grace_lets_both_work_and_never_outlives_the_old_key() {
 
     let key = keyring.issue(NewKey::user_level(user("alice"), "x")).await.unwrap();
     let _ = keyring.rotate(key.id(), Grace::For(Duration::ZERO)).await.unwrap();
-    assert!(!works(&store, &clock, &key).await, "no grace is none");
+    assert!(!works(&store, &clock, &key).await, "without a grace the old key ends at once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

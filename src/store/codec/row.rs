@@ -345,7 +345,7 @@ pub const fn role_name(role: Role) -> &'static str {
 pub fn role_of(name: &str) -> Result<Role, StoreError> {
     let roles = [Role::Owner, Role::Full, Role::ReadOnly];
     let role = roles.into_iter().find(|role| role_name(*role) == name);
-    role.ok_or_else(|| StoreError::corrupt("the role is none of OWNER, FULL and READONLY"))
+    role.ok_or_else(|| StoreError::corrupt("the role is not OWNER, FULL or READONLY"))
 }
 
 /// Encodes a value for a JSON column.

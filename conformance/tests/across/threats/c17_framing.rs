@@ -202,7 +202,7 @@ async fn c17_g_a_rest_of_empty_frames_is_read_up_to_a_limit() {
     }
 }
 
-/// A body that was read to its end does not block the next request, whoever refuses this one.
+/// A body that was read to its end does not block the next request, whether the layer or a guard refuses this one.
 #[tokio::test]
 async fn c17_c1_after_a_body_that_was_read_the_connection_goes_on() {
     let world = World::new().await;
@@ -317,7 +317,7 @@ async fn c17_c1_a_missing_key_at_an_optional_endpoint_is_refused_like_others() {
 
 /// The renderer makes the body of the response, and the layer decides about the connection.
 #[tokio::test]
-async fn c17_c1_whoever_renders_it() {
+async fn c17_c1_a_custom_renderer_does_not_change_the_connection() {
     let world = World::new().await;
     let render = |error: &AuthError| {
         Response::builder()

@@ -224,9 +224,9 @@ async fn c17_f4_an_unparsable_column_is_named_with_the_id_of_its_key() {
     }
     vandal.batch_execute("UPDATE people SET role = 'c17-canary' WHERE user_id = 'bob'").await.unwrap();
     let standing = store.account_status(&user("bob"), None).await.unwrap_err().to_string();
-    assert!(standing.ends_with("user bob: the role is none of OWNER, FULL and READONLY"), "{standing}");
+    assert!(standing.ends_with("user bob: the role is not OWNER, FULL or READONLY"), "{standing}");
     let people = store.list_people("a", None, 9).await.unwrap_err().to_string();
-    assert!(people.ends_with("user bob: the role is none of OWNER, FULL and READONLY"), "{people}");
+    assert!(people.ends_with("user bob: the role is not OWNER, FULL or READONLY"), "{people}");
     vandal.batch_execute("UPDATE projects SET id = 'c17-canary '").await.unwrap();
     let projects = store.list_projects("a", None, 9).await.unwrap_err().to_string();
     assert!(projects.ends_with("account a: the id of a project does not parse"), "{projects}");

@@ -395,9 +395,9 @@ async fn c17_f4_an_unparsable_column_is_named_with_the_id_of_its_key() {
     assert_eq!(standing, "user bob: column suspended: what is true or false is neither");
     vandal.execute_batch("UPDATE accounts SET suspended = 0; UPDATE people SET role = 'c17-canary'").unwrap();
     let standing = said(store.account_status(&user("bob"), None).await.unwrap_err());
-    assert_eq!(standing, "user bob: the role is none of OWNER, FULL and READONLY");
+    assert_eq!(standing, "user bob: the role is not OWNER, FULL or READONLY");
     let people = said(store.list_people("a", None, 9).await.unwrap_err().into_store_error());
-    assert_eq!(people, "user alice: the role is none of OWNER, FULL and READONLY");
+    assert_eq!(people, "user alice: the role is not OWNER, FULL or READONLY");
     vandal.execute_batch("UPDATE people SET role = 'FULL', user = 'c17-canary ' WHERE user = 'bob'").unwrap();
     let people = said(store.list_people("a", Some(&user("alice")), 9).await.unwrap_err().into_store_error());
     assert_eq!(people, "account a: the id of a user does not parse");
