@@ -2,9 +2,9 @@
 //! keys, list them, or list keys that are as large as keys can be.
 //!
 //! ```sh
-//! cargo bench -p conformance --bench neighbours                      # an SQLite file
-//! cargo bench -p conformance --bench neighbours -- --postgres        # TOWER_API_KEY_POSTGRES, or the server at 127.0.0.1:5432
-//! cargo bench -p conformance --bench neighbours -- --cached          # the same behind `Cached`, with a lease of a second
+//! cargo bench -p benches --bench neighbours                      # an SQLite file
+//! cargo bench -p benches --bench neighbours -- --postgres        # TOWER_API_KEY_POSTGRES, or the server at 127.0.0.1:5432
+//! cargo bench -p benches --bench neighbours -- --cached          # the same behind `Cached`, with a lease of a second
 //! ```
 //!
 //! Server and clients are one process, on as many cores as there are. Each line tells how many of a thousand revocations

@@ -10,16 +10,18 @@ use axum::body::Body;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
+use tower::{Layer as _, Service as _};
 use tower_api_key::observer::{Metrics, Tracing, UsageRecorder};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Scheme};
-use tower_api_key::{ApiKeyAuth, Endpoints, Verifier};
+use tower_api_key::service::ApiKeyService;
+use tower_api_key::{ApiKeyAuth, Endpoints, ProblemDetails, Verifier};
 use tower_http::auth::AsyncRequireAuthorizationLayer;
 
-use crate::others::{Authorize, Minimal, MinimalJson, middleware};
+use crate::others::{Authorize, Minimal, MinimalJson, MinimalService, middleware};
 use crate::stores;
-use crate::world::{MANY, ONE, World};
+use crate::world::{MANY, ONE, World, at_once};
 
 type Make = Box<dyn Fn() -> Subject>;
 
@@ -49,9 +51,40 @@ impl Case {
     }
 }
 
-/// A router, and its requests, which are sent in turn.
+/// What answers requests.
+pub enum App {
+    /// A router, in which the layer was put around each route: axum boxes the routes once more.
+    Router(Router),
+    /// The layer stands around the router.
+    Around(ApiKeyService<Router, Bearer, ProblemDetails>),
+    /// The minimal layer stands around the router.
+    MinimalAround(MinimalService<Router>),
+}
+
+impl From<Router> for App {
+    fn from(router: Router) -> Self {
+        Self::Router(router)
+    }
+}
+
+impl App {
+    #[inline(always)]
+    pub fn answer(&mut self, request: Request<Body>) -> Response<Body> {
+        let answer = match self {
+            Self::Router(app) => at_once(app.call(request)),
+            Self::Around(app) => at_once(app.call(request)),
+            Self::MinimalAround(app) => at_once(app.call(request)),
+        };
+        match answer {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// What answers requests, and those it gets, by turn.
 pub struct Subject {
-    pub app: Router,
+    pub app: App,
     pub request: Box<dyn Fn(usize) -> Request<Body>>,
 }
 
@@ -79,7 +112,7 @@ pub fn all() -> Vec<Case> {
 pub fn growing(table: &'static str, world: &'static World) -> Vec<Case> {
     let mut cases = Vec::new();
     accepted(&mut cases, table, move || world);
-    cases.truncate(5);
+    cases.truncate(7);
     cases
 }
 
@@ -88,6 +121,7 @@ where
     W: Fn() -> &'static World + Copy + 'static,
 {
     const IN_PROJECT: &str = "with a project";
+    const AROUND: &str = "around the router";
     let mut add = |subject, variant, layered: Layered, request: Headers| {
         let make = Box::new(move || {
             let world = world();
@@ -97,15 +131,18 @@ where
         let hashes = u64::from(subject != BARE);
         cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes, waits: false });
     };
-    add(BARE, "", |app, _| app, bearer);
-    add(MINIMAL, "", |app, world| app.layer(Minimal(world.table.clone())), bearer);
-    let from_fn = |app: Router, world: &World| app.layer(from_fn_with_state(world.table.clone(), middleware));
+    add(BARE, "", |app, _| app.into(), bearer);
+    add(MINIMAL, "", |app, world| app.layer(Minimal(world.table.clone())).into(), bearer);
+    add(MINIMAL, AROUND, |app, world| App::MinimalAround(Minimal(world.table.clone()).layer(app)), bearer);
+    let from_fn =
+        |app: Router, world: &World| app.layer(from_fn_with_state(world.table.clone(), middleware)).into();
     add("axum `from_fn`", "", from_fn, bearer);
     let require = |app: Router, world: &World| {
-        app.layer(AsyncRequireAuthorizationLayer::new(Authorize(world.table.clone())))
+        app.layer(AsyncRequireAuthorizationLayer::new(Authorize(world.table.clone()))).into()
     };
     add("tower-http `AsyncRequireAuthorizationLayer`", "", require, bearer);
     add("**`Bearer`**", "", of_bearer, bearer);
+    add("**`Bearer`**", AROUND, around_the_router, bearer);
     add("**three joined**", "", of_three, bearer);
     add("**three joined**", "endpoints declared", of_three_with_endpoints, bearer);
     // There is only one such key: among many, it would always be in the CPU's caches.
@@ -114,7 +151,7 @@ where
         add("**`Bearer`**", "all observers, nobody listens", of_observed, bearer);
         add("**`Bearer`**", "`Cached`, warm", of_cached, bearer);
     }
-    add(BARE, IN_PROJECT, |app, _| app, pair);
+    add(BARE, IN_PROJECT, |app, _| app.into(), pair);
     add("**`ApiKeyHeader`**", IN_PROJECT, of_header, pair);
     add("**three joined**", IN_PROJECT, of_three, pair);
 }
@@ -124,7 +161,7 @@ fn in_sqlite(cases: &mut Vec<Case>, table: &'static str) {
     let make = Box::new(|| {
         let (store, folder) = stores::sqlite(&ONE);
         let app = Router::new().route("/", get(|| async { "ok" }));
-        let app = app.layer(ApiKeyAuth::new(store, Bearer::default()));
+        let app = app.layer(ApiKeyAuth::new(store, Bearer::default())).into();
         let request = move |turn| {
             let _goes_with_it = &folder;
             headed(bearer(&ONE, turn))
@@ -152,8 +189,8 @@ fn refused(cases: &mut Vec<Case>) {
             waits: false,
         });
     };
-    let minimal = |app: Router, world: &World| app.layer(Minimal(world.table.clone()));
-    add(BARE, "", |app, _| app, bearer, 0);
+    let minimal = |app: Router, world: &World| app.layer(Minimal(world.table.clone())).into();
+    add(BARE, "", |app, _| app.into(), bearer, 0);
     add(MINIMAL, "unknown key", minimal, |world, _| vec![authorization(&world.unknown)], 1);
     add("**`Bearer`**", "unknown key", of_bearer, |world, _| vec![authorization(&world.unknown)], 1);
     add("**`Bearer`**", "wrong checksum", of_bearer, |world, _| vec![authorization(&mistyped(world))], 0);
@@ -180,11 +217,11 @@ fn json(cases: &mut Vec<Case>, table: &'static str, size: usize) {
         };
         cases.push(Case { table, subject, variant, make, status, hashes, waits: false });
     };
-    add(BARE, Place::First, |app, _| app);
+    add(BARE, Place::First, |app, _| app.into());
     for place in [Place::First, Place::Last, Place::Missing] {
-        add(MINIMAL, place, |app, world| app.layer(MinimalJson(world.table.clone())));
+        add(MINIMAL, place, |app, world| app.layer(MinimalJson(world.table.clone())).into());
         add("**`JsonBody`**", place, |app, world| {
-            app.layer(ApiKeyAuth::new(world.store.clone(), JsonBody::default()))
+            app.layer(ApiKeyAuth::new(world.store.clone(), JsonBody::default())).into()
         });
     }
     let make = Box::new(move || {
@@ -201,38 +238,42 @@ fn json(cases: &mut Vec<Case>, table: &'static str, size: usize) {
     cases.push(Case { table, subject, variant, make, status: StatusCode::OK, hashes: 1, waits: false });
 }
 
-type Layered = fn(Router, &World) -> Router;
+type Layered = fn(Router, &World) -> App;
 
-fn of_bearer(app: Router, world: &World) -> Router {
-    app.layer(ApiKeyAuth::new(world.store.clone(), Bearer::default()))
+fn of_bearer(app: Router, world: &World) -> App {
+    app.layer(ApiKeyAuth::new(world.store.clone(), Bearer::default())).into()
 }
 
-fn of_observed(app: Router, world: &World) -> Router {
+fn around_the_router(app: Router, world: &World) -> App {
+    App::Around(ApiKeyAuth::new(world.store.clone(), Bearer::default()).layer(app))
+}
+
+fn of_observed(app: Router, world: &World) -> App {
     let verifier = Verifier::new(world.store.clone())
         .observer(Tracing)
         .observer(Metrics)
         .observer(UsageRecorder::new(world.store.clone()));
-    app.layer(ApiKeyAuth::with_verifier(verifier, Bearer::default()))
+    app.layer(ApiKeyAuth::with_verifier(verifier, Bearer::default())).into()
 }
 
-fn of_cached(app: Router, world: &World) -> Router {
-    app.layer(ApiKeyAuth::new(stores::cached(world), Bearer::default()))
+fn of_cached(app: Router, world: &World) -> App {
+    app.layer(ApiKeyAuth::new(stores::cached(world), Bearer::default())).into()
 }
 
-fn of_header(app: Router, world: &World) -> Router {
-    app.layer(ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default()))
+fn of_header(app: Router, world: &World) -> App {
+    app.layer(ApiKeyAuth::new(world.store.clone(), ApiKeyHeader::default())).into()
 }
 
-fn of_three(app: Router, world: &World) -> Router {
-    app.layer(three(world))
+fn of_three(app: Router, world: &World) -> App {
+    app.layer(three(world)).into()
 }
 
-fn of_three_with_endpoints(app: Router, world: &World) -> Router {
+fn of_three_with_endpoints(app: Router, world: &World) -> App {
     let endpoints = Endpoints::new()
         .project_optional(Method::GET, "/")
         .read(Method::POST, "/projects/status")
         .public(Method::GET, "/health");
-    app.layer(three(world).endpoints(endpoints).unwrap())
+    app.layer(three(world).endpoints(endpoints).unwrap()).into()
 }
 
 fn three(world: &World) -> ApiKeyAuth<impl Scheme<Body> + Clone + use<>> {

@@ -1,4 +1,4 @@
-//! What a request costs, and what it would cost otherwise: `cargo bench -p conformance --bench request`.
+//! What a request costs, and what it would cost otherwise: `cargo bench -p benches --bench request`.
 //!
 //! Prints one table per kind of request. Each is made in one run with the alternatives, because nothing else can be
 //! compared:

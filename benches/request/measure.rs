@@ -6,27 +6,21 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
-use tower::Service as _;
 use tower_api_key::KeyDigest;
 
-use crate::cases::{Case, Subject};
-use crate::world::at_once;
+use crate::cases::{App, Case, Subject};
 
 /// From the call to the finished response.
 #[inline(always)]
-fn answer(app: &mut Router, request: Request<Body>) -> Response<Body> {
-    match at_once(app.call(black_box(request))) {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
+fn answer(app: &mut App, request: Request<Body>) -> Response<Body> {
+    app.answer(black_box(request))
 }
 
 /// The part of the process that callgrind counts, which it selects by the name of this function.
 #[inline(never)]
-fn counted(app: &mut Router, request: Request<Body>) -> Response<Body> {
+fn counted(app: &mut App, request: Request<Body>) -> Response<Body> {
     black_box(answer(app, request))
 }
 
