@@ -54,12 +54,8 @@ pin_project! {
     enum FutureState<S, F, B> {
         /// The decision is being made. The inner service is ready, and is called if the request is accepted.
         Deciding { decision: Deciding<B>, service: GatedService<S> },
-        /// The inner service handles a request that was accepted with a key.
-        Accepted { #[pin] answer: F, notes: Option<Box<ResponseNotes>> },
-        /// The inner service handles a request without a credential, where one is optional.
-        Anonymous { #[pin] answer: F },
-        /// The inner service handles a request to a public endpoint.
-        Open { #[pin] answer: F },
+        /// The inner service handles the request.
+        Entered { #[pin] answer: F, holder: Admitted },
         /// The request is refused. `notes` is set if a guard refused it after it was accepted.
         Refused { error: AuthError, notes: Option<Box<ResponseNotes>>, unread: Unread },
     }
@@ -81,7 +77,7 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
         holder: Admitted,
         answer: S::Future,
     ) -> Self {
-        Self { authenticator, state: FutureState::entered(holder, answer) }
+        Self { authenticator, state: FutureState::Entered { answer, holder } }
     }
 
     pub(crate) fn refused(authenticator: Arc<Authenticator<Sch, R>>, denied: DeniedRequest) -> Self {
@@ -90,15 +86,6 @@ impl<S: Service<Request<B>>, Sch, R, B> ResponseFuture<S, Sch, R, B> {
 }
 
 impl<S, F, B> FutureState<S, F, B> {
-    #[inline(always)]
-    fn entered(holder: Admitted, answer: F) -> Self {
-        match holder {
-            Admitted::Principal(notes) => Self::Accepted { answer, notes },
-            Admitted::Nobody(Nobody::Anonymous) => Self::Anonymous { answer },
-            Admitted::Nobody(Nobody::Open) => Self::Open { answer },
-        }
-    }
-
     fn refused(DeniedRequest { error, unread }: DeniedRequest) -> Self {
         Self::Refused { error, notes: None, unread }
     }
@@ -118,38 +105,36 @@ where
                 Now::Deciding { decision, service } => match ready!(decision.as_mut().poll(cx)) {
                     Ok((pass, request)) => {
                         let holder = Admitted::of(&pass);
-                        FutureState::entered(holder, service.call(pass, request))
+                        FutureState::Entered { answer: service.call(pass, request), holder }
                     }
                     Err(denied) => FutureState::refused(denied),
                 },
-                Now::Accepted { answer, notes } => {
+                Now::Entered { answer, holder: Admitted::Nobody(Nobody::Open) } => return answer.poll(cx),
+                Now::Entered { answer, holder } => {
                     let mut response = ready!(answer.poll(cx))?;
-                    // An inner guard refused the request. Its error is rendered here, like every other.
-                    if let Some(Unrendered(error)) = response.extensions_mut().remove() {
-                        this.authenticator.verifier.show_guarded(&error);
-                        let unread = Unread::said_by(response.headers());
-                        FutureState::Refused { error, notes: notes.take(), unread }
-                    } else {
-                        this.authenticator.stamps.authenticated(&mut response, notes.as_deref());
-                        return Poll::Ready(Ok(response));
-                    }
+                    let refused_inside = response.extensions_mut().remove();
+                    let stamps = &this.authenticator.stamps;
+                    let (error, notes) = match (holder, refused_inside) {
+                        (Admitted::Principal(notes), None) => {
+                            stamps.authenticated(&mut response, notes.as_deref());
+                            return Poll::Ready(Ok(response));
+                        }
+                        (Admitted::Nobody(_), None) => {
+                            stamps.anonymous(&mut response);
+                            return Poll::Ready(Ok(response));
+                        }
+                        // An inner guard refused the request. Its error is rendered here, like every other.
+                        (Admitted::Principal(notes), Some(Unrendered(error))) => (error, notes.take()),
+                        // An inner extractor or guard requires a principal, and does not know the layer's messages.
+                        (Admitted::Nobody(_), Some(Unrendered(error))) => {
+                            let grpc = error.is_grpc();
+                            (this.authenticator.complete_for(error, grpc), None)
+                        }
+                    };
+                    this.authenticator.verifier.show_guarded(&error);
+                    let unread = Unread::said_by(response.headers());
+                    FutureState::Refused { error, notes, unread }
                 }
-                Now::Anonymous { answer } => {
-                    let mut response = ready!(answer.poll(cx))?;
-                    // An inner extractor or guard requires a principal. Its error is rendered here, with the
-                    // layer's messages.
-                    if let Some(Unrendered(error)) = response.extensions_mut().remove() {
-                        let grpc = error.is_grpc();
-                        let error = this.authenticator.complete_for(error, grpc);
-                        this.authenticator.verifier.show_guarded(&error);
-                        let unread = Unread::said_by(response.headers());
-                        FutureState::Refused { error, notes: None, unread }
-                    } else {
-                        this.authenticator.stamps.anonymous(&mut response);
-                        return Poll::Ready(Ok(response));
-                    }
-                }
-                Now::Open { answer } => return answer.poll(cx),
                 Now::Refused { error, notes, unread } => {
                     let closes = ready!(Pin::new(unread).poll(cx));
                     let mut response = this.authenticator.renderer.render(error);

@@ -79,6 +79,7 @@ pub mod scheme;
 pub mod scheme_info;
 // -- is it true?
 pub mod access;
+mod ascii;
 pub mod audit;
 pub mod authority;
 pub mod bulkhead;

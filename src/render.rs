@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::ascii;
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::gate::Nobody;
 use crate::response_headers::ResponseHeaders;
@@ -141,8 +142,8 @@ impl ProblemDetails {
 
 /// Escapes a text for a JSON string. Usually it stays as it is.
 fn escaped(text: &str) -> Cow<'_, str> {
-    let plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
-    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+    let plain = |byte| (byte >= b' ') & (byte != b'"') & (byte != b'\\');
+    if ascii::all(text.as_bytes(), plain) {
         return Cow::Borrowed(text);
     }
     let quoted = serde_json::to_string(text).unwrap_or_default();

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::base62::{self, Fill};
 use super::{ApiKey, Environment};
+use crate::ascii;
 use crate::config_error::ConfigError;
 
 /// The longest text in bytes that may be a key. Longer texts are refused without hashing.
@@ -110,8 +111,7 @@ impl KeyFormat {
         };
         let (random, checksum) = rest.as_bytes().split_first_chunk::<RANDOM_LEN>()?;
         let body = text.as_bytes().get(..text.len() - checksum.len())?;
-        // Without an early exit, so that the compiler can vectorize it.
-        let alphabetic = random.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric());
+        let alphabetic = ascii::all(random, |byte| byte.is_ascii_alphanumeric());
         let sound = alphabetic && checksum == base62::encode_u32(crc32fast::hash(body));
         sound.then_some(environment)
     }

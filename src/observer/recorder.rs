@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use tokio::time::MissedTickBehavior;
 
 use super::{Decision, Observer, Observers, Outcome, Warning};
@@ -77,7 +78,7 @@ struct RecorderState {
 #[derive(Default)]
 struct UnwrittenUsage {
     /// Few entries per key: at most as many as there are schemes and restrictions.
-    of_key: HashMap<KeyId, Vec<UsageEntry>>,
+    of_key: HashMap<KeyId, Vec<UsageEntry>, RandomState>,
     /// The keys with unwritten usage, in the order of waiting, oldest first.
     waiting: VecDeque<KeyId>,
     /// Set if the registry keeps no usage, so that recording is pointless.

@@ -33,6 +33,7 @@ use std::future::Future;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::ascii;
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::{Credentials, Head};
 use crate::scheme_info::SchemeInfo;
@@ -290,8 +291,7 @@ fn single<'r>(
 /// Returns the text of a value if it is visible ASCII and not empty. It is not trimmed.
 fn visible(value: &HeaderValue) -> Option<&str> {
     let bytes = value.as_bytes();
-    // Without an early exit, so that the compiler can vectorize it.
-    let visible = !bytes.is_empty() && bytes.iter().fold(true, |all, byte| all & byte.is_ascii_graphic());
+    let visible = !bytes.is_empty() && ascii::all(bytes, |byte| byte.is_ascii_graphic());
     visible.then(|| str::from_utf8(bytes).ok()).flatten()
 }
 

@@ -13,7 +13,7 @@ const TRIED: &[(&str, &str)] = &[
     // The constructor of the evidence.
     ("E0624", "fn make() { let _ = crate::gate::Principal::verified; }"),
     // A private item of the room.
-    ("E0603", "use crate::gate::case::FirstRefusal as _;"),
+    ("E0603", "use crate::gate::checks::FirstRefusal as _;"),
     // A `Pass`, by its path and by an alias.
     ("E0423", "fn pass() -> crate::gate::Pass { crate::gate::Pass(panic!()) }"),
     ("E0423", "fn ticket() -> crate::gate::Pass { use crate::gate::Pass as Ticket; Ticket(panic!()) }"),

@@ -17,7 +17,7 @@ use crate::store::StoreError;
 /// The seed is random, so that nobody can choose keys that collide (C7-04). Tests that replay a run use a fixed
 /// hasher.
 #[cfg(not(test))]
-pub(super) type Seeded = std::hash::RandomState;
+pub(super) type Seeded = foldhash::quality::RandomState;
 #[cfg(test)]
 pub(super) type Seeded = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
@@ -178,7 +178,7 @@ impl<K: Hash + Eq + Clone, V: CachedAnswer> VersionedMap<K, V> {
             shards: std::iter::repeat_with(|| RwLock::new(shelves())).take(shards).collect(),
             versions: std::iter::repeat_with(AtomicU64::default).take(VERSIONS).collect(),
             turns: SingleFlight::new(),
-            hasher: Seeded::new(),
+            hasher: Seeded::default(),
             room,
             faults,
         }

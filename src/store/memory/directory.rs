@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
+use foldhash::fast::RandomState;
+
 use super::super::codec::row_limit as page;
 use super::super::{Account, Member, Person, Project, RegistryError};
 use crate::access::{AccountStatus, Role};
@@ -14,7 +16,8 @@ pub(super) struct People {
     /// Entries are never removed, so that a person can refer to one by its index.
     accounts: Vec<AccountEntry>,
     by_name: BTreeMap<Box<str>, usize>,
-    by_user: HashMap<UserId, PersonEntry>,
+    /// Every request looks here, and ids of users may be chosen by strangers: the hash is fast, and seeded.
+    by_user: HashMap<UserId, PersonEntry, RandomState>,
 }
 
 #[derive(Default)]
