@@ -317,7 +317,7 @@ impl Stage {
     }
 }
 
-fn restrictions(outside: Option<(RestrictionKind, bool)>) -> Restrictions {
+pub(super) fn restrictions(outside: Option<(RestrictionKind, bool)>) -> Restrictions {
     let Some((kind, observed)) = outside else { return Restrictions::none() };
     // The other restrictions allow the request.
     let allows = |of, good, bad| if kind == of { bad } else { good };
@@ -334,7 +334,7 @@ fn restrictions(outside: Option<(RestrictionKind, bool)>) -> Restrictions {
         .endpoints(list!(EndpointRestriction, Endpoint, "GET /v1/things", "GET /v1/others"))
 }
 
-fn facts() -> RequestContext<'static> {
+pub(super) fn facts() -> RequestContext<'static> {
     RequestContext::new()
         .address(CLIENT)
         .referrer("https://app.example/page")
@@ -343,7 +343,7 @@ fn facts() -> RequestContext<'static> {
 
 /// A listener that records every refusal, and continues if possible.
 #[derive(Default)]
-struct All(Vec<AuthErrorKind>);
+pub(super) struct All(pub(super) Vec<AuthErrorKind>);
 
 impl CheckListener for All {
     type Stop = ();

@@ -9,8 +9,9 @@ use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::gate::{Gate, counts};
-use crate::key::Environment;
-use crate::limit::KeyThrottle;
+use crate::key::{Environment, KeyId};
+use crate::limit::{KeyThrottle, Limiter};
+use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
 
 fn throttled() -> (Arc<World>, Arc<Hand>, Gate) {
@@ -41,7 +42,9 @@ fn c7_09_a_wrong_key_that_comes_again_is_refused_before_the_store_is_asked() {
         assert_eq!(try_from(&gate, &wrong, client), Some(AuthErrorKind::UnknownKey));
     }
     assert_eq!(world.found.lock().unwrap().len(), 3);
-    assert_eq!(try_from(&gate, &wrong, client), Some(AuthErrorKind::RateLimited));
+    let refusal = block_on(decide(&gate, &Credentials::new(&*wrong), Endpoint::READ, client)).err().unwrap();
+    assert_eq!(refusal.kind(), AuthErrorKind::RateLimited);
+    assert_eq!(refusal.retry_after(), Some(Duration::from_secs(20)));
     assert_eq!(world.found.lock().unwrap().len(), 3);
     // This does not throttle other clients, or clients with an unknown address.
     assert_eq!(try_from(&gate, &wrong, neighbour), Some(AuthErrorKind::UnknownKey));
@@ -72,7 +75,7 @@ fn c17_a5_a_key_that_was_accepted_lately_is_looked_up_whatever_others_do() {
     world.holds(Arc::new(record(&good, Environment::Live)));
     world.holds(Arc::new({
         let mut key = record(&new, Environment::Live);
-        key.id = crate::key::KeyId::new("key_2").unwrap();
+        key.id = KeyId::new("key_2").unwrap();
         key
     }));
     assert_eq!(try_from(&gate, &good, client), None);
@@ -85,7 +88,11 @@ fn c17_a5_a_key_that_was_accepted_lately_is_looked_up_whatever_others_do() {
     let mut records = world.records.lock().unwrap();
     Arc::get_mut(&mut records[0]).unwrap().revoked_at = Some(NOW);
     drop(records);
-    assert_eq!(try_from(&gate, &good, client), Some(AuthErrorKind::RateLimited));
+    let refusal = block_on(decide(&gate, &Credentials::new(&*good), Endpoint::READ, client)).err().unwrap();
+    assert_eq!(refusal.kind(), AuthErrorKind::RateLimited);
+    // The refusal contains the key, for observers, and the time to wait, for the client.
+    assert_eq!(refusal.about().map(|(key, _)| key.as_str()), Some("key_1"));
+    assert_eq!(refusal.retry_after(), Some(Duration::from_secs(30)));
     clock.advance(120);
     assert_eq!(try_from(&gate, &good, client), Some(AuthErrorKind::RevokedKey));
 }
@@ -114,26 +121,40 @@ fn c7_09_every_refusal_that_looks_alike_counts_and_no_other() {
     assert_eq!(try_from(&gate, &key, client), Some(AuthErrorKind::RateLimited));
 }
 
-#[test]
-fn c17_b8_a_key_that_has_ended_is_the_first_whose_limits_are_forgotten() {
-    let (world, _, gate) = throttled();
+/// Revokes a key by `change`, sends it, and fills the limiter. Returns how many requests the key's family has left then.
+fn left_after(change: impl FnOnce(&mut KeyRecord)) -> u32 {
+    let (world, _, mut gate) = throttled();
     let key = text(Environment::Live);
     let mut held = record(&key, Environment::Live);
     held.limits = Some("5/365d".parse().unwrap());
     let (family, limits) = (held.family.clone(), held.limits.clone().unwrap());
     world.holds(Arc::new(held));
-    let mut gate = gate;
-    gate.limiter = Arc::new(crate::limit::Limiter::new(1));
-    assert_eq!(try_from(&gate, &key, RequestContext::new), None);
-    assert_eq!(gate.limiter.peek(&family, &limits, NOW).remaining(), 3);
+    gate.limiter = Arc::new(Limiter::new(2));
+    for _ in 0..2 {
+        assert_eq!(try_from(&gate, &key, RequestContext::new), None);
+    }
+    assert_eq!(gate.limiter.peek(&family, &limits, NOW).remaining(), 2);
     let mut records = world.records.lock().unwrap();
-    Arc::get_mut(&mut records[0]).unwrap().revoked_at = Some(NOW);
+    change(Arc::get_mut(&mut records[0]).unwrap());
     drop(records);
     assert_eq!(try_from(&gate, &key, RequestContext::new), Some(AuthErrorKind::RevokedKey));
-    // The state of another key replaces it, although that key has spent less.
-    let other = crate::key::KeyId::new("key_9").unwrap();
-    let _ = gate.limiter.take(&other, &"9/365d".parse().unwrap(), NOW);
-    assert_eq!(gate.limiter.peek(&family, &limits, NOW).remaining(), 4);
+    // The limiter has room for two keys. The others have spent less than the first.
+    for other in ["key_8", "key_9"] {
+        let _ = gate.limiter.take(&KeyId::new(other).unwrap(), &"9/365d".parse().unwrap(), NOW);
+    }
+    gate.limiter.peek(&family, &limits, NOW).remaining()
+}
+
+#[test]
+fn c17_b8_the_limits_of_a_key_that_has_ended_are_evicted_first() {
+    assert_eq!(left_after(|key| key.revoked_at = Some(NOW)), 4);
+}
+
+/// Otherwise the holder of two keys of a family could reset the limits by sending the ended one.
+#[test]
+fn c17_b8_the_limits_of_a_key_that_was_replaced_are_kept() {
+    let replaced = |key: &mut KeyRecord| key.replace(&KeyId::new("key_2").unwrap(), NOW, NOW);
+    assert_eq!(left_after(replaced), 2);
 }
 
 #[test]
@@ -145,7 +166,7 @@ fn c10_01_a_store_that_does_not_answer_in_time_is_a_503() {
         async fn find(
             &self,
             _: &crate::key::KeyDigest,
-        ) -> Result<Option<Arc<crate::record::KeyRecord>>, crate::store::StoreError> {
+        ) -> Result<Option<Arc<KeyRecord>>, crate::store::StoreError> {
             std::future::pending().await
         }
     }
