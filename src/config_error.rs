@@ -8,7 +8,7 @@ pub enum ConfigError {
     #[error("a key prefix is 1 to 10 of A-Z a-z 0-9 _, starts with a letter and does not end with _")]
     KeyPrefix,
     /// A pepper, or a list of digests.
-    #[error("a pepper is not as it must be: {0}")]
+    #[error("a pepper is not valid: {0}")]
     Pepper(&'static str),
     /// A challenge's scheme, realm or parameter.
     #[error("a challenge's scheme and parameter names are tokens, its values visible ASCII and spaces")]

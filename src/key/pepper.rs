@@ -49,7 +49,7 @@ impl Pepper {
     /// [`ConfigError::Pepper`] if it is shorter, or the id is not 1 to 32 of `A-Z a-z 0-9 . _ -`.
     pub fn new(id: &str, secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         if secret.as_ref().len() < MIN_LEN {
-            return Err(ConfigError::Pepper("it has fewer than 32 bytes: `openssl rand 32` makes good ones"));
+            return Err(ConfigError::Pepper("it has fewer than 32 bytes: make one with `openssl rand 32`"));
         }
         Self::of_any_length(id, secret.as_ref(), true)
     }

@@ -30,7 +30,7 @@ pub enum KeyringError {
     Restrictions,
     /// The owner may not have such a key now.
     #[error(
-        "the owner is not in good standing or has no access to the key's project: change that in the directory"
+        "the owner's account is not active, or the owner has no access to the key's project: change that in the directory"
     )]
     Forbidden,
     /// There is no such key.

@@ -50,7 +50,7 @@ pub(super) struct Resolved {
 #[non_exhaustive]
 pub enum ImportRefusal {
     /// The text is not a digest of that kind.
-    #[error("this is no digest of that kind, in hexadecimal or base64")]
+    #[error("this is not a digest of that kind in hexadecimal or base64")]
     Digest,
     /// The keyring's digests do not include this kind, so the key would never be found.
     #[error(
@@ -58,10 +58,10 @@ pub enum ImportRefusal {
     )]
     Method(String),
     /// The slow hash is of an unsupported kind, or costs too much to check.
-    #[error("the hash is no bcrypt, Argon2 or PBKDF2 (Django's) hash, or one that costs too much to check")]
+    #[error("the hash is not a bcrypt, Argon2 or PBKDF2 (Django) hash, or it costs too much to check")]
     SlowHash,
     /// The configured `SlowHashes` find no key by that public start.
-    #[error("the ring's `SlowHashes` would not find a key by that start")]
+    #[error("the configured `SlowHashes` find no key by that start")]
     Start,
     /// The text cannot be a key, because a header cannot contain it.
     #[error(
@@ -79,13 +79,13 @@ pub enum ImportRefusal {
     #[error("another key has that id")]
     IdTaken,
     /// The owner may not have such a key now.
-    #[error("the owner is not in good standing or has no access to the key's project")]
+    #[error("the owner's account is not active, or the owner has no access to the key's project")]
     Owner,
     /// Its name, scopes or metadata are not valid. The text is that of the [`KeyringError`].
     #[error("{0}")]
     Messages(String),
     /// The key contradicts itself.
-    #[error("the key makes no sense: {0}")]
+    #[error("the key is not valid: {0}")]
     Invalid(&'static str),
 }
 

@@ -17,7 +17,7 @@ pub enum StoreError {
     #[error("the store is overloaded")]
     Overloaded,
     /// A row in the store is corrupt. It is never read as some default right.
-    #[error("the store holds a row that cannot be: {0}")]
+    #[error("the store contains a corrupt row: {0}")]
     Corrupt(CorruptRow),
     /// The store did not answer in time.
     #[error("the store did not answer in time")]
@@ -78,10 +78,10 @@ pub enum RegistryError {
     #[error("the key has ended or was replaced")]
     Ended,
     /// The entry exists, or conflicts with another.
-    #[error("the entry exists or stands in the way of another")]
+    #[error("the entry exists, or conflicts with another")]
     Conflict,
     /// The entry contradicts itself, or breaks the rules for ids, so that no store could read it back.
-    #[error("the entry makes no sense: {0}")]
+    #[error("the entry is not valid: {0}")]
     Invalid(&'static str),
     /// The restrictions or the metadata of a new key are too long, or an update would make restrictions that are
     /// too long even longer.

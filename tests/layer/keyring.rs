@@ -470,8 +470,8 @@ async fn c10_no_call_waits_forever_for_a_store() {
     assert!(start.elapsed() < Duration::from_millis(50));
 }
 
-/// B1: calls on behalf of one person share a few places at the store, even if each request has its own keyring. Calls
-/// that end keys have their own places.
+/// C17-B1: calls on behalf of one person share a few places at the store, even if each request has its own keyring.
+/// Calls that end keys have their own places.
 #[tokio::test(start_paused = true)]
 async fn c17_g_one_person_has_a_few_places_at_the_store() {
     let (silent, id) = (silent(), KeyId::new("key_1").unwrap());

@@ -511,7 +511,7 @@ impl Directory for Stalled {
     }
 }
 
-/// B1: if one address, or all clients with unknown addresses together, flood the store with look-ups, other clients
+/// C17-B1: if one address, or all clients with unknown addresses together, flood the store with look-ups, other clients
 /// do not get 503.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
@@ -553,7 +553,7 @@ async fn c17_b1_one_address_that_floods_a_store_gives_no_other_a_503() {
     }
 }
 
-/// B1: revoking a key by its holder and using a key have separate places, even for one address.
+/// C17-B1: revoking a key by its holder and using a key have separate places, even for one address.
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn c17_g_requests_and_self_revoke_do_not_delay_each_other() {
     const AT: &str = "/self-revoke";

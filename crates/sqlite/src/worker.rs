@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(counted, 1, "the urgent job, and not the abandoned one");
     }
 
-    /// B1: a job that takes access away waits for at most one other job, whatever the load, and does not starve the
+    /// C17-B1: a job that takes access away waits for at most one other job, whatever the load, and does not starve the
     /// others.
     #[tokio::test]
     async fn c17_b1_what_is_kept_is_done_first_and_the_rest_has_its_turn() {

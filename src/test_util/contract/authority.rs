@@ -55,7 +55,7 @@ async fn changes_nothing<S: KeyStore + KeyRegistry>(
     assert!(find(store, &names.digest("made-in-spite")).await.is_none(), "a key that is refused is not made");
 }
 
-/// A1: a revoked, expired or unknown key cannot make, replace, change or end a key.
+/// C17-A1: a revoked, expired or unknown key cannot make, replace, change or end a key.
 pub(super) async fn no_key_changes_anything_after_its_end<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     let maker = names.key("maker", "u");
@@ -203,7 +203,7 @@ pub(super) async fn a_key_that_is_revoked_meanwhile_makes_no_more<S: KeyStore + 
     }
 }
 
-/// A4: the policy applies to a replacement as it does to an insertion.
+/// C17-A4: the policy applies to a replacement as it does to an insertion.
 pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);
     let keys = ["one", "two"].map(|name| names.key(name, "u"));
@@ -237,7 +237,7 @@ pub(super) async fn replacing_keeps_to_the_policy<S: KeyStore + KeyRegistry>(sto
     }
 }
 
-/// B11: the owner or holder of a key can write only a limited number of entries into its audit log, but can always
+/// C17-B11: the owner or holder of a key can write only a limited number of entries into its audit log, but can always
 /// take access away.
 pub(super) async fn changes_are_counted_save_those_that_narrow<S: KeyStore + KeyRegistry>(store: &Arc<S>) {
     let (names, store) = (UniqueNames::new(), &**store);

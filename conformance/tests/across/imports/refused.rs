@@ -46,7 +46,7 @@ async fn digests_in_every_spelling_are_one() {
 
 #[tokio::test]
 async fn what_is_no_digest_is_refused() {
-    const NONE: &str = "this is no digest of that kind, in hexadecimal or base64";
+    const NONE: &str = "this is not a digest of that kind in hexadecimal or base64";
     let long = format!("{HEX}{HEX}");
     for hash in [
         "",
@@ -124,7 +124,7 @@ async fn the_report_has_the_reasons_and_other_keys_are_imported() {
             "the keyring's `Digests` does not accept keys of the kind {kind:?}, so that none would ever be found"
         )
     };
-    let owner = "the owner is not in good standing or has no access to the key's project";
+    let owner = "the owner's account is not active, or the owner has no access to the key's project";
     let expected = [
         (2, "second", digest_taken.to_owned()),
         (3, "first", "another key has that id".to_owned()),
@@ -147,7 +147,7 @@ async fn the_report_has_the_reasons_and_other_keys_are_imported() {
             "scope",
             "a key has at most 64 scopes, each 1 to 64 visible ASCII characters without \" and \\".to_owned(),
         ),
-        (15, "old", "the key makes no sense: a time of a key is before 1970".to_owned()),
+        (15, "old", "the key is not valid: a time of a key is before 1970".to_owned()),
     ];
     assert_eq!(reasons(&report), expected);
     assert_eq!((report.imported, report.already_there), (5, 0));
@@ -308,7 +308,7 @@ async fn c17_d2_texts_that_no_header_carries_are_refused() {
 
 #[tokio::test]
 async fn c17_d2_a_word_before_a_digest_must_be_its_own() {
-    const NONE: &str = "this is no digest of that kind, in hexadecimal or base64";
+    const NONE: &str = "this is not a digest of that kind in hexadecimal or base64";
     let long = HEX.repeat(2);
     for hash in [
         format!("sha512:{long}"),

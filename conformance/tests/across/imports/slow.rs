@@ -210,9 +210,8 @@ async fn slow_hashes_that_could_not_be_checked_or_found_are_refused() {
     let report = keyring.import(keys).await.unwrap();
     assert_eq!(report.imported, 1);
     let taken = "another key has the same digest, or, with a slow hash, the same start";
-    let start = "the ring's `SlowHashes` would not find a key by that start";
-    let unknown =
-        "the hash is no bcrypt, Argon2 or PBKDF2 (Django's) hash, or one that costs too much to check";
+    let start = "the configured `SlowHashes` find no key by that start";
+    let unknown = "the hash is not a bcrypt, Argon2 or PBKDF2 (Django) hash, or it costs too much to check";
     for (index, _, reason) in reasons(&report) {
         assert_eq!(
             reason,

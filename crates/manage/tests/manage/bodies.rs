@@ -384,7 +384,7 @@ fn in_trouble(world: &World, trouble: Trouble) -> Hooked<Trouble> {
     Hooked::new(&world.store, trouble)
 }
 
-/// B1: only a few requests of one owner are at the store at the same time, however many keys the owner has.
+/// C17-B1: only a few requests of one owner are at the store at the same time, however many keys the owner has.
 #[tokio::test(start_paused = true)]
 async fn c17_g_the_keys_of_one_owner_share_a_few_places_at_the_store() {
     let world = World::new().await;

@@ -218,7 +218,7 @@ async fn c17_f4_an_unparsable_column_is_named_with_the_id_of_its_key() {
     ] {
         vandal.batch_execute(&format!("UPDATE keys SET {damage}")).await.unwrap();
         let found = store.find(&key.digest).await.unwrap_err();
-        assert_eq!(found.to_string(), format!("the store holds a row that cannot be: {says}"), "{damage}");
+        assert_eq!(found.to_string(), format!("the store contains a corrupt row: {says}"), "{damage}");
         assert!(!format!("{found:?}").contains("c17-canary"), "{damage}");
         vandal.batch_execute("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").await.unwrap();
     }

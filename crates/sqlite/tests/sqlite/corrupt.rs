@@ -377,12 +377,12 @@ async fn c17_f4_an_unparsable_column_is_named_with_the_id_of_its_key() {
             found => found.unwrap_err(),
         };
         let said = found.to_string();
-        assert_eq!(said, format!("the store holds a row that cannot be: {says}"), "{damage}");
+        assert_eq!(said, format!("the store contains a corrupt row: {says}"), "{damage}");
         assert!(!format!("{found:?}").contains(secret), "{damage}");
         vandal.execute_batch("DELETE FROM keys; INSERT INTO keys SELECT * FROM saved").unwrap();
     }
     let said = |error: StoreError| {
-        error.to_string().trim_start_matches("the store holds a row that cannot be: ").to_owned()
+        error.to_string().trim_start_matches("the store contains a corrupt row: ").to_owned()
     };
     vandal.execute_batch("UPDATE history SET event = 'c17-canary'").unwrap();
     let history = said(store.history(&key.id, 9).await.unwrap_err());
