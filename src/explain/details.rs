@@ -1,7 +1,7 @@
 //! The text of each check in an explanation: what was found and what was expected.
 
 use super::explanation::CheckOutcome;
-use super::heard::{Heard, throttled};
+use super::recorded_checks::{RecordedChecks, throttled};
 use crate::access::{AccessClass, AccountStatus};
 use crate::auth_error::AuthErrorKind;
 use crate::credentials::{Claim, Claims};
@@ -21,13 +21,13 @@ pub(super) struct Scene<'s> {
     pub(super) facts: &'s RequestContext<'s>,
     pub(super) standing: Option<AccountStatus>,
     pub(super) tally: Option<&'s RateLimitStatus>,
-    pub(super) heard: &'s Heard,
+    pub(super) recorded: &'s RecordedChecks,
 }
 
 impl Scene<'_> {
     pub(super) fn outcome(&self, check: Check) -> CheckOutcome {
         let observed = |kind| self.key.restrictions.check(kind, self.facts) == Some((Mode::Observe, false));
-        match (check, self.heard.of(check)) {
+        match (check, self.recorded.of(check)) {
             // A layer checks this before there is a key.
             (Check::Https, None) => CheckOutcome::Passed,
             (_, None) => CheckOutcome::NotReached,
@@ -42,7 +42,7 @@ impl Scene<'_> {
         let refused = match outcome {
             CheckOutcome::NotReached => return String::new(),
             CheckOutcome::Refused(AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout) => {
-                return self.heard.failure.clone().unwrap_or_default();
+                return self.recorded.failure.clone().unwrap_or_default();
             }
             CheckOutcome::Refused(_) => true,
             _ => false,

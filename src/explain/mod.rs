@@ -39,7 +39,7 @@
 mod details;
 mod explainer;
 mod explanation;
-mod heard;
+mod recorded_checks;
 mod verifier;
 
 pub use self::explainer::{Explainer, Question, UnknownScheme};

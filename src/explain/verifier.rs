@@ -2,7 +2,7 @@
 
 use super::details::Scene;
 use super::explanation::{CheckOutcome, Explanation, Finding};
-use super::heard::{Heard, throttled};
+use super::recorded_checks::{RecordedChecks, throttled};
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::Claims;
 use crate::endpoint::Endpoint;
@@ -31,9 +31,9 @@ impl Verifier {
         facts: &RequestContext<'_>,
     ) -> Explanation {
         let facts = &claims.scheme().map_or(*facts, |scheme| facts.scheme(scheme.name()));
-        let mut heard = Heard::default();
-        let explained = self.gate.explaining(&mut heard, key, claims, endpoint, facts).await;
-        self.throttled_if_failed(&mut heard, key, facts);
+        let mut recorded = RecordedChecks::default();
+        let explained = self.gate.explaining(&mut recorded, key, claims, endpoint, facts).await;
+        self.throttled_if_failed(&mut recorded, key, facts);
         let scene = Scene {
             gate: &self.gate,
             key: explained.key.as_deref().unwrap_or(key),
@@ -42,7 +42,7 @@ impl Verifier {
             facts,
             standing: explained.standing,
             tally: explained.tally.as_ref(),
-            heard: &heard,
+            recorded: &recorded,
         };
         let finding = |check| Finding { check, outcome: scene.outcome(check), detail: scene.detail(check) };
         let findings: Vec<Finding> = Check::ALL.into_iter().map(finding).collect();
@@ -61,10 +61,15 @@ impl Verifier {
 
     /// Asks the throttle as the gate does after a failed check: if the key was cached or accepted recently, the
     /// throttle is asked only then.
-    fn throttled_if_failed(&self, heard: &mut Heard, key: &KeyRecord, facts: &RequestContext<'_>) {
-        let first = heard.heard.iter().find_map(|(_, refused)| *refused);
+    fn throttled_if_failed(
+        &self,
+        recorded: &mut RecordedChecks,
+        key: &KeyRecord,
+        facts: &RequestContext<'_>,
+    ) {
+        let first = recorded.results.iter().find_map(|(_, refused)| *refused);
         if first.is_some_and(counts) && throttled(&self.gate, key, facts).is_some() {
-            for (check, refused) in &mut heard.heard {
+            for (check, refused) in &mut recorded.results {
                 if *check == Check::Throttle {
                     *refused = Some(AuthErrorKind::RateLimited);
                 }

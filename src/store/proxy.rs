@@ -46,10 +46,10 @@ use crate::record::{FreshKey, KeyRecord};
 /// ```
 #[async_trait]
 pub trait RegistryProxy: Send + Sync + 'static {
-    /// What stands behind it.
+    /// The wrapped registry.
     type Inner: KeyRegistry + ?Sized;
 
-    /// What stands behind it.
+    /// The wrapped registry.
     fn inner(&self) -> &Self::Inner;
 
     /// [`KeyRegistry::is_directory`].

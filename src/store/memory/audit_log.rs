@@ -15,9 +15,9 @@ const KEPT_PER_KEY: usize = 100;
 
 /// The entries of each key, oldest first.
 #[derive(Default)]
-pub(super) struct Trail(HashMap<KeyId, VecDeque<AuditEntry>>);
+pub(super) struct AuditEntries(HashMap<KeyId, VecDeque<AuditEntry>>);
 
-impl Trail {
+impl AuditEntries {
     pub(super) fn write(&mut self, at: Timestamp, key: &KeyRecord, by: &Authority, event: KeyEvent) {
         let entries = self.0.entry(key.id.clone()).or_default();
         if entries.len() >= KEPT_PER_KEY {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::codec::row_limit as page;
 use super::super::codec::{PageBounds, PageReader, PageStep, SearchedKey};
 use super::super::{Ended, KeyCount, KeyPage, KeyQuery, MakeRoom, RegistryError, Terms, Updated, terms};
-use super::audit_log::Trail;
+use super::audit_log::AuditEntries;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
@@ -24,7 +24,7 @@ pub(super) struct KeyTable {
     by_digest: HashMap<Digest, Arc<KeyRecord>, BuildHasherDefault<DigestHasher>>,
     by_id: HashMap<KeyId, Digest>,
     by_owner: BTreeMap<UserId, Owned>,
-    pub(super) trail: Trail,
+    pub(super) audit_log: AuditEntries,
 }
 
 /// Keys in the order in which they are listed.
@@ -66,7 +66,7 @@ impl KeyTable {
         if key.is_active(now) {
             self.keep_policy(&key, None, now, terms)?;
         }
-        self.trail.write(now, &key, terms.authority(), event);
+        self.audit_log.write(now, &key, terms.authority(), event);
         self.add(key);
         Ok(())
     }
@@ -90,7 +90,7 @@ impl KeyTable {
             key.replace(&successor.id, now, old_ends);
             KeyEvent::of_replaced(key)
         });
-        self.trail.write(now, &successor, terms.authority(), KeyEvent::Replaces(old.clone()));
+        self.audit_log.write(now, &successor, terms.authority(), KeyEvent::Replaces(old.clone()));
         self.add(successor.clone());
         Ok(successor)
     }
@@ -132,7 +132,7 @@ impl KeyTable {
         terms: &Terms,
     ) -> Result<Updated, RegistryError> {
         let before = self.get(id).ok_or(RegistryError::NotFound)?;
-        let changed = || self.trail.changes_since(id, terms::an_hour_before(now));
+        let changed = || self.audit_log.changes_since(id, terms::an_hour_before(now));
         let Some(after) = terms.updated(self.maker(terms), before, update, now, || Ok(changed()))? else {
             return Ok(Updated::as_before(before.clone()));
         };
@@ -230,7 +230,7 @@ impl KeyTable {
         let mut key = Arc::unwrap_or_clone(key);
         key.digest = *to;
         key.digested_by = method.clone();
-        self.trail.write(now, &key, &Authority::System, KeyEvent::Rehashed(method.kind().to_owned()));
+        self.audit_log.write(now, &key, &Authority::System, KeyEvent::Rehashed(method.kind().to_owned()));
         self.add(key);
         Ok(())
     }
@@ -373,7 +373,7 @@ impl KeyTable {
         let events = change(Arc::make_mut(key));
         of_owner.note(key);
         for event in events {
-            self.trail.write(now, key, by, event);
+            self.audit_log.write(now, key, by, event);
         }
     }
 
@@ -391,7 +391,7 @@ impl KeyTable {
             listed.retain(|_, digest| {
                 let Some(key) = self.by_digest.get_mut(digest).filter(|key| ends(key)) else { return true };
                 Arc::make_mut(key).revoked_at = Some(now);
-                self.trail.write(now, key, by, KeyEvent::Revoked(why));
+                self.audit_log.write(now, key, by, KeyEvent::Revoked(why));
                 false
             });
         }

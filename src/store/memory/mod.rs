@@ -236,7 +236,7 @@ impl KeyRegistry for MemoryStore {
 #[async_trait]
 impl AuditLog for MemoryStore {
     async fn history(&self, id: &KeyId, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
-        Ok(self.read().keys.trail.of(id, limit))
+        Ok(self.read().keys.audit_log.of(id, limit))
     }
 }
 

@@ -31,6 +31,7 @@
 
 mod access;
 mod alone;
+mod audit_log;
 mod authority;
 mod kit;
 mod life;
@@ -40,6 +41,5 @@ mod policy;
 mod rehash;
 mod restrict;
 mod suites;
-mod trail;
 
 pub use self::suites::{accounts, directory, key_store, key_store_and_registry};

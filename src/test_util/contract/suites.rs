@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{access, alone, authority, life, list, people, policy, rehash, restrict, trail};
+use super::{access, alone, audit_log, authority, life, list, people, policy, rehash, restrict};
 use crate::access::Role;
 use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
@@ -120,13 +120,13 @@ pub async fn key_store_and_registry<S: KeyStore + KeyRegistry>(make: impl AsyncF
     list::lists_go_both_ways(&store().await).await;
     list::searches_look_at_so_many_keys(&store().await).await;
     list::owners_are_listed_once_and_in_pages(&store().await).await;
-    trail::every_change_leaves_one_entry(&store().await).await;
-    trail::what_a_policy_ends_is_told_so(&store().await).await;
-    trail::why_a_key_was_revoked_is_told(&store().await).await;
-    trail::many_keys_are_told_as_imported(&store().await).await;
-    trail::what_fails_leaves_no_entry(&store().await).await;
-    trail::usage_adds_up_and_never_goes_back(&store().await).await;
-    trail::usage_touches_no_key(&store().await).await;
+    audit_log::every_change_leaves_one_entry(&store().await).await;
+    audit_log::what_a_policy_ends_is_told_so(&store().await).await;
+    audit_log::why_a_key_was_revoked_is_told(&store().await).await;
+    audit_log::many_keys_are_told_as_imported(&store().await).await;
+    audit_log::what_fails_leaves_no_entry(&store().await).await;
+    audit_log::usage_adds_up_and_never_goes_back(&store().await).await;
+    audit_log::usage_touches_no_key(&store().await).await;
 }
 
 /// Checks [`Accounts`] and [`Directory`], and what removing a member does to keys; and, if the store has them,
@@ -154,5 +154,5 @@ pub async fn accounts<S: Accounts + Directory + ProjectDirectory + KeyStore + Ke
     people::people_and_projects_are_listed_in_pages(&store().await).await;
     authority::owners_are_looked_at(&store().await).await;
     authority::who_is_removed_meanwhile_keeps_no_key(&store().await).await;
-    trail::who_is_removed_leaves_a_trail(&store().await).await;
+    audit_log::who_is_removed_leaves_a_trail(&store().await).await;
 }

@@ -16,23 +16,23 @@ pub(super) fn throttled(gate: &Gate, key: &KeyRecord, facts: &RequestContext<'_>
 
 /// Records every result, and stops only if the next check cannot be made.
 #[derive(Default)]
-pub(super) struct Heard {
-    pub(super) heard: Vec<(Check, Option<AuthErrorKind>)>,
+pub(super) struct RecordedChecks {
+    pub(super) results: Vec<(Check, Option<AuthErrorKind>)>,
     /// The message of a store that failed.
     pub(super) failure: Option<String>,
 }
 
-impl Heard {
+impl RecordedChecks {
     /// Returns the recorded result of a check: `None` if it was not made, otherwise the refusal, if any.
     pub(super) fn of(&self, check: Check) -> Option<Option<AuthErrorKind>> {
-        self.heard.iter().find(|(heard, _)| *heard == check).map(|(_, refused)| *refused)
+        self.results.iter().find(|(made, _)| *made == check).map(|(_, refused)| *refused)
     }
 }
 
 /// No further check can be made.
 pub(super) struct Stopped;
 
-impl CheckListener for Heard {
+impl CheckListener for RecordedChecks {
     type Stop = Stopped;
 
     fn hear<E: Into<Refusal>>(&mut self, check: Check, answer: Result<(), E>) -> Result<(), Stopped> {
@@ -44,7 +44,7 @@ impl CheckListener for Heard {
     fn need<T, E: Into<Refusal>>(&mut self, check: Check, answer: Result<T, E>) -> Result<T, Stopped> {
         let answer = answer.map_err(Into::into);
         let refused = answer.as_ref().err().map(|refusal: &Refusal| refusal.kind);
-        self.heard.push((check, refused));
+        self.results.push((check, refused));
         answer.map_err(|refusal| {
             if matches!(refusal.kind, AuthErrorKind::StoreFailed | AuthErrorKind::StoreTimeout) {
                 self.failure = refusal.source.map(|source| source.to_string());
