@@ -1,6 +1,6 @@
 //! [`EmailConfigError`]: what is wrong with a mail server's URL or the sender.
 
-/// The error if a mail server or the sender is not as it must be. It is found at start, never when a mail is sent.
+/// The error if the mail server or the sender is not valid. It is found at start, never when a mail is sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmailConfigError {
