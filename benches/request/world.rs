@@ -40,11 +40,17 @@ pub struct World {
 }
 
 impl World {
-    /// Creates keys. Each has its own owner, who has an account of their own with the project `p1`.
+    /// Creates so many keys. Each has its own owner, who has an account of their own with the project `p1`.
     pub fn new(keys: usize) -> Self {
+        Self::of((0..keys).map(|_| fresh()).collect())
+    }
+
+    /// The same with these texts as keys.
+    pub fn of(mut texts: Vec<String>) -> Self {
         let store = MemoryStore::new();
         let mut table = HashMap::new();
-        let mut texts: Vec<String> = (0..=keys).map(|_| fresh()).collect();
+        let keys = texts.len();
+        texts.push(fresh());
         for (index, text) in texts.iter().enumerate() {
             let ends = index == keys;
             let user = at_once(enter(&store, index, text, ends));
