@@ -15,9 +15,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -300,33 +302,34 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(
     body: Pin<&mut B>,
     limit: usize,
     within: Duration,
-    mut charge: Charge,
+    charge: Charge,
 ) -> Result<Collected, AuthErrorKind> {
-    let started = Instant::now();
     let (budget, sender) = (charge.budget.clone(), charge.sender.clone());
+    let mut reading = pin!(collect(body, limit, charge));
+    // A body that is already there needs no timer.
+    if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        return read;
+    }
+    let started = Instant::now();
     // The budget may fill while the body arrives, so the deadline is computed again at each step.
     let step = within / 10;
-    let (data, trailers) = {
-        let mut reading = pin!(collect(body, limit, &mut charge));
-        loop {
-            let left = budget.patience(within, sender.as_ref()).saturating_sub(started.elapsed());
-            match timeout(left.min(step), reading.as_mut()).await {
-                Ok(read) => break read?,
-                Err(_) if started.elapsed() >= budget.patience(within, sender.as_ref()) => {
-                    return Err(AuthErrorKind::BodyTimeout);
-                }
-                Err(_) => {}
+    loop {
+        let left = budget.patience(within, sender.as_ref()).saturating_sub(started.elapsed());
+        match timeout(left.min(step), reading.as_mut()).await {
+            Ok(read) => return read,
+            Err(_) if started.elapsed() >= budget.patience(within, sender.as_ref()) => {
+                return Err(AuthErrorKind::BodyTimeout);
             }
+            Err(_) => {}
         }
-    };
-    Ok(Collected { data, trailers, charge })
+    }
 }
 
 async fn collect<B: Body<Data = Bytes>>(
     mut body: Pin<&mut B>,
     limit: usize,
-    charge: &mut Charge,
-) -> Result<(Bytes, Option<HeaderMap>), AuthErrorKind> {
+    mut charge: Charge,
+) -> Result<Collected, AuthErrorKind> {
     let expected = body.size_hint();
     let Some(least) = usize::try_from(expected.lower()).ok().filter(|least| *least <= limit) else {
         return Err(AuthErrorKind::BodyTooLarge);
@@ -358,7 +361,7 @@ async fn collect<B: Body<Data = Bytes>>(
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok((parts.into_bytes(), trailers))
+    Ok(Collected { data: parts.into_bytes(), trailers, charge })
 }
 
 /// The bytes received so far. A body of one frame is never copied.

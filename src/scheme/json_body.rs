@@ -19,7 +19,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::json_fields::{self, Fields, MemberNames};
+use super::json_fields::{Fields, MemberNames};
+use super::json_scan;
 use super::replay::{Rebuild, Replay};
 use super::{BodyInterest, Describe, Draining, Scheme, Sender, single};
 use crate::auth_error::{AuthError, AuthErrorKind};
@@ -186,11 +187,13 @@ impl JsonBody {
             return Err(AuthErrorKind::UnsupportedMediaType);
         }
         let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        match declared.and_then(|length| length.parse::<usize>().ok()) {
-            Some(length) if length > self.limit => Err(AuthErrorKind::BodyTooLarge),
-            Some(length) if !self.budget.has_room_for(length) => Err(AuthErrorKind::Overloaded),
-            _ if !self.budget.has_room_for(1) => Err(AuthErrorKind::Overloaded),
-            _ => Ok(BodyInterest::Wanted),
+        let declared = declared.and_then(|length| length.parse::<usize>().ok()).unwrap_or_default();
+        if declared > self.limit {
+            Err(AuthErrorKind::BodyTooLarge)
+        } else if !self.budget.has_room_for(declared.max(1)) {
+            Err(AuthErrorKind::Overloaded)
+        } else {
+            Ok(BodyInterest::Wanted)
         }
     }
 
@@ -199,12 +202,11 @@ impl JsonBody {
         if replay.data.is_empty() {
             return Ok(None);
         }
-        let text = replay.data.clone();
         let Fields { key, names_key, user, project } =
-            json_fields::read(&text, &self.names).map_err(|_| AuthErrorKind::MalformedBody)?;
+            json_scan::read(&replay.data, &self.names).map_err(|_| AuthErrorKind::MalformedBody)?;
         let Some(key) = key else { return Ok(names_key.then(Credentials::null)) };
         let place = match &key {
-            Cow::Borrowed(key) if self.redact => Some(place_of(key, &text)),
+            Cow::Borrowed(key) if self.redact => Some(place_of(key, &replay.data)),
             Cow::Owned(_) if self.redact => return Err(AuthErrorKind::MalformedBody),
             _ => None,
         };
@@ -212,7 +214,6 @@ impl JsonBody {
             .claim_user(user.map(Cow::into_owned))
             .select_project(project.map(Cow::into_owned));
         if let Some(place) = place {
-            drop(text);
             replay.data = fill(std::mem::take(&mut replay.data), place);
         }
         Ok(Some(credentials))

@@ -18,20 +18,20 @@ pub(super) struct MemberNames([Name; 3]);
 #[derive(Clone, Debug)]
 struct Name {
     exact: Box<str>,
+    /// What lenient parsers make of it, and the first letter of that.
     folded: Box<str>,
+    initial: Option<char>,
 }
 
 impl MemberNames {
     /// The names in the source documents.
     pub(super) fn documented() -> Self {
-        let name = |exact: &str| Name { exact: exact.into(), folded: exact.to_ascii_lowercase().into() };
-        Self(["apiKey", "userId", "projectId"].map(name))
+        Self(["apiKey", "userId", "projectId"].map(Name::new))
     }
 
     /// Creates three names that no parser can confuse, whatever case folding it does.
     pub(super) fn new(names: [&str; 3]) -> Result<Self, ConfigError> {
-        let names =
-            names.map(|exact| Name { exact: exact.into(), folded: fold(exact).collect::<String>().into() });
+        let names = names.map(Name::new);
         let [key, user, project] = &names;
         let distinct =
             key.folded != user.folded && key.folded != project.folded && user.folded != project.folded;
@@ -40,6 +40,32 @@ impl MemberNames {
         } else {
             Err(ConfigError::FieldName)
         }
+    }
+
+    /// What a member of this name is; `None` for one of serde_json's own names, which is refused.
+    pub(super) fn find(&self, name: &str) -> Option<MemberMatch> {
+        if name.starts_with(PRIVATE) {
+            return None;
+        }
+        let Self(names) = self;
+        // Nearly all other names already differ in the first letter.
+        let initial = fold(name).next();
+        for (which, own) in names.iter().enumerate().filter(|(_, own)| own.initial == initial) {
+            if *own.exact == *name {
+                return Some(MemberMatch::Exact(which));
+            }
+            if fold(name).eq(own.folded.chars()) {
+                return Some(MemberMatch::Similar(which));
+            }
+        }
+        Some(MemberMatch::Other)
+    }
+}
+
+impl Name {
+    fn new(exact: &str) -> Self {
+        let folded: String = fold(exact).collect();
+        Self { exact: exact.into(), initial: folded.chars().next(), folded: folded.into() }
     }
 }
 
@@ -122,7 +148,8 @@ impl<'de> Visitor<'de> for Object<'_> {
 
 struct MemberName<'n>(&'n MemberNames);
 
-enum MemberMatch {
+/// What a member's name says: a credential, what another parser could take for a credential, or anything else.
+pub(super) enum MemberMatch {
     Exact(usize),
     Similar(usize),
     Other,
@@ -154,15 +181,7 @@ impl Visitor<'_> for MemberName<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<MemberMatch, E> {
-        if text.starts_with(PRIVATE) {
-            return Err(E::custom("a name of the parser's own"));
-        }
-        let names = &self.0.0;
-        if let Some(which) = names.iter().position(|name| *name.exact == *text) {
-            return Ok(MemberMatch::Exact(which));
-        }
-        let similar = names.iter().position(|name| fold(text).eq(name.folded.chars()));
-        Ok(similar.map_or(MemberMatch::Other, MemberMatch::Similar))
+        self.0.find(text).ok_or_else(|| E::custom("a name of the parser's own"))
     }
 }
 

@@ -26,6 +26,7 @@ mod api_key_header;
 mod bearer;
 mod json_body;
 mod json_fields;
+mod json_scan;
 mod or;
 mod replay;
 

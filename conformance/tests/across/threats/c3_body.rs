@@ -249,7 +249,9 @@ async fn c3_09_depth() {
     };
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), (r#"[{"a":"#, "}]")] {
         let levels = if open.len() > 6 { 2 } else { 1 };
-        for depth in [10, 120, 124, 125, 126, 127, 128, 129, 200, 1500, 100_000].map(|depth| depth / levels) {
+        // The scanner's limit, and that of the strict reader.
+        let near = (60..68).chain(124..130);
+        for depth in near.chain([10, 120, 200, 1500, 100_000]).map(|depth| depth / levels) {
             let body = nested(open, close, depth);
             // Exactly the same limit as the handler's.
             let verdict = if serde_json::from_str::<Value>(&body).is_ok() { "200:h" } else { MALFORMED };
@@ -306,6 +308,11 @@ async fn c3_11_numbers_and_almost_valid_json() {
     let sites = Sites::new(&world);
     let digits = "9".repeat(400);
     let values = [
+        "1e99",
+        "1e100",
+        "1e-100",
+        &digits[..199],
+        &digits[..200],
         "1e400",
         "-1e400",
         "1e-400",
@@ -353,7 +360,7 @@ async fn c3_11_numbers_and_almost_valid_json() {
         accepted += usize::from(fine);
         sites.expect("C3-11", &upload(body), if fine { "200:h" } else { MALFORMED }).await;
     }
-    assert!((5..20).contains(&accepted), "{accepted} were accepted");
+    assert!((10..25).contains(&accepted), "{accepted} were accepted");
     sites.expect("C3-11", &upload(with(&world, r#""x":1,"#)), MALFORMED).await;
 }
 

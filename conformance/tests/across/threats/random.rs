@@ -12,7 +12,7 @@ thread_local! {
 }
 
 /// Names with a meaning, and similar ones.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
     "apiKey",
     "userId",
     "projectId",
@@ -27,6 +27,9 @@ const NAMES: [&str; 16] = [
     r"\u0061piKey",
     "api\u{212a}ey",
     "",
+    "apiKe",
+    "projectIds",
+    r"x\n",
     "$serde_json::private::Number",
     "$serde_json::private::RawValue",
 ];
@@ -274,7 +277,16 @@ fn fuzz_for_a_minute_json_bodies() {
         b"\\",
         b"null",
         b"\"a\":1,",
+        b"\\ud83d",
+        b"\\udd11",
+        b"\\n",
+        b"\x1f",
+        b"-0.5e9",
+        b"e99",
         b"1e999",
+        b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+        b"]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
+        b"\xef\xbb\xbf",
         b"\xff",
     ]);
     go_on("json_body", &BODIES, &pieces, |rig, dice, input| {
