@@ -8,12 +8,11 @@
 //! [`StoreError::Corrupt`]: super::StoreError::Corrupt
 
 mod columns;
+mod directory;
 mod page;
 mod row;
 
+pub use self::directory::{account_status, add_person, project_id, role_name, role_of, user_id};
 pub use self::page::{MAX_ROWS, PageBounds, PageReader, PageStep, row_limit};
-pub use self::row::{
-    KeyRow, account_status, add_person, entry, json, limits_text, project_id, role_name, role_of, used,
-    user_id,
-};
+pub use self::row::{KeyRow, entry, json, limits_text, used};
 pub use super::key_query::SearchedKey;

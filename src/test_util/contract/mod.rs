@@ -39,6 +39,7 @@ mod list;
 mod people;
 mod policy;
 mod rehash;
+mod replacement;
 mod restrict;
 mod suites;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{access, alone, audit_log, authority, life, list, people, policy, rehash, restrict};
+use super::{access, alone, audit_log, authority, life, list, people, policy, rehash, replacement, restrict};
 use crate::access::Role;
 use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
@@ -87,12 +87,12 @@ pub async fn key_store_and_registry<S: KeyStore + KeyRegistry>(make: impl AsyncF
     life::ids_and_digests_are_taken_once(&store().await).await;
     life::contradictions_are_refused(&store().await).await;
     life::revocation_is_final(&store().await).await;
-    life::a_replaced_key_is_dead_when_the_call_returns(&store().await).await;
-    life::grace_never_outlives_the_old_end(&store().await).await;
-    life::what_has_ended_is_not_replaced(&store().await).await;
-    life::a_failed_replacement_changes_nothing(&store().await).await;
-    life::of_racing_replacements_one_wins(&store().await).await;
-    life::revocation_and_replacement_may_race(&store().await).await;
+    replacement::a_replaced_key_is_dead_when_the_call_returns(&store().await).await;
+    replacement::grace_never_outlives_the_old_end(&store().await).await;
+    replacement::what_has_ended_is_not_replaced(&store().await).await;
+    replacement::a_failed_replacement_changes_nothing(&store().await).await;
+    replacement::of_racing_replacements_one_wins(&store().await).await;
+    replacement::revocation_and_replacement_may_race(&store().await).await;
     restrict::restrictions_come_back_as_they_went_in(&store().await).await;
     restrict::restrictions_are_carried_over(&store().await).await;
     restrict::restrictions_are_replaced_whole(&store().await).await;
