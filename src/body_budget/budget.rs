@@ -1,39 +1,13 @@
-//! [`Budget`]: limits how many bytes of request bodies are held at once, and gives each client a share.
-//!
-//! Every place that reads a body has a [`Budget`]. Bytes are charged when they arrive, not when their length is
-//! announced, and stay charged until they are dropped.
-//!
-//! # Shares
-//!
-//! A known [`Sender`] may hold at most a third of what is free: a quarter of the cap if it is alone, less if there
-//! are several. So no number of senders can fill the budget, and a new one always finds room (network switches
-//! share their buffers in this way: Choudhury and Hahne, "Dynamic queue length thresholds", 1998). If a quarter of
-//! the cap is less than one body of the largest size, that size is the share, as far as it fits into the cap.
-//!
-//! Unknown senders have no share. For all senders, the read deadline shrinks as the cap or the sender's share
-//! fills: it is the full deadline while half of both is free, and a tenth of it when one is full.
+//! [`Budget`], from which a [`Charge`] takes bytes for a [`Sender`].
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http_body::Body;
-use http_body_util::BodyExt as _;
-use tokio::time::{Instant, timeout};
-
-use crate::auth_error::AuthErrorKind;
 use crate::key::UserId;
 use crate::limit::Client;
-
-/// The number of frames without data after which a body counts as an attack.
-const MAX_EMPTY_FRAMES: usize = 1024;
 
 /// The client whose share of the budget a body is charged to, as far as it is known.
 ///
@@ -42,7 +16,7 @@ const MAX_EMPTY_FRAMES: usize = 1024;
 pub struct Sender(Option<SenderId>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum SenderId {
+pub(super) enum SenderId {
     Address(Client),
     Owner(UserId),
 }
@@ -122,12 +96,6 @@ impl Budget {
         Self(Arc::new(BudgetState { cap, most: (cap / 4).max(largest).min(cap), held: Mutex::default() }))
     }
 
-    /// Returns the part of the budget that bodies of this sender may use.
-    #[must_use]
-    pub fn room(&self, sender: Sender) -> Room {
-        Room { budget: self.clone(), sender }
-    }
-
     pub(crate) fn cap(&self) -> usize {
         self.0.cap
     }
@@ -144,7 +112,7 @@ impl Budget {
 
     /// The deadline for a body of this sender now, up to `whole`. It depends on the fuller of the cap and the
     /// sender's share.
-    fn patience(&self, whole: Duration, sender: Option<&SenderId>) -> Duration {
+    pub(super) fn patience(&self, whole: Duration, sender: Option<&SenderId>) -> Duration {
         let held = self.held();
         let (cap, free) = (self.0.cap as u128, self.0.cap.saturating_sub(held.all) as u128);
         let mut scarce = part(free, cap);
@@ -182,45 +150,16 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// The part of a budget that one sender's bodies may use. [`settle`](crate::unread_body::settle) puts it into the
-/// extensions of a request.
-#[derive(Clone, Debug)]
-pub struct Room {
-    budget: Budget,
-    sender: Sender,
-}
-
-impl Room {
-    /// Reads a body to its end: at most `limit` bytes, charged as they arrive, within the deadline `within`, which
-    /// shrinks as the budget fills.
-    ///
-    /// # Errors
-    ///
-    /// [`BodyTooLarge`](AuthErrorKind::BodyTooLarge), [`BodyTimeout`](AuthErrorKind::BodyTimeout),
-    /// [`Overloaded`](AuthErrorKind::Overloaded) if the budget is exhausted, and
-    /// [`MalformedBody`](AuthErrorKind::MalformedBody) if the body ends early.
-    pub async fn read<B>(&self, body: B, limit: usize, within: Duration) -> Result<Collected, AuthErrorKind>
-    where
-        B: Body<Data = Bytes>,
-    {
-        read(pin!(body), limit, within, self.charge()).await
-    }
-
-    pub(crate) fn charge(&self) -> Charge {
-        self.budget.charge(&self.sender)
-    }
-}
-
 /// The bytes that one body takes from a budget, until it is dropped.
 pub struct Charge {
-    budget: Budget,
-    sender: Option<SenderId>,
+    pub(super) budget: Budget,
+    pub(super) sender: Option<SenderId>,
     bytes: usize,
 }
 
 impl Charge {
     /// Whether the budget allows this many more bytes now.
-    fn has_room_for(&self, bytes: usize) -> bool {
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         self.fits(&self.budget.held(), bytes)
     }
 
@@ -272,158 +211,6 @@ impl fmt::Debug for Charge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Charge").field("bytes", &self.bytes).finish_non_exhaustive()
     }
-}
-
-/// A body that was read to its end. `Debug` does not show its content.
-#[non_exhaustive]
-pub struct Collected {
-    /// Its bytes.
-    pub data: Bytes,
-    /// The trailers.
-    pub trailers: Option<HeaderMap>,
-    /// The charge to the budget. Keep it as long as the bytes or anything that contains them.
-    pub charge: Charge,
-}
-
-impl fmt::Debug for Collected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collected").field("charge", &self.charge).finish_non_exhaustive()
-    }
-}
-
-/// Reads a body to its end: at most `limit` bytes, charged as they arrive, within the deadline `within`.
-///
-/// # Errors
-///
-/// [`BodyTooLarge`](AuthErrorKind::BodyTooLarge), [`BodyTimeout`](AuthErrorKind::BodyTimeout),
-/// [`Overloaded`](AuthErrorKind::Overloaded) if the budget is exhausted, and
-/// [`MalformedBody`](AuthErrorKind::MalformedBody) if the body ends early. The rest of the body stays unread.
-pub(crate) async fn read<B: Body<Data = Bytes>>(
-    body: Pin<&mut B>,
-    limit: usize,
-    within: Duration,
-    charge: Charge,
-) -> Result<Collected, AuthErrorKind> {
-    let (budget, sender) = (charge.budget.clone(), charge.sender.clone());
-    let mut reading = pin!(collect(body, limit, charge));
-    // A body that is already there needs no timer.
-    if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
-        return read;
-    }
-    let started = Instant::now();
-    // The budget may fill while the body arrives, so the deadline is computed again at each step.
-    let step = within / 10;
-    loop {
-        let left = budget.patience(within, sender.as_ref()).saturating_sub(started.elapsed());
-        match timeout(left.min(step), reading.as_mut()).await {
-            Ok(read) => return read,
-            Err(_) if started.elapsed() >= budget.patience(within, sender.as_ref()) => {
-                return Err(AuthErrorKind::BodyTimeout);
-            }
-            Err(_) => {}
-        }
-    }
-}
-
-async fn collect<B: Body<Data = Bytes>>(
-    mut body: Pin<&mut B>,
-    limit: usize,
-    mut charge: Charge,
-) -> Result<Collected, AuthErrorKind> {
-    let expected = body.size_hint();
-    let Some(least) = usize::try_from(expected.lower()).ok().filter(|least| *least <= limit) else {
-        return Err(AuthErrorKind::BodyTooLarge);
-    };
-    // Does not poll for data that would not fit.
-    if expected.exact() != Some(0) && !charge.has_room_for(least.max(1)) {
-        return Err(AuthErrorKind::Overloaded);
-    }
-    let mut parts = ReceivedBytes::default();
-    let mut trailers = None;
-    let mut empty = 0;
-    while let Some(frame) = body.frame().await {
-        match frame.map_err(|_| AuthErrorKind::MalformedBody)?.into_data() {
-            Ok(data) if data.is_empty() => {
-                empty += 1;
-                if empty > MAX_EMPTY_FRAMES {
-                    return Err(AuthErrorKind::MalformedBody);
-                }
-            }
-            Ok(data) => {
-                if data.len() > limit.saturating_sub(parts.len()) {
-                    return Err(AuthErrorKind::BodyTooLarge);
-                }
-                if !charge.add(data.len()) {
-                    return Err(AuthErrorKind::Overloaded);
-                }
-                parts.push(data, expected.exact());
-            }
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
-    }
-    Ok(Collected { data: parts.into_bytes(), trailers, charge })
-}
-
-/// The bytes received so far. A body of one frame is never copied.
-#[derive(Default)]
-struct ReceivedBytes {
-    first: Bytes,
-    all: BytesMut,
-}
-
-impl ReceivedBytes {
-    fn len(&self) -> usize {
-        self.first.len() + self.all.len()
-    }
-
-    fn push(&mut self, data: Bytes, expected: Option<u64>) {
-        if self.len() == 0 {
-            self.first = data;
-            return;
-        }
-        let first = std::mem::take(&mut self.first);
-        if !first.is_empty() {
-            // Allocates little more than has arrived, so that announcing a large length costs us nothing.
-            let arrived = first.len() + data.len();
-            let expected = expected.and_then(|expected| usize::try_from(expected).ok()).unwrap_or_default();
-            self.all.reserve(expected.clamp(arrived, 2 * arrived));
-            self.all.extend_from_slice(&first);
-        }
-        self.all.extend_from_slice(&data);
-    }
-
-    fn into_bytes(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.freeze() }
-    }
-}
-
-/// Reads and discards the rest of a body. Returns whether it ended within this many bytes and this time.
-pub(crate) async fn drain<B: Body<Data = Bytes>>(
-    mut body: Pin<&mut B>,
-    most: usize,
-    within: Duration,
-    mut charge: Charge,
-) -> bool {
-    let least = usize::try_from(body.size_hint().lower()).ok().filter(|least| *least <= most);
-    if least.is_none_or(|least| !charge.has_room_for(least.max(1))) {
-        return false;
-    }
-    let within = charge.budget.patience(within, charge.sender.as_ref());
-    let reading = async {
-        let (mut left, mut empty) = (most, 0);
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return false };
-            let Some(data) = frame.data_ref() else { continue };
-            empty += usize::from(data.is_empty());
-            // Discarded bytes stay charged until the end, so that they count towards the sender's share.
-            if data.len() > left || empty > MAX_EMPTY_FRAMES || !charge.add(data.len()) {
-                return false;
-            }
-            left -= data.len();
-        }
-        true
-    };
-    timeout(within, reading).await.unwrap_or(false)
 }
 
 #[cfg(test)]
