@@ -77,7 +77,7 @@ async fn c17_b2_restrictions_and_metadata_are_limited_in_all_interfaces() {
     {
         let refused = submit(&site, path, fields).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path:?}");
-        assert!(text(&refused).contains("at most 8 KiB of text in all"), "{path}");
+        assert!(text(&refused).contains("at most 8 KiB of text"), "{path}");
     }
     let text_of = too_long.to_string();
     let line = |members: Value| {
