@@ -24,13 +24,10 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tower_api_key::client_addr::ClientAddr;
-use tower_api_key::keyring::NewKey;
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
-use tower_api_key::store::{
-    Accounts, CacheOptions, Directory, KeyPolicy, KeyRegistry, KeyStore, Member, MemberRole,
-};
-use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, Keyring, UserId, Verifier};
+use tower_api_key::store::{Accounts, CacheOptions, Directory, KeyRegistry, KeyStore, Member, MemberRole};
+use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, KeyPolicy, Keyring, NewKey, UserId, Verifier};
 use tower_api_key_manage as manage;
 use tower_api_key_postgres::PostgresStore;
 use tower_api_key_sqlite::SqliteStore;

@@ -13,10 +13,8 @@ use axum::routing::get;
 use http::Method;
 use tokio::net::TcpListener;
 use tower_api_key::scheme::ApiKeyHeader;
-use tower_api_key::store::Project;
-use tower_api_key::{
-    Accounts as _, ApiKeyAuth, Endpoints, Keyring, MemoryStore, NewKey, Principal, ProjectId, UserId,
-};
+use tower_api_key::store::{Accounts as _, MemoryStore, Project};
+use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, NewKey, Principal, ProjectId, UserId};
 
 async fn sites(who: Principal) -> String {
     let project = who.project().map_or("no project", ProjectId::as_str);

@@ -12,7 +12,8 @@ use axum::Router;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_api_key::scheme::Bearer;
-use tower_api_key::{ApiKeyAuth, Keyring, MemoryStore, NewKey, NoProjects, Principal, UserId};
+use tower_api_key::store::{MemoryStore, NoProjects};
+use tower_api_key::{ApiKeyAuth, Keyring, NewKey, Principal, UserId};
 
 async fn hello(who: Principal) -> String {
     format!("hello {}, you came with {}\n", who.user_id(), who.key_id())

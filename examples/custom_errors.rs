@@ -15,7 +15,8 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tower_api_key::scheme::Bearer;
-use tower_api_key::{ApiKeyAuth, AuthError, Keyring, MemoryStore, NewKey, NoProjects, Principal, UserId};
+use tower_api_key::store::{MemoryStore, NoProjects};
+use tower_api_key::{ApiKeyAuth, AuthError, Keyring, NewKey, Principal, UserId};
 
 /// Makes status and body; the layer adds challenges, `Cache-Control` and `Retry-After`.
 ///

@@ -16,11 +16,10 @@ use axum::Router;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tower_api_key::scheme::ApiKeyHeader;
-use tower_api_key::store::ProjectDirectory;
-use tower_api_key::store::{Project, StoreError};
+use tower_api_key::store::{Directory, KeyStore, Project, ProjectDirectory, StoreError};
 use tower_api_key::{
-    AccountStatus, ApiKeyAuth, Directory, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyStore,
-    Principal, ProjectId, Role, Timestamp, UserId,
+    AccountStatus, ApiKeyAuth, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, Principal, ProjectId,
+    Role, Timestamp, UserId,
 };
 
 /// Keys by the digest of their text. It never holds the text itself.

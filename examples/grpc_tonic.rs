@@ -23,8 +23,10 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::Grpc;
 use tower::{ServiceBuilder, service_fn};
+use tower_api_key::render::EmptyOrGrpc;
 use tower_api_key::scheme::Bearer;
-use tower_api_key::{ApiKeyAuth, EmptyOrGrpc, Keyring, MemoryStore, NewKey, NoProjects, Principal, UserId};
+use tower_api_key::store::{MemoryStore, NoProjects};
+use tower_api_key::{ApiKeyAuth, Keyring, NewKey, Principal, UserId};
 
 /// The method itself. The principal is in the extensions of tonic's request, where the layer put it.
 async fn hello(request: tonic::Request<String>) -> Result<tonic::Response<String>, Status> {

@@ -13,7 +13,8 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tower_api_key::guard::{RequireEnvironment, RequireScope};
 use tower_api_key::scheme::Bearer;
-use tower_api_key::{ApiKeyAuth, Environment, Keyring, MemoryStore, NewKey, NoProjects, Principal, UserId};
+use tower_api_key::store::{MemoryStore, NoProjects};
+use tower_api_key::{ApiKeyAuth, Environment, Keyring, NewKey, Principal, UserId};
 
 async fn payout(who: Principal) -> String {
     format!("paid out for {}\n", who.user_id())

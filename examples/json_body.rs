@@ -14,10 +14,8 @@ use http::Method;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tower_api_key::scheme::JsonBody;
-use tower_api_key::store::{Member, MemberRole, Project};
-use tower_api_key::{
-    Accounts as _, ApiKeyAuth, Endpoints, Keyring, MemoryStore, NewKey, Principal, ProjectId, UserId,
-};
+use tower_api_key::store::{Accounts as _, Member, MemberRole, MemoryStore, Project};
+use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, NewKey, Principal, ProjectId, UserId};
 
 /// The credentials are in the same object as the handler's data, and the handler gets all of it.
 async fn saw(who: Principal, Json(body): Json<Value>) -> String {

@@ -16,15 +16,13 @@ use axum::extract::State;
 use axum::routing::{any, get};
 use http::{Method, StatusCode};
 use tokio::net::TcpListener;
-use tower_api_key::deprecation::Deprecation;
-use tower_api_key::keyring::{Grace, Report, RetirementStatus};
+use tower_api_key::keyring::{Report, RetirementStatus};
 use tower_api_key::observer::UsageRecorder;
 use tower_api_key::restriction::{Restrictions, SchemeRestriction};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::Project;
+use tower_api_key::store::{Accounts as _, MemoryStore, Project};
 use tower_api_key::{
-    Accounts as _, ApiKeyAuth, Endpoints, Keyring, MemoryStore, NewKey, Principal, ProjectId, UserId,
-    Verifier,
+    ApiKeyAuth, Deprecation, Endpoints, Grace, Keyring, NewKey, Principal, ProjectId, UserId, Verifier,
 };
 
 const GUIDE: &str = "https://example.com/docs/keys-in-headers";

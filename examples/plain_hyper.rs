@@ -20,7 +20,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
 use tower_api_key::scheme::Bearer;
-use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, MemoryStore, NewKey, NoProjects, Principal, UserId};
+use tower_api_key::store::{MemoryStore, NoProjects};
+use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, NewKey, Principal, UserId};
 
 /// The body is hyper's `Incoming`, because header schemes do not touch it. For `JsonBody`, convert it before the layer:
 /// `.map_request(|request: Request<Incoming>| request.map(UnsyncBoxBody::new))`.

@@ -12,8 +12,8 @@ use axum::Router;
 use axum::routing::any;
 use tokio::net::TcpListener;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::Project;
-use tower_api_key::{Accounts as _, ApiKeyAuth, Keyring, MemoryStore, NewKey, Principal, ProjectId, UserId};
+use tower_api_key::store::{Accounts as _, MemoryStore, Project};
+use tower_api_key::{ApiKeyAuth, Keyring, NewKey, Principal, ProjectId, UserId};
 
 async fn echo(who: Principal) -> String {
     format!("{} came through {}\n", who.user_id(), who.scheme().unwrap_or("no scheme"))

@@ -14,7 +14,7 @@ pub enum Role {
 
 /// What a request to an endpoint does (R20).
 ///
-/// If [`Endpoints`](crate::endpoint::Endpoints) has no declaration, `GET` and `HEAD` read and every other method
+/// If [`Endpoints`](crate::Endpoints) has no declaration, `GET` and `HEAD` read and every other method
 /// writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]

@@ -24,7 +24,8 @@ use crate::verifier::Verifier;
 ///
 /// ```
 /// use tower_api_key::scheme::{ApiKeyHeader, Bearer};
-/// use tower_api_key::{ApiKeys, KeyFormat, MemoryStore, NewKey, UserId};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::{ApiKeys, KeyFormat, NewKey, UserId};
 ///
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 /// let keys = ApiKeys::new(MemoryStore::new()).key_format(KeyFormat::new("acme")?);

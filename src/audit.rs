@@ -1,6 +1,4 @@
 //! The audit log: what happened to keys, and who did it.
-//!
-//! Entries name keys by their ids, and contain nothing of a secret: no digest, no prefix, no last characters.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,6 +14,8 @@ use crate::serde_text::serialize_as_text;
 /// One change of one key. A registry writes it in the same transaction as the change, and never modifies it.
 ///
 /// Serde writes a map of its fields, with the event as its text.
+///
+/// Entries name keys by their ids, and contain nothing of a secret: no digest, no prefix, no last characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditEntry {
@@ -77,7 +77,7 @@ pub enum KeyEvent {
     Revoked(Revocation),
     /// These parts of it were updated.
     Updated(Vec<UpdatedPart>),
-    /// Its digest was replaced by one of another [kind](crate::key::DigestMethod::kind).
+    /// Its digest was replaced by one of another [kind](crate::DigestMethod::kind).
     Rehashed(String),
 }
 
@@ -202,7 +202,7 @@ names! {
         Leaked => "leaked",
         /// It was replaced without a grace period.
         Replaced => "replaced",
-        /// Another key was issued where only one is allowed ([`KeyPolicy::Single`](crate::store::KeyPolicy::Single)).
+        /// Another key was issued where only one is allowed ([`KeyPolicy::Single`](crate::KeyPolicy::Single)).
         Superseded => "superseded",
         /// Its owner was removed from the account.
         MemberRemoved => "member_removed",
@@ -210,7 +210,7 @@ names! {
 }
 
 names! {
-    /// A part that a [`KeyUpdate`](crate::key_update::KeyUpdate) changes.
+    /// A part that a [`KeyUpdate`](crate::KeyUpdate) changes.
     UpdatedPart {
         /// The name.
         Name => "name",

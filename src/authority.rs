@@ -1,9 +1,4 @@
 //! [`Authority`]: who makes a change, and whether they may. A key that has been revoked cannot make a key.
-//!
-//! Every change carries an [`Authority`]. A registry calls [`covers`] inside the transaction that makes the change,
-//! with the record that the maker's key has at that moment. Routes only attempt the change and report the
-//! registry's answer. The exception is the route that explains a key: it changes nothing, so it calls [`covers`]
-//! itself.
 
 use std::fmt;
 
@@ -14,6 +9,11 @@ use crate::record::{KeyLevel, KeyRecord};
 /// Who makes a change.
 ///
 /// The audit log of a key keeps its text: `system`, `operator`, `user:alice`, `key:key_...`.
+///
+/// Every change carries an [`Authority`]. A registry calls [`covers`] inside the transaction that makes the change,
+/// with the record that the maker's key has at that moment. Routes only attempt the change and report the
+/// registry's answer. The exception is the route that explains a key: it changes nothing, so it calls [`covers`]
+/// itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Authority {
@@ -80,7 +80,7 @@ pub enum Denied {
 /// depend on the directory and are not checked here.
 ///
 /// ```
-/// use tower_api_key::authority::{Denied, covers};
+/// use tower_api_key::store::{covers, Denied};
 /// use tower_api_key::{KeyDigest, KeyId, KeyRecord, Timestamp, UserId};
 ///
 /// let (alice, now) = (UserId::new("alice")?, Timestamp::from_secs(1));

@@ -119,7 +119,7 @@ pub struct ParseTimestampError;
 /// let noon: Timestamp = "2025-01-01T13:00:00.000+01:00".parse()?;
 /// assert_eq!(noon.to_string(), "2025-01-01T12:00:00Z");
 /// assert!("2025-01-01 12:00:00Z".parse::<Timestamp>().is_err());
-/// # Ok::<(), tower_api_key::clock::ParseTimestampError>(())
+/// # Ok::<(), tower_api_key::ParseTimestampError>(())
 /// ```
 impl FromStr for Timestamp {
     type Err = ParseTimestampError;

@@ -10,7 +10,8 @@
 //! ```
 //! use async_trait::async_trait;
 //! use tower_api_key::delivery::{Delivery, KeyDelivery, Notice};
-//! use tower_api_key::{ApiKey, Keyring, MemoryStore};
+//! use tower_api_key::store::MemoryStore;
+//! use tower_api_key::{ApiKey, Keyring};
 //!
 //! /// Writes to a log that somebody reads.
 //! struct Announced;

@@ -1,13 +1,4 @@
 //! [`Deprecation`] of a scheme or a key, and its headers `Deprecation`, `Sunset` and `Link`.
-//!
-//! # Format
-//!
-//! ```text
-//! Deprecation: @1767225600                                     (RFC 9745: a Structured Field date)
-//! Sunset: Wed, 01 Jul 2026 00:00:00 GMT                        (RFC 8594: an HTTP date)
-//! Link: <https://example.com/migration>; rel="deprecation"
-//! Link: <https://example.com/migration>; rel="sunset"
-//! ```
 
 use std::fmt;
 
@@ -23,8 +14,7 @@ const SUNSET: HeaderName = HeaderName::from_static("sunset");
 /// Since when something is deprecated, when it stops working, and where to read about it.
 ///
 /// ```
-/// use tower_api_key::Timestamp;
-/// use tower_api_key::deprecation::Deprecation;
+/// use tower_api_key::{Deprecation, Timestamp};
 ///
 /// let deprecation = Deprecation::new(Timestamp::from_secs(1_767_225_600))?
 ///     .sunset(Timestamp::from_secs(1_782_864_000))?
@@ -34,6 +24,15 @@ const SUNSET: HeaderName = HeaderName::from_static("sunset");
 /// assert_eq!(headers["deprecation"], "@1767225600");
 /// assert_eq!(headers["sunset"], "Wed, 01 Jul 2026 00:00:00 GMT");
 /// # Ok::<(), tower_api_key::ConfigError>(())
+/// ```
+///
+/// # Format
+///
+/// ```text
+/// Deprecation: @1767225600                                     (RFC 9745: a Structured Field date)
+/// Sunset: Wed, 01 Jul 2026 00:00:00 GMT                        (RFC 8594: an HTTP date)
+/// Link: <https://example.com/migration>; rel="deprecation"
+/// Link: <https://example.com/migration>; rel="sunset"
 /// ```
 #[derive(Clone, Debug)]
 pub struct Deprecation {

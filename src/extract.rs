@@ -5,7 +5,8 @@
 //! use axum::{Router, routing::get};
 //! use http::Method;
 //! use tower_api_key::scheme::Bearer;
-//! use tower_api_key::{ApiKeyAuth, Endpoints, MemoryStore, Principal};
+//! use tower_api_key::store::MemoryStore;
+//! use tower_api_key::{ApiKeyAuth, Endpoints, Principal};
 //!
 //! async fn mine(who: Principal) -> String {
 //!     format!("{} came with {}", who.user_id(), who.key_id())

@@ -1,4 +1,4 @@
-//! Guards: layers for single routes. They restrict what [`Endpoints`](crate::endpoint::Endpoints) allows, and never
+//! Guards: layers for single routes. They restrict what [`Endpoints`](crate::Endpoints) allows, and never
 //! extend it.
 //!
 //! They check the [`Principal`] that [`ApiKeyAuth`](crate::ApiKeyAuth) has put into the request. Their refusals
@@ -48,8 +48,8 @@ use crate::unread_body;
 /// Accepts principals who may use an endpoint of this class (R20, R40). Others get 403.
 ///
 /// ```
-/// use tower_api_key::AccessClass;
 /// use tower_api_key::guard::RequireClass;
+/// use tower_api_key::AccessClass;
 ///
 /// let guard = RequireClass(AccessClass::Write); // not for READONLY members, even if the method is GET
 /// # let _ = guard;

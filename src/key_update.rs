@@ -2,7 +2,7 @@
 
 use crate::audit::UpdatedPart;
 use crate::limit::Limits;
-use crate::record::{KeyRecord, LONG_RESTRICTIONS, MAX_RESTRICTIONS_LEN};
+use crate::record::{KeyRecord, LONG_RESTRICTIONS};
 use crate::restriction::Restrictions;
 
 /// Which parts of a key to change; the others stay. The owner, level and environment of a key never change.
@@ -55,7 +55,7 @@ impl KeyUpdate {
         Ok(self)
     }
 
-    /// Checks that the key stays within [its size limit](MAX_RESTRICTIONS_LEN), or that longer existing data does
+    /// Checks that the key stays within [its size limit](KeyRecord::MAX_RESTRICTIONS_LEN), or that longer existing data does
     /// not grow.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl KeyUpdate {
     pub fn check(&self, key: &KeyRecord) -> Result<(), &'static str> {
         let Some(restrictions) = &self.restrictions else { return Ok(()) };
         let len = restrictions.text_len();
-        let fits = len <= MAX_RESTRICTIONS_LEN || len <= key.restrictions.text_len();
+        let fits = len <= KeyRecord::MAX_RESTRICTIONS_LEN || len <= key.restrictions.text_len();
         if fits { Ok(()) } else { Err(LONG_RESTRICTIONS) }
     }
 

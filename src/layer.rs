@@ -25,8 +25,8 @@ use crate::verifier::Verifier;
 /// ```
 /// use axum::{Router, routing::get};
 /// use http::Method;
-/// use tower_api_key::store::MemoryStore;
 /// use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
+/// use tower_api_key::store::MemoryStore;
 /// use tower_api_key::{ApiKeyAuth, Endpoints};
 ///
 /// let auth = ApiKeyAuth::new(MemoryStore::new(), Bearer::default())
@@ -143,7 +143,8 @@ impl<Sch: Describe, R> ApiKeyAuth<Sch, R> {
     /// ```
     /// use http::Method;
     /// use tower_api_key::scheme::Bearer;
-    /// use tower_api_key::{ApiKeyAuth, Endpoints, MemoryStore};
+    /// use tower_api_key::store::MemoryStore;
+    /// use tower_api_key::{ApiKeyAuth, Endpoints};
     ///
     /// let auth = ApiKeyAuth::new(MemoryStore::new(), Bearer::default())
     ///     .endpoints(Endpoints::new().public(Method::GET, "/health").write(Method::GET, "/export"))?;

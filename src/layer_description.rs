@@ -50,9 +50,9 @@ const OF_BODIES: [AuthErrorKind; 4] = [
 ///
 /// ```
 /// use http::Method;
-/// use tower_api_key::endpoint::{Declared, Endpoint};
 /// use tower_api_key::scheme::Bearer;
-/// use tower_api_key::{ApiKeyAuth, Endpoints, MemoryStore};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::{ApiKeyAuth, Declared, Endpoint, Endpoints};
 ///
 /// let layer = ApiKeyAuth::new(MemoryStore::new(), Bearer::default())
 ///     .endpoints(Endpoints::new().public(Method::GET, "/health"))?

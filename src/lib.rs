@@ -4,7 +4,8 @@
 //! use axum::{Router, routing::get};
 //! use http::Method;
 //! use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-//! use tower_api_key::{ApiKeyAuth, Endpoints, MemoryStore, Principal};
+//! use tower_api_key::store::MemoryStore;
+//! use tower_api_key::{ApiKeyAuth, Endpoints, Principal};
 //!
 //! async fn projects(who: Principal) -> String {
 //!     format!("{} may {:?}", who.user_id(), who.role())
@@ -30,8 +31,8 @@
 //! 1. [`ApiKeyAuth`] is the layer. It wraps your service in an [`service::ApiKeyService`].
 //! 2. What does the client claim? A [scheme] reads the head or the body. It finds [`Credentials`], no credential,
 //!    or a malformed one.
-//! 3. Is the claim true? A [`Verifier`] makes its checks in a fixed order, and asks a [`KeyStore`] and a
-//!    [`Directory`].
+//! 3. Is the claim true? A [`Verifier`] makes its checks in a fixed order, and asks a [`store::KeyStore`]
+//!    and a [`store::Directory`].
 //! 4. Who is it? A [`Principal`] goes into the request's extensions, and the handler runs.
 //! 5. If the request is refused, [`render`] builds the response with the scheme's own messages ([`problems`]). The
 //!    [`AuthError`] is in the response's extensions, for outer layers.
@@ -44,6 +45,12 @@
 //! - Nothing leaks: no secret is in any `Debug` output, log or error, and unknown, revoked and expired keys get the
 //!   same answer.
 //! - The requirements of the documents are numbered in [`promises`].
+//!
+//! # Where things are
+//!
+//! Each item has one address. The root has what an application names to set up the layer and the keyring, and to work with
+//! what they hand out: ids, keys, principals, endpoints, errors. A module has what is for one subject only: writing or
+//! choosing a [store], writing a [scheme] or an [observer], rendering refusals ([`render`]), [limit]s and [restriction]s.
 //!
 //! # Features
 //!
@@ -68,33 +75,33 @@ mod settings;
 // -- a request arrives
 mod authenticate;
 pub mod future;
-pub mod layer;
-pub mod layer_description;
+mod layer;
+mod layer_description;
 pub mod service;
 mod verifier;
 // -- what does the client claim?
-pub mod credentials;
-pub mod deprecation;
+mod credentials;
+mod deprecation;
 pub mod scheme;
 pub mod scheme_info;
 // -- is it true?
-pub mod access;
+mod access;
 mod ascii;
-pub mod audit;
-pub mod authority;
+mod audit;
+mod authority;
 pub mod bulkhead;
 pub mod client_addr;
-pub mod clock;
-pub mod endpoint;
+mod clock;
+mod endpoint;
 pub mod key;
-pub mod key_update;
+mod key_update;
 pub mod limit;
-pub mod record;
+mod record;
 pub mod restriction;
 mod route_pattern;
 mod serde_text;
 pub mod store;
-pub mod usage;
+mod usage;
 // -- who is it?
 mod gate;
 pub mod guard;
@@ -102,7 +109,7 @@ pub mod guard;
 pub mod body_budget;
 pub mod unread_body;
 // -- refusals
-pub mod auth_error;
+mod auth_error;
 pub mod explain;
 pub mod render;
 mod response_headers;
@@ -115,7 +122,7 @@ pub mod delivery;
 pub mod keyring;
 mod rehash;
 // -- configuration errors, found at start
-pub mod config_error;
+mod config_error;
 // -- integrations
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
@@ -144,33 +151,37 @@ pub mod importing {}
 
 pub use crate::access::{AccessClass, AccountStatus, Role};
 pub use crate::api_keys::ApiKeys;
-pub use crate::audit::{AuditEntry, KeyEvent};
+pub use crate::audit::{AuditEntry, KeyEvent, ParseKeyEventError, Revocation};
 pub use crate::auth_error::{AuthError, AuthErrorKind};
 pub use crate::authority::Authority;
-pub use crate::clock::{Clock, SystemClock, Timestamp};
+pub use crate::clock::{Clock, ParseTimestampError, SystemClock, Timestamp};
 pub use crate::config_error::ConfigError;
-pub use crate::credentials::{Credentials, Head};
+pub use crate::credentials::{Claims, Credentials, Head};
+pub use crate::deprecation::Deprecation;
 pub use crate::endpoint::{Declared, Endpoint, Endpoints, Undeclared};
 pub use crate::gate::Principal;
+pub use crate::key::api_key::ApiKey;
+pub use crate::key::digest::KeyDigest;
+pub use crate::key::digests::Digests;
+pub use crate::key::environment::Environment;
+pub use crate::key::format::KeyFormat;
+pub use crate::key::id::{KeyId, ProjectId, UserId};
+pub use crate::key::method::DigestMethod;
+pub use crate::key::pepper::Pepper;
 #[cfg(feature = "slow-hashes")]
 #[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
-pub use crate::key::SlowHashes;
-pub use crate::key::{
-    ApiKey, DigestMethod, Digests, Environment, KeyDigest, KeyFormat, KeyId, Pepper, ProjectId, UserId,
-};
+pub use crate::key::slow::SlowHashes;
 pub use crate::key_update::KeyUpdate;
-pub use crate::keyring::{Grace, IssuedKey, Keyring, KeyringError, NewKey};
+pub use crate::keyring::error::KeyringError;
+pub use crate::keyring::issued::{Grace, IssuedKey};
+pub use crate::keyring::keyring::Keyring;
+pub use crate::keyring::new_key::NewKey;
 pub use crate::layer::ApiKeyAuth;
 pub use crate::layer_description::{LayerDescription, RefusalBody};
-pub use crate::observer::Observer;
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
-pub use crate::render::{EmptyOrGrpc, ErrorRenderer, ProblemDetails};
-pub use crate::scheme_info::{Challenge, Messages, SchemeInfo};
-pub use crate::store::{
-    Accounts, Directory, KeyCount, KeyPage, KeyPolicy, KeyQuery, KeyRegistry, KeyStore, MemoryStore,
-    NoProjects, ProjectDirectory,
-};
-pub use crate::usage::{Usage, UsageChannel};
+pub use crate::store::key_query::{KeyCount, KeyPage, KeyQuery};
+pub use crate::store::terms::KeyPolicy;
+pub use crate::usage::{ParseUsageChannelError, Usage, UsageChannel};
 pub use crate::verifier::Verifier;
 
 /// README's code compiles.

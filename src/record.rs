@@ -8,11 +8,6 @@ use crate::key::{DigestMethod, Environment, KeyDigest, KeyId, ProjectId, UserId}
 use crate::limit::Limits;
 use crate::restriction::Restrictions;
 
-/// The largest [text](crate::restriction#format) in bytes of a key's restrictions: 8 KiB.
-pub const MAX_RESTRICTIONS_LEN: usize = 8 * 1024;
-/// The largest metadata in bytes of a key, written as a JSON object without spaces: 8 KiB.
-pub const MAX_METADATA_LEN: usize = 8 * 1024;
-
 /// The longest grace period that a client can request for a rotation.
 pub(crate) const LONGEST_GRACE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -100,6 +95,11 @@ pub struct KeyRecord {
 }
 
 impl KeyRecord {
+    /// The largest [text](crate::restriction#format) in bytes of a key's restrictions: 8 KiB.
+    pub const MAX_RESTRICTIONS_LEN: usize = 8 * 1024;
+    /// The largest metadata in bytes of a key, written as a JSON object without spaces: 8 KiB.
+    pub const MAX_METADATA_LEN: usize = 8 * 1024;
+
     /// Creates a user-level live key of `owner`, without name, expiry, scopes, metadata, restrictions or limits.
     #[must_use]
     pub fn new(id: KeyId, digest: KeyDigest, owner: UserId, created_at: Timestamp) -> Self {
@@ -189,8 +189,8 @@ impl KeyRecord {
         }
     }
 
-    /// Checks the sizes of a key that is added: its restrictions against [`MAX_RESTRICTIONS_LEN`], its metadata against
-    /// [`MAX_METADATA_LEN`].
+    /// Checks the sizes of a key that is added: its restrictions against [`KeyRecord::MAX_RESTRICTIONS_LEN`], its metadata against
+    /// [`KeyRecord::MAX_METADATA_LEN`].
     ///
     /// Registries call this before they insert a record, but not when they read one back or replace a key: longer
     /// data that is already stored is kept.
@@ -199,7 +199,7 @@ impl KeyRecord {
     ///
     /// What is too long, for [`RegistryError::TooLong`](crate::store::RegistryError::TooLong).
     pub fn check_bounds(&self) -> Result<(), &'static str> {
-        if self.restrictions.text_len() > MAX_RESTRICTIONS_LEN {
+        if self.restrictions.text_len() > KeyRecord::MAX_RESTRICTIONS_LEN {
             return Err(LONG_RESTRICTIONS);
         }
         if !metadata_fits(&self.metadata) {
@@ -281,10 +281,10 @@ impl KeyRecord {
 
 /// Whether metadata is within its limit.
 pub(crate) fn metadata_fits(metadata: &BTreeMap<String, String>) -> bool {
-    serde_json::to_string(metadata).is_ok_and(|text| text.len() <= MAX_METADATA_LEN)
+    serde_json::to_string(metadata).is_ok_and(|text| text.len() <= KeyRecord::MAX_METADATA_LEN)
 }
 
-/// Whether this is the prefix of a [`KeyFormat`](crate::key::KeyFormat) for this environment (R55).
+/// Whether this is the prefix of a [`KeyFormat`](crate::KeyFormat) for this environment (R55).
 fn names(prefix: &str, environment: Environment) -> bool {
     // Ten characters and `_live_`.
     const MAX_LEN: usize = 16;

@@ -29,7 +29,7 @@ use crate::scheme_info::SchemeInfo;
 ///     *response.status_mut() = error.status();
 ///     response
 /// };
-/// # fn check(_: impl tower_api_key::ErrorRenderer<String>) {}
+/// # fn check(_: impl tower_api_key::render::ErrorRenderer<String>) {}
 /// # check(render);
 /// ```
 ///
@@ -105,7 +105,7 @@ impl ProblemDetails {
     /// ```
     /// use bytes::Bytes;
     /// use http::{Response, StatusCode};
-    /// use tower_api_key::ProblemDetails;
+    /// use tower_api_key::render::ProblemDetails;
     ///
     /// let problem = ProblemDetails::default().type_base("https://docs.example.com/errors#");
     /// let gone: Response<Bytes> = problem.response(StatusCode::GONE, "order_gone", "This order was cancelled");

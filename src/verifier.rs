@@ -115,7 +115,8 @@ impl Verifier {
     ///
     /// ```
     /// use tower_api_key::limit::KeyThrottle;
-    /// use tower_api_key::{MemoryStore, Verifier};
+    /// use tower_api_key::store::MemoryStore;
+    /// use tower_api_key::Verifier;
     ///
     /// let verifier = Verifier::new(MemoryStore::new()).throttle(KeyThrottle::default());
     /// ```
@@ -245,7 +246,8 @@ impl Verifier {
     /// A node with a cache answers from memory only while it has a lease; see `Cached::has_lease`.
     ///
     /// ```
-    /// # use tower_api_key::{MemoryStore, Verifier};
+    /// # use tower_api_key::store::MemoryStore;
+    /// # use tower_api_key::Verifier;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
     /// let verifier = Verifier::new(MemoryStore::new());

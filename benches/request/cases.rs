@@ -14,9 +14,10 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tower::{Layer as _, Service as _};
 use tower_api_key::observer::{Metrics, Tracing, UsageRecorder};
+use tower_api_key::render::ProblemDetails;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Scheme};
 use tower_api_key::service::ApiKeyService;
-use tower_api_key::{ApiKeyAuth, Endpoints, ProblemDetails, Verifier};
+use tower_api_key::{ApiKeyAuth, Endpoints, Verifier};
 use tower_http::auth::AsyncRequireAuthorizationLayer;
 
 use crate::others::{Authorize, Minimal, MinimalJson, MinimalService, middleware};

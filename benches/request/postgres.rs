@@ -9,8 +9,8 @@ use http::{Request, StatusCode};
 use tokio_postgres::NoTls;
 use tower::Service as _;
 use tower_api_key::scheme::Bearer;
-use tower_api_key::store::{Cached, Directory};
-use tower_api_key::{ApiKeyAuth, KeyDigest, KeyStore};
+use tower_api_key::store::{Cached, Directory, KeyStore};
+use tower_api_key::{ApiKeyAuth, KeyDigest};
 use tower_api_key_postgres::PostgresOptions;
 
 use crate::world::{enter, fresh};

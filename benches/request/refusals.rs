@@ -12,12 +12,10 @@ use http::StatusCode;
 use tempfile::TempDir;
 use tower::Service as _;
 use tower_api_key::scheme::Bearer;
-use tower_api_key::store::{
-    Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, MemoryStore, StoreError, Terms,
-};
+use tower_api_key::store::{Accounts, Directory, KeyRegistry, KeyStore, MemoryStore, StoreError, Terms};
 use tower_api_key::{
-    AccountStatus, ApiKeyAuth, Authority, Clock as _, KeyDigest, KeyId, KeyRecord, ProjectId, SystemClock,
-    Timestamp, UserId, Verifier,
+    AccountStatus, ApiKeyAuth, Authority, Clock as _, KeyDigest, KeyId, KeyPolicy, KeyRecord, ProjectId,
+    SystemClock, Timestamp, UserId, Verifier,
 };
 use tower_api_key_postgres::PostgresStore;
 use tower_api_key_sqlite::SqliteStore;

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tower_api_key::store::{
-    CacheOptions, Cached, ChangeLog, Changes, Directory, NodeId, Position, StoreError,
+    CacheOptions, Cached, ChangeLog, Changes, Directory, KeyStore, MemoryStore, NodeId, Position, StoreError,
 };
-use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, KeyStore, MemoryStore, ProjectId, UserId};
+use tower_api_key::{AccountStatus, KeyDigest, KeyRecord, ProjectId, UserId};
 use tower_api_key_sqlite::SqliteStore;
 
 use crate::world::{World, at_once, enter};

@@ -9,10 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use sha2::{Digest as _, Sha256};
-use tower_api_key::store::{Accounts, KeyPolicy, KeyRegistry, Project, Terms};
+use tower_api_key::store::{Accounts, KeyRegistry, MemoryStore, Project, Terms};
 use tower_api_key::{
-    Authority, Environment, KeyFormat, KeyId, KeyRecord, MemoryStore, ProjectId, SystemClock, Timestamp,
-    UserId,
+    Authority, Environment, KeyFormat, KeyId, KeyPolicy, KeyRecord, ProjectId, SystemClock, Timestamp, UserId,
 };
 
 /// One key.

@@ -6,12 +6,11 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tower_api_key::keyring::{Grace, IssuedKey, NewKey};
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{Accounts as _, Member, MemberRole, RegistryError, Terms};
+use tower_api_key::store::{Accounts as _, KeyRegistry as _, Member, MemberRole, RegistryError, Terms};
 use tower_api_key::{
-    ApiKey, Authority, Environment, KeyFormat, KeyId, KeyPolicy, KeyRecord, KeyRegistry as _, Keyring,
-    SystemClock, UserId,
+    ApiKey, Authority, Environment, Grace, IssuedKey, KeyFormat, KeyId, KeyPolicy, KeyRecord, Keyring,
+    NewKey, SystemClock, UserId,
 };
 use tower_api_key_postgres::PostgresStore;
 

@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, watch};
 use tower_api_key::scheme::ApiKeyHeader;
-use tower_api_key::store::CacheOptions;
-use tower_api_key::{ApiKeyAuth, Directory, KeyStore, Principal};
+use tower_api_key::store::{CacheOptions, Directory, KeyStore};
+use tower_api_key::{ApiKeyAuth, Principal};
 use tower_api_key_postgres::PostgresOptions;
 
 use crate::database::named;

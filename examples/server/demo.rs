@@ -9,9 +9,9 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 use tower_api_key::keyring::{ImportedDigest, ImportedKey};
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{Member, MemberRole, Project, RegistryError};
+use tower_api_key::store::{Accounts, Member, MemberRole, Project, RegistryError};
 use tower_api_key::{
-    Accounts, ApiKey, Environment, KeyFormat, KeyId, KeyQuery, Keyring, NewKey, ProjectId, Timestamp, UserId,
+    ApiKey, Environment, KeyFormat, KeyId, KeyQuery, Keyring, NewKey, ProjectId, Timestamp, UserId,
 };
 
 use crate::Failure;

@@ -23,7 +23,8 @@ use tokio::net::TcpListener;
 use tower_api_key::client_addr::{ClientAddr, ProxyHeader};
 use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::observer::{Tracing, UsageRecorder};
-use tower_api_key::{Accounts, ConfigError, Digests, Directory, KeyRegistry, KeyStore};
+use tower_api_key::store::{Accounts, Directory, KeyRegistry, KeyStore};
+use tower_api_key::{ConfigError, Digests};
 use tower_api_key_sqlite::SqliteStore;
 
 use crate::auth::People;

@@ -16,9 +16,9 @@ use sha2::{Digest as _, Sha256};
 use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::extract::{LivePrincipal, TestPrincipal};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, Describe, JsonBody};
+use tower_api_key::store::ProjectDirectory;
 use tower_api_key::{
-    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, LayerDescription, Principal, ProjectDirectory,
-    ProjectId, Verifier,
+    ApiKeyAuth, AuthError, ConfigError, Endpoints, Keyring, LayerDescription, Principal, ProjectId, Verifier,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_openapi::AuthDoc;

@@ -12,11 +12,11 @@ use std::str::FromStr;
 
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-use tower_api_key::audit::KeyEvent;
 use tower_api_key::limit::{Limit, Limits};
-use tower_api_key::restriction::{EndpointRule, RequestContext, Network, ReferrerRule, Restrictions, SchemeRule};
-use tower_api_key::usage::UsageChannel;
-use tower_api_key::{DigestMethod, KeyFormat, KeyId, ProjectId, Timestamp, UserId};
+use tower_api_key::restriction::{
+    EndpointRule, Network, ReferrerRule, RequestContext, Restrictions, SchemeRule,
+};
+use tower_api_key::{DigestMethod, KeyEvent, KeyFormat, KeyId, ProjectId, Timestamp, UsageChannel, UserId};
 
 fn read_twice<T: FromStr + ToString + PartialEq + Debug>(text: &str) {
     if let Ok(read) = text.parse::<T>() {

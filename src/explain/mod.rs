@@ -4,7 +4,8 @@
 //! use http::Method;
 //! use tower_api_key::explain::Question;
 //! use tower_api_key::scheme::Bearer;
-//! use tower_api_key::{ApiKeyAuth, KeyId, Keyring, MemoryStore};
+//! use tower_api_key::store::MemoryStore;
+//! use tower_api_key::{ApiKeyAuth, KeyId, Keyring};
 //!
 //! # async fn f(store: MemoryStore, keyring: Keyring, id: KeyId) -> Result<(), Box<dyn std::error::Error>> {
 //! let auth = ApiKeyAuth::new(store, Bearer::default());

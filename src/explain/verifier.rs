@@ -14,7 +14,7 @@ use crate::verifier::Verifier;
 impl Verifier {
     /// Returns what [`verify_with`](Self::verify_with) would answer to a request with this key, with every check
     /// that leads to it, for example to support a user who gets a 403. It needs not the key's text but its record,
-    /// which [`Keyring::get`](crate::keyring::Keyring::get) finds by its id.
+    /// which [`Keyring::get`](crate::Keyring::get) finds by its id.
     ///
     /// It makes the same checks with the same stores in the same order, to the end, and changes nothing: it counts
     /// nothing against the key's limits, and no failure for the [throttle](Self::throttle).
@@ -22,7 +22,7 @@ impl Verifier {
     /// It assumes that the client sends the complete, correct text of the key. For a layer, use
     /// [`ApiKeyAuth::explainer`](crate::ApiKeyAuth::explainer), which knows what the endpoint needs. Must run in a
     /// tokio runtime with its timer enabled, unless the stores answer through
-    /// [`find_cached`](crate::KeyStore::find_cached).
+    /// [`find_cached`](crate::store::KeyStore::find_cached).
     pub async fn explain(
         &self,
         key: &KeyRecord,

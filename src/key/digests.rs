@@ -19,7 +19,8 @@ use crate::config_error::ConfigError;
 /// verifier and the keyring.
 ///
 /// ```
-/// use tower_api_key::{ApiKeys, Digests, MemoryStore, Pepper};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::{ApiKeys, Digests, Pepper};
 /// # fn secret(name: &str) -> Vec<u8> { vec![7; 32] }
 ///
 /// let ring = Digests::peppered(Pepper::new("2027", secret("2027"))?)? // issues

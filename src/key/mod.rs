@@ -9,89 +9,28 @@
 //! environment
 //! ```
 
+pub(crate) mod api_key;
 mod base62;
-mod digest;
-mod digests;
-mod format;
-mod id;
-mod method;
-mod pepper;
+pub(crate) mod digest;
+pub(crate) mod digests;
+pub(crate) mod environment;
+pub(crate) mod format;
+pub(crate) mod id;
+pub(crate) mod method;
+pub(crate) mod pepper;
 #[cfg(feature = "slow-hashes")]
-mod slow;
+pub(crate) mod slow;
 
-use std::fmt;
+pub use self::format::{MAX_KEY_LEN, RandomSourceError};
+pub use self::id::{ParseIdError, is_id};
+pub use self::method::{ParseDigestMethodError, PepperId, SlowHash};
 
-use zeroize::Zeroizing;
-
-pub use self::digest::KeyDigest;
-pub use self::digests::Digests;
-pub use self::format::{KeyFormat, MAX_KEY_LEN, RandomSourceError};
-pub use self::id::{KeyId, ParseIdError, ProjectId, UserId};
-pub use self::method::{DigestMethod, ParseDigestMethodError, PepperId, SlowHash};
-pub use self::pepper::Pepper;
-#[cfg(feature = "slow-hashes")]
-#[cfg_attr(docsrs, doc(cfg(feature = "slow-hashes")))]
-pub use self::slow::SlowHashes;
-
-pub(crate) use self::digests::{Digester, of_sanctum, of_sha512};
-pub(crate) use self::format::can_be_key;
-pub use self::id::is_id;
+pub(crate) use self::api_key::ApiKey;
+pub(crate) use self::digest::KeyDigest;
+pub(crate) use self::digests::{Digester, Digests, of_sanctum, of_sha512};
+pub(crate) use self::environment::Environment;
+pub(crate) use self::format::{KeyFormat, can_be_key};
+pub(crate) use self::id::{KeyId, ProjectId, UserId};
+pub(crate) use self::method::DigestMethod;
 #[cfg(feature = "slow-hashes")]
 pub(crate) use self::slow::of_start;
-
-/// The environment to which a key belongs (R53 to R55).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Environment {
-    /// Real transactions and data: `sk_live_`.
-    Live,
-    /// Development and testing: `sk_test_`.
-    Test,
-}
-
-impl Environment {
-    /// `live` or `test`, as in keys, responses and stores.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Test => "test",
-        }
-    }
-
-    /// Parses the name that [`as_str`](Self::as_str) returns.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Live, Self::Test].into_iter().find(|environment| environment.as_str() == name)
-    }
-}
-
-/// The text of a key: the secret.
-///
-/// It is shown once, when a key is issued, and never stored. It has no `Display` and no `PartialEq`, `Debug` does
-/// not show it, its memory is overwritten on drop, and only [`expose_secret`](Self::expose_secret) returns it.
-pub struct ApiKey(Zeroizing<String>);
-
-impl ApiKey {
-    pub(crate) fn new(text: Zeroizing<String>) -> Self {
-        Self(text)
-    }
-
-    /// Returns the text. Show it to its owner once; do not log or store it.
-    #[must_use]
-    pub fn expose_secret(&self) -> &str {
-        &self.0
-    }
-
-    /// Computes the digest that a store may keep.
-    #[must_use]
-    pub fn digest(&self) -> KeyDigest {
-        KeyDigest::of(&self.0)
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(..)")
-    }
-}

@@ -30,8 +30,8 @@ const NO_POLICY: KeyPolicy = KeyPolicy::Multiple { max: NonZeroU32::MAX };
 /// A key that another service issued: its properties, and what is known of its text.
 ///
 /// ```
-/// use tower_api_key::keyring::{ImportedDigest, ImportedKey, NewKey};
-/// use tower_api_key::{KeyId, Timestamp, UserId};
+/// use tower_api_key::keyring::{ImportedDigest, ImportedKey};
+/// use tower_api_key::{KeyId, NewKey, Timestamp, UserId};
 ///
 /// let new = NewKey::user_level(UserId::new("alice")?, "CI").scopes(["builds:write"]);
 /// let hash = "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=";

@@ -27,7 +27,7 @@ impl Keyring {
     /// A [`KeyringError`] if the key is not valid, if the owner or the [authority](Self::acting_as) may not have it
     /// made, if the policy's maximum is reached, or if the store or the random source failed. No key was issued
     /// then, except that after [`KeyringError::OutcomeUnknown`] there may be one whose secret nobody knows. With
-    /// [`KeyPolicy::Single`](crate::store::KeyPolicy::Single), the earlier keys may already have been revoked.
+    /// [`KeyPolicy::Single`](crate::KeyPolicy::Single), the earlier keys may already have been revoked.
     pub async fn issue(&self, new: NewKey) -> Result<IssuedKey, KeyringError> {
         let now = self.clock.now();
         let new = new.check(now)?;

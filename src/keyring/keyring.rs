@@ -84,7 +84,7 @@ impl Keyring {
     }
 
     /// Returns this keyring acting for `authority`: the registry refuses changes that it [may not
-    /// make](crate::authority), and the audit log names it. The default is [`Authority::System`], which may make
+    /// make](crate::Authority), and the audit log names it. The default is [`Authority::System`], which may make
     /// every change.
     #[must_use]
     pub fn acting_as(&self, authority: Authority) -> Self {

@@ -3,7 +3,7 @@
 //! The secret of a key is available only once, when it is issued. Only its digest is stored (R29).
 //!
 //! ```
-//! use tower_api_key::keyring::{Grace, Keyring, NewKey};
+//! use tower_api_key::{Grace, Keyring, NewKey};
 //! use tower_api_key::{KeyQuery, UserId};
 //! # use tower_api_key::store::{KeyRegistry, Directory};
 //!
@@ -27,16 +27,16 @@
 //! Use the routes of `tower-api-key-manage` to let keys manage other keys, or [`Keyring::acting_as`].
 
 mod changes;
-mod error;
+pub(crate) mod error;
 mod exposed;
 mod import;
 mod imported_digest;
 mod issue;
-mod issued;
+pub(crate) mod issued;
 #[allow(clippy::module_inception, reason = "the file is named after its type")]
-mod keyring;
+pub(crate) mod keyring;
 mod name;
-mod new_key;
+pub(crate) mod new_key;
 mod new_key_request;
 mod reads;
 mod report;
@@ -44,12 +44,12 @@ mod shares;
 #[cfg(test)]
 mod tests;
 
-pub use self::error::KeyringError;
 pub use self::exposed::ExposedKey;
 pub use self::import::{ImportReport, ImportedKey, RefusedImport};
 pub use self::imported_digest::{ImportRefusal, ImportedDigest};
-pub use self::issued::{Grace, InvalidGrace, IssuedKey};
-pub use self::keyring::Keyring;
-pub use self::new_key::NewKey;
+pub use self::issued::InvalidGrace;
 pub use self::new_key_request::{NewKeyError, NewKeyErrors, NewKeyRequest};
 pub use self::report::{KeyUse, Report, RetirementStatus};
+
+pub(crate) use self::error::KeyringError;
+pub(crate) use self::keyring::Keyring;

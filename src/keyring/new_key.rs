@@ -6,7 +6,7 @@ use super::{KeyringError, name};
 use crate::clock::Timestamp;
 use crate::key::{Environment, ProjectId, UserId};
 use crate::limit::Limits;
-use crate::record::{FreshKey, KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN, metadata_fits};
+use crate::record::{FreshKey, KeyLevel, KeyRecord, metadata_fits};
 use crate::restriction::Restrictions;
 
 /// Scopes per key, and bytes per scope.
@@ -24,8 +24,7 @@ const MAX_METADATA_VALUE_LEN: usize = 512;
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
-/// use tower_api_key::keyring::NewKey;
-/// use tower_api_key::{Environment, ProjectId, UserId};
+/// use tower_api_key::{Environment, NewKey, ProjectId, UserId};
 ///
 /// let alice = UserId::new("alice")?;
 /// let in_90_days = SystemTime::now() + Duration::from_secs(90 * 24 * 60 * 60);
@@ -115,13 +114,13 @@ impl NewKey {
     }
 
     /// Adds an entry that the [principal](crate::Principal::metadata) will carry: at most 32, names of 1 to 64 bytes,
-    /// values of up to 512, and [8 KiB](crate::record::MAX_METADATA_LEN) in all. It is no place for secrets.
+    /// values of up to 512, and [8 KiB](crate::KeyRecord::MAX_METADATA_LEN) in all. It is no place for secrets.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(name.into(), value.into());
         self
     }
 
-    /// Sets from where and for what it may be used (R56): at most [8 KiB](crate::record::MAX_RESTRICTIONS_LEN) of
+    /// Sets from where and for what it may be used (R56): at most [8 KiB](crate::KeyRecord::MAX_RESTRICTIONS_LEN) of
     /// text.
     pub fn restrictions(mut self, restrictions: Restrictions) -> Self {
         self.restrictions = restrictions;
@@ -167,7 +166,7 @@ impl NewKey {
         {
             return Err(KeyringError::Metadata);
         }
-        if self.restrictions.text_len() > MAX_RESTRICTIONS_LEN {
+        if self.restrictions.text_len() > KeyRecord::MAX_RESTRICTIONS_LEN {
             return Err(KeyringError::Restrictions);
         }
         Ok(self)

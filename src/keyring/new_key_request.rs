@@ -14,8 +14,8 @@ use crate::record::KeyLevel;
 /// returned.
 ///
 /// ```
-/// use tower_api_key::UserId;
 /// use tower_api_key::keyring::{NewKeyError, NewKeyRequest};
+/// use tower_api_key::UserId;
 ///
 /// let alice = UserId::new("alice")?;
 /// let mut asked = NewKeyRequest::default();

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::{Grace, KeyringError, NewKey};
+use super::KeyringError;
+use super::issued::Grace;
+use super::new_key::NewKey;
 use crate::ApiKeys;
 use crate::access::{AccountStatus, Role};
 use crate::clock::Timestamp;

@@ -25,7 +25,8 @@ const OWED: u32 = 1;
 ///
 /// ```
 /// use tower_api_key::limit::KeyThrottle;
-/// use tower_api_key::{MemoryStore, Verifier};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::Verifier;
 ///
 /// let throttle = KeyThrottle::default().repeats("10/min".parse()?).lookups("50/5s".parse()?);
 /// let verifier = Verifier::new(MemoryStore::new()).throttle(throttle);
@@ -44,7 +45,7 @@ const OWED: u32 = 1;
 ///
 /// Keys that this process accepted within the last hour (up to 65,536) are always looked up. If such a key is wrong
 /// by now, it is refused and counted like any other. A good key that the store has
-/// [cached](crate::KeyStore::find_cached) is always looked up too. All wrong keys are counted alike, so a 429 does
+/// [cached](crate::store::KeyStore::find_cached) is always looked up too. All wrong keys are counted alike, so a 429 does
 /// not tell which of them exist.
 ///
 /// # What remains

@@ -26,8 +26,8 @@ const OWED: u32 = 10;
 /// limit holds in the long run.
 ///
 /// ```
-/// use tower_api_key::Timestamp;
 /// use tower_api_key::limit::Throttle;
+/// use tower_api_key::Timestamp;
 ///
 /// let throttle = Throttle::new("10/min".parse()?);
 /// let (client, now) = ("192.0.2.7".parse().unwrap(), Timestamp::from_secs(0));

@@ -15,7 +15,8 @@ use crate::auth_error::AuthErrorKind;
 ///
 /// ```
 /// use tower_api_key::observer::Metrics;
-/// use tower_api_key::{MemoryStore, Verifier};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::Verifier;
 ///
 /// let verifier = Verifier::new(MemoryStore::new()).observer(Metrics);
 /// ```

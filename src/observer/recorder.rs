@@ -35,7 +35,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 ///
 /// ```
 /// use tower_api_key::observer::UsageRecorder;
-/// use tower_api_key::{MemoryStore, Verifier};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::Verifier;
 ///
 /// # async fn serve(_: Verifier) {}
 /// # #[tokio::main(flavor = "current_thread")]

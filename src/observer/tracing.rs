@@ -14,7 +14,8 @@ use crate::store::StoreError;
 ///
 /// ```
 /// use tower_api_key::observer::Tracing;
-/// use tower_api_key::{MemoryStore, Verifier};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::Verifier;
 ///
 /// let verifier = Verifier::new(MemoryStore::new()).observer(Tracing);
 /// ```
@@ -29,7 +30,8 @@ impl Tracing {
     ///
     /// ```
     /// use tower_api_key::observer::Tracing;
-    /// use tower_api_key::{MemoryStore, Verifier};
+    /// use tower_api_key::store::MemoryStore;
+    /// use tower_api_key::Verifier;
     ///
     /// let verifier = Verifier::new(MemoryStore::new()).observer(Tracing::with_causes());
     /// ```

@@ -1,18 +1,4 @@
 //! Endpoint restrictions: at which endpoints a key may be used.
-//!
-//! # Format
-//!
-//! ```text
-//! GET /v1/users/{id}
-//! POST /v1/files/{*path}
-//! ```
-//!
-//! A method, one space, and the pattern of a route, written exactly as the route is. In axum it is compared with
-//! the pattern that the whole router matched, in the same way as
-//! [`Endpoints`](crate::endpoint::Endpoints#which-path-is-compared) does. `{*name}` is the only wildcard, and there
-//! are no regular expressions.
-//!
-//! `GET` allows `HEAD` too.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,6 +10,20 @@ use crate::endpoint::Target;
 use crate::route_pattern::{check_pattern, same_route};
 
 /// At which endpoints a key may be used. A request whose endpoint is unknown is refused.
+///
+/// # Format
+///
+/// ```text
+/// GET /v1/users/{id}
+/// POST /v1/files/{*path}
+/// ```
+///
+/// A method, one space, and the pattern of a route, written exactly as the route is. In axum it is compared with
+/// the pattern that the whole router matched, in the same way as
+/// [`Endpoints`](crate::Endpoints#which-path-is-compared) does. `{*name}` is the only wildcard, and there
+/// are no regular expressions.
+///
+/// `GET` allows `HEAD` too.
 pub type EndpointRestriction = AllowList<EndpointRule>;
 
 impl AllowList<EndpointRule> {

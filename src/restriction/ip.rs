@@ -1,20 +1,4 @@
 //! IP restrictions: from which addresses a key may be used.
-//!
-//! # Format
-//!
-//! ```text
-//! 192.0.2.0/24        a network
-//! 2001:db8::/32
-//! 192.0.2.7           one address: /32, or /128
-//! ```
-//!
-//! Four decimal numbers without leading zeros, or the text form of RFC 4291 without a zone; then a prefix length in
-//! decimal. Bits beyond the prefix must be zero: `192.0.2.7/24` could mean the network or the address, so it is
-//! refused.
-//!
-//! IPv4-mapped IPv6 addresses (`::ffff:192.0.2.7`, as dual-stack listeners see them) count as IPv4 addresses, in
-//! rules and in requests, so `::/0` contains every IPv6 address and no IPv4 address. Other embeddings (NAT64, 6to4)
-//! stay IPv6.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,6 +10,22 @@ use super::{AllowList, RequestContext, RestrictionError};
 /// From which addresses a key may be used.
 ///
 /// An unknown address is refused. [`ClientAddr`](crate::client_addr::ClientAddr) decides which address counts.
+///
+/// # Format
+///
+/// ```text
+/// 192.0.2.0/24        a network
+/// 2001:db8::/32
+/// 192.0.2.7           one address: /32, or /128
+/// ```
+///
+/// Four decimal numbers without leading zeros, or the text form of RFC 4291 without a zone; then a prefix length in
+/// decimal. Bits beyond the prefix must be zero: `192.0.2.7/24` could mean the network or the address, so it is
+/// refused.
+///
+/// IPv4-mapped IPv6 addresses (`::ffff:192.0.2.7`, as dual-stack listeners see them) count as IPv4 addresses, in
+/// rules and in requests, so `::/0` contains every IPv6 address and no IPv4 address. Other embeddings (NAT64, 6to4)
+/// stay IPv6.
 pub type IpRestriction = AllowList<Network>;
 
 impl AllowList<Network> {

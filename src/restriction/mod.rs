@@ -13,7 +13,7 @@
 //! Stores and management routes use this same text. A missing member does not restrict; `mode` is `enforce` by default,
 //! and `origin` is false by default. Unknown and repeated members are errors.
 //!
-//! All restrictions of a key together have at most [8 KiB](crate::record::MAX_RESTRICTIONS_LEN) of text. Longer
+//! All restrictions of a key together have at most [8 KiB](crate::KeyRecord::MAX_RESTRICTIONS_LEN) of text. Longer
 //! ones that a store already holds are read and kept; an update may make them shorter but not longer.
 //!
 //! # How a request is checked
@@ -23,12 +23,12 @@
 //! refused. A restriction in [`Mode::Observe`] lets the request through and reports what it would have refused, so that
 //! you can tighten a key in use without an outage.
 
-pub mod endpoint;
-pub mod ip;
+mod endpoint;
+mod ip;
 mod list;
-pub mod referrer;
+mod referrer;
 mod request_context;
-pub mod scheme;
+mod scheme;
 mod text;
 mod verdict;
 

@@ -130,7 +130,7 @@ impl<'r> RequestContext<'r> {
     }
 
     /// Sets the method, and a path that no router has matched. The path counts only in plain form; see
-    /// [`Endpoints`](crate::endpoint::Endpoints).
+    /// [`Endpoints`](crate::Endpoints).
     #[must_use]
     pub fn endpoint(mut self, method: &'r Method, path: &'r str) -> Self {
         self.endpoint = Some((method, Target::path(path)));

@@ -1,15 +1,4 @@
 //! Scheme restrictions: through which schemes a key may be sent.
-//!
-//! # Format
-//!
-//! ```text
-//! bearer
-//! api-key-header
-//! ```
-//!
-//! The name of a scheme as [`SchemeInfo::name`](crate::SchemeInfo::name) returns it: 1 to 64 of `A-Z a-z 0-9` and
-//! ``! # $ % & ' * + - . ^ _ ` | ~``, compared exactly. The names are not checked when a key is made, because the
-//! layer's schemes are not known there: a name that no scheme has allows nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +9,17 @@ use crate::scheme_info::is_token;
 
 /// Through which schemes a key may be sent. Through any other scheme the key is treated as unknown and refused with
 /// 401.
+///
+/// # Format
+///
+/// ```text
+/// bearer
+/// api-key-header
+/// ```
+///
+/// The name of a scheme as [`SchemeInfo::name`](crate::scheme_info::SchemeInfo::name) returns it: 1 to 64 of `A-Z a-z 0-9` and
+/// ``! # $ % & ' * + - . ^ _ ` | ~``, compared exactly. The names are not checked when a key is made, because the
+/// layer's schemes are not known there: a name that no scheme has allows nothing.
 pub type SchemeRestriction = AllowList<SchemeRule>;
 
 impl AllowList<SchemeRule> {

@@ -36,23 +36,24 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::ascii;
 use crate::auth_error::{AuthError, AuthErrorKind};
+use crate::body_budget::Sender;
 use crate::credentials::{Credentials, Head};
 use crate::scheme_info::SchemeInfo;
+use crate::unread_body::Draining;
 
 pub use self::api_key_header::ApiKeyHeader;
 pub use self::bearer::Bearer;
 pub use self::json_body::{JsonBody, is_plain_json};
 pub use self::or::Or;
 pub use self::replay::{Rebuild, Replay};
-pub use crate::body_budget::Sender;
-pub use crate::unread_body::Draining;
 
 /// A scheme that reads its credentials from the head of a request.
 ///
 /// ```
 /// use http::HeaderName;
 /// use tower_api_key::scheme::{HeaderScheme, MalformedCredential};
-/// use tower_api_key::{Challenge, ConfigError, Credentials, Head, SchemeInfo};
+/// use tower_api_key::scheme_info::{Challenge, SchemeInfo};
+/// use tower_api_key::{ConfigError, Credentials, Head};
 ///
 /// /// `X-Device-Token: ...`
 /// struct DeviceToken(SchemeInfo);
@@ -101,7 +102,8 @@ pub trait HeaderScheme: Send + Sync + 'static {
 ///
 /// ```
 /// use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme, JsonBody};
-/// use tower_api_key::{ApiKeyAuth, MemoryStore};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::ApiKeyAuth;
 ///
 /// # let (in_a_header, in_a_body) = (true, false);
 /// let first: Box<dyn HeaderScheme> =

@@ -20,7 +20,7 @@ pub(crate) use self::challenge::is_token;
 ///
 /// ```
 /// use http::HeaderName;
-/// use tower_api_key::{Challenge, SchemeInfo};
+/// use tower_api_key::scheme_info::{Challenge, SchemeInfo};
 ///
 /// let info = SchemeInfo::new("device-token", Challenge::new("DeviceToken", "api")?)
 ///     .secret_header(HeaderName::from_static("x-device-token"));

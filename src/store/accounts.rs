@@ -56,7 +56,7 @@ pub trait Accounts: Send + Sync + 'static {
     ///
     /// Keys in a separate store (`(registry, accounts)`) are not revoked. They are refused while the user belongs
     /// to no account, but would work again if the user joins one: revoke them with the
-    /// [`Keyring`](crate::keyring::Keyring).
+    /// [`Keyring`](crate::Keyring).
     ///
     /// # Errors
     ///

@@ -11,8 +11,8 @@ use crate::key::{KeyId, UserId, is_id};
 /// secret.
 ///
 /// ```
-/// use tower_api_key::KeyId;
 /// use tower_api_key::store::CorruptRow;
+/// use tower_api_key::KeyId;
 ///
 /// let row = CorruptRow::new("its limits do not parse").of_key(&KeyId::new("key_1")?);
 /// assert_eq!(row.to_string(), "key key_1: its limits do not parse");

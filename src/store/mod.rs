@@ -5,7 +5,7 @@
 //! | [`KeyStore`] | every request | [`find`](KeyStore::find) |
 //! | [`Directory`] | every request | [`account_status`](Directory::account_status) |
 //! | [`ProjectDirectory`] | the list of projects | [`projects`](ProjectDirectory::projects) |
-//! | [`KeyRegistry`] | [`Keyring`](crate::keyring::Keyring) | insert (one or many), replace, revoke, update, rehash, get, list, count, owners; history and usage |
+//! | [`KeyRegistry`] | [`Keyring`](crate::Keyring) | insert (one or many), replace, revoke, update, rehash, get, list, count, owners; history and usage |
 //! | [`Accounts`] | your application | people and projects of the built-in directory |
 //!
 //! [`MemoryStore`], `SqliteStore` (in `tower-api-key-sqlite`) and `PostgresStore` (in `tower-api-key-postgres`)
@@ -26,10 +26,10 @@ mod compose;
 mod corrupt;
 mod deadline;
 mod error;
-mod key_query;
+pub(crate) mod key_query;
 mod memory;
 mod proxy;
-mod terms;
+pub(crate) mod terms;
 mod traits;
 mod with_directory;
 
@@ -41,13 +41,16 @@ pub use self::change_log::{Change, ChangeLog, Changes, Followers, NodeId, Positi
 pub use self::compose::NoProjects;
 pub use self::corrupt::CorruptRow;
 pub use self::error::{RegistryError, StoreError};
-pub use self::key_query::{KeyCount, KeyPage, KeyQuery, MAX_PAGE_LEN, MAX_SEARCHED};
+pub use self::key_query::{MAX_PAGE_LEN, MAX_SEARCHED};
 pub use self::memory::MemoryStore;
 pub use self::proxy::RegistryProxy;
-pub use self::terms::{Ended, KeyPolicy, MakeRoom, Terms, Updated, an_hour_before};
+pub use self::terms::{Ended, MakeRoom, Terms, Updated, an_hour_before};
 pub use self::traits::{
     AuditLog, CachedKey, Directory, KeyInventory, KeyRegistry, KeyStore, ProjectDirectory, UsageLog,
 };
 pub use self::with_directory::WithDirectory;
+pub use crate::authority::{Denied, covers};
 
 pub(crate) use self::deadline::in_time;
+pub(crate) use self::key_query::{KeyCount, KeyPage, KeyQuery};
+pub(crate) use self::terms::KeyPolicy;

@@ -19,8 +19,8 @@ use crate::record::{FreshKey, KeyRecord};
 ///
 /// ```
 /// use async_trait::async_trait;
-/// use tower_api_key::store::{RegistryError, RegistryProxy, Terms};
-/// use tower_api_key::{KeyRecord, MemoryStore};
+/// use tower_api_key::store::{MemoryStore, RegistryError, RegistryProxy, Terms};
+/// use tower_api_key::KeyRecord;
 ///
 /// /// Takes no keys without a name.
 /// struct Named(MemoryStore);
@@ -37,11 +37,11 @@ use crate::record::{FreshKey, KeyRecord};
 ///         if key.name.is_empty() {
 ///             return Err(RegistryError::Invalid("it has no name"));
 ///         }
-///         tower_api_key::KeyRegistry::insert(&self.0, key, terms).await
+///         tower_api_key::store::KeyRegistry::insert(&self.0, key, terms).await
 ///     }
 /// }
 ///
-/// let registry: Box<dyn tower_api_key::KeyRegistry> = Box::new(Named(MemoryStore::new()));
+/// let registry: Box<dyn tower_api_key::store::KeyRegistry> = Box::new(Named(MemoryStore::new()));
 /// assert!(registry.audit_log().is_some());
 /// ```
 #[async_trait]

@@ -103,7 +103,7 @@ pub enum MakeRoom {
     /// Nothing.
     Nothing,
     /// Revoke every other key of the same owner and environment as
-    /// [superseded](crate::audit::Revocation::Superseded), except for the replaced key, which ends as its rotation
+    /// [superseded](crate::Revocation::Superseded), except for the replaced key, which ends as its rotation
     /// says. Ending each must be [allowed](Terms::allow_change).
     EndOthers,
     /// Fail with [`RegistryError::TooManyKeys`] if this many keys of the same owner and environment are active.
@@ -122,8 +122,8 @@ pub enum MakeRoom {
 /// ```
 /// use std::num::NonZero;
 ///
-/// use tower_api_key::store::{KeyPolicy, Terms};
-/// use tower_api_key::Authority;
+/// use tower_api_key::store::Terms;
+/// use tower_api_key::{Authority, KeyPolicy};
 ///
 /// let policy = KeyPolicy::Multiple { max: NonZero::new(10).unwrap() };
 /// let terms = Terms::by(Authority::Operator).policy(policy);

@@ -144,7 +144,7 @@ pub trait ProjectDirectory: Send + Sync + 'static {
     async fn projects(&self, user: &UserId) -> Result<Vec<Project>, StoreError>;
 }
 
-/// Records keys, for [`Keyring`](crate::keyring::Keyring). Each method is one transaction.
+/// Records keys, for [`Keyring`](crate::Keyring). Each method is one transaction.
 ///
 /// Methods that change keys take [`Terms`], which the transaction that makes the change must enforce: a change by a
 /// key ([`Authority::Key`](crate::Authority::Key)) is refused unless that key is active at that moment and covers
@@ -164,7 +164,7 @@ pub trait KeyRegistry: Send + Sync + 'static {
     /// Whether this registry is also the directory of the owners of its keys, and checks their accounts in the
     /// transaction of a change if the terms [require it](Terms::asks_owner).
     ///
-    /// If it is not, [`Keyring`](crate::keyring::Keyring) asks the directory again after the change, and revokes a
+    /// If it is not, [`Keyring`](crate::Keyring) asks the directory again after the change, and revokes a
     /// key that its owner may no longer have. Until then such a key works.
     fn is_directory(&self) -> bool;
 
@@ -178,7 +178,7 @@ pub trait KeyRegistry: Send + Sync + 'static {
     fn inventory(&self) -> Option<&dyn KeyInventory>;
 
     /// Adds a key under the policy of the terms, which the same transaction enforces (R30, R33). The current time
-    /// is `key.created_at`. If the policy ends other keys, the maker must [cover](crate::authority::covers) those
+    /// is `key.created_at`. If the policy ends other keys, the maker must [cover](crate::store::covers) those
     /// too.
     ///
     /// An imported key that has already ended is added as it is, and the policy does not apply to it.
@@ -191,7 +191,7 @@ pub trait KeyRegistry: Send + Sync + 'static {
     async fn insert(&self, key: KeyRecord, terms: &Terms) -> Result<(), RegistryError>;
 
     /// Adds many imported keys, each as [`insert`](Self::insert) would, and returns the results in the same order.
-    /// Their audit log begins with [`KeyEvent::Imported`](crate::audit::KeyEvent::Imported), whatever their shape.
+    /// Their audit log begins with [`KeyEvent::Imported`](crate::KeyEvent::Imported), whatever their shape.
     ///
     /// The default adds them one by one. The built-in stores add many keys in one transaction. A registry with an
     /// audit log must override this, since `insert` recognises imported keys only by their shape.
@@ -219,7 +219,7 @@ pub trait KeyRegistry: Send + Sync + 'static {
     /// [`KeyRecord::replace`] ends the old one at `old_ends`. Returns the new record.
     ///
     /// The policy applies as in [`insert`](Self::insert). If the old key has a grace period, both keys count. Under
-    /// [`KeyPolicy::Single`](crate::store::KeyPolicy::Single) all other keys of the owner and environment end.
+    /// [`KeyPolicy::Single`](crate::KeyPolicy::Single) all other keys of the owner and environment end.
     ///
     /// # Errors
     ///

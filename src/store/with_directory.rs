@@ -26,7 +26,7 @@ use crate::record::KeyRecord;
 /// ```no_run
 /// # #[cfg(feature = "cache")]
 /// # async fn f<S, D>(store: S, directory: D, alice: tower_api_key::UserId) -> Result<(), tower_api_key::store::StoreError>
-/// # where S: tower_api_key::KeyStore + tower_api_key::store::ChangeLog, D: tower_api_key::Directory {
+/// # where S: tower_api_key::store::KeyStore + tower_api_key::store::ChangeLog, D: tower_api_key::store::Directory {
 /// use tower_api_key::store::{Cached, WithDirectory};
 ///
 /// let cached = Cached::start(WithDirectory::new(store, directory)); // the store such as PostgresStore

@@ -11,8 +11,8 @@ use crate::clock::{Clock, Timestamp};
 /// ```
 /// use std::time::Duration;
 ///
-/// use tower_api_key::clock::{Clock as _, Timestamp};
 /// use tower_api_key::test_util::ManualClock;
+/// use tower_api_key::{Clock as _, Timestamp};
 ///
 /// let clock = ManualClock::new(Timestamp::from_secs(100));
 /// let layers = clock.clone();

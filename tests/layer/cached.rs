@@ -8,12 +8,10 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tower_api_key::store::{
-    CacheOptions, Cached, Change, ChangeLog, Changes, Directory, Followers, NodeId, Position, StoreError,
-    WithDirectory, outlived, settle,
+    CacheOptions, Cached, Change, ChangeLog, Changes, Directory, Followers, KeyStore, NodeId, Position,
+    StoreError, WithDirectory, outlived, settle,
 };
-use tower_api_key::{
-    AccountStatus, KeyDigest, KeyId, KeyRecord, KeyStore, ProjectId, Role, Timestamp, UserId,
-};
+use tower_api_key::{AccountStatus, KeyDigest, KeyId, KeyRecord, ProjectId, Role, Timestamp, UserId};
 
 use test_kit::user;
 

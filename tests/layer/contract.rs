@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tower_api_key::store::{Accounts as _, Member, MemberRole, Project, StoreError, Terms};
-use tower_api_key::test_util::contract;
-use tower_api_key::{
-    AccountStatus, Authority, Directory, KeyDigest, KeyRecord, KeyRegistry as _, KeyStore, MemoryStore,
-    ProjectId, Role, Timestamp, UserId,
+use tower_api_key::store::{
+    Accounts as _, Directory, KeyRegistry as _, KeyStore, Member, MemberRole, MemoryStore, Project,
+    StoreError, Terms,
 };
+use tower_api_key::test_util::contract;
+use tower_api_key::{AccountStatus, Authority, KeyDigest, KeyRecord, ProjectId, Role, Timestamp, UserId};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_keys() {

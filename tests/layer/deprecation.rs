@@ -8,15 +8,14 @@ use axum::routing::get as get_route;
 use http::Request;
 use serde_json::json;
 use test_kit::{World, bearer, echo, get, post_json, send, user};
-use tower_api_key::ApiKeys;
-use tower_api_key::Clock as _;
-use tower_api_key::deprecation::Deprecation;
 use tower_api_key::guard::RequireScope;
-use tower_api_key::keyring::{Grace, NewKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::Accounts as _;
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Timestamp, Verifier};
+use tower_api_key::{
+    ApiKey, ApiKeyAuth, ApiKeys, AuthError, AuthErrorKind, Clock as _, Deprecation, Grace, NewKey, Timestamp,
+    Verifier,
+};
 use tower_api_key_sqlite::SqliteStore;
 
 const SINCE: Timestamp = Timestamp::from_secs(1_767_225_600);

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use test_kit::{World, answer, bearer, echo, get, post_json, project, request, send, user};
 use tower::{Layer as _, ServiceExt as _};
 use tower_api_key::guard::{RequireClass, RequireEnvironment, RequireScope};
+use tower_api_key::render::EmptyOrGrpc;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::{
-    AccessClass, ApiKeyAuth, AuthError, AuthErrorKind, EmptyOrGrpc, Endpoints, Environment, Principal, Role,
-    test_util,
+    AccessClass, ApiKeyAuth, AuthError, AuthErrorKind, Endpoints, Environment, Principal, Role, test_util,
 };
 
 fn routes() -> Router {

@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use test_kit::{Call, Hook, Hooked, project, user};
-use tower_api_key::ApiKeys;
-use tower_api_key::clock::{Clock as _, Timestamp};
 use tower_api_key::store::{
     Accounts as _, Directory, KeyStore as _, Member, MemberRole, MemoryStore, NoProjects, Project, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    AccountStatus, Authority, Environment, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel, KeyPolicy, KeyQuery,
-    KeyRecord, Keyring, KeyringError, NewKey, ProjectId, UserId,
+    AccountStatus, ApiKeys, Authority, Clock as _, Environment, Grace, IssuedKey, KeyFormat, KeyId, KeyLevel,
+    KeyPolicy, KeyQuery, KeyRecord, Keyring, KeyringError, NewKey, ProjectId, Timestamp, UserId,
 };
 
 const NOW: i64 = 1_700_000_000;

@@ -5,12 +5,12 @@ use axum::Router;
 use axum::body::Body;
 use http::Request;
 use tower_api_key::client_addr::PeerAddr;
-use tower_api_key::key_update::KeyUpdate;
-use tower_api_key::keyring::{Grace, Keyring};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{Directory, KeyRegistry, KeyStore};
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{ApiKey, ApiKeyAuth, ApiKeys, Environment, KeyFormat, KeyId, Timestamp, UserId};
+use tower_api_key::{
+    ApiKey, ApiKeyAuth, ApiKeys, Environment, Grace, KeyFormat, KeyId, KeyUpdate, Keyring, Timestamp, UserId,
+};
 
 use crate::{echo, request, send, user};
 

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tower_api_key::audit::Revocation;
-use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::store::{
-    AuditLog, Directory, Ended, KeyCount, KeyInventory, KeyPage, KeyQuery, KeyRegistry, KeyStore,
-    MemoryStore, Project, ProjectDirectory, RegistryError, RegistryProxy, StoreError, Terms, Updated,
-    UsageLog,
+    AuditLog, Directory, Ended, KeyInventory, KeyRegistry, KeyStore, MemoryStore, Project, ProjectDirectory,
+    RegistryError, RegistryProxy, StoreError, Terms, Updated, UsageLog,
 };
 use tower_api_key::{
-    AccountStatus, DigestMethod, FreshKey, KeyDigest, KeyId, KeyRecord, ProjectId, Timestamp, UserId,
+    AccountStatus, DigestMethod, FreshKey, KeyCount, KeyDigest, KeyId, KeyPage, KeyQuery, KeyRecord,
+    KeyUpdate, ProjectId, Revocation, Timestamp, UserId,
 };
 
 /// The calls of a store.

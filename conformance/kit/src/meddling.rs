@@ -7,13 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tower_api_key::key_update::KeyUpdate;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{
-    Accounts as _, KeyQuery, KeyRegistry as _, MemberRole, MemoryStore, StoreError, Terms,
-};
+use tower_api_key::store::{Accounts as _, KeyRegistry as _, MemberRole, MemoryStore, StoreError, Terms};
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{Authority, Clock as _, KeyId, KeyRecord, UserId};
+use tower_api_key::{Authority, Clock as _, KeyId, KeyQuery, KeyRecord, KeyUpdate, UserId};
 
 use crate::{Call, Hook, Hooked, member};
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tower_api_key::store::{
-    Accounts as _, KeyPolicy, KeyRegistry as _, Member, MemberRole, MemoryStore, Project, Terms,
+    Accounts as _, KeyRegistry as _, Member, MemberRole, MemoryStore, Project, Terms,
 };
 use tower_api_key::{
-    ApiKey, Environment, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, ProjectId, Timestamp, UserId,
+    ApiKey, Environment, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyPolicy, KeyRecord, ProjectId, Timestamp,
+    UserId,
 };
 
 use crate::Counted;

@@ -17,12 +17,12 @@ use http_body::{Frame, SizeHint};
 use serde_json::json;
 use test_kit::{Answer, World, answer, bearer, echo, get, member, post_json, project, request, send, user};
 use tower::{ServiceBuilder, ServiceExt as _};
-use tower_api_key::ApiKeys;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, HeaderScheme, JsonBody, MalformedCredential};
+use tower_api_key::scheme_info::{Challenge, SchemeInfo};
 use tower_api_key::store::{Accounts as _, KeyStore as _, MemberRole, MemoryStore};
 use tower_api_key::{
-    AccessClass, ApiKeyAuth, AuthError, AuthErrorKind, Challenge, Credentials, Endpoints, Head, KeyDigest,
-    KeyFormat, KeyLevel, Keyring, NewKey, Principal, SchemeInfo, Timestamp, Verifier, guard,
+    AccessClass, ApiKeyAuth, ApiKeys, AuthError, AuthErrorKind, Credentials, Endpoints, Head, KeyDigest,
+    KeyFormat, KeyLevel, Keyring, NewKey, Principal, Timestamp, Verifier, guard,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;

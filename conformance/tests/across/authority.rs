@@ -6,13 +6,13 @@ use axum::Router;
 use serde_json::json;
 use test_kit::meddling::{EVENTS, Event, Meddling};
 use test_kit::{World, bearer, request, send};
-use tower_api_key::ApiKeys;
-use tower_api_key::key_update::KeyUpdate;
-use tower_api_key::keyring::{Grace, NewKey};
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::KeyStore as _;
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{ApiKey, ApiKeyAuth, Clock as _, Endpoints, KeyId, KeyRecord, Keyring, Timestamp};
+use tower_api_key::{
+    ApiKey, ApiKeyAuth, ApiKeys, Clock as _, Endpoints, Grace, KeyId, KeyRecord, KeyUpdate, Keyring, NewKey,
+    Timestamp,
+};
 use tower_api_key_manage as manage;
 
 const AT: &str = "/v1/api-keys";

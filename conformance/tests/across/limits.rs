@@ -15,17 +15,16 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use tower_api_key::client_addr::{ClientAddr, PeerAddr};
 use tower_api_key::guard::RequireScope;
-use tower_api_key::keyring::{Grace, IssuedKey, Keyring, NewKey};
 use tower_api_key::limit::{KeyThrottle, Limit, Limits};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyPolicy, Member, MemberRole, MemoryStore, Project, StoreError,
+    Accounts as _, Directory, KeyStore, Member, MemberRole, MemoryStore, Project, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
     AccountStatus, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, Clock, Credentials, Endpoint, Endpoints,
-    Environment, KeyDigest, KeyFormat, KeyRecord, KeyStore, Principal, ProjectId, Timestamp, UserId,
-    Verifier,
+    Environment, Grace, IssuedKey, KeyDigest, KeyFormat, KeyPolicy, KeyRecord, Keyring, NewKey, Principal,
+    ProjectId, Timestamp, UserId, Verifier,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;

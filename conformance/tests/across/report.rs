@@ -10,19 +10,17 @@ use async_trait::async_trait;
 use axum::Router;
 use serde_json::{Value, json};
 use test_kit::{World, bearer, get, send, user};
-use tower_api_key::ApiKeys;
-use tower_api_key::keyring::{Grace, IssuedKey, Keyring, NewKey, RetirementStatus};
+use tower_api_key::keyring::RetirementStatus;
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
-use tower_api_key::store::RegistryProxy;
-use tower_api_key::store::UsageLog;
 use tower_api_key::store::{
-    Accounts as _, KeyRegistry, KeyStore, MemoryStore, NoProjects, RegistryError, StoreError,
+    Accounts as _, KeyRegistry, KeyStore, MemoryStore, NoProjects, RegistryError, RegistryProxy, StoreError,
+    UsageLog,
 };
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::usage::{Usage, UsageChannel};
 use tower_api_key::{
-    ApiKeyAuth, Clock as _, Endpoints, KeyId, KeyPolicy, KeyQuery, KeyRecord, KeyringError, Timestamp, UserId,
+    ApiKeyAuth, ApiKeys, Clock as _, Endpoints, Grace, IssuedKey, KeyId, KeyPolicy, KeyQuery, KeyRecord,
+    Keyring, KeyringError, NewKey, Timestamp, Usage, UsageChannel, UserId,
 };
 use tower_api_key_manage as manage;
 use tower_api_key_sqlite::SqliteStore;

@@ -13,10 +13,8 @@ use conformance::server_kit::demo::Demo;
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
-use tower_api_key::{
-    Accounts as _, Environment, Grace, KeyDigest, KeyFormat, KeyPolicy, KeyQuery, KeyStore as _, Keyring,
-    NewKey, UserId,
-};
+use tower_api_key::store::{Accounts as _, KeyStore as _};
+use tower_api_key::{Environment, Grace, KeyDigest, KeyFormat, KeyPolicy, KeyQuery, Keyring, NewKey, UserId};
 use tower_api_key_sqlite::SqliteStore;
 
 #[test]

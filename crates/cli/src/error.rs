@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use tower_api_key::keyring::KeyringError;
+use tower_api_key::KeyringError;
 use tower_api_key::store::{RegistryError, StoreError};
 
 /// Why a command failed, or succeeded only in part. It contains no secret.

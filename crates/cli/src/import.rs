@@ -14,10 +14,8 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tower_api_key::keyring::{
-    ImportRefusal, ImportReport, ImportedDigest, ImportedKey, NewKey, RefusedImport,
-};
-use tower_api_key::{KeyId, ProjectId};
+use tower_api_key::keyring::{ImportRefusal, ImportReport, ImportedDigest, ImportedKey, RefusedImport};
+use tower_api_key::{KeyId, NewKey, ProjectId};
 
 use crate::args::{Format, ImportArgs};
 use crate::error::CliError;

@@ -3,11 +3,14 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use tower_api_key::keyring::{Grace, KeyringError, NewKey, NewKeyRequest};
+use tower_api_key::keyring::NewKeyRequest;
 use tower_api_key::limit::Limits;
 use tower_api_key::restriction::Restrictions;
 use tower_api_key::store::StoreError;
-use tower_api_key::{Environment, KeyId, KeyQuery, KeyRecord, KeyUpdate, ProjectId, Timestamp, UserId};
+use tower_api_key::{
+    Environment, Grace, KeyId, KeyQuery, KeyRecord, KeyUpdate, KeyringError, NewKey, ProjectId, Timestamp,
+    UserId,
+};
 
 use crate::args;
 use crate::error::CliError;

@@ -5,12 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tower_api_key::ApiKeys;
-use tower_api_key::SlowHashes;
-use tower_api_key::store::{Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, Project, StoreError};
+use tower_api_key::store::{Accounts, Directory, KeyRegistry, KeyStore, Project, StoreError};
 use tower_api_key::{
-    AccountStatus, Authority, ConfigError, Digests, KeyFormat, KeyId, Keyring, Pepper, ProjectId, Role,
-    UserId, Verifier,
+    AccountStatus, ApiKeys, Authority, ConfigError, Digests, KeyFormat, KeyId, KeyPolicy, Keyring, Pepper,
+    ProjectId, Role, SlowHashes, UserId, Verifier,
 };
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 use tower_api_key_sqlite::SqliteStore;

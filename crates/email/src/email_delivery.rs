@@ -29,7 +29,8 @@ const SMTP_DEADLINE: Duration = Duration::from_secs(30);
 /// Notifies owners by SMTP that they have a new key, **without the key**.
 ///
 /// ```no_run
-/// use tower_api_key::{Keyring, MemoryStore, UserId};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::{Keyring, UserId};
 /// use tower_api_key_email::EmailDelivery;
 ///
 /// let address = |user: &UserId| Some(format!("{user}@example.com"));

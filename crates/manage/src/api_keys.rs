@@ -12,11 +12,11 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use serde_json::{Value, json};
 use tower_api_key::delivery::Delivery;
-use tower_api_key::key::KeyId;
-use tower_api_key::keyring::{IssuedKey, Keyring, KeyringError, Report, RetirementStatus};
-use tower_api_key::record::KeyRecord;
-use tower_api_key::store::{KeyPage, KeyQuery, StoreError};
-use tower_api_key::usage::{Usage, UsageChannel};
+use tower_api_key::keyring::{Report, RetirementStatus};
+use tower_api_key::store::StoreError;
+use tower_api_key::{
+    IssuedKey, KeyId, KeyPage, KeyQuery, KeyRecord, Keyring, KeyringError, Usage, UsageChannel,
+};
 
 use super::caller::Caller;
 use super::path_key::{Params, known, named};

@@ -11,13 +11,11 @@ use http::HeaderMap;
 use http_body::Body as _;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use tower_api_key::Principal;
-use tower_api_key::auth_error::AuthErrorKind;
 use tower_api_key::body_budget::{Budget, Charge, Collected, Room, Sender};
 use tower_api_key::limit::{Limit, Limits};
 use tower_api_key::restriction::Restrictions;
 use tower_api_key::scheme::is_plain_json;
-use tower_api_key::unread_body;
+use tower_api_key::{AuthErrorKind, Principal, unread_body};
 
 use super::caller::Caller;
 use super::refusal::{self, RouteError};

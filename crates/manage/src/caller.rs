@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use tower_api_key::Principal;
-use tower_api_key::access::{AccessClass, AccountStatus, Role};
-use tower_api_key::auth_error::{AuthError, AuthErrorKind};
-use tower_api_key::authority::{Denied, covers};
-use tower_api_key::credentials::Head;
 use tower_api_key::extract::MissingPrincipal;
-use tower_api_key::keyring::{Keyring, KeyringError};
-use tower_api_key::record::{KeyLevel, KeyRecord};
-use tower_api_key::store::StoreError;
+use tower_api_key::store::{Denied, StoreError, covers};
+use tower_api_key::{
+    AccessClass, AccountStatus, AuthError, AuthErrorKind, Head, KeyLevel, KeyRecord, Keyring, KeyringError,
+    Principal, Role,
+};
 
 use super::refusal::{self, RouteError};
 

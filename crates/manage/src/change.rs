@@ -9,7 +9,7 @@
 //! A missing member stays as it is (RFC 7396). Restrictions and limits are replaced as a whole, and removed by `null`.
 
 use axum::extract::Request;
-use tower_api_key::key_update::KeyUpdate;
+use tower_api_key::KeyUpdate;
 
 use super::body::Members;
 use super::caller::Caller;

@@ -20,8 +20,8 @@ use axum::{Json, Router};
 use http::Method;
 use http::header::CACHE_CONTROL;
 use serde_json::json;
+use tower_api_key::Keyring;
 use tower_api_key::explain::{Explainer, Question};
-use tower_api_key::keyring::Keyring;
 
 use super::body::{self, Members};
 use super::caller::Caller;

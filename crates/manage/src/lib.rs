@@ -52,7 +52,7 @@
 //! # Problems
 //!
 //! Refusals are those of the layer ([`problems`](tower_api_key::problems)), with the messages of the caller's
-//! scheme. These routes add their own problems, in the format of [`ProblemDetails`](tower_api_key::ProblemDetails):
+//! scheme. These routes add their own problems, in the format of [`ProblemDetails`](tower_api_key::render::ProblemDetails):
 //!
 //! | `error` | status | |
 //! |---|---|---|
@@ -97,7 +97,7 @@ mod time;
 mod validate;
 
 use http::Method;
-use tower_api_key::endpoint::Endpoints;
+use tower_api_key::Endpoints;
 
 pub use self::api_keys::api_keys;
 pub use self::explain::explain;

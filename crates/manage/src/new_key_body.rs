@@ -12,7 +12,8 @@
 //! [`limit`](tower_api_key::limit), in one text or a list. `null` means missing.
 
 use axum::extract::Request;
-use tower_api_key::keyring::{NewKey, NewKeyError, NewKeyRequest};
+use tower_api_key::NewKey;
+use tower_api_key::keyring::{NewKeyError, NewKeyRequest};
 
 use super::body::Members;
 use super::caller::Caller;

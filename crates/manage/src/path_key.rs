@@ -2,9 +2,7 @@
 
 use axum::extract::RawPathParams;
 use axum::extract::rejection::RawPathParamsRejection;
-use tower_api_key::KeyId;
-use tower_api_key::keyring::Keyring;
-use tower_api_key::record::KeyRecord;
+use tower_api_key::{KeyId, KeyRecord, Keyring};
 
 use super::caller::Caller;
 use super::refusal::{self, RouteError};

@@ -5,7 +5,7 @@ use std::fmt;
 use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
-use tower_api_key::auth_error::AuthError;
+use tower_api_key::AuthError;
 use tower_api_key::render::ProblemDetails;
 
 /// Why a request was refused.

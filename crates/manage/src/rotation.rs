@@ -11,7 +11,7 @@
 //! when the response arrives (R31).
 
 use axum::extract::Request;
-use tower_api_key::keyring::Grace;
+use tower_api_key::Grace;
 
 use super::body::Members;
 use super::caller::Caller;

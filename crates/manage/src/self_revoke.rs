@@ -14,14 +14,10 @@ use axum::routing::{MethodRouter, post};
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
-use tower_api_key::Verifier;
-use tower_api_key::auth_error::{AuthError, AuthErrorKind};
 use tower_api_key::client_addr::ClientAddr;
-use tower_api_key::credentials::{Credentials, Head};
-use tower_api_key::keyring::Keyring;
 use tower_api_key::render::Refusals;
 use tower_api_key::scheme::{Bearer, BodyInterest, JsonBody, Or, Scheme};
-use tower_api_key::unread_body;
+use tower_api_key::{AuthError, AuthErrorKind, Credentials, Head, Keyring, Verifier, unread_body};
 
 use super::refusal::{self, RouteError};
 
@@ -61,7 +57,8 @@ const MAX_KEYS: usize = 16;
 /// use tower_api_key::client_addr::ClientAddr;
 /// use tower_api_key::limit::KeyThrottle;
 /// use tower_api_key::scheme::Bearer;
-/// use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, MemoryStore, Verifier};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::{ApiKeyAuth, Endpoints, Keyring, Verifier};
 /// use tower_api_key_manage as manage;
 ///
 /// let store = MemoryStore::new();

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::routing::{MethodRouter, get};
 use serde_json::{Value, json};
-use tower_api_key::key::ProjectId;
+use tower_api_key::ProjectId;
 
 use super::body;
 use super::caller::Caller;

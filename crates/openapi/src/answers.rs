@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use serde_json::json;
-use tower_api_key::{AuthErrorKind, SchemeInfo};
+use tower_api_key::AuthErrorKind;
+use tower_api_key::scheme_info::SchemeInfo;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::schema::{AllOfBuilder, AnyOfBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Content, Ref, RefOr, Response};

@@ -34,7 +34,7 @@ impl AuthDoc {
 
     /// Sets the content type and the schema of refusals' bodies, if
     /// [`render_errors`](tower_api_key::ApiKeyAuth::render_errors) replaces
-    /// [`ProblemDetails`](tower_api_key::ProblemDetails). The layer cannot know them: without this, the document
+    /// [`ProblemDetails`](tower_api_key::render::ProblemDetails). The layer cannot know them: without this, the document
     /// lists the refusals without their bodies.
     pub fn refusals(mut self, content_type: &str, schema: Schema) -> Self {
         self.answers = Answers::of(self.layer.schemes(), Some((content_type.to_owned(), schema)));
@@ -48,7 +48,7 @@ impl AuthDoc {
         self
     }
 
-    /// The schema of [`ProblemDetails`](tower_api_key::ProblemDetails), the default body of refusals.
+    /// The schema of [`ProblemDetails`](tower_api_key::render::ProblemDetails), the default body of refusals.
     #[must_use]
     pub fn problem() -> Schema {
         answers::problem()

@@ -3,7 +3,8 @@
 //! ```
 //! use http::Method;
 //! use tower_api_key::scheme::{ApiKeyHeader, Bearer};
-//! use tower_api_key::{ApiKeyAuth, Endpoints, MemoryStore};
+//! use tower_api_key::store::MemoryStore;
+//! use tower_api_key::{ApiKeyAuth, Endpoints};
 //! use tower_api_key_openapi::{self as openapi, AuthDoc};
 //! use utoipa::{Modify, OpenApi};
 //!

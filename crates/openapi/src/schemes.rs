@@ -2,8 +2,8 @@
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
-use tower_api_key::scheme_info::spelled;
-use tower_api_key::{Endpoint, LayerDescription, SchemeInfo};
+use tower_api_key::scheme_info::{SchemeInfo, spelled};
+use tower_api_key::{Endpoint, LayerDescription};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::schema::{AllOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};

@@ -4,7 +4,7 @@ use askama::Template;
 use http::header::REFERRER_POLICY;
 use http::{HeaderValue, StatusCode};
 use tower_api_key::delivery::Delivery;
-use tower_api_key::keyring::{Grace, IssuedKey, KeyringError};
+use tower_api_key::{Grace, IssuedKey, KeyringError};
 
 use super::csrf_form::{CsrfForm, Visitor};
 use super::csrf_token::{CsrfToken, Spent};

@@ -9,13 +9,10 @@ use axum::response::IntoResponse as _;
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use tower_api_key::AuthErrorKind;
-use tower_api_key::access::{AccountStatus, Role};
-use tower_api_key::authority::Authority;
 use tower_api_key::body_budget::{Charge, Collected, Room, Sender};
-use tower_api_key::key::KeyId;
-use tower_api_key::keyring::{Keyring, KeyringError};
-use tower_api_key::record::{KeyLevel, KeyRecord};
+use tower_api_key::{
+    AccountStatus, AuthErrorKind, Authority, KeyId, KeyLevel, KeyRecord, Keyring, KeyringError, Role,
+};
 
 use super::csrf_token::CsrfToken;
 use super::drafts::{self, Draft};

@@ -19,8 +19,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::{KeyId, RandomSourceError, UserId};
+use tower_api_key::key::RandomSourceError;
+use tower_api_key::{KeyId, Timestamp, UserId};
 
 use super::session::PortalUser;
 
@@ -214,7 +214,7 @@ impl PersonTickets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tower_api_key::key::UserId;
+    use tower_api_key::UserId;
 
     fn user(secret: u8) -> PortalUser {
         PortalUser::new(UserId::new("alice").unwrap(), "Alice", &[secret; 32])

@@ -2,7 +2,7 @@
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
-use tower_api_key::keyring::IssuedKey;
+use tower_api_key::IssuedKey;
 use tower_api_key::scheme_info::{SchemeInfo, spelled};
 
 /// An example command line for a new key and one scheme of a layer.

@@ -27,8 +27,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::{KeyId, UserId};
+use tower_api_key::{KeyId, Timestamp, UserId};
 
 use super::csrf_token::{CsrfToken, LIFETIME_SECS};
 use super::fields::Fields;

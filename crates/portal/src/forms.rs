@@ -5,14 +5,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::UserId;
-use tower_api_key::key_update::KeyUpdate;
-use tower_api_key::keyring::{Grace, NewKey, NewKeyError, NewKeyRequest};
+use tower_api_key::keyring::{NewKeyError, NewKeyRequest};
 use tower_api_key::limit::Limits;
-use tower_api_key::record::{KeyRecord, MAX_RESTRICTIONS_LEN};
 use tower_api_key::restriction::{AllowList, ReferrerRestriction, RestrictionError, Restrictions};
 use tower_api_key::store::Project;
+use tower_api_key::{Grace, KeyRecord, KeyUpdate, NewKey, Timestamp, UserId};
 
 use super::fields::Fields;
 use super::response::CHANGED_MEANWHILE;
@@ -133,7 +130,7 @@ impl KeyForm {
             });
         }
         let restrictions = self.restrictions.understand();
-        let long = |restrictions: &Restrictions| restrictions.text_len() > MAX_RESTRICTIONS_LEN;
+        let long = |restrictions: &Restrictions| restrictions.text_len() > KeyRecord::MAX_RESTRICTIONS_LEN;
         if restrictions.as_ref().is_some_and(long) {
             self.restrictions.error = Some(TOO_LONG);
             return None;

@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tower_api_key::audit::{AuditEntry, KeyEvent, Revocation};
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::{KeyId, UserId};
 use tower_api_key::keyring::{Report, RetirementStatus};
-use tower_api_key::usage::{Usage, UsageChannel};
+use tower_api_key::{AuditEntry, KeyEvent, KeyId, Revocation, Timestamp, Usage, UsageChannel, UserId};
 
 use super::time::Time;
 
@@ -143,7 +140,7 @@ fn what(event: &KeyEvent) -> String {
     }
 }
 
-/// Describes the text of an [`Authority`](tower_api_key::authority::Authority).
+/// Describes the text of an [`Authority`](tower_api_key::Authority).
 fn by(text: &str, visitor: &UserId) -> String {
     match text.split_once(':') {
         Some(("user", user)) if user == visitor.as_str() => "you".to_owned(),

@@ -7,8 +7,8 @@
 //! use http::Method;
 //! use http::request::Parts;
 //! use tower_api_key_portal::{Freshness, Portal, PortalSession, PortalUser, SignedIn};
-//! use tower_api_key::store::{MemoryStore, StoreError};
 //! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::store::{MemoryStore, StoreError};
 //! use tower_api_key::{ApiKeyAuth, Keyring, UserId};
 //!
 //! /// What your session stores about a signed-in user.

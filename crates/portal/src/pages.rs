@@ -4,13 +4,11 @@ use askama::Template;
 use axum::extract::Query;
 use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tower_api_key::access::AccessClass;
-use tower_api_key::audit::{AuditEntry, KeyEvent};
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::{Environment, KeyId, ProjectId};
-use tower_api_key::keyring::KeyringError;
-use tower_api_key::record::KeyRecord;
-use tower_api_key::store::{KeyPage, KeyPolicy, KeyQuery, Project, StoreError};
+use tower_api_key::store::{Project, StoreError};
+use tower_api_key::{
+    AccessClass, AuditEntry, Environment, KeyEvent, KeyId, KeyPage, KeyPolicy, KeyQuery, KeyRecord,
+    KeyringError, ProjectId, Timestamp,
+};
 
 use super::csrf_form::Visitor;
 use super::csrf_token::CsrfToken;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use http::Method;
 use tokio::sync::Semaphore;
 use tower_api_key::body_budget::Budget;
+use tower_api_key::scheme_info::SchemeInfo;
 use tower_api_key::store::ProjectDirectory;
-use tower_api_key::{ConfigError, Keyring, LayerDescription, SchemeInfo};
+use tower_api_key::{ConfigError, Keyring, LayerDescription};
 
 use super::csrf_token::CsrfTokens;
 use super::curl::Curl;

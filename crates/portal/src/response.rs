@@ -7,7 +7,7 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, StatusCode};
-use tower_api_key::key::KeyId;
+use tower_api_key::KeyId;
 
 use super::assets;
 use super::portal::Portal;

@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use http::request::Parts;
 use sha2::{Digest as _, Sha256};
-use tower_api_key::key::UserId;
+use tower_api_key::UserId;
 use tower_api_key::store::StoreError;
 
 /// The host's session.

@@ -1,6 +1,6 @@
 //! Formats times for people: UTC, to the minute.
 
-use tower_api_key::clock::Timestamp;
+use tower_api_key::Timestamp;
 
 /// A time, for people and for machines.
 #[derive(Clone)]

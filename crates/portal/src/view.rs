@@ -1,11 +1,8 @@
 //! What the pages show about a key: the only place where records become text.
 
-use tower_api_key::access::AccountStatus;
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::Environment;
-use tower_api_key::record::{KeyLevel, KeyRecord, MAX_RESTRICTIONS_LEN};
 use tower_api_key::restriction::{AllowList, Mode};
 use tower_api_key::store::Project;
+use tower_api_key::{AccountStatus, Environment, KeyLevel, KeyRecord, Timestamp};
 
 use super::time::{Time, days_between, days_left};
 
@@ -158,7 +155,7 @@ pub(super) fn rights(key: &KeyRecord, standing: AccountStatus, state: KeyState) 
             format!("None at the moment: you have no access {place}, and the key is refused with 403.")
         }
         AccountStatus::Active { role: Some(role) } => {
-            let what = if role.allows(tower_api_key::access::AccessClass::Write) {
+            let what = if role.allows(tower_api_key::AccessClass::Write) {
                 "reads and writes"
             } else {
                 "only reads"
@@ -172,7 +169,7 @@ pub(super) fn rights(key: &KeyRecord, standing: AccountStatus, state: KeyState) 
 /// The length of the restrictions, if they are longer than a new key's may be.
 pub(super) fn too_long(key: &KeyRecord) -> Option<String> {
     let len = key.restrictions.text_len();
-    (len > MAX_RESTRICTIONS_LEN).then(|| format!("{} KiB", len.div_ceil(1024)))
+    (len > KeyRecord::MAX_RESTRICTIONS_LEN).then(|| format!("{} KiB", len.div_ceil(1024)))
 }
 
 /// A restriction, as text.

@@ -8,9 +8,10 @@ use crate::failure::Failure;
 use crate::row::{of_primary, optional, value};
 use crate::session::{Commit, Database, Session};
 use crate::store::PostgresStore;
-use tower_api_key::key::{KeyDigest, UserId};
-use tower_api_key::store::StoreError;
-use tower_api_key::store::{Change, ChangeLog, Changes, Followers, NodeId, Position, RegistryError};
+use tower_api_key::store::{
+    Change, ChangeLog, Changes, Followers, NodeId, Position, RegistryError, StoreError,
+};
+use tower_api_key::{KeyDigest, UserId};
 
 /// A batch with more changes than this is read as `Everything`.
 const MOST: usize = 10_000;

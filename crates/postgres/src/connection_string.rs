@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
-use tower_api_key::config_error::ConfigError;
+use tower_api_key::ConfigError;
 
 /// A parsed connection string.
 #[derive(Clone)]

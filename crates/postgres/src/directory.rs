@@ -3,11 +3,12 @@
 use crate::failure::Failure;
 use crate::row::{Row, of_primary, optional, value};
 use crate::session::{Param, Session};
-use tower_api_key::access::{AccountStatus, Role};
-use tower_api_key::key::{ProjectId, UserId, is_id};
-use tower_api_key::store::codec::row_limit as page;
-use tower_api_key::store::codec::{self, KeyRow as _, json, project_id, role_name, role_of, user_id};
+use tower_api_key::key::is_id;
+use tower_api_key::store::codec::{
+    self, KeyRow as _, json, project_id, role_name, role_of, row_limit as page, user_id,
+};
 use tower_api_key::store::{Account, Member, Person, Project, RegistryError, StoreError};
+use tower_api_key::{AccountStatus, ProjectId, Role, UserId};
 
 /// Always one row: NULLs for a user without an account. The last column says whether the server is a standby.
 const STANDING: &str = "

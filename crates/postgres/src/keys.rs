@@ -7,17 +7,13 @@ use crate::directory;
 use crate::failure::Failure;
 use crate::row::{Row, of_primary, optional, value};
 use crate::session::{Param, Session};
-use tower_api_key::audit::{KeyEvent, Revocation};
-use tower_api_key::authority::Authority;
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::{DigestMethod, Environment, KeyDigest, KeyId, UserId};
-use tower_api_key::key_update::KeyUpdate;
-use tower_api_key::record::{FreshKey, KeyLevel, KeyRecord};
-use tower_api_key::store::codec::row_limit as page;
-use tower_api_key::store::codec::{KeyRow as _, json, limits_text, user_id};
-use tower_api_key::store::codec::{PageBounds, PageReader, PageStep, SearchedKey};
-use tower_api_key::store::{
-    Ended, KeyCount, KeyPage, KeyQuery, MakeRoom, RegistryError, StoreError, Terms, Updated, an_hour_before,
+use tower_api_key::store::codec::{
+    KeyRow as _, PageBounds, PageReader, PageStep, SearchedKey, json, limits_text, row_limit as page, user_id,
+};
+use tower_api_key::store::{Ended, MakeRoom, RegistryError, StoreError, Terms, Updated, an_hour_before};
+use tower_api_key::{
+    Authority, DigestMethod, Environment, FreshKey, KeyCount, KeyDigest, KeyEvent, KeyId, KeyLevel, KeyPage,
+    KeyQuery, KeyRecord, KeyUpdate, Revocation, Timestamp, UserId,
 };
 
 /// Always one row: NULLs for an unknown key. The last column says whether the server is a standby.

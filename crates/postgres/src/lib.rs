@@ -2,8 +2,8 @@
 //! processes on any number of machines.
 //!
 //! ```no_run
-//! use tower_api_key::ApiKeyAuth;
 //! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::ApiKeyAuth;
 //! use tower_api_key_postgres::PostgresStore;
 //!
 //! # async fn f() -> Result<(), tower_api_key::store::StoreError> {

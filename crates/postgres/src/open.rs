@@ -7,7 +7,7 @@ use deadpool_postgres::Pool;
 use crate::failure::{Failure, Standby};
 use crate::row::value;
 use crate::session::{Database, Session};
-use tower_api_key::config_error::ConfigError;
+use tower_api_key::ConfigError;
 use tower_api_key::store::StoreError;
 
 /// Each migrates the schema from the previous version.

@@ -20,7 +20,7 @@ use crate::listener::Listener;
 use crate::open;
 use crate::session::{Database, SCHEMA, startup_options};
 use crate::store::PostgresStore;
-use tower_api_key::config_error::ConfigError;
+use tower_api_key::ConfigError;
 use tower_api_key::observer::Observer;
 use tower_api_key::store::StoreError;
 

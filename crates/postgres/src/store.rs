@@ -13,23 +13,15 @@ use crate::housekeeping::Housekeeping;
 use crate::listener::Listener;
 use crate::session::{Database, Session, SessionFuture};
 use crate::{audit_log, directory, keys};
-use tower_api_key::access::AccountStatus;
-use tower_api_key::audit::{AuditEntry, Revocation};
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use tower_api_key::key_update::KeyUpdate;
-use tower_api_key::record::{FreshKey, KeyRecord};
-use tower_api_key::store::AuditLog;
-use tower_api_key::store::KeyInventory;
-use tower_api_key::store::ProjectDirectory;
-use tower_api_key::store::UsageLog;
 use tower_api_key::store::codec::PageBounds;
-use tower_api_key::store::settle;
 use tower_api_key::store::{
-    Account, Accounts, Directory, Ended, KeyCount, KeyPage, KeyQuery, KeyRegistry, KeyStore, Member, Person,
-    Project, RegistryError, StoreError, Terms, Updated,
+    Account, Accounts, AuditLog, Directory, Ended, KeyInventory, KeyRegistry, KeyStore, Member, Person,
+    Project, ProjectDirectory, RegistryError, StoreError, Terms, Updated, UsageLog, settle,
 };
-use tower_api_key::usage::Usage;
+use tower_api_key::{
+    AccountStatus, AuditEntry, DigestMethod, FreshKey, KeyCount, KeyDigest, KeyId, KeyPage, KeyQuery,
+    KeyRecord, KeyUpdate, ProjectId, Revocation, Timestamp, Usage, UserId,
+};
 
 /// How many keys of an import share a transaction.
 const AT_ONCE: usize = 100;

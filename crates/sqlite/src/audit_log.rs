@@ -4,13 +4,10 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::failure::Failure;
 use crate::row::BorrowedRow;
-use tower_api_key::audit::{AuditEntry, KeyEvent, Revocation};
-use tower_api_key::authority::Authority;
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::{Environment, KeyId, UserId};
-use tower_api_key::record::KeyRecord;
 use tower_api_key::store::codec::{entry, used};
-use tower_api_key::usage::Usage;
+use tower_api_key::{
+    AuditEntry, Authority, Environment, KeyEvent, KeyId, KeyRecord, Revocation, Timestamp, Usage, UserId,
+};
 
 const WRITE: &str = "INSERT INTO history (key, owner, at, by, event) VALUES (?1, ?2, ?3, ?4, ?5)";
 

@@ -4,11 +4,12 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::failure::Failure;
 use crate::row::{BorrowedRow, truth};
-use tower_api_key::access::{AccountStatus, Role};
-use tower_api_key::key::{ProjectId, UserId, is_id};
-use tower_api_key::store::codec::row_limit as page;
-use tower_api_key::store::codec::{self, KeyRow as _, project_id, role_name, role_of, user_id};
+use tower_api_key::key::is_id;
+use tower_api_key::store::codec::{
+    self, KeyRow as _, project_id, role_name, role_of, row_limit as page, user_id,
+};
 use tower_api_key::store::{Account, Member, Person, Project, RegistryError, StoreError};
+use tower_api_key::{AccountStatus, ProjectId, Role, UserId};
 
 /// One row for a user who belongs to an account. The last two columns concern the requested project: whether it is
 /// deleted (NULL if it never existed), and whether the user's list contains it.

@@ -1,8 +1,8 @@
 //! [`SqliteStore`]: API keys, people and projects of [`tower_api_key`] in an SQLite file, for any number of processes.
 //!
 //! ```no_run
-//! use tower_api_key::ApiKeyAuth;
 //! use tower_api_key::scheme::Bearer;
+//! use tower_api_key::ApiKeyAuth;
 //! use tower_api_key_sqlite::SqliteStore;
 //!
 //! # async fn f() -> Result<(), tower_api_key::store::StoreError> {

@@ -8,7 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::failure::Failure;
-use tower_api_key::config_error::ConfigError;
+use tower_api_key::ConfigError;
 use tower_api_key::store::StoreError;
 
 /// How long a connection waits for another process's lock.

@@ -14,23 +14,15 @@ use crate::failure::Failure;
 use crate::open::Purpose;
 use crate::worker::{Places, Queue};
 use crate::{audit_log, directory, keys, open};
-use tower_api_key::access::AccountStatus;
-use tower_api_key::audit::{AuditEntry, KeyEvent, Revocation};
-use tower_api_key::clock::Timestamp;
-use tower_api_key::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
-use tower_api_key::key_update::KeyUpdate;
-use tower_api_key::record::{FreshKey, KeyRecord};
-use tower_api_key::store::AuditLog;
-use tower_api_key::store::KeyInventory;
-use tower_api_key::store::ProjectDirectory;
-use tower_api_key::store::UsageLog;
-use tower_api_key::store::codec::KeyRow as _;
-use tower_api_key::store::codec::PageBounds;
+use tower_api_key::store::codec::{KeyRow as _, PageBounds};
 use tower_api_key::store::{
-    Account, Accounts, Directory, Ended, KeyCount, KeyPage, KeyQuery, KeyRegistry, KeyStore, Member, Person,
-    Project, RegistryError, StoreError, Terms, Updated,
+    Account, Accounts, AuditLog, Directory, Ended, KeyInventory, KeyRegistry, KeyStore, Member, Person,
+    Project, ProjectDirectory, RegistryError, StoreError, Terms, Updated, UsageLog,
 };
-use tower_api_key::usage::Usage;
+use tower_api_key::{
+    AccountStatus, AuditEntry, DigestMethod, FreshKey, KeyCount, KeyDigest, KeyEvent, KeyId, KeyPage,
+    KeyQuery, KeyRecord, KeyUpdate, ProjectId, Revocation, Timestamp, Usage, UserId,
+};
 
 /// Two connections use two cores, and more do not help, because a look-up takes a few microseconds.
 const READERS: usize = 2;

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
-use tower_api_key::store::{Project, ProjectDirectory, StoreError};
+use tower_api_key::store::{Directory, KeyStore, Project, ProjectDirectory, StoreError};
 use tower_api_key::{
-    AccountStatus, Directory, Environment, KeyDigest, KeyId, KeyLevel, KeyRecord, KeyStore, ProjectId, Role,
-    Timestamp, UserId,
+    AccountStatus, Environment, KeyDigest, KeyId, KeyLevel, KeyRecord, ProjectId, Role, Timestamp, UserId,
 };
 
 // The application's tables. The layer needs nothing more than an index on the hash.

@@ -7,7 +7,8 @@ use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::gate::Gate;
-use crate::key::{DigestMethod, Digests, Environment, KeyDigest, Pepper};
+use crate::key::pepper::Pepper;
+use crate::key::{DigestMethod, Digests, Environment, KeyDigest};
 use crate::restriction::RequestContext;
 
 fn pepper(id: &str) -> Pepper {

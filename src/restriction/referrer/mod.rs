@@ -1,23 +1,4 @@
 //! Referrer restrictions: from which web pages a key may be used.
-//!
-//! # Format
-//!
-//! ```text
-//! https://good.example            an origin: scheme, host and port
-//! http://localhost:3000
-//! https://*.good.example          every name below good.example, and not good.example itself
-//! https://good.example/app        and below this path: /app, /app/x, but not /apple
-//! ```
-//!
-//! ASCII only (write a name in another script as `xn--...`), without user, query or fragment. Hosts are compared
-//! case-insensitively, paths case-sensitively.
-//!
-//! # What is read
-//!
-//! One `Referer` line with an `http` or `https` URL in plain form. Anything else (no line, two lines, `null`, a user, a
-//! backslash, a fragment) is refused. `Origin` replaces a missing `Referer` only if
-//! [`accept_origin`](ReferrerRestriction::accept_origin) is set, and never for a rule with a path. If both are present,
-//! they must agree.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -32,6 +13,25 @@ use super::{AllowList, RequestContext, RestrictionError};
 ///
 /// A referrer is not authentication. Browsers send it truthfully, but any other client can send any value. The
 /// restriction only keeps a key from being used by other people's web pages.
+///
+/// # Format
+///
+/// ```text
+/// https://good.example            an origin: scheme, host and port
+/// http://localhost:3000
+/// https://*.good.example          every name below good.example, and not good.example itself
+/// https://good.example/app        and below this path: /app, /app/x, but not /apple
+/// ```
+///
+/// ASCII only (write a name in another script as `xn--...`), without user, query or fragment. Hosts are compared
+/// case-insensitively, paths case-sensitively.
+///
+/// # What is read
+///
+/// One `Referer` line with an `http` or `https` URL in plain form. Anything else (no line, two lines, `null`, a user, a
+/// backslash, a fragment) is refused. `Origin` replaces a missing `Referer` only if
+/// [`accept_origin`](ReferrerRestriction::accept_origin) is set, and never for a rule with a path. If both are present,
+/// they must agree.
 pub type ReferrerRestriction = AllowList<ReferrerRule>;
 
 impl AllowList<ReferrerRule> {

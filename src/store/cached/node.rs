@@ -24,7 +24,7 @@ use crate::store::traits::{Directory, KeyRegistry, KeyStore};
 /// ```no_run
 /// # #[cfg(feature = "test-util")]
 /// # async fn f<S>(store: S) -> Result<(), tower_api_key::ConfigError>
-/// # where S: tower_api_key::KeyStore + tower_api_key::Directory + tower_api_key::store::ChangeLog {
+/// # where S: tower_api_key::store::KeyStore + tower_api_key::store::Directory + tower_api_key::store::ChangeLog {
 /// use tower_api_key::scheme::Bearer;
 /// use tower_api_key::store::Cached;
 /// use tower_api_key::ApiKeyAuth;

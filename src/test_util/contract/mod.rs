@@ -3,7 +3,7 @@
 //! A store's own test module is a few lines:
 //!
 //! ```
-//! use tower_api_key::MemoryStore;
+//! use tower_api_key::store::MemoryStore;
 //! use tower_api_key::test_util::contract;
 //!
 //! #[tokio::main]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::kit::{NOW, UniqueNames, assert_same, by_system, find, known, later, ok, refused, under};
 use crate::key::KeyId;
 use crate::key_update::KeyUpdate;
-use crate::record::{KeyRecord, MAX_METADATA_LEN, MAX_RESTRICTIONS_LEN};
+use crate::record::KeyRecord;
 use crate::restriction::{
     EndpointRestriction, IpRestriction, ReferrerRestriction, Restrictions, SchemeRestriction,
 };
@@ -131,8 +131,12 @@ pub(super) async fn what_is_too_long_is_not_added_and_does_not_become_so<S: KeyS
     store: &Arc<S>,
 ) {
     let names = UniqueNames::new();
-    let (fits, too_long) = (long(MAX_RESTRICTIONS_LEN - 2000), long(MAX_RESTRICTIONS_LEN));
-    assert!(fits.text_len() <= MAX_RESTRICTIONS_LEN && too_long.text_len() > MAX_RESTRICTIONS_LEN);
+    let (fits, too_long) =
+        (long(KeyRecord::MAX_RESTRICTIONS_LEN - 2000), long(KeyRecord::MAX_RESTRICTIONS_LEN));
+    assert!(
+        fits.text_len() <= KeyRecord::MAX_RESTRICTIONS_LEN
+            && too_long.text_len() > KeyRecord::MAX_RESTRICTIONS_LEN
+    );
     let mut key = KeyRecord { restrictions: too_long.clone(), ..names.key("restricted", "u") };
     refused!(
         store.insert(key.clone(), &under(MANY)).await,
@@ -140,14 +144,14 @@ pub(super) async fn what_is_too_long_is_not_added_and_does_not_become_so<S: KeyS
         "restrictions are at most 8 KiB"
     );
     key.restrictions = fits.clone();
-    key.metadata.insert("x".into(), "\u{1}".repeat(MAX_METADATA_LEN / 6));
+    key.metadata.insert("x".into(), "\u{1}".repeat(KeyRecord::MAX_METADATA_LEN / 6));
     refused!(
         store.insert(key.clone(), &under(MANY)).await,
         RegistryError::TooLong(_),
         "metadata is at most 8 KiB, as it is written"
     );
     assert!(find(&**store, &key.digest).await.is_none(), "what is refused is not there");
-    key.metadata.insert("x".into(), "\u{1}".repeat(MAX_METADATA_LEN / 6 - 2));
+    key.metadata.insert("x".into(), "\u{1}".repeat(KeyRecord::MAX_METADATA_LEN / 6 - 2));
     ok(store.insert(key.clone(), &under(MANY)).await);
     has(&**store, &key, &fits).await;
     let longer = restrict(&**store, &key.id, &too_long).await;

@@ -19,9 +19,9 @@ use crate::store::{Accounts, Directory, KeyRegistry, KeyStore, ProjectDirectory}
 /// ```
 /// # use std::collections::HashMap;
 /// # use std::sync::{Arc, Mutex};
-/// use tower_api_key::store::StoreError;
+/// use tower_api_key::store::{KeyStore, StoreError};
 /// use tower_api_key::test_util::contract;
-/// use tower_api_key::{KeyDigest, KeyRecord, KeyStore};
+/// use tower_api_key::{KeyDigest, KeyRecord};
 ///
 /// #[derive(Default)]
 /// struct Keys(Mutex<HashMap<[u8; 32], Arc<KeyRecord>>>);

@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::Method;
-use tower_api_key::credentials::Claims;
-use tower_api_key::deprecation::Deprecation;
 use tower_api_key::explain::{Check, CheckOutcome, Explanation};
 use tower_api_key::limit::KeyThrottle;
 use tower_api_key::restriction::{RequestContext, Restrictions};
+use tower_api_key::scheme_info::{Challenge, SchemeInfo};
 use tower_api_key::store::{Directory, KeyStore, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    AccessClass, AccountStatus, AuthError, AuthErrorKind, Challenge, Credentials, Endpoint, Environment,
-    KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, Principal, ProjectId, Role, SchemeInfo, Timestamp,
+    AccessClass, AccountStatus, AuthError, AuthErrorKind, Claims, Credentials, Deprecation, Endpoint,
+    Environment, KeyDigest, KeyFormat, KeyId, KeyLevel, KeyRecord, Principal, ProjectId, Role, Timestamp,
     UserId, Verifier,
 };
 

@@ -8,10 +8,10 @@ use http::Request;
 use tower_api_key::observer::Observer;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
 use tower_api_key::scheme::Bearer;
-use tower_api_key::store::NoProjects;
+use tower_api_key::store::{KeyStore, NoProjects};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, Credentials, Endpoint, Environment, Grace, KeyDigest, KeyFormat, KeyRecord, KeyStore,
+    ApiKey, ApiKeyAuth, Credentials, Endpoint, Environment, Grace, KeyDigest, KeyFormat, KeyRecord,
     KeyUpdate, Keyring, NewKey, Timestamp, Verifier,
 };
 

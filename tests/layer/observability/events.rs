@@ -7,10 +7,9 @@ use async_trait::async_trait;
 use axum::Router;
 use tower_api_key::observer::Tracing;
 use tower_api_key::scheme::Bearer;
-use tower_api_key::store::{CorruptRow, NoProjects, StoreError};
+use tower_api_key::store::{CorruptRow, KeyStore, NoProjects, StoreError};
 use tower_api_key::{
-    ApiKeyAuth, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyStore, KeyUpdate, Keyring, NewKey,
-    Verifier,
+    ApiKeyAuth, Environment, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyUpdate, Keyring, NewKey, Verifier,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};

@@ -15,7 +15,8 @@ use http::{Method, Request};
 use tower_api_key::guard::RequireScope;
 use tower_api_key::observer::{Decision, KeyChange, Observer, Warning};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::{ApiKey, ApiKeyAuth, AuthError, Endpoints, KeyStore as _, Principal, Verifier};
+use tower_api_key::store::KeyStore as _;
+use tower_api_key::{ApiKey, ApiKeyAuth, AuthError, Endpoints, Principal, Verifier};
 
 use test_kit::{World, bearer, echo, post_json, request};
 

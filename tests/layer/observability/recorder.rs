@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tower_api_key::keyring::KeyringError;
 use tower_api_key::observer::UsageRecorder;
 use tower_api_key::restriction::{IpRestriction, Restrictions};
-use tower_api_key::store::{AuditLog, RegistryProxy};
-use tower_api_key::store::{MemoryStore, StoreError};
+use tower_api_key::store::{AuditLog, MemoryStore, RegistryProxy, StoreError};
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{ConfigError, Credentials, Endpoint, KeyId, Keyring, Timestamp, Usage, Verifier};
+use tower_api_key::{
+    ConfigError, Credentials, Endpoint, KeyId, Keyring, KeyringError, Timestamp, Usage, Verifier,
+};
 
 use super::{Spy, app, id_of, with_bearer, with_body};
 use test_kit::{World, send};

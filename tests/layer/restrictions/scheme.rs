@@ -1,9 +1,8 @@
 //! Restrictions by scheme: a key can be bound to some schemes, so that it does not work through one that its owner no
 //! longer uses.
 
-use tower_api_key::keyring::{Grace, Keyring, NewKey};
 use tower_api_key::restriction::{Restrictions, SchemeRestriction};
-use tower_api_key::{AuthError, AuthErrorKind};
+use tower_api_key::{AuthError, AuthErrorKind, Grace, Keyring, NewKey};
 
 use super::{PLACES, Place, Sites, Visit, restricted};
 use test_kit::{World, user};

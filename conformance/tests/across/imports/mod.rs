@@ -16,18 +16,15 @@ use axum::{Extension, Router};
 use http::{Request, StatusCode};
 use test_kit::user;
 use tower::ServiceExt as _;
-use tower_api_key::authority::Authority;
-use tower_api_key::clock::Timestamp;
-use tower_api_key::keyring::{ImportReport, ImportedDigest, ImportedKey, NewKey};
+use tower_api_key::keyring::{ImportReport, ImportedDigest, ImportedKey};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::CachedKey;
-use tower_api_key::store::RegistryProxy;
 use tower_api_key::store::{
-    Accounts as _, Directory, KeyRegistry, KeyStore, MemoryStore, Project, RegistryError, StoreError,
+    Accounts as _, CachedKey, Directory, KeyRegistry, KeyStore, MemoryStore, Project, RegistryError,
+    RegistryProxy, StoreError,
 };
 use tower_api_key::{
-    AccountStatus, ApiKeyAuth, DigestMethod, Digests, KeyDigest, KeyId, KeyRecord, Keyring, Pepper,
-    Principal, ProjectId, UserId, Verifier,
+    AccountStatus, ApiKeyAuth, Authority, DigestMethod, Digests, KeyDigest, KeyId, KeyRecord, Keyring,
+    NewKey, Pepper, Principal, ProjectId, Timestamp, UserId, Verifier,
 };
 
 fn id(id: &str) -> KeyId {

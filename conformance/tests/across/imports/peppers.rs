@@ -2,9 +2,8 @@
 
 use std::num::NonZero;
 
-use tower_api_key::KeyPolicy;
 use tower_api_key::store::Terms;
-use tower_api_key::{ConfigError, Credentials, Endpoint};
+use tower_api_key::{ConfigError, Credentials, Endpoint, KeyPolicy};
 
 use test_kit::{Call, Hook, Hooked};
 

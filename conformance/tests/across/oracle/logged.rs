@@ -8,16 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
-use tower_api_key::store::AuditLog;
-use tower_api_key::store::KeyInventory;
-use tower_api_key::store::UsageLog;
 use tower_api_key::store::{
-    Accounts, Change, ChangeLog, Changes, Directory, Followers, KeyPolicy, KeyQuery, KeyRegistry, KeyStore,
-    Member, MemoryStore, NodeId, Position, Project, RegistryError, StoreError, settle,
+    Accounts, AuditLog, Change, ChangeLog, Changes, Directory, Followers, KeyInventory, KeyRegistry,
+    KeyStore, Member, MemoryStore, NodeId, Position, Project, RegistryError, StoreError, UsageLog, settle,
 };
 use tower_api_key::{
-    AccountStatus, DigestMethod, FreshKey, KeyDigest, KeyId, KeyRecord, KeyUpdate, ProjectId, Timestamp,
-    UserId,
+    AccountStatus, DigestMethod, FreshKey, KeyDigest, KeyId, KeyPolicy, KeyQuery, KeyRecord, KeyUpdate,
+    ProjectId, Timestamp, UserId,
 };
 
 #[derive(Clone)]
@@ -238,7 +235,7 @@ impl KeyRegistry for Logged {
     async fn end(
         &self,
         id: &KeyId,
-        why: tower_api_key::audit::Revocation,
+        why: tower_api_key::Revocation,
         now: Timestamp,
         terms: &tower_api_key::store::Terms,
     ) -> Result<tower_api_key::store::Ended, RegistryError> {

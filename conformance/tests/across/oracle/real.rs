@@ -14,10 +14,10 @@ use tower::ServiceExt as _;
 use tower_api_key::client_addr::PeerAddr;
 use tower_api_key::keyring::{ImportRefusal, ImportedDigest, ImportedKey};
 use tower_api_key::restriction::{AllowList, RestrictionError, Restrictions};
-use tower_api_key::store::{NoProjects, Project, RegistryError};
+use tower_api_key::store::{MemoryStore, NoProjects, Project, RegistryError};
 use tower_api_key::{
-    Digests, Environment, Grace, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyUpdate, KeyringError,
-    MemoryStore, NewKey, Pepper, Principal, ProjectId, Role, Timestamp,
+    Digests, Environment, Grace, KeyDigest, KeyFormat, KeyId, KeyRecord, KeyUpdate, KeyringError, NewKey,
+    Pepper, Principal, ProjectId, Role, Timestamp,
 };
 
 use super::model::{

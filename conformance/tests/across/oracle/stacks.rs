@@ -12,17 +12,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::any;
 use http::{Method, Request, Response};
-use tower_api_key::deprecation::Deprecation;
 use tower_api_key::observer::{Decision, Observer};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{
-    Accounts, CacheOptions, Cached, ChangeLog, Directory, KeyPolicy, KeyRegistry, KeyStore, MemoryStore,
-    StoreError,
+    Accounts, CacheOptions, Cached, ChangeLog, Directory, KeyRegistry, KeyStore, MemoryStore, StoreError,
 };
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    AccountStatus, ApiKeyAuth, Digests, Endpoints, Environment, KeyDigest, KeyFormat, KeyRecord, Keyring,
-    Pepper, Principal, ProjectId, Timestamp, UserId, Verifier,
+    AccountStatus, ApiKeyAuth, Deprecation, Digests, Endpoints, Environment, KeyDigest, KeyFormat, KeyPolicy,
+    KeyRecord, Keyring, Pepper, Principal, ProjectId, Timestamp, UserId, Verifier,
 };
 use tower_api_key_postgres::PostgresOptions;
 use tower_api_key_sqlite::SqliteStore;

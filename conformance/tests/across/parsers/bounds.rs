@@ -1,10 +1,9 @@
 //! c17_b2: the size of a key's data is limited everywhere, and larger data from earlier releases is kept.
 
 use serde_json::json;
-use tower_api_key::KeyStore as _;
-use tower_api_key::keyring::{Grace, KeyringError};
-use tower_api_key::record::{MAX_METADATA_LEN, MAX_RESTRICTIONS_LEN};
 use tower_api_key::restriction::{EndpointRestriction, RequestContext, Restrictions};
+use tower_api_key::store::KeyStore as _;
+use tower_api_key::{Grace, KeyRecord, KeyringError};
 use tower_api_key_sqlite::SqliteStore;
 
 use super::*;
@@ -37,7 +36,8 @@ fn as_lines(restrictions: &Restrictions) -> String {
 #[tokio::test]
 async fn c17_b2_restrictions_and_metadata_are_limited_in_all_interfaces() {
     let site = Site::new().await;
-    let (fits, too_long) = (long(MAX_RESTRICTIONS_LEN - 300), long(MAX_RESTRICTIONS_LEN + 1));
+    let (fits, too_long) =
+        (long(KeyRecord::MAX_RESTRICTIONS_LEN - 300), long(KeyRecord::MAX_RESTRICTIONS_LEN + 1));
     let body = |restrictions: &Restrictions| json!({"name": "CI", "restrictions": restrictions});
     let form = |lines: &str| {
         let fields = [("endpoints_mode", "enforce".to_owned()), ("endpoints", lines.to_owned())];
@@ -114,7 +114,8 @@ async fn c17_b2_restrictions_and_metadata_are_limited_in_all_interfaces() {
     let refused = site.keyring.issue(new(too_long.clone(), "")).await;
     assert!(matches!(refused, Err(KeyringError::Restrictions)), "{refused:?}");
     // In JSON, seventeen values of control characters are six times as long.
-    let refused = site.keyring.issue(new(fits.clone(), &"\u{1}".repeat(MAX_METADATA_LEN / 17 / 6))).await;
+    let refused =
+        site.keyring.issue(new(fits.clone(), &"\u{1}".repeat(KeyRecord::MAX_METADATA_LEN / 17 / 6))).await;
     assert!(matches!(refused, Err(KeyringError::Metadata)), "{refused:?}");
 
     assert_eq!(site.keyring.list(&site.owner, &Default::default()).await.unwrap().len(), count);
@@ -175,7 +176,10 @@ async fn c17_b2_longer_restrictions_of_earlier_releases_can_only_become_shorter(
     assert!(matches!(site.keyring.restrict(&id, &before).await, Err(KeyringError::Restrictions)));
     let least = json!({"restrictions": {"endpoints": {"allow": ["GET /a"]}}});
     assert_eq!(site.patch(&id, &least).await.status, StatusCode::OK);
-    assert_eq!(site.patch(&id, &json!({"restrictions": long(MAX_RESTRICTIONS_LEN + 1)})).await.status, 422);
+    assert_eq!(
+        site.patch(&id, &json!({"restrictions": long(KeyRecord::MAX_RESTRICTIONS_LEN + 1)})).await.status,
+        422
+    );
 }
 
 #[tokio::test]

@@ -17,10 +17,8 @@ use serde_json::Value;
 use test_kit::{Answer, bearer, echo, request, send, user};
 use tower_api_key::client_addr::ClientAddr;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::store::StoreError;
-use tower_api_key::{
-    Accounts as _, ApiKey, ApiKeyAuth, Endpoints, KeyId, KeyRecord, Keyring, NewKey, UserId, Verifier,
-};
+use tower_api_key::store::{Accounts as _, StoreError};
+use tower_api_key::{ApiKey, ApiKeyAuth, Endpoints, KeyId, KeyRecord, Keyring, NewKey, UserId, Verifier};
 use tower_api_key_manage as manage;
 use tower_api_key_portal::{Freshness, Portal, PortalSession, PortalUser, SignedIn};
 use tower_api_key_sqlite::SqliteStore;

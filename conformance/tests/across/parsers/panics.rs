@@ -48,7 +48,9 @@ async fn c17_b3_a_route_with_26_parameters_is_refused_by_all_interfaces() {
     assert!(code == 2 && err.contains("at most 25 parameters"), "{code} {err}");
     // Also at start.
     let of = |endpoints| {
-        ApiKeyAuth::new(tower_api_key::MemoryStore::new(), Bearer::default()).endpoints(endpoints).map(drop)
+        ApiKeyAuth::new(tower_api_key::store::MemoryStore::new(), Bearer::default())
+            .endpoints(endpoints)
+            .map(drop)
     };
     for endpoints in [
         Endpoints::new().read(Method::GET, route),
@@ -220,8 +222,8 @@ proptest! {
         read_twice::<UserId>(&text);
         read_twice::<ProjectId>(&text);
         read_twice::<KeyId>(&text);
-        read_twice::<tower_api_key::audit::KeyEvent>(&text);
-        read_twice::<tower_api_key::usage::UsageChannel>(&text);
+        read_twice::<tower_api_key::KeyEvent>(&text);
+        read_twice::<tower_api_key::UsageChannel>(&text);
         let _ = text.parse::<DigestMethod>();
         let _ = text.parse::<Timestamp>();
         let _ = PublicKeyList::from_json(&text);
@@ -248,7 +250,7 @@ proptest! {
             let pattern = format!("/{pattern}");
             if *public { endpoints.public(Method::GET, pattern) } else { endpoints.write(Method::POST, pattern) }
         });
-        let store = tower_api_key::MemoryStore::new();
+        let store = tower_api_key::store::MemoryStore::new();
         drop(ApiKeyAuth::new(store, Bearer::default()).endpoints(endpoints.by_path()));
     }
 }

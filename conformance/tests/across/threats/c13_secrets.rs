@@ -15,13 +15,14 @@ use http_body::Frame;
 use http_body_util::Full;
 use serde_json::json;
 use tower::{Layer as _, Service, ServiceExt as _};
+use tower_api_key::render::{EmptyOrGrpc, ProblemDetails};
 use tower_api_key::scheme::{
     ApiKeyHeader, Bearer, HeaderScheme as _, JsonBody, MalformedCredential, Rebuild, Replay,
 };
 use tower_api_key::store::{KeyRegistry as _, NoProjects, RegistryError, StoreError};
 use tower_api_key::{
-    ApiKey, ApiKeyAuth, AuthError, ConfigError, Credentials, EmptyOrGrpc, Endpoint, Head, KeyDigest,
-    KeyFormat, KeyId, KeyRecord, Principal, ProblemDetails, Timestamp, Verifier,
+    ApiKey, ApiKeyAuth, AuthError, ConfigError, Credentials, Endpoint, Head, KeyDigest, KeyFormat, KeyId,
+    KeyRecord, Principal, Timestamp, Verifier,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer};
@@ -59,10 +60,7 @@ async fn c13_01_debug_of_every_type() {
     let record =
         KeyRecord::new(KeyId::new("k").unwrap(), world.own.digest(), user("u_own"), Timestamp::from_secs(1));
     look(&record, &secrets);
-    look(
-        &world.store.list(&user("u_own"), &tower_api_key::store::KeyQuery::default()).await.unwrap(),
-        &secrets,
-    );
+    look(&world.store.list(&user("u_own"), &tower_api_key::KeyQuery::default()).await.unwrap(), &secrets);
 
     let verifier = Verifier::new(world.store.clone()).accept_foreign_keys();
     let principal = verifier.verify(&Credentials::new(key), Endpoint::WRITE).await.unwrap();

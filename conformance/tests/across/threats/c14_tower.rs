@@ -25,12 +25,13 @@ use tower::limit::{ConcurrencyLimitLayer, RateLimitLayer};
 use tower::load_shed::LoadShedLayer;
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _};
 use tower_api_key::future::ResponseFuture;
+use tower_api_key::render::{EmptyOrGrpc, ProblemDetails};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody, Or, Scheme};
 use tower_api_key::service::ApiKeyService;
 use tower_api_key::store::{Directory, KeyStore, MemoryStore, StoreError};
 use tower_api_key::{
-    AccountStatus, ApiKeyAuth, AuthError, Clock, EmptyOrGrpc, KeyDigest, KeyRecord, Principal,
-    ProblemDetails, ProjectId, Timestamp, UserId, Verifier,
+    AccountStatus, ApiKeyAuth, AuthError, Clock, KeyDigest, KeyRecord, Principal, ProjectId, Timestamp,
+    UserId, Verifier,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
@@ -420,7 +421,7 @@ impl tower_api_key::scheme::HeaderScheme for BombedScheme {
         self.1.read(head)
     }
 
-    fn describe(&self) -> &tower_api_key::SchemeInfo {
+    fn describe(&self) -> &tower_api_key::scheme_info::SchemeInfo {
         self.1.describe()
     }
 }

@@ -15,7 +15,6 @@ use http::{Method, Request, Response};
 use serde_json::{Value, json};
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _};
 use tower_api_key::client_addr::{ClientAddr, PeerAddr, Proto, ProxyHeader};
-use tower_api_key::deprecation::Deprecation;
 use tower_api_key::explain::Question;
 use tower_api_key::guard::{RequireClass, RequireEnvironment};
 use tower_api_key::limit::Limit;
@@ -24,8 +23,8 @@ use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::{Directory, KeyStore, MemoryStore, StoreError};
 use tower_api_key::test_util::{self, ManualClock};
 use tower_api_key::{
-    AccessClass, AccountStatus, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, ConfigError, Endpoints,
-    Environment, KeyDigest, KeyId, KeyRecord, Principal, ProjectId, Timestamp, UserId, Verifier,
+    AccessClass, AccountStatus, ApiKey, ApiKeyAuth, AuthError, AuthErrorKind, ConfigError, Deprecation,
+    Endpoints, Environment, KeyDigest, KeyId, KeyRecord, Principal, ProjectId, Timestamp, UserId, Verifier,
 };
 use tower_api_key_manage as manage;
 use tower_http::normalize_path::NormalizePathLayer;

@@ -414,7 +414,7 @@ async fn c4_15_everything_behind_the_layer_is_guarded() {
 #[tokio::test]
 async fn c4_16_declarations_are_checked_at_start() {
     let build = |endpoints: Endpoints| {
-        let store = tower_api_key::MemoryStore::new();
+        let store = tower_api_key::store::MemoryStore::new();
         ApiKeyAuth::new(store, Bearer::default()).endpoints(endpoints).map(drop)
     };
     let patterns = [

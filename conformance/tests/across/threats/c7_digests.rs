@@ -4,8 +4,10 @@ use std::num::NonZero;
 
 use serde_json::json;
 use tower_api_key::scheme::ApiKeyHeader;
-use tower_api_key::store::{KeyPolicy, KeyRegistry as _, MemoryStore, Terms};
-use tower_api_key::{ApiKey, ApiKeyAuth, Credentials, KeyDigest, KeyId, KeyRecord, Timestamp, Verifier};
+use tower_api_key::store::{KeyRegistry as _, MemoryStore, Terms};
+use tower_api_key::{
+    ApiKey, ApiKeyAuth, Credentials, KeyDigest, KeyId, KeyPolicy, KeyRecord, Timestamp, Verifier,
+};
 
 use super::kit::{Ask, Site};
 use test_kit::{World, user};
@@ -131,5 +133,5 @@ async fn c7_11_keys_that_differ_in_case_are_two_keys() {
         )
         .await
         .unwrap();
-    assert!(tower_api_key::KeyStore::find(&short, &KeyDigest::of("x")).await.unwrap().is_none());
+    assert!(tower_api_key::store::KeyStore::find(&short, &KeyDigest::of("x")).await.unwrap().is_none());
 }

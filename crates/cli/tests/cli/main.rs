@@ -9,11 +9,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tower_api_key::ApiKeys;
 use tower_api_key::restriction::RequestContext;
-use tower_api_key::store::AuditLog as _;
-use tower_api_key::store::Cached;
-use tower_api_key::{Credentials, Digests, Endpoint, KeyId, Pepper, Principal, SlowHashes, Verifier};
+use tower_api_key::store::{AuditLog as _, Cached};
+use tower_api_key::{
+    ApiKeys, Credentials, Digests, Endpoint, KeyId, Pepper, Principal, SlowHashes, Verifier,
+};
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 use tower_api_key_sqlite::SqliteStore;
 
@@ -892,7 +892,7 @@ async fn c17_f3_keys_of_a_service_with_another_directory_are_managed_with_no_dir
     let of_project =
         shell.run(&["--no-directory", "create", "--owner", "dora", "--name", "P", "--project", "p1"]).ok();
     let store = SqliteStore::open(shell.database()).await.unwrap();
-    let verifier = Verifier::new(tower_api_key::NoProjects(store));
+    let verifier = Verifier::new(tower_api_key::store::NoProjects(store));
     assert!(verifier.verify(&Credentials::new(made.secret()), Endpoint::READ).await.is_ok());
 
     let ids = shell.ids("dora");

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use smtp::{Reply, Server, within};
 use test_kit::{World, user};
 use tokio::sync::{Semaphore, mpsc};
-use tower_api_key::authority::Authority;
 use tower_api_key::delivery::{Delivery, KeyDelivery, Notice, NoticeKind};
-use tower_api_key::store::{KeyPolicy, KeyRegistry as _, Terms};
+use tower_api_key::store::{KeyRegistry as _, Terms};
 use tower_api_key::{
-    ApiKey, Grace, KeyDigest, KeyId, KeyRecord, Keyring, KeyringError, NewKey, Timestamp, UserId,
+    ApiKey, Authority, Grace, KeyDigest, KeyId, KeyPolicy, KeyRecord, Keyring, KeyringError, NewKey,
+    Timestamp, UserId,
 };
 use tower_api_key_email::{EmailDelivery, EmailEvent, EmailFailure, Mail, Recipients, Templates};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::timeout;
-use tower_api_key::clock::{Clock, SystemClock, Timestamp};
+use tower_api_key::{Clock, SystemClock, Timestamp};
 
 use super::signature::{PublicKey, PublicKeyList, PublicKeys};
 

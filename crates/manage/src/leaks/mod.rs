@@ -40,19 +40,17 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tower_api_key::Verifier;
-use tower_api_key::auth_error::{AuthError, AuthErrorKind};
 use tower_api_key::body_budget::{Budget, Collected, Sender};
 use tower_api_key::bulkhead::{Bulkhead, Capacity, Full, Permit};
 use tower_api_key::client_addr::ClientAddr;
-use tower_api_key::credentials::Head;
 use tower_api_key::delivery::Delivery;
-use tower_api_key::key::{KeyDigest, KeyId, UserId};
-use tower_api_key::keyring::{ExposedKey, Keyring};
+use tower_api_key::keyring::ExposedKey;
 use tower_api_key::limit::{Limit, Throttle};
 use tower_api_key::render::Refusals;
 use tower_api_key::store::StoreError;
-use tower_api_key::unread_body;
+use tower_api_key::{
+    AuthError, AuthErrorKind, Head, KeyDigest, KeyId, Keyring, UserId, Verifier, unread_body,
+};
 
 use super::body::READ_DEADLINE;
 use super::refusal::{self, RouteError, RouteProblem};
@@ -84,7 +82,8 @@ const INVALID_SIGNATURE: RouteProblem = RouteProblem::new(
 /// ```
 /// use axum::Router;
 /// use tower_api_key_manage::{Leaks, PublicKeyList};
-/// use tower_api_key::{Keyring, MemoryStore, Verifier};
+/// use tower_api_key::store::MemoryStore;
+/// use tower_api_key::{Keyring, Verifier};
 ///
 /// let store = MemoryStore::new();
 /// // The list at https://api.github.com/meta/public_keys/secret_scanning; `FetchedKeys` fetches and caches it.

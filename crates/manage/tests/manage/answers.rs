@@ -4,9 +4,8 @@ use axum::Router;
 use axum::body::Body;
 use http::Request;
 use serde_json::json;
-use tower_api_key::clock::Timestamp;
 use tower_api_key::store::{Accounts as _, MemberRole};
-use tower_api_key::{KeyLevel, KeyRecord, Keyring};
+use tower_api_key::{KeyLevel, KeyRecord, Keyring, Timestamp};
 use tower_api_key_manage as manage;
 
 use crate::{AT, app, call, create, guarded, path_of, record, world};

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_api_key::keyring::{Grace, Keyring};
-use tower_api_key::{ApiKey, Timestamp};
+use tower_api_key::{ApiKey, Grace, Keyring, Timestamp};
 
 use crate::{AT, call, create, path_of, record, rows, world};
 use test_kit::{Answer, World, bearer, request, send};

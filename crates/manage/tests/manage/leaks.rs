@@ -20,11 +20,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tower_api_key::client_addr::{ClientAddr, PeerAddr, ProxyHeader};
 use tower_api_key::delivery::{Delivery, NoticeKind};
-use tower_api_key::store::StoreError;
+use tower_api_key::store::{KeyStore, MemoryStore, StoreError};
 use tower_api_key::test_util::ManualClock;
 use tower_api_key::{
-    Environment, Grace, KeyDigest, KeyFormat, KeyRecord, KeyStore, Keyring, MemoryStore, NewKey, Timestamp,
-    Verifier,
+    Environment, Grace, KeyDigest, KeyFormat, KeyRecord, Keyring, NewKey, Timestamp, Verifier,
 };
 use tower_api_key_manage::{FetchedKeys, Leak, Leaks, PublicKey, PublicKeyList, PublicKeys};
 

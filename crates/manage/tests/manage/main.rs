@@ -112,7 +112,7 @@ impl KeyDelivery for Told {
 struct Down;
 
 #[async_trait]
-impl tower_api_key::KeyStore for Down {
+impl tower_api_key::store::KeyStore for Down {
     async fn find(&self, _: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         Err(StoreError::Overloaded)
     }

@@ -7,14 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use serde_json::json;
-use tower_api_key::clock::Timestamp;
 use tower_api_key::scheme::ApiKeyHeader;
 use tower_api_key::store::{
     Accounts as _, Directory, KeyStore as _, MemberRole, MemoryStore, Project, StoreError,
 };
 use tower_api_key::{
     AccountStatus, ApiKey, ApiKeyAuth, Environment, Grace, KeyDigest, KeyLevel, KeyPolicy, KeyRecord,
-    Keyring, ProjectId, Role, UserId,
+    Keyring, ProjectId, Role, Timestamp, UserId,
 };
 use tower_api_key_manage as manage;
 

@@ -235,7 +235,7 @@ async fn r42_a_failing_store_is_a_503_and_never_a_success() {
     assert!(works(&app, &world.own).await);
     // A keyring on another store finds no key to revoke: that is not a success either.
     let verifier = Verifier::new(world.store.clone());
-    let elsewhere = Keyring::new(tower_api_key::MemoryStore::new());
+    let elsewhere = Keyring::new(tower_api_key::store::MemoryStore::new());
     let app = self::app(&world, elsewhere, verifier);
     assert_eq!(send(&app, by_header(world.own.expose_secret())).await.verdict(), "503/auth_unavailable");
 }

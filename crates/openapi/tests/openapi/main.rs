@@ -3,9 +3,10 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use tower_api_key::deprecation::Deprecation;
+use tower_api_key::Deprecation;
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
-use tower_api_key::{ApiKeyAuth, AuthError, Endpoints, MemoryStore, Timestamp};
+use tower_api_key::{ApiKeyAuth, AuthError, Endpoints, Timestamp};
+use tower_api_key::store::MemoryStore;
 use tower_api_key_openapi::AuthDoc;
 use utoipa::Modify as _;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathItem};

@@ -6,8 +6,7 @@ use http::StatusCode;
 
 use tower_api_key::delivery::{Delivery, KeyDelivery, Notice};
 use tower_api_key::scheme::Bearer;
-use tower_api_key::store::KeyPolicy;
-use tower_api_key::{ApiKey, ApiKeyAuth};
+use tower_api_key::{ApiKey, ApiKeyAuth, KeyPolicy};
 
 use super::*;
 use tower_api_key::ApiKeys;

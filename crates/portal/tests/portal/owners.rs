@@ -2,10 +2,9 @@
 
 use axum::body::Body;
 use http::StatusCode;
-use tower_api_key::ApiKeyAuth;
-use tower_api_key::endpoint::Endpoints;
 use tower_api_key::scheme::Bearer;
 use tower_api_key::store::{Accounts as _, MemberRole};
+use tower_api_key::{ApiKeyAuth, Endpoints};
 
 use super::*;
 use tower_api_key::ApiKeys;

@@ -5,10 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
 use test_kit::{Call, Hook, Hooked};
-use tower_api_key::KeyId;
-use tower_api_key::authority::Authority;
 use tower_api_key::store::UsageLog as _;
-use tower_api_key::usage::Usage;
+use tower_api_key::{Authority, KeyId, Usage};
 
 use super::*;
 use tower_api_key::ApiKeys;

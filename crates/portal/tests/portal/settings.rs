@@ -137,7 +137,8 @@ async fn a_key_without_a_name_need_not_get_one() {
     let id = tower_api_key::KeyId::new("nameless").unwrap();
     (key.id, key.family) = (id.clone(), id.clone());
     (key.digest, key.name) = (tower_api_key::KeyDigest::of("nameless"), String::new());
-    use tower_api_key::store::{KeyPolicy, KeyRegistry as _};
+    use tower_api_key::KeyPolicy;
+    use tower_api_key::store::KeyRegistry as _;
     store(&site)
         .insert(
             key.clone(),

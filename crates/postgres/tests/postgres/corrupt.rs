@@ -2,11 +2,11 @@
 
 use test_kit::{project, user};
 use tokio_postgres::Client;
-use tower_api_key::store::{KeyQuery, Member, MemberRole, Project, RegistryError, StoreError, Terms};
-use tower_api_key::{
-    AccountStatus, Accounts as _, Authority, Directory as _, KeyId, KeyLevel, KeyRecord, KeyRegistry as _,
-    KeyStore as _,
+use tower_api_key::store::{
+    Accounts as _, Directory as _, KeyRegistry as _, KeyStore as _, Member, MemberRole, Project,
+    RegistryError, StoreError, Terms,
 };
+use tower_api_key::{AccountStatus, Authority, KeyId, KeyLevel, KeyQuery, KeyRecord};
 use tower_api_key_postgres::PostgresStore;
 
 use super::{MANY, NO_ACCESS, Schema, key};

@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use test_kit::user;
-use tower_api_key::store::{ChangeLog as _, Position, RegistryError, StoreError, Terms};
-use tower_api_key::{Accounts as _, Authority, Directory as _, KeyRegistry as _, KeyStore as _, KeyUpdate};
+use tower_api_key::store::{
+    Accounts as _, ChangeLog as _, Directory as _, KeyRegistry as _, KeyStore as _, Position, RegistryError,
+    StoreError, Terms,
+};
+use tower_api_key::{Authority, KeyUpdate};
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 
 use super::proxy::{Fate, Proxy};

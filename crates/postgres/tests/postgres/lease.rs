@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 use test_kit::{project, user};
 use tokio::task::JoinHandle;
 use tower_api_key::store::{
-    Cached, Change, ChangeLog as _, Changes, Member, MemberRole, NodeId, Position, Project, RegistryError,
-    Terms, WithDirectory, outlived,
+    Accounts as _, Cached, Change, ChangeLog as _, Changes, Directory as _, KeyRegistry as _, KeyStore as _,
+    Member, MemberRole, NodeId, Position, Project, RegistryError, Terms, WithDirectory, outlived,
 };
-use tower_api_key::{
-    AccountStatus, Accounts as _, Authority, Directory as _, KeyRecord, KeyRegistry as _, KeyStore as _, Role,
-};
+use tower_api_key::{AccountStatus, Authority, KeyRecord, Role};
 use tower_api_key_postgres::PostgresStore;
 
 use super::proxy::{Fate, Proxy};
@@ -382,7 +380,7 @@ async fn c9_01_three_nodes_with_caches_never_accept_a_revoked_key() {
         store.revoke(&known.id, NOW, &Terms::by(Authority::System)).await.unwrap();
         took.push(began.elapsed());
         for node in &nodes {
-            if let Some(warm) = tower_api_key::KeyStore::find_cached(node, &known.digest).known() {
+            if let Some(warm) = tower_api_key::store::KeyStore::find_cached(node, &known.digest).known() {
                 assert!(warm.is_some_and(|key| !key.is_active(NOW)), "{name}");
             }
             let found = node.find(&known.digest).await.unwrap();
@@ -426,7 +424,7 @@ async fn c9_07_a_silent_node_is_fenced_even_if_no_caller_waits_that_long() {
 struct Staff(std::sync::Arc<std::sync::atomic::AtomicBool>);
 
 #[async_trait::async_trait]
-impl tower_api_key::Directory for Staff {
+impl tower_api_key::store::Directory for Staff {
     async fn account_status(
         &self,
         _: &tower_api_key::UserId,

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::MutexGuard;
 use tokio::time::timeout;
 use tokio_postgres::Client;
+use tower_api_key::Authority;
 use tower_api_key::observer::{Observer, Warning};
-use tower_api_key::store::{CacheOptions, Cached, ChangeLog as _, Position, Terms};
-use tower_api_key::{Authority, KeyRegistry as _, KeyStore};
+use tower_api_key::store::{
+    CacheOptions, Cached, ChangeLog as _, KeyRegistry as _, KeyStore, Position, Terms,
+};
 use tower_api_key_postgres::PostgresStore;
 
 use super::lease::{Node, a_while, committed, revoking, words};

@@ -25,11 +25,8 @@ use std::time::{Duration, SystemTime};
 use test_kit::user;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Client, Config, NoTls};
-use tower_api_key::clock::Timestamp;
-use tower_api_key::store::{KeyPolicy, Terms};
-use tower_api_key::{
-    AccountStatus, Authority, KeyDigest, KeyId, KeyRecord, KeyRegistry as _, KeyStore as _, Role,
-};
+use tower_api_key::store::{KeyRegistry as _, KeyStore as _, Terms};
+use tower_api_key::{AccountStatus, Authority, KeyDigest, KeyId, KeyPolicy, KeyRecord, Role, Timestamp};
 use tower_api_key_postgres::{PostgresOptions, PostgresStore};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);

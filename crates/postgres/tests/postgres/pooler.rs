@@ -7,9 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tower_api_key::store::StoreError;
-use tower_api_key::store::Terms;
-use tower_api_key::{Authority, KeyRegistry as _, KeyStore as _};
+use tower_api_key::Authority;
+use tower_api_key::store::{KeyRegistry as _, KeyStore as _, StoreError, Terms};
 
 use super::{MANY, NOW, Schema, insert, is_active, key, revoke, server_behind};
 

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use test_kit::{project, user};
 use tokio_postgres::Client;
-use tower_api_key::store::{Cached, Member, MemberRole, Project};
+use tower_api_key::store::{Accounts as _, Cached, KeyStore as _, Member, MemberRole, Project};
 use tower_api_key::test_util::contract;
-use tower_api_key::{Accounts as _, KeyStore as _};
 use tower_api_key_postgres::PostgresStore;
 
 use super::{Schema, insert, is_active, nobody_holds_the_log, revoke, server, soon};

@@ -9,17 +9,14 @@ use test_kit::{project, user};
 use tokio_postgres::NoTls;
 use tower_api_key::restriction::{EndpointRestriction, Restrictions};
 use tower_api_key::store::{
-    CacheOptions, ChangeLog as _, KeyPolicy, Member, MemberRole, NodeId, Project, RegistryError, StoreError,
-    Terms,
+    Accounts as _, CacheOptions, ChangeLog as _, Directory as _, KeyRegistry as _, KeyStore as _, Member,
+    MemberRole, NodeId, Project, RegistryError, StoreError, Terms,
 };
-use tower_api_key::{
-    AccountStatus, Accounts as _, Authority, Directory as _, KeyRegistry as _, KeyStore as _, Keyring, NewKey,
-};
+use tower_api_key::{AccountStatus, Authority, KeyPolicy, Keyring, NewKey};
 use tower_api_key_postgres::PostgresOptions;
 
 use super::{NO_ACCESS, NOW, OWNER, Schema, insert, is_active, revoke, server};
-use tower_api_key::store::AuditLog as _;
-use tower_api_key::store::ProjectDirectory as _;
+use tower_api_key::store::{AuditLog as _, ProjectDirectory as _};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]

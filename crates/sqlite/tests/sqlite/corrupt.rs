@@ -3,17 +3,15 @@
 use rusqlite::Connection;
 use test_kit::{project, user};
 use tower_api_key::key::ParseIdError;
-use tower_api_key::store::{KeyQuery, Member, MemberRole, Project, RegistryError, StoreError, Terms};
-use tower_api_key::{
-    AccountStatus, Accounts as _, Directory as _, KeyId, KeyLevel, KeyRecord, KeyRegistry as _,
-    KeyStore as _, Timestamp,
+use tower_api_key::store::{
+    Accounts as _, Directory as _, KeyRegistry as _, KeyStore as _, Member, MemberRole, Project,
+    RegistryError, StoreError, Terms,
 };
+use tower_api_key::{AccountStatus, KeyId, KeyLevel, KeyQuery, KeyRecord, Timestamp};
 use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, MANY, key};
-use tower_api_key::store::AuditLog as _;
-use tower_api_key::store::ProjectDirectory as _;
-use tower_api_key::store::UsageLog as _;
+use tower_api_key::store::{AuditLog as _, ProjectDirectory as _, UsageLog as _};
 
 /// SQL expressions, most of which are invalid in most columns.
 const VALUES: &[&str] = &[

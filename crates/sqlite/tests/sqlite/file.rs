@@ -4,11 +4,10 @@ use std::fs;
 
 use rusqlite::params;
 use test_kit::user;
-use tower_api_key::store::{RegistryError, StoreError};
-use tower_api_key::{
-    AccountStatus, Accounts as _, Directory as _, Grace, KeyDigest, KeyRegistry as _, KeyStore as _, Keyring,
-    NewKey, Role,
+use tower_api_key::store::{
+    Accounts as _, Directory as _, KeyRegistry as _, KeyStore as _, RegistryError, StoreError,
 };
+use tower_api_key::{AccountStatus, Grace, KeyDigest, Keyring, NewKey, Role};
 use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, connect, insert, is_active, key};

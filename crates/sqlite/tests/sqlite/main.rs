@@ -11,9 +11,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use test_kit::user;
-use tower_api_key::clock::Timestamp;
-use tower_api_key::store::{KeyPolicy, Terms};
-use tower_api_key::{KeyDigest, KeyId, KeyRecord, KeyRegistry as _, KeyStore as _};
+use tower_api_key::store::{KeyRegistry as _, KeyStore as _, Terms};
+use tower_api_key::{KeyDigest, KeyId, KeyPolicy, KeyRecord, Timestamp};
 use tower_api_key_sqlite::SqliteStore;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use test_kit::{project, user};
 use tower_api_key::store::{
-    KeyPolicy, KeyQuery, Member, MemberRole, Project, RegistryError, StoreError, Terms,
+    Accounts as _, Directory as _, KeyRegistry as _, KeyStore as _, Member, MemberRole, Project,
+    RegistryError, StoreError, Terms,
 };
-use tower_api_key::{
-    AccountStatus, Accounts as _, Directory as _, KeyRegistry as _, KeyStore as _, KeyUpdate, Role,
-};
+use tower_api_key::{AccountStatus, KeyPolicy, KeyQuery, KeyUpdate, Role};
 use tower_api_key_sqlite::SqliteStore;
 
 use super::{File, MANY, NOW, insert, is_active, key};

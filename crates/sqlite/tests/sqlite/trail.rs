@@ -1,11 +1,10 @@
 //! The audit log of an SQLite file: it is written with the change, and no SQL can rewrite it.
 
-use tower_api_key::store::{KeyPolicy, RegistryError, StoreError, Terms};
-use tower_api_key::{Authority, KeyRegistry as _, Timestamp, Usage, UsageChannel};
+use tower_api_key::store::{KeyRegistry as _, RegistryError, StoreError, Terms};
+use tower_api_key::{Authority, KeyPolicy, Timestamp, Usage, UsageChannel};
 
 use super::{File, NOW, insert, is_active, key};
-use tower_api_key::store::AuditLog as _;
-use tower_api_key::store::UsageLog as _;
+use tower_api_key::store::{AuditLog as _, UsageLog as _};
 
 #[tokio::test]
 async fn no_sql_rewrites_the_audit_log() {
