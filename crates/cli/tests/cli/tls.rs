@@ -150,9 +150,9 @@ async fn c17_f3_required_tls_is_not_skipped() {
     let ours = ours.file.to_str().unwrap();
     let at = |options: &str| format!("postgres://u:canary%3F@127.0.0.1:1/x{options}");
     for (database, ca_file, says) in [
-        (at("?sslmode=require"), None, "needs --ca-file"),
-        (at("?sslmode=verify-full"), None, "needs --ca-file"),
-        (at("?connect_timeout=1&sslmode=verify-ca"), None, "needs --ca-file"),
+        (at("?sslmode=require"), None, "--ca-file must name"),
+        (at("?sslmode=verify-full"), None, "--ca-file must name"),
+        (at("?connect_timeout=1&sslmode=verify-ca"), None, "--ca-file must name"),
         (at("?sslmode=require"), Some("nowhere.pem"), "no certificates can be read from nowhere.pem"),
         (at(""), Some(empty), "it contains no PEM certificates"),
         (at("?sslmode=disable"), Some(ours), "contradicts"),
