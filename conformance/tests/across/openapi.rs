@@ -22,7 +22,9 @@ use tower_api_key::limit::{KeyThrottle, Limit};
 use tower_api_key::scheme::{ApiKeyHeader, Bearer, JsonBody};
 use tower_api_key::store::StoreError;
 use tower_api_key::test_util::ManualClock;
-use tower_api_key::{ApiKeyAuth, Endpoints, Grace, Keyring, NewKey, Timestamp, Verifier};
+use tower_api_key::{
+    ApiKeyAuth, ApiKeys, Deprecation, Endpoints, Grace, Keyring, NewKey, Timestamp, Verifier,
+};
 use tower_api_key_manage as manage;
 use tower_api_key_manage::{Leaks, PublicKey};
 use tower_api_key_openapi::{self as openapi, AuthDoc};

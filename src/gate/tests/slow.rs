@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::world::{Answers, Hand, NOW, World, block_on, decide, gate, record, refused};
+use crate::SlowHashes;
 use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::gate::{Admission, Gate};
-use crate::key::{DigestMethod, Digests, Environment, KeyDigest, SlowHashes};
+use crate::key::{DigestMethod, Digests, Environment, KeyDigest};
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
 use crate::store::{KeyStore, NoProjects, StoreError};
