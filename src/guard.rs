@@ -36,13 +36,13 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::access::AccessClass;
 use crate::auth_error::AuthErrorKind;
 use crate::credentials::Head;
 use crate::gate::Principal;
 use crate::key::Environment;
 use crate::record::KeyLevel;
 use crate::render::{self, Unrendered};
+use crate::role::AccessClass;
 use crate::unread_body;
 
 /// Accepts principals who may use an endpoint of this class (R20, R40). Others get 403.

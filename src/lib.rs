@@ -85,7 +85,6 @@ mod deprecation;
 pub mod scheme;
 pub mod scheme_info;
 // -- is it true?
-mod access;
 mod ascii;
 mod audit;
 mod authority;
@@ -98,6 +97,7 @@ mod key_update;
 pub mod limit;
 mod record;
 pub mod restriction;
+mod role;
 mod route_pattern;
 mod serde_text;
 pub mod store;
@@ -149,7 +149,6 @@ pub mod migration {}
 #[doc = include_str!("../docs/importing.md")]
 pub mod importing {}
 
-pub use crate::access::{AccessClass, AccountStatus, Role};
 pub use crate::api_keys::ApiKeys;
 pub use crate::audit::{AuditEntry, KeyEvent, ParseKeyEventError, Revocation};
 pub use crate::auth_error::{AuthError, AuthErrorKind};
@@ -179,6 +178,7 @@ pub use crate::keyring::new_key::NewKey;
 pub use crate::layer::ApiKeyAuth;
 pub use crate::layer_description::{LayerDescription, RefusalBody};
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
+pub use crate::role::{AccessClass, AccountStatus, Role};
 pub use crate::store::key_query::{KeyCount, KeyPage, KeyQuery};
 pub use crate::store::terms::KeyPolicy;
 pub use crate::usage::{ParseUsageChannelError, Usage, UsageChannel};

@@ -1,6 +1,6 @@
 //! What an application declares about one method of one route, and which declarations contradict each other.
 
-use crate::access::AccessClass;
+use crate::role::AccessClass;
 use crate::route_pattern::is_catch_all;
 
 #[derive(Clone, Copy, Debug)]

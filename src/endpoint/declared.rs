@@ -1,6 +1,6 @@
 //! [`Declared`]: whether an endpoint needs a key, and for what.
 
-use crate::access::AccessClass;
+use crate::role::AccessClass;
 
 /// What an endpoint does, and whether it needs a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use http::Method;
 
 use super::declaration::{Extent, Setting};
 use super::table::EndpointTable;
-use crate::access::AccessClass;
 use crate::config_error::ConfigError;
+use crate::role::AccessClass;
 
 /// Declares endpoints by method and route pattern. An endpoint without a declaration needs a key.
 ///

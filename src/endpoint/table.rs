@@ -7,9 +7,9 @@ use http::Method;
 use super::declaration::{Declaration, Extent, KeyRequirement, Setting};
 use super::declared::{Declared, Endpoint};
 use super::target::{Target, plain_paths};
-use crate::access::AccessClass;
 use crate::config_error::ConfigError;
 use crate::credentials::Head;
+use crate::role::AccessClass;
 use crate::route_pattern::{check_pattern, ends_with, has_inner_catch_all, may_be_below, same_route};
 
 /// The declarations, indexed for requests.

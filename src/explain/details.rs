@@ -2,7 +2,6 @@
 
 use super::explanation::CheckOutcome;
 use super::recorded_checks::{RecordedChecks, throttled};
-use crate::access::{AccessClass, AccountStatus};
 use crate::auth_error::AuthErrorKind;
 use crate::credentials::{Claim, Claims};
 use crate::endpoint::Endpoint;
@@ -11,6 +10,7 @@ use crate::key::Environment;
 use crate::limit::{RateLimitStatus, Throttled};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{Mode, RequestContext, RestrictionKind};
+use crate::role::{AccessClass, AccountStatus};
 
 /// A request, and what is known about its key.
 pub(super) struct Scene<'s> {

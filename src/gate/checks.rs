@@ -18,7 +18,6 @@ use super::config::Rules;
 use super::evidence::Principal;
 use super::lookup::{Found, Lookup, Outdated};
 use super::refusal::Refusal;
-use crate::access::{AccessClass, AccountStatus, Role};
 use crate::auth_error::{AuthErrorKind, Wait};
 use crate::credentials::{Claim, Claims};
 use crate::endpoint::Endpoint;
@@ -26,6 +25,7 @@ use crate::key::{Environment, KeyId, ProjectId, UserId, can_be_key};
 use crate::limit::{Limits, RateLimitStatus};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{RequestContext, RestrictionKind, Verdict};
+use crate::role::{AccessClass, AccountStatus, Role};
 use crate::scheme_info::SchemeInfo;
 use crate::store::StoreError;
 

@@ -12,7 +12,6 @@ use super::checks::{Admission, Case, CheckListener, FirstRefusal, Known};
 use super::config::Gate;
 use super::lookup::{Found, Lookup, Next};
 use super::refusal::Refusal;
-use crate::access::AccountStatus;
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::credentials::{Claims, Credentials};
 use crate::endpoint::Endpoint;
@@ -20,6 +19,7 @@ use crate::key::KeyDigest;
 use crate::limit::RateLimitStatus;
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
+use crate::role::AccountStatus;
 use crate::store::CachedKey;
 
 /// Where a decision stopped because a fact is not cached.

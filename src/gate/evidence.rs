@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::access::Role;
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::clock::Timestamp;
 use crate::key::{Environment, KeyId, ProjectId, UserId};
 use crate::limit::{Limits, RateLimitStatus};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::{RestrictionKind, Restrictions, Verdict};
+use crate::role::Role;
 use crate::scheme_info::SchemeInfo;
 
 /// Who makes a request, and what they may do: evidence that a key was verified.

@@ -1,11 +1,11 @@
 //! Issuing and rotating keys.
 
-use crate::access::AccountStatus;
 use crate::audit::{KeyEvent, Revocation};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::delivery::{Delivery, Notice, NoticeKind};
 use crate::key::{ApiKey, Environment, KeyId, UserId};
+use crate::role::AccountStatus;
 
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::KeyRegistry;

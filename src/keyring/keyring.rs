@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::AccountStatus;
 use crate::audit::KeyEvent;
 use crate::authority::Authority;
 use crate::clock::{Clock, Timestamp};
@@ -12,6 +11,7 @@ use crate::delivery::KeyDelivery;
 use crate::gate::Principal;
 use crate::key::{Digests, KeyFormat, KeyId, UserId};
 use crate::observer::{KeyChange, Observer, Observers};
+use crate::role::AccountStatus;
 use crate::settings::Settings;
 use crate::store::{Directory, KeyPolicy, KeyRegistry, RegistryError, StoreError, Terms};
 

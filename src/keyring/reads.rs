@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::access::AccountStatus;
 use crate::audit::AuditEntry;
 use crate::key::{KeyId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
+use crate::role::AccountStatus;
 use crate::store::{KeyCount, KeyPage, KeyQuery, KeyRegistry, StoreError};
 
 use super::error::KeyringError;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::error::{RegistryError, StoreError};
-use crate::access::Role;
 use crate::clock::Timestamp;
 use crate::key::{ProjectId, UserId};
+use crate::role::Role;
 
 /// Manages the people and projects of the built-in directory: accounts with one owner each, and members with a role
 /// and a list of projects (R18 to R23).

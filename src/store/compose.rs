@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::proxy::RegistryProxy;
 use super::{Directory, KeyRegistry, KeyStore, Project, StoreError};
-use crate::access::{AccountStatus, Role};
+use crate::role::{AccountStatus, Role};
 
 use crate::clock::Timestamp;
 use crate::key::{KeyDigest, ProjectId, UserId};

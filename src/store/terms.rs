@@ -3,12 +3,12 @@
 use std::num::NonZeroU32;
 
 use super::RegistryError;
-use crate::access::{AccessClass, AccountStatus};
 use crate::authority::{Authority, Denied, covers};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::key_update::KeyUpdate;
 use crate::record::KeyRecord;
+use crate::role::{AccessClass, AccountStatus};
 
 /// The result of an update.
 #[derive(Clone, Debug)]

@@ -11,12 +11,12 @@ use super::key_query::{KeyCount, KeyPage, KeyQuery, MAX_PAGE_LEN};
 use super::terms::{Ended, Terms, Updated};
 #[cfg(doc)]
 use super::{Accounts, MAX_SEARCHED};
-use crate::access::AccountStatus;
 use crate::audit::{AuditEntry, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyRecord};
+use crate::role::AccountStatus;
 use crate::usage::Usage;
 
 /// What a store knows about a key without waiting: see [`KeyStore::find_cached`].

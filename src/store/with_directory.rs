@@ -10,10 +10,10 @@ use super::change_log::{ChangeLog, Changes, NodeId, Position};
 use super::error::StoreError;
 use super::proxy::RegistryProxy;
 use super::traits::{CachedKey, Directory, KeyRegistry, KeyStore, ProjectDirectory};
-use crate::access::AccountStatus;
 use crate::clock::Timestamp;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::role::AccountStatus;
 
 /// Combines a store that has a [`ChangeLog`] with a directory of the application's own, so that
 /// [`Cached`](super::Cached) caches both.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::access::Role;
 use crate::clock::Timestamp;
 use crate::gate::Principal;
 use crate::key::{Environment, KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
+use crate::role::Role;
 use crate::scheme_info::SchemeInfo;
 
 /// Starts to build a principal. The defaults are a user-level live key of `owner`, who owns their account, and no

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use tokio::runtime::Runtime;
 
 use super::world::{Answers, CLIENT, Hand, NOW, World, gate, record, runtime, text};
-use crate::access::{AccessClass, AccountStatus, Role};
 use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::deprecation::Deprecation;
@@ -20,6 +19,7 @@ use crate::restriction::{
     EndpointRestriction, IpRestriction, ReferrerRestriction, RequestContext, RestrictionKind, Restrictions,
     SchemeRestriction,
 };
+use crate::role::{AccessClass, AccountStatus, Role};
 use crate::scheme_info::{Challenge, SchemeInfo};
 
 /// The text that is sent as the key.

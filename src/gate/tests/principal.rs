@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::every_case::{facts, restrictions};
 use super::world::{Answers, Hand, NOW, World, block_on, decide, gate, record, text};
-use crate::access::Role;
 use crate::auth_error::AuthErrorKind;
 use crate::clock::Timestamp;
 use crate::credentials::Credentials;
@@ -13,6 +12,7 @@ use crate::gate::Principal;
 use crate::key::{Environment, KeyId, ProjectId};
 use crate::record::{KeyLevel, KeyRecord};
 use crate::restriction::RestrictionKind;
+use crate::role::Role;
 use crate::scheme_info::{Challenge, SchemeInfo};
 
 /// Returns the principal of a request whose key has this record and was sent through this scheme.

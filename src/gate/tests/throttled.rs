@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::{Answers, CLIENT, Hand, NOW, World, block_on, decide, gate, record, refused, text};
-use crate::access::AccountStatus;
 use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
@@ -13,6 +12,7 @@ use crate::key::{Environment, KeyId};
 use crate::limit::{KeyThrottle, Limiter};
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
+use crate::role::AccountStatus;
 
 fn throttled() -> (Arc<World>, Arc<Hand>, Gate) {
     let (world, clock) = (World::new(), Hand::new());

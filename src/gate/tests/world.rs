@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::access::AccountStatus;
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::clock::{Clock, Timestamp};
 use crate::credentials::Credentials;
@@ -18,6 +17,7 @@ use crate::gate::{Admission, Gate};
 use crate::key::{Environment, KeyDigest, KeyFormat, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
+use crate::role::AccountStatus;
 use crate::store::CachedKey;
 use crate::store::{Directory, KeyStore, StoreError};
 
@@ -49,7 +49,7 @@ impl World {
         Arc::new(Self {
             records: Mutex::default(),
             keys: Mutex::new(Answers::WhenAsked),
-            standing: Mutex::new(AccountStatus::Active { role: Some(crate::access::Role::Full) }),
+            standing: Mutex::new(AccountStatus::Active { role: Some(crate::role::Role::Full) }),
             directory: Mutex::new(Answers::AtHand),
             warm_keys: AtomicUsize::default(),
             found: Mutex::default(),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::faults::Faults;
 use super::lease::Lease;
 use super::versioned::VersionedMap;
-use crate::access::AccountStatus;
 use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::role::AccountStatus;
 use crate::store::change_log::Change;
 
 /// The cached answers, and the lease under which they may be used.

@@ -8,9 +8,9 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::memory::Memory;
-use crate::access::AccountStatus;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::role::AccountStatus;
 use crate::store::ProjectDirectory;
 use crate::store::accounts::Project;
 use crate::store::change_log::ChangeLog;

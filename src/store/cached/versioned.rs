@@ -9,9 +9,9 @@ use super::clock_map::ClockMap;
 use super::faults::{Fault, Faults};
 use super::lease::{Lease, Moment, Term};
 use super::single_flight::{LookupResult, SingleFlight, shared};
-use crate::access::AccountStatus;
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::role::AccountStatus;
 use crate::store::StoreError;
 
 /// The seed is random, so that nobody can choose keys that collide (C7-04). Tests that replay a run use a fixed

@@ -1,7 +1,7 @@
 //! Rows of a directory in SQL: the people of an account, their roles and projects.
 
-use crate::access::{AccountStatus, Role};
 use crate::key::{ProjectId, UserId};
+use crate::role::{AccountStatus, Role};
 use crate::store::accounts::Person;
 use crate::store::error::StoreError;
 

@@ -7,8 +7,8 @@ use foldhash::fast::RandomState;
 
 use super::super::codec::row_limit as page;
 use super::super::{Account, Member, Person, Project, RegistryError};
-use crate::access::{AccountStatus, Role};
 use crate::key::{ProjectId, UserId, is_id};
+use crate::role::{AccountStatus, Role};
 
 /// Accounts, and who belongs to which.
 #[derive(Default)]

@@ -18,12 +18,12 @@ use super::{
     Account, Accounts, Directory, Ended, KeyCount, KeyPage, KeyQuery, KeyRegistry, KeyStore, Member, Person,
     Project, RegistryError, StoreError, Terms, Updated,
 };
-use crate::access::AccountStatus;
 use crate::audit::{AuditEntry, KeyEvent, Revocation};
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, ProjectId, UserId};
 use crate::key_update::KeyUpdate;
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
+use crate::role::AccountStatus;
 use crate::store::AuditLog;
 use crate::store::KeyInventory;
 use crate::store::ProjectDirectory;

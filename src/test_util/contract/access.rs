@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::kit::{UniqueNames, member, ok, project, refused};
-use crate::access::{AccountStatus, Role};
 use crate::key::{ProjectId, UserId};
+use crate::role::{AccountStatus, Role};
 use crate::store::ProjectDirectory;
 use crate::store::{Accounts, Directory, MemberRole, Project, RegistryError};
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::kit::{NOW, UniqueNames, find, later, ok};
-use crate::access::{AccountStatus, Role};
 use crate::key::{Environment, KeyDigest, ProjectId, UserId};
 use crate::record::{KeyLevel, KeyRecord};
+use crate::role::{AccountStatus, Role};
 use crate::store::{Directory, KeyStore};
 
 /// One key of each kind on which the decision about a request depends.

@@ -8,10 +8,10 @@ use super::kit::{
     NOW, UniqueNames, assert_same, by_system, is_active, known, later, member, ok, project, race, refused,
     under,
 };
-use crate::access::{AccountStatus, Role};
 use crate::key::Environment;
 use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::role::{AccountStatus, Role};
 use crate::store::ProjectDirectory;
 use crate::store::{
     Account, Accounts, Directory, KeyPolicy, KeyRegistry, KeyStore, MemberRole, Person, RegistryError,

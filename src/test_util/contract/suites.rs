@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{access, alone, audit_log, authority, life, list, people, policy, rehash, replacement, restrict};
-use crate::access::Role;
 use crate::key::{ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::role::Role;
 use crate::store::{Accounts, Directory, KeyRegistry, KeyStore, ProjectDirectory};
 
 /// Checks a [`KeyStore`] alone, over the application's own storage: look-ups are exact, and a key is found with

@@ -16,13 +16,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Dice;
 use super::world::{Connection, Counts, Link, StoreFault, Trouble, World, Write};
-use crate::access::Role;
 use crate::auth_error::AuthErrorKind;
 use crate::clock::{Clock, Timestamp};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::role::Role;
 use crate::store::cached::faults::{Fault, Faults};
 use crate::store::cached::{CacheOptions, Cached};
 use crate::verifier::Verifier;

@@ -12,10 +12,10 @@ use tokio::time::{Instant, timeout};
 
 use super::Dice;
 use super::world::{Connection, StoreFault, World, Write};
-use crate::access::AccountStatus;
 use crate::clock::Timestamp;
 use crate::key::{KeyDigest, KeyId, ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::role::AccountStatus;
 use crate::store::change_log::{ChangeLog, Changes, NodeId, Position};
 use crate::store::{CacheOptions, Cached, Directory, KeyStore, StoreError};
 

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Dice;
-use crate::access::{AccountStatus, Role};
 use crate::key::{KeyDigest, ProjectId, UserId};
 use crate::record::KeyRecord;
+use crate::role::{AccountStatus, Role};
 use crate::store::change_log::{Change, ChangeLog, Changes, Followers, NodeId, Position, settle};
 use crate::store::{Directory, KeyStore, StoreError};
 
