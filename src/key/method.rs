@@ -22,7 +22,7 @@ pub enum DigestMethod {
     Sha512,
     /// SHA-256 of both parts of `id|secret`, for imported keys of which only the SHA-256 of the secret is known.
     Sanctum,
-    /// HMAC-SHA-256 of the text, with the [pepper](super::Pepper) of this id.
+    /// HMAC-SHA-256 of the text, with the [pepper](crate::Pepper) of this id.
     Hmac(PepperId),
     /// SHA-256 of the public start of the text. The text itself is checked against a slow hash.
     Slow(SlowHash),
@@ -77,7 +77,7 @@ impl FromStr for DigestMethod {
     }
 }
 
-/// The id of a [pepper](super::Pepper), which is not secret: 1 to 32 of `A-Z a-z 0-9 . _ -`.
+/// The id of a [pepper](crate::Pepper), which is not secret: 1 to 32 of `A-Z a-z 0-9 . _ -`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PepperId(Box<str>);
 

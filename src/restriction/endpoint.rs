@@ -33,7 +33,7 @@ impl AllowList<EndpointRule> {
     }
 }
 
-/// One endpoint: see [the format](self#format).
+/// One endpoint: see [the format](EndpointRestriction#format).
 ///
 /// It stores only its text, and parses it at each comparison. This costs less than a compiled router for each rule.
 #[derive(Clone)]

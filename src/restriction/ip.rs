@@ -34,7 +34,7 @@ impl AllowList<Network> {
     }
 }
 
-/// A network, or a single address: see [the format](self#format).
+/// A network, or a single address: see [the format](IpRestriction#format).
 ///
 /// ```
 /// use tower_api_key::restriction::Network;

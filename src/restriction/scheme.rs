@@ -28,7 +28,7 @@ impl AllowList<SchemeRule> {
     }
 }
 
-/// The name of one scheme: see [the format](self#format).
+/// The name of one scheme: see [the format](SchemeRestriction#format).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemeRule(Box<str>);
 

@@ -18,9 +18,9 @@ use crate::store::traits::CachedKey;
 /// Turns a key store into one for an API without projects: the account of every owner counts as active, with the
 /// role of an owner. A request that names a project is refused with 403.
 ///
-/// Schemes that require a project must be told not to
-/// ([`ApiKeyHeader::requires_project`](crate::scheme::ApiKeyHeader::requires_project),
-/// [`JsonBody::requires_project`](crate::scheme::JsonBody::requires_project)).
+/// Tell schemes that require a project that it is optional
+/// ([`ApiKeyHeader::project_optional`](crate::scheme::ApiKeyHeader::project_optional),
+/// [`JsonBody::project_optional`](crate::scheme::JsonBody::project_optional)).
 #[derive(Clone, Debug)]
 pub struct NoProjects<K>(pub K);
 

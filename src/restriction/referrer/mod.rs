@@ -85,7 +85,7 @@ struct Page<'r> {
     path: Option<&'r str>,
 }
 
-/// An origin or all subdomains of a name, with an optional path: see [the format](self#format).
+/// An origin or all subdomains of a name, with an optional path: see [the format](ReferrerRestriction#format).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerRule {
     secure: bool,
