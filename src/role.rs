@@ -6,7 +6,8 @@
 pub enum Role {
     /// May read only: a write is refused with 403 (R20).
     ReadOnly,
-    /// May read and write, but not manage the account (R19).
+    /// May read and write, and manage their own keys (R19). Whether they may change the account is for the application
+    /// to check: compare with [`Owner`](Self::Owner).
     Full,
     /// Owns the account and every project in it (R18).
     Owner,

@@ -9,12 +9,12 @@
 
 #[path = "../../src/config_error.rs"]
 mod config_error;
-#[path = "../../src/scheme/json_fields.rs"]
-mod json_fields;
+#[path = "../../src/scheme/json_strict.rs"]
+mod json_strict;
 #[path = "../../src/scheme/json_scan.rs"]
 mod json_scan;
 
-use json_fields::{Fields, MemberNames};
+use json_strict::{Fields, MemberNames};
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
@@ -23,7 +23,7 @@ thread_local! {
 
 fuzz_target!(|text: &[u8]| {
     NAMES.with(|names| {
-        let strict = json_fields::read(text, names).ok();
+        let strict = json_strict::read(text, names).ok();
         let scanned = json_scan::read(text, names).ok();
         assert_eq!(scanned.map(found), strict.map(found));
     });

@@ -16,14 +16,14 @@
 //! there are more than 64 of them, or if a trusted proxy did not send the header. A key with an IP restriction is
 //! then refused. The proxy's own address is never used in place of the client's.
 
-mod forwarded;
+mod forwarded_syntax;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 
 use http::{HeaderMap, HeaderName};
 
-use self::forwarded::{Hop, element, entries, node, proto_of};
+use self::forwarded_syntax::{Hop, element, entries, node, proto_of};
 use crate::body_budget::Sender;
 use crate::config_error::ConfigError;
 use crate::credentials::Head;

@@ -14,7 +14,8 @@ use std::borrow::Cow;
 
 use http::HeaderName;
 
-use super::{HeaderScheme, MalformedCredential, header_name, project, single, visible};
+use super::header_value::{header_name, project, single, visible};
+use super::{HeaderScheme, MalformedCredential};
 use crate::config_error::ConfigError;
 use crate::credentials::{Credentials, Head};
 use crate::deprecation::Deprecation;

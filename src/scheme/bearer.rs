@@ -13,7 +13,8 @@
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 
-use super::{HeaderScheme, MalformedCredential, header_name, project};
+use super::header_value::{header_name, project};
+use super::{HeaderScheme, MalformedCredential};
 use crate::ascii;
 use crate::config_error::ConfigError;
 use crate::credentials::{Credentials, Head};

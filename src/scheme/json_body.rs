@@ -19,10 +19,11 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::json_fields::{Fields, MemberNames};
+use super::header_value::single;
 use super::json_scan;
+use super::json_strict::{Fields, MemberNames};
 use super::replay::{Rebuild, Replay};
-use super::{BodyInterest, Describe, Draining, Scheme, Sender, single};
+use super::{BodyInterest, Describe, Draining, Scheme, Sender};
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::body_budget::{self, Budget};
 use crate::config_error::ConfigError;

@@ -1,5 +1,5 @@
 //! Reads the credentials from a JSON object that is written plainly, several times faster than the strict reader
-//! ([`json_fields`]) and without allocating.
+//! ([`json_strict`]) and without allocating.
 //!
 //! The rule: the scanner accepts only what the strict reader certainly accepts too, with the same result, whatever
 //! features of serde_json are enabled. Every other text, and so every error, goes to the strict reader, which alone
@@ -17,13 +17,13 @@
 
 use std::borrow::Cow;
 
-use super::json_fields::{self, Fields, MemberMatch, MemberNames, NotAnObject};
+use super::json_strict::{self, Fields, MemberMatch, MemberNames, NotAnObject};
 
 /// Reads the credentials: the scanner where the text is plain, the strict reader everywhere else.
 pub(super) fn read<'t>(text: &'t [u8], names: &MemberNames) -> Result<Fields<'t>, NotAnObject> {
     match scan(text, names) {
         Some(fields) => Ok(fields),
-        None => json_fields::read(text, names),
+        None => json_strict::read(text, names),
     }
 }
 

@@ -15,7 +15,7 @@ const NAMES: [&str; 3] = ["apiKey", "userId", "projectId"];
 /// Reads a text with both readers and with `Value`, and returns whether the scanner accepted it.
 fn compare(text: &[u8], names: &MemberNames) -> bool {
     let shown = || String::from_utf8_lossy(text).into_owned();
-    let strict = json_fields::read(text, names).ok();
+    let strict = json_strict::read(text, names).ok();
     let scanned = scan(text, names);
     let found = |fields: &Fields<'_>| {
         let owned = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
