@@ -4,24 +4,20 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem;
 use std::num::NonZeroU32;
-use std::sync::Arc;
-
-use tokio::task::JoinSet;
 
 use super::error::KeyringError;
 use super::imported_digest::{ImportRefusal, ImportedDigest};
 use super::keyring::Keyring;
 use super::new_key::NewKey;
 use crate::audit::KeyEvent;
+use crate::authority::Denied;
 use crate::clock::Timestamp;
 use crate::key::{DigestMethod, KeyDigest, KeyId, UserId};
 use crate::record::{FreshKey, KeyLevel, KeyRecord};
 use crate::store::{KeyPolicy, RegistryError, StoreError, Terms, in_time};
 
-/// How many keys are added in one transaction, if the registry supports it.
-const CHUNK: usize = 200;
-/// How many keys are looked up concurrently.
-const AT_ONCE: usize = 32;
+/// How many keys are given to the registry at once, and about how many bytes of text.
+const CHUNK: (usize, usize) = (500, 1 << 20);
 /// How many entries of a key's audit log are searched for a rehash, newest first.
 const TRAIL: u32 = 1000;
 /// No policy limits an import, so that a service which migrates does not lose keys.
@@ -132,15 +128,19 @@ impl Keyring {
         I::IntoIter: Send,
     {
         let mut report = ImportReport::default();
-        let mut chunk = Vec::with_capacity(CHUNK);
+        let (mut chunk, mut len) = (Vec::with_capacity(CHUNK.0), 0_usize);
         for (index, key) in keys.into_iter().enumerate() {
             let id = key.id.clone();
             match self.ready(key) {
-                Ok((record, older)) => chunk.push(Ready { index, record, older }),
+                Ok((record, older)) => {
+                    len = len.saturating_add(record.text_len());
+                    chunk.push(Ready { index, record, older });
+                }
                 Err(reason) => report.refused.push(RefusedImport { index, id, reason }),
             }
-            if chunk.len() == CHUNK {
+            if chunk.len() >= CHUNK.0 || len >= CHUNK.1 {
                 self.add(mem::take(&mut chunk), &mut report).await?;
+                len = 0;
             }
         }
         self.add(chunk, &mut report).await?;
@@ -166,11 +166,14 @@ impl Keyring {
     }
 
     async fn add(&self, chunk: Vec<Ready>, report: &mut ImportReport) -> Result<(), KeyringError> {
-        let holders = self.standing_of(&chunk).await?;
-        let (ready, refused): (Vec<_>, Vec<_>) = chunk.into_iter().partition(|key| self.may(key, &holders));
+        // A registry that is the directory of its owners looks at them in the transaction that adds the keys.
+        let is_directory = self.registry.is_directory();
+        let (ready, refused) = if is_directory { (chunk, Vec::new()) } else { self.who_may(chunk).await? };
         report.refused.extend(refused.into_iter().map(|key| key.refused(ImportRefusal::Owner)));
         let records = ready.iter().map(|key| key.record.clone()).collect();
         let terms = Terms::by(self.authority.clone()).policy(NO_POLICY);
+        let terms = terms.at(self.clock.now());
+        let terms = if is_directory { terms.ask_owner() } else { terms };
         let done = self.registry.insert_all(records, &terms);
         let done = in_time(self.store_deadline, done).await?;
         let (mut added, mut conflicting) = (Vec::with_capacity(ready.len()), Vec::new());
@@ -178,52 +181,45 @@ impl Keyring {
             match done {
                 Ok(()) => added.push(key),
                 Err(RegistryError::Conflict) => conflicting.push(key),
+                Err(RegistryError::Denied(Denied::Owner)) => {
+                    report.refused.push(key.refused(ImportRefusal::Owner));
+                }
                 Err(RegistryError::Invalid(reason) | RegistryError::TooLong(reason)) => {
                     report.refused.push(key.refused(ImportRefusal::Invalid(reason)));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        for some in conflicting.chunks(AT_ONCE) {
-            let there = self.records_of(some).await?;
-            for key in some {
-                let id = &key.record.id;
-                match there.get(id) {
-                    None => report.refused.push(key.refused(ImportRefusal::DigestTaken)),
-                    Some(there) if self.is_same(there, key).await? => report.already_there += 1,
-                    Some(_) => report.refused.push(key.refused(ImportRefusal::IdTaken)),
-                }
-            }
-        }
+        self.compare(conflicting, report).await?;
         // If an owner lost access in the meantime, that change revoked only the keys that existed then, and not these.
-        let holders = self.standing_of(&added).await?;
+        let (added, refused) = if is_directory { (added, Vec::new()) } else { self.who_may(added).await? };
+        for key in refused {
+            self.revoke(&key.record.id).await?;
+            report.refused.push(key.refused(ImportRefusal::Owner));
+        }
         for key in added {
-            if self.may(&key, &holders) {
-                self.changed(self.clock.now(), &key.record.id, KeyEvent::Imported);
-                report.imported += 1;
-            } else {
-                self.revoke(&key.record.id).await?;
-                report.refused.push(key.refused(ImportRefusal::Owner));
-            }
+            self.changed(self.clock.now(), &key.record.id, KeyEvent::Imported);
+            report.imported += 1;
         }
         Ok(())
     }
 
-    /// Returns the existing keys with these ids. Several are looked up concurrently, since a repeated import looks
-    /// up all of them.
-    async fn records_of(&self, keys: &[Ready]) -> Result<HashMap<KeyId, KeyRecord>, KeyringError> {
-        let mut asked = JoinSet::new();
-        for key in keys {
-            let (registry, id, deadline) =
-                (Arc::clone(&self.registry), key.record.id.clone(), self.store_deadline);
-            asked.spawn(async move { in_time(deadline, registry.get(&id)).await });
+    /// Distinguishes keys that an earlier attempt imported from those whose id or digest belongs to another key.
+    async fn compare(&self, conflicting: Vec<Ready>, report: &mut ImportReport) -> Result<(), KeyringError> {
+        if conflicting.is_empty() {
+            return Ok(());
         }
-        let mut there = HashMap::with_capacity(keys.len());
-        while let Some(answer) = asked.join_next().await {
-            let record = answer.map_err(StoreError::failed)??;
-            there.extend(record.map(|record| (record.id.clone(), record)));
+        let ids: Vec<_> = conflicting.iter().map(|key| key.record.id.clone()).collect();
+        let there = in_time(self.store_deadline, self.registry.get_all(&ids)).await?;
+        let there: HashMap<_, _> = there.iter().map(|record| (&record.id, record)).collect();
+        for key in &conflicting {
+            match there.get(&key.record.id) {
+                None => report.refused.push(key.refused(ImportRefusal::DigestTaken)),
+                Some(there) if self.is_same(there, key).await? => report.already_there += 1,
+                Some(_) => report.refused.push(key.refused(ImportRefusal::IdTaken)),
+            }
         }
-        Ok(there)
+        Ok(())
     }
 
     /// Whether the existing key is the one to import.
@@ -252,9 +248,10 @@ impl Keyring {
         }
     }
 
-    /// Returns which owners of active keys may have them.
-    async fn standing_of(&self, keys: &[Ready]) -> Result<HashMap<OwnerAndLevel, bool>, KeyringError> {
-        let mut holders = HashMap::new();
+    /// Divides keys into those whose owners may have them, and the others, for a directory that is separate from the
+    /// registry.
+    async fn who_may(&self, keys: Vec<Ready>) -> Result<(Vec<Ready>, Vec<Ready>), KeyringError> {
+        let mut holders: HashMap<OwnerAndLevel, bool> = HashMap::new();
         for key in keys.iter().filter(|key| self.works(key)) {
             if let Entry::Vacant(vacant) = holders.entry(key.holder()) {
                 let (owner, level) = vacant.key();
@@ -266,11 +263,8 @@ impl Keyring {
                 vacant.insert(may);
             }
         }
-        Ok(holders)
-    }
-
-    fn may(&self, key: &Ready, holders: &HashMap<OwnerAndLevel, bool>) -> bool {
-        !self.works(key) || holders.get(&key.holder()).is_some_and(|may| *may)
+        let may = |key: &Ready| !self.works(key) || holders.get(&key.holder()).is_some_and(|may| *may);
+        Ok(keys.into_iter().partition(may))
     }
 
     fn works(&self, key: &Ready) -> bool {

@@ -51,8 +51,13 @@ pub trait Accounts: Send + Sync + 'static {
     /// is an owner or belongs to another account, [`RegistryError::Store`].
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), RegistryError>;
 
-    /// Removes a member from an account, and in the same transaction revokes all keys of the member in this store,
-    /// so that they do not work again if the member returns.
+    /// Removes a member from an account, and revokes all keys of the member in this store, so that they do not work
+    /// again if the member returns.
+    ///
+    /// The first transaction removes the membership, which ends access. If the member has very many keys, the rest of
+    /// them is revoked in further short transactions, so that other changes need not wait; all are revoked when this
+    /// returns. If it fails or is cancelled in between, all keys are refused nevertheless. The remaining keys are
+    /// revoked before the user can join an account again, or by calling this once more.
     ///
     /// Keys in a separate store (`(registry, accounts)`) are not revoked. They are refused while the user belongs
     /// to no account, but would work again if the user joins one: revoke them with the

@@ -136,6 +136,11 @@ pub trait RegistryProxy: Send + Sync + 'static {
         self.inner().get(id).await
     }
 
+    /// [`KeyRegistry::get_all`].
+    async fn get_all(&self, ids: &[KeyId]) -> Result<Vec<KeyRecord>, StoreError> {
+        self.inner().get_all(ids).await
+    }
+
     /// [`KeyRegistry::list`].
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.inner().list(owner, query).await
@@ -225,6 +230,10 @@ impl<P: RegistryProxy> KeyRegistry for P {
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
         RegistryProxy::get(self, id).await
+    }
+
+    async fn get_all(&self, ids: &[KeyId]) -> Result<Vec<KeyRecord>, StoreError> {
+        RegistryProxy::get_all(self, ids).await
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {

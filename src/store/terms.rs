@@ -134,13 +134,14 @@ pub struct Terms {
     by: Authority,
     policy: KeyPolicy,
     asks_owner: bool,
+    at: Option<Timestamp>,
 }
 
 impl Terms {
     /// Creates the terms of a change by this authority, under the default policy.
     #[must_use]
     pub fn by(authority: Authority) -> Self {
-        Self { by: authority, policy: KeyPolicy::default(), asks_owner: false }
+        Self { by: authority, policy: KeyPolicy::default(), asks_owner: false, at: None }
     }
 
     /// Sets the policy for keys that are added or replaced.
@@ -157,6 +158,19 @@ impl Terms {
     pub fn ask_owner(mut self) -> Self {
         self.asks_owner = true;
         self
+    }
+
+    /// Sets the time of a change that adds keys which were issued earlier. A key that has ended by then is added as it is.
+    #[must_use]
+    pub fn at(mut self, now: Timestamp) -> Self {
+        self.at = Some(now);
+        self
+    }
+
+    /// The time at which a key is added: [`at`](Self::at), or by default when it was issued.
+    #[must_use]
+    pub fn present(&self, key: &KeyRecord) -> Timestamp {
+        self.at.unwrap_or(key.created_at)
     }
 
     /// Who makes the change.

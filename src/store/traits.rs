@@ -193,6 +193,8 @@ pub trait KeyRegistry: Send + Sync + 'static {
     /// Adds many imported keys, each as [`insert`](Self::insert) would, and returns the results in the same order.
     /// Their audit log begins with [`KeyEvent::Imported`](crate::KeyEvent::Imported), whatever their shape.
     ///
+    /// A key that has already ended at [`Terms::present`] is added as it is: the policy and the owner are not checked.
+    ///
     /// The default adds them one by one. The built-in stores add many keys in one transaction. A registry with an
     /// audit log must override this, since `insert` recognises imported keys only by their shape.
     ///
@@ -298,6 +300,22 @@ pub trait KeyRegistry: Send + Sync + 'static {
     ///
     /// [`StoreError`] if the registry failed.
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
+
+    /// Returns the records of those keys that exist, in no particular order.
+    ///
+    /// The default looks them up one by one. A registry should override this if it can look up many at once, because
+    /// a repeated import looks up all of its keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    async fn get_all(&self, ids: &[KeyId]) -> Result<Vec<KeyRecord>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(self.get(id).await?);
+        }
+        Ok(found)
+    }
 
     /// Returns the keys of one owner that a query selects: ordered by age and id, oldest or newest first, starting
     /// after [`KeyQuery::after`], or those directly before [`KeyQuery::before`].

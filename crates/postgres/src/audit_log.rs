@@ -21,11 +21,6 @@ const WRITE_OF_ALIKE: &str = "
     SELECT id, owner, $3, $4::text, $5::text FROM tower_api_key.keys
     WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND id <> $6 ORDER BY created_at, id";
 
-const WRITE_OF_ALL_OF: &str = "
-    INSERT INTO tower_api_key.history (key, owner, at, by, event)
-    SELECT id, owner, $2, $3::text, $4::text FROM tower_api_key.keys
-    WHERE owner = $1 AND revoked_at IS NULL ORDER BY created_at, id";
-
 const HISTORY: &str = "
     SELECT at, key, owner, by, event FROM tower_api_key.history WHERE key = $1 ORDER BY number DESC LIMIT $2";
 
@@ -86,14 +81,6 @@ pub(crate) async fn superseded(
     let event = KeyEvent::Revoked(Revocation::Superseded).to_string();
     let (owner, environment, by) = (owner.as_str(), environment.as_str(), by.to_string());
     session.execute(WRITE_OF_ALIKE, &[&owner, &environment, &at.as_micros(), &by, &event, &spared]).await?;
-    Ok(())
-}
-
-/// Records that every key of an owner is about to be revoked.
-pub(crate) async fn member_removed(session: &Session, owner: &UserId, at: Timestamp) -> Result<(), Failure> {
-    let event = KeyEvent::Revoked(Revocation::MemberRemoved).to_string();
-    let by = Authority::System.to_string();
-    session.execute(WRITE_OF_ALL_OF, &[&owner.as_str(), &at.as_micros(), &by, &event]).await?;
     Ok(())
 }
 

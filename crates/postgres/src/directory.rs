@@ -1,5 +1,7 @@
 //! SQL of accounts, people and projects.
 
+use std::collections::{BTreeSet, HashMap};
+
 use crate::failure::Failure;
 use crate::row::{Row, of_primary, optional, value};
 use crate::session::{Param, Session};
@@ -10,16 +12,36 @@ use tower_api_key::store::codec::{
 use tower_api_key::store::{Account, Member, Person, Project, RegistryError, StoreError};
 use tower_api_key::{AccountStatus, ProjectId, Role, UserId};
 
-/// Always one row: NULLs for a user without an account. The last column says whether the server is a standby.
-const STANDING: &str = "
-    SELECT people.user_id, people.role, accounts.suspended, projects.deleted, access.project IS NOT NULL,
-        pg_is_in_recovery()
-    FROM (SELECT) AS always
-    LEFT JOIN tower_api_key.people ON people.user_id = $1
-    LEFT JOIN tower_api_key.accounts ON accounts.id = people.account
-    LEFT JOIN tower_api_key.projects ON projects.account = people.account AND projects.id = $2
-    LEFT JOIN tower_api_key.access
-        ON access.user_id = people.user_id AND access.account = people.account AND access.project = $2";
+/// One row for each user and project that is asked for: NULLs for a user without an account.
+macro_rules! standing {
+    ($asked:literal, $user:literal, $project:literal, $more:literal) => {
+        concat!(
+            "SELECT people.user_id, people.role, accounts.suspended, projects.deleted, access.project IS NOT NULL, ",
+            $more,
+            " FROM ",
+            $asked,
+            " LEFT JOIN tower_api_key.people ON people.user_id = ",
+            $user,
+            " LEFT JOIN tower_api_key.accounts ON accounts.id = people.account
+              LEFT JOIN tower_api_key.projects ON projects.account = people.account AND projects.id = ",
+            $project,
+            " LEFT JOIN tower_api_key.access
+              ON access.user_id = people.user_id AND access.account = people.account AND access.project = ",
+            $project
+        )
+    };
+}
+
+/// The last column says whether the server is a standby.
+const STANDING: &str = standing!("(SELECT) AS always", "$1", "$2", "pg_is_in_recovery()");
+
+/// Of many users at once; the last column says which of them it is.
+const STANDINGS: &str = standing!(
+    "unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (user_id, project, number)",
+    "asked.user_id",
+    "asked.project",
+    "asked.number"
+);
 
 /// At least one row, because the last column is always needed.
 const PROJECTS: &str = "
@@ -57,6 +79,10 @@ const LOCK_ACCOUNT: &str = "SELECT 1 FROM tower_api_key.accounts WHERE id = $1 F
 const HOLD_ACCOUNT: &str = "
     SELECT 1 FROM tower_api_key.accounts
     WHERE id = (SELECT account FROM tower_api_key.people WHERE user_id = $1) FOR SHARE";
+const HOLD_ACCOUNTS: &str = "
+    SELECT 1 FROM tower_api_key.accounts
+    WHERE id IN (SELECT account FROM tower_api_key.people WHERE user_id = ANY ($1::text[]))
+    ORDER BY id FOR SHARE";
 const ACCOUNT_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.accounts WHERE id = $1)";
 const ADD_ACCOUNT: &str = "INSERT INTO tower_api_key.accounts (id, suspended) VALUES ($1::text, false)";
 const SUSPEND: &str = "UPDATE tower_api_key.accounts SET suspended = $2 WHERE id = $1";
@@ -102,16 +128,45 @@ async fn standing_of(
     let project = project.map(ProjectId::as_str);
     let row = session.one(STANDING, &[&user.as_str(), &project]).await?;
     of_primary(&row, 5)?;
+    standing_in(&row, project.is_some())
+}
+
+fn standing_in(row: &Row, of_project: bool) -> Result<AccountStatus, Failure> {
     if row.optional_text(0)?.is_none() {
         return Ok(AccountStatus::Disabled);
     }
-    let (suspended, deleted, on_list) = (optional(&row, 2)?, optional(&row, 3)?, optional(&row, 4)?);
-    Ok(codec::account_status(row.text(1)?, suspended, project.is_some(), deleted, on_list)?)
+    let (suspended, deleted, on_list) = (optional(row, 2)?, optional(row, 3)?, optional(row, 4)?);
+    Ok(codec::account_status(row.text(1)?, suspended, of_project, deleted, on_list)?)
+}
+
+/// What each of these users may do on a project, or in their account. For changes only, which no standby makes.
+pub(crate) async fn account_statuses<'k>(
+    session: &Session,
+    asked: &BTreeSet<(&'k UserId, Option<&'k ProjectId>)>,
+) -> Result<HashMap<(&'k UserId, Option<&'k ProjectId>), AccountStatus>, Failure> {
+    let asked: Vec<_> = asked.iter().copied().collect();
+    let users: Vec<_> = asked.iter().map(|(user, _)| user.as_str()).collect();
+    let projects: Vec<_> = asked.iter().map(|(_, project)| project.map(ProjectId::as_str)).collect();
+    let mut standings = HashMap::with_capacity(asked.len());
+    for row in &session.query(STANDINGS, &[&users, &projects]).await? {
+        let number = usize::try_from(value::<i64>(row, 5)?).unwrap_or_default();
+        if let Some(&(user, project)) = number.checked_sub(1).and_then(|index| asked.get(index)) {
+            let standing = standing_in(row, project.is_some()).map_err(|failure| failure.of_user(user))?;
+            standings.insert((user, project), standing);
+        }
+    }
+    Ok(standings)
 }
 
 /// Keeps a user's rights unchanged until the transaction ends: a concurrent change of the account waits.
 pub(crate) async fn hold(session: &Session, user: &UserId) -> Result<(), Failure> {
     session.query(HOLD_ACCOUNT, &[&user.as_str()]).await?;
+    Ok(())
+}
+
+/// The same for many users, whose accounts are locked in the order of their ids.
+pub(crate) async fn hold_all(session: &Session, users: &[&str]) -> Result<(), Failure> {
+    session.query(HOLD_ACCOUNTS, &[&users]).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! SQL of keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::audit_log;
 use crate::directory;
@@ -39,6 +39,18 @@ const FIND_AT: &str = "
 
 const GET: &str = concat!("SELECT ", tower_api_key::key_columns!(), " FROM tower_api_key.keys WHERE id = $1");
 
+macro_rules! found {
+    () => {
+        concat!(
+            "SELECT ",
+            tower_api_key::key_columns!(),
+            " FROM tower_api_key.keys WHERE id = ANY ($1::text[])"
+        )
+    };
+}
+
+const GET_ALL: &str = found!();
+
 /// Locks a key and the key that changes it, one or two rows, always in the same order.
 const LOCK: &str = concat!(
     "SELECT ",
@@ -66,51 +78,59 @@ macro_rules! page {
     };
 }
 
-/// Up to $5 keys of owner $1 in environment $2, or in both, after the time $3 and the id $4.
+/// Up to $5 keys of owner $1 in environment $2, or in both, after the time $3 and the id $4. The owner is part of the range,
+/// and the condition on the environment is one that the planner has no statistics for. So the planner reads the index in order
+/// and stops at the limit, even if it underestimates how many keys an owner has, and never sorts all of them.
 macro_rules! listed {
-    ($columns:expr, $after:literal, $order:literal) => {
+    ($columns:expr, $after:literal, $order:literal, $within:literal) => {
         concat!(
-            "SELECT ",
-            $columns,
-            " FROM tower_api_key.keys
-              WHERE owner = $1 AND ($2::text IS NULL OR environment = $2) AND (created_at, id) ",
-            $after,
-            " ($3, $4)
-              ORDER BY created_at ",
-            $order,
-            ", id ",
-            $order,
+            listed!(all $columns, $after, $order, $within, "AND coalesce(environment = $2::text, true)"),
             " LIMIT $5"
         )
     };
-}
-
-/// The same for keys that are active at $6. It reads no ended keys, unless the planner prefers to scan all in the
-/// requested order.
-macro_rules! listed_active {
-    ($columns:expr, $after:literal, $order:literal) => {
+    (all $columns:expr, $after:literal, $order:literal, $within:literal, $filter:literal) => {
         concat!(
-            "SELECT ",
-            $columns,
-            " FROM (SELECT ",
-            tower_api_key::key_columns!(),
-            " FROM tower_api_key.keys
-              WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at IS NULL
-              UNION ALL SELECT ",
-            tower_api_key::key_columns!(),
-            " FROM tower_api_key.keys
-              WHERE owner = $1 AND environment IN ('live', 'test') AND revoked_at IS NULL AND expires_at > $6) AS active
-              WHERE ($2::text IS NULL OR environment = $2) AND (created_at, id) ", $after, " ($3, $4)
-              ORDER BY created_at ", $order, ", id ", $order, " LIMIT $5"
+            "SELECT ", $columns, " FROM tower_api_key.keys
+              WHERE (owner, created_at, id) ", $after, " ($1, $3, $4) AND owner ", $within, " $1 ", $filter,
+            " ORDER BY owner ", $order, ", created_at ", $order, ", id ", $order
         )
     };
 }
 
-const LIST: &str = page!(listed!(tower_api_key::key_columns!(), ">", "ASC"), "ASC", "$6");
-const LIST_BACK: &str = page!(listed!(tower_api_key::key_columns!(), "<", "DESC"), "DESC", "$6");
-const LIST_ACTIVE: &str = page!(listed_active!(tower_api_key::key_columns!(), ">", "ASC"), "ASC", "$7");
+/// The same for keys that are active at $6. Usually most keys are active, and reading some in order finds enough. Otherwise
+/// only the active keys are read, and sorted.
+macro_rules! listed_active {
+    ($columns:expr, $after:literal, $order:literal, $within:literal) => {
+        concat!(
+            "WITH near AS MATERIALIZED (",
+            listed!(all tower_api_key::key_columns!(), $after, $order, $within, ""), " LIMIT 4 * least($5::bigint, 1000)
+              ), near_active AS MATERIALIZED (
+                SELECT * FROM near WHERE coalesce(environment = $2::text, true)
+                    AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $6) LIMIT $5
+              ), enough AS MATERIALIZED (
+                SELECT (SELECT count(*) FROM near_active) = $5 OR (SELECT count(*) FROM near) < 4 * least($5::bigint, 1000) AS so
+              ), active AS (
+                SELECT * FROM near_active WHERE (SELECT so FROM enough)
+                UNION ALL ", listed_active!(of "expires_at IS NULL", $after),
+              " UNION ALL ", listed_active!(of "expires_at > $6", $after),
+              ") SELECT ", $columns, " FROM active ORDER BY created_at ", $order, ", id ", $order, " LIMIT $5"
+        )
+    };
+    (of $ends:literal, $after:literal) => {
+        concat!(
+            "SELECT ", tower_api_key::key_columns!(), " FROM tower_api_key.keys
+              WHERE NOT (SELECT so FROM enough) AND owner = $1 AND environment IN ('live', 'test')
+                AND revoked_at IS NULL AND ", $ends,
+            " AND ($2::text IS NULL OR environment = $2) AND (created_at, id) ", $after, " ($3, $4)"
+        )
+    };
+}
+
+const LIST: &str = page!(listed!(tower_api_key::key_columns!(), ">", "ASC", "<="), "ASC", "$6");
+const LIST_BACK: &str = page!(listed!(tower_api_key::key_columns!(), "<", "DESC", ">="), "DESC", "$6");
+const LIST_ACTIVE: &str = page!(listed_active!(tower_api_key::key_columns!(), ">", "ASC", "<="), "ASC", "$7");
 const LIST_ACTIVE_BACK: &str =
-    page!(listed_active!(tower_api_key::key_columns!(), "<", "DESC"), "DESC", "$7");
+    page!(listed_active!(tower_api_key::key_columns!(), "<", "DESC", ">="), "DESC", "$7");
 
 /// The columns that a search compares, which are short even for very many keys.
 macro_rules! sought {
@@ -119,20 +139,10 @@ macro_rules! sought {
     };
 }
 
-const SEARCH: &str = listed!(sought!(), ">", "ASC");
-const SEARCH_BACK: &str = listed!(sought!(), "<", "DESC");
-const SEARCH_ACTIVE: &str = listed_active!(sought!(), ">", "ASC");
-const SEARCH_ACTIVE_BACK: &str = listed_active!(sought!(), "<", "DESC");
-
-macro_rules! found {
-    () => {
-        concat!(
-            "SELECT ",
-            tower_api_key::key_columns!(),
-            " FROM tower_api_key.keys WHERE id = ANY ($1::text[])"
-        )
-    };
-}
+const SEARCH: &str = listed!(sought!(), ">", "ASC", "<=");
+const SEARCH_BACK: &str = listed!(sought!(), "<", "DESC", ">=");
+const SEARCH_ACTIVE: &str = listed_active!(sought!(), ">", "ASC", "<=");
+const SEARCH_ACTIVE_BACK: &str = listed_active!(sought!(), "<", "DESC", ">=");
 
 const FOUND: &str = page!(found!(), "ASC", "$2");
 const FOUND_BACK: &str = page!(found!(), "DESC", "$2");
@@ -174,7 +184,10 @@ const OWNER: &str = "SELECT owner FROM tower_api_key.keys WHERE id = $1";
 /// other, which is harmless.
 const ALONE: &str = "SELECT pg_advisory_xact_lock(hashtextextended('tower_api_key owner ' || $1::text, 0))";
 
-const TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM tower_api_key.keys WHERE id = $1 OR digest = $2)";
+/// Not one search with an OR, which scans a table that was never analysed.
+const TAKEN: &str = "
+    SELECT EXISTS (SELECT 1 FROM tower_api_key.keys WHERE id = $1)
+        OR EXISTS (SELECT 1 FROM tower_api_key.keys WHERE digest = $2)";
 
 const INSERT: &str = concat!(
     "INSERT INTO tower_api_key.keys (",
@@ -183,11 +196,15 @@ const INSERT: &str = concat!(
          $11::text, $12, $13, $14, $15::text, $16::text, $17::text, $18::text, $19::text, $20)"
 );
 
+/// The number of active keys, up to $4.
 const COUNT_ACTIVE: &str = "
-    SELECT (SELECT count(*) FROM tower_api_key.keys
-            WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND expires_at IS NULL)
-         + (SELECT count(*) FROM tower_api_key.keys
-            WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND expires_at > $3)";
+    SELECT count(*) FROM (
+        SELECT FROM tower_api_key.keys
+        WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND expires_at IS NULL
+        UNION ALL SELECT FROM tower_api_key.keys
+        WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND expires_at > $3
+        LIMIT $4
+    ) AS active";
 
 /// Also returns the family that ended with a revoked key. The other keys of the owner must be searched only if a
 /// rotated key has limits.
@@ -204,8 +221,19 @@ const REVOKE_ALIKE: &str = "
     UPDATE tower_api_key.keys SET revoked_at = $3
     WHERE owner = $1 AND environment = $2 AND revoked_at IS NULL AND id <> $4";
 
-const REVOKE_ALL_OF: &str =
-    "UPDATE tower_api_key.keys SET revoked_at = $2 WHERE owner = $1 AND revoked_at IS NULL";
+/// Revokes up to $3 keys of an owner, with an entry in the audit log for each. They are locked first, so that a key that
+/// another transaction is revoking is not among them.
+const REVOKE_SOME_OF: &str = "
+    WITH ended AS (
+        UPDATE tower_api_key.keys SET revoked_at = $2 WHERE digest = ANY (ARRAY(
+            SELECT digest FROM tower_api_key.keys WHERE owner = $1 AND revoked_at IS NULL LIMIT $3 FOR NO KEY UPDATE
+        )) RETURNING id, owner
+    )
+    INSERT INTO tower_api_key.history (key, owner, at, by, event)
+    SELECT id, owner, $2, $4::text, $5::text FROM ended";
+
+/// How many keys one transaction revokes when their owner is removed. This takes some tens of milliseconds.
+const ENDED_AT_ONCE: u32 = 200;
 
 const AMEND: &str = "
     UPDATE tower_api_key.keys SET name = $2::text, restrictions = $3::text, limits = $4::text WHERE id = $1";
@@ -250,6 +278,12 @@ pub(crate) async fn find_at(
 pub(crate) async fn get(session: &Session, id: &KeyId) -> Result<Option<KeyRecord>, Failure> {
     let found = session.query(GET, &[&id.as_str()]).await?;
     Ok(found.first().map(|row| row.key()).transpose()?)
+}
+
+pub(crate) async fn get_all(session: &Session, ids: &[KeyId]) -> Result<Vec<KeyRecord>, Failure> {
+    let ids: Vec<_> = ids.iter().map(KeyId::as_str).collect();
+    let found = session.query(GET_ALL, &[&ids]).await?;
+    Ok(found.iter().map(|row| row.key()).collect::<Result<_, _>>()?)
 }
 
 pub(crate) async fn list(
@@ -429,20 +463,12 @@ pub(crate) async fn insert(session: &Session, key: &KeyRecord, terms: &Terms) ->
     insert_alone(session, key, terms, KeyEvent::of_new(key)).await
 }
 
-/// Inserts in one transaction. Keys that are refused change nothing.
-pub(crate) async fn insert_all(
+/// Inserts keys one by one, in a transaction that has locked their owners. A refused key changes nothing.
+pub(crate) async fn insert_each(
     session: &Session,
     keys: &[KeyRecord],
     terms: &Terms,
 ) -> Result<Vec<Result<(), RegistryError>>, Failure> {
-    // Always in the same order, to avoid deadlocks.
-    let owners: BTreeSet<_> = keys.iter().map(|key| &key.owner).collect();
-    for owner in &owners {
-        hold_owner(session, owner, terms).await?;
-    }
-    for owner in &owners {
-        alone(session, owner.as_str()).await?;
-    }
     let mut answers = Vec::with_capacity(keys.len());
     for key in keys {
         session.batch(ONE_OF_MANY).await?;
@@ -467,18 +493,23 @@ async fn insert_alone(
     event: KeyEvent,
 ) -> Result<(), Failure> {
     let now = key.created_at;
-    let maker = match terms.maker() {
-        Some(id) => locked(session, id, id).await?.pop(),
-        None => None,
-    };
+    let maker = maker(session, terms).await?;
     terms.allow_new(maker.as_ref(), key, now)?;
     check_new(session, key).await?;
-    if key.is_active(now) {
+    if key.is_active(terms.present(key)) {
         ask_owner(session, &key.owner, &key.level, terms).await?;
         keep_policy(session, key, None, now, maker.as_ref(), terms).await?;
     }
     add(session, key).await?;
     audit_log::write(session, now, key, terms.authority(), event).await
+}
+
+/// The record of the key that makes a change, locked.
+pub(crate) async fn maker(session: &Session, terms: &Terms) -> Result<Option<KeyRecord>, Failure> {
+    match terms.maker() {
+        Some(id) => Ok(locked(session, id, id).await?.pop()),
+        None => Ok(None),
+    }
 }
 
 pub(crate) async fn replace(
@@ -646,8 +677,9 @@ async fn keep_policy(
         }
         MakeRoom::Nothing => Ok(()),
         MakeRoom::Count { max } => {
-            let row = session.one(COUNT_ACTIVE, &[&owner, &environment, &at]).await?;
-            if value::<i64>(&row, 0)? >= i64::from(max) {
+            let max = i64::from(max);
+            let row = session.one(COUNT_ACTIVE, &[&owner, &environment, &at, &max]).await?;
+            if value::<i64>(&row, 0)? >= max {
                 return Err(RegistryError::TooManyKeys.into());
             }
             Ok(())
@@ -683,11 +715,17 @@ pub(crate) async fn count_by_digest_method(session: &Session) -> Result<BTreeMap
     Ok(counts)
 }
 
-pub(crate) async fn revoke_all_of(session: &Session, owner: &UserId, now: Timestamp) -> Result<(), Failure> {
+/// Revokes some keys of an owner who was removed. Returns whether these were all.
+pub(crate) async fn revoke_some_of(
+    session: &Session,
+    owner: &UserId,
+    now: Timestamp,
+) -> Result<bool, Failure> {
     alone(session, owner.as_str()).await?;
-    audit_log::member_removed(session, owner, now).await?;
-    session.execute(REVOKE_ALL_OF, &[&owner.as_str(), &now.as_micros()]).await?;
-    Ok(())
+    let event = KeyEvent::Revoked(Revocation::MemberRemoved).to_string();
+    let (at, most, by) = (now.as_micros(), i64::from(ENDED_AT_ONCE), Authority::System.to_string());
+    let ended = session.execute(REVOKE_SOME_OF, &[&owner.as_str(), &at, &most, &by, &event]).await?;
+    Ok(ended < u64::from(ENDED_AT_ONCE))
 }
 
 async fn alone(session: &Session, owner: &str) -> Result<(), Failure> {
@@ -753,4 +791,72 @@ async fn add(session: &Session, key: &KeyRecord) -> Result<(), Failure> {
         )
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::{Client, NoTls};
+
+    use super::*;
+    use crate::session::in_schema;
+
+    async fn connect() -> Client {
+        let server = std::env::var("TOWER_API_KEY_POSTGRES")
+            .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned());
+        let (client, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// The plan of a statement for whatever values it may be given.
+    async fn plan(client: &Client, schema: &str, sql: &'static str, parameters: usize) -> String {
+        let prepare = format!("DEALLOCATE ALL; PREPARE asked AS {}", in_schema(sql, schema));
+        client.batch_execute(&prepare).await.unwrap();
+        let nothing = vec!["NULL"; parameters].join(", ");
+        let rows = client.query(&format!("EXPLAIN (COSTS OFF) EXECUTE asked({nothing})"), &[]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect()
+    }
+
+    /// Also in a table that was filled a moment ago and never analysed: that is what an import leaves.
+    #[tokio::test]
+    #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
+    async fn no_statement_reads_all_keys_of_the_table_or_of_an_owner() {
+        let (client, schema) = (connect().await, format!("plans_{}", std::process::id()));
+        client.batch_execute(&format!("CREATE SCHEMA {schema}")).await.unwrap();
+        for migration in crate::open::MIGRATIONS {
+            client.batch_execute(&in_schema(migration, &schema)).await.unwrap();
+        }
+        let fill = format!(
+            "SET plan_cache_mode = force_generic_plan;
+            ALTER TABLE {schema}.keys SET (autovacuum_enabled = false);
+            INSERT INTO {schema}.keys
+            SELECT decode(md5(i::text) || md5(i::text), 'hex'), 'sha256', 'key' || i, 'busy', 'USER', NULL, 'live', '\"\"', '',
+                '', '[]', '{{}}', '{{}}', 'none', 'key' || i, i, NULL, NULL, NULL, NULL FROM generate_series(1, 30000) AS i"
+        );
+        client.batch_execute(&fill).await.unwrap();
+        let (by_id, by_digest) = (" keys_id_key", " keys_pkey");
+        let (in_order, backward) = ("Scan using keys_of_owner", "Scan Backward using keys_of_owner");
+        let mut wrong = Vec::new();
+        for (sql, parameters, indices) in [
+            (TAKEN, 2, &[by_id, by_digest][..]),
+            (GET, 1, &[by_id]),
+            (FIND, 1, &[by_digest]),
+            (CREATED, 2, &[by_id]),
+            (COUNT_ACTIVE, 4, &["using unrevoked_keys"]),
+            (LIST, 6, &[in_order]),
+            (LIST_BACK, 6, &[backward]),
+            (LIST_ACTIVE, 7, &[in_order, "using unrevoked_keys"]),
+            (LIST_ACTIVE_BACK, 7, &[backward, "using unrevoked_keys"]),
+            (SEARCH, 5, &[in_order]),
+            (SEARCH_ACTIVE_BACK, 6, &[backward, "using unrevoked_keys"]),
+            (REVOKE_SOME_OF, 5, &[by_digest]),
+        ] {
+            let plan = plan(&client, &schema, sql, parameters).await;
+            if plan.contains("Seq Scan on keys") || !indices.iter().all(|index| plan.contains(index)) {
+                wrong.push(format!("{sql}\n{plan}"));
+            }
+        }
+        client.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await.unwrap();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }

@@ -11,8 +11,11 @@ use tower_api_key::ConfigError;
 use tower_api_key::store::StoreError;
 
 /// Each migrates the schema from the previous version.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/postgres-1.sql"), include_str!("../migrations/postgres-2.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/postgres-1.sql"),
+    include_str!("../migrations/postgres-2.sql"),
+    include_str!("../migrations/postgres-3.sql"),
+];
 
 /// How long one step may take, since processes that start at the same time wait for each other.
 const PATIENCE: Duration = Duration::from_secs(60);

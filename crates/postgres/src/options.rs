@@ -235,7 +235,9 @@ impl PostgresOptions {
         database.keeps_statements().await.map_err(Failure::into_store_error)?;
         open::migrate(&pool, &database, self.may_begin).await.map_err(Failure::into_store_error)?;
         let housekeeping = Housekeeping::told_to(self.observers.clone());
-        Ok(PostgresStore::new(database, listener, housekeeping, own.then_some(pool)))
+        let store = PostgresStore::new(database, listener, housekeeping, own.then_some(pool));
+        store.sweep();
+        Ok(store)
     }
 
     fn reach(

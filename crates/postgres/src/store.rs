@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::housekeeping::Housekeeping;
 use crate::listener::Listener;
 use crate::session::{Database, Session, SessionFuture};
-use crate::{audit_log, directory, keys};
+use crate::{audit_log, directory, import, keys, leaving};
 use tower_api_key::store::codec::PageBounds;
 use tower_api_key::store::{
     Account, Accounts, AuditLog, Directory, Ended, KeyInventory, KeyRegistry, KeyStore, Member, Person,
@@ -24,7 +24,7 @@ use tower_api_key::{
 };
 
 /// How many keys of an import share a transaction.
-const AT_ONCE: usize = 100;
+const AT_ONCE: usize = 200;
 
 /// Keys, people and projects in a PostgreSQL database that several processes share.
 ///
@@ -162,6 +162,37 @@ impl PostgresStore {
         self.change(&self.database.bulkheads.ends, work).await
     }
 
+    /// Revokes the remaining keys of a removed member in short transactions. If it is interrupted, the same call continues,
+    /// and so does the next process that connects.
+    async fn end_what_is_left_of(&self, user: &UserId) -> Result<(), RegistryError> {
+        loop {
+            let user = user.clone();
+            let step =
+                self.write(move |session| Box::pin(async move { leaving::go_on(session, &user).await }));
+            if step.await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Before a user joins an account, revokes the remaining keys of an earlier membership.
+    async fn nobody_returns_early(&self, user: &UserId) -> Result<(), RegistryError> {
+        let asked = user.clone();
+        let leaves =
+            self.read(move |session| Box::pin(async move { leaving::leaves(session, &asked).await }));
+        if leaves.await? { self.end_what_is_left_of(user).await } else { Ok(()) }
+    }
+
+    /// Completes interrupted removals of other processes in the background. If it fails, it is left to the next process.
+    pub(crate) fn sweep(&self) {
+        let store = self.clone();
+        tokio::spawn(async move {
+            if let Ok(true) = store.read(|session| Box::pin(leaving::is_left(session))).await {
+                while let Ok(false) = store.write(|session| Box::pin(leaving::sweep(session))).await {}
+            }
+        });
+    }
+
     /// Runs one transaction, then waits until no node answers from older data.
     async fn change<T: Send + 'static>(
         &self,
@@ -282,7 +313,7 @@ impl KeyRegistry for PostgresStore {
         for some in keys.chunks(AT_ONCE) {
             let (some, terms) = (some.to_vec(), terms.clone());
             let inserted = self.write(move |session| {
-                Box::pin(async move { keys::insert_all(session, &some, &terms).await })
+                Box::pin(async move { import::insert_all(session, &some, &terms).await })
             });
             answers.extend(inserted.await.map_err(|error| Failure::from(error).into_store_error())?);
         }
@@ -357,6 +388,12 @@ impl KeyRegistry for PostgresStore {
         got.await.map_err(Failure::into_store_error)
     }
 
+    async fn get_all(&self, ids: &[KeyId]) -> Result<Vec<KeyRecord>, StoreError> {
+        let ids = ids.to_vec();
+        let got = self.read(move |session| Box::pin(async move { keys::get_all(session, &ids).await }));
+        got.await.map_err(RegistryError::into_store_error)
+    }
+
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
         self.selected(owner, query, PageBounds::LIST).await.map(|page| page.keys)
     }
@@ -425,6 +462,7 @@ impl KeyInventory for PostgresStore {
 #[async_trait]
 impl Accounts for PostgresStore {
     async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), RegistryError> {
+        self.nobody_returns_early(owner).await?;
         let (account, owner) = (account.to_owned(), owner.clone());
         let created = self.write(move |session| {
             Box::pin(async move { directory::create_account(session, &account, &owner).await })
@@ -449,6 +487,7 @@ impl Accounts for PostgresStore {
     }
 
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), RegistryError> {
+        self.nobody_returns_early(user).await?;
         let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
         let set = self.take_away(move |session| {
             Box::pin(async move { directory::set_member(session, &account, &user, &access).await })
@@ -458,13 +497,14 @@ impl Accounts for PostgresStore {
 
     async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), RegistryError> {
         let (account, user) = (account.to_owned(), user.clone());
-        let removed = self.take_away(move |session| {
-            Box::pin(async move {
-                directory::remove_member(session, &account, &user).await?;
-                keys::revoke_all_of(session, &user, now).await
+        let removed = {
+            let user = user.clone();
+            self.take_away(move |session| {
+                Box::pin(async move { leaving::begin(session, &account, &user, now).await })
             })
-        });
-        removed.await
+        };
+        // Usually the first transaction revokes all keys.
+        if removed.await? { Ok(()) } else { self.end_what_is_left_of(&user).await }
     }
 
     async fn transfer_account(

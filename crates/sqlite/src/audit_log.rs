@@ -20,9 +20,11 @@ const WRITE_OF_ALIKE: &str = "
     SELECT id, owner, ?3, ?4, ?5 FROM keys
     WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL AND id <> ?6 ORDER BY created_at, id";
 
-const WRITE_OF_ALL_OF: &str = "
+/// The same for the first ?5 keys of an owner, in the order of the index.
+const WRITE_OF_SOME_OF: &str = "
     INSERT INTO history (key, owner, at, by, event)
-    SELECT id, owner, ?2, ?3, ?4 FROM keys WHERE owner = ?1 AND revoked_at IS NULL ORDER BY created_at, id";
+    SELECT id, owner, ?2, ?3, ?4 FROM keys INDEXED BY unrevoked_keys WHERE owner = ?1 AND revoked_at IS NULL
+    ORDER BY environment, expires_at, created_at, id LIMIT ?5";
 
 const HISTORY: &str =
     "SELECT at, key, owner, by, event FROM history WHERE key = ?1 ORDER BY number DESC LIMIT ?2";
@@ -89,15 +91,16 @@ pub(crate) fn superseded(
     Ok(())
 }
 
-/// Records that every key of an owner is about to be revoked.
+/// Records that the first keys of an owner, up to `most`, are about to be revoked.
 pub(crate) fn member_removed(
     transaction: &Transaction<'_>,
     owner: &UserId,
     at: Timestamp,
+    most: u32,
 ) -> Result<(), Failure> {
     let event = KeyEvent::Revoked(Revocation::MemberRemoved).to_string();
-    let params = params![owner.as_str(), at.as_micros(), Authority::System.to_string(), event];
-    transaction.prepare_cached(WRITE_OF_ALL_OF)?.execute(params)?;
+    let params = params![owner.as_str(), at.as_micros(), Authority::System.to_string(), event, most];
+    transaction.prepare_cached(WRITE_OF_SOME_OF)?.execute(params)?;
     Ok(())
 }
 

@@ -114,11 +114,14 @@ const INSERT: &str = concat!(
     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
 );
 
+/// The number of active keys, up to ?4.
 const COUNT_ACTIVE: &str = "
-    SELECT (SELECT count(*) FROM keys
-            WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL AND expires_at IS NULL)
-         + (SELECT count(*) FROM keys
-            WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL AND expires_at > ?3)";
+    SELECT count(*) FROM (
+        SELECT 1 FROM keys INDEXED BY unrevoked_keys
+        WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL AND expires_at IS NULL
+        UNION ALL SELECT 1 FROM keys INDEXED BY unrevoked_keys
+        WHERE owner = ?1 AND environment = ?2 AND revoked_at IS NULL AND expires_at > ?3
+        LIMIT ?4)";
 
 const REVOKE: &str = "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
 
@@ -128,12 +131,17 @@ const AMEND: &str = "UPDATE keys SET name = ?2, restrictions = ?3, limits = ?4 W
 
 const REHASH: &str = "UPDATE keys SET digest = ?3, digested_by = ?4 WHERE id = ?1 AND digest = ?2";
 
-/// The part that is specific to one key follows a `$`.
-const COUNT_BY_DIGEST_METHOD: &str = "
-    SELECT substr(digested_by, 1, instr(digested_by || '$', '$') - 1), count(*)
-    FROM keys WHERE revoked_at IS NULL GROUP BY 1";
+/// Triggers maintain these numbers.
+const COUNT_BY_DIGEST_METHOD: &str = "SELECT kind, count FROM digest_counts WHERE count > 0";
 
-const REVOKE_ALL_OF: &str = "UPDATE keys SET revoked_at = ?2 WHERE owner = ?1 AND revoked_at IS NULL";
+/// The first ?3 keys of an owner, in the order of the index.
+const REVOKE_SOME_OF: &str = "
+    UPDATE keys SET revoked_at = ?2 WHERE digest IN (
+        SELECT digest FROM keys INDEXED BY unrevoked_keys WHERE owner = ?1 AND revoked_at IS NULL
+        ORDER BY environment, expires_at, created_at, id LIMIT ?3)";
+
+/// How many keys one transaction revokes when their owner is removed. This takes some tens of milliseconds.
+const ENDED_AT_ONCE: u32 = 250;
 
 /// The family of a revoked key, if no other key of it works at ?2. The other keys of the owner must be searched
 /// only if a rotated key has limits.
@@ -302,16 +310,32 @@ fn each(
         }
     };
     let (owner, environment) = (owner.as_str(), query.environment.map(Environment::as_str));
-    let mut statement = connection.prepare_cached(match (query.active_at, back) {
-        (None, false) => LIST,
-        (None, true) => LIST_BACK,
-        (Some(_), false) => LIST_ACTIVE,
-        (Some(_), true) => LIST_ACTIVE_BACK,
-    })?;
-    let mut found = match query.active_at {
-        None => statement.query(params![owner, environment, time, id])?,
-        Some(now) => statement.query(params![owner, environment, time, id, now.as_micros()])?,
+    let mut statement = connection.prepare_cached(if back { LIST_BACK } else { LIST })?;
+    let mut found = statement.query(params![owner, environment, time, id])?;
+    let Some(now) = query.active_at else {
+        while let Some(row) = found.next()?.map(BorrowedRow) {
+            if !wants(&row)? {
+                return Ok(true);
+            }
+        }
+        return Ok(false);
     };
+    // Usually most keys are active, and a page is found by reading in order.
+    let mut ended = 0_u32;
+    let place: (i64, String) = loop {
+        let Some(row) = found.next()?.map(BorrowedRow) else { return Ok(false) };
+        if row.has_ended(now)? {
+            ended += 1;
+            if ended == PASSED_OVER {
+                break (row.0.get(CREATED_AT)?, row.0.get(ID)?);
+            }
+        } else if !wants(&row)? {
+            return Ok(true);
+        }
+    };
+    // If there are very many ended keys, only the active ones are read, and sorted.
+    let mut statement = connection.prepare_cached(if back { LIST_ACTIVE_BACK } else { LIST_ACTIVE })?;
+    let mut found = statement.query(params![owner, environment, place.0, place.1, now.as_micros()])?;
     while let Some(row) = found.next()?.map(BorrowedRow) {
         if !wants(&row)? {
             return Ok(true);
@@ -319,6 +343,9 @@ fn each(
     }
     Ok(false)
 }
+
+/// How many ended keys are read in order, before active keys are searched by their own index.
+const PASSED_OVER: u32 = 500;
 
 /// Whether a search matches a row, without copying it.
 fn is_found(query: &KeyQuery, row: &BorrowedRow<'_, '_>) -> Result<bool, Failure> {
@@ -335,8 +362,9 @@ fn is_found(query: &KeyQuery, row: &BorrowedRow<'_, '_>) -> Result<bool, Failure
     Ok(found().map_err(|error| row.locate(error))?)
 }
 
-/// The index of a column in `tower_api_key::key_columns!()`.
+/// The indices of columns in `tower_api_key::key_columns!()`.
 const ID: usize = 1;
+const CREATED_AT: usize = 11;
 
 pub(crate) fn owners(
     connection: &Connection,
@@ -358,32 +386,38 @@ pub(crate) fn insert(
     terms: &Terms,
     event: KeyEvent,
 ) -> Result<(), Failure> {
+    insert_asking(transaction, key, terms, event, terms.asks_owner())
+}
+
+/// The same if the owner was already checked in this transaction.
+pub(crate) fn insert_of_checked_owner(
+    transaction: &Transaction<'_>,
+    key: &KeyRecord,
+    terms: &Terms,
+    event: KeyEvent,
+) -> Result<(), Failure> {
+    insert_asking(transaction, key, terms, event, false)
+}
+
+fn insert_asking(
+    transaction: &Transaction<'_>,
+    key: &KeyRecord,
+    terms: &Terms,
+    event: KeyEvent,
+    asks_owner: bool,
+) -> Result<(), Failure> {
     let now = key.created_at;
     let maker = maker(transaction, terms)?;
     terms.allow_new(maker.as_ref(), key, now)?;
     check_new(transaction, key)?;
-    if key.is_active(now) {
-        ask_owner(transaction, &key.owner, &key.level, terms)?;
+    if key.is_active(terms.present(key)) {
+        if asks_owner {
+            ask_owner(transaction, &key.owner, &key.level, terms)?;
+        }
         keep_policy(transaction, key, None, now, maker.as_ref(), terms)?;
     }
     add(transaction, key)?;
     audit_log::write(transaction, now, key, terms.authority(), event)
-}
-
-/// Inserts in one transaction. Keys that are refused change nothing.
-pub(crate) fn insert_all(
-    transaction: &Transaction<'_>,
-    keys: &[KeyRecord],
-    terms: &Terms,
-) -> Result<Vec<Result<(), RegistryError>>, Failure> {
-    let one = |key| {
-        let inserted = insert(transaction, key, terms, KeyEvent::Imported);
-        match inserted.map_err(Failure::into_registry_error) {
-            Err(RegistryError::Store(error)) => Err(error.into()),
-            answer => Ok(answer),
-        }
-    };
-    keys.iter().map(one).collect()
 }
 
 pub(crate) fn replace(
@@ -498,7 +532,7 @@ fn maker(transaction: &Transaction<'_>, terms: &Terms) -> Result<Option<KeyRecor
 }
 
 /// If the terms require it, checks whether the owner of a key of this level may have it made or changed.
-fn ask_owner(
+pub(crate) fn ask_owner(
     transaction: &Transaction<'_>,
     owner: &UserId,
     level: &KeyLevel,
@@ -541,7 +575,7 @@ fn keep_policy(
         }
         MakeRoom::Nothing => Ok(()),
         MakeRoom::Count { max } => {
-            if count_active(transaction, new, now)? >= u64::from(max) {
+            if count_active(transaction, new, now, max)? >= max {
                 return Err(RegistryError::TooManyKeys.into());
             }
             Ok(())
@@ -580,14 +614,15 @@ pub(crate) fn count_by_digest_method(connection: &Connection) -> Result<BTreeMap
     Ok(counts.collect::<Result<_, _>>()?)
 }
 
-pub(crate) fn revoke_all_of(
+/// Revokes some keys of an owner who was removed. Returns whether these were all.
+pub(crate) fn revoke_some_of(
     transaction: &Transaction<'_>,
     owner: &UserId,
     now: Timestamp,
-) -> Result<(), Failure> {
-    audit_log::member_removed(transaction, owner, now)?;
-    transaction.prepare_cached(REVOKE_ALL_OF)?.execute(params![owner.as_str(), now.as_micros()])?;
-    Ok(())
+) -> Result<bool, Failure> {
+    audit_log::member_removed(transaction, owner, now, ENDED_AT_ONCE)?;
+    let some = params![owner.as_str(), now.as_micros(), ENDED_AT_ONCE];
+    Ok(transaction.prepare_cached(REVOKE_SOME_OF)?.execute(some)? < ENDED_AT_ONCE as usize)
 }
 
 fn check_new(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
@@ -596,11 +631,15 @@ fn check_new(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failu
     if taken { Err(RegistryError::Conflict.into()) } else { Ok(()) }
 }
 
-/// How many keys of the same owner and environment are active.
-fn count_active(transaction: &Transaction<'_>, key: &KeyRecord, now: Timestamp) -> Result<u64, Failure> {
-    let alike = params![key.owner.as_str(), key.environment.as_str(), now.as_micros()];
-    let active: i64 = transaction.prepare_cached(COUNT_ACTIVE)?.query_row(alike, |row| row.get(0))?;
-    Ok(active.try_into().unwrap_or(u64::MAX))
+/// How many keys of the same owner and environment are active, up to `most`.
+fn count_active(
+    transaction: &Transaction<'_>,
+    key: &KeyRecord,
+    now: Timestamp,
+    most: u32,
+) -> Result<u32, Failure> {
+    let alike = params![key.owner.as_str(), key.environment.as_str(), now.as_micros(), most];
+    Ok(transaction.prepare_cached(COUNT_ACTIVE)?.query_row(alike, |row| row.get(0))?)
 }
 
 fn add(transaction: &Transaction<'_>, key: &KeyRecord) -> Result<(), Failure> {
@@ -671,7 +710,7 @@ mod tests {
         assert_eq!(plan(&connection, COUNT_ACTIVE), counted);
         assert_eq!(plan(&connection, REVOKE_ALIKE), [format!("{active})")]);
         let of_owner = "SEARCH keys USING INDEX unrevoked_keys (owner=?)";
-        assert_eq!(plan(&connection, REVOKE_ALL_OF), [of_owner]);
+        assert_eq!(plan(&connection, REVOKE_SOME_OF), ["SEARCH keys USING PRIMARY KEY (digest=?)", of_owner]);
         let counted = [format!("{active} AND expires_at=?)"), format!("{active} AND expires_at>?)")];
         assert_eq!(plan(&connection, COUNT_LISTED_ACTIVE), counted);
     }

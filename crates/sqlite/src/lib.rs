@@ -20,7 +20,9 @@
 mod audit_log;
 mod directory;
 mod failure;
+mod import;
 mod keys;
+mod leaving;
 mod open;
 mod row;
 mod store;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::failure::Failure;
 use crate::open::Purpose;
 use crate::worker::{Places, Queue};
-use crate::{audit_log, directory, keys, open};
+use crate::{audit_log, directory, import, keys, leaving, open};
 use tower_api_key::store::codec::{KeyRow as _, PageBounds};
 use tower_api_key::store::{
     Account, Accounts, AuditLog, Directory, Ended, KeyInventory, KeyRegistry, KeyStore, Member, Person,
@@ -133,11 +133,15 @@ impl SqliteStore {
         let start = |name, connections, common, kept| {
             Queue::start(name, connections, common, kept).map_err(StoreError::failed)
         };
-        Ok(Self {
+        let store = Self {
             writer: start("tower-api-key-write", vec![writer], WAITING_WRITES, WAITING_ENDS)?,
             readers: start("tower-api-key-read", readers, WAITING_READS, 0)?,
             lister: start("tower-api-key-list", vec![lister], WAITING_LISTS, 0)?,
-        })
+        };
+        if purpose != Purpose::Read {
+            store.writer.do_again(|connection| leaving::step(connection, leaving::sweep))?;
+        }
+        Ok(store)
     }
 
     async fn look_up<T: Send + 'static>(
@@ -181,6 +185,26 @@ impl SqliteStore {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, RegistryError> {
         self.transact(Places::Reserved, work).await
+    }
+
+    /// Revokes the remaining keys of a removed member in short transactions. It continues if the caller is cancelled. If the
+    /// process ends in between, the next one that opens the file continues.
+    async fn end_what_is_left_of(&self, user: &UserId) -> Result<(), RegistryError> {
+        let user = user.clone();
+        let step =
+            move |connection: &mut Connection| leaving::step(connection, |work| leaving::go_on(work, &user));
+        self.writer.ask_again(step).await.map_err(Failure::into_registry_error)
+    }
+
+    /// Before a user joins an account, revokes the remaining keys of an earlier membership.
+    async fn nobody_returns_early(&self, user: &UserId) -> Result<(), RegistryError> {
+        let asked = user.clone();
+        let leaves = self.read(move |connection| leaving::leaves(connection, &asked)).await;
+        if leaves.map_err(Failure::into_registry_error)? {
+            self.end_what_is_left_of(user).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Runs one transaction, which takes the write lock before it reads, so that nothing that it has read can change.
@@ -277,9 +301,16 @@ impl KeyRegistry for SqliteStore {
         new: Vec<KeyRecord>,
         terms: &Terms,
     ) -> Result<Vec<Result<(), RegistryError>>, StoreError> {
-        let terms = terms.clone();
-        let inserted = self.write(move |transaction| keys::insert_all(transaction, &new, &terms));
-        inserted.await.map_err(|error| Failure::from(error).into_store_error())
+        let new: Arc<[KeyRecord]> = new.into();
+        let mut answers = Vec::with_capacity(new.len());
+        while answers.len() < new.len() {
+            let (all, begin, terms) = (Arc::clone(&new), answers.len(), terms.clone());
+            let some = self.write(move |transaction| {
+                import::insert_some(transaction, all.get(begin..).unwrap_or_default(), &terms)
+            });
+            answers.extend(some.await.map_err(|error| Failure::from(error).into_store_error())?);
+        }
+        Ok(answers)
     }
 
     async fn replace(
@@ -334,6 +365,14 @@ impl KeyRegistry for SqliteStore {
         let id = id.clone();
         let got = self.read(move |connection| keys::get(connection, &id));
         got.await.map_err(Failure::into_store_error)?.map(|row| row.key()).transpose()
+    }
+
+    async fn get_all(&self, ids: &[KeyId]) -> Result<Vec<KeyRecord>, StoreError> {
+        let ids = ids.to_vec();
+        let got = self.read(move |connection| {
+            ids.iter().filter_map(|id| keys::get(connection, id).transpose()).collect::<Result<Vec<_>, _>>()
+        });
+        got.await.map_err(Failure::into_store_error)?.iter().map(|row| row.key()).collect()
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {
@@ -396,6 +435,7 @@ impl KeyInventory for SqliteStore {
 #[async_trait]
 impl Accounts for SqliteStore {
     async fn create_account(&self, account: &str, owner: &UserId) -> Result<(), RegistryError> {
+        self.nobody_returns_early(owner).await?;
         let (account, owner) = (account.to_owned(), owner.clone());
         self.write(move |transaction| directory::create_account(transaction, &account, &owner)).await
     }
@@ -411,17 +451,19 @@ impl Accounts for SqliteStore {
     }
 
     async fn set_member(&self, account: &str, user: &UserId, access: &Member) -> Result<(), RegistryError> {
+        self.nobody_returns_early(user).await?;
         let (account, user, access) = (account.to_owned(), user.clone(), access.clone());
         self.take_away(move |transaction| directory::set_member(transaction, &account, &user, &access)).await
     }
 
     async fn remove_member(&self, account: &str, user: &UserId, now: Timestamp) -> Result<(), RegistryError> {
         let (account, user) = (account.to_owned(), user.clone());
-        let removed = self.take_away(move |transaction| {
-            directory::remove_member(transaction, &account, &user)?;
-            keys::revoke_all_of(transaction, &user, now)
-        });
-        removed.await
+        let removed = {
+            let user = user.clone();
+            self.take_away(move |transaction| leaving::begin(transaction, &account, &user, now))
+        };
+        // Usually the first transaction revokes all keys.
+        if removed.await? { Ok(()) } else { self.end_what_is_left_of(&user).await }
     }
 
     async fn transfer_account(

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 use rusqlite::Connection;
@@ -86,6 +86,45 @@ impl Queue {
         // The sender is dropped unused if the work panicked.
         answer.await.map_err(|_| StoreError::failed(NoResult))?
     }
+
+    /// Has a thread run `step` until it returns a result, each time as a separate job in a common place, so that other jobs
+    /// run in between. Once it has started, it continues even if the caller is cancelled.
+    pub(crate) async fn ask_again<T: Send + 'static>(
+        &self,
+        step: impl FnMut(&mut Connection) -> Result<Option<T>, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.begin(Box::new(step), reply)?;
+        answer.await.map_err(|_| StoreError::failed(NoResult))?
+    }
+
+    /// The same in the background.
+    pub(crate) fn do_again(
+        &self,
+        step: impl FnMut(&mut Connection) -> Result<Option<()>, Failure> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.begin(Box::new(step), oneshot::channel().0)
+    }
+
+    fn begin<T: Send + 'static>(&self, step: Step<T>, reply: Reply<T>) -> Result<(), StoreError> {
+        self.0.0.put(Places::Common, one_step(Arc::downgrade(&self.0.0), step, reply))
+    }
+}
+
+type Step<T> = Box<dyn FnMut(&mut Connection) -> Result<Option<T>, Failure> + Send>;
+type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// A job that runs one step, and then puts the next one at the end of the queue.
+fn one_step<T: Send + 'static>(shared: Weak<QueueState>, mut step: Step<T>, reply: Reply<T>) -> Job {
+    Box::new(move |connection| match step(connection) {
+        Ok(None) => {
+            if let Some(queue) = shared.upgrade() {
+                queue.put_again(one_step(shared, step, reply));
+            }
+        }
+        Ok(Some(done)) => drop(reply.send(Ok(done))),
+        Err(failure) => drop(reply.send(Err(failure))),
+    })
 }
 
 impl Drop for QueueOwner {
@@ -109,6 +148,16 @@ impl QueueState {
         drop(waiting);
         self.news.notify_one();
         Ok(())
+    }
+
+    /// Puts the next step of a job at the end, even if the queue is full, unless the queue is closed.
+    fn put_again(&self, job: Job) {
+        let mut waiting = self.waiting();
+        if !waiting.closed {
+            waiting.common.push_back(job);
+            drop(waiting);
+            self.news.notify_one();
+        }
     }
 
     /// Waits for the next job; `None` when there will be no more.
@@ -313,5 +362,45 @@ mod tests {
         let (first, rest) = (["reserved"; 8], ["common", "reserved", "reserved"]);
         let expected: Vec<_> = first.into_iter().chain(rest).chain(["common"; 9]).collect();
         assert_eq!(done.await.unwrap(), expected);
+    }
+
+    /// Other jobs run between the steps, which continue after the caller is cancelled.
+    #[tokio::test]
+    async fn c17_b1_what_takes_many_steps_lets_others_in_and_goes_on() {
+        const STEPS: u32 = 20;
+        let queue = queue(4, 4);
+        let (stepped, step) = channel();
+        let (go, may_go) = channel::<()>();
+        let mut steps = 0;
+        let mut long = Box::pin(queue.ask_again(move |connection| {
+            steps += 1;
+            connection.execute("INSERT INTO done VALUES ('step')", [])?;
+            stepped.send(()).unwrap();
+            may_go.recv().unwrap();
+            Ok((steps == STEPS).then_some(()))
+        }));
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(long.as_mut().poll(context)));
+        assert!(polled.await.is_pending());
+        step.recv().unwrap();
+        let mut urgent = Box::pin(queue.ask(Places::Reserved, |connection| {
+            connection.execute("INSERT INTO done VALUES ('urgent')", [])?;
+            Ok(())
+        }));
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(urgent.as_mut().poll(context)));
+        assert!(polled.await.is_pending());
+        drop(long);
+        for _ in 0..STEPS {
+            go.send(()).unwrap();
+        }
+        urgent.await.unwrap();
+        for _ in 1..STEPS {
+            step.recv().unwrap();
+        }
+        let done = queue.ask(Places::Common, |connection| {
+            let mut names = connection.prepare("SELECT what FROM done ORDER BY rowid LIMIT 3")?;
+            let names = names.query_map([], |row| row.get::<_, String>(0))?;
+            Ok(names.collect::<Result<Vec<_>, _>>()?)
+        });
+        assert_eq!(done.await.unwrap(), ["step", "urgent", "step"]);
     }
 }

@@ -63,7 +63,7 @@ impl KeyTable {
         let now = key.created_at;
         terms.allow_new(self.maker(terms), &key, now)?;
         self.check_new(&key)?;
-        if key.is_active(now) {
+        if key.is_active(terms.present(&key)) {
             self.keep_policy(&key, None, now, terms)?;
         }
         self.audit_log.write(now, &key, terms.authority(), event);
@@ -189,8 +189,9 @@ impl KeyTable {
             }
             MakeRoom::Nothing => Ok(()),
             MakeRoom::Count { max } => {
-                let active = self.active(&new.owner, new.environment, now).count();
-                if active >= usize::try_from(max).unwrap_or(usize::MAX) {
+                let max = usize::try_from(max).unwrap_or(usize::MAX);
+                // Nobody needs to know by how many the maximum is exceeded.
+                if self.active(&new.owner, new.environment, now).take(max).count() >= max {
                     return Err(RegistryError::TooManyKeys);
                 }
                 Ok(())

@@ -159,7 +159,7 @@ impl KeyRegistry for MemoryStore {
     ) -> Result<Vec<Result<(), RegistryError>>, StoreError> {
         let mut state = self.write();
         let mut one = |key: KeyRecord| {
-            if key.is_active(key.created_at) {
+            if key.is_active(terms.present(&key)) {
                 state.ask_owner(&key.owner, &key.level, terms)?;
             }
             state.keys.insert(key, terms, KeyEvent::Imported)
@@ -218,6 +218,11 @@ impl KeyRegistry for MemoryStore {
 
     async fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
         Ok(self.read().keys.get(id).cloned())
+    }
+
+    async fn get_all(&self, ids: &[KeyId]) -> Result<Vec<KeyRecord>, StoreError> {
+        let state = self.read();
+        Ok(ids.iter().filter_map(|id| state.keys.get(id).cloned()).collect())
     }
 
     async fn list(&self, owner: &UserId, query: &KeyQuery) -> Result<Vec<KeyRecord>, RegistryError> {

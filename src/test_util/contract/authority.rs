@@ -316,6 +316,28 @@ pub(super) async fn owners_are_looked_at<S: Accounts + Directory + KeyStore + Ke
     let narrow = KeyUpdate::new().restrictions(office());
     assert!(ok(store.update(&target.id, &narrow, NOW, &by_system().ask_owner()).await).changed);
     assert!(ok(store.revoke(&target.id, NOW, &Terms::by(Authority::User(user.clone())).ask_owner()).await));
+    // Of many imported keys, only those that have ended need no owner.
+    ok(store.suspend_account(&account, false).await);
+    let expired = KeyRecord { expires_at: Some(later(1)), ..names.key("expired", "stranger") };
+    let many = vec![
+        names.key("many1", "u"),
+        expired.clone(),
+        names.key("many2", "stranger"),
+        on("p2", "many3"),
+        on("p1", "many4"),
+    ];
+    let answers = ok(store.insert_all(many, &by_system().ask_owner().at(later(2))).await);
+    let denied =
+        |answer: &Result<(), RegistryError>| matches!(answer, Err(RegistryError::Denied(Denied::Owner)));
+    let refused: Vec<bool> = answers.iter().map(denied).collect();
+    assert_eq!(refused, [false, false, true, true, false], "{answers:?}");
+    assert!(answers.iter().filter(|answer| !denied(answer)).all(Result::is_ok), "{answers:?}");
+    let ids = [names.id("many1"), names.id("nobody"), names.id("expired"), names.id("many2")];
+    let mut found: Vec<_> = ok(store.get_all(&ids).await).into_iter().map(|key| key.id).collect();
+    found.sort();
+    let mut there = [names.id("many1"), expired.id];
+    there.sort();
+    assert_eq!(found, there, "get_all returns the existing keys");
     // The owner's account is not checked if the terms do not require it, because the directory may be separate.
     ok(store.insert(names.key("elsewhere2", "stranger"), &by_system()).await);
 }

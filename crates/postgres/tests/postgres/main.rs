@@ -12,6 +12,7 @@ mod corrupt;
 mod earlier;
 mod faults;
 mod lease;
+mod leaving;
 mod log;
 mod pooler;
 mod proxy;

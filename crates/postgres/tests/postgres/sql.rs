@@ -32,7 +32,7 @@ async fn several_may_start_at_once() {
         one.await.unwrap().unwrap();
     }
     let version = schema.operator().await.query_one("SELECT version FROM version", &[]).await.unwrap();
-    assert_eq!(version.get::<_, i32>(0), 2);
+    assert_eq!(version.get::<_, i32>(0), 3);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ async fn a_new_file_is_created_and_opened_again() {
     let store = file.open().await;
     let inserted = insert(&store, "key", "u").await;
     drop(store);
-    assert_eq!(number(&file, "PRAGMA user_version"), 2);
+    assert_eq!(number(&file, "PRAGMA user_version"), 3);
     assert_eq!(number(&file, "PRAGMA application_id"), 0x7461_706b);
     for _ in 0..2 {
         let store = file.open().await;
@@ -96,7 +96,7 @@ async fn c17_d7_an_older_file_accepts_ids_of_identity_providers() {
     ] {
         assert!(before.execute(wrong, []).is_err(), "{wrong}");
     }
-    assert_eq!(number(&file, "PRAGMA user_version"), 2);
+    assert_eq!(number(&file, "PRAGMA user_version"), 3);
     let sound: String = file.operator().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok");
     drop((prepared, store));
@@ -141,8 +141,8 @@ async fn a_file_of_a_newer_release_is_refused() {
     let (known, file) = (File::new(), File::new());
     let _open = known.open().await;
     known.operator().execute("VACUUM INTO ?1", [file.path().to_str().unwrap()]).unwrap();
-    file.operator().execute_batch("PRAGMA user_version = 3").unwrap();
-    assert_refused(&file, "version 3, written by a newer release").await;
+    file.operator().execute_batch("PRAGMA user_version = 4").unwrap();
+    assert_refused(&file, "version 4, written by a newer release").await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod contract;
 mod corrupt;
 mod earlier;
 mod file;
+mod leaving;
 mod sql;
 mod trail;
 
