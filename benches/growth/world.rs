@@ -52,7 +52,8 @@ fn imported(name: &str, number: usize, owner: &UserId) -> ImportedKey {
     let id = format!("old_{}", hex.get(..16).unwrap_or_default());
     let new = NewKey::user_level(owner.clone(), format!("{name} {number}")).scopes(["charges:read"]);
     // Every other one expires one day.
-    let new = if number % 2 == 0 { new } else { new.expires_at(Timestamp::from_secs(4_000_000_000)) };
+    let new =
+        if number.is_multiple_of(2) { new } else { new.expires_at(Timestamp::from_secs(4_000_000_000)) };
     let key = ImportedKey::new(id_of(&id), new, ImportedDigest::sha256(hex));
     key.created_at(Timestamp::from_secs(1_700_000_000 + i64::try_from(number).unwrap_or_default()))
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName};
 
-use super::Proto;
+use super::proto::Proto;
 
 /// What one proxy reports about the hop before it.
 #[derive(Clone, Copy)]

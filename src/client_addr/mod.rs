@@ -17,6 +17,7 @@
 //! then refused. The proxy's own address is never used in place of the client's.
 
 mod forwarded_syntax;
+mod proto;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -28,6 +29,8 @@ use crate::body_budget::Sender;
 use crate::config_error::ConfigError;
 use crate::credentials::Head;
 use crate::restriction::Network;
+
+pub use self::proto::Proto;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -90,16 +93,6 @@ impl From<SocketAddr> for PeerAddr {
     fn from(address: SocketAddr) -> Self {
         Self(address.ip())
     }
-}
-
-/// How a client reached the outermost trusted proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Proto {
-    /// Plain HTTP.
-    Http,
-    /// Over TLS.
-    Https,
 }
 
 impl ClientAddr {
