@@ -147,9 +147,7 @@ impl Gate {
         };
         let entitled = case.entitled(known, standing).map_err(refuse)?;
         let admission = case.admit(entitled, |family, limits| self.count(family, limits)).map_err(refuse)?;
-        if turn.is_some()
-            && let Some(throttle) = &self.throttle
-        {
+        if let Some(throttle) = &self.throttle {
             throttle.accepted(&newest, self.rules.clock.now());
         }
         Ok(admission)
