@@ -343,7 +343,7 @@ pub(super) fn facts() -> RequestContext<'static> {
 
 /// A listener that records every refusal, and continues if possible.
 #[derive(Default)]
-pub(super) struct All(pub(super) Vec<AuthErrorKind>);
+struct All(Vec<AuthErrorKind>);
 
 impl CheckListener for All {
     type Stop = ();
