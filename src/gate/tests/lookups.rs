@@ -1,15 +1,20 @@
 //! By which digests a key is looked up, in which order, and with how many queries.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::world::{Answers, Hand, NOW, World, block_on, decide, gate, record, refused, text};
+use super::world::{Answers, Hand, Hands, NOW, World, block_on, decide, gate, record, refused, text};
 use crate::auth_error::AuthErrorKind;
+use crate::clock::{Clock, Timestamp};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::gate::Gate;
 use crate::key::pepper::Pepper;
-use crate::key::{DigestMethod, Digests, Environment, KeyDigest};
+use crate::key::{DigestMethod, Digests, Environment, KeyDigest, ProjectId, UserId};
+use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
+use crate::role::{AccountStatus, Role};
+use crate::store::{Directory, KeyStore, StoreError};
 
 fn pepper(id: &str) -> Pepper {
     Pepper::new(id, [id.as_bytes(), &[7; 32]].concat()).unwrap()
@@ -98,14 +103,11 @@ fn c10_06_a_record_that_was_digested_in_another_way_than_it_says_is_an_error() {
 /// A store that compares only a part of the digest.
 #[test]
 fn c10_06_a_record_of_another_digest_is_no_answer() {
-    struct Vague(Arc<crate::record::KeyRecord>);
+    struct Vague(Arc<KeyRecord>);
 
     #[async_trait::async_trait]
-    impl crate::store::KeyStore for Vague {
-        async fn find(
-            &self,
-            _: &KeyDigest,
-        ) -> Result<Option<Arc<crate::record::KeyRecord>>, crate::store::StoreError> {
+    impl KeyStore for Vague {
+        async fn find(&self, _: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
             Ok(Some(Arc::clone(&self.0)))
         }
     }
@@ -147,5 +149,83 @@ fn r60_a_leaked_key_is_found_whether_it_has_ended_or_not() {
         assert!(gate.may_be_key(&text) && !gate.may_be_key("no key"));
         let none = block_on(gate.find_leaked(&Credentials::new("no key"), None)).ok().unwrap();
         assert!(none.is_none());
+    }
+}
+
+/// What of a key a request and a revocation need: a request refuses an ended key, whatever else its record has.
+#[test]
+fn r60_a_request_asks_for_a_key_at_this_moment_and_a_revocation_for_the_whole_record() {
+    /// A store that counts what it was asked for: keys at a moment, and whole records.
+    struct Counting(Arc<KeyRecord>, [AtomicUsize; 2]);
+
+    #[async_trait::async_trait]
+    impl KeyStore for Counting {
+        async fn find(&self, _: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+            self.1[1].fetch_add(1, Ordering::Relaxed);
+            Ok(Some(Arc::clone(&self.0)))
+        }
+
+        async fn find_at(&self, _: &KeyDigest, at: Timestamp) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+            assert_eq!(at, NOW);
+            self.1[0].fetch_add(1, Ordering::Relaxed);
+            Ok(Some(Arc::clone(&self.0)))
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Directory for Counting {
+        async fn account_status(
+            &self,
+            _: &UserId,
+            _: Option<&ProjectId>,
+        ) -> Result<AccountStatus, StoreError> {
+            Ok(AccountStatus::Active { role: Some(Role::Full) })
+        }
+    }
+
+    let text = text(Environment::Live);
+    let store = Arc::new(Counting(Arc::new(record(&text, Environment::Live)), Default::default()));
+    let mut gate = Gate::new(Arc::clone(&store), &crate::settings::Settings::default());
+    gate.rules.clock = Arc::new(Hands(Hand::new()));
+    let asked = || [0, 1].map(|of| store.1[of].load(Ordering::Relaxed));
+    let credentials = Credentials::new(&*text);
+    assert!(block_on(decide(&gate, &credentials, Endpoint::READ, RequestContext::new)).is_ok());
+    assert_eq!(asked(), [1, 0]);
+    assert!(block_on(gate.find_leaked(&credentials, None)).ok().unwrap().is_some());
+    assert_eq!(asked(), [1, 1]);
+}
+
+/// Otherwise the time that an answer takes would tell an unknown key from an expired one.
+#[test]
+fn c7_02_an_unknown_and_an_expired_key_read_the_clock_equally_often() {
+    struct Read(AtomicUsize);
+
+    impl Clock for Read {
+        fn now(&self) -> Timestamp {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            NOW
+        }
+    }
+
+    for answers in [Answers::AtHand, Answers::WhenAsked] {
+        let [unknown, expired] = [false, true].map(|is_there| {
+            let world = World::new();
+            *world.keys.lock().unwrap() = answers;
+            let text = text(Environment::Live);
+            let mut key = record(&text, Environment::Live);
+            key.expires_at = Some(NOW);
+            if is_there {
+                world.holds(Arc::new(key));
+            }
+            let clock = Arc::new(Read(AtomicUsize::new(0)));
+            let mut gate = gate(&world, &Hand::new());
+            gate.rules.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+            let result =
+                block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, RequestContext::new));
+            let due = if is_there { AuthErrorKind::ExpiredKey } else { AuthErrorKind::UnknownKey };
+            assert_eq!(refused(result), Some(due));
+            clock.0.load(Ordering::Relaxed)
+        });
+        assert_eq!(unknown, expired, "{answers:?}");
     }
 }
