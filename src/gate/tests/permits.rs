@@ -3,20 +3,21 @@
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::time::Instant;
 
-use super::world::{CLIENT, text};
+use super::world::{Answers, CLIENT, Hand, World, block_on, decide, gate, record, refused, text};
 use crate::auth_error::{AuthError, AuthErrorKind};
 use crate::bulkhead::{Bulkhead, Capacity};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::gate::asker::Asker;
 use crate::gate::{Admission, Gate};
-use crate::key::{Environment, KeyDigest};
+use crate::key::{Digests, Environment, KeyDigest};
 use crate::record::KeyRecord;
 use crate::restriction::RequestContext;
 use crate::store::{KeyStore, NoProjects, StoreError};
@@ -66,13 +67,10 @@ fn c17_b1_one_client_takes_at_most_16_384_places_at_a_silent_store() {
     let text = text(Environment::Live);
     let credentials = Credentials::new(&*text);
     let mut waiting = Vec::new();
-    let refused = loop {
-        match come(&gate, &credentials, client) {
-            Ok(asking) => waiting.push(asking),
-            Err(refused) => break refused,
-        }
-    };
-    assert_eq!((waiting.len(), refused), (16_384, AuthErrorKind::Overloaded));
+    for _ in 0..16_384 {
+        waiting.push(come(&gate, &credentials, client).ok().unwrap());
+    }
+    assert_eq!(come(&gate, &credentials, client).err(), Some(AuthErrorKind::Overloaded));
     assert!(come(&gate, &credentials, neighbour).is_ok());
     waiting.pop();
     assert!(come(&gate, &credentials, client).is_ok());
@@ -97,6 +95,47 @@ fn c10_02_the_wait_for_a_permit_counts_against_the_stores_deadline() {
         drop(others);
         assert_eq!(asking.await.err().unwrap().kind(), AuthErrorKind::StoreTimeout);
         assert_eq!(came.elapsed(), Duration::from_secs(10));
+    });
+}
+
+/// One request holds one permit, whatever it must ask for.
+#[test]
+fn c17_b1_the_key_and_its_owner_are_looked_up_with_one_permit() {
+    let world = World::new();
+    *world.directory.lock().unwrap() = Answers::WhenAsked;
+    let text = text(Environment::Live);
+    world.holds(Arc::new(record(&text, Environment::Live)));
+    let mut gate = gate(&world, &Hand::new());
+    gate.lookups = Arc::new(Bulkhead::new(Capacity { permits: 1, permits_per_key: 1, places: 2 }));
+    let decided = block_on(decide(&gate, &Credentials::new(&*text), Endpoint::READ, client));
+    assert_eq!(refused(decided), None);
+    assert_eq!((world.found.lock().unwrap().len(), world.standings.load(Ordering::Relaxed)), (1, 1));
+}
+
+/// A request that gets a permit at once may ask for each digest as long as the store's deadline.
+#[test]
+fn c10_02_the_stores_deadline_is_for_each_look_up() {
+    struct Late;
+
+    #[async_trait::async_trait]
+    impl KeyStore for Late {
+        async fn find(&self, _: &KeyDigest) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            Ok(None)
+        }
+    }
+
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut gate = Gate::new(Arc::new(NoProjects(Late)), &crate::settings::Settings::default());
+        gate.store_deadline = Duration::from_secs(10);
+        gate.rules.digests = Digests::sha256().accept_sha512();
+        let text = text(Environment::Live);
+        let came = Instant::now();
+        let decided = decide(&gate, &Credentials::new(&*text), Endpoint::READ, client).await;
+        assert_eq!(refused(decided), Some(AuthErrorKind::UnknownKey));
+        // The newest digest, the older one, and the newest again.
+        assert_eq!(came.elapsed(), Duration::from_secs(18));
     });
 }
 

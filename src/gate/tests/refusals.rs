@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::every_case::{facts, restrictions};
-use super::world::{Answers, Hand, World, block_on, decide, gate, record, text};
+use super::world::{Answers, Hand, NOW, World, block_on, decide, gate, record, refused, text};
 use crate::auth_error::{AuthError, AuthErrorKind};
+use crate::clock::Timestamp;
 use crate::credentials::Credentials;
+use crate::deprecation::Deprecation;
 use crate::endpoint::Endpoint;
 use crate::gate::{Admission, Check, Gate};
 use crate::key::Environment;
@@ -80,4 +82,19 @@ fn a8_a_refusal_by_a_rate_limit_contains_the_time_to_wait() {
     assert_eq!(error.kind(), AuthErrorKind::RateLimited);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
     assert_eq!(error.about().unwrap().0.as_str(), "key_1");
+}
+
+#[test]
+fn a8_a_deprecated_scheme_is_accepted_until_its_sunset() {
+    let (world, clock, key) = (World::new(), Hand::new(), text(Environment::Live));
+    world.holds(Arc::new(record(&key, Environment::Live)));
+    let gate = gate(&world, &clock);
+    let sunset = NOW.saturating_add(Duration::from_secs(1));
+    let deprecation = Deprecation::new(Timestamp::from_secs(1)).unwrap().sunset(sunset).unwrap();
+    let scheme = SchemeInfo::new("used", Challenge::api_bearer()).deprecated(deprecation);
+    let credentials = Credentials::new(&*key).through(&scheme);
+    let send = || refused(block_on(decide(&gate, &credentials, Endpoint::READ, facts)));
+    assert_eq!(send(), None);
+    clock.advance(1);
+    assert_eq!(send(), Some(AuthErrorKind::SchemeEnded));
 }

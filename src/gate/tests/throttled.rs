@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::world::{Answers, CLIENT, Hand, NOW, World, block_on, decide, gate, record, refused, text};
+use tokio::sync::Semaphore;
+
+use super::world::{Answers, CLIENT, Hand, Hands, NOW, World, block_on, decide, gate, record, refused, text};
 use crate::auth_error::AuthErrorKind;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
@@ -93,6 +95,10 @@ fn c17_a5_a_key_that_was_accepted_lately_is_looked_up_whatever_others_do() {
     // The refusal contains the key, for observers, and the time to wait, for the client.
     assert_eq!(refusal.about().map(|(key, _)| key.as_str()), Some("key_1"));
     assert_eq!(refusal.retry_after(), Some(Duration::from_secs(30)));
+    // From now on it is a wrong key like any other, and the store is not asked about it.
+    let asked = world.found.lock().unwrap().len();
+    assert_eq!(try_from(&gate, &good, client), Some(AuthErrorKind::RateLimited));
+    assert_eq!(world.found.lock().unwrap().len(), asked);
     clock.advance(120);
     assert_eq!(try_from(&gate, &good, client), Some(AuthErrorKind::RevokedKey));
 }
@@ -119,6 +125,17 @@ fn c7_09_every_refusal_that_looks_alike_counts_and_no_other() {
         assert_eq!(try_from(&gate, &key, client), Some(AuthErrorKind::OwnerDisabled));
     }
     assert_eq!(try_from(&gate, &key, client), Some(AuthErrorKind::RateLimited));
+}
+
+#[test]
+fn c7_09_a_refusal_that_tells_that_the_key_is_good_is_never_throttled() {
+    let (world, _, gate) = throttled();
+    *world.standing.lock().unwrap() = AccountStatus::Active { role: None };
+    let key = text(Environment::Live);
+    world.holds(Arc::new(record(&key, Environment::Live)));
+    for _ in 0..8 {
+        assert_eq!(try_from(&gate, &key, client), Some(AuthErrorKind::Forbidden));
+    }
 }
 
 /// Revokes a key by `change`, sends it, and fills the limiter. Returns how many requests the key's family has left then.
@@ -155,6 +172,43 @@ fn c17_b8_the_limits_of_a_key_that_has_ended_are_evicted_first() {
 fn c17_b8_the_limits_of_a_key_that_was_replaced_are_kept() {
     let replaced = |key: &mut KeyRecord| key.replace(&KeyId::new("key_2").unwrap(), NOW, NOW);
     assert_eq!(left_after(replaced), 2);
+}
+
+/// The throttle is asked once for each request: failures of concurrent requests do not change the answer.
+#[test]
+fn c7_09_a_request_that_may_ask_the_store_is_not_throttled_by_what_fails_meanwhile() {
+    /// A store that finds nothing, once it may answer.
+    struct Held(Arc<Semaphore>);
+
+    #[async_trait::async_trait]
+    impl crate::store::KeyStore for Held {
+        async fn find(
+            &self,
+            _: &crate::key::KeyDigest,
+        ) -> Result<Option<Arc<KeyRecord>>, crate::store::StoreError> {
+            let _ = self.0.acquire().await;
+            Ok(None)
+        }
+    }
+
+    let may_answer = Arc::new(Semaphore::new(0));
+    let store = crate::store::NoProjects(Held(Arc::clone(&may_answer)));
+    let mut gate = Gate::new(Arc::new(store), &crate::settings::Settings::default());
+    gate.throttle = throttled().2.throttle;
+    gate.rules.clock = Arc::new(Hands(Hand::new()));
+    let wrong = text(Environment::Live);
+    let credentials = Credentials::new(&*wrong);
+    block_on(async {
+        let ask = || async {
+            let paused = gate.now(&credentials, Endpoint::READ, client).ok().unwrap().err().unwrap();
+            refused(gate.asking(paused, &credentials, client).await)
+        };
+        let release = async { may_answer.add_permits(8) };
+        let (first, second, third, fourth, fifth, ()) =
+            tokio::join!(ask(), ask(), ask(), ask(), ask(), release);
+        assert_eq!([first, second, third, fourth, fifth], [Some(AuthErrorKind::UnknownKey); 5]);
+        assert_eq!(ask().await, Some(AuthErrorKind::RateLimited));
+    });
 }
 
 #[test]
