@@ -138,9 +138,7 @@ fn is_token68(token: &[u8], pipes: bool) -> bool {
     let unpadded = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
     let Some(text) = token.get(..unpadded).filter(|text| !text.is_empty()) else { return false };
     ascii::all(text, |byte| {
-        // In ASCII, these are `-`, `.`, `/` and the digits.
-        let from_hyphen_to_nine = byte.wrapping_sub(b'-') <= b'9' - b'-';
-        let others = (byte == b'+') | (byte == b'_') | (byte == b'~') | (pipes & (byte == b'|'));
-        byte.is_ascii_alphabetic() | from_hyphen_to_nine | others
+        let punctuation = (byte == b'-') | (byte == b'.') | (byte == b'_') | (byte == b'~') | (byte == b'+');
+        byte.is_ascii_alphanumeric() | punctuation | (byte == b'/') | (pipes & (byte == b'|'))
     })
 }
