@@ -179,8 +179,8 @@ pub use crate::layer::ApiKeyAuth;
 pub use crate::layer_description::{LayerDescription, RefusalBody};
 pub use crate::record::{FreshKey, KeyLevel, KeyRecord};
 pub use crate::role::{AccessClass, AccountStatus, Role};
+pub use crate::store::key_policy::KeyPolicy;
 pub use crate::store::key_query::{KeyCount, KeyPage, KeyQuery};
-pub use crate::store::terms::KeyPolicy;
 pub use crate::usage::{ParseUsageChannelError, Usage, UsageChannel};
 pub use crate::verifier::Verifier;
 

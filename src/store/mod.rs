@@ -26,10 +26,11 @@ mod compose;
 mod corrupt;
 mod deadline;
 mod error;
+pub(crate) mod key_policy;
 pub(crate) mod key_query;
 mod memory;
 mod proxy;
-pub(crate) mod terms;
+mod terms;
 mod traits;
 mod with_directory;
 
@@ -41,10 +42,11 @@ pub use self::change_log::{Change, ChangeLog, Changes, Followers, NodeId, Positi
 pub use self::compose::NoProjects;
 pub use self::corrupt::CorruptRow;
 pub use self::error::{RegistryError, StoreError};
+pub use self::key_policy::MakeRoom;
 pub use self::key_query::{MAX_PAGE_LEN, MAX_SEARCHED};
 pub use self::memory::MemoryStore;
 pub use self::proxy::RegistryProxy;
-pub use self::terms::{Ended, MakeRoom, Terms, Updated, an_hour_before};
+pub use self::terms::{Ended, Terms, Updated, an_hour_before};
 pub use self::traits::{
     AuditLog, CachedKey, Directory, KeyInventory, KeyRegistry, KeyStore, ProjectDirectory, UsageLog,
 };
@@ -52,5 +54,5 @@ pub use self::with_directory::WithDirectory;
 pub use crate::authority::{Denied, covers};
 
 pub(crate) use self::deadline::in_time;
+pub(crate) use self::key_policy::KeyPolicy;
 pub(crate) use self::key_query::{KeyCount, KeyPage, KeyQuery};
-pub(crate) use self::terms::KeyPolicy;

@@ -1,8 +1,7 @@
 //! [`Terms`] of a change: who makes it, under which policy, and what the registry must check.
 
-use std::num::NonZeroU32;
-
 use super::RegistryError;
+use super::key_policy::{KeyPolicy, MakeRoom};
 use crate::authority::{Authority, Denied, covers};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
@@ -67,50 +66,6 @@ const MOST_CHANGES: u64 = 60;
 #[must_use]
 pub fn an_hour_before(now: Timestamp) -> Timestamp {
     Timestamp::from_micros(now.as_micros().saturating_sub(60 * 60 * 1_000_000))
-}
-
-/// How many keys a user may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyPolicy {
-    /// One per user and environment: issuing another revokes all earlier ones, even one in a grace period (R30).
-    Single {
-        /// Whether a rotation may have a grace period, during which two keys work.
-        grace: bool,
-    },
-    /// Several per user and environment (R33), up to a maximum of active ones. A key in a grace period counts.
-    Multiple {
-        /// The maximum number of active keys.
-        max: NonZeroU32,
-    },
-}
-
-/// How many keys a user may have by default.
-const HUNDRED: NonZeroU32 = NonZeroU32::new(100).unwrap();
-
-impl Default for KeyPolicy {
-    /// Up to a hundred keys.
-    fn default() -> Self {
-        Self::Multiple { max: HUNDRED }
-    }
-}
-
-/// What a registry must do before it adds a key: see [`Terms::make_room`]. A registry must handle every variant, so
-/// no compatible release adds one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum MakeRoom {
-    /// Nothing.
-    Nothing,
-    /// Revoke every other key of the same owner and environment as
-    /// [superseded](crate::Revocation::Superseded), except for the replaced key, which ends as its rotation
-    /// says. Ending each must be [allowed](Terms::allow_change).
-    EndOthers,
-    /// Fail with [`RegistryError::TooManyKeys`] if this many keys of the same owner and environment are active.
-    Count {
-        /// The maximum number of active keys.
-        max: u32,
-    },
 }
 
 /// The terms of a change: who makes it, and under which [`KeyPolicy`].
@@ -193,15 +148,7 @@ impl Terms {
     ///
     /// [`RegistryError::NoGrace`].
     pub fn make_room(&self, replaces: bool, grace: bool) -> Result<MakeRoom, RegistryError> {
-        match self.policy {
-            KeyPolicy::Single { grace: false } if grace => Err(RegistryError::NoGrace),
-            KeyPolicy::Single { .. } => Ok(MakeRoom::EndOthers),
-            KeyPolicy::Multiple { .. } if replaces && !grace => Ok(MakeRoom::Nothing),
-            // If every number is allowed, nothing is counted: otherwise an import of many keys of one owner would
-            // count them all for each key.
-            KeyPolicy::Multiple { max: NonZeroU32::MAX } => Ok(MakeRoom::Nothing),
-            KeyPolicy::Multiple { max } => Ok(MakeRoom::Count { max: max.get() }),
-        }
+        self.policy.make_room(replaces, grace)
     }
 
     /// Whether the registry must pass the owner's account status to [`allow_owner`](Self::allow_owner).
