@@ -63,7 +63,7 @@ pub(crate) async fn is_left(session: &Session) -> Result<bool, Failure> {
     session.ask(ANYBODY, &[]).await
 }
 
-/// The same for any removed member. Returns whether there is none.
+/// Revokes some keys of any removed member. Returns whether no removed member has keys left to revoke.
 pub(crate) async fn sweep(session: &Session) -> Result<bool, Failure> {
     let found = session.query(NEXT, &[]).await?;
     let Some(row) = found.first() else { return Ok(true) };

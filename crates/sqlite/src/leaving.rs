@@ -48,7 +48,7 @@ pub(crate) fn go_on(transaction: &Transaction<'_>, user: &UserId) -> Result<bool
     Ok(done)
 }
 
-/// The same for any removed member. Returns whether there is none.
+/// Revokes some keys of any removed member. Returns whether no removed member has keys left to revoke.
 pub(crate) fn sweep(transaction: &Transaction<'_>) -> Result<bool, Failure> {
     let mut statement = transaction.prepare_cached(NEXT)?;
     let mut found = statement.query(params![])?;

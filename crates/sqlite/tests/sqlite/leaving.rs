@@ -114,7 +114,7 @@ async fn c9_15_who_comes_back_by_a_process_of_before_has_no_key_of_before() {
     all_have_ended(&file, &store, NOW).await;
 }
 
-/// The counts are kept by whoever writes keys.
+/// Triggers maintain the counts, whichever process writes keys.
 #[tokio::test]
 async fn keys_are_counted_as_they_are() {
     const COUNTED: &str = "
