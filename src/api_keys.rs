@@ -71,7 +71,7 @@ impl<S> ApiKeys<S> {
         self
     }
 
-    /// Adds an [`Observer`] of decisions and changes. It is called after those added before. The default is none.
+    /// Adds an [`Observer`] of decisions and changes. Observers are called in the order in which they were added. By default there are none.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.settings.observers.add(observer);

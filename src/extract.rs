@@ -31,7 +31,7 @@
 //! | [public](crate::Endpoints::public) | `None` | `None` | `None` |
 //!
 //! At a public endpoint no key is looked at, so `Option<Principal>` is always `None` there. If a handler takes a
-//! `Principal` and there is none, the answer is 401 `missing_api_key` at an optional endpoint, where the client can
+//! `Principal` and the request has none, the answer is 401 `missing_api_key` at an optional endpoint, where the client can
 //! send a key, and 500 at a public one, where a key would be ignored.
 //!
 //! # Deployment caveat
@@ -50,7 +50,7 @@ use crate::key::Environment;
 use crate::render::{self, Unrendered};
 use crate::unread_body;
 
-/// The rejection if the handler needs a principal and there is none.
+/// The rejection if the handler needs a principal and the request has none.
 ///
 /// If the layer is missing, or the endpoint is public, the answer is a 500 that names the fix. If a key is optional
 /// and none was sent, it is the layer's 401 `missing_api_key`.

@@ -76,7 +76,7 @@ impl Scene<'_> {
             Check::Access => match self.key.level.project().map(ToString::to_string).or_else(|| self.named())
             {
                 Some(project) if refused => {
-                    format!("{} has no access to {project}, or there is none such", self.key.owner)
+                    format!("{} has no access to {project}, or this project does not exist", self.key.owner)
                 }
                 Some(project) => format!("{} is {} on {project}", self.key.owner, self.role()),
                 None if refused => format!("{} is in no account", self.key.owner),

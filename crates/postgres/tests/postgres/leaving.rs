@@ -58,7 +58,7 @@ async fn interrupted(schema: &Schema) {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_15_the_keys_of_who_is_removed_end_all_of_them() {
+async fn c9_15_all_keys_of_a_removed_member_end() {
     let schema = Schema::new();
     let store = with_keys(&schema).await;
     within("a removal", store.remove_member("a", &user("bob"), LATER)).await.unwrap();
@@ -82,7 +82,7 @@ async fn c9_15_a_removal_that_was_interrupted_is_finished_by_the_same_call() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_15_a_removal_that_was_interrupted_is_finished_by_whoever_connects() {
+async fn c9_15_a_removal_that_was_interrupted_is_finished_at_the_next_connection() {
     let schema = Schema::new();
     with_keys(&schema).await.close().await.unwrap();
     interrupted(&schema).await;
@@ -94,7 +94,7 @@ async fn c9_15_a_removal_that_was_interrupted_is_finished_by_whoever_connects() 
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL at 127.0.0.1:5432 or TOWER_API_KEY_POSTGRES"]
-async fn c9_15_who_comes_back_has_no_key_of_before() {
+async fn c9_15_a_member_who_returns_has_none_of_the_earlier_keys() {
     let schema = Schema::new();
     let store = with_keys(&schema).await;
     interrupted(&schema).await;

@@ -53,7 +53,7 @@ fn interrupted(file: &File) {
 }
 
 #[tokio::test]
-async fn c9_15_the_keys_of_who_is_removed_end_all_of_them() {
+async fn c9_15_all_keys_of_a_removed_member_end() {
     let file = File::new();
     let store = with_keys(&file).await;
     store.remove_member("a", &user("bob"), LATER).await.unwrap();
@@ -75,7 +75,7 @@ async fn c9_15_a_removal_that_was_interrupted_is_finished_by_the_same_call() {
 }
 
 #[tokio::test]
-async fn c9_15_a_removal_that_was_interrupted_is_finished_by_whoever_opens_the_file() {
+async fn c9_15_a_removal_that_was_interrupted_is_finished_when_the_file_is_opened() {
     let file = File::new();
     drop(with_keys(&file).await);
     interrupted(&file);
@@ -88,7 +88,7 @@ async fn c9_15_a_removal_that_was_interrupted_is_finished_by_whoever_opens_the_f
 }
 
 #[tokio::test]
-async fn c9_15_who_comes_back_has_no_key_of_before() {
+async fn c9_15_a_member_who_returns_has_none_of_the_earlier_keys() {
     let file = File::new();
     let store = with_keys(&file).await;
     interrupted(&file);
